@@ -1,0 +1,106 @@
+"""Builds the compiled core, once per instruction-set level. Everything else is in pyproject.toml.
+
+CMLP_BUILD=auto      build it if there is a working compiler, else install the NumPy path (default)
+CMLP_BUILD=require   fail if it cannot be built (wheels)
+CMLP_BUILD=none      install the NumPy path alone
+CMLP_DEBUG=1         the same source with every Cython check on, and -O1 -g
+"""
+
+import os
+import platform
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+BUILD = os.environ.get("CMLP_BUILD", "auto")
+DEBUG = os.environ.get("CMLP_DEBUG", "0") not in ("", "0")
+if BUILD not in ("auto", "require", "none"):
+    sys.exit(f"CMLP_BUILD is {BUILD!r}; it must be auto, require or none")
+
+# What a level may use is what cmlp._cpu asks the processor for, no more.
+AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mf16c", "-mlzcnt", "-mmovbe"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512cd", "-mavx512vl", "-mavx512bw", "-mavx512dq",
+          "-mprefer-vector-width=512"]  # fmt: skip
+
+# No -ffast-math: linked into a library it changes how the whole process rounds denormals.
+UNIX_FLAGS = ["-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+UNIX_FLAGS += ["-O1", "-g"] if DEBUG else ["-O3"]
+MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
+
+CHECKS = ("boundscheck", "wraparound", "initializedcheck", "nonecheck")
+DIRECTIVES = {**dict.fromkeys(CHECKS, DEBUG), "cdivision": not DEBUG, "embedsignature": False}
+
+
+def levels():
+    """Flags of each level, for the compilers of this platform."""
+    if sys.platform == "darwin" or platform.machine().lower() not in ("x86_64", "amd64"):
+        return {"baseline": []}
+    if sysconfig.get_platform().startswith("win"):
+        return {"baseline": [], "avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"]}
+    return {"baseline": [], "avx2": AVX2, "avx512": AVX512}
+
+
+def extensions():
+    """One extension per level, from the same source; Cython writes each to a folder of its own."""
+    from Cython.Build import cythonize
+
+    def extension(name, source, flags=()):
+        return Extension(
+            f"cmlp.{name}",
+            [f"src/cmlp/{source}"],
+            include_dirs=["src/cmlp"],
+            depends=[str(path) for path in Path("src/cmlp").glob("*.[hp][!y]*")],
+            extra_compile_args=list(flags),
+        )
+
+    def translated(extension):
+        folder = f"build/{'debug' if DEBUG else 'cython'}/{extension.name}"
+        return cythonize([extension], build_dir=folder, compiler_directives=DIRECTIVES)
+
+    modules = translated(extension("_cpu", "_cpu.pyx"))
+    for level, flags in levels().items():
+        modules += translated(extension(f"_core_{level}", "_core.pyx", flags))
+    return modules
+
+
+class Build(build_ext):
+    """Compiles the levels side by side, and decides what happens where there is no compiler."""
+
+    def build_extensions(self):
+        if BUILD == "auto" and not self.compiler_works():
+            print("cmlp: no working C compiler; installing the NumPy path alone", file=sys.stderr)
+            self.extensions.clear()
+            return
+        msvc = self.compiler.compiler_type == "msvc"
+        for extension in self.extensions:
+            extension.extra_compile_args += MSVC_FLAGS if msvc else UNIX_FLAGS
+            if sys.platform == "linux" and not DEBUG:
+                extension.extra_link_args.append("-Wl,-s")  # no symbol table in the wheel
+        self.parallel = self.parallel or os.cpu_count() or 1
+        super().build_extensions()
+
+    def compiler_works(self):
+        """Whether a module that includes Python.h compiles and links."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "try.c")
+            source.write_text("#include <Python.h>\nint answer(void) { return 42; }\n")
+            include = sysconfig.get_paths()["include"]
+            try:
+                objects = self.compiler.compile(
+                    [str(source)], output_dir=folder, include_dirs=[include]
+                )
+                self.compiler.link_shared_object(objects, str(Path(folder, "try.so")))
+            except Exception as error:  # distutils raises its own kinds, and OSError
+                print(f"cmlp: the C compiler does not work: {error}", file=sys.stderr)
+                return False
+        return True
+
+
+setup(
+    ext_modules=[] if BUILD == "none" else extensions(),
+    cmdclass={"build_ext": Build},
+)

@@ -1,0 +1,112 @@
+# Activations ---------------------------------------------------------------------------------------
+
+cdef inline bint slope_from_output(Py_ssize_t code) noexcept nogil:
+    """Whether da/dz is a function of a; otherwise the forward pass stores it."""
+    return not GELU <= code <= SOFTPLUS
+
+
+cdef void activate_part(
+    Py_ssize_t code, real[::1] ws, Py_ssize_t at, Py_ssize_t slope_at, Py_ssize_t n,
+) noexcept nogil:
+    """Replace n weighted sums at `at` by their activations; store da/dz at `slope_at` (-1: do not).
+
+    Only the activations whose slope is not a function of their output store it.
+    """
+    cdef Py_ssize_t j
+    cdef real a, s
+    cdef real *x = &ws[at]
+    cdef real *slope = &ws[slope_at] if slope_at >= 0 else NULL
+    if code == RELU:
+        for j in range(at, at + n):
+            a = ws[j]
+            ws[j] = a if not a < 0 else 0  # a NaN stays one
+    elif code == LEAKY_RELU:
+        s = <real>LEAKY_SLOPE
+        for j in range(at, at + n):
+            a = ws[j]
+            ws[j] = a if a > 0 else s * a
+    elif code == HARD_SIGMOID:
+        for j in range(at, at + n):
+            a = ws[j] / 6 + <real>0.5
+            a = a if not a < 0 else 0
+            ws[j] = a if not a > 1 else 1
+    elif code == LOGISTIC:
+        vector_logistic(x, n)
+    elif code == TANH:
+        vector_tanh(x, n)
+    elif code == EXP:
+        vector_exp(x, n)
+    elif code == SOFTPLUS:
+        vector_softplus(x, slope, n)
+    elif code == GELU:
+        vector_gelu(x, slope, n)
+    elif code == SILU:
+        vector_silu(x, slope, n)
+    elif code == MISH:
+        vector_mish(x, slope, n)
+    elif code == ELU or code == SELU:
+        activate_exponential(code, ws, at, n)
+
+
+cdef void activate_exponential(
+    Py_ssize_t code, real[::1] ws, Py_ssize_t at, Py_ssize_t n
+) noexcept nogil:
+    """ELU and SELU, a vector at a time: the side above zero waits on the stack."""
+    cdef real above = 1 if code == ELU else <real>SELU_SCALE
+    cdef real floor = 1 if code == ELU else <real>SELU_FLOOR
+    cdef Py_ssize_t block, j, k, lanes = vector_lanes(sizeof(real))
+    cdef real[ALIGNMENT] positive
+    for block in range(n // lanes):
+        j = at + block * lanes
+        for k in range(lanes):
+            positive[k] = ws[j + k]
+            ws[j + k] = ws[j + k] if not ws[j + k] > 0 else 0
+        vector_expm1(&ws[j], lanes)
+        for k in range(lanes):
+            ws[j + k] = above * positive[k] if positive[k] > 0 else floor * ws[j + k]
+
+
+cdef void times_slope_of_output(
+    Py_ssize_t code, real[::1] ws, Py_ssize_t delta, Py_ssize_t at, Py_ssize_t n
+) noexcept nogil:
+    """Multiply n numbers at `delta` by da/dz, where that is a function of the activation at `at`."""
+    cdef Py_ssize_t j
+    cdef real a, low
+    if code == RELU or code == LEAKY_RELU:
+        low = 0 if code == RELU else <real>LEAKY_SLOPE
+        for j in range(n):
+            ws[delta + j] *= 1 if ws[at + j] > 0 else low
+    elif code == LOGISTIC:
+        for j in range(n):
+            a = ws[at + j]
+            ws[delta + j] *= a * (1 - a)
+    elif code == TANH:
+        for j in range(n):
+            a = ws[at + j]
+            ws[delta + j] *= 1 - a * a
+    elif code == ELU:
+        for j in range(n):
+            a = ws[at + j]
+            ws[delta + j] *= 1 if a > 0 else a + 1
+    elif code == SELU:
+        for j in range(n):
+            a = ws[at + j]
+            ws[delta + j] *= <real>SELU_SCALE if a > 0 else a + <real>SELU_FLOOR
+    elif code == HARD_SIGMOID:
+        for j in range(n):
+            a = ws[at + j]
+            ws[delta + j] *= <real>(1.0 / 6.0) if a > 0 and a < 1 else 0
+    elif code == EXP:
+        for j in range(n):
+            ws[delta + j] *= ws[at + j]
+
+
+cdef void fill_slope(
+    Py_ssize_t code, real[::1] ws, Py_ssize_t slope, Py_ssize_t at, Py_ssize_t n
+) noexcept nogil:
+    """Write da/dz to `slope`, whichever way the activation at `at` gives it."""
+    cdef Py_ssize_t j
+    if slope_from_output(code):
+        for j in range(n):
+            ws[slope + j] = 1
+        times_slope_of_output(code, ws, slope, at, n)

@@ -1,0 +1,279 @@
+"""The boundary: whatever a user passes comes through here once, and is right behind it.
+
+The compiled core checks nothing but that it stays inside its arrays. Every complaint says what was
+expected, what came, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._spec import Loss
+
+READABLE = "fd?bBhHiIlLqQ"
+"""Number formats that both cores gather from as they are, row by row, without a copy of the whole."""
+
+Array = NDArray[Any]
+
+
+def _as_numbers(name: str, values: ArrayLike) -> Array:
+    """Turn any array-like into numbers that the cores read, copying only what they cannot read."""
+    if hasattr(values, "toarray") and not isinstance(values, np.ndarray):
+        raise TypeError(f"{name} is a sparse matrix; a dense array was expected: use {name}.toarray()")
+    if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked entries; fill them first: {name}.filled(value)")
+    array = np.asarray(values)
+    if array.dtype == object:
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} must hold numbers: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{name} must hold real numbers, but its dtype is {array.dtype}; "
+            "encode text or categories as numbers first"
+        )
+    if array.dtype.char not in READABLE or not array.dtype.isnative or not array.flags.aligned:
+        small = array.dtype.itemsize < 4
+        array = array.astype(np.float32 if small else np.float64)
+    return array
+
+
+def _check_finite(name: str, array: Array, dtype: np.dtype[Any]) -> None:
+    """Refuse NaN, infinity and what becomes infinity in the network's dtype; makes no big temporary."""
+    if array.dtype.kind != "f" or array.size == 0:
+        return
+    largest = np.finfo(dtype).max
+    low, high = array.min(), array.max()  # a NaN anywhere becomes both
+    if low >= -largest and high <= largest:
+        return
+    for start in range(0, len(array), 4096):
+        block = array[start : start + 4096]
+        bad = np.argwhere(~(np.abs(block) <= largest))
+        if len(bad):
+            break
+    where = tuple(bad[0])
+    value = block[where]
+    place = f"row {start + where[0]}" + (f", column {where[1]}" if array.ndim > 1 else "")
+    if np.isfinite(value):
+        raise ValueError(f"{name} holds {value:g} at {place}: too large for {dtype}; scale it")
+    raise ValueError(
+        f"{name} holds {value} at {place}; only finite numbers can be used: "
+        "remove those rows or fill them in"
+    )
+
+
+def check_X(X: ArrayLike, n_in: int, dtype: np.dtype[Any], name: str = "X") -> Array:
+    """Return X as (rows, n_in) numbers of any readable dtype and strides; a copy only if it must be.
+
+    Raises
+    ------
+    ValueError
+        For a wrong number of dimensions or features, and for NaN, infinity or text.
+    TypeError
+        For a sparse matrix.
+    """
+    array = _as_numbers(name, X)
+    if array.ndim == 1:
+        hint = f"{name}.reshape(1, -1)" if len(array) == n_in else f"{name}.reshape(-1, {n_in})"
+        raise ValueError(
+            f"{name} must be (rows, features), but its shape is {array.shape}; try {hint}"
+        )
+    if array.ndim != 2:
+        raise ValueError(
+            f"{name} must be (rows, features), but its shape is {array.shape}; "
+            f"flatten each row: {name}.reshape(len({name}), -1)"
+        )
+    if array.shape[1] != n_in:
+        raise ValueError(
+            f"{name} has {array.shape[1]} features, but this network expects {n_in}"
+        )
+    _check_finite(name, array, dtype)
+    return array
+
+
+def check_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
+    """Return the rows' weights, (n,), or None for equal ones."""
+    if sample_weight is None:
+        return None
+    weights = np.ascontiguousarray(_as_numbers("sample_weight", sample_weight), np.float64)
+    if weights.shape != (n,):
+        raise ValueError(f"sample_weight must be ({n},), one per row of X; it is {weights.shape}")
+    _check_finite("sample_weight", weights, weights.dtype)
+    if n and (weights.min() < 0 or weights.max() == 0):
+        raise ValueError("sample_weight must not be negative, and not zero everywhere")
+    return weights
+
+
+def check_number(
+    name: str, value: Any, low: float, high: float = np.inf, *, open_high: bool = False
+) -> float:
+    """Return a parameter as a float within ``[low, high]`` (or ``[low, high)``)."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, not {value!r}") from None
+    if not (low <= number < high if open_high else low <= number <= high):
+        upper = "" if high == np.inf else f" and {'below' if open_high else 'at most'} {high:g}"
+        raise ValueError(f"{name} must be at least {low:g}{upper}; it is {value!r}")
+    return number
+
+
+def check_integer(name: str, value: Any, low: int) -> int:
+    """Return a parameter as an int of at least `low`."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    if value < low:
+        raise ValueError(f"{name} must be at least {low}; it is {value}")
+    return int(value)
+
+
+# Targets -----------------------------------------------------------------------------------------
+
+
+def _is_label_like(y: Array, classifies: bool) -> bool:
+    """Whether a vector holds class labels: text, integers, or whole floats given to a classifier."""
+    if y.dtype.kind == "f":
+        return classifies and bool(np.all(y == np.round(y)))
+    return True
+
+
+def _index_labels(y: Array, n_out: int, classes: Array | None) -> tuple[Array, Array]:
+    """Number the labels by their place in `classes`, which is found from y where it is None."""
+    if y.dtype == object:
+        kinds = {type(label) for label in y.tolist()}
+        if len(kinds) > 1 and not kinds <= {int, float, bool}:
+            names = ", ".join(sorted(kind.__name__ for kind in kinds))
+            raise ValueError(f"y mixes labels of different types ({names}); use one type")
+        y = np.array(y.tolist())
+    found = np.unique(y)
+    if classes is None:
+        n_classes = max(n_out, 2)
+        numbers = y.dtype.kind in "iubf"
+        if numbers and found[0] >= 0 and found[-1] < n_classes:
+            classes = np.arange(n_classes)
+        elif len(found) == n_classes:
+            classes = found
+        else:
+            raise ValueError(
+                f"y has {len(found)} classes ({_shortened(found)}), but this network has {n_out} "
+                f"output{'s' * (n_out > 1)}; the last of its sizes should be {len(found)}"
+            )
+    place = np.searchsorted(classes, y) if _comparable(classes, y) else np.zeros(len(y), np.int64)
+    place = np.minimum(place, len(classes) - 1)
+    unknown = np.flatnonzero(classes[place] != y)
+    if len(unknown):
+        raise ValueError(
+            f"y holds the label {y[unknown[0]]!r} at row {unknown[0]}, which is none of this "
+            f"network's classes ({_shortened(classes)})"
+        )
+    return place.astype(np.int64), classes
+
+
+def _comparable(a: Array, b: Array) -> bool:
+    return (a.dtype.kind in "US") == (b.dtype.kind in "US")
+
+
+def _shortened(values: Sequence[Any] | Array, most: int = 5) -> str:
+    shown = ", ".join(str(value) for value in values[:most])
+    return shown + (", ..." if len(values) > most else "")
+
+
+def check_targets(
+    y: ArrayLike,
+    n: int,
+    n_out: int,
+    loss: Loss | None,
+    classes: Array | None,
+    dtype: np.dtype[Any],
+    name: str = "y",
+) -> tuple[Array, Array | None]:
+    """Encode targets for the cores.
+
+    Parameters
+    ----------
+    y : array-like
+        Class labels of any type, (n,); one-hot rows, probabilities or a 0/1 matrix, (n, n_out);
+        numbers, (n,) or (n, n_out).
+    loss : Loss or None
+        None for a custom loss.
+    classes : ndarray or None
+        The labels, in the order of the outputs, where they are known already.
+
+    Returns
+    -------
+    targets : ndarray
+        Class numbers, int64 (n,), or numbers (n, n_out).
+    classes : ndarray or None
+        The labels that belong to the outputs; None if y does not hold labels.
+    """
+    y = np.asarray(y)
+    if y.ndim not in (1, 2) or len(y) != n:
+        raise ValueError(f"{name} must have {n} rows like X, but its shape is {y.shape}")
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.dtype == object and not any(isinstance(value, str) for value in y.flat):
+        y = np.asarray(y.tolist())
+    if y.dtype.kind in "fc":
+        _check_finite(name, y if y.dtype.kind == "f" else _as_numbers(name, y), dtype)
+    classifies = loss is not None and loss.classifies
+    if y.ndim == 1 and (n_out > 1 or y.dtype.kind not in "fiub"):
+        if n_out == 1 and not classifies:
+            raise ValueError(
+                f"{name} holds {y.dtype} labels, but this network's loss is for numbers; use "
+                "loss='binary_crossentropy' for two classes, or one output per class"
+            )
+        if not _is_label_like(y, classifies):
+            advice = "; for regression use loss='squared_error'" if classifies else ""
+            raise ValueError(
+                f"{name} is one number per row, but this network has {n_out} outputs: expected "
+                f"class labels or a matrix of shape ({n}, {n_out}){advice}"
+            )
+        targets, classes = _index_labels(y, n_out, classes)
+        return (targets, classes) if n_out > 1 else (targets[:, None], classes)
+    if y.ndim == 1:
+        return _check_single_output(y, loss, classes, dtype, name)
+    if y.shape[1] != n_out:
+        raise ValueError(
+            f"{name} has {y.shape[1]} columns, but this network has {n_out} "
+            f"output{'s' * (n_out > 1)}"
+        )
+    y = _as_numbers(name, y)
+    _check_domain(y, loss, dtype, name)
+    if loss is not None and loss.name == "categorical_crossentropy":
+        sums = y.sum(axis=1, dtype=np.float64)
+        off = np.flatnonzero(np.abs(sums - 1) > 1e-3)
+        if len(off):
+            raise ValueError(
+                f"row {off[0]} of {name} sums to {sums[off[0]]:g}; categorical cross-entropy "
+                "expects one-hot rows or probabilities that sum to 1 (several labels per row: "
+                "loss='binary_crossentropy'; regression: loss='squared_error')"
+            )
+    return y, classes
+
+
+def _check_single_output(
+    y: Array, loss: Loss | None, classes: Array | None, dtype: np.dtype[Any], name: str
+) -> tuple[Array, Array | None]:
+    """Numbers for one output; for binary cross-entropy also two labels such as -1 and 1."""
+    y = _as_numbers(name, y)
+    if loss is not None and loss.classifies and _is_label_like(y, True) and len(y):
+        place, classes = _index_labels(y, 1, classes)
+        return place[:, None], classes
+    _check_domain(y, loss, dtype, name)
+    return y[:, None], classes
+
+
+def _check_domain(y: Array, loss: Loss | None, dtype: np.dtype[Any], name: str) -> None:
+    _check_finite(name, y, dtype)
+    if loss is None or y.size == 0:
+        return
+    low, high = loss.targets
+    for bad in (y.min(), y.max()):
+        if not low <= bad <= high:
+            bounds = f"between {low:g} and {high:g}" if np.isfinite(high) else f"at least {low:g}"
+            raise ValueError(f"{name} holds {bad:g}, but {loss.name} needs targets {bounds}")

@@ -1,0 +1,148 @@
+"""Chooses the core, once, when cmlp is imported: the only place that knows there are several.
+
+``CMLP_CORE`` (auto, avx512, avx2, baseline, python) overrides the choice. Everyone else calls
+``_dispatch.core.<function>`` and does not ask which core it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+
+from . import _reference
+
+COMPILED = ("avx512", "avx2", "baseline")
+"""The compiled cores, the fastest first."""
+
+
+@dataclass(frozen=True)
+class CoreInfo:
+    """What runs the arithmetic here.
+
+    Attributes
+    ----------
+    core : str
+        The core in use: 'avx512', 'avx2', 'baseline' or 'python'.
+    vector_bytes : int
+        Width of its vectors; 0 for the NumPy path.
+    available : tuple of str
+        Cores that this installation and this processor can run, the fastest first.
+    missing : dict of str to str
+        The others, each with the reason.
+    cpus : int
+        Processors that this process may use.
+    """
+
+    core: str
+    vector_bytes: int
+    available: tuple[str, ...]
+    missing: dict[str, str]
+    cpus: int
+
+    def __str__(self) -> str:
+        lines = [f"core       {describe(self.core)}", f"available  {', '.join(self.available)}"]
+        lines += [f"missing    {name}: {reason}" for name, reason in self.missing.items()]
+        return "\n".join([*lines, f"cpus       {self.cpus}"])
+
+
+def describe(name: str) -> str:
+    """Say in a few words what a core is; for the NumPy path, how to get a compiled one."""
+    if name != "python":
+        return f"{name} (compiled, {8 * _cores[name].vector_bytes}-bit vectors)"
+    if len(_cores) > 1:
+        return "python (NumPy)"
+    return "python (NumPy; no compiled core is installed: reinstall cmlp with a C compiler for speed)"
+
+
+def usable_cpus() -> int:
+    """Count the processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _find_cores() -> tuple[dict[str, ModuleType], dict[str, str]]:
+    """Import every core that can run here: the processor is asked before the import."""
+    cores: dict[str, ModuleType] = {}
+    missing: dict[str, str] = {}
+    try:
+        levels = importlib.import_module("cmlp._cpu").levels()
+    except ModuleNotFoundError as error:
+        if error.name != "cmlp._cpu":
+            raise
+        missing = dict.fromkeys(COMPILED, "not in this installation (no C compiler when it was built)")
+        return {"python": _reference}, missing
+    for name in COMPILED:
+        if name not in levels:
+            missing[name] = "this processor or operating system does not run it"
+            continue
+        try:
+            cores[name] = importlib.import_module(f"cmlp._core_{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"cmlp._core_{name}":
+                raise
+            missing[name] = "not built for this platform"
+        except ImportError as error:
+            missing[name] = f"failed to import: {error}"
+            warnings.warn(
+                f"cmlp's compiled core {name!r} is installed but failed to import ({error}); "
+                "a slower one is used. Reinstall cmlp.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return {**cores, "python": _reference}, missing
+
+
+def _choose(name: str) -> ModuleType:
+    if name == "auto":
+        return next(iter(_cores.values()))
+    if name in _cores:
+        return _cores[name]
+    if name in _missing:
+        raise RuntimeError(f"core {name!r} cannot run here: {_missing[name]}")
+    known = ", ".join(("auto", *COMPILED, "python"))
+    raise ValueError(f"unknown core {name!r}; known: {known}")
+
+
+_cores, _missing = _find_cores()
+try:
+    core = _choose(os.environ.get("CMLP_CORE", "auto") or "auto")
+except (RuntimeError, ValueError) as error:
+    raise ImportError(f"CMLP_CORE: {error}") from error
+
+
+def core_info() -> CoreInfo:
+    """Return which core is in use, which others there are, and why the rest is not."""
+    return CoreInfo(core.name, core.vector_bytes, tuple(_cores), dict(_missing), usable_cpus())
+
+
+@contextlib.contextmanager
+def use_core(name: str) -> Iterator[None]:
+    """Run the block on another core: ``with cmlp.use_core("python"): ...``.
+
+    Networks carry over: they hold arrays only. The choice is one for the whole process, so do not
+    change it while another thread is inside cmlp.
+
+    Parameters
+    ----------
+    name : {'auto', 'avx512', 'avx2', 'baseline', 'python'}
+
+    Raises
+    ------
+    RuntimeError
+        If the core cannot run on this machine; the message says why.
+    ValueError
+        If there is no such core.
+    """
+    global core
+    before = core
+    core = _choose(name)
+    try:
+        yield
+    finally:
+        core = before

@@ -1,0 +1,121 @@
+# Randomness: the same hash as in the twin ----------------------------------------------------------
+
+cdef inline uint64_t key_of(uint64_t seed, uint64_t step, uint64_t stream) noexcept nogil:
+    cdef uint64_t x = (
+        seed + <uint64_t>0x9E3779B97F4A7C15 * (step + 1) + <uint64_t>0xD1B54A32D192ED03 * (stream + 1)
+    )
+    x = (x ^ (x >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    x = (x ^ (x >> 27)) * <uint64_t>0x94D049BB133111EB
+    return x ^ (x >> 31)
+
+
+cdef inline uint32_t hash_of(uint32_t counter, uint64_t key) noexcept nogil:
+    cdef uint32_t x = counter + <uint32_t>key
+    x ^= x >> 16
+    x *= <uint32_t>0x21F0AAAD
+    x ^= x >> 15
+    x ^= <uint32_t>(key >> 32)
+    x *= <uint32_t>0x735A2D97
+    x ^= x >> 15
+    x *= <uint32_t>0x9E3779B1
+    x ^= x >> 16
+    return x
+
+
+cdef inline uint32_t sum_of_bytes(uint32_t h) noexcept nogil:
+    cdef uint32_t pairs = (h & <uint32_t>0x00FF00FF) + ((h >> 8) & <uint32_t>0x00FF00FF)
+    return (pairs & 0xFFFF) + (pairs >> 16)
+
+
+cdef void add_input_noise(
+    real[::1] ws, Py_ssize_t at, Py_ssize_t n, uint32_t counter, uint64_t key, double deviation
+) noexcept nogil:
+    """Add nearly normal numbers to a row: sums of eight uniform bytes, mean 1020."""
+    cdef Py_ssize_t j
+    cdef uint32_t total
+    cdef double scale = deviation / sqrt(8 * (256.0 * 256.0 - 1) / 12)
+    for j in range(n):
+        total = (
+            sum_of_bytes(hash_of(2 * (counter + <uint32_t>j), key))
+            + sum_of_bytes(hash_of(2 * (counter + <uint32_t>j) + 1, key))
+        )
+        ws[at + j] += <real>(scale * (<double><int32_t>total - 1020))
+
+
+cdef void drop_out(
+    real[::1] ws, Py_ssize_t at, Py_ssize_t slope, Py_ssize_t n, uint32_t counter, uint64_t key,
+    double rate,
+) noexcept nogil:
+    """Switch units of one row off, and scale the others by 1 / (1 - rate); their slopes likewise."""
+    cdef Py_ssize_t j
+    cdef uint32_t threshold = <uint32_t>(rate * 4294967296.0)
+    cdef real kept = <real>(1.0 / (1.0 - rate)), scale
+    for j in range(n):
+        scale = kept if hash_of(counter + <uint32_t>j, key) >= threshold else 0
+        ws[at + j] *= scale
+        ws[slope + j] *= scale
+
+
+# Gathering a batch ---------------------------------------------------------------------------------
+
+cdef inline void convert_row(
+    const sample *first, Py_ssize_t stride, real[::1] ws, Py_ssize_t at, Py_ssize_t n
+) noexcept nogil:
+    cdef Py_ssize_t j
+    if stride == sizeof(sample):
+        for j in range(n):
+            ws[at + j] = <real>first[j]
+    else:
+        for j in range(n):
+            ws[at + j] = <real>(<const sample *>(<const char *>first + j * stride))[0]
+
+
+cdef void gather_row(const Rows *source, Py_ssize_t row, real[::1] ws, Py_ssize_t at) noexcept nogil:
+    cdef const char *first = source.data + row * source.row_stride
+    cdef Py_ssize_t stride = source.column_stride, n = source.width
+    if source.kind == b"f":
+        convert_row(<const float *>first, stride, ws, at, n)
+    elif source.kind == b"B":
+        convert_row(<const uint8_t *>first, stride, ws, at, n)
+    elif source.kind == b"d":
+        convert_row(<const double *>first, stride, ws, at, n)
+    elif source.kind == b"q":
+        convert_row(<const int64_t *>first, stride, ws, at, n)
+    elif source.kind == b"i":
+        convert_row(<const int32_t *>first, stride, ws, at, n)
+    elif source.kind == b"h":
+        convert_row(<const int16_t *>first, stride, ws, at, n)
+    elif source.kind == b"b":
+        convert_row(<const int8_t *>first, stride, ws, at, n)
+    elif source.kind == b"H":
+        convert_row(<const uint16_t *>first, stride, ws, at, n)
+    elif source.kind == b"I":
+        convert_row(<const uint32_t *>first, stride, ws, at, n)
+    else:
+        convert_row(<const uint64_t *>first, stride, ws, at, n)
+
+
+cdef void gather_target(
+    const Rows *source, Py_ssize_t row, real[::1] ws, Py_ssize_t at, Py_ssize_t n_out,
+    Py_ssize_t stride, Objective objective,
+) noexcept nogil:
+    """One row of targets: a label becomes a one-hot row, both are smoothed, the padding is zero."""
+    cdef Py_ssize_t j
+    cdef int64_t label
+    cdef real uniform, smoothing = <real>objective.label_smoothing
+    for j in range(at, at + stride):
+        ws[j] = 0
+    if source.labels:
+        label = (<const int64_t *>(source.data + row * source.row_stride))[0]
+        if 0 <= label < n_out:
+            ws[at + label] = 1
+    else:
+        gather_row(source, row, ws, at)
+    if smoothing != 0:
+        uniform = <real>(1.0 / n_out if objective.loss == CATEGORICAL else 0.5)
+        for j in range(at, at + n_out):
+            ws[j] += smoothing * (uniform - ws[j])
+
+
+cdef inline Py_ssize_t row_number(const int64_t[::1] rows, Py_ssize_t i) noexcept nogil:
+    return rows[i] if rows.shape[0] else i

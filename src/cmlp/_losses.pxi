@@ -1,0 +1,133 @@
+# Losses --------------------------------------------------------------------------------------------
+
+cdef inline double x_log_y(double x, double y) noexcept nogil:
+    return x * log(y) if x != 0 else 0.0
+
+
+cdef inline bint from_logits(int loss, Py_ssize_t activation) noexcept nogil:
+    """Whether loss and output activation belong together: cost from z, delta = a - y."""
+    return (
+        (loss == BINARY and activation == LOGISTIC)
+        or (loss == CATEGORICAL and activation == SOFTMAX)
+        or (loss == POISSON and activation == EXP)
+    )
+
+
+cdef double softmax_row(real[::1] ws, Py_ssize_t at, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
+    """Replace a row of weighted sums by their softmax; returns log sum exp of what was there."""
+    cdef Py_ssize_t j
+    cdef real top = ws[at], inverse
+    cdef double total = 0
+    for j in range(at + 1, at + n):
+        top = ws[j] if ws[j] > top else top
+    for j in range(at, at + n):
+        ws[j] -= top
+    for j in range(at + n, at + stride):
+        ws[j] = 0
+    vector_exp(&ws[at], stride)
+    for j in range(at, at + n):
+        total += ws[j]
+    inverse = <real>(1 / total)
+    for j in range(at, at + n):
+        ws[j] *= inverse
+    return <double>top + log(total)
+
+
+cdef double cost_from_logits(
+    int loss, real[::1] ws, Py_ssize_t at, Py_ssize_t y, Py_ssize_t delta, Py_ssize_t n,
+    Py_ssize_t stride,
+) noexcept nogil:
+    """Turn a row of weighted sums into activations; returns the row's cost, computed from the sums."""
+    cdef Py_ssize_t j
+    cdef double cost = 0, log_sum
+    for j in range(n):
+        ws[delta + j] = ws[at + j]  # delta keeps z until it is overwritten
+    if loss == CATEGORICAL:
+        log_sum = softmax_row(ws, at, n, stride)
+        for j in range(n):
+            if ws[y + j] != 0:
+                cost += ws[y + j] * (log_sum - ws[delta + j])
+    elif loss == BINARY:
+        # -(y log p + (1 - y) log(1 - p)) with p = logistic(z) is softplus(z) - y z
+        for j in range(n):
+            cost -= <double>ws[y + j] * ws[delta + j]
+        for j in range(n, stride):
+            ws[delta + j] = 0
+        vector_softplus(&ws[delta], &ws[at], stride)
+        for j in range(n):
+            cost += ws[delta + j]
+    else:
+        vector_exp(&ws[at], stride)
+        for j in range(n):
+            cost += (
+                <double>ws[at + j] - ws[y + j] + x_log_y(ws[y + j], ws[y + j])
+                - <double>ws[y + j] * ws[delta + j]
+            )
+    return cost
+
+
+cdef double cost_and_slope(
+    Objective objective, double a, double y, double eps, double *slope
+) noexcept nogil:
+    """Cost of one output, and dC/da."""
+    cdef double r = a - y, q = objective.parameter, p
+    if objective.loss == SQUARED:
+        slope[0] = r
+        return 0.5 * r * r
+    if objective.loss == ABSOLUTE:
+        slope[0] = (r > 0) - (r < 0)
+        return fabs(r)
+    if objective.loss == HUBER:
+        slope[0] = fmax(-q, fmin(q, r))
+        return 0.5 * r * r if fabs(r) <= q else q * (fabs(r) - 0.5 * q)
+    if objective.loss == BINARY:
+        p = fmax(eps, fmin(1 - eps, a))
+        slope[0] = (p - y) / (p * (1 - p))
+        return -(y * log(p) + (1 - y) * log(1 - p))
+    if objective.loss == CATEGORICAL:
+        p = fmax(eps, a)
+        slope[0] = -y / p
+        return -y * log(p)
+    if objective.loss == POISSON:
+        p = fmax(eps, a)
+        slope[0] = 1 - y / p
+        return r + x_log_y(y, y / p)
+    if objective.loss == QUANTILE:
+        slope[0] = 1 - q if r > 0 else (-q if r < 0 else 0)
+        return fmax(-q * r, (1 - q) * r)
+    slope[0] = y  # an external loss: the target is dC/da
+    return 0
+
+
+cdef double finish_row(
+    Layer layer, Objective objective, real[::1] ws, Py_ssize_t at, Py_ssize_t y, Py_ssize_t slope,
+    Py_ssize_t delta, real row_share,
+) noexcept nogil:
+    """Output layer of one row: activation, cost, and delta = share * dC/dz. Returns the cost."""
+    cdef Py_ssize_t j, n = layer.n_out
+    cdef double cost = 0, da, along = 0
+    cdef double eps = 1.1920928955078125e-07 if real is float else 2.220446049250313e-16
+    if from_logits(objective.loss, layer.activation):
+        cost = cost_from_logits(objective.loss, ws, at, y, delta, n, layer.stride)
+        for j in range(n):
+            ws[delta + j] = row_share * (ws[at + j] - ws[y + j])
+    else:
+        if layer.activation == SOFTMAX:
+            softmax_row(ws, at, n, layer.stride)
+        else:
+            activate_part(layer.activation, ws, at, slope, layer.stride)
+            fill_slope(layer.activation, ws, slope, at, layer.stride)
+        for j in range(n):
+            cost += cost_and_slope(objective, ws[at + j], ws[y + j], eps, &da)
+            ws[delta + j] = row_share * <real>da
+        if layer.activation == SOFTMAX:  # every output depends on every weighted sum of its row
+            for j in range(n):
+                along += ws[delta + j] * ws[at + j]
+            for j in range(n):
+                ws[delta + j] = ws[at + j] * (ws[delta + j] - <real>along)
+        else:
+            for j in range(n):
+                ws[delta + j] *= ws[slope + j]
+    for j in range(n, layer.stride):
+        ws[delta + j] = 0
+    return cost

@@ -1,0 +1,504 @@
+"""The network's arithmetic in NumPy: fallback, oracle and textbook.
+
+This module and ``_core.pyx`` are twins: same functions, same parameters, same numbers up to
+rounding. This one says each step the short way; read it first. Names: ``z`` is a layer's weighted
+sum, ``a`` its activation, ``delta`` is dC/dz, the derivative of the cost by the weighted sum, and
+a gradient is ``d`` and the name of what it belongs to.
+
+A network is a ``plan`` (one row of integers per layer, see ``_spec.make_plan``) and ``params``, one
+flat vector that holds each layer's weights W, (n_in, n_out), and bias b, (n_out,). Rows are padded
+to 64 bytes with zeros; the padding takes part in nothing.
+
+Everything is checked and allocated by the callers. ``workspace`` is scratch of the compiled twin;
+here NumPy allocates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from . import _spec as spec
+
+name = "python"
+vector_bytes = 0
+
+# Activations: a from z, and da/dz from z and a ---------------------------------------------------
+
+_cumulative_normal = np.frompyfunc(lambda z: 0.5 * math.erfc(-z / math.sqrt(2.0)), 1, 1)
+
+
+def _logistic(z):
+    e = np.exp(-np.abs(z))  # never above 1: no overflow on either side
+    return np.where(z >= 0, 1, e) / (1 + e)
+
+
+def _softplus(z):
+    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+
+
+def _normal_cdf(z):
+    return np.asarray(_cumulative_normal(z), dtype=z.dtype)
+
+
+def _normal_pdf(z):
+    return np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+
+
+def _softmax(z):
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def _exp_below_zero(z):
+    return np.expm1(np.minimum(z, 0))
+
+
+def _silu_slope(z, a):
+    s = _logistic(z)
+    return s * (1 + z * (1 - s))
+
+
+def _mish_slope(z, a):
+    t = np.tanh(_softplus(z))
+    return t + z * _logistic(z) * (1 - t * t)
+
+
+_ELU_FLOOR = spec.SELU_SCALE * spec.SELU_ALPHA
+
+_FUNCTIONS = {
+    "identity": (lambda z: z.copy(), lambda z, a: np.ones_like(a)),
+    "logistic": (_logistic, lambda z, a: a * (1 - a)),
+    "tanh": (np.tanh, lambda z, a: 1 - a * a),
+    "relu": (lambda z: np.maximum(z, 0), lambda z, a: np.where(a > 0, 1, 0)),
+    "leaky_relu": (
+        lambda z: np.where(z > 0, z, spec.LEAKY_SLOPE * z),
+        lambda z, a: np.where(a > 0, 1, spec.LEAKY_SLOPE),
+    ),
+    "elu": (
+        lambda z: np.where(z > 0, z, _exp_below_zero(z)),
+        lambda z, a: np.where(a > 0, 1, a + 1),
+    ),
+    "selu": (
+        lambda z: np.where(z > 0, spec.SELU_SCALE * z, _ELU_FLOOR * _exp_below_zero(z)),
+        lambda z, a: np.where(a > 0, spec.SELU_SCALE, a + _ELU_FLOOR),
+    ),
+    "gelu": (lambda z: z * _normal_cdf(z), lambda z, a: _normal_cdf(z) + z * _normal_pdf(z)),
+    "silu": (lambda z: z * _logistic(z), _silu_slope),
+    "mish": (lambda z: z * np.tanh(_softplus(z)), _mish_slope),
+    "softplus": (_softplus, lambda z, a: _logistic(z)),
+    "hard_sigmoid": (
+        lambda z: np.clip(z / 6 + 0.5, 0, 1),
+        lambda z, a: np.where((a > 0) & (a < 1), 1 / 6, 0),
+    ),
+    "exp": (np.exp, lambda z, a: a),
+    "softmax": (_softmax, None),  # not elementwise: see _output_delta
+}
+_CODES = {row.name: row.code for row in spec.ACTIVATIONS}
+_ACTIVATE = {_CODES[key]: f for key, (f, _) in _FUNCTIONS.items()}
+_SLOPE = {_CODES[key]: df for key, (_, df) in _FUNCTIONS.items()}
+_SOFTMAX, _LOGISTIC, _EXP = _CODES["softmax"], _CODES["logistic"], _CODES["exp"]
+
+
+def activate(code, values):
+    """Replace the numbers in ``values[0]`` by their activation, and fill ``values[1]`` with da/dz."""
+    z = values[0].copy()
+    values[0] = _ACTIVATE[code](z)
+    values[1] = _SLOPE[code](z, values[0])
+
+
+# Losses: the cost of each row, and delta = dC/dz of the output layer -------------------------------
+
+(_SQUARED, _ABSOLUTE, _HUBER, _BINARY, _CATEGORICAL, _POISSON, _QUANTILE) = (
+    row.code for row in spec.LOSSES
+)
+
+
+def _x_log_y(x, y):
+    return np.where(x == 0, 0, x * np.log(np.where(x == 0, 1, y)))
+
+
+def _from_logits(loss, out_activation):
+    """Whether loss and output activation belong together: cost from z, delta = a - y."""
+    return (loss, out_activation) in (
+        (_BINARY, _LOGISTIC),
+        (_CATEGORICAL, _SOFTMAX),
+        (_POISSON, _EXP),
+    )
+
+
+def _cost(objective, out_activation, z, a, y):
+    """Cost of each row, shape (rows,). Cross-entropies never take the log of a rounded probability."""
+    loss, parameter = objective.loss, objective.parameter
+    eps = np.finfo(a.dtype).eps
+    r = a - y
+    if loss == spec.EXTERNAL_LOSS:
+        return np.zeros(len(a), a.dtype)
+    if _from_logits(loss, out_activation):
+        if loss == _BINARY:
+            # -(y log p + (1 - y) log(1 - p)) with p = logistic(z)
+            cost = _softplus(z) - y * z
+        elif loss == _CATEGORICAL:
+            top = z.max(axis=1, keepdims=True)
+            log_sum = top + np.log(np.exp(z - top).sum(axis=1, keepdims=True))
+            cost = y * (log_sum - z)
+        else:
+            cost = a - y + _x_log_y(y, y) - y * z
+    elif loss == _SQUARED:
+        cost = 0.5 * r * r
+    elif loss == _ABSOLUTE:
+        cost = np.abs(r)
+    elif loss == _HUBER:
+        size = np.abs(r)
+        cost = np.where(size <= parameter, 0.5 * r * r, parameter * (size - 0.5 * parameter))
+    elif loss == _BINARY:
+        p = np.clip(a, eps, 1 - eps)
+        cost = -(y * np.log(p) + (1 - y) * np.log(1 - p))
+    elif loss == _CATEGORICAL:
+        cost = -y * np.log(np.maximum(a, eps))
+    elif loss == _POISSON:
+        cost = a - y + _x_log_y(y, y / np.maximum(a, eps))
+    else:
+        cost = np.maximum(-parameter * r, (1 - parameter) * r)
+    return cost.sum(axis=1)
+
+
+def _cost_slope(objective, a, y):
+    """dC/da of each row."""
+    loss, parameter = objective.loss, objective.parameter
+    eps = np.finfo(a.dtype).eps
+    r = a - y
+    if loss == spec.EXTERNAL_LOSS:
+        return y
+    if loss == _SQUARED:
+        return r
+    if loss == _ABSOLUTE:
+        return np.sign(r)
+    if loss == _HUBER:
+        return np.clip(r, -parameter, parameter)
+    if loss == _BINARY:
+        p = np.clip(a, eps, 1 - eps)
+        return (p - y) / (p * (1 - p))
+    if loss == _CATEGORICAL:
+        return -y / np.maximum(a, eps)
+    if loss == _POISSON:
+        return 1 - y / np.maximum(a, eps)
+    return np.where(r > 0, 1 - parameter, np.where(r < 0, -parameter, 0))
+
+
+def _output_delta(objective, out_activation, z, a, y):
+    """dC/dz of the output layer, row by row: where backpropagation starts."""
+    if _from_logits(objective.loss, out_activation):
+        return a - y
+    da = _cost_slope(objective, a, y)
+    if out_activation == _SOFTMAX:  # every output depends on every weighted sum of its row
+        return a * (da - (da * a).sum(axis=1, keepdims=True))
+    return da * _SLOPE[out_activation](z, a)
+
+
+# Randomness: a hash of (seed, step, stream, row, unit), so that both twins draw the same -----------
+
+_MASK64 = (1 << 64) - 1
+
+
+def _key(seed, step, stream):
+    """Two 32-bit words from the seed, the step and the stream (splitmix64's finaliser)."""
+    x = (seed + 0x9E3779B97F4A7C15 * (step + 1) + 0xD1B54A32D192ED03 * (stream + 1)) & _MASK64
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK64
+    x ^= x >> 31
+    return np.uint32(x & 0xFFFFFFFF), np.uint32(x >> 32)
+
+
+def _hash(counter, key):
+    """Mix 32-bit counters with the key: every output bit depends on every input bit."""
+    low, high = key
+    x = counter + low
+    x ^= x >> np.uint32(16)
+    x *= np.uint32(0x21F0AAAD)
+    x ^= x >> np.uint32(15)
+    x ^= high
+    x *= np.uint32(0x735A2D97)
+    x ^= x >> np.uint32(15)
+    x *= np.uint32(0x9E3779B1)
+    x ^= x >> np.uint32(16)
+    return x
+
+
+def _counters(n_rows, n_units):
+    return (
+        np.arange(n_rows, dtype=np.uint32)[:, None] * np.uint32(n_units)
+        + np.arange(n_units, dtype=np.uint32)
+    )
+
+
+def _bell(shape, key):
+    """Nearly normal numbers: the sum of eight uniform bytes, scaled to mean 0 and variance 1."""
+    counter = _counters(*shape) * np.uint32(2)
+    total = np.zeros(shape, np.int64)
+    for half in (0, 1):
+        h = _hash(counter + np.uint32(half), key)
+        for shift in (0, 8, 16, 24):
+            total += (h >> np.uint32(shift)) & np.uint32(255)
+    return (total - 1020) / math.sqrt(8 * (256**2 - 1) / 12)
+
+
+def _dropout_scale(shape, key, rate):
+    """0 where a unit is switched off, 1 / (1 - rate) where it is kept."""
+    kept = _hash(_counters(*shape), key) >= np.uint32(int(rate * 2**32))
+    return kept / (1.0 - rate)
+
+
+# Forward propagation -----------------------------------------------------------------------------
+
+
+def _layers(plan, flat) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The weights and the bias of each layer, as views into a flat vector."""
+    for layer in plan:
+        n_in, n_out, stride = layer[spec.N_IN], layer[spec.N_OUT], layer[spec.STRIDE]
+        w, b = layer[spec.WEIGHTS], layer[spec.BIAS]
+        yield flat[w : w + n_in * stride].reshape(n_in, stride)[:, :n_out], flat[b : b + n_out]
+
+
+def _gather(X, rows, dtype):
+    return np.asarray(X if rows is None else X[rows], dtype=dtype)
+
+
+def _gather_targets(targets, rows, objective, n_out, dtype):
+    """One row of numbers per row of X: labels become one-hot rows, and both are smoothed."""
+    y = targets if rows is None else targets[rows]
+    if targets.ndim == 1:
+        y = (y[:, None] == np.arange(n_out)).astype(dtype)
+    y = np.asarray(y, dtype=dtype)
+    if objective.label_smoothing:
+        uniform = 1.0 / n_out if objective.loss == _CATEGORICAL else 0.5
+        y = y + objective.label_smoothing * (uniform - y)
+    return np.asarray(y, dtype=dtype)
+
+
+def _propagate(plan, params, x, noise=None, step=0):
+    """Forward pass of a batch. Returns per layer the z, the a and the da/dz, all (rows, n_out)."""
+    zs, activations, slopes = [], [], []
+    if noise is not None and noise.input_noise:
+        bell = _bell(x.shape, _key(noise.seed, step, 0))
+        x = x + np.asarray(noise.input_noise * bell, dtype=x.dtype)
+    a = x
+    for number, (layer, (W, b)) in enumerate(zip(plan, _layers(plan, params), strict=True)):
+        code = layer[spec.ACTIVATION]
+        z = a @ W + b
+        a = np.asarray(_ACTIVATE[code](z), dtype=z.dtype)
+        slope = None if code == _SOFTMAX else np.asarray(_SLOPE[code](z, a), dtype=z.dtype)
+        rate = noise.dropout[number] if noise and number < len(noise.dropout) else 0.0
+        if rate:
+            key = _key(noise.seed, step, number + 1)
+            scale = np.asarray(_dropout_scale(a.shape, key, rate), dtype=a.dtype)
+            a, slope = a * scale, slope * scale
+        zs.append(z)
+        activations.append(a)
+        slopes.append(slope)
+    return x, zs, activations, slopes
+
+
+_BATCH = 1024
+"""Rows that are propagated at once where the batch is ours to choose."""
+
+
+def _chunks(X, rows):
+    n = len(X) if rows is None else len(rows)
+    for start in range(0, n, _BATCH):
+        stop = min(start + _BATCH, n)
+        yield start, stop, slice(start, stop) if rows is None else rows[start:stop]
+
+
+def workspace_size(plan, batch_size, n_threads=1):
+    """Scratch numbers that a batch needs: none, NumPy allocates."""
+    return 0
+
+
+def predict(plan, params, X, rows, out, workspace):
+    """Write the output activations of the given rows of X (None: all) to `out`, (rows, n_out)."""
+    for start, stop, part in _chunks(X, rows):
+        x = _gather(X, part, params.dtype)
+        out[start:stop] = _propagate(plan, params, x)[2][-1]
+
+
+def forward(plan, params, X, z, a, workspace):
+    """Write every layer's weighted sums and activations to the records `z` and `a`.
+
+    A record has one row per row of X; layer l's units start at column ``plan[l, UNITS]``.
+    """
+    for start, stop, part in _chunks(X, None):
+        _, zs, activations, _ = _propagate(plan, params, _gather(X, part, params.dtype))
+        for record, values in ((z, zs), (a, activations)):
+            _write_record(plan, record[start:stop], values)
+
+
+def _write_record(plan, record, values):
+    for layer, value in zip(plan, values, strict=True):
+        record[:, layer[spec.UNITS] : layer[spec.UNITS] + layer[spec.N_OUT]] = value
+
+
+def evaluate(plan, params, X, targets, rows, objective, out, row_loss, workspace):
+    """Write outputs (where `out` has rows) and the cost of each row to `row_loss`."""
+    n_out, code = plan[-1, spec.N_OUT], plan[-1, spec.ACTIVATION]
+    for start, stop, part in _chunks(X, rows):
+        y = _gather_targets(targets, part, objective, n_out, params.dtype)
+        _, zs, activations, _ = _propagate(plan, params, _gather(X, part, params.dtype))
+        row_loss[start:stop] = _cost(objective, code, zs[-1], activations[-1], y)
+        if len(out):
+            out[start:stop] = activations[-1]
+
+
+# Backpropagation ---------------------------------------------------------------------------------
+
+
+def gradient(
+    plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX, workspace
+):
+    """Write the gradient of the objective on one batch to `grads`, laid out like `params`.
+
+    The chain rule, layer by layer from the last: ``dW = a_before^T delta``, ``db = sum delta``,
+    ``delta_before = (delta W^T) * da/dz``. Each row counts by its weight, divided by the sum of the
+    batch's weights. With rows in `deltas` (a record) and `dX`, these are written as well.
+
+    Returns
+    -------
+    float
+        The weighted mean loss of the batch, plus the penalties.
+    """
+    dtype = params.dtype
+    y = _gather_targets(targets, rows, objective, plan[-1, spec.N_OUT], dtype)
+    x, zs, activations, slopes = _propagate(plan, params, _gather(X, rows, dtype), noise, step)
+    code = plan[-1, spec.ACTIVATION]
+    cost = _cost(objective, code, zs[-1], activations[-1], y)
+    delta = _output_delta(objective, code, zs[-1], activations[-1], y)
+
+    weight, share = _row_shares(weights, rows, len(x), objective)
+    delta = np.asarray(delta * np.asarray(share, dtype)[:, None], dtype=dtype)
+    loss = float((cost * weight).sum() / weight.sum()) if weight.any() else 0.0
+
+    inputs = [x, *activations[:-1]]
+    parameters, gradients = list(_layers(plan, params)), list(_layers(plan, grads))
+    for number in reversed(range(len(plan))):
+        (W, _), (dW, db) = parameters[number], gradients[number]
+        if len(deltas):
+            _write_record(plan[number : number + 1], deltas, [delta])
+        dW[:] = inputs[number].T @ delta
+        db[:] = delta.sum(axis=0)
+        if number:
+            delta = (delta @ W.T) * slopes[number - 1]
+        elif len(dX):
+            dX[:] = delta @ W.T
+        loss += _penalise(W, dW, objective)
+    return loss
+
+
+def _row_shares(weights, rows, n, objective):
+    """Each row's weight, and its share of the batch's gradient."""
+    if weights is None:
+        weight = np.ones(n)
+    else:
+        weight = np.asarray(weights if rows is None else weights[rows], dtype=np.float64)
+    if objective.loss == spec.EXTERNAL_LOSS:  # the caller's dC/da is of the whole batch already
+        return weight, np.ones(n)
+    total = weight.sum()
+    return weight, weight / total if total > 0 else np.zeros(n)
+
+
+def _penalise(W, dW, objective):
+    """Add the gradient of ``l1 sum|W| + l2/2 sum W^2`` to dW, and return its value."""
+    l1, l2 = objective.l1, objective.l2
+    value = 0.0
+    if l1:
+        dW += np.asarray(l1, W.dtype) * np.sign(W)
+        value += l1 * float(np.abs(W).sum(dtype=np.float64))
+    if l2:
+        dW += np.asarray(l2, W.dtype) * W
+        value += 0.5 * l2 * float(np.square(W).sum(dtype=np.float64))
+    return value
+
+
+# Updates -----------------------------------------------------------------------------------------
+
+
+def update(plan, params, grads, state, optimizer, step, learning_rate):
+    """Take one step against the gradient. `grads` is used up; `state` holds (n_moments, len(params)).
+
+    `step` counts the steps before this one. Decoupled decay (``weight_decay``) touches weights only.
+    """
+    o, eta, g = optimizer, float(learning_rate), grads
+    if o.clip_norm:
+        norm = math.sqrt(float(np.square(g, dtype=np.float64).sum()))
+        if norm > o.clip_norm:
+            g *= o.clip_norm / norm
+    if o.weight_decay:
+        for W, _ in _layers(plan, params):
+            W *= 1 - eta * o.weight_decay
+    if o.solver == 0:  # sgd, Polyak's or Nesterov's momentum
+        if o.momentum:
+            v = state[0]
+            v *= o.momentum
+            v -= eta * g
+            params += o.momentum * v - eta * g if o.nesterov else v
+        else:
+            params -= eta * g
+    elif o.solver == 1:  # Adam (Kingma & Ba 2015, section 2: the efficient order of computation)
+        m, v = state
+        m += (1 - o.beta_1) * (g - m)
+        v += (1 - o.beta_2) * (g * g - v)
+        t = step + 1
+        rate = eta * math.sqrt(1 - o.beta_2**t) / (1 - o.beta_1**t)
+        params -= rate * m / (np.sqrt(v) + o.epsilon)
+    else:  # RMSprop (Hinton 2012, lecture 6)
+        v = state[0]
+        v += (1 - o.beta_2) * (g * g - v)
+        params -= eta * g / (np.sqrt(v) + o.epsilon)
+
+
+def train_epoch(
+    plan,
+    params,
+    state,
+    X,
+    targets,
+    weights,
+    rows,
+    batch_size,
+    learning_rates,
+    step,
+    objective,
+    optimizer,
+    noise,
+    grads,
+    workspace,
+    rank=0,
+    n_threads=1,
+    team=None,
+):
+    """Take one step per batch of `rows`, in order; batch i uses ``learning_rates[i]``.
+
+    Returns
+    -------
+    loss : float
+        Sum over the batches of the batch's loss times its weight.
+    n_steps : int
+        Steps taken: fewer than there are batches if a loss was not finite, in which case the step
+        that saw it was not taken.
+    """
+    if rank:
+        return 0.0, 0  # one thread does it all: NumPy's products have threads of their own
+    nothing = np.empty((0, 0), params.dtype)
+    total = 0.0
+    for number, start in enumerate(range(0, len(rows), batch_size)):
+        batch = rows[start : start + batch_size]
+        loss = gradient(
+            plan, params, X, targets, weights, batch, objective, noise, step + number,
+            grads, nothing, nothing, workspace,
+        )  # fmt: skip
+        if not math.isfinite(loss):
+            return total, number
+        total += loss * (len(batch) if weights is None else float(weights[batch].sum()))
+        update(plan, params, grads, state, optimizer, step + number, learning_rates[number])
+    return total, number + 1

@@ -1,0 +1,108 @@
+/* Vectors for the compiled core: one body of C for every processor and both number types.
+ *
+ * A. The vector is the widest one that the compiler's target has (the build makes one core per level);
+ *    it is a compiler vector type (GCC, clang), so `a * b + c` is plain C and the compiler schedules it.
+ *    No intrinsics: nothing below needs an instruction that the compilers do not find by themselves.
+ * B. A compiler without vector types (MSVC) gets the same code with vectors of one lane. Only what C
+ *    spells differently for a scalar has two definitions: the types and VEC_LESS.
+ * C. Template by inclusion: the files at the end are read once with REAL = float and once with double.
+ *    NAME(f) is f_f32 or f_f64.
+ *
+ * Never compile this with -ffast-math: rounding tricks and the handling of NaN rely on IEEE rules. */
+#ifndef CMLP_SIMD_H
+#define CMLP_SIMD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__GNUC__) || defined(__clang__)
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16 /* SSE2, NEON */
+#endif
+#define INLINE static inline __attribute__((always_inline, unused))
+#define FUNCTION static __attribute__((unused))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+#else
+#define INLINE static inline
+#define FUNCTION static
+#define UNROLL
+#endif
+
+/* Rows of the register tile: 12 x 2 sums where there are 32 registers, 6 x 2 where there are 16. */
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define TILE_ROWS 12
+#else
+#define TILE_ROWS 6
+#endif
+
+/* vec holds numbers, ivec their bits or a comparison (all ones or zero in each lane), uvec bits that are
+ * shifted; loose is a vec at any address. */
+#ifdef VECTOR_BYTES
+#define VECTOR_TYPES(T, REAL, INT, UINT)                                                              \
+    typedef REAL vec_##T __attribute__((vector_size(VECTOR_BYTES)));                                  \
+    typedef INT ivec_##T __attribute__((vector_size(VECTOR_BYTES)));                                  \
+    typedef UINT uvec_##T __attribute__((vector_size(VECTOR_BYTES)));                                 \
+    typedef REAL loose_##T __attribute__((vector_size(VECTOR_BYTES), aligned(1), may_alias));
+#define VEC_LESS(a, b) ((IVEC)((a) < (b)))
+#else
+#define VECTOR_TYPES(T, REAL, INT, UINT) \
+    typedef REAL vec_##T, loose_##T;     \
+    typedef INT ivec_##T;                \
+    typedef UINT uvec_##T;
+#define VEC_LESS(a, b) (-(IVEC)((a) < (b)))
+#endif
+VECTOR_TYPES(f32, float, int32_t, uint32_t)
+VECTOR_TYPES(f64, double, int64_t, uint64_t)
+
+#define REAL float
+#define INT int32_t
+#define REAL_BITS 32
+#define NAME(x) x##_f32
+#define VEC vec_f32
+#define IVEC ivec_f32
+#define UVEC uvec_f32
+#define LANES ((int)(sizeof(VEC) / sizeof(REAL)))
+#include "_simd_math.h"
+#include "_simd_tile.h"
+#undef REAL
+#undef INT
+#undef REAL_BITS
+#undef NAME
+#undef VEC
+#undef IVEC
+#undef UVEC
+
+#define REAL double
+#define INT int64_t
+#define REAL_BITS 64
+#define NAME(x) x##_f64
+#define VEC vec_f64
+#define IVEC ivec_f64
+#define UVEC uvec_f64
+#include "_simd_math.h"
+#include "_simd_tile.h"
+#undef REAL
+#undef INT
+#undef REAL_BITS
+#undef NAME
+#undef VEC
+#undef IVEC
+#undef UVEC
+#undef LANES
+
+/* Numbers of `itemsize` bytes in a vector. */
+INLINE ptrdiff_t vector_lanes(size_t itemsize)
+{
+    return (ptrdiff_t)((itemsize == sizeof(float) ? sizeof(vec_f32) : sizeof(vec_f64)) / itemsize);
+}
+
+#endif

@@ -1,0 +1,250 @@
+"""The names that cmlp knows: activations, losses, optimizers, initialisers.
+
+One row per name. The compiled core (``_core.pyx``) and its NumPy twin (``_reference.py``) know
+only the integer codes; everything a user types is resolved here, by :func:`lookup`, and an unknown
+name is answered with the nearest known one. A new activation or loss is one row here and one
+formula in each twin; the tests find it by themselves.
+
+This module is the leaf of the package: it imports nothing of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+
+class Activation(NamedTuple):
+    """A function applied to every weighted sum of a layer (``softmax``: to a whole row)."""
+
+    name: str
+    code: int
+    formula: str
+    slope: str
+    range: tuple[float, float]
+    """Smallest and largest output, which decides the losses that the activation can feed."""
+    gain: float
+    """Variance correction for the 'auto' initialiser: 2 where half of the inputs are cut off."""
+    aliases: tuple[str, ...] = ()
+    output_only: bool = False
+
+
+INF = float("inf")
+LEAKY_SLOPE = 0.01
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, eq. 14
+
+ACTIVATIONS = (
+    Activation("identity", 0, "z", "1", (-INF, INF), 1.0, ("linear",)),
+    Activation("logistic", 1, "1 / (1 + exp(-z))", "a (1 - a)", (0.0, 1.0), 1.0, ("sigmoid",)),
+    Activation("tanh", 2, "tanh(z)", "1 - a^2", (-1.0, 1.0), 1.0),
+    Activation("relu", 3, "max(z, 0)", "1 if a > 0 else 0", (0.0, INF), 2.0),
+    Activation("leaky_relu", 4, "z if z > 0 else 0.01 z", "1 if a > 0 else 0.01", (-INF, INF), 2.0),
+    Activation("elu", 5, "z if z > 0 else exp(z) - 1", "1 if a > 0 else a + 1", (-1.0, INF), 2.0),
+    Activation(
+        "selu",
+        6,
+        "1.0507 (z if z > 0 else 1.6733 (exp(z) - 1))",
+        "1.0507 if a > 0 else a + 1.7581",
+        (-SELU_ALPHA * SELU_SCALE, INF),
+        1.0,
+    ),
+    Activation("gelu", 7, "z Phi(z)", "Phi(z) + z phi(z)", (-0.17, INF), 2.0),
+    Activation("silu", 8, "z logistic(z)", "s (1 + z (1 - s))", (-0.28, INF), 2.0, ("swish",)),
+    Activation("mish", 9, "z tanh(softplus(z))", "t + z s (1 - t^2)", (-0.31, INF), 2.0),
+    Activation("softplus", 10, "log(1 + exp(z))", "logistic(z)", (0.0, INF), 2.0),
+    Activation(
+        "hard_sigmoid", 11, "clip(z / 6 + 1/2, 0, 1)", "1/6 if 0 < a < 1 else 0", (0.0, 1.0), 1.0
+    ),
+    Activation("exp", 12, "exp(z)", "a", (0.0, INF), 1.0, ("exponential",)),
+    Activation(
+        "softmax",
+        13,
+        "exp(z_j) / sum_k exp(z_k)",
+        "a_j (1[j = k] - a_k)",
+        (0.0, 1.0),
+        1.0,
+        (),
+        True,
+    ),
+)
+
+
+class Loss(NamedTuple):
+    """A cost: summed over a row's outputs, averaged over the rows (weighted, if weights are given)."""
+
+    name: str
+    code: int
+    formula: str
+    out_activation: str
+    """The output activation that belongs to the loss; together their delta is ``a - y``."""
+    domain: tuple[float, float]
+    """Outputs that the loss is defined for."""
+    targets: tuple[float, float]
+    """Targets that the loss is defined for."""
+    aliases: tuple[str, ...] = ()
+    classifies: bool = False
+
+
+LOSSES = (
+    Loss(
+        "squared_error", 0, "(a - y)^2 / 2", "identity", (-INF, INF), (-INF, INF),
+        ("mse", "squared_difference", "mean_squared_error"),
+    ),
+    Loss("absolute_error", 1, "|a - y|", "identity", (-INF, INF), (-INF, INF), ("mae",)),
+    Loss(
+        "huber", 2, "(a - y)^2 / 2 if |a - y| <= h else h |a - y| - h^2 / 2", "identity",
+        (-INF, INF), (-INF, INF),
+    ),
+    Loss(
+        "binary_crossentropy", 3, "-(y log a + (1 - y) log(1 - a))", "logistic", (0.0, 1.0),
+        (0.0, 1.0), ("bce", "binary_cross_entropy"), True,
+    ),
+    Loss(
+        "categorical_crossentropy", 4, "-sum_j y_j log a_j", "softmax", (0.0, 1.0), (0.0, 1.0),
+        ("categorical_cross_entropy", "cross_entropy", "crossentropy", "log_loss"), True,
+    ),
+    Loss("poisson", 5, "a - y + y log(y / a)", "exp", (0.0, INF), (0.0, INF)),
+    Loss("quantile", 6, "max(q (y - a), (q - 1) (y - a))", "identity", (-INF, INF), (-INF, INF),
+         ("pinball",)),
+)  # fmt: skip
+
+EXTERNAL_LOSS = 7
+"""Code of a loss that the core does not know: the targets are dC/da itself, the value is zero."""
+
+
+class Solver(NamedTuple):
+    """A rule that turns a gradient into a step."""
+
+    name: str
+    code: int
+    n_moments: int
+    """Arrays as long as the parameters that the rule carries from step to step."""
+    formula: str
+    aliases: tuple[str, ...] = ()
+
+
+SOLVERS = (
+    Solver("sgd", 0, 1, "v = mu v - eta g;  W += v  (Nesterov: W += mu v - eta g)"),
+    Solver("adam", 1, 2, "m, v = means of g, g^2;  W -= eta sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)"),
+    Solver("rmsprop", 2, 1, "v = rho v + (1 - rho) g^2;  W -= eta g / (sqrt(v) + eps)"),
+    Solver("adamw", 1, 2, "adam, and W -= eta lambda W"),
+)  # fmt: skip
+
+
+class Initialiser(NamedTuple):
+    """A distribution that the first weights of a layer are drawn from."""
+
+    name: str
+    scale: float
+    """The variance is ``scale`` divided by the fan."""
+    fan: str
+    """'in', or 'average' of the layer's inputs and outputs."""
+    distribution: str
+    """'uniform', 'normal' or 'orthogonal'."""
+    aliases: tuple[str, ...] = ()
+
+
+INITIALISERS = (
+    Initialiser("glorot_uniform", 1.0, "average", "uniform", ("xavier_uniform", "glorot")),
+    Initialiser("glorot_normal", 1.0, "average", "normal", ("xavier_normal",)),
+    Initialiser("he_uniform", 2.0, "in", "uniform", ("kaiming_uniform",)),
+    Initialiser("he_normal", 2.0, "in", "normal", ("kaiming_normal", "he")),
+    Initialiser("lecun_uniform", 1.0, "in", "uniform"),
+    Initialiser("lecun_normal", 1.0, "in", "normal", ("lecun",)),
+    Initialiser("orthogonal", 1.0, "in", "orthogonal"),
+)
+
+Row = TypeVar("Row", Activation, Loss, Solver, Initialiser)
+
+
+def lookup(kind: str, table: Iterable[Row], name: object) -> Row:
+    """Return the row of `table` called `name` (or an alias of it).
+
+    Raises
+    ------
+    ValueError
+        If there is none; the message names the nearest known name.
+    """
+    known = {known: row for row in table for known in (row.name, *row.aliases)}
+    row = known.get(name) if isinstance(name, str) else None
+    if row is not None:
+        return row
+    near = difflib.get_close_matches(str(name).lower().replace("-", "_"), known, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+        f"Unknown {kind} {name!r}.{hint} Known: {', '.join(row.name for row in table)}."
+    )
+
+
+# What crosses the seam ---------------------------------------------------------------------------
+
+ALIGNMENT = 64
+"""Bytes that each row of weights, activations and deltas is padded to: one cache line, one AVX-512 vector."""
+
+(N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS, TRANSPOSED) = range(8)
+"""Columns of the plan: fan-in, fan-out, padded fan-out, offsets of W and b in the parameters, activation code,
+offset of the layer's units in a record of one row, offset of W's transpose in the workspace."""
+
+
+class Objective(NamedTuple):
+    """What is minimised: the mean loss of the rows plus ``l1 sum|W| + l2/2 sum W^2`` (biases are free)."""
+
+    loss: int
+    parameter: float = 0.0
+    """The quantile of 'quantile', the threshold of 'huber'."""
+    label_smoothing: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+
+
+class Optimizer(NamedTuple):
+    """How a gradient becomes a step."""
+
+    solver: int = 0
+    momentum: float = 0.0
+    nesterov: bool = False
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+    """Largest Euclidean norm of the whole gradient; 0 leaves it alone."""
+
+
+class Noise(NamedTuple):
+    """What is random inside an epoch: a hash of (seed, step, row, unit), the same in both twins."""
+
+    seed: int = 0
+    input_noise: float = 0.0
+    """Standard deviation of the noise added to the inputs."""
+    dropout: tuple[float, ...] = ()
+    """Probability, one per hidden layer, that a unit is switched off; empty for none."""
+
+
+def make_plan(sizes: Iterable[int], activations: Iterable[str], dtype: Any) -> np.ndarray:
+    """Lay a network out: one row per layer, the columns named above.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_layers, 8)
+    """
+    sizes = tuple(sizes)
+    lanes = ALIGNMENT // np.dtype(dtype).itemsize
+
+    def padded(n: int) -> int:
+        return -(-n // lanes) * lanes
+
+    plan = np.zeros((len(sizes) - 1, 8), np.int64)
+    offset = units = transposed = 0
+    for layer, (n_in, n_out, name) in enumerate(zip(sizes, sizes[1:], activations)):
+        stride = padded(n_out)
+        code = lookup("activation", ACTIVATIONS, name).code
+        bias = offset + n_in * stride
+        plan[layer] = n_in, n_out, stride, offset, bias, code, units, transposed
+        offset = bias + stride
+        units += stride
+        transposed += n_out * padded(n_in)
+    return plan
