@@ -241,12 +241,12 @@ def test_booleans_are_text(read, words):
     assert "line 2, column 'a'" in complaint(read, text, "y")
 
 
-@pytest.mark.parametrize("line", [4096, 4097, 4098])
+@pytest.mark.parametrize("line", [1, 4096, 4097, 4098])
 @pytest.mark.parametrize("short", [None, 50, 5000])
 def test_pandas_never_cuts_or_pads(read, line, short):
-    """A long row on the edge of pandas' chunk, perhaps made up for by a short one."""
-    lines = ["a,b,y", *["1,2,"] * 6000]
-    lines[line] = "1,2,,9"
+    """A long row at the start or the edge of pandas' chunk, perhaps made up for by a short one."""
+    lines = ["a,b,y", *["1,2,w"] * 6000]
+    lines[line] = "1,2,w,9"
     if short:
         lines[short] = "1,2"
     said = complaint(read, "\n".join(lines), ignore=["y"])

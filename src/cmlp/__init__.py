@@ -1,0 +1,40 @@
+"""cmlp: multilayer perceptrons on the CPU.
+
+The map:
+
+- :class:`Network`: the network; ``fit``, ``predict``, ``gradients``, ``trace_step``, ``save``
+- :func:`load`: a network from its file
+- :mod:`cmlp.schedules`: learning rates over time
+- :func:`load_digits`: real data to begin with
+- :func:`core_info`, :func:`use_core`: which compiled core runs, and how to take another one
+
+Below that, for readers: ``network`` (layers and parameters), ``training`` (the fit loop),
+``_reference`` (the arithmetic in NumPy: start there to learn backpropagation), ``_core`` (the same,
+compiled), ``_dispatch`` (the choice between them), ``_spec`` (the names of everything).
+"""
+
+from ._dispatch import CoreInfo, core_info, use_core
+from .datasets import load_digits
+from .io import ModelFileError
+from .network import Gradients, Network, Propagation, load
+from .tracing import GradientCheck, Trace
+from .training import DivergenceError, History, TrainingState
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CoreInfo",
+    "DivergenceError",
+    "GradientCheck",
+    "Gradients",
+    "History",
+    "ModelFileError",
+    "Network",
+    "Propagation",
+    "Trace",
+    "TrainingState",
+    "core_info",
+    "load",
+    "load_digits",
+    "use_core",
+]

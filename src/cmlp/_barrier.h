@@ -2,7 +2,8 @@
  *
  * team[0] counts those that have arrived, team[8] counts the meetings (another cache line). A thread
  * spins for a few microseconds, which is how long a phase's tail takes, and then yields at every look,
- * so that two processes on one core do not hold each other up. */
+ * so that two processes on one core do not hold each other up. A thread that cannot take part (it failed
+ * before the first phase) sets team[TEAM_ABORTED]; then nobody waits, and the caller throws the result away. */
 #ifndef CMLP_BARRIER_H
 #define CMLP_BARRIER_H
 
@@ -32,7 +33,7 @@
 #define PAUSE()
 #endif
 
-enum { TEAM_ARRIVED = 0, TEAM_MEETINGS = 8, SPINS = 2000 };
+enum { TEAM_ARRIVED = 0, TEAM_MEETINGS = 8, TEAM_ABORTED = 9, SPINS = 2000 };
 
 static inline void barrier_wait(int64_t *team, int64_t n_threads)
 {
@@ -45,6 +46,7 @@ static inline void barrier_wait(int64_t *team, int64_t n_threads)
     }
     for (int spin = 0; ATOMIC_LOAD(&team[TEAM_MEETINGS]) == meeting; spin++) {
         if (spin < SPINS) PAUSE();
+        else if (ATOMIC_LOAD(&team[TEAM_ABORTED])) return;
         else YIELD();
     }
 }

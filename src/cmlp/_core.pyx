@@ -233,6 +233,18 @@ cdef int check_rows(const int64_t[::1] rows, Py_ssize_t n) except -1:
     return 0
 
 
+cdef Py_ssize_t check_data(
+    Rows X, Rows targets, const double[::1] weights, const int64_t[::1] rows
+) except -1:
+    """Lengths and row numbers; returns how many rows the call is about."""
+    if targets.n != X.n or (weights is not None and weights.shape[0] != X.n):
+        raise ValueError("X, targets and weights differ in length")
+    if rows is None:
+        return X.n
+    check_rows(rows, X.n)
+    return rows.shape[0]
+
+
 cdef int check_size(str what, Py_ssize_t expected, Py_ssize_t came) except -1:
     if came < expected:
         raise ValueError(f"{what} needs {expected} numbers, {came} came")
@@ -435,57 +447,40 @@ cdef int run_forward(
 
 def evaluate(
     const int64_t[:, ::1] plan, const real[::1] params, X, targets, const int64_t[::1] rows,
-    objective, real[:, ::1] out, real[::1] row_loss, real[::1] workspace,
+    objective, noise, Py_ssize_t step, real[:, ::1] out, real[::1] row_loss, real[::1] workspace,
 ):
-    """Write outputs (where `out` has rows) and the cost of each row to `row_loss`."""
+    """Write the outputs to `out` (unless it has no rows) and the cost of each row to `row_loss`.
+
+    With `noise`, these are what :func:`gradient` sees at this `step`.
+    """
     check_plan(plan, params.shape[0], sizeof(real))
-    cdef Layer layer, first = layer_of(plan, 0), last = layer_of(plan, plan.shape[0] - 1)
+    cdef Layer last = layer_of(plan, plan.shape[0] - 1)
     cdef Layout to = layout_of(plan, PREDICT_BATCH, 1, sizeof(real))
-    cdef RowBuffer source = RowBuffer(X, first.n_in), labels = RowBuffer(targets, last.n_out, True)
-    cdef Py_ssize_t n = source.rows.n if rows is None else rows.shape[0]
+    cdef RowBuffer source = RowBuffer(X, layer_of(plan, 0).n_in)
+    cdef RowBuffer labels = RowBuffer(targets, last.n_out, True)
     cdef Objective goal = read_objective(objective)
-    cdef Noise silence = Noise(0, 0)
-    cdef Py_ssize_t block, start, m, i, j, row, number, at, from_, from_stride
+    cdef Noise sources = Noise(noise.seed, noise.input_noise)
+    cdef const double[::1] dropout = noise.dropout, weights = None
+    cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows)
+    cdef Py_ssize_t block, start, m, i, j, at
     check_size("workspace", to.size, workspace.shape[0])
     check_size("row_loss", n, row_loss.shape[0])
-    if rows is not None:
-        check_rows(rows, source.rows.n)
-    if labels.rows.n != source.rows.n:
-        raise ValueError("X and targets differ in length")
     if out.shape[0] and (out.shape[0] != n or out.shape[1] != last.n_out):
         raise ValueError(f"out must be ({n}, {last.n_out}) or empty")
     with nogil:
         for block in range(blocks(n, PREDICT_BATCH)):
             start = block * PREDICT_BATCH
             m = min(<Py_ssize_t>PREDICT_BATCH, n - start)
-            for i in range(m):
-                row = start + i if rows is None else rows[start + i]
-                gather_row(&source.rows, row, workspace, to.inputs + i * to.input_stride)
-                gather_target(
-                    &labels.rows, row, workspace, to.targets + i * to.target_stride, last.n_out,
-                    to.target_stride, goal,
-                )
-            from_, from_stride = to.inputs, to.input_stride
-            for number in range(plan.shape[0] - 1):
-                layer = layer_of(plan, number)
-                at = to.activations + to.batch * layer.units
-                forward_hidden(
-                    layer, number, params, workspace, from_, from_stride, at, -1, m, 0, 0.0, 0, 0, 1
-                )
-                from_, from_stride = at, layer.stride
-            at = to.batch * last.units
-            forward_output(
-                last, params, workspace, from_, from_stride, to.activations + at, 0, m
+            forward_batch(
+                plan, params, source.rows, labels.rows, weights, rows, start, m, goal, sources,
+                dropout, step, workspace, to, start, n, 0, 1, NULL,
             )
             for i in range(m):
-                row = at + i * last.stride
-                row_loss[start + i] = <real>finish_row(
-                    last, goal, workspace, to.activations + row,
-                    to.targets + i * to.target_stride, to.slopes + row, to.deltas + row, 0,
-                )
+                row_loss[start + i] = workspace[to.costs + i]
                 if out.shape[0]:
+                    at = to.activations + to.batch * last.units + i * last.stride
                     for j in range(last.n_out):
-                        out[start + i, j] = workspace[to.activations + row + j]
+                        out[start + i, j] = workspace[at + j]
 
 
 def gradient(
@@ -505,19 +500,18 @@ def gradient(
         The weighted mean loss of the batch, plus the penalties.
     """
     check_plan(plan, params.shape[0], sizeof(real))
-    cdef Layer layer, first = layer_of(plan, 0), last = layer_of(plan, plan.shape[0] - 1)
+    cdef Layer first = layer_of(plan, 0), last = layer_of(plan, plan.shape[0] - 1)
     cdef RowBuffer source = RowBuffer(X, first.n_in), labels = RowBuffer(targets, last.n_out, True)
-    cdef Py_ssize_t n = source.rows.n if rows is None else rows.shape[0]
+    cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows)
     cdef Layout to = layout_of(plan, max(n, 1), 1, sizeof(real))
     cdef Objective goal = read_objective(objective)
-    cdef Optimizer optimizer = Optimizer(0, 0, 0, 0, 0, 0, 0, 0)
-    cdef Step at_step = plan_step(optimizer, step, 0)
+    cdef Optimizer no_update = Optimizer(0, 0, 0, 0, 0, 0, 0, 0)
+    cdef Step now = plan_step(no_update, step, 0)
     cdef Noise sources = Noise(noise.seed, noise.input_noise)
     cdef const double[::1] dropout = noise.dropout
     cdef real[:, ::1] no_state = None
-    cdef Py_ssize_t block, done, m, i, j, number
+    cdef Py_ssize_t block, done, m
     cdef double cost = 0, weight
-    check_data(plan, source.rows, labels.rows, weights, rows)
     check_size("workspace", to.size, workspace.shape[0])
     check_size("grads", params.shape[0], grads.shape[0])
     if deltas.shape[0]:
@@ -530,24 +524,36 @@ def gradient(
         for block in range(blocks(n, to.batch)):
             done = block * to.batch
             m = min(to.batch, n - done)
-            cost += run_batch(
-                plan, params, no_state, source.rows, labels.rows, weights, rows, done, m, goal,
-                optimizer, at_step, sources, dropout, grads, workspace, to, False, done > 0,
-                done + m == n, done, weight, 0, 1, NULL,
+            transpose_all(plan, params, workspace, to, 0, 1)  # input_gradient overwrites it
+            cost += forward_batch(
+                plan, params, source.rows, labels.rows, weights, rows, done, m, goal, sources,
+                dropout, step, workspace, to, done, weight, 0, 1, NULL,
+            )
+            backward_batch(
+                plan, params, no_state, m, goal, no_update, now, dropout, grads, workspace, to,
+                False, done > 0, done + m == n, 0, 1, NULL,
             )
             if deltas.shape[0]:
-                for number in range(plan.shape[0]):
-                    layer = layer_of(plan, number)
-                    for i in range(m):
-                        for j in range(layer.n_out):
-                            deltas[done + i, layer.units + j] = workspace[
-                                to.deltas + to.batch * layer.units + i * layer.stride + j
-                            ]
-            if dX.shape[0]:  # W^T goes where the transposes are, which the next pass makes anew
+                record_deltas(plan, workspace, to, m, deltas, done)
+            if dX.shape[0]:
                 input_gradient(first, params, workspace, to, m, dX, done)
         cost = cost / weight if weight > 0 else 0
         cost += penalty_of(plan, goal, params)
     return cost
+
+
+cdef void record_deltas(
+    const int64_t[:, ::1] plan, const real[::1] ws, Layout to, Py_ssize_t n, real[:, ::1] deltas,
+    Py_ssize_t row,
+) noexcept nogil:
+    cdef Py_ssize_t number, i, j, at
+    cdef Layer layer
+    for number in range(plan.shape[0]):
+        layer = layer_of(plan, number)
+        for i in range(n):
+            at = to.deltas + to.batch * layer.units + i * layer.stride
+            for j in range(layer.n_out):
+                deltas[row + i, layer.units + j] = ws[at + j]
 
 
 cdef void input_gradient(
@@ -564,17 +570,6 @@ cdef void input_gradient(
     for i in range(n):
         for j in range(first.n_in):
             dX[row + i, j] = ws[to.inputs + i * to.input_stride + j]
-
-
-cdef int check_data(
-    const int64_t[:, ::1] plan, Rows X, Rows targets, const double[::1] weights,
-    const int64_t[::1] rows,
-) except -1:
-    if targets.n != X.n or (weights is not None and weights.shape[0] != X.n):
-        raise ValueError("X, targets and weights differ in length")
-    if rows is not None:
-        check_rows(rows, X.n)
-    return 0
 
 
 def update(
@@ -639,11 +634,12 @@ def train_epoch(
     check_plan(plan, params.shape[0], sizeof(real))
     cdef Layer first = layer_of(plan, 0), last = layer_of(plan, plan.shape[0] - 1)
     cdef RowBuffer source = RowBuffer(X, first.n_in), labels = RowBuffer(targets, last.n_out, True)
-    check_data(plan, source.rows, labels.rows, weights, rows)
+    cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows), number = 0, start, m
+    if rows is None:
+        raise ValueError("rows must be given")
     if batch_size < 1 or not 0 <= rank < n_threads or (n_threads > 1 and team is None):
         raise ValueError("batch_size, rank or n_threads is out of range")
     cdef Layout to = layout_of(plan, batch_size, n_threads, sizeof(real))
-    cdef Py_ssize_t n = rows.shape[0], number = 0, start, m
     cdef bint fused = batch_size <= to.batch and o.clip_norm == 0
     check_state(o, params.shape[0], state.shape[0], state.shape[1])
     check_size("workspace", to.size, workspace.shape[0])
@@ -663,22 +659,13 @@ def train_epoch(
             now = plan_step(o, step + number, learning_rates[number])
             if rank == 0:  # before anyone updates: the first barrier is still ahead
                 penalty = penalty_of(plan, goal, params)
-            if fused:
-                cost = run_batch(
-                    plan, params, state, source.rows, labels.rows, weights, rows, start, m, goal, o,
-                    now, sources, dropout, grads, workspace, to, True, False, True, 0, weight, rank,
-                    n_threads, meeting,
-                )
-            else:
-                cost = whole_gradient(
-                    plan, params, state, source.rows, labels.rows, weights, rows, start, m, goal, o,
-                    now, sources, dropout, grads, workspace, to, weight, rank, n_threads, meeting,
-                )
+            cost = train_batch(
+                plan, params, state, source.rows, labels.rows, weights, rows, start, m, goal, o,
+                now, sources, dropout, grads, workspace, to, fused, weight, rank, n_threads,
+                meeting,
+            )
             if not isfinite(cost):
                 break
-            if not fused:
-                update_all(plan, o, now, params, state, grads, rank, n_threads)
-                barrier_wait(meeting, n_threads)
             total += cost + penalty * weight
         else:
             number = blocks(n, batch_size)

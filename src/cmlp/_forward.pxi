@@ -13,9 +13,9 @@ cdef void forward_tile(
 
 
 cdef void forward_hidden(
-    Layer layer, Py_ssize_t number, const real[::1] params, real[::1] ws, Py_ssize_t from_,
-    Py_ssize_t from_stride, Py_ssize_t to, Py_ssize_t slopes, Py_ssize_t n, Py_ssize_t first_row,
-    double dropout, uint64_t key, Py_ssize_t rank, Py_ssize_t n_threads,
+    Layer layer, const real[::1] params, real[::1] ws, Py_ssize_t from_, Py_ssize_t from_stride,
+    Py_ssize_t to, Py_ssize_t slopes, Py_ssize_t n, Py_ssize_t first_row, double dropout,
+    uint64_t key, Py_ssize_t rank, Py_ssize_t n_threads,
 ) noexcept nogil:
     """A hidden layer for n rows, this thread's tiles; slopes < 0 in a prediction."""
     cdef Py_ssize_t step = tile_columns(sizeof(real))
@@ -70,7 +70,7 @@ cdef void predict_batch(
         at = to.activations + to.batch * layer.units
         if number < last and not record_z:
             forward_hidden(
-                layer, number, params, ws, from_, from_stride, at, -1, n, 0, 0.0, 0, 0, 1
+                layer, params, ws, from_, from_stride, at, -1, n, 0, 0.0, 0, 0, 1
             )
         else:
             forward_output(layer, params, ws, from_, from_stride, at, 0, n)

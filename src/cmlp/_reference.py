@@ -227,16 +227,16 @@ def _hash(counter, key):
     return x
 
 
-def _counters(n_rows, n_units):
-    return (
-        np.arange(n_rows, dtype=np.uint32)[:, None] * np.uint32(n_units)
-        + np.arange(n_units, dtype=np.uint32)
-    )
+def _counters(shape, first_row):
+    """One number per row and unit; it goes on where the part of a batch begins."""
+    n_rows, n_units = shape
+    number = np.arange(first_row * n_units, (first_row + n_rows) * n_units, dtype=np.int64)
+    return number.astype(np.uint32).reshape(shape)
 
 
-def _bell(shape, key):
+def _bell(shape, key, first_row):
     """Nearly normal numbers: the sum of eight uniform bytes, scaled to mean 0 and variance 1."""
-    counter = _counters(*shape) * np.uint32(2)
+    counter = _counters(shape, first_row) * np.uint32(2)
     total = np.zeros(shape, np.int64)
     for half in (0, 1):
         h = _hash(counter + np.uint32(half), key)
@@ -245,9 +245,9 @@ def _bell(shape, key):
     return (total - 1020) / math.sqrt(8 * (256**2 - 1) / 12)
 
 
-def _dropout_scale(shape, key, rate):
+def _dropout_scale(shape, key, rate, first_row):
     """0 where a unit is switched off, 1 / (1 - rate) where it is kept."""
-    kept = _hash(_counters(*shape), key) >= np.uint32(int(rate * 2**32))
+    kept = _hash(_counters(shape, first_row), key) >= np.uint32(int(rate * 2**32))
     return kept / (1.0 - rate)
 
 
@@ -278,11 +278,11 @@ def _gather_targets(targets, rows, objective, n_out, dtype):
     return np.asarray(y, dtype=dtype)
 
 
-def _propagate(plan, params, x, noise=None, step=0):
+def _propagate(plan, params, x, noise=None, step=0, first_row=0):
     """Forward pass of a batch. Returns per layer the z, the a and the da/dz, all (rows, n_out)."""
     zs, activations, slopes = [], [], []
     if noise is not None and noise.input_noise:
-        bell = _bell(x.shape, _key(noise.seed, step, 0))
+        bell = _bell(x.shape, _key(noise.seed, step, 0), first_row)
         x = x + np.asarray(noise.input_noise * bell, dtype=x.dtype)
     a = x
     for number, (layer, (W, b)) in enumerate(zip(plan, _layers(plan, params), strict=True)):
@@ -293,7 +293,7 @@ def _propagate(plan, params, x, noise=None, step=0):
         rate = noise.dropout[number] if noise and number < len(noise.dropout) else 0.0
         if rate:
             key = _key(noise.seed, step, number + 1)
-            scale = np.asarray(_dropout_scale(a.shape, key, rate), dtype=a.dtype)
+            scale = np.asarray(_dropout_scale(a.shape, key, rate, first_row), dtype=a.dtype)
             a, slope = a * scale, slope * scale
         zs.append(z)
         activations.append(a)
@@ -340,12 +340,18 @@ def _write_record(plan, record, values):
         record[:, layer[spec.UNITS] : layer[spec.UNITS] + layer[spec.N_OUT]] = value
 
 
-def evaluate(plan, params, X, targets, rows, objective, out, row_loss, workspace):
-    """Write outputs (where `out` has rows) and the cost of each row to `row_loss`."""
+def evaluate(
+    plan, params, X, targets, rows, objective, noise, step, out, row_loss, workspace
+):
+    """Write the outputs to `out` (unless it has no rows) and the cost of each row to `row_loss`.
+
+    With `noise`, these are what :func:`gradient` sees at this `step`.
+    """
     n_out, code = plan[-1, spec.N_OUT], plan[-1, spec.ACTIVATION]
     for start, stop, part in _chunks(X, rows):
+        x = _gather(X, part, params.dtype)
         y = _gather_targets(targets, part, objective, n_out, params.dtype)
-        _, zs, activations, _ = _propagate(plan, params, _gather(X, part, params.dtype))
+        _, zs, activations, _ = _propagate(plan, params, x, noise, step, start)
         row_loss[start:stop] = _cost(objective, code, zs[-1], activations[-1], y)
         if len(out):
             out[start:stop] = activations[-1]

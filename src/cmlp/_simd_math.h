@@ -1,10 +1,11 @@
-/* Exponential-like functions on vectors, each as an inline function on one VEC and as a loop over an array.
+/* Exponential-like functions, each as an inline function on one VEC and as a loop over an array.
  *
  * Straight-line code: what a scalar program would branch on is a select or a clamp. A clamp keeps NaN
  * (every comparison with it is false), and it stands wherever inf * 0 could arise.
  * Bounds below are the largest errors measured, on three levels, gcc and clang, for every 7th of the 2^32
  * float32 against double and for 2 10^7 random and edge float64 against long double; where two numbers
- * stand, the first is float32's. ulp: of the exact result, over the whole range; eps: 2^-23 or 2^-52.
+ * stand, the first is float32's. ulp: of the exact result, over the whole range
+ * (silu, mish: while that is not subnormal); eps: 2^-23 or 2^-52.
  *
  * Included by _simd.h once per number type. */
 
@@ -21,8 +22,8 @@ INLINE VEC NAME(v_select)(IVEC mask, VEC a, VEC b)
 {
     return NAME(v_from_bits)((mask & NAME(v_bits)(a)) | (~mask & NAME(v_bits)(b)));
 }
-INLINE VEC NAME(v_max)(VEC x, REAL low) { return NAME(v_select)(VEC_LESS(x, low), NAME(splat)(low), x); }
-INLINE VEC NAME(v_min)(VEC x, REAL high) { return NAME(v_select)(VEC_LESS(high, x), NAME(splat)(high), x); }
+INLINE VEC NAME(v_max)(VEC x, REAL a) { return NAME(v_select)(VEC_LESS(x, a), NAME(splat)(a), x); }
+INLINE VEC NAME(v_min)(VEC x, REAL a) { return NAME(v_select)(VEC_LESS(a, x), NAME(splat)(a), x); }
 
 #define K(constant) ((REAL)(constant))
 #define SIGN_BIT ((INT)((uint64_t)1 << (REAL_BITS - 1)))
@@ -43,7 +44,7 @@ INLINE VEC NAME(v_polynomial)(VEC x, const REAL *table, int n)
 }
 #define POLYNOMIAL(x, table) NAME(v_polynomial)(x, table, (int)(sizeof(table) / sizeof(REAL)))
 
-/* Coefficients: mpmath.chebyfit(f, interval, n) with 60 digits (near-minimax), rounded; highest power first.
+/* Coefficients: mpmath.chebyfit(f, interval, n) at 60 digits (near-minimax), rounded.
  * EXP    f(r) = (expm1(r) - r) / r^2                               |r| <= ln2 / 2
  * LOG1P  f(v) = (2 atanh(s / 2) / s - 1) / v,  s = sqrt(v)         0 <= v <= 4/9
  * PHI    f(u) = erfcx(a / sqrt2) / 2 (a + C),  u = (a-C) / (a+C)   0 <= a <= PHI_CUT,  C = PHI_CENTRE
@@ -190,8 +191,8 @@ INLINE VEC NAME(v_silu)(VEC x, VEC *slope)
     return above * s;
 }
 
-/* x t, t = tanh(softplus(x)) = n / (n + 2), n = e (e + 2), e = exp(x); and t + x s (1 - t^2), s = logistic(x),
- * where s (1 - t^2) = 4 e (1 + e) / (n + 2)^2. From MISH_CUT on t rounds to 1.
+/* x t, t = tanh(softplus(x)) = n / (n + 2), n = e (e + 2), e = exp(x); and t + x s (1 - t^2),
+ * s = logistic(x), where s (1 - t^2) = 4 e (1 + e) / (n + 2)^2. From MISH_CUT on t rounds to 1.
  * Value 4.7 ulp, slope 2 eps, and 9 ulp below -2. */
 INLINE VEC NAME(v_mish)(VEC x, VEC *slope)
 {

@@ -36,7 +36,7 @@
         if (vectors == 2) TILE_BODY(ROWS, 2) else TILE_BODY(ROWS, 1)                    \
         break;
 
-static void NAME(tile)(ptrdiff_t rows, ptrdiff_t vectors, ptrdiff_t depth,
+FUNCTION void NAME(tile)(ptrdiff_t rows, ptrdiff_t vectors, ptrdiff_t depth,
                        const REAL *a, ptrdiff_t a_row, ptrdiff_t a_depth,
                        const REAL *b, ptrdiff_t b_depth,
                        const REAL *init, ptrdiff_t init_row,

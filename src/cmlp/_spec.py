@@ -143,7 +143,7 @@ class Initialiser(NamedTuple):
     fan: str
     """'in', or 'average' of the layer's inputs and outputs."""
     distribution: str
-    """'uniform', 'normal' or 'orthogonal'."""
+    """'uniform', 'normal', 'orthogonal' or 'zeros'."""
     aliases: tuple[str, ...] = ()
 
 
@@ -155,6 +155,7 @@ INITIALISERS = (
     Initialiser("lecun_uniform", 1.0, "in", "uniform"),
     Initialiser("lecun_normal", 1.0, "in", "normal", ("lecun",)),
     Initialiser("orthogonal", 1.0, "in", "orthogonal"),
+    Initialiser("zeros", 0.0, "in", "zeros"),
 )
 
 Row = TypeVar("Row", Activation, Loss, Solver, Initialiser)

@@ -55,33 +55,42 @@ cdef void gather_batch(
         ws[to.shares + i] = <real>part
 
 
-cdef double run_batch(
-    const int64_t[:, ::1] plan, real[::1] params, real[:, ::1] state, Rows X, Rows targets,
-    const double[::1] weights, const int64_t[::1] rows, Py_ssize_t first, Py_ssize_t n,
-    Objective objective, Optimizer o, Step step, Noise noise, const double[::1] dropout,
-    real[::1] grads, real[::1] ws, Layout to, bint fused, bint adds, bint penalises,
-    Py_ssize_t first_row, double weight, Py_ssize_t rank, Py_ssize_t n_threads, int64_t *team,
+cdef void transpose_all(
+    const int64_t[:, ::1] plan, const real[::1] params, real[::1] ws, Layout to, Py_ssize_t rank,
+    Py_ssize_t n_threads,
 ) noexcept nogil:
-    """Forward and back for at most `to.batch` rows; returns the rows' cost, summed by their weights.
-
-    Where that is not finite, the backward half is not run.
-    """
-    cdef Py_ssize_t number, i, row, m, last = plan.shape[0] - 1, at, slopes
-    cdef Py_ssize_t from_ = to.inputs, from_stride = to.input_stride, delta
-    cdef Py_ssize_t scratch = to.tiles + rank * tile_size(sizeof(real)), row_tiles
-    cdef double cost = 0, rate
-    cdef Layer layer = layer_of(plan, last), before
-
-    gather_batch(
-        X, targets, weights, rows, first, n, layer.n_out, objective, noise,
-        key_of(noise.seed, step.number, 0), first_row, weight, ws, to, rank, n_threads,
-    )
-    for number in range(1, last + 1):
+    """W^T of every layer but the first, for the way back; before any of them is updated."""
+    cdef Py_ssize_t number
+    cdef Layer layer
+    for number in range(1, plan.shape[0]):
         layer = layer_of(plan, number)
         transpose(
             layer, params, ws, to.transposed + layer.transposed,
             layer_of(plan, number - 1).stride, rank, n_threads,
         )
+
+
+cdef double forward_batch(
+    const int64_t[:, ::1] plan, const real[::1] params, Rows X, Rows targets,
+    const double[::1] weights, const int64_t[::1] rows, Py_ssize_t first, Py_ssize_t n,
+    Objective objective, Noise noise, const double[::1] dropout, Py_ssize_t step, real[::1] ws,
+    Layout to, Py_ssize_t first_row, double weight, Py_ssize_t rank, Py_ssize_t n_threads,
+    int64_t *team,
+) noexcept nogil:
+    """Gather, propagate and score at most `to.batch` rows: rows[first : first + n].
+
+    `first_row` is the first one's place in its batch, `weight` the batch's whole weight. Leaves
+    activations, slopes, costs and the output layer's delta in the workspace, and returns the rows'
+    cost, summed by their weights.
+    """
+    cdef Py_ssize_t number, i, row, end, at, last = plan.shape[0] - 1
+    cdef Py_ssize_t from_ = to.inputs, from_stride = to.input_stride, row_tiles
+    cdef double cost = 0, rate
+    cdef Layer layer = layer_of(plan, last)
+    gather_batch(
+        X, targets, weights, rows, first, n, layer.n_out, objective, noise,
+        key_of(noise.seed, step, 0), first_row, weight, ws, to, rank, n_threads,
+    )
     barrier_wait(team, n_threads)
 
     for number in range(last):
@@ -89,35 +98,44 @@ cdef double run_batch(
         rate = dropout[number] if number < dropout.shape[0] else 0
         at = to.batch * layer.units
         forward_hidden(
-            layer, number, params, ws, from_, from_stride, to.activations + at, to.slopes + at, n,
-            first_row, rate, key_of(noise.seed, step.number, number + 1), rank, n_threads,
+            layer, params, ws, from_, from_stride, to.activations + at, to.slopes + at, n,
+            first_row, rate, key_of(noise.seed, step, number + 1), rank, n_threads,
         )
         from_, from_stride = to.activations + at, layer.stride
         barrier_wait(team, n_threads)
 
     layer = layer_of(plan, last)
-    at = to.activations + to.batch * layer.units
-    slopes = to.slopes + to.batch * layer.units
-    delta = to.deltas + to.batch * layer.units
+    at = to.batch * layer.units
     row_tiles = blocks(n, TILE_ROWS)
     for number in range(share(row_tiles, rank, n_threads), share(row_tiles, rank + 1, n_threads)):
         row = number * TILE_ROWS
-        m = min(n, row + TILE_ROWS)
-        forward_output(layer, params, ws, from_, from_stride, at, row, m)
-        for i in range(row, m):
+        end = min(n, row + TILE_ROWS)
+        forward_output(layer, params, ws, from_, from_stride, to.activations + at, row, end)
+        for i in range(row, end):
             ws[to.costs + i] = <real>finish_row(
-                layer, objective, ws, at + i * layer.stride, to.targets + i * to.target_stride,
-                slopes + i * layer.stride, delta + i * layer.stride, ws[to.shares + i],
+                layer, objective, ws, to.activations + at + i * layer.stride,
+                to.targets + i * to.target_stride, to.slopes + at + i * layer.stride,
+                to.deltas + at + i * layer.stride, ws[to.shares + i],
             )
     barrier_wait(team, n_threads)
     for i in range(n):  # every thread, in the same order: all see the same sum
         cost += ws[to.costs + i] * (
             1 if weights is None else weights[row_number(rows, first + i)]
         )
-    if not isfinite(cost):
-        return cost
+    return cost
 
-    for number in range(last, -1, -1):
+
+cdef void backward_batch(
+    const int64_t[:, ::1] plan, real[::1] params, real[:, ::1] state, Py_ssize_t n,
+    Objective objective, Optimizer o, Step step, const double[::1] dropout, real[::1] grads,
+    real[::1] ws, Layout to, bint fused, bint adds, bint penalises, Py_ssize_t rank,
+    Py_ssize_t n_threads, int64_t *team,
+) noexcept nogil:
+    """The way back from the output layer's delta: fused with the update, or to `grads`."""
+    cdef Py_ssize_t number, at, delta, from_, from_stride, slopes
+    cdef Py_ssize_t scratch = to.tiles + rank * tile_size(sizeof(real))
+    cdef Layer layer, before
+    for number in range(plan.shape[0] - 1, -1, -1):
         layer = layer_of(plan, number)
         delta = to.deltas + to.batch * layer.units
         from_, from_stride = to.inputs, to.input_stride
@@ -139,27 +157,34 @@ cdef double run_batch(
             scratch, fused, adds, penalises, rank, n_threads,
         )
         barrier_wait(team, n_threads)
-    return cost
 
 
-cdef double whole_gradient(
+cdef double train_batch(
     const int64_t[:, ::1] plan, real[::1] params, real[:, ::1] state, Rows X, Rows targets,
     const double[::1] weights, const int64_t[::1] rows, Py_ssize_t first, Py_ssize_t n,
     Objective objective, Optimizer o, Step step, Noise noise, const double[::1] dropout,
-    real[::1] grads, real[::1] ws, Layout to, double weight, Py_ssize_t rank,
+    real[::1] grads, real[::1] ws, Layout to, bint fused, double weight, Py_ssize_t rank,
     Py_ssize_t n_threads, int64_t *team,
 ) noexcept nogil:
-    """The gradient of a batch of any size to `grads`, in passes; returns the rows' summed cost."""
+    """One step on a batch of any size; returns the rows' summed cost, and takes no step if that is
+    not finite."""
     cdef Py_ssize_t block, done, m
     cdef double cost = 0
+    transpose_all(plan, params, ws, to, rank, n_threads)  # the forward half's barriers publish it
     for block in range(blocks(n, to.batch)):
         done = block * to.batch
         m = min(to.batch, n - done)
-        cost += run_batch(
-            plan, params, state, X, targets, weights, rows, first + done, m, objective, o, step,
-            noise, dropout, grads, ws, to, False, done > 0, done + m == n, done, weight, rank,
-            n_threads, team,
+        cost += forward_batch(
+            plan, params, X, targets, weights, rows, first + done, m, objective, noise, dropout,
+            step.number, ws, to, done, weight, rank, n_threads, team,
         )
         if not isfinite(cost):
-            break
+            return cost
+        backward_batch(
+            plan, params, state, m, objective, o, step, dropout, grads, ws, to, fused, done > 0,
+            done + m == n, rank, n_threads, team,
+        )
+    if not fused:
+        update_all(plan, o, step, params, state, grads, rank, n_threads)
+        barrier_wait(team, n_threads)
     return cost

@@ -107,6 +107,8 @@ def read_table(
     path = Path(path)
     names: list[str] = []
     try:
+        if path.is_dir():  # Windows would call it "Permission denied"
+            raise DataError("expected a file, but this is a directory; name a file in it")
         if path.suffix.lower() in (".npz", ".npy"):
             X, target_name, y = _read_numpy(path, target, ignore)
         else:
@@ -414,17 +416,20 @@ _Arrays = tuple[np.ndarray, str | None, np.ndarray | None]
 
 
 def _read_numpy(path: Path, target: str | int | None, ignore: Sequence[str]) -> _Arrays:
-    with path.open("rb") as file:
-        start = file.read(6)
-    if start != b"\x93NUMPY" and not start.startswith(b"PK"):
-        was = f"begins with {_show(start)[1:-1]}" if start else "is empty"
-        raise DataError(f"expected a {path.suffix} file of NumPy, but the file {was}")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        X, name, y = (loaded, None, None) if start[:1] == b"\x93" else _pick(loaded, target, ignore)
+        with path.open("rb") as file:  # ours: np.load leaves a damaged .npz open
+            start = file.read(6)
+            file.seek(0)
+            if start.startswith(b"PK"):
+                X, name, y = _pick(np.load(file, allow_pickle=False), target, ignore)
+            elif start == b"\x93NUMPY":
+                X, name, y = np.load(file, allow_pickle=False), None, None
+            else:
+                was = f"begins with {start!r}" if start else "is empty"
+                raise DataError(f"expected a {path.suffix} file of NumPy, but the file {was}")
+    except (DataError, FileNotFoundError, PermissionError):
+        raise
     except _DAMAGE as error:
-        if isinstance(error, DataError):
-            raise
         if "pickle" in str(error):  # NumPy's word for an array of dtype object
             raise DataError("it holds Python objects; save arrays of numbers") from error
         reason = " ".join(str(error).split())

@@ -1,0 +1,765 @@
+"""Network: layer sizes, activations, one flat parameter vector and views into it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _dispatch, io, saving, tracing, training
+from ._checks import check_integer, check_number, check_targets, check_weights, check_X
+from ._init import draw, initialiser
+from ._spec import (
+    ACTIVATIONS,
+    BIAS,
+    LOSSES,
+    N_IN,
+    N_OUT,
+    SOLVERS,
+    STRIDE,
+    UNITS,
+    WEIGHTS,
+    Loss,
+    Solver,
+    lookup,
+    make_plan,
+)
+from .training import Data, History, Recipe
+
+Array = NDArray[Any]
+CustomLoss = Callable[[Array, Array], tuple[float, ArrayLike]]
+
+
+class Propagation(NamedTuple):
+    """Every layer's numbers for some rows: lists with one array per layer, (rows, n_out)."""
+
+    z: list[Array]
+    """Weighted sums, ``a_before W + b``."""
+    a: list[Array]
+    """Activations; the last is the output."""
+
+
+class Gradients(NamedTuple):
+    """Derivatives of the loss."""
+
+    weights: list[Array]
+    """dC/dW of each layer, (n_in, n_out)."""
+    biases: list[Array]
+    """dC/db of each layer, (n_out,)."""
+    inputs: Array
+    """dC/dX, (rows, n_in)."""
+    loss: float
+
+
+class Network:
+    """A multilayer perceptron.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Units of every layer from the inputs to the outputs: ``[64, 32, 10]`` has 64 inputs, a hidden
+        layer of 32 and 10 outputs.
+    activation : str or sequence of str
+        Of the hidden layers, one for all or one each: 'identity', 'logistic', 'tanh', 'relu',
+        'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'mish', 'softplus', 'hard_sigmoid', 'exp'.
+    out_activation : str, optional
+        Of the output layer, also 'softmax'. By default the one that belongs to the loss.
+    loss : str or callable, optional
+        'squared_error', 'absolute_error', 'huber', 'binary_crossentropy' (also multi-label),
+        'categorical_crossentropy', 'poisson', 'quantile'. A row's losses are summed over the outputs
+        and averaged over the rows. By default categorical cross-entropy for two outputs and more,
+        squared error for one; or what belongs to `out_activation`, if that is given.
+
+        A callable takes (outputs, targets), both (rows, n_out), and returns the mean loss of the
+        rows and its derivative by the outputs, (rows, n_out). It runs in Python once per batch, on
+        one thread, outside the fused step: a second forward pass, and the whole gradient written out.
+    weight_init : str
+        'auto' (He for rectifiers, LeCun for selu, else Glorot), 'glorot_uniform', 'glorot_normal',
+        'he_uniform', 'he_normal', 'lecun_uniform', 'lecun_normal', 'orthogonal'. Biases start at 0.
+    dtype : {'float32', 'float64'}
+    seed : int, numpy Generator or None
+        Source of everything random in this network: first weights, order of rows, dropout.
+    quantile : float
+        The quantile that the loss 'quantile' estimates, between 0 and 1.
+    huber_delta : float
+        The size of error from which the loss 'huber' is linear.
+
+    Attributes
+    ----------
+    sizes, activations : tuple
+        The layers; `activations` has one name per layer, the output's last.
+    params : ndarray
+        All weights and biases, one flat vector (rows padded to 64 bytes with zeros).
+    weights, biases : list of ndarray
+        Views into `params`, (n_in, n_out) and (n_out,) per layer: write into them to set them.
+    classes : ndarray or None
+        The labels in the order of the outputs, once the network has seen labels.
+    history : History
+        Every epoch so far.
+    steps : int
+        Optimizer steps taken with the present optimizer state.
+
+    Examples
+    --------
+    >>> import numpy as np, cmlp
+    >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    >>> y = np.array([0, 1, 1, 0])
+    >>> net = cmlp.Network([2, 8, 1], "tanh", loss="binary_crossentropy", seed=0)
+    >>> history = net.fit(X, y, epochs=200, batch_size=4, learning_rate=0.5)
+    >>> net.predict_classes(X).tolist()
+    [0, 1, 1, 0]
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str | Sequence[str] = "relu",
+        out_activation: str | None = None,
+        loss: str | CustomLoss | None = None,
+        weight_init: str = "auto",
+        dtype: Any = "float32",
+        seed: Any = None,
+        *,
+        quantile: float = 0.5,
+        huber_delta: float = 1.0,
+    ) -> None:
+        self.sizes = tuple(check_integer("every size", size, 1) for size in sizes)
+        if len(self.sizes) < 2:
+            raise ValueError(f"sizes needs inputs and outputs at least, as [64, 10]; it is {sizes!r}")
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise ValueError(f"dtype must be 'float32' or 'float64', not {self.dtype}")
+        self.loss_row, self._custom_loss, out = self._resolve_loss(loss, out_activation)
+        self.activations = (*self._resolve_hidden(activation), out)
+        self.loss_parameter = self._resolve_parameter(quantile, huber_delta)
+        self.weight_init = weight_init
+        self.plan = make_plan(self.sizes, self.activations, self.dtype)
+        self.params = np.zeros(int(self.plan[-1, BIAS] + self.plan[-1, STRIDE]), self.dtype)
+        self.rng = np.random.default_rng(seed)
+        for W, n_in, n_out, name in zip(
+            self.weights, self.sizes, self.sizes[1:], self.activations, strict=False
+        ):
+            W[...] = draw(initialiser(weight_init, name), n_in, n_out, self.rng)
+        self.classes: Array | None = None
+        self.history = History()
+        self.steps = 0
+        self._solver = ""
+        self._moments = np.zeros((0, len(self.params)), self.dtype)
+        self._workspaces: list[Array] = []
+
+    def _resolve_loss(
+        self, loss: str | CustomLoss | None, out_activation: str | None
+    ) -> tuple[Loss | None, CustomLoss | None, str]:
+        """Find the loss and the output activation from each other, or from the number of outputs."""
+        out = out_activation and lookup("out_activation", ACTIVATIONS, out_activation)
+        if callable(loss):
+            return None, loss, out.name if out else "identity"
+        if loss is None:
+            names = {row.out_activation: row.name for row in reversed(LOSSES)}
+            default = "categorical_crossentropy" if self.sizes[-1] > 1 else "squared_error"
+            loss = names.get(out.name, "squared_error") if out else default
+        row = lookup("loss", LOSSES, loss)
+        out = out or lookup("out_activation", ACTIVATIONS, row.out_activation)
+        if row.domain[0] > out.range[0] or row.domain[1] < out.range[1]:
+            raise ValueError(
+                f"{row.name} needs outputs between {row.domain[0]:g} and {row.domain[1]:g}, but "
+                f"out_activation={out.name!r} leaves that range; use {row.out_activation!r}"
+            )
+        return row, None, out.name
+
+    def _resolve_hidden(self, activation: str | Sequence[str]) -> list[str]:
+        n_hidden = len(self.sizes) - 2
+        names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
+        if isinstance(activation, str):
+            lookup("activation", ACTIVATIONS, activation)
+        if len(names) != n_hidden:
+            raise ValueError(
+                f"activation has {len(names)} names, but there are {n_hidden} hidden layers"
+            )
+        rows = [lookup("activation", ACTIVATIONS, name) for name in names]
+        for row in rows:
+            if row.output_only:
+                raise ValueError(f"{row.name} is for the output layer: out_activation={row.name!r}")
+        return [row.name for row in rows]
+
+    def _resolve_parameter(self, quantile: float, huber_delta: float) -> float:
+        quantile = check_number("quantile", quantile, 0, 1)
+        huber_delta = check_number("huber_delta", huber_delta, 0)
+        return {"quantile": quantile, "huber": huber_delta}.get(self.loss_name, 0.0)
+
+    # What it is ----------------------------------------------------------------------------------
+
+    @property
+    def loss_name(self) -> str:
+        """The loss; 'custom' for a callable."""
+        return "custom" if self.loss_row is None else self.loss_row.name
+
+    @property
+    def n_params(self) -> int:
+        """Number of weights and biases, without the padding."""
+        return sum((n_in + 1) * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:]))  # noqa: B905
+
+    def _views(self, flat: Array) -> tuple[list[Array], list[Array]]:
+        """Cut a vector laid out like `params` into weights and biases."""
+        weights, biases = [], []
+        for row in self.plan.tolist():
+            n_in, n_out, stride, at, bias = (
+                row[column] for column in (N_IN, N_OUT, STRIDE, WEIGHTS, BIAS)
+            )
+            weights.append(flat[at : at + n_in * stride].reshape(n_in, stride)[:, :n_out])
+            biases.append(flat[bias : bias + n_out])
+        return weights, biases
+
+    @property
+    def weights(self) -> list[Array]:
+        """Each layer's weights, (n_in, n_out), as views into `params`."""
+        return self._views(self.params)[0]
+
+    @property
+    def biases(self) -> list[Array]:
+        """Each layer's biases, (n_out,), as views into `params`."""
+        return self._views(self.params)[1]
+
+    def __repr__(self) -> str:
+        hidden = self.activations[:-1]
+        activation: Any = hidden[0] if len(set(hidden)) == 1 else list(hidden)
+        named = f", activation={activation!r}" if hidden else ""
+        return (
+            f"Network({list(self.sizes)}{named}, out_activation={self.activations[-1]!r}, "
+            f"loss={self.loss_name!r}, dtype={self.dtype.name!r})"
+        )
+
+    def summary(self) -> str:
+        """Return a table of the layers, with the number of parameters."""
+        lines = ["layer      in ->   out  activation      weights   biases"]
+        for number, (n_in, n_out, activation) in enumerate(
+            zip(self.sizes, self.sizes[1:], self.activations, strict=False), 1
+        ):
+            lines.append(
+                f"{number:5d}  {n_in:6d} -> {n_out:5d}  {activation:12s}  {n_in * n_out:9,d}  {n_out:7,d}"
+            )
+        size = self.n_params * self.dtype.itemsize / 1000
+        lines.append(
+            f"{self.n_params:,} parameters ({size:,.1f} kB, {self.dtype.name}), loss {self.loss_name}"
+        )
+        return "\n".join(lines)
+
+    # Forward -------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def scratch(self, batch_size: int = 1) -> Iterator[Array]:
+        """Lend a workspace for the core; one is kept, so that small calls do not allocate."""
+        size = _dispatch.core.workspace_size(self.plan, batch_size)
+        workspace = self._workspaces.pop() if self._workspaces else np.empty(0, self.dtype)
+        if len(workspace) < size:
+            workspace = np.empty(size, self.dtype)
+        try:
+            yield workspace
+        finally:
+            if workspace.nbytes <= 1 << 22:
+                self._workspaces[:] = [workspace]
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Return the output activations.
+
+        Parameters
+        ----------
+        X : array-like, (n, n_in)
+            Any real dtype and memory order; read row by row, never copied as a whole.
+
+        Returns
+        -------
+        ndarray, (n, n_out)
+
+        Raises
+        ------
+        ValueError
+            For a wrong shape, NaN or infinity.
+        """
+        X = check_X(X, self.sizes[0], self.dtype)
+        out = np.empty((len(X), self.sizes[-1]), self.dtype)
+        with self.scratch() as workspace:
+            _dispatch.core.predict(self.plan, self.params, X, None, out, workspace)
+        return out
+
+    def predict_classes(self, X: ArrayLike) -> Array:
+        """Return the most likely label of each row, (n,); for several labels per row a 0/1 matrix."""
+        out = self.predict(X)
+        if self.classes is not None:
+            index = out.argmax(axis=1) if out.shape[1] > 1 else (out[:, 0] > 0.5).astype(np.intp)
+            return self.classes[index]
+        if self.loss_name == "categorical_crossentropy":
+            return out.argmax(axis=1)
+        if self.loss_name == "binary_crossentropy":
+            labels = (out > 0.5).astype(np.int64)
+            return labels if out.shape[1] > 1 else labels[:, 0]
+        raise ValueError(
+            f"this network was trained with {self.loss_name} on numbers, not on class labels; "
+            "use predict"
+        )
+
+    def forward(self, X: ArrayLike, return_all: bool = False) -> Any:
+        """Propagate X through the layers.
+
+        Returns
+        -------
+        ndarray or Propagation
+            The outputs, (n, n_out); with ``return_all`` every layer's weighted sums and activations.
+        """
+        if not return_all:
+            return self.predict(X)
+        X = check_X(X, self.sizes[0], self.dtype)
+        z, a = self._record(len(X)), self._record(len(X))
+        with self.scratch() as workspace:
+            _dispatch.core.forward(self.plan, self.params, X, z, a, workspace)
+        return Propagation(self._cut_record(z), self._cut_record(a))
+
+    def _record(self, n: int) -> Array:
+        """Make room for one number per row and unit."""
+        return np.zeros((n, int(self.plan[-1, UNITS] + self.plan[-1, STRIDE])), self.dtype)
+
+    def _cut_record(self, record: Array) -> list[Array]:
+        return [record[:, row[UNITS] : row[UNITS] + row[N_OUT]] for row in self.plan.tolist()]
+
+    # Loss and gradients --------------------------------------------------------------------------
+
+    def custom_loss(self, out: Array, y: Array) -> tuple[float, Array]:
+        """Call the loss that was given as a callable, and check what it returns."""
+        assert self._custom_loss is not None
+        result = self._custom_loss(out, y)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(
+                f"a custom loss must return (value, gradient); it returned a {type(result).__name__}"
+            )
+        value, slope = float(result[0]), np.ascontiguousarray(result[1], self.dtype)
+        if slope.shape != out.shape:
+            raise ValueError(
+                f"a custom loss must return a gradient of shape {out.shape}, like the outputs; "
+                f"it is {slope.shape}"
+            )
+        return value, slope
+
+    def target_matrix(self, targets: Array) -> Array:
+        """Return encoded targets as numbers, (n, n_out): class numbers become one-hot rows."""
+        if targets.ndim == 1:
+            targets = targets[:, None] == np.arange(self.sizes[-1])
+        return np.asarray(targets, self.dtype)
+
+    def _data(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, suffix: str = ""
+    ) -> Data:
+        """Check rows, targets and weights; the labels of the first targets seen are kept."""
+        X = check_X(X, self.sizes[0], self.dtype, f"X{suffix}")
+        if len(X) == 0:
+            raise ValueError(f"X{suffix} has no rows")
+        targets, self.classes = check_targets(
+            y, len(X), self.sizes[-1], self.loss_row, self.classes, self.dtype, f"y{suffix}"
+        )
+        weights = check_weights(sample_weight, len(X))
+        if weights is not None and self.loss_row is None:
+            raise ValueError("sample_weight has no meaning for a custom loss; use it inside")
+        return Data(X, targets, weights)
+
+    def loss(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the (weighted) mean loss of the rows, without penalties, dropout or smoothing."""
+        return training.evaluate(self, self._data(X, y, sample_weight), None)[0]
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the accuracy for classes, the coefficient of determination R^2 for numbers."""
+        return training.evaluate(self, self._data(X, y, sample_weight), None)[1]
+
+    def gradients(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+    ) -> Gradients:
+        """Return the derivatives of ``loss(X, y) + l1 sum|W| + l2/2 sum W^2`` by backpropagation.
+
+        Returns
+        -------
+        Gradients
+            Lists of dC/dW and dC/db, one per layer; dC/dX; and the value of the loss.
+        """
+        data = self._data(X, y, sample_weight)
+        loss, grads, _, dX = self._backpropagate(data, Recipe(l1=l1, l2=l2), inputs=True)
+        return Gradients(*self._views(grads), dX, loss)
+
+    def _backpropagate(
+        self, data: Data, recipe: Recipe, *, deltas: bool = False, inputs: bool = False
+    ) -> tuple[float, Array, Array, Array]:
+        """Loss, flat gradient, record of deltas and dC/dX (the last two empty unless asked for)."""
+        n, core = len(data.X), _dispatch.core
+        objective, noise = recipe.objective(self), recipe.noise(self, 0)
+        grads = np.zeros_like(self.params)
+        record = self._record(n if deltas else 0)
+        dX = np.empty((n if inputs else 0, self.sizes[0]), self.dtype)
+        targets, value = data.targets, 0.0
+        if self.loss_row is None:
+            out = np.empty((n, self.sizes[-1]), self.dtype)
+            with self.scratch() as workspace:
+                core.predict(self.plan, self.params, data.X, None, out, workspace)
+            value, targets = self.custom_loss(out, self.target_matrix(targets))
+        with self.scratch(n) as workspace:
+            value += core.gradient(
+                self.plan, self.params, data.X, targets, data.weights, None, objective, noise, 0,
+                grads, record, dX, workspace,
+            )  # fmt: skip
+        return value, grads, record, dX
+
+    # Training ------------------------------------------------------------------------------------
+
+    def moments_for(self, rule: Solver) -> Array:
+        """Return the optimizer's state, (n_moments, len(params)); another solver starts afresh."""
+        if rule.name != self._solver:
+            self._solver, self.steps = rule.name, 0
+            self._moments = np.zeros((rule.n_moments, len(self.params)), self.dtype)
+        return self._moments
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        epochs: int = 10,
+        batch_size: int | None = 32,
+        solver: str = "sgd",
+        learning_rate: float = 0.01,
+        momentum: float = 0.9,
+        nesterov: bool = False,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        weight_decay: float = 0.0,
+        dropout: float | Sequence[float] = 0.0,
+        input_noise: float = 0.0,
+        label_smoothing: float = 0.0,
+        clip_norm: float | None = None,
+        shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        validation_fraction: float = 0.0,
+        patience: int | None = None,
+        schedule: Any = None,
+        callbacks: Iterable[Any] = (),
+        max_time: float | None = None,
+        n_threads: int | None = None,
+        verbose: int = 0,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+    ) -> History:
+        """Train by gradient descent; called again, it goes on where it stopped.
+
+        Parameters
+        ----------
+        X : array-like, (n, n_in)
+            Any real dtype and memory order. Rows are converted as batches are gathered: a set of
+            uint8 pixels is never copied.
+        y : array-like
+            Class labels of any type, (n,); one-hot rows or a 0/1 matrix, (n, n_out); or numbers.
+        epochs : int
+            Times that every row is used.
+        batch_size : int or None
+            Rows per step: 1 is stochastic descent, None (all rows) is batch descent.
+        solver : {'sgd', 'adam', 'adamw', 'rmsprop'}
+            The rule of a step. 'adamw' is 'adam'; its decay is `weight_decay` (0.01 is usual).
+        learning_rate : float
+        momentum : float
+            Of 'sgd' (Polyak), [0, 1); with `nesterov`, Nesterov's.
+        l1, l2 : float
+            Adds ``l1 sum|W| + l2/2 sum W^2`` to the loss; biases are free.
+        weight_decay : float
+            Takes ``learning_rate * weight_decay * W`` off the weights at each step, beside the
+            gradient (Loshchilov & Hutter 2019).
+        dropout : float or sequence of float
+            Probability that a hidden unit is switched off for a row; one for all or one per layer.
+        input_noise : float
+            Standard deviation of noise added to the inputs.
+        label_smoothing : float
+            Moves cross-entropy targets this far towards equal probabilities.
+        clip_norm : float or None
+            Largest Euclidean norm of the whole gradient (with its penalties). Costs a pass over the
+            gradient, which is otherwise never written out.
+        shuffle : bool
+            Draw a new order of the rows for each epoch.
+        sample_weight : array-like, (n,), optional
+        X_val, y_val : array-like, optional
+            Rows to validate on after every epoch.
+        validation_fraction : float
+            Part of the rows to hold out for that instead; labels keep their proportions.
+        patience : int or None
+            Stop when the validation loss (without validation: the training loss) has not reached a
+            new low for this many epochs; with validation the best weights come back.
+        schedule : str, Schedule or callable, optional
+            Learning rate over time, see :mod:`cmlp.schedules`; a callable maps epoch (from 0) to rate.
+        callbacks : iterable
+            Functions of a :class:`cmlp.TrainingState`, called after each epoch, or objects with any of
+            ``on_train_begin``, ``on_epoch_end``, ``on_train_end``. Returning True ends the training.
+        max_time : float or None
+            Seconds after which to stop, within an epoch if need be.
+        n_threads : int or None
+            None uses every processor where a step is large enough to gain. The result is the same.
+        verbose : int
+            0 silent; 1 a progress line on a terminal, lines elsewhere; 2 a line per epoch.
+        beta_1, beta_2, epsilon : float
+            Of 'adam' and 'adamw'; 'rmsprop' averages the squares with `beta_2`.
+
+        Returns
+        -------
+        History
+            One list per quantity, one entry per epoch of this call.
+
+        Raises
+        ------
+        DivergenceError
+            When the loss or a weight is not finite; the last finite weights are kept.
+        ValueError, TypeError
+            For data or parameters that do not fit; the message says what does.
+        """
+        recipe = Recipe(
+            solver, learning_rate, momentum, nesterov, beta_1, beta_2, epsilon, l1, l2,
+            weight_decay, dropout, input_noise, label_smoothing, clip_norm,
+        )  # fmt: skip
+        recipe.objective(self), recipe.noise(self, 0)
+        epochs = check_integer("epochs", epochs, 0)
+        if batch_size is not None:
+            check_integer("batch_size", batch_size, 1)
+        if patience is not None:
+            check_integer("patience", patience, 1)
+        if n_threads is not None:
+            check_integer("n_threads", n_threads, 1)
+        if max_time is not None:
+            check_number("max_time", max_time, 0)
+        check_number("validation_fraction", validation_fraction, 0, 1, open_high=True)
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val go together; only one of them came")
+        if X_val is not None and validation_fraction:
+            raise ValueError("give X_val and y_val or validation_fraction, not both")
+        data = self._data(X, y, sample_weight)
+        validation = None
+        if X_val is not None and y_val is not None:
+            validation = self._data(X_val, y_val, suffix="_val")
+        return training.fit(
+            self,
+            data,
+            recipe,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            validation=validation,
+            validation_fraction=validation_fraction,
+            patience=patience,
+            schedule=schedule,
+            callbacks=callbacks,
+            max_time=max_time,
+            n_threads=n_threads,
+            verbose=verbose,
+        )
+
+    def train_epoch(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        batch_size: int | None = 32,
+        shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        n_threads: int | None = None,
+        **recipe: Any,
+    ) -> float:
+        """Use every row once, and return the mean loss.
+
+        Parameters
+        ----------
+        **recipe
+            solver, learning_rate, momentum and so on, as in :meth:`fit`.
+        """
+        data = self._data(X, y, sample_weight)
+        rows = np.arange(len(data.X), dtype=np.int64)
+        return self._train(data, Recipe(**recipe), batch_size, shuffle, rows, n_threads)
+
+    def step(
+        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, **recipe: Any
+    ) -> float:
+        """Take one step on these rows as one batch, and return their loss before it.
+
+        Parameters
+        ----------
+        **recipe
+            solver, learning_rate, momentum and so on, as in :meth:`fit`.
+        """
+        data = self._data(X, y, sample_weight)
+        rows = np.arange(len(data.X), dtype=np.int64)
+        return self._train(data, Recipe(**recipe), None, False, rows, 1)
+
+    def _train(
+        self,
+        data: Data,
+        recipe: Recipe,
+        batch_size: int | None,
+        shuffle: bool,
+        rows: NDArray[np.int64],
+        n_threads: int | None,
+    ) -> float:
+        batch_size = min(check_integer("batch_size", batch_size or len(rows), 1), len(rows))
+        trainer = training.Trainer(self, data, recipe, batch_size, n_threads)
+        rates = np.full(-(-len(rows) // batch_size), float(recipe.learning_rate))
+        try:
+            loss, _ = trainer.epoch(self.rng.permutation(rows) if shuffle else rows, rates)
+        finally:
+            trainer.close()
+        if not math.isfinite(loss):
+            raise training.DivergenceError(
+                "the loss is not finite; the step that saw it was not taken. Lower the learning "
+                "rate, scale X and y, or clip gradients (clip_norm=1)"
+            )
+        return loss
+
+    # For learners --------------------------------------------------------------------------------
+
+    def trace_step(
+        self, X: ArrayLike, y: ArrayLike, *, apply: bool = True, **recipe: Any
+    ) -> tracing.Trace:
+        """Take one step of backpropagation and return every number in it.
+
+        Parameters
+        ----------
+        apply : bool
+            False leaves the network as it was.
+        **recipe
+            solver, learning_rate, momentum and so on, as in :meth:`fit`; no dropout, no noise.
+
+        Returns
+        -------
+        Trace
+            Per layer z, a, delta, dC/dW, dC/db, and the weights before and after; print it.
+        """
+        return tracing.trace_step(self, self._data(X, y), Recipe(**recipe), apply)
+
+    def check_gradients(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        entries: int | None = 200,
+    ) -> tracing.GradientCheck:
+        """Compare backpropagation with central differences of the loss.
+
+        Parameters
+        ----------
+        entries : int or None
+            Parameters to try per layer, drawn at random; None tries all.
+
+        Returns
+        -------
+        GradientCheck
+            Per layer the largest difference and where it is; true if all are as small as rounding.
+        """
+        data = self._data(X, y)
+        return tracing.check_gradients(self, data, Recipe(l1=l1, l2=l2), entries)
+
+    # Files and copies ----------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_workspaces": []}
+
+    def astype(self, dtype: Any) -> Network:
+        """Return a copy in another dtype, without optimizer state."""
+        other = copy.copy(self)
+        other.dtype = np.dtype(dtype)
+        other.plan = make_plan(self.sizes, self.activations, other.dtype)
+        other.params = np.zeros(int(other.plan[-1, BIAS] + other.plan[-1, STRIDE]), other.dtype)
+        for mine, theirs in zip(self._views(self.params), other._views(other.params), strict=True):
+            for source, target in zip(mine, theirs, strict=True):
+                target[...] = source
+        other.rng, other.history = copy.deepcopy(self.rng), copy.deepcopy(self.history)
+        other._solver, other.steps, other._workspaces = "", 0, []
+        other._moments = np.zeros((0, len(other.params)), other.dtype)
+        return other
+
+    def save(self, path: str | os.PathLike[str], *, optimizer: bool = False) -> None:
+        """Write the network to a file in the safetensors layout, by way of a temporary file.
+
+        Parameters
+        ----------
+        optimizer : bool
+            Also keep the optimizer's state and the random generator, so that training goes on
+            exactly as it would have.
+        """
+        architecture = {
+            "sizes": list(self.sizes),
+            "activations": list(self.activations),
+            "loss": self.loss_name,
+            "loss_parameter": self.loss_parameter,
+            "weight_init": self.weight_init,
+            "dtype": self.dtype.name,
+        }
+        parts = {"": self._views(self.params)}
+        state = None
+        if optimizer:
+            parts |= {f"moment{i}.": self._views(m) for i, m in enumerate(self._moments)}
+            generator = self.rng.bit_generator.state
+            state = {"solver": self._solver, "steps": self.steps, "generator": generator}
+        saving.write(path, architecture, parts, self.classes, self.history, state)
+
+
+def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Network:
+    """Read a network that :meth:`Network.save` wrote; nothing in the file is executed.
+
+    Parameters
+    ----------
+    loss : callable, optional
+        The loss of a network that was trained with one of its own.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is cut off, damaged or of another kind; before anything large is allocated.
+    """
+    saved = saving.read(path)
+    about = saved.architecture
+    *hidden, out = about["activations"]
+    parameter = {"quantile": "quantile", "huber": "huber_delta"}.get(about["loss"])
+    try:
+        net = Network(
+            about["sizes"],
+            hidden,
+            out,
+            (loss or _lost_loss) if about["loss"] == "custom" else about["loss"],
+            "zeros",
+            about["dtype"],
+            **({parameter: about["loss_parameter"]} if parameter else {}),
+        )
+        if saved.state is not None:
+            if saved.state["solver"]:
+                net.moments_for(lookup("solver", SOLVERS, saved.state["solver"]))
+            net.steps = check_integer("steps", saved.state["steps"], 0)
+            net.rng.bit_generator.state = saved.state["generator"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise io.ModelFileError(f"{os.fspath(path)} does not describe a network: {error}") from None
+    net.weight_init = about["weight_init"]
+    net.classes, net.history = saved.classes, saved.history
+    parts = {"": net._views(net.params)}
+    parts |= {f"moment{i}.": net._views(m) for i, m in enumerate(net._moments)}
+    for key, view in saving.named(parts).items():
+        view[...] = saved.arrays[key]
+    return net
+
+
+def _lost_loss(out: Array, y: Array) -> tuple[float, Array]:
+    raise ValueError(
+        "this network was saved with a loss of its own, which a file cannot hold: "
+        "cmlp.load(path, loss=...) gives it back"
+    )

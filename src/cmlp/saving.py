@@ -1,0 +1,173 @@
+"""What a model file means: the step between arrays with text (``io``) and a network.
+
+A file holds the arrays ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,) and so on, with the
+optimizer's state the same under ``moment0.`` and ``moment1.``, and as text the architecture, the
+labels and the training record, each as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import io
+from ._checks import check_integer
+from ._spec import SOLVERS, lookup
+from .io import ModelFileError
+from .training import History
+
+Array = NDArray[Any]
+Views = tuple[list[Array], list[Array]]
+
+FORMAT_VERSION = "1"
+
+
+class Saved(NamedTuple):
+    """A file's content, checked against itself."""
+
+    architecture: dict[str, Any]
+    arrays: dict[str, Array]
+    classes: Array | None
+    history: History
+    state: dict[str, Any] | None
+
+
+def named(parts: Mapping[str, Views]) -> dict[str, Array]:
+    """Give the weights and biases of each part (parameters, moments) their names in the file."""
+    return {
+        f"{prefix}layers.{number}.{kind}": array
+        for prefix, views in parts.items()
+        for kind, arrays in zip(("weight", "bias"), views, strict=True)
+        for number, array in enumerate(arrays)
+    }
+
+
+def write(
+    path: str | os.PathLike[str],
+    architecture: dict[str, Any],
+    parts: Mapping[str, Views],
+    classes: Array | None,
+    history: History,
+    state: dict[str, Any] | None,
+) -> None:
+    """Write a network's description and arrays."""
+    record = {"metric": history.metric, "values": dict(history)}
+    metadata = {
+        "format": "cmlp",
+        "format_version": FORMAT_VERSION,
+        "network": json.dumps(architecture),
+        "history": json.dumps(record),
+    }
+    if classes is not None:
+        if classes.dtype.kind not in "iubfU":
+            raise TypeError(f"labels of type {classes.dtype} cannot be saved; use text or numbers")
+        labels = {"dtype": classes.dtype.str, "labels": classes.tolist()}
+        metadata["classes"] = json.dumps(labels)
+    if state is not None:
+        metadata["optimizer"] = json.dumps(state)
+    io.write(path, named(parts), metadata)
+
+
+def read(path: str | os.PathLike[str]) -> Saved:
+    """Read what :func:`write` wrote.
+
+    Raises
+    ------
+    ModelFileError
+        Before any array is allocated, if a part is missing, of a wrong type, or an array's shape is
+        not what the architecture says.
+    """
+    found: list[Saved] = []
+
+    def validate(metadata: dict[str, str], infos: dict[str, io.ArrayInfo]) -> None:
+        found.append(_described(os.fspath(path), metadata, infos))
+
+    arrays, _ = io.read(path, validate)
+    return found[0]._replace(arrays=arrays)
+
+
+def describe(path: str | os.PathLike[str]) -> Saved:
+    """Read and check everything but the arrays."""
+    return _described(os.fspath(path), *io.read_header(path))
+
+
+def _described(path: str, metadata: dict[str, str], infos: dict[str, io.ArrayInfo]) -> Saved:
+    if metadata.get("format") != "cmlp":
+        raise ModelFileError(f"{path} is a safetensors file, but not one that cmlp wrote")
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has format version {version!r}, this cmlp reads {FORMAT_VERSION!r}: update cmlp"
+        )
+    try:
+        about = _architecture(json.loads(metadata["network"]))
+        state = json.loads(metadata["optimizer"]) if "optimizer" in metadata else None
+        _check_arrays(about, state, infos)
+        classes = _classes(json.loads(metadata["classes"])) if "classes" in metadata else None
+        record = json.loads(metadata["history"])
+        values = {
+            str(key): [float(value) for value in column] for key, column in record["values"].items()
+        }
+        return Saved(about, {}, classes, History(values, str(record["metric"])), state)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        message = f"{path} does not describe a network: {type(error).__name__}: {error}"
+        raise ModelFileError(message) from None
+
+
+def _architecture(about: dict[str, Any]) -> dict[str, Any]:
+    about = {key: about[key] for key in _TYPES}
+    for key, kind in _TYPES.items():
+        if not isinstance(about[key], kind):
+            raise TypeError(f"{key} is a {type(about[key]).__name__}")
+    for size in about["sizes"]:
+        check_integer("size", size, 1)
+    if len(about["activations"]) != len(about["sizes"]) - 1 or not about["activations"]:
+        raise ValueError("there must be one activation per layer")
+    return about
+
+
+_TYPES = {
+    "sizes": list,
+    "activations": list,
+    "loss": str,
+    "loss_parameter": (int, float),
+    "weight_init": str,
+    "dtype": str,
+}
+
+
+def _classes(about: dict[str, Any]) -> Array:
+    dtype = np.dtype(about["dtype"])
+    if dtype.kind not in "iubfU" or not isinstance(about["labels"], list):
+        raise ValueError(f"labels of type {dtype}")
+    return np.array(about["labels"], dtype=dtype)
+
+
+def _check_arrays(
+    about: dict[str, Any], state: dict[str, Any] | None, infos: dict[str, io.ArrayInfo]
+) -> None:
+    """Compare every array's shape and dtype with the architecture."""
+    expected = dict(_expected_shapes(about["sizes"], state))
+    shapes = {key: info.shape for key, info in infos.items()}
+    for key in sorted(expected.keys() | shapes.keys()):
+        if expected.get(key) != shapes.get(key):
+            raise ValueError(f"array {key!r} is {shapes.get(key)}, expected {expected.get(key)}")
+    for key, info in infos.items():
+        if info.dtype != about["dtype"]:
+            raise ValueError(f"array {key!r} is {info.dtype}, expected {about['dtype']}")
+
+
+def _expected_shapes(
+    sizes: list[int], state: dict[str, Any] | None
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    solver = state["solver"] if state else ""
+    n_moments = lookup("solver", SOLVERS, solver).n_moments if solver else 0
+    for prefix in ("", *(f"moment{number}." for number in range(n_moments))):
+        for number in range(len(sizes) - 1):
+            yield f"{prefix}layers.{number}.weight", (sizes[number], sizes[number + 1])
+            yield f"{prefix}layers.{number}.bias", (sizes[number + 1],)

@@ -1,0 +1,205 @@
+"""Learning-rate schedules: how large a step is, as training goes on.
+
+``Network.fit(schedule=...)`` takes a name ('constant', 'cosine', 'one_cycle', 'step', 'exponential',
+'invscaling', 'adaptive'), one of these classes with parameters of your own, or a callable that gives
+the rate of an epoch (counted from 0).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._checks import check_integer, check_number
+
+Rates = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The constant rate, and the base of the others.
+
+    Parameters
+    ----------
+    warmup_fraction : float
+        Part of the training, [0, 1), over which the rate rises in a straight line to its full value.
+    """
+
+    warmup_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("warmup_fraction", self.warmup_fraction, 0, 1, open_high=True)
+
+    def factor(self, progress: Rates, epochs: Rates) -> Rates:
+        """Return what the learning rate is multiplied by.
+
+        Parameters
+        ----------
+        progress : ndarray
+            Part of the training that is done before each step, [0, 1).
+        epochs : ndarray
+            The same in epochs.
+        """
+        return np.ones_like(progress)
+
+    def rates(
+        self, learning_rate: float, epoch: int, epochs: int, n_steps: int, losses: Sequence[float]
+    ) -> Rates:
+        """Return the rate of each step of an epoch, (n_steps,).
+
+        `losses` are those of the epochs before, validation losses where there are any.
+        """
+        done = epoch + np.arange(n_steps) / n_steps
+        progress = done / epochs
+        factor = self.factor(progress, done)
+        if self.warmup_fraction:
+            first = 1 / (n_steps * epochs)  # the first step is not lost to a rate of zero
+            factor = factor * np.minimum(1.0, (progress + first) / self.warmup_fraction)
+        return learning_rate * factor
+
+
+class Constant(Schedule):
+    """The same rate all along."""
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Half a cosine from the rate down to ``final`` times the rate (Loshchilov & Hutter 2017, eq. 5)."""
+
+    final: float = 0.0
+
+    def factor(self, progress: Rates, epochs: Rates) -> Rates:
+        return self.final + (1 - self.final) * 0.5 * (1 + np.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Up from ``start`` times the rate to the rate, then down to ``final`` times it (Smith 2018).
+
+    Parameters
+    ----------
+    peak : float
+        Part of the training at which the full rate is reached.
+    """
+
+    peak: float = 0.3
+    start: float = 0.04
+    final: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("peak", self.peak, 0, 1, open_high=True)
+
+    def factor(self, progress: Rates, epochs: Rates) -> Rates:
+        rising = 0.5 * (1 - np.cos(math.pi * progress / max(self.peak, 1e-12)))
+        falling = 0.5 * (1 + np.cos(math.pi * (progress - self.peak) / (1 - self.peak)))
+        return np.where(
+            progress < self.peak,
+            self.start + (1 - self.start) * rising,
+            self.final + (1 - self.final) * falling,
+        )
+
+
+@dataclass(frozen=True)
+class Step(Schedule):
+    """Multiplied by ``multiplier`` after every ``every`` epochs."""
+
+    every: int = 10
+    multiplier: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("every", self.every, 1)
+
+    def factor(self, progress: Rates, epochs: Rates) -> Rates:
+        return np.power(self.multiplier, np.floor(epochs / self.every))
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """Multiplied by ``multiplier`` after every epoch."""
+
+    multiplier: float = 0.95
+
+    def factor(self, progress: Rates, epochs: Rates) -> Rates:
+        return np.power(self.multiplier, np.floor(epochs))
+
+
+@dataclass(frozen=True)
+class InverseScaling(Schedule):
+    """Divided by ``(epoch + 1) ** power``."""
+
+    power: float = 0.5
+
+    def factor(self, progress: Rates, epochs: Rates) -> Rates:
+        return np.power(np.floor(epochs) + 1, -self.power)
+
+
+@dataclass(frozen=True)
+class Adaptive(Schedule):
+    """Multiplied by ``multiplier`` each time the loss has not fallen by ``tol`` for ``patience`` epochs."""
+
+    patience: int = 5
+    multiplier: float = 0.2
+    tol: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("patience", self.patience, 1)
+
+    def rates(
+        self, learning_rate: float, epoch: int, epochs: int, n_steps: int, losses: Sequence[float]
+    ) -> Rates:
+        best, waited, cuts = math.inf, 0, 0
+        for loss in losses:
+            waited = 0 if loss < best - self.tol else waited + 1
+            best = min(best, loss)
+            if waited == self.patience:
+                cuts, waited = cuts + 1, 0
+        rates = super().rates(learning_rate, epoch, epochs, n_steps, losses)
+        return rates * self.multiplier**cuts
+
+
+@dataclass(frozen=True)
+class Custom(Schedule):
+    """A callable: epoch, counted from 0, to the rate itself."""
+
+    rate: Callable[[int], float] = lambda epoch: 1.0
+
+    def rates(
+        self, learning_rate: float, epoch: int, epochs: int, n_steps: int, losses: Sequence[float]
+    ) -> Rates:
+        rate = check_number(f"schedule({epoch})", self.rate(epoch), 0)
+        return np.full(n_steps, rate)
+
+
+NAMES: dict[str, type[Schedule]] = {
+    "constant": Constant,
+    "cosine": Cosine,
+    "one_cycle": OneCycle,
+    "step": Step,
+    "exponential": Exponential,
+    "invscaling": InverseScaling,
+    "adaptive": Adaptive,
+}
+
+
+def resolve(schedule: Any) -> Schedule:
+    """Turn what a user passes as a schedule into one."""
+    if schedule is None:
+        return Constant()
+    if isinstance(schedule, Schedule):
+        return schedule
+    if callable(schedule):
+        return Custom(rate=schedule)
+    if schedule in NAMES:
+        return NAMES[schedule]()
+    near = difflib.get_close_matches(str(schedule), NAMES, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"Unknown schedule {schedule!r}.{hint} Known: {', '.join(NAMES)}.")

@@ -1,0 +1,287 @@
+"""Backpropagation made visible: one step with every number in it, and the check of its gradients."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _dispatch
+from ._spec import ACTIVATIONS, lookup
+
+if TYPE_CHECKING:
+    from .network import Network
+    from .training import Data, Recipe
+
+Array = NDArray[Any]
+
+
+class TracedLayer(NamedTuple):
+    """One layer's part of a step; z, a and delta have a row per row of X."""
+
+    name: str
+    formula: str
+    weights: Array
+    biases: Array
+    z: Array
+    a: Array
+    delta: Array
+    dweights: Array
+    dbiases: Array
+    new_weights: Array
+    new_biases: Array
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One step of gradient descent, layer by layer; ``print`` it to read along.
+
+    Attributes
+    ----------
+    X, y : ndarray
+        The rows, and their targets as numbers, (rows, n_out).
+    layers : list of TracedLayer
+    costs : ndarray
+        Loss of each row before the step.
+    loss, new_loss : float
+        Their mean plus penalties, before and after the step.
+    rule : str
+        The update's formula.
+    """
+
+    X: Array
+    y: Array
+    layers: list[TracedLayer]
+    costs: Array
+    loss: float
+    new_loss: float
+    loss_formula: str
+    rule: str
+
+    def _sections(self) -> list[tuple[str, list[tuple[str, Any]]]]:
+        """Headings, each with (label, array or text) lines, in the order of the computation."""
+        sections: list[tuple[str, list[tuple[str, Any]]]] = [("Inputs", [("X", self.X)])]
+        for layer in self.layers:
+            sections.append(
+                (
+                    f"Forward, {layer.name}",
+                    [
+                        ("W", layer.weights),
+                        ("b", layer.biases),
+                        ("z = a_before W + b", layer.z),
+                        (f"a = {layer.formula}", layer.a),
+                    ],
+                )
+            )
+        sections.append(
+            (
+                "Cost",
+                [
+                    ("y", self.y),
+                    (f"cost of each row, C = {self.loss_formula}", self.costs),
+                    ("loss", f"{self.loss:.6g}"),
+                ],
+            )
+        )
+        for number in reversed(range(len(self.layers))):
+            layer = self.layers[number]
+            last = number == len(self.layers) - 1
+            chain = "dC/da * da/dz, over the rows" if last else "(delta_after W_after^T) * da/dz"
+            sections.append(
+                (
+                    f"Backward, {layer.name}",
+                    [
+                        (f"delta = dC/dz = {chain}", layer.delta),
+                        ("dC/dW = a_before^T delta", layer.dweights),
+                        ("dC/db = sum of delta over the rows", layer.dbiases),
+                    ],
+                )
+            )
+        for layer in self.layers:
+            sections.append(
+                (
+                    f"Update, {layer.name}: {self.rule}",
+                    [("new W", layer.new_weights), ("new b", layer.new_biases)],
+                )
+            )
+        sections.append(("After the step", [("loss", f"{self.new_loss:.6g}")]))
+        return sections
+
+    def __str__(self) -> str:
+        lines = []
+        for heading, entries in self._sections():
+            lines.append(f"{heading}\n{'-' * len(heading)}")
+            for label, value in entries:
+                if isinstance(value, str):
+                    lines.append(f"  {label}: {value}")
+                else:
+                    lines.append(f"  {label}  {value.shape}")
+                    lines.append(_indented(_numbers(value)))
+            lines.append("")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        parts = ['<div style="font-family: sans-serif">']
+        for heading, entries in self._sections():
+            parts.append(f"<h4>{html.escape(heading)}</h4><table>")
+            for label, value in entries:
+                text = value if isinstance(value, str) else _numbers(value)
+                parts.append(
+                    "<tr><td style='text-align:left; vertical-align:top'>"
+                    f"<code>{html.escape(label)}</code></td>"
+                    f"<td style='text-align:left'><pre>{html.escape(text)}</pre></td></tr>"
+                )
+            parts.append("</table>")
+        return "".join([*parts, "</div>"])
+
+
+def _numbers(array: Array) -> str:
+    return np.array2string(
+        np.asarray(array), precision=4, suppress_small=True, threshold=200, edgeitems=4,
+        max_line_width=96,
+    )  # fmt: skip
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def trace_step(net: Network, data: Data, recipe: Recipe, apply: bool) -> Trace:
+    """See :meth:`Network.trace_step`."""
+    if np.any(np.asarray(recipe.dropout)) or recipe.input_noise:
+        raise ValueError("a trace shows one plain step: leave dropout and input_noise at 0")
+    core = _dispatch.core
+    before = net.params.copy()
+    record = net.forward(data.X, return_all=True)
+    costs = _row_costs(net, data, recipe)
+    loss, grads, deltas, _ = net._backpropagate(data, recipe, deltas=True)
+    dweights, dbiases = (list(map(np.copy, views)) for views in net._views(grads))
+    moments = net.moments_for(recipe.rule)
+    old_moments, steps = moments.copy(), net.steps
+    core.update(
+        net.plan, net.params, grads, moments, recipe.optimizer(), steps, float(recipe.learning_rate)
+    )
+    net.steps += 1
+    after = net.params.copy()
+    new_loss = net._backpropagate(data, recipe)[0]
+    if not apply:
+        net.params[:], moments[:], net.steps = before, old_moments, steps
+    layers = [
+        TracedLayer(f"layer {number} ({activation})", _formula(activation), *numbers)
+        for number, activation, *numbers in zip(
+            range(1, len(net.plan) + 1), net.activations, *net._views(before), *record,
+            net._cut_record(deltas), dweights, dbiases, *net._views(after), strict=True,
+        )
+    ]  # fmt: skip
+    formula = "custom" if net.loss_row is None else net.loss_row.formula
+    y = net.target_matrix(data.targets)
+    X = np.asarray(data.X, net.dtype)
+    return Trace(X, y, layers, costs, loss, new_loss, formula, recipe.rule.formula)
+
+
+def _formula(activation: str) -> str:
+    return lookup("activation", ACTIVATIONS, activation).formula
+
+
+def _row_costs(net: Network, data: Data, recipe: Recipe) -> Array:
+    """Loss of each row; a custom loss gives one number for all."""
+    out = net.predict(data.X)
+    if net.loss_row is None:
+        return np.full(len(out), net.custom_loss(out, net.target_matrix(data.targets))[0])
+    costs = np.empty(len(out), net.dtype)
+    with net.scratch() as workspace:
+        _dispatch.core.evaluate(
+            net.plan, net.params, data.X, data.targets, None, recipe.objective(net),
+            recipe.noise(net, 0), 0, out, costs, workspace,
+        )  # fmt: skip
+    return costs
+
+
+class CheckedLayer(NamedTuple):
+    """The worst entry of a layer's gradient."""
+
+    name: str
+    entry: str
+    analytic: float
+    numeric: float
+    error: float
+    """Their difference, relative to the largest entry of the layer's gradient."""
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """Result of :meth:`Network.check_gradients`; true if every layer is within the tolerance."""
+
+    layers: list[CheckedLayer]
+    tolerance: float
+
+    @property
+    def worst(self) -> CheckedLayer:
+        """The layer with the largest error."""
+        return max(self.layers, key=lambda layer: layer.error)
+
+    def __bool__(self) -> bool:
+        return bool(self.worst.error <= self.tolerance)
+
+    def __str__(self) -> str:
+        lines = ["layer             worst entry         backprop      difference    error"]
+        for layer in self.layers:
+            lines.append(
+                f"{layer.name:16s}  {layer.entry:16s}  {layer.analytic: .6e}  {layer.numeric: .6e}"
+                f"  {layer.error:.1e}"
+            )
+        verdict = "all within" if self else f"{self.worst.name}, {self.worst.entry} is beyond"
+        return "\n".join([*lines, f"{verdict} {self.tolerance:.0e}"])
+
+
+def check_gradients(
+    net: Network, data: Data, recipe: Recipe, entries: int | None
+) -> GradientCheck:
+    """See :meth:`Network.check_gradients`.
+
+    The differences are taken in float64, whatever the network's dtype is. Their step, cbrt(eps),
+    balances the cut-off error (its square) and the rounding error (eps over it).
+    """
+    grads = net._backpropagate(data, recipe)[1]
+    exact = net.astype(np.float64)
+    h = float(np.cbrt(np.finfo(np.float64).eps))
+    # Backpropagation rounds in the network's dtype, along sums as long as the batch and the layers.
+    length = len(data.X) + max(net.sizes)
+    tolerance = max(1e-6, 16 * float(np.finfo(net.dtype).eps) * np.sqrt(length))
+    rng = np.random.default_rng(0)
+    layers = []
+    parts = zip(*net._views(grads), exact.weights, exact.biases, strict=True)
+    for number, (dW, db, W, b) in enumerate(parts, 1):
+        scale = max(float(np.abs(dW).max()), float(np.abs(db).max()), 1e-8)
+        worst = CheckedLayer(f"layer {number}", "none", 0.0, 0.0, -1.0)
+        for letter, values, slopes in (("W", W, dW), ("b", b, db)):
+            chosen = np.arange(values.size)
+            if entries is not None and entries < values.size:
+                chosen = rng.choice(values.size, entries, replace=False)
+            for flat in chosen:
+                where = tuple(int(i) for i in np.unravel_index(flat, values.shape))
+                numeric = _central_difference(exact, data, recipe, values, where, h)
+                error = abs(float(slopes[where]) - numeric) / scale
+                if not error <= worst.error:
+                    entry = f"{letter}[{', '.join(map(str, where))}]"
+                    worst = CheckedLayer(
+                        worst.name, entry, float(slopes[where]), numeric, error
+                    )
+        layers.append(worst)
+    return GradientCheck(layers, tolerance)
+
+
+def _central_difference(
+    net: Network, data: Data, recipe: Recipe, values: Array, where: tuple[int, ...], h: float
+) -> float:
+    kept = values[where]
+    step = h * max(1.0, abs(float(kept)))
+    losses = []
+    for sign in (1, -1):
+        values[where] = kept + sign * step
+        losses.append(net._backpropagate(data, recipe)[0])
+    values[where] = kept
+    return (losses[0] - losses[1]) / (2 * step)
