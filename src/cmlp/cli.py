@@ -1,0 +1,393 @@
+"""The ``cmlp`` command: train, predict, evaluate, info, bench and demo.
+
+Whoever types a command gets one line when something is wrong: :func:`main` turns the messages of
+the package into ``cmlp: error: ...`` and an exit code. pandas is imported by ``tables`` if a file
+is large, ``demo`` and ``_bench`` when they are asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import __version__, _dispatch, saving, tables, training
+from ._arguments import FEW, FIT, make_parser
+from ._checks import check_number
+from ._spec import LOSSES, lookup
+from .network import Network, load
+from .scaling import Scaling, fold, target_scaling
+
+Array = NDArray[Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        0; 1 if training diverged or something failed on the way; 2 for bad input; 130 after Ctrl-C.
+
+    Raises
+    ------
+    SystemExit
+        From argparse: 0 after --help, 2 for arguments that it does not understand.
+    """
+    args = make_parser().parse_args(argv)
+    try:
+        with contextlib.ExitStack() as stack:
+            if args.core:
+                try:
+                    stack.enter_context(_dispatch.use_core(args.core))
+                except RuntimeError as error:
+                    return _fail(error, 2)
+            code = COMMANDS[args.command](args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `| head` has enough; the flush when Python ends must not complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except training.DivergenceError as error:
+        return _fail(f"{error} Nothing was saved.", 1)
+    except MemoryError as error:
+        return _fail(f"not enough memory. {error}", 1)
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error, 2)
+    except ValueError as error:
+        return _fail(error, 2)
+
+
+def _fail(message: object, code: int) -> int:
+    print("cmlp: error:", " ".join(str(message).splitlines()), file=sys.stderr)
+    return code
+
+
+# train -------------------------------------------------------------------------------------------
+
+
+def choose_task(y: Array, wanted: str, loss: str | None) -> tuple[bool, str]:
+    """Decide between classification (True) and regression, and say why."""
+    text = y.dtype.kind == "U"
+    if wanted != "auto":
+        classifies, why = wanted == "classification", "as --task says"
+    elif loss and (row := lookup("loss", LOSSES, loss)).name != "squared_error":
+        classifies, why = row.classifies, f"for which the loss {row.name} is"
+    elif text:
+        classifies, why = True, "because the target is text"
+    elif y.ndim == 2:
+        classifies = bool(np.isin(y, (0, 1)).all())
+        why = f"because the target is a matrix of {'0 and 1' if classifies else 'numbers'}"
+    elif y.dtype.kind == "f":
+        classifies, why = False, "because the target has decimal points"
+    else:
+        n = len(np.unique(y))
+        classifies = n <= min(FEW, len(y) // 2)
+        few = "only " if classifies else ""
+        why = f"because the target is whole numbers with {few}{n} different values"
+    if text and (not classifies or y.ndim == 2):
+        raise ValueError(f"the target is text, such as {y.flat[0]!r}: regression needs numbers")
+    if classifies and y.ndim == 1 and y.dtype.kind == "f" and np.any(y != np.rint(y)):
+        raise ValueError("the target has fractions: classification needs labels; --task regression")
+    return classifies, why
+
+
+def _make_network(args: argparse.Namespace, n_in: int, y: Array, classifies: bool) -> Network:
+    loss, classes = args.loss, None
+    n_out = y.shape[1] if y.ndim == 2 else 1
+    if classifies and y.ndim == 1:
+        classes = np.unique(y)
+        if len(classes) < 2:
+            raise ValueError(f"the target is {classes[0]} on every row: nothing to learn")
+        binary = loss is None or lookup("loss", LOSSES, loss).name == "binary_crossentropy"
+        n_out = 1 if len(classes) == 2 and binary else len(classes)
+        loss = loss or ("binary_crossentropy" if n_out == 1 else "categorical_crossentropy")
+    elif classifies:
+        one_each = bool(np.all(y.sum(axis=1) == 1))
+        loss = loss or ("categorical_crossentropy" if one_each else "binary_crossentropy")
+    loss = loss or "squared_error"
+    if lookup("loss", LOSSES, loss).classifies and not classifies:
+        raise ValueError(f"--loss {loss} is for classification, not for --task regression")
+    activation = args.activation[0] if len(args.activation) == 1 else args.activation
+    net = Network(
+        [n_in, *args.hidden, n_out], activation, None, loss, seed=args.seed, quantile=args.quantile
+    )
+    net.classes = classes
+    return net
+
+
+def _split(y: Array, fraction: float, seed: int, labels: bool) -> tuple[Array, Array]:
+    """Return training and validation rows; none of the latter where there are too few rows."""
+    fraction = check_number("--validation", fraction, 0, 1, open_high=True)
+    if not round(len(y) * fraction):
+        return np.arange(len(y)), np.arange(0)
+    codes = np.unique(y, return_inverse=True)[1] if labels else y.reshape(len(y), -1)
+    return training.split(codes, fraction, np.random.default_rng(seed))
+
+
+def _train(args: argparse.Namespace) -> int:
+    say: Callable[..., None] = (lambda *words: None) if args.quiet else print
+    _check_output(args.out, args.data)
+    table = tables.read_table(args.data, args.target, ignore=args.ignore)
+    if table.y is None:
+        known = _listed(table.feature_names)
+        raise ValueError(f"{table.path}: which column is the target? --target COLUMN, of {known}")
+    X, y = table.X, table.y
+    classifies, why = choose_task(y, args.task, args.loss)
+    net = _make_network(args, X.shape[1], y, classifies)
+    rows, held_out = _split(y, args.validation, args.seed, classifies and y.ndim == 1)
+    parts = f"{len(rows):,} rows to train, {len(held_out):,} to validate"
+    say(f"data    {len(X):,} rows, {X.shape[1]} features: {parts}")
+    say(f"task    {'classification' if classifies else 'regression'}, {why}")
+    say(f"core    {_dispatch.describe(_dispatch.core.name)}")
+    say(net.summary())
+    net, stopped = _fit(args, net, table, rows, held_out, say)
+    vars(net).update(feature_names=table.feature_names, target_name=table.target_name)
+    try:
+        net.save(args.out)
+    except OSError as error:
+        return _fail(f"{args.out}: cannot be written: {error.strerror}", 1)
+    say(f"saved   {args.out} ({os.path.getsize(args.out):,} bytes)")
+    if stopped == "interrupted":
+        print(f"cmlp: interrupted; what was learned is in {args.out}", file=sys.stderr)
+        return 130
+    part = held_out if len(held_out) else rows
+    say(f"\non the {'validation' if len(held_out) else 'training'} rows:")
+    say(_report(net, X[part], y[part]))
+    return 0
+
+
+def _fit(
+    args: argparse.Namespace,
+    net: Network,
+    table: tables.Table,
+    rows: Array,
+    held_out: Array,
+    say: Callable[..., None],
+) -> tuple[Network, str]:
+    """Train on scaled rows; return the network for raw ones, and why training ended."""
+    assert table.y is not None
+    X, y, X_val, y_val = table.X[rows], table.y[rows], table.X[held_out], table.y[held_out]
+    inputs = outputs = None
+    sample = X[:1000]
+    if not args.no_scale:
+        inputs = Scaling.of(X, table.feature_names)
+        X, X_val = inputs(X), inputs(X_val)
+        if net.activations[-1] == "identity" and net.classes is None:
+            outputs = target_scaling(y, table.target_name or "target")
+            y, y_val = outputs(y), outputs(y_val)
+        what = "features and target are" if outputs else "features are"
+        say(f"scaling {what} standardised{'; losses below are of that target' * bool(outputs)}")
+    options = {name: getattr(args, name) for name, *_ in FIT}
+    if options["learning_rate"] is None:
+        options["learning_rate"] = 0.01 if args.solver == "sgd" else 0.001
+    options["patience"] = options["patience"] or None
+    if len(held_out):
+        options |= {"X_val": X_val, "y_val": y_val}
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # Ctrl-C has its own line
+        history = net.fit(X, y, **options, n_threads=args.threads, verbose=not args.quiet)
+    if not np.isfinite(net.params).all():
+        raise training.DivergenceError("training was interrupted after it had diverged.")
+    if history.stopped in ("patience", "max_time"):
+        say(f"stopped by --{history.stopped.replace('_', '-')}; best epoch {history.best_epoch}")
+    return (fold(net, sample, inputs, outputs) if inputs else net), history.stopped
+
+
+def _check_output(path: str, *inputs: str) -> None:
+    """Refuse a file that could not be written, before there is anything to lose."""
+    folder = os.path.dirname(os.path.realpath(path))
+    if os.path.isdir(path or "."):
+        raise ValueError(f"--out {path}: this is a folder; name a file in it")
+    if not os.path.isdir(folder):
+        raise ValueError(f"--out {path}: there is no folder {folder}; make it first")
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise ValueError(f"--out {path}: this place cannot be written to")
+    for other in inputs:
+        if os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other):
+            raise ValueError(f"--out {path}: this would replace the file that is read")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+# predict and evaluate ----------------------------------------------------------------------------
+
+
+def _read_for(
+    net: Network, args: argparse.Namespace, target: str | None
+) -> tuple[Array, Array | None]:
+    """Read DATA, its features in the order of the model's."""
+    known: list[str] = getattr(net, "feature_names", None) or []
+    ignore = [*args.ignore, *filter(None, [getattr(net, "target_name", None)])]
+    table = tables.read_table(args.data, target, ignore=[n for n in ignore if n != target])
+    X, names = table.X, table.feature_names
+    plain = [f"x{i}" for i in range(len(names))]
+    if names not in (plain, known) and known not in ([], [f"x{i}" for i in range(len(known))]):
+        if missing := [name for name in known if name not in names]:
+            raise ValueError(
+                f"{table.path}: there is no column {missing[0]!r}, which {args.model} was trained "
+                f"with; there are {_listed(names)}"
+            )
+        X = X[:, [names.index(name) for name in known]]
+    if X.shape[1] != net.sizes[0]:
+        more = "; --target or --ignore leave columns out" if X.shape[1] > net.sizes[0] else ""
+        raise ValueError(
+            f"{table.path} has {X.shape[1]} features, but {args.model} expects {net.sizes[0]}{more}"
+        )
+    return X, table.y
+
+
+def _predict(args: argparse.Namespace) -> int:
+    if args.out:
+        _check_output(args.out, args.model, args.data)
+    net = load(args.model)
+    X, _ = _read_for(net, args, args.target)
+    name = getattr(net, "target_name", None) or "prediction"
+    if args.proba:
+        if net.loss_row is None or not net.loss_row.classifies:
+            raise ValueError(f"--proba needs a cross-entropy model; {args.model}'s loss is "
+                             f"{net.loss_name}")  # fmt: skip
+        values = net.predict(X)
+        if net.sizes[-1] == 1:
+            values = np.hstack([1 - values, values])
+        header = [str(i) for i in (range(values.shape[1]) if net.classes is None else net.classes)]
+    else:
+        values = net.predict_classes(X) if _classifies(net) else net.predict(X)
+        values = values.reshape(len(X), -1)
+        n_out = values.shape[1]
+        header = [name] if n_out == 1 else [f"{name}_{i}" for i in range(n_out)]
+    if args.out:
+        with open(args.out, "w", newline="", encoding="utf-8") as file:
+            _write(file, header, values)
+    else:
+        _write(sys.stdout, header if args.proba else None, values)
+    return 0
+
+
+def _write(file: TextIO, header: Sequence[str] | None, values: Iterable[Any]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    if header:
+        writer.writerow(header)
+    writer.writerows(values)
+
+
+def _classifies(net: Network) -> bool:
+    return net.classes is not None or (net.loss_row is not None and net.loss_row.classifies)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    net = load(args.model)
+    X, y = _read_for(net, args, args.target or getattr(net, "target_name", None))
+    if y is None:
+        raise ValueError(f"{args.data}: which column is the target? --target COLUMN")
+    print(f"{len(X):,} rows of {args.data}")
+    print(_report(net, X, y))
+    return 0
+
+
+def _report(net: Network, X: Array, y: Array) -> str:
+    """Say how good the predictions are."""
+    lines = [f"loss      {net.loss(X, y):.6g} ({net.loss_name})"]
+    if not _classifies(net):
+        out = net.predict(X).astype(np.float64)
+        error = out - y.reshape(out.shape)
+        lines.append(f"R2        {training.r2_score(y.reshape(out.shape), out, None):.4f}")
+        lines.append(f"RMSE      {np.sqrt((error**2).mean()):.6g}")
+        return "\n".join([*lines, f"MAE       {np.abs(error).mean():.6g}"])
+    lines.append(f"accuracy  {net.score(X, y):.4f}")
+    read = net.predict_classes(X)
+    if read.ndim == 2:
+        return "\n".join([*lines, "(a row counts if all its labels are right)"])
+    labels = np.arange(net.sizes[-1]) if net.classes is None else net.classes
+    truth = labels[y.argmax(axis=1)] if y.ndim == 2 else y
+    return "\n".join([*lines, "", *_confusion(truth, read, labels)])
+
+
+def _confusion(truth: Array, read: Array, labels: Array) -> list[str]:
+    """Return the lines of a table: a row per true label, a column per label read."""
+    counts = np.zeros((len(labels), len(labels)), np.int64)
+    np.add.at(counts, (np.searchsorted(labels, truth), np.searchsorted(labels, read)), 1)
+    names = [str(label) for label in labels]
+    if len(labels) > 20:
+        wrong = counts * (1 - np.eye(len(labels), dtype=np.int64))
+        worst = [divmod(int(i), len(labels)) for i in np.argsort(-wrong, axis=None)[:10]]
+        return [f"{len(labels)} classes; most often confused (true: read as, times):",
+                *(f"  {names[i]}: {names[j]}, {wrong[i, j]}" for i, j in worst if wrong[i, j])]  # fmt: skip
+    names = [name if len(name) <= 12 else name[:11] + "~" for name in names]
+    first = max(map(len, [*names, "true"]))
+    width = max(len(text) for text in [*names, str(counts.max())])
+    lines = [f"{'true':>{first}} | read as", " " * first + " |"]
+    lines[1] += "".join(f" {name:>{width}}" for name in names)
+    for name, row in zip(names, counts.tolist(), strict=True):
+        lines.append(f"{name:>{first}} |" + "".join(f" {n or '.':>{width}}" for n in row))
+    return lines
+
+
+# info, bench, demo -------------------------------------------------------------------------------
+
+
+def _info(args: argparse.Namespace) -> int:
+    if args.model is None:
+        print(
+            f"cmlp       {__version__} (Python {platform.python_version()}, NumPy {np.__version__})"
+        )
+        print(_dispatch.core_info())
+        return 0
+    net = load(args.model)
+    print(f"{args.model}: {os.path.getsize(args.model):,} bytes, format {saving.FORMAT_VERSION}")
+    print(net.summary())
+    if net.classes is not None:
+        print(f"labels    {_listed([str(label) for label in net.classes])}")
+    for key in ("target_name", "feature_names"):
+        if value := getattr(net, key, None):
+            print(f"{key.split('_')[0]:9s} {value if key == 'target_name' else _listed(value)}")
+    history = net.history
+    if not history.get("epoch"):
+        print("trained   never")
+        return 0
+    print(f"trained   {len(history['epoch'])} epochs in {sum(history['seconds']):.3g} s")
+    print(f"loss      {history['loss'][-1]:.6g} in the last epoch")
+    if "val_loss" in history:
+        best = int(np.argmin(history["val_loss"]))
+        print(f"validated loss {history['val_loss'][best]:.6g}, {history.metric} "
+              f"{history['val_score'][best]:.4f} in the best epoch, {best + 1}")  # fmt: skip
+    return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from . import _bench
+
+    return _bench.run(quick=args.quick)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from . import demo
+
+    return demo.run(seed=args.seed, epochs=args.epochs, out=args.out)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "demo": _demo,
+    "train": _train,
+    "predict": _predict,
+    "evaluate": _evaluate,
+    "info": _info,
+    "bench": _bench,
+}

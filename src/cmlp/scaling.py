@@ -1,0 +1,98 @@
+"""Standardised features for training, folded into the weights afterwards.
+
+A network learns best from features of mean 0 and deviation 1, and its users have raw ones. The
+first layer computes ``W^T ((x - m) f) + b``, which is ``V^T x + c`` with ``V = f W`` (row by row)
+and ``c = b - V^T m``: the scaling costs nothing once training is over, and no file has to hold it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .network import Network
+
+Array = NDArray[Any]
+
+BLOCK = 4096
+"""Rows that are scaled at one time."""
+
+
+class Scaling(NamedTuple):
+    """``(values - mean) * factor``: mean 0 and deviation 1; a constant column becomes 0."""
+
+    mean: Array
+    factor: Array
+
+    @classmethod
+    def of(cls, values: Array, names: Sequence[str]) -> Scaling:
+        """Measure the columns of `values`, (n, columns), which are called `names`."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = values.mean(axis=0, dtype=np.float64)
+            squares = (((values[at : at + BLOCK] - mean) ** 2).sum(axis=0)
+                       for at in range(0, len(values), BLOCK))  # fmt: skip
+            std = np.sqrt(sum(squares) / len(values))
+        if not np.isfinite(std).all():
+            name = names[int(np.argmin(np.isfinite(std)))]
+            raise ValueError(f"column {name!r} holds numbers too large to be scaled")
+        varies = std > 1e-12 * np.abs(mean)
+        return cls(mean, np.divide(1.0, std, out=np.zeros_like(std), where=varies))
+
+    def __call__(self, values: Array) -> NDArray[np.float32]:
+        out = np.empty(values.shape, np.float32)
+        for at in range(0, len(values), BLOCK):
+            out[at : at + BLOCK] = (values[at : at + BLOCK] - self.mean) * self.factor
+        return out
+
+
+def fold(net: Network, X: Array, inputs: Scaling, outputs: Scaling | None) -> Network:
+    """Build the scaling of inputs and outputs into the first and the last layer.
+
+    Parameters
+    ----------
+    X : ndarray
+        Some raw rows, on which float32 is tried.
+
+    Returns
+    -------
+    Network
+        A copy; in float64 where the raw numbers need it (features with a mean far above their
+        deviation, such as years or time stamps).
+    """
+    wide = net.astype(np.float64)
+    W, b = wide.weights[0], wide.biases[0]
+    W *= inputs.factor[:, None]
+    b -= inputs.mean @ W
+    unit = 1.0
+    if outputs is not None:
+        unit = float(1 / outputs.factor[0])
+        wide.weights[-1][...] *= unit
+        wide.biases[-1][...] = wide.biases[-1] * unit + outputs.mean
+        power = {"squared_error": 2, "huber": 2}.get(wide.loss_name, 1)
+        if wide.loss_name == "huber":
+            wide.loss_parameter *= unit
+        for key in wide.history.keys() & {"loss", "val_loss"}:
+            wide.history[key] = [value * unit**power for value in wide.history[key]]
+    with np.errstate(all="ignore"), contextlib.suppress(ValueError):  # too large for float32
+        narrow = wide.astype(np.float32)
+        if np.abs(narrow.predict(X) - wide.predict(X)).max() <= 1e-3 * unit:
+            return narrow
+    return wide
+
+
+def target_scaling(y: Array, name: str) -> Scaling:
+    """Measure the target, (n,) or (n, outputs).
+
+    There is one deviation for all outputs, so that the loss changes its unit and nothing else.
+    """
+    columns = y.reshape(len(y), -1)
+    mean, factor = Scaling.of(columns, [name] * columns.shape[1])
+    if not factor.any():
+        raise ValueError(f"the {name} is the same on every row: there is nothing to learn")
+    std = np.divide(1.0, factor, out=np.zeros_like(factor), where=factor > 0)
+    common = 1 / np.sqrt((std**2).mean())
+    return Scaling(mean, np.full_like(factor, common))

@@ -1,0 +1,47 @@
+"""The fixtures that every test is written against.
+
+A test that asks for `core` runs once on each core of this machine, or on the one that CMLP_CORE
+forces; one that asks for `dtype` runs in both number types. Test bodies name neither.
+"""
+
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import cmlp
+from cmlp import _dispatch
+
+FORCED = os.environ.get("CMLP_CORE") or "auto"
+CORES = tuple(_dispatch._cores) if FORCED == "auto" else (FORCED,)
+
+
+@pytest.fixture(params=CORES)
+def core(request):
+    """The functions of one core, which is in use for the time of the test."""
+    request.node.user_properties.append(("core", request.param))
+    with cmlp.use_core(request.param):
+        yield _dispatch.core
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request):
+    """A number type of the cores."""
+    return np.dtype(request.param)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many tests ran on each core."""
+    ran = Counter(
+        name
+        for outcome in ("passed", "failed", "xfailed", "xpassed")
+        for report in terminalreporter.getreports(outcome)
+        for kind, name in getattr(report, "user_properties", ())
+        if kind == "core" and report.when == "call"
+    )
+    terminalreporter.section("cores")
+    for name in CORES:
+        terminalreporter.line(f"{name:9s} {ran[name]:5d} tests")
+    for name, reason in cmlp.core_info().missing.items():
+        terminalreporter.line(f"{name:9s}     - ({reason})")

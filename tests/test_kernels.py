@@ -1,0 +1,534 @@
+"""Every kernel of every core against the twin in float64, within derived bounds (see oracle.py)."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from oracle import (
+    HIDDEN,
+    PAIRS,
+    QUIET,
+    SOLVERS,
+    WIDTHS,
+    Bounded,
+    Oracle,
+    Problem,
+    compact,
+    layers,
+    padding,
+    problems_at_odd_sizes,
+    stepped,
+)
+
+import cmlp
+from cmlp import _spec as spec
+
+BATCHES = (1, 5, 12, 13, 1023, 1024, 1025, 2500)
+"""Around the rows of a tile, and around the 1024 rows of one pass."""
+
+NOISY = spec.Noise(12345, 0.1, np.array([0.3, 0.0, 0.5]))
+
+OPTIMIZERS = {
+    "sgd": spec.Optimizer(),
+    "momentum": spec.Optimizer(momentum=0.9),
+    "nesterov": spec.Optimizer(momentum=0.9, nesterov=True),
+    "adam": spec.Optimizer(SOLVERS["adam"].code),
+    "adamw": spec.Optimizer(SOLVERS["adamw"].code, weight_decay=0.1),
+    "rmsprop": spec.Optimizer(SOLVERS["rmsprop"].code, beta_2=0.9, weight_decay=0.05),
+}
+REGULARISERS = {
+    "plain": {},
+    "l1": {"l1": 0.01},
+    "l2": {"l2": 0.02},
+    "weights": {"weighted": True, "l1": 0.003, "l2": 0.004},
+}
+
+
+def check_forward(core, problem):
+    """Compare predict, forward and evaluate with the oracle; returns it."""
+    oracle = Oracle(problem)
+    oracle.a[-1].check(problem.predict(core), "predict")
+    z, a = problem.record(value=np.nan), problem.record(value=np.nan)
+    core.forward(problem.plan, problem.params, problem.X, z, a, problem.scratch(core))
+    for number in range(len(problem.plan)):
+        oracle.z[number].check(problem.units(z)[number], f"z of layer {number + 1}")
+        oracle.a[number].check(problem.units(a)[number], f"a of layer {number + 1}")
+    out, costs = problem.evaluate(core)
+    oracle.a[-1].check(out, "outputs of evaluate")
+    oracle.costs.check(costs, "costs")
+    return oracle
+
+
+# Forward and backward ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", range(len(WIDTHS)))
+def test_odd_sizes(core, dtype, case):
+    problem = list(problems_at_odd_sizes(dtype))[case]
+    check_forward(core, problem).check_gradient(problem.gradient(core))
+
+
+@pytest.mark.parametrize(("loss", "out"), PAIRS, ids="-".join)
+def test_every_loss_and_output(core, dtype, loss, out):
+    hidden = HIDDEN[PAIRS.index((loss, out)) % len(HIDDEN)]
+    problem = Problem((9, 17, 7), (hidden, out), loss, 13, dtype)
+    check_forward(core, problem).check_gradient(problem.gradient(core))
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_every_hidden_activation(core, dtype, hidden):
+    problem = Problem((8, 33, 16, 3), (hidden, hidden, "softmax"), "categorical_crossentropy", 20,
+                      dtype, 3, labels=True)  # fmt: skip
+    oracle = check_forward(core, problem)
+    oracle.check_gradient(problem.gradient(core))
+    rates = spec.Noise(7, 0.0, np.array([0.4, 0.2]))
+    Oracle(problem, rates, 5).check_gradient(problem.gradient(core, noise=rates, step=5))
+
+
+@pytest.mark.parametrize("n", BATCHES)
+def test_passes_of_a_large_batch_add_up(core, dtype, n):
+    problem = Problem((5, 18, 4), ("silu", "softmax"), "categorical_crossentropy", n, dtype, n,
+                      smoothing=0.1, l1=0.01, l2=0.02, weighted=True, labels=True)  # fmt: skip
+    check_forward(core, replace(problem, smoothing=0.0))
+    Oracle(problem).check_gradient(problem.gradient(core))
+
+
+@pytest.mark.parametrize("activations", [("identity",), ("logistic",), ("softmax",)], ids="-".join)
+def test_one_layer(core, dtype, activations):
+    problem = Problem((33, 5), activations, "squared_error", 26, dtype, weighted=True)
+    check_forward(core, problem).check_gradient(problem.gradient(core))
+
+
+def test_rows_may_repeat_and_come_in_any_order(core, dtype):
+    problem = Problem((6, 9, 3), ("tanh", "logistic"), "binary_crossentropy", 40, dtype,
+                      weighted=True)  # fmt: skip
+    rows = np.random.default_rng(1).integers(0, 40, 77)
+    oracle = Oracle(problem, rows=rows)
+    oracle.check_gradient(problem.gradient(core, rows=rows))
+    oracle.a[-1].check(problem.predict(core, rows=rows), "predict")
+    out, costs = problem.evaluate(core, rows)
+    oracle.a[-1].check(out, "outputs")
+    oracle.costs.check(costs, "costs")
+
+
+@pytest.mark.parametrize(
+    "loss", ["binary_crossentropy", "categorical_crossentropy"], ids=["binary", "categorical"]
+)
+@pytest.mark.parametrize("labels", [False, True], ids=["matrix", "labels"])
+def test_label_smoothing(core, dtype, loss, labels):
+    out = "logistic" if loss.startswith("binary") else "softmax"
+    problem = Problem((4, 8, 5), ("relu", out), loss, 30, dtype, smoothing=0.2, labels=labels)
+    oracle = Oracle(problem)
+    oracle.check_gradient(problem.gradient(core))
+    oracle.costs.check(problem.evaluate(core)[1], "costs")
+
+
+def test_an_external_loss_is_the_gradient_by_the_outputs(core, dtype):
+    problem = Problem((5, 17, 4), ("tanh", "softplus"), "squared_error", 19, dtype)
+    problem.objective = problem.objective._replace(loss=spec.EXTERNAL_LOSS)
+    external = problem.gradient(core)
+    assert external[0] == 0
+    slopes = problem.X[:, :1] * problem.targets  # any numbers
+    twice = problem.gradient(core, targets=2 * slopes)[1]
+    np.testing.assert_allclose(twice, 2 * problem.gradient(core, targets=slopes)[1], rtol=0,
+                               atol=64 * np.finfo(dtype).eps)  # fmt: skip
+    squared = Problem((5, 17, 4), ("tanh", "softplus"), "squared_error", 19, dtype)
+    residual = (squared.predict(core) - squared.targets) / dtype.type(19)
+    Oracle(squared).check_gradient(
+        (squared.gradient(core)[0], *problem.gradient(core, targets=residual)[1:])
+    )
+
+
+def test_no_weight_at_all_gives_no_gradient(core, dtype):
+    problem = Problem((3, 4, 2), ("tanh", "identity"), "squared_error", 6, dtype)
+    loss, grads, deltas, dX = problem.gradient(core, weights=np.zeros(6))
+    assert loss == 0
+    assert not grads.any() and not dX.any() and not any(d.any() for d in problem.units(deltas))
+
+
+# Noise -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [13, 1025])
+def test_noise_is_the_same_in_both_twins(core, dtype, n):
+    problem = Problem((7, 33, 17, 15, 3), ("tanh", "gelu", "relu", "softmax"),
+                      "categorical_crossentropy", n, dtype, labels=True)  # fmt: skip
+    for step in (0, 1, 2**20):
+        oracle = Oracle(problem, NOISY, step)
+        came = problem.gradient(core, noise=NOISY, step=step)
+        oracle.check_gradient(came)
+        out, costs = problem.evaluate(core, noise=NOISY, step=step)
+        oracle.a[-1].check(out, "outputs")
+        oracle.costs.check(costs, "costs")
+        first, last = problem.units(came[2])[0], problem.units(came[2])[2]
+        np.testing.assert_array_equal(first == 0, oracle.slopes[0].value == 0)
+        assert 0.2 < (first == 0).mean() < 0.4 and (last == 0).mean() > 0.4
+
+
+def test_noise_changes_with_seed_and_step(core):
+    problem = Problem((7, 33, 3), ("tanh", "identity"), "squared_error", 20, np.dtype("f4"))
+    one = problem.evaluate(core, noise=NOISY, step=1)[0]
+    np.testing.assert_array_equal(one, problem.evaluate(core, noise=NOISY, step=1)[0])
+    assert (one != problem.evaluate(core, noise=NOISY, step=2)[0]).any()
+    assert (one != problem.evaluate(core, noise=NOISY._replace(seed=6), step=1)[0]).any()
+
+
+# What X may be -----------------------------------------------------------------------------------
+
+
+def mapped(X, tmp_path):
+    np.save(tmp_path / "X.npy", X)
+    return np.load(tmp_path / "X.npy", mmap_mode="r")
+
+
+def unaligned(X):
+    raw = np.empty(X.nbytes + 1, np.uint8)
+    raw[1:] = np.frombuffer(X.tobytes(), np.uint8)
+    return np.frombuffer(raw.data, X.dtype, X.size, offset=1).reshape(X.shape)
+
+
+def amid_nan(X):
+    """Every second row and column of an array that holds NaN elsewhere."""
+    big = np.full((2 * len(X) + 3, 2 * X.shape[1] + 5), np.nan, X.dtype)
+    part = big[1 : 2 * len(X) + 1 : 2, 2 : 2 * X.shape[1] + 2 : 2]
+    part[...] = X
+    return part
+
+
+def read_only(X):
+    X = X.copy()
+    X.flags.writeable = False
+    return X
+
+
+LAYOUTS = {
+    "fortran": np.asfortranarray,
+    "reversed": lambda X: X[::-1, ::-1].copy()[::-1, ::-1],
+    "transposed": lambda X: X.T.copy().T,
+    "amid_nan": amid_nan,
+    "read_only": read_only,
+    "unaligned": unaligned,
+    "big_endian": lambda X: X.astype(X.dtype.newbyteorder(">")),
+    "list": np.ndarray.tolist,
+    "object": lambda X: X.astype(object),
+}
+KINDS = ("?", "b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", "e", "f", "d", "g", ">i2", ">f8")
+
+
+def same_network(problem):
+    """A Network with a problem's weights, for what the boundary converts."""
+    net = cmlp.Network(problem.sizes, list(problem.activations[:-1]), problem.activations[-1],
+                       problem.loss, dtype=problem.dtype, seed=0)  # fmt: skip
+    net.params[:] = problem.params
+    return net
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_memory_layouts(core, dtype, layout):
+    problem = Problem((7, 17, 3), ("tanh", "identity"), "squared_error", 140, dtype)
+    net, X = same_network(problem), LAYOUTS[layout](problem.X)
+    np.testing.assert_array_equal(net.predict(X), problem.predict(core))
+    y = LAYOUTS[layout](problem.targets)
+    plain, other = same_network(problem), same_network(problem)
+    plain.train_epoch(problem.X, problem.targets, batch_size=9)
+    other.train_epoch(X, y, batch_size=9)
+    np.testing.assert_array_equal(plain.params, other.params)
+
+
+def test_memory_map(core, dtype, tmp_path):
+    problem = Problem((7, 17, 3), ("tanh", "identity"), "squared_error", 140, dtype)
+    X = mapped(problem.X, tmp_path)
+    np.testing.assert_array_equal(problem.predict(core, X), problem.predict(core))
+    grads = problem.gradient(core, X=X)[1]
+    np.testing.assert_array_equal(grads, problem.gradient(core)[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", ["plain", "amid"])
+def test_number_formats(core, dtype, kind, layout):
+    """Whole numbers are exact in every format, so the same bits must come out."""
+    problem = Problem((7, 17, 3), ("tanh", "identity"), "squared_error", 40, dtype)
+    rng = np.random.default_rng(0)
+    low = 0 if kind in "?BHILQ" else -100
+    values = rng.integers(low, 2 if kind == "?" else 100, problem.X.shape)
+    problem.X = values.astype(dtype)
+    X = np.asarray(values, dtype=kind)
+    if layout == "amid":
+        X = np.repeat(np.repeat(X, 3, axis=0), 2, axis=1)[1::3, ::2]
+    np.testing.assert_array_equal(same_network(problem).predict(X), problem.predict(core))
+    rows = rng.permutation(40)
+    if np.dtype(kind).isnative and kind not in "eg":
+        grads = problem.gradient(core, rows=rows, X=X)[1]
+        np.testing.assert_array_equal(grads, problem.gradient(core, rows=rows)[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_target_formats(core, dtype, kind):
+    problem = Problem((7, 5, 4), ("tanh", "logistic"), "binary_crossentropy", 40, dtype)
+    zeros_and_ones = np.random.default_rng(0).integers(0, 2, (40, 4))
+    plain, other = same_network(problem), same_network(problem)
+    plain.train_epoch(problem.X, zeros_and_ones.astype(dtype), batch_size=7)
+    other.train_epoch(problem.X, np.asarray(zeros_and_ones, dtype=kind), batch_size=7)
+    np.testing.assert_array_equal(plain.params, other.params)
+
+
+# Steps -------------------------------------------------------------------------------------------
+
+
+def moments(problem, optimizer, seed=5):
+    """An optimizer's state in the middle of a training: no square is tiny."""
+    n = 2 if optimizer.solver == SOLVERS["adam"].code else 1
+    state = np.zeros((n, len(problem.params)), problem.dtype)
+    rng = np.random.default_rng(seed)
+    for row in state:
+        for part in (part for pair in layers(problem.plan, row) for part in pair):
+            part[...] = rng.uniform(0.5, 1.5, part.shape)
+    return state
+
+
+def take_epoch(core, problem, params, state, rows, batch_size, optimizer, noise=QUIET, step=4,
+               n_threads=1):  # fmt: skip
+    """Call ``core.train_epoch``, on each thread of a team."""
+    n_steps = -(-len(rows) // batch_size)
+    rates = np.linspace(0.1, 0.05, n_steps)
+    grads = problem.like_params(np.nan)
+    workspace = problem.scratch(core, n_threads, batch_size)
+    team = np.zeros(16, np.int64) if n_threads > 1 else None
+
+    def run(rank):
+        return core.train_epoch(
+            problem.plan, params, state, problem.X, problem.targets, problem.weights, rows,
+            batch_size, rates, step, problem.objective, optimizer, noise, grads, workspace, rank,
+            n_threads, team,
+        )  # fmt: skip
+
+    if n_threads == 1:
+        return run(0)
+    with ThreadPoolExecutor(n_threads) as pool:
+        return list(pool.map(run, range(n_threads)))[0]
+
+
+def check_params(problem, came, expected, what):
+    expected.check(compact(problem.plan, came), what)
+    assert not padding(problem.plan, came).any(), f"padding of {what}"
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5], ids=["whole", "clipped"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_update(core, dtype, name, clip):
+    problem = Problem((17, 33, 7), ("tanh", "identity"), "squared_error", 1, dtype)
+    optimizer = OPTIMIZERS[name]._replace(clip_norm=clip)
+    rng = np.random.default_rng(2)
+    grads, state = problem.like_params(0), moments(problem, optimizer)
+    for pair in layers(problem.plan, grads):
+        for part in pair:
+            part[...] = rng.standard_normal(part.shape)
+    exact = compact(problem.plan, grads).astype(np.float64)
+    expected, new_state = stepped(problem, optimizer, Bounded(exact, 0 * exact), state, 4, 0.1)
+    params = problem.params.copy()
+    core.update(problem.plan, params, grads, state, optimizer, 4, 0.1)
+    check_params(problem, params, expected, "params")
+    for row, moment in zip(state, new_state, strict=True):
+        check_params(problem, row, moment, "moment")
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.005], ids=["fused", "clipped"])
+@pytest.mark.parametrize("regulariser", REGULARISERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_one_step_of_an_epoch(core, dtype, name, regulariser, clip):
+    problem = Problem((9, 33, 17, 5), ("tanh", "silu", "logistic"), "binary_crossentropy", 40,
+                      dtype, **REGULARISERS[regulariser])  # fmt: skip
+    optimizer = OPTIMIZERS[name]._replace(clip_norm=clip)
+    noise = NOISY if regulariser == "weights" else QUIET
+    rows = np.random.default_rng(3).integers(0, 40, 27)
+    check_step(core, problem, optimizer, rows, noise)
+
+
+@pytest.mark.parametrize("sizes", [(9, 5), (9, 18, 5)], ids=["one layer", "two layers"])
+@pytest.mark.parametrize("n", BATCHES)
+def test_one_step_of_any_batch(core, dtype, n, sizes):
+    activations = ("relu", "softmax")[-len(sizes) + 1 :]
+    problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype, n, l2=0.01,
+                      labels=True)  # fmt: skip
+    check_step(core, problem, OPTIMIZERS["momentum"], np.arange(n)[::-1].copy(), QUIET)
+
+
+def check_step(core, problem, optimizer, rows, noise):
+    """Compare one step of train_epoch with the oracle's gradient and update."""
+    params, state = problem.params.copy(), moments(problem, optimizer)
+    oracle = Oracle(problem, noise, 4, rows)
+    slopes = oracle.backward[0]
+    grads = Bounded(*(
+        np.concatenate([getattr(part, kind).ravel() for _, *pair in slopes for part in pair])
+        for kind in ("value", "error")
+    ))  # fmt: skip
+    expected, new_state = stepped(problem, optimizer, grads, state, 4, 0.1)
+    total, n_steps = take_epoch(core, problem, params, state, rows, len(rows), optimizer, noise)
+    weight = len(rows) if problem.weights is None else problem.weights[rows].sum()
+    assert n_steps == 1
+    oracle.loss.times(weight).check(total, "loss")
+    check_params(problem, params, expected, "params")
+    for row, moment in zip(state, new_state, strict=True):
+        check_params(problem, row, moment, "moment")
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.02], ids=["fused", "clipped"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_epoch_is_its_steps(core, dtype, name, clip):
+    """One call for all batches gives the bits of one call for each."""
+    problem = Problem((9, 17, 5), ("gelu", "softmax"), "categorical_crossentropy", 50, dtype,
+                      l1=1e-3, weighted=True, labels=True)  # fmt: skip
+    optimizer = OPTIMIZERS[name]._replace(clip_norm=clip)
+    noise, rows = NOISY, np.random.default_rng(3).permutation(50)
+    whole, state = problem.params.copy(), moments(problem, optimizer)
+    total, n_steps = take_epoch(core, problem, whole, state, rows, 13, optimizer, noise)
+    assert n_steps == 4
+    parts, state_of_parts, sum_of_parts = problem.params.copy(), moments(problem, optimizer), 0.0
+    for number, rate in enumerate(np.linspace(0.1, 0.05, 4)):
+        batch = rows[13 * number : 13 * number + 13]
+        loss, taken = core.train_epoch(
+            problem.plan, parts, state_of_parts, problem.X, problem.targets, problem.weights,
+            batch, 13, np.array([rate]), 4 + number, problem.objective, optimizer, noise,
+            problem.like_params(0), problem.scratch(core, n=13),
+        )  # fmt: skip
+        sum_of_parts += loss
+        assert taken == 1
+    np.testing.assert_array_equal(whole, parts)
+    np.testing.assert_array_equal(state, state_of_parts)
+    assert total == sum_of_parts
+    assert not padding(problem.plan, whole).any()
+    assert not any(padding(problem.plan, row).any() for row in state)
+
+
+def test_no_rows(core, dtype):
+    problem = Problem((3, 4, 2), ("tanh", "identity"), "squared_error", 6, dtype, l2=0.5)
+    nothing = np.empty(0, np.int64)
+    params, state = problem.params.copy(), moments(problem, OPTIMIZERS["sgd"])
+    assert take_epoch(core, problem, params, state, nothing, 5, OPTIMIZERS["sgd"]) == (0.0, 0)
+    np.testing.assert_array_equal(params, problem.params)
+    assert problem.predict(core, rows=nothing).shape == (0, 2)
+    assert problem.evaluate(core, nothing)[1].shape == (0,)
+
+
+def test_a_loss_that_is_not_finite_takes_no_step(core, dtype):
+    problem = Problem((3, 4, 2), ("relu", "identity"), "squared_error", 30, dtype)
+    problem.X[25] = np.nan
+    params, state = problem.params.copy(), moments(problem, OPTIMIZERS["momentum"])
+    before, state_before = params.copy(), state.copy()
+    rows = np.arange(30)
+    with np.errstate(all="ignore"):
+        total, n_steps = take_epoch(core, problem, params, state, rows, 10, OPTIMIZERS["momentum"])
+    assert n_steps == 2 and np.isfinite(total)
+    for number, rate in enumerate(np.linspace(0.1, 0.05, 3)[:2]):
+        part = rows[10 * number : 10 * number + 10]
+        core.train_epoch(
+            problem.plan, before, state_before, problem.X, problem.targets, None, part, 10,
+            np.array([rate]), 4 + number, problem.objective, OPTIMIZERS["momentum"], QUIET,
+            problem.like_params(0), problem.scratch(core),
+        )  # fmt: skip
+    np.testing.assert_array_equal(params, before)
+    np.testing.assert_array_equal(state, state_before)
+
+
+# Threads -----------------------------------------------------------------------------------------
+
+TEAMS = {
+    "one layer": (Problem, (17, 5), ("softmax",), 26, 13, "momentum", 0.0),
+    "one row": (Problem, (9, 33, 5), ("gelu", "softmax"), 5, 1, "adam", 0.0),
+    "under a tile": (Problem, (9, 33, 5), ("relu", "softmax"), 20, 5, "nesterov", 0.0),
+    "a tile": (Problem, (33, 65, 5), ("tanh", "softmax"), 36, 12, "rmsprop", 0.0),
+    "over a tile": (Problem, (65, 31, 33, 5), ("elu", "mish", "softmax"), 39, 13, "adamw", 0.0),
+    "clipped": (Problem, (17, 33, 5), ("tanh", "softmax"), 40, 13, "adam", 0.01),
+    "clipped layer": (Problem, (17, 5), ("softmax",), 40, 7, "momentum", 0.01),
+    "passes": (Problem, (5, 7, 3), ("silu", "softmax"), 2500, 1300, "sgd", 0.0),
+}
+
+
+@pytest.mark.parametrize("case", TEAMS)
+def test_any_number_of_threads_gives_the_same_bits(core, dtype, case):
+    make, sizes, activations, n, batch_size, name, clip = TEAMS[case]
+    problem = make(sizes, activations, "categorical_crossentropy", n, dtype, l1=1e-3, l2=1e-3,
+                   weighted=True, labels=True)  # fmt: skip
+    optimizer = OPTIMIZERS[name]._replace(clip_norm=clip)
+    noise = spec.Noise(3, 0.1, np.full(len(sizes) - 2, 0.2))
+    rows = np.random.default_rng(0).permutation(n)
+    results = []
+    for n_threads in (1, 2, 3):
+        params, state = problem.params.copy(), moments(problem, optimizer)
+        took = take_epoch(core, problem, params, state, rows, batch_size, optimizer, noise, 0,
+                          n_threads)  # fmt: skip
+        results.append((params, state, took))
+        assert np.isfinite(params).all() and not padding(problem.plan, params).any()
+    for params, state, took in results[1:]:
+        np.testing.assert_array_equal(params, results[0][0])
+        np.testing.assert_array_equal(state, results[0][1])
+        assert took == results[0][2]
+    assert (results[0][0] != problem.params).any()
+
+
+# Memory ------------------------------------------------------------------------------------------
+
+
+class Fences:
+    """Arrays that lie in the middle of larger ones; what is around them must not change."""
+
+    MARK = 123.0
+
+    def __init__(self):
+        self.whole = []
+
+    def around(self, array):
+        big = np.full(array.size + 256, self.MARK, array.dtype)
+        big[128:-128] = array.ravel()
+        self.whole.append(big)
+        return big[128:-128].reshape(array.shape)
+
+    def check(self):
+        for big in self.whole:
+            assert (big[:128] == self.MARK).all() and (big[-128:] == self.MARK).all()
+
+
+@pytest.mark.parametrize("case", range(len(WIDTHS)))
+def test_nothing_is_written_outside_the_arrays(core, dtype, case):
+    problem = list(problems_at_odd_sizes(dtype, l2=0.01))[case]
+    n, (n_in, _, n_out) = problem.n, problem.sizes
+    fences = Fences()
+    params, workspace = fences.around(problem.params), fences.around(problem.scratch(core))
+    grads, deltas = fences.around(problem.like_params(0)), fences.around(problem.record())
+    z, a = fences.around(problem.record()), fences.around(problem.record())
+    out, dX = (fences.around(np.zeros((n, k), dtype)) for k in (n_out, n_in))
+    costs = fences.around(np.zeros(n, dtype))
+    core.predict(problem.plan, params, problem.X, None, out, workspace)
+    core.forward(problem.plan, params, problem.X, z, a, workspace)
+    core.evaluate(problem.plan, params, problem.X, problem.targets, None, problem.objective, QUIET,
+                  0, out, costs, workspace)  # fmt: skip
+    core.gradient(problem.plan, params, problem.X, problem.targets, None, None, problem.objective,
+                  QUIET, 0, grads, deltas, dX, workspace)  # fmt: skip
+    np.testing.assert_array_equal(params, problem.params)  # a reading call leaves them alone
+    for clip in (0.0, 0.001):
+        optimizer = OPTIMIZERS["adamw"]._replace(clip_norm=clip)
+        state = fences.around(moments(problem, optimizer))
+        core.train_epoch(
+            problem.plan, params, state, problem.X, problem.targets, None, np.arange(n), n,
+            np.array([0.1]), 0, problem.objective, optimizer, QUIET, grads, workspace,
+        )  # fmt: skip
+        core.update(problem.plan, params, grads, state, optimizer, 1, 0.1)
+    fences.check()
+    assert not padding(problem.plan, params).any()
+
+
+def test_inputs_are_left_alone(core, dtype):
+    problem = Problem((5, 9, 3), ("tanh", "softmax"), "categorical_crossentropy", 20, dtype,
+                      weighted=True)  # fmt: skip
+    kept = problem.X.copy(), problem.targets.copy(), problem.weights.copy(), problem.plan.copy()
+    problem.X, problem.targets = read_only(problem.X), read_only(problem.targets)
+    problem.weights, problem.plan = read_only(problem.weights), read_only(problem.plan)
+    problem.params = read_only(problem.params)
+    problem.predict(core)
+    problem.evaluate(core, read_only(np.arange(20)), NOISY)
+    params, state = problem.params.copy(), moments(problem, OPTIMIZERS["adam"])
+    take_epoch(core, problem, params, state, read_only(np.arange(20)), 7, OPTIMIZERS["adam"], NOISY)
+    now = problem.X, problem.targets, problem.weights, problem.plan
+    for before, after in zip(kept, now, strict=True):
+        np.testing.assert_array_equal(before, after)
