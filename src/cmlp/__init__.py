@@ -13,11 +13,11 @@ Below that, for readers: ``network`` (layers and parameters), ``training`` (the 
 compiled), ``_dispatch`` (the choice between them), ``_spec`` (the names of everything).
 """
 
+from typing import Any
+
 from ._dispatch import CoreInfo, core_info, use_core
 from .datasets import load_digits
-from .io import ModelFileError
 from .network import Gradients, Network, Propagation, load
-from .tracing import GradientCheck, Trace
 from .training import DivergenceError, History, TrainingState
 
 __version__ = "0.1.0"
@@ -36,5 +36,23 @@ __all__ = [
     "core_info",
     "load",
     "load_digits",
+    "schedules",
     "use_core",
 ]
+
+_LAZY = {"ModelFileError": "io", "Trace": "tracing", "GradientCheck": "tracing"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what a script that only predicts does not need when it is asked for."""
+    import importlib
+
+    if name == "schedules":
+        return importlib.import_module("cmlp.schedules")
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"cmlp.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'cmlp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

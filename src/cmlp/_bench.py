@@ -22,6 +22,10 @@ TOLERANCE = 1e-3
 """Largest relative difference between cores: float32 rounding, grown over a few hundred steps."""
 
 
+SECONDS = (3.5, 0.4)
+"""That each case is measured for: usually, and with --quick."""
+
+
 @dataclass(frozen=True)
 class Case:
     """Some work: `repeats` training steps on batches, or as many predictions of `rows` rows."""
@@ -100,7 +104,7 @@ def run(*, quick: bool = False) -> int:
     print(f"{'':33s}" + "".join(f"{core:>18s}" for core in reversed(cores)))
     worst = 0.0
     for case in CASES:
-        times, difference = measure(case, cores, 0.4 if quick else 3.5)
+        times, difference = measure(case, cores, SECONDS[quick])
         worst = max(worst, difference)
         cells = [f"{times[core]:10,.1f}  {times['python'] / times[core]:5.1f}x" for core in cores]
         print(f"{case!s:33s}" + "".join(f"{cell:>18s}" for cell in reversed(cells)), flush=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import warnings
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ class CoreInfo:
 def describe(name: str) -> str:
     """Say in a few words what a core is; for the NumPy path, how to get a compiled one."""
     if name != "python":
-        return f"{name} (compiled, {8 * _cores[name].vector_bytes}-bit vectors)"
+        return f"{name} (compiled, {8 * _load(name).vector_bytes}-bit vectors)"
     if len(_cores) > 1:
         return "python (NumPy)"
     return "python (NumPy; no compiled core is installed: reinstall cmlp with a C compiler for speed)"
@@ -66,52 +67,62 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _find_cores() -> tuple[dict[str, ModuleType], dict[str, str]]:
-    """Import every core that can run here: the processor is asked before the import."""
-    cores: dict[str, ModuleType] = {}
+def _find_cores() -> tuple[dict[str, ModuleType | None], dict[str, str]]:
+    """List the cores that can run here, and why the others cannot; imports none of them yet."""
+    cores: dict[str, ModuleType | None] = {}
     missing: dict[str, str] = {}
     try:
         levels = importlib.import_module("cmlp._cpu").levels()
     except ModuleNotFoundError as error:
         if error.name != "cmlp._cpu":
             raise
-        missing = dict.fromkeys(COMPILED, "not in this installation (no C compiler when it was built)")
-        return {"python": _reference}, missing
+        reason = "not in this installation (it was built without a C compiler)"
+        return {"python": _reference}, dict.fromkeys(COMPILED, reason)
     for name in COMPILED:
         if name not in levels:
             missing[name] = "this processor or operating system does not run it"
-            continue
-        try:
-            cores[name] = importlib.import_module(f"cmlp._core_{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"cmlp._core_{name}":
-                raise
+        elif importlib.util.find_spec(f"cmlp._core_{name}") is None:
             missing[name] = "not built for this platform"
+        else:
+            cores[name] = None
+    return {**cores, "python": _reference}, missing
+
+
+def _load(name: str) -> ModuleType:
+    """Import a core that was found, once."""
+    module = _cores[name]
+    if module is None:
+        module = _cores[name] = importlib.import_module(f"cmlp._core_{name}")
+    return module
+
+
+def _choose(name: str) -> ModuleType:
+    """Return the core of that name; 'auto' is the fastest that can be imported."""
+    if name in _missing:
+        raise RuntimeError(f"core {name!r} cannot run here: {_missing[name]}")
+    if name != "auto" and name not in _cores:
+        known = ", ".join(("auto", *COMPILED, "python"))
+        raise ValueError(f"unknown core {name!r}; known: {known}")
+    for candidate in tuple(_cores) if name == "auto" else (name,):
+        try:
+            return _load(candidate)
         except ImportError as error:
-            missing[name] = f"failed to import: {error}"
+            del _cores[candidate]
+            _missing[candidate] = f"it failed to import: {error}"
+            if name != "auto":
+                raise RuntimeError(f"core {name!r} cannot run here: {_missing[name]}") from error
             warnings.warn(
-                f"cmlp's compiled core {name!r} is installed but failed to import ({error}); "
+                f"cmlp's compiled core {candidate!r} is installed but failed to import ({error}); "
                 "a slower one is used. Reinstall cmlp.",
                 RuntimeWarning,
                 stacklevel=2,
             )
-    return {**cores, "python": _reference}, missing
-
-
-def _choose(name: str) -> ModuleType:
-    if name == "auto":
-        return next(iter(_cores.values()))
-    if name in _cores:
-        return _cores[name]
-    if name in _missing:
-        raise RuntimeError(f"core {name!r} cannot run here: {_missing[name]}")
-    known = ", ".join(("auto", *COMPILED, "python"))
-    raise ValueError(f"unknown core {name!r}; known: {known}")
+    raise AssertionError("the NumPy path is always there")
 
 
 _cores, _missing = _find_cores()
 try:
-    core = _choose(os.environ.get("CMLP_CORE", "auto") or "auto")
+    core = _choose(os.environ.get("CMLP_CORE") or "auto")
 except (RuntimeError, ValueError) as error:
     raise ImportError(f"CMLP_CORE: {error}") from error
 

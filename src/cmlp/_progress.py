@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 from collections.abc import Mapping
 
@@ -34,7 +34,7 @@ class Progress:
         parts += [f"{count(values['rows_per_second'])} rows/s", self.core]
         line = "  ".join(parts)
         if self.live:
-            width = shutil.get_terminal_size().columns - 1
+            width = os.get_terminal_size(sys.stdout.fileno()).columns - 1
             print(f"\r{line:{width}.{width}}", end="", flush=True)
         else:
             print(line, flush=True)

@@ -10,7 +10,6 @@ This module is the leaf of the package: it imports nothing of it.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar
 
@@ -173,11 +172,16 @@ def lookup(kind: str, table: Iterable[Row], name: object) -> Row:
     row = known.get(name) if isinstance(name, str) else None
     if row is not None:
         return row
+    raise unknown(kind, name, known, [row.name for row in table])
+
+
+def unknown(kind: str, name: object, known: Iterable[str], shown: Iterable[str]) -> ValueError:
+    """Return the complaint about a name that is none of `known`, with the nearest one."""
+    import difflib  # only ever needed here
+
     near = difflib.get_close_matches(str(name).lower().replace("-", "_"), known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(
-        f"Unknown {kind} {name!r}.{hint} Known: {', '.join(row.name for row in table)}."
-    )
+    return ValueError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(shown)}.")
 
 
 # What crosses the seam ---------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def choose_task(y: Array, wanted: str, loss: str | None) -> tuple[bool, str]:
         classifies = bool(np.isin(y, (0, 1)).all())
         why = f"because the target is a matrix of {'0 and 1' if classifies else 'numbers'}"
     elif y.dtype.kind == "f":
-        classifies, why = False, "because the target has decimal points"
+        classifies, why = False, "because the target is decimal numbers"
     else:
         n = len(np.unique(y))
         classifies = n <= min(FEW, len(y) // 2)
@@ -144,10 +144,8 @@ def _split(y: Array, fraction: float, seed: int, labels: bool) -> tuple[Array, A
 def _train(args: argparse.Namespace) -> int:
     say: Callable[..., None] = (lambda *words: None) if args.quiet else print
     _check_output(args.out, args.data)
-    table = tables.read_table(args.data, args.target, ignore=args.ignore)
-    if table.y is None:
-        known = _listed(table.feature_names)
-        raise ValueError(f"{table.path}: which column is the target? --target COLUMN, of {known}")
+    table = _read(args.data, args.target, args.ignore, needs_target=True)
+    assert table.y is not None
     X, y = table.X, table.y
     classifies, why = choose_task(y, args.task, args.loss)
     net = _make_network(args, X.shape[1], y, classifies)
@@ -223,6 +221,17 @@ def _check_output(path: str, *inputs: str) -> None:
             raise ValueError(f"--out {path}: this would replace the file that is read")
 
 
+def _read(
+    path: str, target: str | None, ignore: Sequence[str], *, needs_target: bool
+) -> tables.Table:
+    table = None
+    if target or not needs_target or path.lower().endswith(".npz"):
+        table = tables.read_table(path, target, ignore=ignore)
+    if table is None or (needs_target and table.y is None):
+        raise ValueError(f"{path}: which column is the target? --target NAME, or number (-1: last)")
+    return table
+
+
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
@@ -231,12 +240,13 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _read_for(
-    net: Network, args: argparse.Namespace, target: str | None
+    net: Network, args: argparse.Namespace, target: str | None, needs_target: bool
 ) -> tuple[Array, Array | None]:
     """Read DATA, its features in the order of the model's."""
     known: list[str] = getattr(net, "feature_names", None) or []
     ignore = [*args.ignore, *filter(None, [getattr(net, "target_name", None)])]
-    table = tables.read_table(args.data, target, ignore=[n for n in ignore if n != target])
+    ignore = [name for name in ignore if name != target]
+    table = _read(args.data, target, ignore, needs_target=needs_target)
     X, names = table.X, table.feature_names
     plain = [f"x{i}" for i in range(len(names))]
     if names not in (plain, known) and known not in ([], [f"x{i}" for i in range(len(known))]):
@@ -258,7 +268,7 @@ def _predict(args: argparse.Namespace) -> int:
     if args.out:
         _check_output(args.out, args.model, args.data)
     net = load(args.model)
-    X, _ = _read_for(net, args, args.target)
+    X, _ = _read_for(net, args, args.target, needs_target=False)
     name = getattr(net, "target_name", None) or "prediction"
     if args.proba:
         if net.loss_row is None or not net.loss_row.classifies:
@@ -294,9 +304,9 @@ def _classifies(net: Network) -> bool:
 
 def _evaluate(args: argparse.Namespace) -> int:
     net = load(args.model)
-    X, y = _read_for(net, args, args.target or getattr(net, "target_name", None))
-    if y is None:
-        raise ValueError(f"{args.data}: which column is the target? --target COLUMN")
+    target = args.target or getattr(net, "target_name", None)
+    X, y = _read_for(net, args, target, needs_target=True)
+    assert y is not None
     print(f"{len(X):,} rows of {args.data}")
     print(_report(net, X, y))
     return 0
@@ -328,8 +338,8 @@ def _confusion(truth: Array, read: Array, labels: Array) -> list[str]:
     if len(labels) > 20:
         wrong = counts * (1 - np.eye(len(labels), dtype=np.int64))
         worst = [divmod(int(i), len(labels)) for i in np.argsort(-wrong, axis=None)[:10]]
-        return [f"{len(labels)} classes; most often confused (true: read as, times):",
-                *(f"  {names[i]}: {names[j]}, {wrong[i, j]}" for i, j in worst if wrong[i, j])]  # fmt: skip
+        pairs = [f"  {names[i]}: {names[j]}, {wrong[i, j]}" for i, j in worst if wrong[i, j]]
+        return [f"{len(labels)} classes; most often confused (true: read as, times):", *pairs]
     names = [name if len(name) <= 12 else name[:11] + "~" for name in names]
     first = max(map(len, [*names, "true"]))
     width = max(len(text) for text in [*names, str(counts.max())])
@@ -345,9 +355,8 @@ def _confusion(truth: Array, read: Array, labels: Array) -> list[str]:
 
 def _info(args: argparse.Namespace) -> int:
     if args.model is None:
-        print(
-            f"cmlp       {__version__} (Python {platform.python_version()}, NumPy {np.__version__})"
-        )
+        python = platform.python_version()
+        print(f"cmlp       {__version__} (Python {python}, NumPy {np.__version__})")
         print(_dispatch.core_info())
         return 0
     net = load(args.model)
@@ -366,8 +375,8 @@ def _info(args: argparse.Namespace) -> int:
     print(f"loss      {history['loss'][-1]:.6g} in the last epoch")
     if "val_loss" in history:
         best = int(np.argmin(history["val_loss"]))
-        print(f"validated loss {history['val_loss'][best]:.6g}, {history.metric} "
-              f"{history['val_score'][best]:.4f} in the best epoch, {best + 1}")  # fmt: skip
+        score = f"{history.metric or 'score'} {history['val_score'][best]:.4f}"
+        print(f"val_loss  {history['val_loss'][best]:.6g}, {score} in the best epoch, {best + 1}")
     return 0
 
 

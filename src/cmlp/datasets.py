@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +32,8 @@ def load_digits() -> Digits:
     E. Alpaydin & C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
     Repository, 1998, doi:10.24432/C50P49; licensed CC BY 4.0.
     """
+    from importlib.resources import files  # slow to import, and seldom needed
+
     with files("cmlp.data").joinpath("optdigits.npz").open("rb") as file:
         arrays = np.load(file, allow_pickle=False)
         X, y, test = arrays["X"], arrays["y"].astype(np.int64), arrays["is_test"]

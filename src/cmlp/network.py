@@ -7,12 +7,12 @@ import copy
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _dispatch, io, saving, tracing, training
+from . import _dispatch, training
 from ._checks import check_integer, check_number, check_targets, check_weights, check_X
 from ._init import draw, initialiser
 from ._spec import (
@@ -31,6 +31,9 @@ from ._spec import (
     make_plan,
 )
 from .training import Data, History, Recipe
+
+if TYPE_CHECKING:
+    from .tracing import GradientCheck, Trace
 
 Array = NDArray[Any]
 CustomLoss = Callable[[Array, Array], tuple[float, ArrayLike]]
@@ -629,7 +632,7 @@ class Network:
 
     def trace_step(
         self, X: ArrayLike, y: ArrayLike, *, apply: bool = True, **recipe: Any
-    ) -> tracing.Trace:
+    ) -> Trace:
         """Take one step of backpropagation and return every number in it.
 
         Parameters
@@ -644,6 +647,8 @@ class Network:
         Trace
             Per layer z, a, delta, dC/dW, dC/db, and the weights before and after; print it.
         """
+        from . import tracing
+
         return tracing.trace_step(self, self._data(X, y), Recipe(**recipe), apply)
 
     def check_gradients(
@@ -654,7 +659,7 @@ class Network:
         l1: float = 0.0,
         l2: float = 0.0,
         entries: int | None = 200,
-    ) -> tracing.GradientCheck:
+    ) -> GradientCheck:
         """Compare backpropagation with central differences of the loss.
 
         Parameters
@@ -667,6 +672,8 @@ class Network:
         GradientCheck
             Per layer the largest difference and where it is; true if all are as small as rounding.
         """
+        from . import tracing
+
         data = self._data(X, y)
         return tracing.check_gradients(self, data, Recipe(l1=l1, l2=l2), entries)
 
@@ -698,6 +705,8 @@ class Network:
             Also keep the optimizer's state and the random generator, so that training goes on
             exactly as it would have.
         """
+        from . import saving
+
         architecture = {
             "sizes": list(self.sizes),
             "activations": list(self.activations),
@@ -728,6 +737,8 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
     ModelFileError
         If the file is cut off, damaged or of another kind; before anything large is allocated.
     """
+    from . import saving
+
     saved = saving.read(path)
     about = saved.architecture
     *hidden, out = about["activations"]
@@ -748,7 +759,7 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
             net.steps = check_integer("steps", saved.state["steps"], 0)
             net.rng.bit_generator.state = saved.state["generator"]
     except (KeyError, TypeError, ValueError) as error:
-        raise io.ModelFileError(f"{os.fspath(path)} does not describe a network: {error}") from None
+        raise saving.ModelFileError(f"{os.fspath(path)} does not describe a network: {error}") from None
     net.weight_init = about["weight_init"]
     net.classes, net.history = saved.classes, saved.history
     parts = {"": net._views(net.params)}

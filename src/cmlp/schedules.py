@@ -7,7 +7,6 @@ the rate of an epoch (counted from 0).
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import check_integer, check_number
+from ._spec import unknown
 
 Rates = NDArray[np.float64]
 
@@ -198,8 +198,6 @@ def resolve(schedule: Any) -> Schedule:
         return schedule
     if callable(schedule):
         return Custom(rate=schedule)
-    if schedule in NAMES:
+    if isinstance(schedule, str) and schedule in NAMES:
         return NAMES[schedule]()
-    near = difflib.get_close_matches(str(schedule), NAMES, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"Unknown schedule {schedule!r}.{hint} Known: {', '.join(NAMES)}.")
+    raise unknown("schedule", schedule, NAMES, NAMES)

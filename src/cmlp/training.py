@@ -11,14 +11,13 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _dispatch, schedules
+from . import _dispatch
 from ._checks import check_number
 from ._progress import Progress
 from ._spec import (
@@ -34,6 +33,8 @@ from ._spec import (
 )
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from .network import Network
 
 Array = NDArray[Any]
@@ -194,6 +195,8 @@ class Trainer:
         self.grads = np.zeros_like(net.params)
         self.pool: ThreadPoolExecutor | None = None
         if self.n_threads > 1:
+            from concurrent.futures import ThreadPoolExecutor  # slow to import
+
             self.pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="cmlp")
 
     def _choose_threads(self, n_threads: int | None) -> int:
@@ -481,6 +484,8 @@ def fit(
     verbose: int,
 ) -> History:
     """Train for some epochs; see :meth:`Network.fit`, which has checked everything."""
+    from . import schedules  # imported when there is something to fit
+
     plan = schedules.resolve(schedule)
     callbacks = tuple(callbacks)
     rows = np.arange(len(data.X), dtype=np.int64)
