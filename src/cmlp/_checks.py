@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._spec import Loss
 
 READABLE = "fd?bBhHiIlLqQ"
-"""Number formats that both cores gather from as they are, row by row, without a copy of the whole."""
+"""Number formats that the cores gather from as they are, row by row, without a copy of all."""
 
 Array = NDArray[Any]
 
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 def _as_numbers(name: str, values: ArrayLike) -> Array:
     """Turn any array-like into numbers that the cores read, copying only what they cannot read."""
     if hasattr(values, "toarray") and not isinstance(values, np.ndarray):
-        raise TypeError(f"{name} is a sparse matrix; a dense array was expected: use {name}.toarray()")
+        raise TypeError(f"{name} is a sparse matrix, a dense array is expected: {name}.toarray()")
     if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
         raise ValueError(f"{name} has masked entries; fill them first: {name}.filled(value)")
     array = np.asarray(values)
@@ -44,7 +44,7 @@ def _as_numbers(name: str, values: ArrayLike) -> Array:
 
 
 def _check_finite(name: str, array: Array, dtype: np.dtype[Any]) -> None:
-    """Refuse NaN, infinity and what becomes infinity in the network's dtype; makes no big temporary."""
+    """Refuse NaN, infinity and what becomes infinity in `dtype`, without a big temporary."""
     if array.dtype.kind != "f" or array.size == 0:
         return
     largest = np.finfo(dtype).max
@@ -68,7 +68,7 @@ def _check_finite(name: str, array: Array, dtype: np.dtype[Any]) -> None:
 
 
 def check_X(X: ArrayLike, n_in: int, dtype: np.dtype[Any], name: str = "X") -> Array:
-    """Return X as (rows, n_in) numbers of any readable dtype and strides; a copy only if it must be.
+    """Return X as (rows, n_in) numbers of any readable dtype and strides; copies only if it must.
 
     Raises
     ------
@@ -89,9 +89,7 @@ def check_X(X: ArrayLike, n_in: int, dtype: np.dtype[Any], name: str = "X") -> A
             f"flatten each row: {name}.reshape(len({name}), -1)"
         )
     if array.shape[1] != n_in:
-        raise ValueError(
-            f"{name} has {array.shape[1]} features, but this network expects {n_in}"
-        )
+        raise ValueError(f"{name} has {array.shape[1]} features, but this network expects {n_in}")
     _check_finite(name, array, dtype)
     return array
 
@@ -136,7 +134,7 @@ def check_integer(name: str, value: Any, low: int) -> int:
 
 
 def _is_label_like(y: Array, classifies: bool) -> bool:
-    """Whether a vector holds class labels: text, integers, or whole floats given to a classifier."""
+    """Whether a vector holds labels: text, integers, or whole floats given to a classifier."""
     if y.dtype.kind == "f":
         return classifies and bool(np.all(y == np.round(y)))
     return True

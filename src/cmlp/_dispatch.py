@@ -57,7 +57,7 @@ def describe(name: str) -> str:
         return f"{name} (compiled, {8 * _load(name).vector_bytes}-bit vectors)"
     if len(_cores) > 1:
         return "python (NumPy)"
-    return "python (NumPy; no compiled core is installed: reinstall cmlp with a C compiler for speed)"
+    return "python (NumPy; no compiled core is installed: reinstall with a C compiler for speed)"
 
 
 def usable_cpus() -> int:
@@ -76,7 +76,7 @@ def _find_cores() -> tuple[dict[str, ModuleType | None], dict[str, str]]:
     except ModuleNotFoundError as error:
         if error.name != "cmlp._cpu":
             raise
-        reason = "not in this installation (it was built without a C compiler)"
+        reason = "not in this installation (built without a C compiler, or CMLP_BUILD=none)"
         return {"python": _reference}, dict.fromkeys(COMPILED, reason)
     for name in COMPILED:
         if name not in levels:

@@ -11,7 +11,7 @@ from ._spec import ACTIVATIONS, INITIALISERS, Initialiser, lookup
 
 
 def initialiser(weight_init: str, activation: str) -> Initialiser:
-    """Resolve a name; 'auto' is He's for activations that cut half off, LeCun's for selu, else Glorot's."""
+    """Resolve a name; 'auto' is He's for rectifiers, LeCun's for selu, else Glorot's."""
     if weight_init != "auto":
         return lookup("weight_init", INITIALISERS, weight_init)
     if activation == "selu":
@@ -31,7 +31,7 @@ def draw(init: Initialiser, n_in: int, n_out: int, rng: np.random.Generator) -> 
         long, short = max(shape), min(shape)
         q, r = np.linalg.qr(rng.standard_normal((long, short)))
         q *= np.sign(np.diag(r))  # without it the rotations are not uniform
-        return q if n_in >= n_out else q.T
+        return np.asarray(q if n_in >= n_out else q.T)
     if init.distribution == "zeros":
         return np.zeros(shape)
     fan = n_in if init.fan == "in" else (n_in + n_out) / 2

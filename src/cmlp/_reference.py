@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def _mish_slope(z, a):
 
 _ELU_FLOOR = spec.SELU_SCALE * spec.SELU_ALPHA
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Any] = {
     "identity": (lambda z: z.copy(), lambda z, a: np.ones_like(a)),
     "logistic": (_logistic, lambda z, a: a * (1 - a)),
     "tanh": (np.tanh, lambda z, a: 1 - a * a),
@@ -103,13 +104,13 @@ _SOFTMAX, _LOGISTIC, _EXP = _CODES["softmax"], _CODES["logistic"], _CODES["exp"]
 
 
 def activate(code, values):
-    """Replace the numbers in ``values[0]`` by their activation, and fill ``values[1]`` with da/dz."""
+    """Replace the numbers in ``values[0]`` by their activation, fill ``values[1]`` with da/dz."""
     z = values[0].copy()
     values[0] = _ACTIVATE[code](z)
     values[1] = _SLOPE[code](z, values[0])
 
 
-# Losses: the cost of each row, and delta = dC/dz of the output layer -------------------------------
+# Losses: the cost of each row, and delta = dC/dz of the output layer ------------------------------
 
 (_SQUARED, _ABSOLUTE, _HUBER, _BINARY, _CATEGORICAL, _POISSON, _QUANTILE) = (
     row.code for row in spec.LOSSES
@@ -130,7 +131,7 @@ def _from_logits(loss, out_activation):
 
 
 def _cost(objective, out_activation, z, a, y):
-    """Cost of each row, shape (rows,). Cross-entropies never take the log of a rounded probability."""
+    """Cost of each row, (rows,). Cross-entropies never take the log of a rounded probability."""
     loss, parameter = objective.loss, objective.parameter
     eps = np.finfo(a.dtype).eps
     r = a - y
@@ -198,7 +199,7 @@ def _output_delta(objective, out_activation, z, a, y):
     return da * _SLOPE[out_activation](z, a)
 
 
-# Randomness: a hash of (seed, step, stream, row, unit), so that both twins draw the same -----------
+# Randomness: a hash of (seed, step, stream, row, unit), so that both twins draw the same ---------
 
 _MASK64 = (1 << 64) - 1
 
@@ -340,9 +341,7 @@ def _write_record(plan, record, values):
         record[:, layer[spec.UNITS] : layer[spec.UNITS] + layer[spec.N_OUT]] = value
 
 
-def evaluate(
-    plan, params, X, targets, rows, objective, noise, step, out, row_loss, workspace
-):
+def evaluate(plan, params, X, targets, rows, objective, noise, step, out, row_loss, workspace):
     """Write the outputs to `out` (unless it has no rows) and the cost of each row to `row_loss`.
 
     With `noise`, these are what :func:`gradient` sees at this `step`.
@@ -430,9 +429,10 @@ def _penalise(W, dW, objective):
 
 
 def update(plan, params, grads, state, optimizer, step, learning_rate):
-    """Take one step against the gradient. `grads` is used up; `state` holds (n_moments, len(params)).
+    """Take one step against the gradient.
 
-    `step` counts the steps before this one. Decoupled decay (``weight_decay``) touches weights only.
+    `grads` is used up; `state` is (n_moments, len(params)); `step` counts the steps before this
+    one. Decoupled decay (``weight_decay``) touches weights only.
     """
     o, eta, g = optimizer, float(learning_rate), grads
     if o.clip_norm:

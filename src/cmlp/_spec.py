@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class Activation(NamedTuple):
@@ -72,7 +73,7 @@ ACTIVATIONS = (
 
 
 class Loss(NamedTuple):
-    """A cost: summed over a row's outputs, averaged over the rows (weighted, if weights are given)."""
+    """A cost: summed over a row's outputs, averaged over the rows (by their weights)."""
 
     name: str
     code: int
@@ -127,7 +128,7 @@ class Solver(NamedTuple):
 
 SOLVERS = (
     Solver("sgd", 0, 1, "v = mu v - eta g;  W += v  (Nesterov: W += mu v - eta g)"),
-    Solver("adam", 1, 2, "m, v = means of g, g^2;  W -= eta sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)"),
+    Solver("adam", 1, 2, "m, v = means of g, g^2;  W -= eta sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)"),  # noqa: E501
     Solver("rmsprop", 2, 1, "v = rho v + (1 - rho) g^2;  W -= eta g / (sqrt(v) + eps)"),
     Solver("adamw", 1, 2, "adam, and W -= eta lambda W"),
 )  # fmt: skip
@@ -168,10 +169,11 @@ def lookup(kind: str, table: Iterable[Row], name: object) -> Row:
     ValueError
         If there is none; the message names the nearest known name.
     """
-    known = {known: row for row in table for known in (row.name, *row.aliases)}
-    row = known.get(name) if isinstance(name, str) else None
-    if row is not None:
-        return row
+    known: dict[str, Row] = {}
+    for row in table:
+        known |= dict.fromkeys((row.name, *row.aliases), row)
+    if isinstance(name, str) and name in known:
+        return known[name]
     raise unknown(kind, name, known, [row.name for row in table])
 
 
@@ -187,15 +189,15 @@ def unknown(kind: str, name: object, known: Iterable[str], shown: Iterable[str])
 # What crosses the seam ---------------------------------------------------------------------------
 
 ALIGNMENT = 64
-"""Bytes that each row of weights, activations and deltas is padded to: one cache line, one AVX-512 vector."""
+"""Bytes that each row of numbers is padded to: one cache line, one AVX-512 vector."""
 
 (N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS, TRANSPOSED) = range(8)
-"""Columns of the plan: fan-in, fan-out, padded fan-out, offsets of W and b in the parameters, activation code,
-offset of the layer's units in a record of one row, offset of W's transpose in the workspace."""
+"""Columns of the plan: fan-in, fan-out, padded fan-out, offsets of W and b in the parameters,
+activation code, offset of the layer's units in a record of one row, offset of W's transpose."""
 
 
 class Objective(NamedTuple):
-    """What is minimised: the mean loss of the rows plus ``l1 sum|W| + l2/2 sum W^2`` (biases are free)."""
+    """What is minimised: the rows' mean loss + ``l1 sum|W| + l2/2 sum W^2`` (biases are free)."""
 
     loss: int
     parameter: float = 0.0
@@ -225,11 +227,11 @@ class Noise(NamedTuple):
     seed: int = 0
     input_noise: float = 0.0
     """Standard deviation of the noise added to the inputs."""
-    dropout: tuple[float, ...] = ()
+    dropout: NDArray[np.float64] = np.zeros(0)
     """Probability, one per hidden layer, that a unit is switched off; empty for none."""
 
 
-def make_plan(sizes: Iterable[int], activations: Iterable[str], dtype: Any) -> np.ndarray:
+def make_plan(sizes: Iterable[int], activations: Iterable[str], dtype: Any) -> NDArray[np.int64]:
     """Lay a network out: one row per layer, the columns named above.
 
     Returns
@@ -237,14 +239,14 @@ def make_plan(sizes: Iterable[int], activations: Iterable[str], dtype: Any) -> n
     ndarray of int64, shape (n_layers, 8)
     """
     sizes = tuple(sizes)
-    lanes = ALIGNMENT // np.dtype(dtype).itemsize
+    lanes = ALIGNMENT // int(np.dtype(dtype).itemsize)
 
     def padded(n: int) -> int:
         return -(-n // lanes) * lanes
 
     plan = np.zeros((len(sizes) - 1, 8), np.int64)
     offset = units = transposed = 0
-    for layer, (n_in, n_out, name) in enumerate(zip(sizes, sizes[1:], activations)):
+    for layer, (n_in, n_out, name) in enumerate(zip(sizes, sizes[1:], activations, strict=False)):
         stride = padded(n_out)
         code = lookup("activation", ACTIVATIONS, name).code
         bias = offset + n_in * stride

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import io
 import os
 import platform
 import sys
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from . import __version__, _dispatch, saving, tables, training
 from ._arguments import FEW, FIT, make_parser
-from ._checks import check_number
+from ._checks import check_integer, check_number
 from ._spec import LOSSES, lookup
 from .network import Network, load
 from .scaling import Scaling, fold, target_scaling
@@ -49,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         From argparse: 0 after --help, 2 for arguments that it does not understand.
     """
     args = make_parser().parse_args(argv)
+    if args.command != "predict" and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a report must not fail at a label
     try:
         with contextlib.ExitStack() as stack:
             if args.core:
@@ -70,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"not enough memory. {error}", 1)
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else error, 2)
+    except UnicodeEncodeError as error:
+        return _fail(f"{error}; PYTHONIOENCODING=utf-8 or --out FILE helps", 2)
     except ValueError as error:
         return _fail(error, 2)
 
@@ -102,7 +107,8 @@ def choose_task(y: Array, wanted: str, loss: str | None) -> tuple[bool, str]:
         few = "only " if classifies else ""
         why = f"because the target is whole numbers with {few}{n} different values"
     if text and (not classifies or y.ndim == 2):
-        raise ValueError(f"the target is text, such as {y.flat[0]!r}: regression needs numbers")
+        what = "regression" if y.ndim == 1 else "a matrix of targets"
+        raise ValueError(f"the target is text, such as {str(y.flat[0])!r}: {what} needs numbers")
     if classifies and y.ndim == 1 and y.dtype.kind == "f" and np.any(y != np.rint(y)):
         raise ValueError("the target has fractions: classification needs labels; --task regression")
     return classifies, why
@@ -125,6 +131,7 @@ def _make_network(args: argparse.Namespace, n_in: int, y: Array, classifies: boo
     if lookup("loss", LOSSES, loss).classifies and not classifies:
         raise ValueError(f"--loss {loss} is for classification, not for --task regression")
     activation = args.activation[0] if len(args.activation) == 1 else args.activation
+    check_integer("--seed", args.seed, 0)
     net = Network(
         [n_in, *args.hidden, n_out], activation, None, loss, seed=args.seed, quantile=args.quantile
     )
@@ -198,7 +205,8 @@ def _fit(
     options["patience"] = options["patience"] or None
     if len(held_out):
         options |= {"X_val": X_val, "y_val": y_val}
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # Ctrl-C has its own line
+    # Ctrl-C and divergence have lines of their own; the NumPy path would announce both twice.
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore", category=UserWarning):
         history = net.fit(X, y, **options, n_threads=args.threads, verbose=not args.quiet)
     if not np.isfinite(net.params).all():
         raise training.DivergenceError("training was interrupted after it had diverged.")

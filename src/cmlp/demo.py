@@ -1,7 +1,7 @@
-"""``cmlp demo``: the whole job on real data, from handwritten digits to a trained, tested, saved network.
+"""``cmlp demo``: the whole job, from handwritten digits to a trained, tested and saved network.
 
-The recipe was chosen by cross-validation over the training writers alone (five blocks of rows, which
-are ordered by writer); the test digits are read once, at the end.
+The recipe was chosen by cross-validation over the training writers alone (five blocks of rows,
+which are ordered by writer); the test digits are read once, at the end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .network import Network, load
 
 HIDDEN = (300, 100)
 WATCHED = 382
-"""Rows at the end of the training set, by writers of their own, that only the progress lines use."""
+"""Rows at the end of the training set, by other writers, that only the progress lines use."""
 
 RECIPE: dict[str, Any] = {
     "epochs": 60,
@@ -39,9 +39,9 @@ RECIPE: dict[str, Any] = {
 SHADES = " .:-=+*#%@"
 
 
-def pixels(X: NDArray[Any]) -> NDArray[np.float32]:
+def pixels(X: NDArray[Any]) -> NDArray[Any]:
     """Scale pixels from 0..16 to 0..1."""
-    return X.astype(np.float32) / 16
+    return X * np.float32(1 / 16)
 
 
 def network(seed: int) -> Network:
@@ -84,8 +84,8 @@ def run(
     net = network(seed)
     print(f"Core: {_dispatch.describe(_dispatch.core.name)}")
     print(
-        f"Data: {len(digits.X_train):,} handwritten digits to learn from, {len(digits.X_test):,} by "
-        f"other writers for the test\n\n{net.summary()}\n"
+        f"Data: {len(digits.X_train):,} handwritten digits to learn from, {len(digits.X_test):,} "
+        f"by other writers for the test\n\n{net.summary()}\n"
     )
     train(net, digits, epochs=epochs or RECIPE["epochs"], verbose=2)
     trained = time.perf_counter() - start

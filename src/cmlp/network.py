@@ -66,8 +66,8 @@ class Network:
     Parameters
     ----------
     sizes : sequence of int
-        Units of every layer from the inputs to the outputs: ``[64, 32, 10]`` has 64 inputs, a hidden
-        layer of 32 and 10 outputs.
+        Units of every layer from the inputs to the outputs: ``[64, 32, 10]`` has 64 inputs, a
+        hidden layer of 32 and 10 outputs.
     activation : str or sequence of str
         Of the hidden layers, one for all or one each: 'identity', 'logistic', 'tanh', 'relu',
         'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'mish', 'softplus', 'hard_sigmoid', 'exp'.
@@ -75,13 +75,13 @@ class Network:
         Of the output layer, also 'softmax'. By default the one that belongs to the loss.
     loss : str or callable, optional
         'squared_error', 'absolute_error', 'huber', 'binary_crossentropy' (also multi-label),
-        'categorical_crossentropy', 'poisson', 'quantile'. A row's losses are summed over the outputs
-        and averaged over the rows. By default categorical cross-entropy for two outputs and more,
+        'categorical_crossentropy', 'poisson', 'quantile'. A row's losses are summed over the
+        outputs and averaged over the rows. By default categorical cross-entropy for two outputs and more,
         squared error for one; or what belongs to `out_activation`, if that is given.
 
         A callable takes (outputs, targets), both (rows, n_out), and returns the mean loss of the
         rows and its derivative by the outputs, (rows, n_out). It runs in Python once per batch, on
-        one thread, outside the fused step: a second forward pass, and the whole gradient written out.
+        one thread, outside the fused step: a second forward pass, and the gradient written out.
     weight_init : str
         'auto' (He for rectifiers, LeCun for selu, else Glorot), 'glorot_uniform', 'glorot_normal',
         'he_uniform', 'he_normal', 'lecun_uniform', 'lecun_normal', 'orthogonal'. Biases start at 0.
@@ -134,7 +134,7 @@ class Network:
     ) -> None:
         self.sizes = tuple(check_integer("every size", size, 1) for size in sizes)
         if len(self.sizes) < 2:
-            raise ValueError(f"sizes needs inputs and outputs at least, as [64, 10]; it is {sizes!r}")
+            raise ValueError(f"sizes needs inputs and outputs, as in [64, 10]; it is {sizes!r}")
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"dtype must be 'float32' or 'float64', not {self.dtype}")
@@ -159,7 +159,7 @@ class Network:
     def _resolve_loss(
         self, loss: str | CustomLoss | None, out_activation: str | None
     ) -> tuple[Loss | None, CustomLoss | None, str]:
-        """Find the loss and the output activation from each other, or from the number of outputs."""
+        """Find loss and output activation from each other, or from the number of outputs."""
         out = out_activation and lookup("out_activation", ACTIVATIONS, out_activation)
         if callable(loss):
             return None, loss, out.name if out else "identity"
@@ -245,11 +245,13 @@ class Network:
             zip(self.sizes, self.sizes[1:], self.activations, strict=False), 1
         ):
             lines.append(
-                f"{number:5d}  {n_in:6d} -> {n_out:5d}  {activation:12s}  {n_in * n_out:9,d}  {n_out:7,d}"
+                f"{number:5d}  {n_in:6d} -> {n_out:5d}  {activation:12s}  {n_in * n_out:9,d}"
+                f"  {n_out:7,d}"
             )
         size = self.n_params * self.dtype.itemsize / 1000
         lines.append(
-            f"{self.n_params:,} parameters ({size:,.1f} kB, {self.dtype.name}), loss {self.loss_name}"
+            f"{self.n_params:,} parameters ({size:,.1f} kB, {self.dtype.name}), "
+            f"loss {self.loss_name}"
         )
         return "\n".join(lines)
 
@@ -292,13 +294,13 @@ class Network:
         return out
 
     def predict_classes(self, X: ArrayLike) -> Array:
-        """Return the most likely label of each row, (n,); for several labels per row a 0/1 matrix."""
+        """Return the likeliest label of each row, (n,); for several labels per row a 0/1 matrix."""
         out = self.predict(X)
         if self.classes is not None:
             index = out.argmax(axis=1) if out.shape[1] > 1 else (out[:, 0] > 0.5).astype(np.intp)
-            return self.classes[index]
+            return np.asarray(self.classes[index])
         if self.loss_name == "categorical_crossentropy":
-            return out.argmax(axis=1)
+            return np.asarray(out.argmax(axis=1))
         if self.loss_name == "binary_crossentropy":
             labels = (out > 0.5).astype(np.int64)
             return labels if out.shape[1] > 1 else labels[:, 0]
@@ -313,7 +315,7 @@ class Network:
         Returns
         -------
         ndarray or Propagation
-            The outputs, (n, n_out); with ``return_all`` every layer's weighted sums and activations.
+            The outputs, (n, n_out); with ``return_all`` every layer's sums and activations.
         """
         if not return_all:
             return self.predict(X)
@@ -338,7 +340,7 @@ class Network:
         result = self._custom_loss(out, y)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(
-                f"a custom loss must return (value, gradient); it returned a {type(result).__name__}"
+                f"a custom loss must return (value, gradient), not a {type(result).__name__}"
             )
         value, slope = float(result[0]), np.ascontiguousarray(result[1], self.dtype)
         if slope.shape != out.shape:
@@ -504,10 +506,10 @@ class Network:
             Stop when the validation loss (without validation: the training loss) has not reached a
             new low for this many epochs; with validation the best weights come back.
         schedule : str, Schedule or callable, optional
-            Learning rate over time, see :mod:`cmlp.schedules`; a callable maps epoch (from 0) to rate.
+            Learning rate over time, see :mod:`cmlp.schedules`; a callable maps epoch to rate.
         callbacks : iterable
-            Functions of a :class:`cmlp.TrainingState`, called after each epoch, or objects with any of
-            ``on_train_begin``, ``on_epoch_end``, ``on_train_end``. Returning True ends the training.
+            Functions of a :class:`cmlp.TrainingState`, called after each epoch, or objects with any
+            of ``on_train_begin``, ``on_epoch_end``, ``on_train_end``. Returning True ends it.
         max_time : float or None
             Seconds after which to stop, within an epoch if need be.
         n_threads : int or None
@@ -630,9 +632,7 @@ class Network:
 
     # For learners --------------------------------------------------------------------------------
 
-    def trace_step(
-        self, X: ArrayLike, y: ArrayLike, *, apply: bool = True, **recipe: Any
-    ) -> Trace:
+    def trace_step(self, X: ArrayLike, y: ArrayLike, *, apply: bool = True, **recipe: Any) -> Trace:
         """Take one step of backpropagation and return every number in it.
 
         Parameters
@@ -759,7 +759,8 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
             net.steps = check_integer("steps", saved.state["steps"], 0)
             net.rng.bit_generator.state = saved.state["generator"]
     except (KeyError, TypeError, ValueError) as error:
-        raise saving.ModelFileError(f"{os.fspath(path)} does not describe a network: {error}") from None
+        message = f"{os.fspath(path)} does not describe a network: {error}"
+        raise saving.ModelFileError(message) from None
     net.weight_init = about["weight_init"]
     net.classes, net.history = saved.classes, saved.history
     parts = {"": net._views(net.params)}

@@ -1,8 +1,8 @@
 """What a model file means: the step between arrays with text (``io``) and a network.
 
-A file holds the arrays ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,) and so on, with the
-optimizer's state the same under ``moment0.`` and ``moment1.``, and as text the architecture, the
-labels and the training record, each as JSON.
+A file holds the arrays ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,) and so on,
+with the optimizer's state the same under ``moment0.`` and ``moment1.``, and as text the
+architecture, the labels and the training record, each as JSON.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from . import io
 from ._checks import check_integer
 from ._spec import SOLVERS, lookup
-from .io import ModelFileError
+from .io import ModelFileError as ModelFileError
 from .training import History
 
 Array = NDArray[Any]
 Views = tuple[list[Array], list[Array]]
 
 FORMAT_VERSION = "1"
+
+_BAD_CONTENT = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""What text of another form than expected raises when it is taken apart."""
 
 
 class Saved(NamedTuple):
@@ -102,7 +105,7 @@ def _described(path: str, metadata: dict[str, str], infos: dict[str, io.ArrayInf
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:
         raise ModelFileError(
-            f"{path} has format version {version!r}, this cmlp reads {FORMAT_VERSION!r}: update cmlp"
+            f"{path} has format version {version!r}, this cmlp reads {FORMAT_VERSION!r}; update it"
         )
     try:
         about = _architecture(json.loads(metadata["network"]))
@@ -114,7 +117,7 @@ def _described(path: str, metadata: dict[str, str], infos: dict[str, io.ArrayInf
             str(key): [float(value) for value in column] for key, column in record["values"].items()
         }
         return Saved(about, {}, classes, History(values, str(record["metric"])), state)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except _BAD_CONTENT as error:
         message = f"{path} does not describe a network: {type(error).__name__}: {error}"
         raise ModelFileError(message) from None
 
@@ -131,7 +134,7 @@ def _architecture(about: dict[str, Any]) -> dict[str, Any]:
     return about
 
 
-_TYPES = {
+_TYPES: dict[str, Any] = {
     "sizes": list,
     "activations": list,
     "loss": str,

@@ -1,8 +1,8 @@
 """Learning-rate schedules: how large a step is, as training goes on.
 
-``Network.fit(schedule=...)`` takes a name ('constant', 'cosine', 'one_cycle', 'step', 'exponential',
-'invscaling', 'adaptive'), one of these classes with parameters of your own, or a callable that gives
-the rate of an epoch (counted from 0).
+``Network.fit(schedule=...)`` takes a name ('constant', 'cosine', 'one_cycle', 'step',
+'exponential', 'invscaling', 'adaptive'), one of these classes with parameters of your own, or a
+callable that gives the rate of an epoch (counted from 0).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Schedule:
     Parameters
     ----------
     warmup_fraction : float
-        Part of the training, [0, 1), over which the rate rises in a straight line to its full value.
+        Part of the training, [0, 1), over which the rate rises in a straight line.
     """
 
     warmup_fraction: float = 0.0
@@ -70,7 +70,7 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Half a cosine from the rate down to ``final`` times the rate (Loshchilov & Hutter 2017, eq. 5)."""
+    """Half a cosine from the rate to ``final`` times it (Loshchilov & Hutter 2017, eq. 5)."""
 
     final: float = 0.0
 
@@ -143,7 +143,7 @@ class InverseScaling(Schedule):
 
 @dataclass(frozen=True)
 class Adaptive(Schedule):
-    """Multiplied by ``multiplier`` each time the loss has not fallen by ``tol`` for ``patience`` epochs."""
+    """Multiplied by ``multiplier`` when the loss has not fallen by ``tol`` for ``patience`` epochs."""
 
     patience: int = 5
     multiplier: float = 0.2
@@ -163,7 +163,7 @@ class Adaptive(Schedule):
             if waited == self.patience:
                 cuts, waited = cuts + 1, 0
         rates = super().rates(learning_rate, epoch, epochs, n_steps, losses)
-        return rates * self.multiplier**cuts
+        return np.asarray(rates * self.multiplier**cuts)
 
 
 @dataclass(frozen=True)

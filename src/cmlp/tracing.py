@@ -1,4 +1,4 @@
-"""Backpropagation made visible: one step with every number in it, and the check of its gradients."""
+"""Backpropagation made visible: one step with every number in it, and the gradients' check."""
 
 from __future__ import annotations
 
@@ -237,9 +237,7 @@ class GradientCheck:
         return "\n".join([*lines, f"{verdict} {self.tolerance:.0e}"])
 
 
-def check_gradients(
-    net: Network, data: Data, recipe: Recipe, entries: int | None
-) -> GradientCheck:
+def check_gradients(net: Network, data: Data, recipe: Recipe, entries: int | None) -> GradientCheck:
     """See :meth:`Network.check_gradients`.
 
     The differences are taken in float64, whatever the network's dtype is. Their step, cbrt(eps),
@@ -267,9 +265,7 @@ def check_gradients(
                 error = abs(float(slopes[where]) - numeric) / scale
                 if not error <= worst.error:
                     entry = f"{letter}[{', '.join(map(str, where))}]"
-                    worst = CheckedLayer(
-                        worst.name, entry, float(slopes[where]), numeric, error
-                    )
+                    worst = CheckedLayer(worst.name, entry, float(slopes[where]), numeric, error)
         layers.append(worst)
     return GradientCheck(layers, tolerance)
 

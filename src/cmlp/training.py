@@ -1,8 +1,8 @@
 """The fit loop: what happens around the epochs that the core runs.
 
-Everything random is drawn here, from the network's generator: the split, the order of every epoch,
-the seed of dropout and noise. So the same seed gives the same weights, bit for bit, on the same core,
-for any number of threads.
+Everything random is drawn here, from the network's generator: the split, the order of every
+epoch, the seed of dropout and noise. So the same seed gives the same weights, bit for bit, on the
+same core, for any number of threads.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 CALL_FLOPS = 2e9
-"""Work of one call of the core: a fraction of a second, after which Python sees Ctrl-C and the clock."""
+"""Work of one call of the core: a fraction of a second, then Python sees Ctrl-C and the clock."""
 
 THREAD_FLOPS = 1e7
 """Work of one step from which a second thread pays for its barriers."""
@@ -81,9 +81,11 @@ class History(dict[str, list[float]]):
         self.best_epoch: int | None = None
 
     def append(self, values: dict[str, float]) -> None:
-        """Add an epoch."""
-        for key, value in values.items():
-            self.setdefault(key, []).append(value)
+        """Add an epoch; what it lacks, or what the epochs before lack, is NaN."""
+        done = max(map(len, self.values()), default=0)
+        for key in {**self, **values}:
+            column = self.setdefault(key, [math.nan] * done)
+            column.append(values.get(key, math.nan))
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,7 @@ class Recipe:
             given = np.full(n_hidden, given)
         if given.shape != (n_hidden,):
             raise ValueError(
-                f"dropout must be one number or {n_hidden}, one per hidden layer; "
-                f"{given.size} came"
+                f"dropout must be one number or {n_hidden}, one per hidden layer; {given.size} came"
             )
         for rate in given:
             check_number("dropout", rate, 0, 1, open_high=True)
@@ -230,7 +231,7 @@ class Trainer:
                 raise
             finally:
                 interrupt = wait_for(futures)
-            total, taken = [future.result() for future in futures][0]
+            (total, taken), *_ = [future.result() for future in futures]
             if interrupt is not None:
                 self.net.steps += taken
                 raise interrupt
@@ -257,9 +258,7 @@ class Trainer:
             raise
         return result
 
-    def _run_custom(
-        self, rows: NDArray[np.int64], rates: NDArray[np.float64]
-    ) -> tuple[float, int]:
+    def _run_custom(self, rows: NDArray[np.int64], rates: NDArray[np.float64]) -> tuple[float, int]:
         """The same for a loss in Python: outputs, the callable, then a gradient from its dC/da."""
         core, net, data = _dispatch.core, self.net, self.data
         nothing = np.empty((0, 0), net.dtype)
@@ -362,7 +361,7 @@ def split(
 
 
 def r2_score(y: Array, output: Array, weights: NDArray[np.float64] | None) -> float:
-    """1 - residual / total sum of squares, averaged over the outputs; 1 for a constant met exactly."""
+    """1 - residual / total sum of squares, averaged over outputs; 1 for a constant met exactly."""
     y = np.asarray(y, np.float64)
     mean = np.average(y, axis=0, weights=weights)
     residual = np.average((y - output) ** 2, axis=0, weights=weights)
@@ -384,7 +383,7 @@ def accuracy(targets: Array, output: Array, weights: NDArray[np.float64] | None)
 def evaluate(
     net: Network, data: Data, rows: NDArray[np.int64] | None
 ) -> tuple[float, float, Array]:
-    """Return the mean loss, the score (accuracy or R^2) and the outputs on some rows of the data."""
+    """Return the mean loss, the score (accuracy or R^2) and the outputs on some rows."""
     n = len(data.X) if rows is None else len(rows)
     out = np.empty((n, net.sizes[-1]), net.dtype)
     row_loss = np.empty(n, net.dtype)
@@ -443,7 +442,7 @@ class TrainingState:
 
 
 def _call(callbacks: Iterable[Any], event: str, state: TrainingState) -> None:
-    """Tell every callback: an object's method of that name; a plain function hears of epochs only."""
+    """Tell every callback: an object by its method, a plain function of epochs only."""
     for callback in callbacks:
         method = getattr(callback, event, None)
         if method is None and event == "on_epoch_end" and callable(callback):

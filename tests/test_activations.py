@@ -1,0 +1,218 @@
+"""``core.activate``: every activation and its slope over the whole range of numbers."""
+
+import math
+
+import numpy as np
+import pytest
+from oracle import ACTIVATIONS, HIDDEN, KINKS
+
+from cmlp import _spec as spec
+
+ULPS = {"exp": 2, "tanh": 4, "logistic": 4}
+"""What the compiled cores promise in float32, in units of the last place of the result."""
+NUMPY_ULPS = 4
+"""What NumPy promises for its float32 functions (numpy/_core/src/umath)."""
+
+WIDE = np.longdouble
+FLOOR = spec.SELU_SCALE * spec.SELU_ALPHA
+_erfc = np.frompyfunc(math.erfc, 1, 1)
+
+
+def cumulative_normal(z):
+    return 0.5 * _erfc(np.asarray(-z / math.sqrt(2), np.float64)).astype(np.float64)
+
+
+def logistic(z):
+    e = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1, e) / (1 + e)
+
+
+def softplus(z):
+    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+
+
+def normal_density(z):
+    return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+def sech_squared(z):
+    return (2 * np.exp(-np.abs(z)) / (1 + np.exp(-2 * np.abs(z)))) ** 2
+
+
+def times(z, factor):
+    """z * factor, where a factor of 0 beats an infinite z."""
+    return np.where(factor == 0, 0, z * np.where(factor == 0, 0, factor))
+
+
+def finite(z):
+    """Far enough out that every slope has its limit there, and near enough to multiply with."""
+    return np.clip(z, -1e4, 1e4)
+
+
+EXACT = {
+    "identity": (lambda z: z, np.ones_like),
+    "logistic": (logistic, lambda z: logistic(z) * logistic(-z)),
+    "tanh": (np.tanh, sech_squared),
+    "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1),
+    "leaky_relu": (
+        lambda z: np.where(z > 0, z, WIDE(spec.LEAKY_SLOPE) * z),
+        lambda z: np.where(z > 0, 1, spec.LEAKY_SLOPE),
+    ),
+    "elu": (
+        lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
+        lambda z: np.exp(np.minimum(z, 0)),
+    ),
+    "selu": (
+        lambda z: np.where(z > 0, spec.SELU_SCALE * z, FLOOR * np.expm1(np.minimum(z, 0))),
+        lambda z: np.where(z > 0, spec.SELU_SCALE, FLOOR * np.exp(np.minimum(z, 0))),
+    ),
+    "gelu": (
+        lambda z: times(z, cumulative_normal(z)),
+        lambda z: cumulative_normal(finite(z)) + finite(z) * normal_density(finite(z)),
+    ),
+    "silu": (
+        lambda z: times(z, logistic(z)),
+        lambda z: logistic(finite(z)) * (1 + finite(z) * logistic(-finite(z))),
+    ),
+    "mish": (
+        lambda z: times(z, np.tanh(softplus(z))),
+        lambda z: (
+            np.tanh(softplus(finite(z)))
+            + finite(z) * logistic(finite(z)) * sech_squared(softplus(finite(z)))
+        ),
+    ),
+    "softplus": (softplus, logistic),
+    "hard_sigmoid": (
+        lambda z: np.clip(z / 6 + 0.5, 0, 1),
+        lambda z: np.where((z > -3) & (z < 3), WIDE(1) / 6, 0),
+    ),
+    "exp": (np.exp, np.exp),
+}
+
+
+def every_exponent(dtype, count):
+    """Numbers at equal distances in their bits: both signs, every exponent, subnormals; edges."""
+    dtype = np.dtype(dtype)
+    bits = {4: np.uint32, 8: np.uint64}[dtype.itemsize]
+    step = (1 << 8 * dtype.itemsize) // count
+    z = (np.arange(count, dtype=bits) * bits(step + 1 - step % 2)).view(dtype)
+    edges = np.array([0.0, -0.0, 1, -1, 3, -3, 88.72, 88.73, -87.33, -103.97, -103.98, 709.78,
+                      709.79, -708.4, -745.1, -745.2, 17.3, 36.7, np.finfo(dtype).tiny,
+                      np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max], dtype)  # fmt: skip
+    dense = np.linspace(-110, 110, count // 4, dtype=dtype)
+    z = np.concatenate([z[np.isfinite(z)], edges, -edges, dense])
+    return z[: len(z) // 16 * 16]
+
+
+def activated(core, name, z):
+    """The activation of z and its slope, as a core gives them."""
+    padded = np.resize(z, -(-len(z) // 16) * 16)
+    values = np.stack([padded, np.full_like(padded, np.nan)])
+    with np.errstate(over="ignore"):  # exp(1000) is infinite, as it should be
+        core.activate(ACTIVATIONS[name].code, values)
+    return values[:, : len(z)]
+
+
+def exact(name, z):
+    """The same in extended precision."""
+    with np.errstate(all="ignore"):
+        return [np.asarray(f(z.astype(WIDE))) for f in EXACT[name]]
+
+
+def errors_in_ulp(came, expected):
+    """Distance in units of the last place of the right result; infinity must be met."""
+    with np.errstate(over="ignore"):
+        nearest = expected.astype(came.dtype)
+    limit = np.isinf(nearest)
+    # A result within rounding of the largest number may come as infinity, and the other way round.
+    largest = np.finfo(came.dtype).max
+    edge = np.abs(np.minimum(np.abs(expected), 2 * WIDE(largest)) - largest) < largest * 1e-6
+    ulp = np.spacing(np.where(limit, 1, np.abs(nearest)))
+    with np.errstate(invalid="ignore"):
+        off = np.abs(came.astype(WIDE) - np.where(limit, 0, expected)) / ulp
+    off = np.where(limit, np.where(came == nearest, 0, np.inf), off)
+    return np.where(edge & ((came == nearest) | np.isinf(came) | limit), 0, off)
+
+
+@pytest.mark.parametrize("name", ULPS)
+def test_units_in_the_last_place(core, name):
+    z = every_exponent(np.float32, 1_000_000)
+    off = errors_in_ulp(activated(core, name, z)[0], exact(name, z)[0])
+    limit = ULPS[name] if core.vector_bytes else NUMPY_ULPS
+    assert off.max() <= limit, f"{off.max():.3g} ulp at {z[off.argmax()]!r}"
+
+
+@pytest.mark.parametrize("name", ULPS)
+def test_thirteen_digits(core, name):
+    z = every_exponent(np.float64, 200_000)
+    came, expected = activated(core, name, z)[0], exact(name, z)[0]
+    plain = (np.abs(expected) >= np.finfo(np.float64).tiny) & np.isfinite(came)
+    assert (np.abs(came[plain] - expected[plain]) <= 1e-13 * np.abs(expected[plain])).all()
+    assert errors_in_ulp(came, expected)[~plain].max() <= 2
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_values_and_slopes(core, dtype, name):
+    """Values within 4 eps of max(1, |z|), slopes within 8 eps (of e^z for exp).
+
+    A slope that is written with z (1 - s), as the twin writes those of silu and mish, has the
+    rounding of 1 - s times z, until s rounds to 1.
+    """
+    z = every_exponent(dtype, 100_000)
+    z = z[np.abs(z) <= np.finfo(dtype).max / 2]
+    if name == "exp":
+        z = z[z < math.log(np.finfo(dtype).max) - 1e-3]
+    (value, slope), (a, da) = activated(core, name, z), exact(name, z)
+    eps, size = np.finfo(dtype).eps, np.maximum(1, np.abs(z.astype(WIDE)))
+    if name == "exp":
+        size = np.maximum(1, a)
+    off = np.abs(value - a) / size
+    assert off.max() <= 4 * eps, f"{off.max() / eps:.3g} eps at {z[off.argmax()]!r}"
+    away = np.ones(len(z), bool)
+    for kink in KINKS.get(name, ()):
+        away &= (np.abs(z - kink) > 8 * eps) | (z == kink)
+    room = size if name == "exp" else 1 + np.minimum(np.abs(z), 40) / 8
+    off = np.where(away, np.abs(slope - da) / room, 0)
+    assert off.max() <= 8 * eps, f"slope: {off.max() / eps:.3g} eps at {z[off.argmax()]!r}"
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_nan_stays(core, dtype, name):
+    z = np.linspace(-3, 3, 48).astype(dtype)
+    z[[0, 7, 15, 16, 31, 47]] = np.nan
+    value = activated(core, name, z)[0]
+    np.testing.assert_array_equal(np.isnan(value), np.isnan(z))
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_infinity_has_its_limit(core, dtype, name):
+    z = np.array([np.inf, -np.inf], dtype)
+    limits = {
+        "identity": (np.inf, -np.inf), "logistic": (1, 0), "tanh": (1, -1), "relu": (np.inf, 0),
+        "leaky_relu": (np.inf, -np.inf), "elu": (np.inf, -1), "selu": (np.inf, -FLOOR),
+        "gelu": (np.inf, 0), "silu": (np.inf, 0), "mish": (np.inf, 0), "softplus": (np.inf, 0),
+        "hard_sigmoid": (1, 0), "exp": (np.inf, 0),
+    }  # fmt: skip
+    value = activated(core, name, z)[0]
+    np.testing.assert_allclose(value, limits[name], rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_zero(core, dtype, name):
+    at_zero = {"logistic": 0.5, "softplus": math.log(2), "hard_sigmoid": 0.5, "exp": 1}
+    slopes = {"logistic": 0.25, "relu": 0, "leaky_relu": 0.01, "selu": FLOOR, "gelu": 0.5,
+              "silu": 0.5, "mish": 0.6, "softplus": 0.5, "hard_sigmoid": 1 / 6}  # fmt: skip
+    value, slope = activated(core, name, np.array([0.0, -0.0], dtype))
+    eps = 4 * np.finfo(dtype).eps
+    np.testing.assert_allclose(value, at_zero.get(name, 0), rtol=eps)
+    np.testing.assert_allclose(slope, slopes.get(name, 1), rtol=eps)
+
+
+@pytest.mark.parametrize("name", ["tanh", "identity", "elu", "gelu", "silu", "mish"])
+def test_tiny_numbers_keep_their_relative_accuracy(core, dtype, name):
+    """Where an activation starts through 0, it does so without cancellation."""
+    z = np.geomspace(1e-30, 1e-4, 64).astype(dtype)
+    z = np.concatenate([z, -z])
+    came, expected = activated(core, name, z)[0], exact(name, z)[0]
+    off = np.abs(came - expected) / np.abs(expected)
+    assert off.max() <= 8 * np.finfo(dtype).eps

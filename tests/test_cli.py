@@ -1,0 +1,639 @@
+"""The command: round trips, bad input, Ctrl-C, pipes."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import cmlp
+from cmlp import _bench, cli, demo, tables
+from cmlp.scaling import Scaling, fold, target_scaling
+
+HAS_PANDAS = importlib.util.find_spec("pandas") is not None
+NAMES = ["length", "width", "mass", "always"]
+FAST = ["--hidden", "8", "--epochs", "40", "--patience", "0"]
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command in this process; return its exit code and what it printed."""
+
+    def run(*args):
+        try:
+            code = cli.main([str(arg) for arg in args])
+        except SystemExit as stop:  # argparse
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def complaint(run):
+    """Run a command that must fail; return its one line."""
+
+    def complaint(*args, code=2):
+        came, out, err = run(*args)
+        assert came == code and "epoch" not in out.replace("epochs", ""), (came, out, err)
+        assert err.startswith("cmlp: error: ") and err.count("\n") == 1 and err.endswith("\n")
+        return err
+
+    return complaint
+
+
+def rows(n=150, seed=0):
+    """Three well separated kinds; features far from mean 0 and deviation 1, and a constant one."""
+    rng = np.random.default_rng(seed)
+    kind = np.arange(n) % 3
+    X = rng.standard_normal((n, 3)) * 0.3 + np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])[kind]
+    return np.column_stack([X * [5, 1e-3, 400] + [100, 0, -2000], np.full(n, 7.0)]), kind
+
+
+def write_csv(path, X, y=None, names=NAMES, target="kind"):
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        if names:
+            writer.writerow([*names, *([target] if y is not None else [])])
+        for i, row in enumerate(X.tolist()):
+            writer.writerow([*row, *([y[i]] if y is not None else [])])
+    return path
+
+
+@pytest.fixture
+def flowers(tmp_path):
+    """A CSV file with a text target, one without the target, and the labels."""
+    X, kind = rows()
+    labels = np.array(["iris setosa", "iris, other", "virginica"])[kind]
+    write_csv(tmp_path / "flowers.csv", X, labels)
+    write_csv(tmp_path / "new.csv", X)
+    return labels
+
+
+@pytest.fixture
+def in_folder(tmp_path, monkeypatch):
+    """Work in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# Round trips -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pandas", [False, pytest.param(True, marks=pytest.mark.skipif(
+    not HAS_PANDAS, reason="pandas is not installed"))])  # fmt: skip
+def test_text_labels(run, core, in_folder, flowers, pandas, monkeypatch):
+    monkeypatch.setattr(tables, "_PANDAS_PAYS", 0)
+    if not pandas:
+        monkeypatch.setitem(sys.modules, "pandas", None)
+    code, out, err = run("train", "flowers.csv", "--target", "kind", *FAST)
+    assert (code, err) == (0, "")
+    assert "classification, because the target is text" in out
+    assert f"  {core.name}" in out and "epoch 40" in out and "saved   model.cmlp" in out
+    assert "135 rows to train, 15 to validate" in out and "read as" in out
+
+    code, out, err = run("evaluate", "model.cmlp", "flowers.csv", "--target", "kind")
+    assert (code, err) == (0, "") and "150 rows" in out
+    accuracy = float(out.split("accuracy")[1].split()[0])
+    assert accuracy > 0.9
+
+    code, out, err = run("predict", "model.cmlp", "new.csv")
+    assert (code, err) == (0, "")
+    read = [row[0] for row in csv.reader(io.StringIO(out))]
+    assert len(read) == 150 and np.mean(np.array(read) == flowers) == pytest.approx(accuracy)
+
+    code, out, _ = run("predict", "model.cmlp", "new.csv", "--proba", "--out", "p.csv")
+    assert (code, out) == (0, "")
+    header, *values = csv.reader(io.StringIO((in_folder / "p.csv").read_text()))
+    assert header == ["iris setosa", "iris, other", "virginica"]
+    values = np.array(values, float)
+    assert values.shape == (150, 3) and values.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert [header[i] for i in values.argmax(axis=1)] == read
+
+    code, out, _ = run("info", "model.cmlp")
+    assert code == 0
+    for text in ("4 ->     8", "softmax", "format 1", "iris setosa, iris, other", "40 epochs",
+                 "val_loss", f"{(in_folder / 'model.cmlp').stat().st_size:,} bytes"):  # fmt: skip
+        assert text in out, text
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [-1, 1], ["no", "yes"]])
+def test_binary(run, in_folder, labels):
+    X, kind = rows()
+    y = np.array(labels)[(kind == 2).astype(int)]
+    write_csv("data.csv", X, y)
+    assert run("train", "data.csv", "--target", "kind", *FAST, "--out", "m")[0] == 0
+    assert cmlp.load("m").sizes == (4, 8, 1)
+    _, out, _ = run("predict", "m", "data.csv", "--target", "kind")
+    assert np.mean(np.array(out.split()) == y.astype(str)) > 0.9
+    _, out, _ = run("predict", "m", "data.csv", "--target", "kind", "--proba")
+    header, *values = csv.reader(io.StringIO(out))
+    assert header == [str(label) for label in labels]
+    assert np.array(values, float).sum(axis=1) == pytest.approx(1)
+    assert "accuracy" in run("evaluate", "m", "data.csv", "--target", "kind")[1]
+
+
+@pytest.mark.parametrize("loss", [None, "huber", "absolute_error", "quantile"])
+def test_regression(run, in_folder, loss):
+    X, _ = rows()
+    y = 1e4 + 300 * X[:, 0] + X[:, 2]
+    write_csv("data.csv", X, y)
+    options = ["--loss", loss] if loss else []
+    code, out, _ = run("train", "data.csv", "--target", "kind", *FAST, *options, "--patience", 0)
+    assert code == 0 and "regression" in out and "standardised" in out
+    assert float(out.split("R2")[1].split()[0]) > 0.9
+    # The record is in the units of the raw target, as the validation report is.
+    reported = float(out.split("validation rows:\nloss")[1].split()[0])
+    assert cmlp.load("model.cmlp").history["val_loss"][-1] == pytest.approx(reported, rel=1e-3)
+    code, out, _ = run("predict", "model.cmlp", "data.csv", "--target", "kind", "--out", "p.csv")
+    header, *values = csv.reader(io.StringIO((in_folder / "p.csv").read_text()))
+    predicted = np.array(values, float).ravel()
+    assert (code, out, len(header)) == (0, "", 1)
+    code, out, _ = run("evaluate", "model.cmlp", "data.csv", "--target", "kind")
+    rmse = float(np.sqrt(np.mean((predicted - y) ** 2)))
+    assert code == 0 and float(out.split("RMSE")[1].split()[0]) == pytest.approx(rmse, rel=1e-4)
+
+
+def test_csv_without_header(run, in_folder):
+    X, kind = rows()
+    write_csv("data.csv", X, kind, names=None)
+    assert run("train", "data.csv", "--target", "-1", *FAST)[0] == 0
+    _, out, _ = run("predict", "model.cmlp", "data.csv", "--target", "4")
+    assert np.mean(np.array(out.split(), int) == kind) > 0.9
+
+
+@pytest.mark.parametrize("suffix", ["npz", "npy"])
+def test_numpy_files(run, in_folder, suffix):
+    X, kind = rows()
+    if suffix == "npz":
+        np.savez("data.npz", X=X.astype(np.float32), y=kind)
+        np.save("new.npy", X)
+        target = []
+    else:
+        np.save("data.npy", np.column_stack([X, kind]))
+        np.save("new.npy", X)
+        target = ["--target", "-1"]
+    assert run("train", f"data.{suffix}", *target, *FAST, "--quiet") == (0, "", "")
+    _, out, _ = run("evaluate", "model.cmlp", f"data.{suffix}", *target)
+    assert float(out.split("accuracy")[1].split()[0]) > 0.9
+    code, out, _ = run("predict", "model.cmlp", "new.npy")
+    assert code == 0 and len(out.split()) == 150
+
+
+@pytest.mark.parametrize("labels", ["one-hot", "several"])
+def test_label_matrices(run, in_folder, labels):
+    X, kind = rows()
+    y = np.eye(3, dtype=np.int64)[kind]
+    if labels == "several":
+        y[:, 0] |= y[:, 1]
+    np.savez("data.npz", X=X, y=y)
+    code, out, _ = run("train", "data.npz", *FAST)
+    assert code == 0 and "matrix of 0 and 1" in out
+    assert (labels == "several") == ("binary_crossentropy" in out) == ("if all its labels" in out)
+    _, out, _ = run("predict", "model.cmlp", "data.npz")
+    width = 3 if labels == "several" else 1
+    assert {len(line.split(",")) for line in out.split()} == {width}
+    assert run("predict", "model.cmlp", "data.npz", "--proba")[1].startswith("0,1,2\n")
+
+
+def test_several_numbers_at_once(run, in_folder):
+    X, _ = rows()
+    np.savez("data.npz", X=X, y=np.column_stack([X[:, 0] * 1e3, X[:, 2] + 5e4]))
+    code, out, _ = run("train", "data.npz", *FAST, "--epochs", 100)
+    assert code == 0 and float(out.split("R2")[1].split()[0]) > 0.9
+    code, out, _ = run("predict", "model.cmlp", "data.npz", "--out", "p.csv")
+    assert (in_folder / "p.csv").read_text().startswith("y_0,y_1\n" if KEEPS_NAMES else "predict")
+
+
+def test_many_classes_give_no_table(run, in_folder):
+    X = np.arange(120.0)[:, None]
+    np.savez("data.npz", X=X, y=np.repeat(np.arange(30), 4))
+    _, out, _ = run("train", "data.npz", "--epochs", 1)
+    assert "30 classes; most often confused" in out and "read as |" not in out
+
+
+KEEPS_NAMES = hasattr(cmlp.Network([1, 1]), "target_name")
+
+
+@pytest.mark.skipif(not KEEPS_NAMES, reason="a model does not hold its columns' names yet")
+def test_columns_are_known_by_name(run, complaint, in_folder, flowers):
+    run("train", "flowers.csv", "--target", "kind", *FAST)
+    _, plain, _ = run("predict", "model.cmlp", "new.csv")
+    assert run("predict", "model.cmlp", "flowers.csv")[1] == plain  # the target is left out
+    X, _ = rows()
+    write_csv("turned.csv", X[:, ::-1], X[:, 0], names=NAMES[::-1], target="another")
+    assert run("predict", "model.cmlp", "turned.csv")[1] == plain
+    write_csv("bare.csv", X, names=None)
+    assert run("predict", "model.cmlp", "bare.csv")[1] == plain
+    assert run("evaluate", "model.cmlp", "flowers.csv")[0] == 0
+    assert "kind" in run("info", "model.cmlp")[1]
+    write_csv("other.csv", X, names=["length", "width", "weight", "always"])
+    assert "no column 'mass'" in complaint("predict", "model.cmlp", "other.csv")
+
+
+def test_same_seed_same_file(run, in_folder, flowers):
+    weights = []
+    for seed in (1, 1, 2):
+        run("train", "flowers.csv", "--target", "kind", *FAST, "--seed", seed, "--quiet")
+        weights.append(cmlp.load("model.cmlp").params)
+    assert np.array_equal(weights[0], weights[1]) and not np.array_equal(weights[0], weights[2])
+
+
+def test_every_option_arrives(run, in_folder, flowers, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        cmlp.Network, "fit", lambda net, X, y, **options: seen.update(options) or cmlp.History()
+    )
+    code, _, err = run(
+        "train", "flowers.csv", "--target", "kind", "--hidden", "9,8", "--activation", "tanh,relu",
+        "--loss", "cross_entropy", "--solver", "adamw", "--epochs", 3, "--batch-size", "all",
+        "--momentum", 0.5, "--schedule", "cosine", "--l1", 1e-5, "--l2", 1e-4, "--weight-decay",
+        1e-3, "--dropout", 0.1, "--input-noise", 0.2, "--label-smoothing", 0.05, "--clip-norm", 2,
+        "--patience", 0, "--max-time", 9, "--threads", 1, "--validation", 0,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert seen == {
+        "solver": "adamw", "epochs": 3, "batch_size": None, "learning_rate": 0.001,
+        "momentum": 0.5, "schedule": "cosine", "l1": 1e-5, "l2": 1e-4, "weight_decay": 1e-3,
+        "dropout": 0.1, "input_noise": 0.2, "label_smoothing": 0.05, "clip_norm": 2,
+        "patience": None, "max_time": 9, "n_threads": 1, "verbose": True,
+    }  # fmt: skip
+    net = cmlp.load("model.cmlp")
+    assert net.sizes == (4, 9, 8, 3) and net.activations == ("tanh", "relu", "softmax")
+
+
+def test_no_hidden_layer_and_few_rows(run, in_folder):
+    np.savez("data.npz", X=np.array([[0.0], [1.0], [2.0], [3.0]]), y=[0, 0, 1, 1])
+    code, out, _ = run("train", "data.npz", "--hidden", "none")
+    assert code == 0 and "on the training rows" in out
+    assert cmlp.load("model.cmlp").sizes == (1, 1)
+
+
+def test_early_ends(run, in_folder, flowers):
+    options = ["train", "flowers.csv", "--target", "kind", "--epochs", 10**9]
+    assert "stopped by --max-time" in run(*options, "--max-time", 0.01, "--patience", 0)[1]
+    assert "stopped by --patience" in run(*options, "--patience", 1, "--learning-rate", 0.3)[1]
+
+
+# What follows from the target --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("y", "wanted", "loss", "classifies"),
+    [
+        (["a", "b", "a"], "auto", None, True),
+        ([0, 1, 0, 1], "auto", None, True),
+        ([1, 2, 3, 4], "auto", None, False),  # each value once
+        (list(range(31)) * 9, "auto", None, False),
+        (list(range(30)) * 9, "auto", None, True),
+        ([0.0, 1.0, 0.0, 1.0], "auto", None, False),
+        ([0.0, 1.0, 0.0, 1.0], "classification", None, True),
+        ([0, 1, 0, 1], "regression", None, False),
+        ([0, 1, 0, 1], "auto", "poisson", False),
+        ([0, 1, 0, 1], "auto", "mse", True),
+        ([0.0, 1.0], "auto", "bce", True),
+        ([[0, 1], [1, 0]], "auto", None, True),
+        ([[0.5, 1], [1, 0]], "auto", None, False),
+    ],
+)
+def test_task(y, wanted, loss, classifies):
+    assert cli.choose_task(np.array(y), wanted, loss)[0] is classifies
+
+
+@pytest.mark.parametrize(
+    ("y", "wanted", "message"),
+    [(["a", "b"], "regression", "text, such as 'a'"), ([0.5, 1.0], "classification", "fractions")],
+)
+def test_impossible_task(y, wanted, message):
+    with pytest.raises(ValueError, match=message):
+        cli.choose_task(np.array(y), wanted, None)
+
+
+# Scaling -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", "squared_error"])
+def test_folded_network_predicts_the_same(core, loss):
+    X, kind = rows()
+    inputs, outputs = Scaling.of(X, NAMES), None
+    y = kind
+    net = cmlp.Network([4, 6, 3 if loss != "squared_error" else 1], "tanh", loss=loss, seed=1)
+    if loss == "squared_error":
+        y = 5e3 + 1e3 * X[:, 0]
+        outputs = target_scaling(y, "target")
+    net.fit(inputs(X), outputs(y) if outputs else y, epochs=5)
+    folded = fold(net, X, inputs, outputs)
+    expected = net.predict(inputs(X)).astype(np.float64)
+    if outputs:
+        expected = expected / outputs.factor + outputs.mean
+    assert folded.dtype == np.float32
+    assert folded.predict(X) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert folded.loss(X, y) == pytest.approx(
+        net.loss(inputs(X), outputs(y) if outputs else y)
+        * (1 / outputs.factor[0] ** 2 if outputs else 1),
+        rel=1e-4,
+    )
+    X[:, 3] = 8  # constant in training: nothing was learned from it
+    assert folded.predict(X) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("offset", [1.7e9, 1e39])
+def test_folded_network_is_float64_where_it_must_be(offset):
+    X, kind = rows()
+    X[:, 0] = offset * (1 + 1e-7 * X[:, 0])
+    inputs = Scaling.of(X, NAMES)
+    net = cmlp.Network([4, 6, 3], seed=1)
+    net.fit(inputs(X), kind, epochs=5)
+    folded = fold(net, X, inputs, None)
+    assert folded.dtype == np.float64
+    assert folded.predict(X) == pytest.approx(net.predict(inputs(X)), abs=1e-5)
+
+
+def test_scaled_columns():
+    X = np.column_stack([np.arange(10_000.0), np.full(10_000, 0.1), np.arange(10_000) % 2])
+    scaled = Scaling.of(X, ["a", "b", "c"])(X)
+    assert scaled.mean(axis=0) == pytest.approx(0, abs=1e-6)
+    assert scaled.std(axis=0) == pytest.approx([1, 0, 1], abs=1e-5)
+    with pytest.raises(ValueError, match="'b' holds numbers too large"):
+        Scaling.of(np.array([[0, 1e200], [1, -1e200]]), ["a", "b"])
+
+
+def test_validation_rows_are_not_measured(run, in_folder, flowers, monkeypatch):
+    measured = []
+    of = Scaling.of
+    monkeypatch.setattr(
+        cli.Scaling, "of", lambda values, names: measured.append(len(values)) or of(values, names)
+    )
+    run("train", "flowers.csv", "--target", "kind", *FAST, "--validation", 0.2)
+    assert measured == [120]
+    run("train", "flowers.csv", "--target", "kind", *FAST, "--no-scale")
+    assert measured == [120]
+
+
+# What goes wrong ---------------------------------------------------------------------------------
+
+TRAIN = ["train", "flowers.csv", "--target", "kind"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "COMMAND"),
+        (["trian"], "invalid choice"),
+        (["train", "flowers.csv", "--hidden", "a"], "--hidden"),
+        (["train", "no.csv", "--target", "kind"], "no.csv: cannot be read: No such file"),
+        (["train", "flowers.csv"], "which column is the target? --target NAME"),
+        (["train", "flowers.csv", "--target", "kidn"], "no column 'kidn'; there are 'kind'"),
+        (["train", "flowers.csv", "--target", "mass"], "line 2, column 'kind': 'iris setosa' is"),
+        (["train", "empty.csv", "--target", "kind"], "empty.csv: the file is empty"),
+        (["train", "one.csv", "--target", "kind"], "the target is a on every row"),
+        ([*TRAIN, "--activation", "rleu"], "Did you mean 'relu'?"),
+        ([*TRAIN, "--activation", "relu,relu,relu"], "3 names, but there are 2 hidden"),
+        ([*TRAIN, "--solver", "adma"], "Did you mean 'adam'?"),
+        ([*TRAIN, "--loss", "hubre"], "Did you mean 'huber'?"),
+        ([*TRAIN, "--loss", "huber"], "the target is text"),
+        ([*TRAIN, "--task", "regression"], "the target is text"),
+        ([*TRAIN, "--schedule", "cosin"], "Did you mean 'cosine'?"),
+        ([*TRAIN, "--dropout", "1"], "dropout must be at least 0 and below 1"),
+        ([*TRAIN, "--epochs", "-1"], "epochs must be at least 0"),
+        ([*TRAIN, "--hidden", "0"], "every size must be at least 1"),
+        ([*TRAIN, "--validation", "1"], "--validation must be at least 0 and below 1"),
+        ([*TRAIN, "--seed", "-1"], "--seed must be at least 0"),
+        ([*TRAIN, "--core", "sse9"], "unknown core 'sse9'"),
+        ([*TRAIN, "--out", "nowhere/model.cmlp"], "there is no folder"),
+        ([*TRAIN, "--out", "."], "this is a folder"),
+        ([*TRAIN, "--out", "flowers.csv"], "would replace the file that is read"),
+        ([*TRAIN, "--ignore", "length,width,mass,always"], "no feature column is left"),
+        (["predict", "no.cmlp", "new.csv"], "no.cmlp: No such file"),
+        (["predict", "cut.cmlp", "new.csv"], "cut.cmlp"),
+        (["predict", "flowers.csv", "model.cmlp"], "flowers.csv"),
+        (["predict", "model.cmlp", "three.csv"], "three.csv has 3 features, but model.cmlp"),
+        (["predict", "model.cmlp", "new.csv", "--out", "no/p.csv"], "there is no folder"),
+        (["evaluate", "model.cmlp", "wrong.csv", "--target", "kind"], "label"),
+        (["info", "cut.cmlp"], "cut.cmlp"),
+        (["info", "no.cmlp"], "no.cmlp: No such file"),
+    ],
+)  # fmt: skip
+def test_bad_input(run, complaint, in_folder, flowers, args, message):
+    X, _ = rows()
+    (in_folder / "empty.csv").write_text("")
+    (in_folder / "one.csv").write_text("x,kind\n1,a\n2,a\n")
+    (in_folder / "three.csv").write_text("1,2,3\n")
+    write_csv("wrong.csv", X[:2], ["iris setosa", "rose"])
+    cmlp_file = in_folder / "model.cmlp"
+    net = cmlp.Network([4, 3])
+    net.classes = np.unique(flowers)
+    net.save(cmlp_file)
+    (in_folder / "cut.cmlp").write_bytes(cmlp_file.read_bytes()[:-7])
+    before = cmlp_file.read_bytes()
+    line = complaint(*args)
+    assert message in line
+    assert cmlp_file.read_bytes() == before
+
+
+def test_unwritable_folder_is_found_before_training(complaint, in_folder, flowers, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert "cannot be written to" in complaint(*TRAIN)
+
+
+def test_core_that_cannot_run(complaint, in_folder, flowers, monkeypatch):
+    monkeypatch.setitem(cli._dispatch._missing, "avx512", "no such luck")
+    monkeypatch.delitem(cli._dispatch._cores, "avx512", raising=False)
+    assert "'avx512' cannot run here: no such luck" in complaint(*TRAIN, "--core", "avx512")
+
+
+def test_divergence(run, in_folder, flowers):
+    X, _ = rows()
+    write_csv("data.csv", X, X[:, 2] * 1e3)
+    code, _, err = run("train", "data.csv", "--target", "kind", "--no-scale", "--learning-rate", 9)
+    assert code == 1 and err.count("\n") == 1
+    assert (
+        err.startswith("cmlp: error: training diverged in epoch 1") and "Nothing was saved" in err
+    )
+    assert not (in_folder / "model.cmlp").exists()
+
+
+def test_disk_full_and_no_memory(run, in_folder, flowers, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device", "model.cmlp")
+
+    monkeypatch.setattr(cmlp.Network, "save", full)
+    code, _, err = run(*TRAIN, *FAST)
+    assert (code, err) == (
+        1,
+        "cmlp: error: model.cmlp: cannot be written: No space left on device\n",
+    )
+
+    def large(*args, **kwargs):
+        raise MemoryError("8 EiB")
+
+    monkeypatch.setattr(cmlp.Network, "fit", large)
+    code, _, err = run(*TRAIN, *FAST)
+    assert (code, err) == (1, "cmlp: error: not enough memory. 8 EiB\n")
+
+
+def test_proba_of_numbers(run, complaint, in_folder):
+    np.savez("data.npz", X=np.arange(9.0)[:, None], y=np.arange(9.0))
+    run("train", "data.npz", *FAST)
+    assert "loss is squared_error" in complaint("predict", "model.cmlp", "data.npz", "--proba")
+    np.save("data.npy", np.arange(9.0)[:, None])
+    assert "column" in complaint("evaluate", "model.cmlp", "data.npy")
+    assert "for classification" in complaint(
+        "train", "data.npz", "--task", "regression", "--loss", "bce"
+    )
+
+
+def test_labels_that_stdout_cannot_encode(run, capsys, in_folder, monkeypatch):
+    X, kind = rows()
+    np.savez("data.npz", X=X, y=np.array(["blau", "gr\xfcn", "rot"])[kind])
+
+    def ascii_run(*args):
+        stdout = io.TextIOWrapper(io.BytesIO(), "ascii")
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stdout)
+            code = cli.main(args)
+        return code, stdout.buffer.getvalue().decode(), capsys.readouterr().err
+
+    code, out, err = ascii_run("train", "data.npz", *FAST)
+    assert (code, err) == (0, "") and "gr\\xfcn" in out
+    code, _, err = ascii_run("predict", "model.cmlp", "data.npz")
+    assert code == 2 and "--out FILE helps" in err  # a wrong label is worse than none
+    assert run("predict", "model.cmlp", "data.npz", "--out", "p.csv")[0] == 0
+    assert "gr\xfcn" in (in_folder / "p.csv").read_text(encoding="utf-8")
+
+
+def test_ctrl_c_while_reading(run, in_folder, flowers, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tables, "read_table", interrupt)
+    assert run(*TRAIN) == (130, "", "cmlp: error: interrupted\n")
+
+
+def test_ctrl_c_keeps_no_broken_weights(run, in_folder, flowers, monkeypatch):
+    def broken(net, X, y, **options):
+        net.params[0] = np.nan
+        return cmlp.History()
+
+    monkeypatch.setattr(cmlp.Network, "fit", broken)
+    assert run(*TRAIN)[0] == 1 and not (in_folder / "model.cmlp").exists()
+
+
+# A process of its own ----------------------------------------------------------------------------
+
+
+def start(*args):
+    source = os.path.dirname(os.path.dirname(cmlp.__file__))  # it may be given as a relative path
+    return subprocess.Popen(
+        [sys.executable, *args],
+        env={**os.environ, "PYTHONPATH": source},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+CMLP = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may ignore it
+sys.argv[0] = "cmlp"
+runpy.run_module("cmlp", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_ctrl_c_saves_what_was_learned(in_folder, flowers):
+    with start("-c", CMLP, *TRAIN, "--epochs", "1000000000", "--patience", "0") as process:
+        for line in process.stdout:
+            if line.startswith("epoch") and int(line.split()[1]) >= 3:
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == "cmlp: interrupted; what was learned is in model.cmlp\n"
+    assert "saved   model.cmlp" in out
+    net = cmlp.load("model.cmlp")
+    assert len(net.history["epoch"]) >= 3 and np.isfinite(net.params).all()
+    assert net.classes.tolist() == np.unique(flowers).tolist()
+
+
+def test_pipe_that_closes_early(in_folder):
+    net = cmlp.Network([1, 1], seed=0)
+    net.save("model.cmlp")
+    np.save("data.npy", np.arange(50_000.0)[:, None])
+    with start("-m", "cmlp", "predict", "model.cmlp", "data.npy") as process:
+        assert process.stdout.readline() == "0.0\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(20) == 1
+
+
+def test_module_ends_with_the_exit_code(in_folder):
+    with start("-m", "cmlp", "info", "no.cmlp") as process:
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (2, "")
+    assert err == "cmlp: error: no.cmlp: No such file or directory\n"
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom cmlp import cli\ntry:\n    cli.main(['--help'])\n"
+        "except SystemExit:\n    print({'pandas', 'cmlp.demo', 'cmlp._bench'} & {*sys.modules})"
+    )
+    with start("-c", code) as process:
+        out, err = process.communicate(timeout=20)
+    assert err == "" and out.endswith("set()\n") and "exit codes:" in out
+
+
+# info, bench, demo -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "info", "bench", "demo"])
+def test_help_has_examples(run, command):
+    code, out, err = run(command, "--help")
+    assert (code, err) == (0, "") and f"examples:\n  cmlp {command}" in out and "130 Ctrl-C" in out
+
+
+def test_info_of_the_machine(run, core, in_folder):
+    code, out, _ = run("info")
+    assert code == 0 and cmlp.__version__ in out and f"core       {core.name}" in out
+    cmlp.Network([2, 1]).save("new.cmlp")
+    assert "trained   never" in run("info", "new.cmlp")[1]
+
+
+def test_bench(run, monkeypatch):
+    cases = (_bench.Case((4, 8, 2), 1, 5, True), _bench.Case((4, 8, 2), 3, 2, False))
+    monkeypatch.setattr(_bench, "CASES", cases)
+    monkeypatch.setattr(_bench, "SECONDS", (0.0, 0.0))
+    code, out, err = run("bench", "--quick")
+    assert (
+        (code, err) == (0, "") and "step  4-8-2, 1 row " in out and "predict  4-8-2, 3 rows" in out
+    )
+    assert all(name in out for name in cmlp.core_info().available)
+    if len(cmlp.core_info().available) > 1:
+        assert "losses and outputs agree" in out
+        monkeypatch.setattr(_bench, "TOLERANCE", -1.0)
+        code, out, _ = run("bench")
+        assert code == 1 and "DISAGREE" in out
+
+
+def test_bench_without_a_compiled_core(run, monkeypatch):
+    monkeypatch.setattr(_bench, "CASES", (_bench.Case((4, 8, 2), 1, 5, True),))
+    monkeypatch.setattr(cli._dispatch, "_cores", {"python": cli._dispatch._cores["python"]})
+    code, out, _ = run("bench", "--quick")
+    assert code == 0 and "no compiled core is installed" in out
+
+
+def test_demo_gets_its_options(run, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(demo, "run", lambda **options: seen.update(options) or 0)
+    assert run("demo", "--seed", 3, "--epochs", 1, "--out", "x")[0] == 0
+    assert seen == {"seed": 3, "epochs": 1, "out": "x"}

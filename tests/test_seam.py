@@ -1,0 +1,344 @@
+"""The seam between Python and the cores: the same functions, guarded; the order of modules."""
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from oracle import QUIET, Problem
+
+import cmlp
+from cmlp import _dispatch, _reference
+from cmlp import _spec as spec
+
+FUNCTIONS = (
+    "workspace_size", "activate", "predict", "forward", "evaluate", "gradient", "update",
+    "train_epoch",
+)  # fmt: skip
+
+# Signatures --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_signatures_are_the_same(core, function):
+    mine, theirs = (inspect.signature(getattr(c, function)) for c in (core, _reference))
+    assert list(mine.parameters) == list(theirs.parameters)
+    for name, parameter in mine.parameters.items():
+        assert parameter.default == theirs.parameters[name].default, name
+        assert parameter.kind == theirs.parameters[name].kind, name
+
+
+def test_the_seam_is_complete(core):
+    """Whatever a core offers, the twin offers, and the list above is all of it."""
+    offered = {n for n in dir(core) if not n.startswith("_") and callable(getattr(core, n))}
+    twin = {
+        name
+        for name, value in vars(_reference).items()
+        if inspect.isfunction(value) and not name.startswith("_")
+    }
+    assert set(FUNCTIONS) == twin
+    assert set(FUNCTIONS) <= offered
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_docstrings_are_the_same(core, function):
+    def said(c):
+        return inspect.getdoc(getattr(c, function)).splitlines()[1:]  # the first line may differ
+
+    assert said(core) == said(_reference)
+
+
+def test_name_and_width(core):
+    assert _dispatch._cores[core.name] is core
+    assert cmlp.core_info().core == core.name
+    assert core.vector_bytes == cmlp.core_info().vector_bytes
+    assert core.vector_bytes in (0, 16, 32, 64)
+    assert (core.vector_bytes == 0) == (core is _reference)
+
+
+def test_rows_are_padded_to_whole_vectors(dtype):
+    plan = spec.make_plan((1, 17, 33, 5), ("tanh", "relu", "identity"), dtype)
+    lanes = spec.ALIGNMENT // dtype.itemsize
+    for before, row in zip([None, *plan], plan, strict=False):
+        assert row[spec.STRIDE] % lanes == 0
+        assert 0 <= row[spec.STRIDE] - row[spec.N_OUT] < lanes
+        assert row[spec.BIAS] == row[spec.WEIGHTS] + row[spec.N_IN] * row[spec.STRIDE]
+        if before is not None:
+            assert row[spec.WEIGHTS] == before[spec.BIAS] + before[spec.STRIDE]
+            assert row[spec.UNITS] == before[spec.UNITS] + before[spec.STRIDE]
+
+
+# Guards ------------------------------------------------------------------------------------------
+
+REFUSALS = (ValueError, IndexError, TypeError)
+
+
+@pytest.fixture
+def compiled(core):
+    """A core that would read and write wherever it is told to; NumPy looks after itself."""
+    if not core.vector_bytes:
+        pytest.skip("NumPy checks every index")
+    return core
+
+
+@pytest.fixture
+def calls(compiled, dtype):
+    """Right arguments for every function, by name."""
+    problem = Problem((5, 9, 3), ("tanh", "softmax"), "categorical_crossentropy", 20, dtype)
+    n = len(problem.params)
+    common = {
+        "plan": problem.plan,
+        "params": problem.params,
+        "X": problem.X,
+        "rows": np.arange(20),
+        "workspace": problem.scratch(compiled),
+    }
+    training = common | {
+        "targets": problem.targets,
+        "weights": np.ones(20),
+        "objective": problem.objective,
+        "noise": QUIET,
+        "step": 0,
+        "grads": np.zeros(n, dtype),
+    }
+    out = {"out": np.zeros((20, 3), dtype)}
+    state = {"state": np.zeros((2, n), dtype), "optimizer": spec.Optimizer(1)}
+    record = {name: problem.record() for name in ("z", "a")}
+    everything = {
+        "activate": {"code": 2, "values": np.zeros((2, 64), dtype)},
+        "workspace_size": {"plan": problem.plan, "batch_size": 20},
+        "predict": common | out,
+        "forward": common | record,
+        "evaluate": training | out | {"row_loss": np.zeros(20, dtype)},
+        "gradient": training | {"deltas": problem.record(), "dX": np.zeros((20, 5), dtype)},
+        "update": training | state | {"learning_rate": 0.1},
+        "train_epoch": training | state | {"batch_size": 7, "learning_rates": np.full(3, 0.1)},
+    }
+    for function, arguments in everything.items():
+        wanted = inspect.signature(getattr(compiled, function)).parameters
+        everything[function] = {k: v for k, v in arguments.items() if k in wanted}
+    return everything
+
+
+def other(dtype):
+    return np.float32 if dtype == np.float64 else np.float64
+
+
+def changed(plan, column, value, row=0):
+    plan = plan.copy()
+    plan[row, column] = value
+    return plan
+
+
+NUMBERS = ("params", "out", "workspace", "z", "a", "row_loss", "grads", "deltas", "dX", "state")
+
+SPOILERS = {
+    "other dtype": (NUMBERS, lambda a: a.astype(other(a.dtype))),
+    "integers": ((*NUMBERS, "values"), lambda a: np.nan_to_num(a).astype(np.int64)),
+    "too short": (
+        ("params", "row_loss", "grads", "learning_rates", "weights", "targets"),
+        lambda a: a[:-1].copy(),
+    ),
+    "too little": (("workspace",), lambda a: a[: len(a) // 16].copy()),
+    "empty": (("params", "workspace", "row_loss", "grads", "state", "learning_rates"),
+              lambda a: a[:0].copy()),
+    "too few rows": (("out", "z", "a", "deltas", "dX", "state"), lambda a: a[:1].copy()),
+    "too narrow": (("out", "z", "a", "deltas", "dX", "state", "X", "targets"),
+                   lambda a: a[:, :-1].copy()),
+    "too wide": (("X", "targets", "out", "dX"), lambda a: np.repeat(a, 2, axis=1)),
+    "flat": (("X", "out", "z", "state"), np.ravel),
+    "deep": (("X", "targets"), lambda a: a[None]),
+    "strided": (("params", "workspace", "rows", "weights", "grads"),
+                lambda a: np.repeat(a, 2)[::2]),
+    "row beyond": (("rows",), lambda a: np.append(a, 20)),
+    "row far beyond": (("rows",), lambda a: np.append(a, 2**62)),
+    "row below": (("rows",), lambda a: np.append(a, -1)),
+    "row far below": (("rows",), lambda a: np.append(a, -(2**63))),
+    "narrow rows": (("rows",), lambda a: a.astype(np.int32)),
+    "text": (("X", "targets"), lambda a: a.astype(str)),
+    "complex": (("X", "targets"), lambda a: a.astype(complex)),
+    "objects": (("X", "targets"), lambda a: a.astype(object)),
+    "half": (("X", "targets"), lambda a: a.astype(np.float16)),
+    "byte-swapped": (("X", "targets"), lambda a: a.astype(a.dtype.newbyteorder())),
+    "a list": ((*NUMBERS, "values", "X", "targets", "plan", "weights"), np.ndarray.tolist),
+    "narrow labels": (("targets",), lambda a: a.argmax(axis=1).astype(np.int32)),
+    "plan of int32": (("plan",), lambda a: a.astype(np.int32)),
+    "plan without rows": (("plan",), lambda a: a[:0].copy()),
+    "plan without columns": (("plan",), lambda a: a[:, :5].copy()),
+    "plan with more inputs": (("plan",), lambda a: changed(a, spec.N_IN, 50)),
+    "plan with no inputs": (("plan",), lambda a: changed(a, spec.N_IN, 0)),
+    "plan with more outputs": (("plan",), lambda a: changed(a, spec.N_OUT, 33)),
+    "plan with another stride": (("plan",), lambda a: changed(a, spec.STRIDE, 64)),
+    "plan below its parameters": (("plan",), lambda a: changed(a, spec.WEIGHTS, -16)),
+    "plan beyond its parameters": (("plan",), lambda a: changed(a, spec.BIAS, 10_000, 1)),
+    "plan with another record": (("plan",), lambda a: changed(a, spec.UNITS, 4096, 1)),
+    "plan with another transpose": (("plan",), lambda a: changed(a, spec.TRANSPOSED, 4096, 1)),
+    "plan of layers that do not meet": (("plan",), lambda a: changed(a, spec.N_IN, 8, 1)),
+    "plan with an unknown activation": (("plan",), lambda a: changed(a, spec.ACTIVATION, 99)),
+}
+
+
+@pytest.mark.parametrize("what", SPOILERS)
+def test_guards(compiled, calls, what):
+    names, spoil = SPOILERS[what]
+    tried = 0
+    for function, arguments in calls.items():
+        if function == "workspace_size":
+            continue
+        for name in names:
+            unused = (function, name) == ("train_epoch", "grads")  # only with clipping
+            if name not in arguments or (unused and what in ("too short", "empty")):
+                continue
+            bad = arguments | {name: spoil(arguments[name])}
+            with pytest.raises(REFUSALS):
+                getattr(compiled, function)(**bad)
+                pytest.fail(f"{function} took {name}: {what}")  # pragma: no cover
+            tried += 1
+    assert tried
+
+
+def test_the_right_arguments_are_taken(compiled, calls):
+    for function, arguments in calls.items():
+        getattr(compiled, function)(**arguments)
+
+
+def test_guards_of_plain_numbers(compiled, calls, dtype):
+    epoch = calls["train_epoch"]
+    for wrong in (
+        {"batch_size": 0}, {"batch_size": -3}, {"rank": 1}, {"rank": -1}, {"n_threads": 0},
+        {"n_threads": 2}, {"n_threads": 2, "team": np.zeros(3, np.int64)}, {"rows": None},
+        {"n_threads": 2, "team": np.zeros(16, dtype)}, {"optimizer": None}, {"objective": None},
+        {"optimizer": spec.Optimizer(clip_norm=1.0), "grads": np.zeros(3, dtype)},
+        {"noise": spec.Noise(dropout=np.zeros(1, np.float32))},
+    ):  # fmt: skip
+        with pytest.raises((*REFUSALS, AttributeError)):
+            compiled.train_epoch(**epoch | wrong)
+            pytest.fail(f"train_epoch took {wrong}")  # pragma: no cover
+    for code, shape in ((-1, (2, 64)), (13, (2, 64)), (99, (2, 64)), (2, (2, 63)), (2, (1, 64)),
+                        (2, (3, 64)), (2, (2, 0))):  # fmt: skip
+        with pytest.raises(REFUSALS):
+            compiled.activate(code, np.zeros(shape, dtype))
+
+
+def test_what_is_written_must_be_writable(compiled, calls):
+    for function, names in {
+        "predict": ("out", "workspace"), "train_epoch": ("params", "state"),
+        "gradient": ("grads",), "update": ("params",),
+    }.items():  # fmt: skip
+        for name in names:
+            locked = calls[function][name].copy()
+            locked.flags.writeable = False
+            with pytest.raises(REFUSALS):
+                getattr(compiled, function)(**calls[function] | {name: locked})
+
+
+def test_a_huge_batch_size_is_one_batch(core, dtype):
+    problem = Problem((5, 9, 3), ("tanh", "softmax"), "categorical_crossentropy", 20, dtype)
+    results = []
+    for batch_size in (20, 2**40, sys.maxsize):
+        params, state = problem.params.copy(), np.zeros((1, len(problem.params)), dtype)
+        took = core.train_epoch(
+            problem.plan, params, state, problem.X, problem.targets, None, np.arange(20),
+            batch_size, np.array([0.1]), 0, problem.objective, spec.Optimizer(), QUIET,
+            problem.like_params(0), problem.scratch(core, n=5000),
+        )  # fmt: skip
+        results.append((took, params))
+    for took, params in results[1:]:
+        assert took[1] == results[0][0][1] == 1
+        np.testing.assert_allclose(params, results[0][1], rtol=64 * np.finfo(dtype).eps)
+
+
+# The order of the modules ------------------------------------------------------------------------
+
+SOURCE = Path(cmlp.__file__).parent
+
+STOREYS = (
+    ("_spec", "_cpu", "_progress", "io", "datasets", "data"),
+    ("_reference", "_core", "_checks", "_init"),
+    ("_dispatch", "schedules", "tables"),
+    ("training",),
+    ("saving", "tracing"),
+    ("network",),
+    ("scaling",),
+    ("estimators", "demo", "_bench"),
+    ("__init__",),
+    ("_arguments",),
+    ("cli",),
+    ("__main__",),
+)
+"""From the cellar up. A module imports from the storeys below its own; a new one needs a place."""
+
+HEIGHT = {module: height for height, storey in enumerate(STOREYS) for module in storey}
+MODULES = sorted(p.stem for p in SOURCE.iterdir() if p.suffix in (".py", ".pyx"))
+
+
+def for_types_only(node):
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def imported(module):
+    """The modules of cmlp that one imports, at the top or inside a function."""
+    path = SOURCE / f"{module}.pyx"
+    if path.exists():
+        return set(re.findall(r"^\s*(?:from cmlp c?import|c?import cmlp\.) *(\w+)",
+                              path.read_text(), re.M))  # fmt: skip
+    found, nodes = set(), [ast.parse((SOURCE / f"{module}.py").read_text())]
+    while nodes:
+        node = nodes.pop()
+        if for_types_only(node):
+            continue
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            found |= {(n[1] if len(n) > 1 else "__init__") for n in names if n[0] == "cmlp"}
+        if isinstance(node, ast.ImportFrom) and (node.level or node.module.split(".")[0] == "cmlp"):
+            inside = (node.module or "").removeprefix("cmlp").lstrip(".")
+            names = [alias.name for alias in node.names]
+            found |= {inside.split(".")[0]} if inside else {
+                name if name in HEIGHT else "__init__" for name in names
+            }  # fmt: skip
+        nodes.extend(ast.iter_child_nodes(node))
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_downward(module):
+    assert module in HEIGHT, f"{module} has no place in STOREYS"
+    for below in imported(module):
+        assert HEIGHT[below] < HEIGHT[module], f"{module} imports {below}"
+
+
+def test_the_leaf_imports_nothing():
+    assert imported("_spec") == imported("_cpu") == set()
+
+
+# What `import cmlp` costs ------------------------------------------------------------------------
+
+HEAVY = {
+    "asyncio", "multiprocessing", "unittest", "email", "http", "ssl", "socket", "sqlite3", "xml",
+    "tkinter", "pydoc", "ctypes", "argparse", "inspect", "csv", "gzip", "zipfile", "pickle",
+    "decimal", "statistics", "sysconfig", "distutils", "xmlrpc", "urllib.request", "tokenize",
+    "concurrent.futures.process", "importlib.metadata", "subprocess", "doctest", "optparse",
+}  # fmt: skip
+
+
+def test_import_brings_numpy_and_nothing_heavy():
+    """On top of NumPy's own imports come we, and small parts of the standard library."""
+    code = (
+        "import numpy, sys; before = set(sys.modules); import cmlp; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    came = set(done.stdout.split())
+    known = sys.stdlib_module_names | {"cmlp", "numpy", "cython_runtime"}
+    foreign = {n for n in came if n.split(".")[0] not in known and not n.startswith("_cython_")}
+    assert not foreign, foreign
+    assert not came & HEAVY, came & HEAVY
+    assert len(came) < 90, sorted(came)
