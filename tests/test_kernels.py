@@ -14,6 +14,7 @@ from oracle import (
     Bounded,
     Oracle,
     Problem,
+    check_same,
     compact,
     layers,
     padding,
@@ -235,20 +236,20 @@ def same_network(problem):
 def test_memory_layouts(core, dtype, layout):
     problem = Problem((7, 17, 3), ("tanh", "identity"), "squared_error", 140, dtype)
     net, X = same_network(problem), LAYOUTS[layout](problem.X)
-    np.testing.assert_array_equal(net.predict(X), problem.predict(core))
+    check_same(core, net.predict(X), problem.predict(core))
     y = LAYOUTS[layout](problem.targets)
     plain, other = same_network(problem), same_network(problem)
     plain.train_epoch(problem.X, problem.targets, batch_size=9)
     other.train_epoch(X, y, batch_size=9)
-    np.testing.assert_array_equal(plain.params, other.params)
+    check_same(core, plain.params, other.params)
 
 
 def test_memory_map(core, dtype, tmp_path):
     problem = Problem((7, 17, 3), ("tanh", "identity"), "squared_error", 140, dtype)
     X = mapped(problem.X, tmp_path)
-    np.testing.assert_array_equal(problem.predict(core, X), problem.predict(core))
+    check_same(core, problem.predict(core, X), problem.predict(core))
     grads = problem.gradient(core, X=X)[1]
-    np.testing.assert_array_equal(grads, problem.gradient(core)[1])
+    check_same(core, grads, problem.gradient(core)[1])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -263,11 +264,11 @@ def test_number_formats(core, dtype, kind, layout):
     X = np.asarray(values, dtype=kind)
     if layout == "amid":
         X = np.repeat(np.repeat(X, 3, axis=0), 2, axis=1)[1::3, ::2]
-    np.testing.assert_array_equal(same_network(problem).predict(X), problem.predict(core))
+    check_same(core, same_network(problem).predict(X), problem.predict(core))
     rows = rng.permutation(40)
     if np.dtype(kind).isnative and kind not in "eg":
         grads = problem.gradient(core, rows=rows, X=X)[1]
-        np.testing.assert_array_equal(grads, problem.gradient(core, rows=rows)[1])
+        check_same(core, grads, problem.gradient(core, rows=rows)[1])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -277,7 +278,7 @@ def test_target_formats(core, dtype, kind):
     plain, other = same_network(problem), same_network(problem)
     plain.train_epoch(problem.X, zeros_and_ones.astype(dtype), batch_size=7)
     other.train_epoch(problem.X, np.asarray(zeros_and_ones, dtype=kind), batch_size=7)
-    np.testing.assert_array_equal(plain.params, other.params)
+    check_same(core, plain.params, other.params)
 
 
 # Steps -------------------------------------------------------------------------------------------

@@ -258,7 +258,7 @@ def test_a_huge_batch_size_is_one_batch(core, dtype):
 SOURCE = Path(cmlp.__file__).parent
 
 STOREYS = (
-    ("_spec", "_cpu", "_progress", "io", "datasets", "data"),
+    ("_spec", "_cpu", "_terminal", "io", "datasets", "data"),
     ("_reference", "_core", "_checks", "_init"),
     ("_dispatch", "schedules", "tables"),
     ("training",),

@@ -166,7 +166,7 @@ def _index_labels(y: Array, n_out: int, classes: Array | None) -> tuple[Array, A
     unknown = np.flatnonzero(classes[place] != y)
     if len(unknown):
         raise ValueError(
-            f"y holds the label {y[unknown[0]]!r} at row {unknown[0]}, which is none of this "
+            f"y holds the label {y[unknown[0]].item()!r} at row {unknown[0]}, none of this "
             f"network's classes ({_shortened(classes)})"
         )
     return place.astype(np.int64), classes

@@ -96,6 +96,7 @@ cdef enum:
 cdef enum:
     MAX_BATCH = 1024  # rows of one pass; larger batches add up passes
     PREDICT_BATCH = 128  # rows of one pass of a prediction: they fit the caches
+    MAX_THREADS = 1024
     ALIGNMENT = 64
 
 cdef double LEAKY_SLOPE = spec.LEAKY_SLOPE
@@ -159,7 +160,7 @@ cdef inline Py_ssize_t padded(Py_ssize_t n, Py_ssize_t multiple) noexcept nogil:
 
 cdef inline Py_ssize_t blocks(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
     """How many blocks of a size n things take; the last may be smaller."""
-    return (n + size - 1) // size
+    return n // size + (n % size != 0)
 
 
 cdef inline Py_ssize_t share(Py_ssize_t n, Py_ssize_t rank, Py_ssize_t n_threads) noexcept nogil:
@@ -369,7 +370,7 @@ def workspace_size(const int64_t[:, ::1] plan, Py_ssize_t batch_size, Py_ssize_t
 
 
 def activate(Py_ssize_t code, real[:, ::1] values):
-    """Replace the numbers in ``values[0]`` by their activation, and fill ``values[1]`` with da/dz."""
+    """Replace the numbers in ``values[0]`` by their activation, fill ``values[1]`` with da/dz."""
     cdef Py_ssize_t n = values.shape[1]
     if values.shape[0] != 2 or n == 0 or n * sizeof(real) % ALIGNMENT:
         raise ValueError("values must be (2, n), with n numbers a multiple of 64 bytes")
@@ -576,9 +577,10 @@ def update(
     const int64_t[:, ::1] plan, real[::1] params, real[::1] grads, real[:, ::1] state, optimizer,
     Py_ssize_t step, double learning_rate,
 ):
-    """Take one step against the gradient. `grads` is used up; `state` holds (n_moments, len(params)).
+    """Take one step against the gradient.
 
-    `step` counts the steps before this one. Decoupled decay (``weight_decay``) touches weights only.
+    `grads` is used up; `state` is (n_moments, len(params)); `step` counts the steps before this
+    one. Decoupled decay (``weight_decay``) touches weights only.
     """
     cdef Optimizer o = read_optimizer(optimizer)
     check_plan(plan, params.shape[0], sizeof(real))
@@ -637,8 +639,11 @@ def train_epoch(
     cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows), number = 0, start, m
     if rows is None:
         raise ValueError("rows must be given")
-    if batch_size < 1 or not 0 <= rank < n_threads or (n_threads > 1 and team is None):
+    if batch_size < 1 or not 0 <= rank < n_threads <= MAX_THREADS:
         raise ValueError("batch_size, rank or n_threads is out of range")
+    if n_threads > 1 and team is None:
+        raise ValueError("several threads need a team to meet in")
+    batch_size = min(batch_size, max(n, 1))
     cdef Layout to = layout_of(plan, batch_size, n_threads, sizeof(real))
     cdef bint fused = batch_size <= to.batch and o.clip_norm == 0
     check_state(o, params.shape[0], state.shape[0], state.shape[1])

@@ -39,4 +39,4 @@ def draw(init: Initialiser, n_in: int, n_out: int, rng: np.random.Generator) -> 
     if init.distribution == "uniform":
         bound = np.sqrt(3.0) * deviation
         return rng.uniform(-bound, bound, shape)
-    return rng.standard_normal(shape) * deviation
+    return np.asarray(rng.standard_normal(shape) * deviation)

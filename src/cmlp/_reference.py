@@ -302,6 +302,9 @@ def _propagate(plan, params, x, noise=None, step=0, first_row=0):
     return x, zs, activations, slopes
 
 
+_quiet = np.errstate(all="ignore")
+"""Overflow is reported once, above, by what it did to the loss; the compiled twin is silent too."""
+
 _BATCH = 1024
 """Rows that are propagated at once where the batch is ours to choose."""
 
@@ -318,6 +321,7 @@ def workspace_size(plan, batch_size, n_threads=1):
     return 0
 
 
+@_quiet
 def predict(plan, params, X, rows, out, workspace):
     """Write the output activations of the given rows of X (None: all) to `out`, (rows, n_out)."""
     for start, stop, part in _chunks(X, rows):
@@ -325,6 +329,7 @@ def predict(plan, params, X, rows, out, workspace):
         out[start:stop] = _propagate(plan, params, x)[2][-1]
 
 
+@_quiet
 def forward(plan, params, X, z, a, workspace):
     """Write every layer's weighted sums and activations to the records `z` and `a`.
 
@@ -341,6 +346,7 @@ def _write_record(plan, record, values):
         record[:, layer[spec.UNITS] : layer[spec.UNITS] + layer[spec.N_OUT]] = value
 
 
+@_quiet
 def evaluate(plan, params, X, targets, rows, objective, noise, step, out, row_loss, workspace):
     """Write the outputs to `out` (unless it has no rows) and the cost of each row to `row_loss`.
 
@@ -359,6 +365,7 @@ def evaluate(plan, params, X, targets, rows, objective, noise, step, out, row_lo
 # Backpropagation ---------------------------------------------------------------------------------
 
 
+@_quiet
 def gradient(
     plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX, workspace
 ):
@@ -428,6 +435,7 @@ def _penalise(W, dW, objective):
 # Updates -----------------------------------------------------------------------------------------
 
 
+@_quiet
 def update(plan, params, grads, state, optimizer, step, learning_rate):
     """Take one step against the gradient.
 
@@ -496,15 +504,16 @@ def train_epoch(
     if rank:
         return 0.0, 0  # one thread does it all: NumPy's products have threads of their own
     nothing = np.empty((0, 0), params.dtype)
-    total = 0.0
-    for number, start in enumerate(range(0, len(rows), batch_size)):
+    total, taken = 0.0, 0
+    for start in range(0, len(rows), batch_size):
         batch = rows[start : start + batch_size]
         loss = gradient(
-            plan, params, X, targets, weights, batch, objective, noise, step + number,
+            plan, params, X, targets, weights, batch, objective, noise, step + taken,
             grads, nothing, nothing, workspace,
         )  # fmt: skip
         if not math.isfinite(loss):
-            return total, number
+            return total, taken
         total += loss * (len(batch) if weights is None else float(weights[batch].sum()))
-        update(plan, params, grads, state, optimizer, step + number, learning_rates[number])
-    return total, number + 1
+        update(plan, params, grads, state, optimizer, step + taken, learning_rates[taken])
+        taken += 1
+    return total, taken

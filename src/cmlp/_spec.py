@@ -169,12 +169,13 @@ def lookup(kind: str, table: Iterable[Row], name: object) -> Row:
     ValueError
         If there is none; the message names the nearest known name.
     """
-    known: dict[str, Row] = {}
-    for row in table:
-        known |= dict.fromkeys((row.name, *row.aliases), row)
+    rows = list(table)
+    known = {entry.name: entry for entry in rows}
+    for entry in rows:
+        known.update(dict.fromkeys(entry.aliases, entry))
     if isinstance(name, str) and name in known:
         return known[name]
-    raise unknown(kind, name, known, [row.name for row in table])
+    raise unknown(kind, name, known, [row.name for row in rows])
 
 
 def unknown(kind: str, name: object, known: Iterable[str], shown: Iterable[str]) -> ValueError:

@@ -25,6 +25,7 @@ from . import __version__, _dispatch, saving, tables, training
 from ._arguments import FEW, FIT, make_parser
 from ._checks import check_integer, check_number
 from ._spec import LOSSES, lookup
+from ._terminal import confusion_table
 from .network import Network, load
 from .scaling import Scaling, fold, target_scaling
 
@@ -163,7 +164,7 @@ def _train(args: argparse.Namespace) -> int:
     say(f"core    {_dispatch.describe(_dispatch.core.name)}")
     say(net.summary())
     net, stopped = _fit(args, net, table, rows, held_out, say)
-    vars(net).update(feature_names=table.feature_names, target_name=table.target_name)
+    net.feature_names, net.target_name = table.feature_names, table.target_name
     try:
         net.save(args.out)
     except OSError as error:
@@ -205,11 +206,8 @@ def _fit(
     options["patience"] = options["patience"] or None
     if len(held_out):
         options |= {"X_val": X_val, "y_val": y_val}
-    # Ctrl-C and divergence have lines of their own; the NumPy path would announce both twice.
-    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore", category=UserWarning):
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # Ctrl-C has its own line
         history = net.fit(X, y, **options, n_threads=args.threads, verbose=not args.quiet)
-    if not np.isfinite(net.params).all():
-        raise training.DivergenceError("training was interrupted after it had diverged.")
     if history.stopped in ("patience", "max_time"):
         say(f"stopped by --{history.stopped.replace('_', '-')}; best epoch {history.best_epoch}")
     return (fold(net, sample, inputs, outputs) if inputs else net), history.stopped
@@ -251,8 +249,8 @@ def _read_for(
     net: Network, args: argparse.Namespace, target: str | None, needs_target: bool
 ) -> tuple[Array, Array | None]:
     """Read DATA, its features in the order of the model's."""
-    known: list[str] = getattr(net, "feature_names", None) or []
-    ignore = [*args.ignore, *filter(None, [getattr(net, "target_name", None)])]
+    known: list[str] = net.feature_names
+    ignore = [*args.ignore, *filter(None, [net.target_name])]
     ignore = [name for name in ignore if name != target]
     table = _read(args.data, target, ignore, needs_target=needs_target)
     X, names = table.X, table.feature_names
@@ -277,7 +275,7 @@ def _predict(args: argparse.Namespace) -> int:
         _check_output(args.out, args.model, args.data)
     net = load(args.model)
     X, _ = _read_for(net, args, args.target, needs_target=False)
-    name = getattr(net, "target_name", None) or "prediction"
+    name = net.target_name or "prediction"
     if args.proba:
         if net.loss_row is None or not net.loss_row.classifies:
             raise ValueError(f"--proba needs a cross-entropy model; {args.model}'s loss is "
@@ -312,7 +310,7 @@ def _classifies(net: Network) -> bool:
 
 def _evaluate(args: argparse.Namespace) -> int:
     net = load(args.model)
-    target = args.target or getattr(net, "target_name", None)
+    target = args.target or net.target_name
     X, y = _read_for(net, args, target, needs_target=True)
     assert y is not None
     print(f"{len(X):,} rows of {args.data}")
@@ -335,27 +333,7 @@ def _report(net: Network, X: Array, y: Array) -> str:
         return "\n".join([*lines, "(a row counts if all its labels are right)"])
     labels = np.arange(net.sizes[-1]) if net.classes is None else net.classes
     truth = labels[y.argmax(axis=1)] if y.ndim == 2 else y
-    return "\n".join([*lines, "", *_confusion(truth, read, labels)])
-
-
-def _confusion(truth: Array, read: Array, labels: Array) -> list[str]:
-    """Return the lines of a table: a row per true label, a column per label read."""
-    counts = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(counts, (np.searchsorted(labels, truth), np.searchsorted(labels, read)), 1)
-    names = [str(label) for label in labels]
-    if len(labels) > 20:
-        wrong = counts * (1 - np.eye(len(labels), dtype=np.int64))
-        worst = [divmod(int(i), len(labels)) for i in np.argsort(-wrong, axis=None)[:10]]
-        pairs = [f"  {names[i]}: {names[j]}, {wrong[i, j]}" for i, j in worst if wrong[i, j]]
-        return [f"{len(labels)} classes; most often confused (true: read as, times):", *pairs]
-    names = [name if len(name) <= 12 else name[:11] + "~" for name in names]
-    first = max(map(len, [*names, "true"]))
-    width = max(len(text) for text in [*names, str(counts.max())])
-    lines = [f"{'true':>{first}} | read as", " " * first + " |"]
-    lines[1] += "".join(f" {name:>{width}}" for name in names)
-    for name, row in zip(names, counts.tolist(), strict=True):
-        lines.append(f"{name:>{first}} |" + "".join(f" {n or '.':>{width}}" for n in row))
-    return lines
+    return "\n".join([*lines, "", confusion_table(truth, read, labels)])
 
 
 # info, bench, demo -------------------------------------------------------------------------------
@@ -372,9 +350,10 @@ def _info(args: argparse.Namespace) -> int:
     print(net.summary())
     if net.classes is not None:
         print(f"labels    {_listed([str(label) for label in net.classes])}")
-    for key in ("target_name", "feature_names"):
-        if value := getattr(net, key, None):
-            print(f"{key.split('_')[0]:9s} {value if key == 'target_name' else _listed(value)}")
+    if net.target_name:
+        print(f"target    {net.target_name}")
+    if net.feature_names:
+        print(f"features  {_listed(net.feature_names)}")
     history = net.history
     if not history.get("epoch"):
         print("trained   never")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dispatch
+from ._terminal import confusion_table
 from .datasets import Digits, load_digits
 from .network import Network, load
 
@@ -94,23 +95,13 @@ def run(
     read = net.predict_classes(X_test)
     right = float(np.mean(read == digits.y_test))
     print(f"\nTest: {right:.2%} of {len(read):,} digits by unseen writers read right\n")
-    print(confusion(digits.y_test, read))
+    print(confusion_table(digits.y_test, read, np.arange(10)))
     wrong = np.flatnonzero(read != digits.y_test)[:4]
     if len(wrong):
         print(f"\nRead wrongly, for example:\n\n{drawings(digits, wrong, read)}")
     same = save_and_load(net, X_test, out)
     print(f"{trained:.1f} s to train, {time.perf_counter() - start:.1f} s in all")
     return 0 if same else 1
-
-
-def confusion(labels: NDArray[Any], read: NDArray[Any]) -> str:
-    """Return the table of true digits (down) against what was read (across)."""
-    table = np.zeros((10, 10), int)
-    np.add.at(table, (labels, read), 1)
-    lines = ["true \\ read" + "".join(f"{digit:5d}" for digit in range(10))]
-    for digit, row in enumerate(table):
-        lines.append(f"{digit:11d}" + "".join(f"{n or '.':>5}" for n in row))
-    return "\n".join(lines)
 
 
 def drawings(digits: Digits, which: NDArray[Any], read: NDArray[Any]) -> str:

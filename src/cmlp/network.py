@@ -76,12 +76,12 @@ class Network:
     loss : str or callable, optional
         'squared_error', 'absolute_error', 'huber', 'binary_crossentropy' (also multi-label),
         'categorical_crossentropy', 'poisson', 'quantile'. A row's losses are summed over the
-        outputs and averaged over the rows. By default categorical cross-entropy for two outputs and more,
-        squared error for one; or what belongs to `out_activation`, if that is given.
+        outputs and averaged over the rows. By default categorical cross-entropy for two outputs
+        and more, squared error for one; or what belongs to `out_activation`, if that is given.
 
         A callable takes (outputs, targets), both (rows, n_out), and returns the mean loss of the
         rows and its derivative by the outputs, (rows, n_out). It runs in Python once per batch, on
-        one thread, outside the fused step: a second forward pass, and the gradient written out.
+        one thread, outside the fused step: a second forward pass, the gradient written out.
     weight_init : str
         'auto' (He for rectifiers, LeCun for selu, else Glorot), 'glorot_uniform', 'glorot_normal',
         'he_uniform', 'he_normal', 'lecun_uniform', 'lecun_normal', 'orthogonal'. Biases start at 0.
@@ -103,6 +103,8 @@ class Network:
         Views into `params`, (n_in, n_out) and (n_out,) per layer: write into them to set them.
     classes : ndarray or None
         The labels in the order of the outputs, once the network has seen labels.
+    feature_names, target_name : list of str, str or None
+        What the columns of X and y are called, if whoever trained the network said so.
     history : History
         Every epoch so far.
     steps : int
@@ -150,6 +152,8 @@ class Network:
         ):
             W[...] = draw(initialiser(weight_init, name), n_in, n_out, self.rng)
         self.classes: Array | None = None
+        self.feature_names: list[str] = []
+        self.target_name: str | None = None
         self.history = History()
         self.steps = 0
         self._solver = ""
@@ -714,6 +718,8 @@ class Network:
             "loss_parameter": self.loss_parameter,
             "weight_init": self.weight_init,
             "dtype": self.dtype.name,
+            "feature_names": [str(name) for name in self.feature_names],
+            "target_name": self.target_name,
         }
         parts = {"": self._views(self.params)}
         state = None
@@ -762,6 +768,7 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
         message = f"{os.fspath(path)} does not describe a network: {error}"
         raise saving.ModelFileError(message) from None
     net.weight_init = about["weight_init"]
+    net.feature_names, net.target_name = about["feature_names"], about["target_name"]
     net.classes, net.history = saved.classes, saved.history
     parts = {"": net._views(net.params)}
     parts |= {f"moment{i}.": net._views(m) for i, m in enumerate(net._moments)}

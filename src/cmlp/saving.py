@@ -127,6 +127,10 @@ def _architecture(about: dict[str, Any]) -> dict[str, Any]:
     for key, kind in _TYPES.items():
         if not isinstance(about[key], kind):
             raise TypeError(f"{key} is a {type(about[key]).__name__}")
+    if about["feature_names"] and len(about["feature_names"]) != about["sizes"][0]:
+        raise ValueError("there must be one feature name per input")
+    if not all(isinstance(name, str) for name in about["feature_names"]):
+        raise TypeError("feature names must be text")
     for size in about["sizes"]:
         check_integer("size", size, 1)
     if len(about["activations"]) != len(about["sizes"]) - 1 or not about["activations"]:
@@ -141,6 +145,8 @@ _TYPES: dict[str, Any] = {
     "loss_parameter": (int, float),
     "weight_init": str,
     "dtype": str,
+    "feature_names": list,
+    "target_name": (str, type(None)),
 }
 
 

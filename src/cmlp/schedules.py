@@ -61,7 +61,7 @@ class Schedule:
         if self.warmup_fraction:
             first = 1 / (n_steps * epochs)  # the first step is not lost to a rate of zero
             factor = factor * np.minimum(1.0, (progress + first) / self.warmup_fraction)
-        return learning_rate * factor
+        return np.asarray(learning_rate * factor)
 
 
 class Constant(Schedule):
@@ -138,12 +138,12 @@ class InverseScaling(Schedule):
     power: float = 0.5
 
     def factor(self, progress: Rates, epochs: Rates) -> Rates:
-        return np.power(np.floor(epochs) + 1, -self.power)
+        return np.asarray(np.power(np.floor(epochs) + 1, -self.power))
 
 
 @dataclass(frozen=True)
 class Adaptive(Schedule):
-    """Multiplied by ``multiplier`` when the loss has not fallen by ``tol`` for ``patience`` epochs."""
+    """Multiplied by ``multiplier`` after ``patience`` epochs without a loss lower by ``tol``."""
 
     patience: int = 5
     multiplier: float = 0.2

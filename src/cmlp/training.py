@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from . import _dispatch
 from ._checks import check_number
-from ._progress import Progress
 from ._spec import (
     EXTERNAL_LOSS,
     N_IN,
@@ -31,6 +30,7 @@ from ._spec import (
     Solver,
     lookup,
 )
+from ._terminal import Progress
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -262,8 +262,8 @@ class Trainer:
         """The same for a loss in Python: outputs, the callable, then a gradient from its dC/da."""
         core, net, data = _dispatch.core, self.net, self.data
         nothing = np.empty((0, 0), net.dtype)
-        total = 0.0
-        for number, start in enumerate(range(0, len(rows), self.batch_size)):
+        total, taken = 0.0, 0
+        for start in range(0, len(rows), self.batch_size):
             batch = rows[start : start + self.batch_size]
             y = net.target_matrix(data.targets[batch])
             out = np.empty(y.shape, net.dtype)
@@ -277,14 +277,15 @@ class Trainer:
                 net.steps, self.grads, nothing, nothing, self.workspace,
             )  # fmt: skip
             if not math.isfinite(value + penalty):
-                return total, number
+                return total, taken
             core.update(
                 net.plan, net.params, self.grads, self.moments, self.optimizer, net.steps,
-                float(rates[number]),
+                float(rates[taken]),
             )  # fmt: skip
             net.steps += 1
             total += (value + penalty) * len(batch)
-        return total, number + 1
+            taken += 1
+        return total, taken
 
     def epoch(
         self,
@@ -495,6 +496,7 @@ def fit(
     batch_size = min(batch_size or len(rows), len(rows))
     trainer = Trainer(net, data, recipe, batch_size, n_threads)
     history = History(metric=metric_of(net, data.targets))
+    net.history.metric = history.metric
     state = TrainingState(net, history, 0, epochs)
     best = _Best(keep=patience is not None and validation is not None)
     progress = Progress(verbose, epochs, history.metric, _dispatch.core.name)
@@ -538,6 +540,9 @@ def fit(
                 break
     except KeyboardInterrupt:
         history.stopped = "interrupted"
+        if not _all_finite(net.params):
+            np.copyto(net.params, safe[0])
+            np.copyto(trainer.moments, safe[1])
         warnings.warn(
             f"training was interrupted after {state.epoch} of {epochs} epochs; "
             "the network keeps what it has learned",

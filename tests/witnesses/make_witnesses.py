@@ -5,14 +5,14 @@
 writes witnesses.json beside this file. ``test_witnesses.py`` trains the same nets with cmlp and
 compares; where the libraries are installed it also runs them again, with the functions below.
 
-Data and first weights are the same everywhere, without being stored: ``numbers`` makes them from the
-raw 64-bit output of PCG64, which NumPy keeps stable (NEP 19).
+Data and first weights are the same everywhere, without being stored: ``numbers`` makes them from
+the raw 64-bit output of PCG64, which NumPy keeps stable (NEP 19).
 
-Conventions. cmlp's squared error is ``sum over outputs (a - y)^2 / 2``, mean over rows; its l2 adds
-``l2/2 sum W^2`` over the weights, not the biases; its Adam adds epsilon to ``sqrt(v)`` before the bias
-is corrected (Kingma & Ba 2015, end of section 2), as scikit-learn and Keras do. PyTorch adds it
-afterwards: epsilon is 1e-30 there. PyTorch's clip_grad_norm_ adds 1e-6 to the norm, so the clipping
-is written out.
+Conventions. cmlp's squared error is ``sum over outputs (a - y)^2 / 2``, mean over rows; its l2
+adds ``l2/2 sum W^2`` over the weights, not the biases; its Adam adds epsilon to ``sqrt(v)`` before
+the bias is corrected (Kingma & Ba 2015, end of section 2), as scikit-learn and Keras do. PyTorch
+adds it afterwards: epsilon is 1e-30 there. PyTorch's clip_grad_norm_ adds 1e-6 to the norm, so the
+clipping is written out.
 """
 
 import json
@@ -73,13 +73,13 @@ def cases():
 
 
 def numbers(seed, shape):
-    """Uniform numbers in [-1, 1), the same on every machine and with every NumPy; exact in float32."""
+    """Uniform numbers in [-1, 1), the same with every NumPy; exact in float32."""
     raw = np.random.PCG64(seed).random_raw(int(np.prod(shape)))
     return ((raw >> np.uint64(40)).astype(np.float64) * 2.0**-23 - 1).reshape(shape)
 
 
 def weights(case):
-    """First weights and biases; every number is a float32, so that all dtypes start at one point."""
+    """First weights and biases; each is a float32, so that all dtypes start at one point."""
     pairs = list(zip(case["sizes"], case["sizes"][1:], strict=False))
     found = [numbers(10 + i, pair) * np.sqrt(2 / pair[0]) for i, pair in enumerate(pairs)]
     biases = [0.3 * numbers(20 + i, pair[1]) for i, pair in enumerate(pairs)]

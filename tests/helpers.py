@@ -1,0 +1,55 @@
+"""What several test files need: small data, messages, other processes."""
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+
+def blobs(n=60, n_in=3, n_classes=3, seed=0):
+    """Rows around one centre per class, and the numbers of their classes."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % n_classes
+    return rng.normal(size=(n_classes, n_in))[y] * 2 + rng.normal(size=(n, n_in)) * 0.5, y
+
+
+def waves(n=60, n_in=3, n_out=1, seed=0):
+    """Rows, and smooth functions of them."""
+    X = np.random.default_rng(seed).normal(size=(n, n_in))
+    return X, np.sin(X[:, :1] + np.arange(n_out)) + 0.5 * X[:, 1:2]
+
+
+def squared_error(outputs, targets):
+    """The built-in loss, as a user would write it."""
+    error = outputs - targets
+    return 0.5 * (error**2).sum(axis=1).mean(), error / len(error)
+
+
+@contextmanager
+def refused(kind, *parts):
+    """Expect an error whose message holds all these parts."""
+    with pytest.raises(kind) as caught:
+        yield
+    missing = [part for part in parts if str(part) not in str(caught.value)]
+    assert not missing, f"{missing} not in {caught.value}"
+
+
+def python_process(*arguments, **environment):
+    """Start another interpreter; its two streams come as one text."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def python_output(*arguments, **environment):
+    """Run another interpreter to its end; return its exit code and its text."""
+    process = python_process(*arguments, **environment)
+    text, _ = process.communicate(timeout=120)
+    return process.returncode, text
