@@ -13,7 +13,7 @@ def blobs(n=60, n_in=3, n_classes=3, seed=0):
     """Rows around one centre per class, and the numbers of their classes."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % n_classes
-    return rng.normal(size=(n_classes, n_in))[y] * 2 + rng.normal(size=(n, n_in)) * 0.5, y
+    return rng.normal(size=(n_classes, n_in))[y] * 3 + rng.normal(size=(n, n_in)) * 0.3, y
 
 
 def waves(n=60, n_in=3, n_out=1, seed=0):

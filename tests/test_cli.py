@@ -518,15 +518,6 @@ def test_ctrl_c_while_reading(run, in_folder, flowers, monkeypatch):
     assert run(*TRAIN) == (130, "", "cmlp: error: interrupted\n")
 
 
-def test_ctrl_c_keeps_no_broken_weights(run, in_folder, flowers, monkeypatch):
-    def broken(net, X, y, **options):
-        net.params[0] = np.nan
-        return cmlp.History()
-
-    monkeypatch.setattr(cmlp.Network, "fit", broken)
-    assert run(*TRAIN)[0] == 1 and not (in_folder / "model.cmlp").exists()
-
-
 # A process of its own ----------------------------------------------------------------------------
 
 

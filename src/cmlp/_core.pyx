@@ -97,6 +97,8 @@ cdef enum:
     MAX_BATCH = 1024  # rows of one pass; larger batches add up passes
     PREDICT_BATCH = 128  # rows of one pass of a prediction: they fit the caches
     MAX_THREADS = 1024
+    MAX_PANEL = 4096  # rows of a packed panel: 512 kB of two AVX-512 vectors, half an L2 cache
+    PACK_TILES = 4  # tiles that use a panel before its copy pays
     ALIGNMENT = 64
 
 cdef double LEAKY_SLOPE = spec.LEAKY_SLOPE
@@ -130,7 +132,11 @@ cdef struct Rows:  # rows of X or y, read through any strides and from any numbe
 
 cdef struct Layout:  # of the workspace, in numbers
     Py_ssize_t batch, input_stride, target_stride
-    Py_ssize_t inputs, targets, activations, slopes, deltas, transposed, shares, costs, tiles, size
+    Py_ssize_t inputs, targets, activations, slopes, deltas, transposed, shares, costs
+    Py_ssize_t tiles, panels, panel_depth, size
+
+cdef struct Panel:  # a copy of the columns that a thread works on
+    Py_ssize_t at, depth, column
 
 cdef struct Step:  # what an update of one step needs, worked out once
     Py_ssize_t number
@@ -186,8 +192,23 @@ cdef Layout layout_of(
     to.shares = to.transposed + last.transposed + last.n_out * padded(last.n_in, lanes)
     to.costs = to.shares + padded(to.batch, lanes)
     to.tiles = to.costs + padded(to.batch, lanes)
-    to.size = to.tiles + n_threads * tile_size(itemsize)
+    to.panels = to.tiles + n_threads * tile_size(itemsize)
+    to.panel_depth = min(widest(plan, to.batch), MAX_PANEL)
+    to.size = to.panels + n_threads * to.panel_depth * tile_columns(itemsize)
     return to
+
+
+cdef Py_ssize_t widest(const int64_t[:, ::1] plan, Py_ssize_t batch) noexcept nogil:
+    """The longest sum in any product."""
+    cdef Py_ssize_t number, depth = batch
+    for number in range(plan.shape[0]):
+        depth = max(depth, max(<Py_ssize_t>plan[number, 0], <Py_ssize_t>plan[number, 1]))
+    return depth
+
+
+cdef inline Panel panel_of(Layout to, Py_ssize_t rank, Py_ssize_t itemsize) noexcept nogil:
+    """A thread's place for a panel, empty."""
+    return Panel(to.panels + rank * to.panel_depth * tile_columns(itemsize), to.panel_depth, -1)
 
 
 cdef inline Py_ssize_t tile_columns(Py_ssize_t itemsize) noexcept nogil:
@@ -295,6 +316,27 @@ cdef inline void tile(
         tile_f32(rows, vectors, depth, a, a_row, a_depth, b, b_depth, init, init_row, c, c_row)
     else:
         tile_f64(rows, vectors, depth, a, a_row, a_depth, b, b_depth, init, init_row, c, c_row)
+
+
+cdef inline const real *panel_columns(
+    const real[::1] b, Py_ssize_t at, Py_ssize_t *stride, Py_ssize_t depth, Py_ssize_t column,
+    Py_ssize_t columns, Py_ssize_t tiles, real[::1] ws, Panel *panel,
+) noexcept nogil:
+    """Where a tile finds its columns of B, whose rows begin at `at`, `stride` apart.
+
+    Rows of a wide matrix lie a power of two apart: they fall into few sets of the caches, and evict
+    each other. If enough tiles share the columns, they are copied to a panel without gaps, once.
+    """
+    cdef Py_ssize_t k, j
+    if tiles < PACK_TILES or depth > panel.depth or stride[0] <= 2 * columns:
+        return &b[at + column]
+    if panel.column != column:
+        for k in range(depth):
+            for j in range(columns):
+                ws[panel.at + k * columns + j] = b[at + k * stride[0] + column + j]
+        panel.column = column
+    stride[0] = columns
+    return &ws[panel.at]
 
 
 cdef inline void vector_exp(real *x, Py_ssize_t n) noexcept nogil:
@@ -566,7 +608,7 @@ cdef void input_gradient(
     transpose(first, params, ws, to.transposed, to.input_stride, 0, 1)
     backward_inputs(
         first, ws, to.transposed, to.deltas, to.inputs, to.input_stride, n, IDENTITY, to.inputs,
-        -1, 0, 1,
+        -1, panel_of(to, 0, sizeof(real)), 0, 1,
     )
     for i in range(n):
         for j in range(first.n_in):

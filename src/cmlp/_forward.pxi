@@ -2,12 +2,16 @@
 
 cdef void forward_tile(
     Layer layer, const real[::1] params, real[::1] ws, Py_ssize_t from_, Py_ssize_t from_stride,
-    Py_ssize_t to, Py_ssize_t m, Py_ssize_t column, Py_ssize_t columns,
+    Py_ssize_t to, Py_ssize_t m, Py_ssize_t column, Py_ssize_t columns, Py_ssize_t tiles,
+    Panel *panel,
 ) noexcept nogil:
-    """z = a W + b for m rows and some columns."""
+    """z = a W + b for m rows and some columns, which `tiles` tiles share."""
+    cdef Py_ssize_t stride = layer.stride
+    cdef const real *columns_of_W = panel_columns(
+        params, layer.weights, &stride, layer.n_in, column, columns, tiles, ws, panel
+    )
     tile(
-        m, columns, layer.n_in, &ws[from_], from_stride, 1,
-        &params[layer.weights + column], layer.stride,
+        m, columns, layer.n_in, &ws[from_], from_stride, 1, columns_of_W, stride,
         &params[layer.bias + column], 0, &ws[to + column], layer.stride,
     )
 
@@ -15,7 +19,7 @@ cdef void forward_tile(
 cdef void forward_hidden(
     Layer layer, const real[::1] params, real[::1] ws, Py_ssize_t from_, Py_ssize_t from_stride,
     Py_ssize_t to, Py_ssize_t slopes, Py_ssize_t n, Py_ssize_t first_row, double dropout,
-    uint64_t key, Py_ssize_t rank, Py_ssize_t n_threads,
+    uint64_t key, Panel panel, Py_ssize_t rank, Py_ssize_t n_threads,
 ) noexcept nogil:
     """A hidden layer for n rows, this thread's tiles; slopes < 0 in a prediction."""
     cdef Py_ssize_t step = tile_columns(sizeof(real))
@@ -27,7 +31,7 @@ cdef void forward_hidden(
         m, columns = min(TILE_ROWS, n - row), min(step, layer.stride - column)
         forward_tile(
             layer, params, ws, from_ + row * from_stride, from_stride,
-            to + row * layer.stride, m, column, columns,
+            to + row * layer.stride, m, column, columns, row_tiles, &panel,
         )
         for i in range(row, row + m):
             at = to + i * layer.stride + column
@@ -47,13 +51,14 @@ cdef void forward_output(
 ) noexcept nogil:
     """Weighted sums for the rows from first to last, whole: what follows needs a row at once."""
     cdef Py_ssize_t step = tile_columns(sizeof(real)), block, row, column, i
+    cdef Panel none = Panel(0, 0, -1)  # the columns change with every tile
     for block in range(blocks(last - first, TILE_ROWS)):
         row = first + block * TILE_ROWS
         for i in range(blocks(layer.stride, step)):
             column = i * step
             forward_tile(
                 layer, params, ws, from_ + row * from_stride, from_stride, to + row * layer.stride,
-                min(TILE_ROWS, last - row), column, min(step, layer.stride - column),
+                min(TILE_ROWS, last - row), column, min(step, layer.stride - column), 1, &none,
             )
 
 
@@ -70,7 +75,8 @@ cdef void predict_batch(
         at = to.activations + to.batch * layer.units
         if number < last and not record_z:
             forward_hidden(
-                layer, params, ws, from_, from_stride, at, -1, n, 0, 0.0, 0, 0, 1
+                layer, params, ws, from_, from_stride, at, -1, n, 0, 0.0, 0,
+                panel_of(to, 0, sizeof(real)), 0, 1,
             )
         else:
             forward_output(layer, params, ws, from_, from_stride, at, 0, n)

@@ -99,7 +99,8 @@ cdef double forward_batch(
         at = to.batch * layer.units
         forward_hidden(
             layer, params, ws, from_, from_stride, to.activations + at, to.slopes + at, n,
-            first_row, rate, key_of(noise.seed, step, number + 1), rank, n_threads,
+            first_row, rate, key_of(noise.seed, step, number + 1),
+            panel_of(to, rank, sizeof(real)), rank, n_threads,
         )
         from_, from_stride = to.activations + at, layer.stride
         barrier_wait(team, n_threads)
@@ -150,11 +151,12 @@ cdef void backward_batch(
                 slopes = to.slopes + at
             backward_inputs(
                 layer, ws, to.transposed + layer.transposed, delta, to.deltas + at, before.stride,
-                n, before.activation, from_, slopes, rank, n_threads,
+                n, before.activation, from_, slopes, panel_of(to, rank, sizeof(real)), rank,
+                n_threads,
             )
         backward_weights(
             layer, objective, o, step, params, state, grads, ws, from_, from_stride, delta, n,
-            scratch, fused, adds, penalises, rank, n_threads,
+            scratch, fused, adds, penalises, panel_of(to, rank, sizeof(real)), rank, n_threads,
         )
         barrier_wait(team, n_threads)
 

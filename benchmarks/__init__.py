@@ -1,0 +1,1 @@
+"""Timings of cmlp, as programs: ``python -m benchmarks.paths``."""
