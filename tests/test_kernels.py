@@ -29,6 +29,9 @@ BATCHES = (1, 5, 12, 13, 1023, 1024, 1025, 2500)
 """Around the rows of a tile, and around the 1024 rows of one pass."""
 
 
+WIDE = [(65, 130, 97, 70), (129, 257, 33), (3, 200, 3), (4100, 70, 66), (70, 4100, 40), (300, 129)]
+"""Wider than two tiles of any core, and longer than a panel (4096)."""
+
 
 def noisy(problem, seed=12345):
     """Input noise, and dropout in the first and the third hidden layer."""
@@ -98,6 +101,16 @@ def test_passes_of_a_large_batch_add_up(core, dtype, n):
                       smoothing=0.1, l1=0.01, l2=0.02, weighted=True, labels=True)  # fmt: skip
     check_forward(core, replace(problem, smoothing=0.0))
     Oracle(problem).check_gradient(problem.gradient(core))
+
+
+@pytest.mark.parametrize("sizes", WIDE, ids=str)
+def test_wide_layers(core, dtype, sizes):
+    """Layers of which columns are copied to a panel first, and some too long for one."""
+    activations = ("gelu", "tanh", "logistic", "softmax")[-len(sizes) + 1 :]
+    problem = Problem(sizes, activations, "categorical_crossentropy", 61, dtype, l2=0.01,
+                      labels=True)  # fmt: skip
+    check_forward(core, problem).check_gradient(problem.gradient(core))
+    check_step(core, problem, OPTIMIZERS["momentum"], np.arange(61)[::-1].copy(), QUIET)
 
 
 @pytest.mark.parametrize("activations", [("identity",), ("logistic",), ("softmax",)], ids="-".join)
@@ -450,6 +463,8 @@ TEAMS = {
     "over a tile": ((65, 31, 33, 5), ("elu", "mish", "softmax"), 39, 13, "adamw", 0.0),
     "clipped": ((17, 33, 5), ("tanh", "softmax"), 40, 13, "adam", 0.01),
     "clipped layer": ((17, 5), ("softmax",), 40, 7, "momentum", 0.01),
+    "wide": ((70, 130, 97, 5), ("tanh", "silu", "softmax"), 150, 70, "adam", 0.0),
+    "wide, clipped": ((131, 67, 5), ("tanh", "softmax"), 150, 70, "adam", 0.01),
     "passes": ((5, 7, 3), ("silu", "softmax"), 2500, 1300, "sgd", 0.0),
 }
 
@@ -498,9 +513,10 @@ class Fences:
             assert (big[:128] == self.MARK).all() and (big[-128:] == self.MARK).all()
 
 
-@pytest.mark.parametrize("case", range(len(WIDTHS)))
+@pytest.mark.parametrize("case", range(len(WIDTHS) + 1))
 def test_nothing_is_written_outside_the_arrays(core, dtype, case):
-    problem = list(problems_at_odd_sizes(dtype, l2=0.01))[case]
+    wide = Problem((131, 97, 70), ("gelu", "identity"), "squared_error", 61, dtype)
+    problem = [*problems_at_odd_sizes(dtype, l2=0.01), wide][case]
     n, (n_in, _, n_out) = problem.n, problem.sizes
     fences = Fences()
     params, workspace = fences.around(problem.params), fences.around(problem.scratch(core))

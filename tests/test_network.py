@@ -62,7 +62,9 @@ def test_error_names_the_parameter(name, value):
 
 
 @pytest.mark.parametrize("name", ["quantile", "huber_delta"])
-@pytest.mark.parametrize("value, kind", [(-0.1, ValueError), (math.nan, ValueError), ("a", TypeError)])
+@pytest.mark.parametrize(
+    "value, kind", [(-0.1, ValueError), (math.nan, ValueError), ("a", TypeError)]
+)
 def test_loss_parameters_are_checked(name, value, kind):
     with refused(kind, name, repr(value)):
         Network([3, 1], **{name: value})
@@ -202,7 +204,10 @@ def test_forward_is_the_textbook(core, dtype):
     z2 = np.tanh(z1) @ W2 + b2
     p = np.exp(z2) / np.exp(z2).sum(axis=1, keepdims=True)
     found = net.forward(X, return_all=True)
-    close = {"rtol": 2e-5 if dtype == np.float32 else 1e-12, "atol": 1e-6 if dtype == np.float32 else 0}
+    close = {
+        "rtol": 2e-5 if dtype == np.float32 else 1e-12,
+        "atol": 1e-6 if dtype == np.float32 else 0,
+    }
     for came, expected in zip((*found.z, *found.a), (z1, z2, np.tanh(z1), p), strict=True):
         assert came.dtype == dtype
         np.testing.assert_allclose(came, expected, **close)

@@ -23,7 +23,7 @@ f) Loops index memoryviews, so that the debug build (CMLP_DEBUG=1) checks every 
 Letters: n rows of X; m rows of a tile; i inputs, j outputs (units) of a layer; at, to: offsets.
 """
 
-from libc.math cimport exp, fabs, fmax, fmin, isfinite, log, sqrt
+from libc.math cimport INFINITY, fabs, fmax, isfinite, log, sqrt
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )

@@ -85,6 +85,7 @@ cdef void predict_batch(
                     for j in range(layer.n_out):
                         z[z_row + i, layer.units + j] = ws[at + i * layer.stride + j]
                 if layer.activation == SOFTMAX:
+                    shift_row(ws, at + i * layer.stride, layer.n_out)
                     softmax_row(ws, at + i * layer.stride, layer.n_out, layer.stride)
                 else:
                     activate_part(layer.activation, ws, at + i * layer.stride, -1, layer.stride)

@@ -13,15 +13,21 @@ cdef inline bint from_logits(int loss, Py_ssize_t activation) noexcept nogil:
     )
 
 
-cdef double softmax_row(real[::1] ws, Py_ssize_t at, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
-    """Replace a row of weighted sums by their softmax; returns log sum exp of what was there."""
+cdef void shift_row(real[::1] ws, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
+    """Subtract the largest number of a row, so that no exponential overflows."""
     cdef Py_ssize_t j
-    cdef real top = ws[at], inverse
-    cdef double total = 0
+    cdef real top = ws[at]
     for j in range(at + 1, at + n):
         top = ws[j] if ws[j] > top else top
     for j in range(at, at + n):
         ws[j] -= top
+
+
+cdef double softmax_row(real[::1] ws, Py_ssize_t at, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
+    """Replace a shifted row by its softmax; returns the log of the sum of its exponentials."""
+    cdef Py_ssize_t j
+    cdef real inverse
+    cdef double total = 0
     for j in range(at + n, at + stride):
         ws[j] = 0
     vector_exp(&ws[at], stride)
@@ -30,32 +36,40 @@ cdef double softmax_row(real[::1] ws, Py_ssize_t at, Py_ssize_t n, Py_ssize_t st
     inverse = <real>(1 / total)
     for j in range(at, at + n):
         ws[j] *= inverse
-    return <double>top + log(total)
+    return log(total)
 
 
 cdef double cost_from_logits(
     int loss, real[::1] ws, Py_ssize_t at, Py_ssize_t y, Py_ssize_t delta, Py_ssize_t n,
     Py_ssize_t stride,
 ) noexcept nogil:
-    """Turn a row of weighted sums into activations; returns the row's cost, computed from the sums."""
+    """Turn a row of weighted sums into activations; returns the row's cost, computed from the sums.
+
+    Small terms are added to small terms, so that a nearly right answer keeps its digits.
+    """
     cdef Py_ssize_t j
-    cdef double cost = 0, log_sum
+    cdef double cost = 0, log_total, z
+    if loss == CATEGORICAL:
+        shift_row(ws, at, n)
     for j in range(n):
         ws[delta + j] = ws[at + j]  # delta keeps z until it is overwritten
     if loss == CATEGORICAL:
-        log_sum = softmax_row(ws, at, n, stride)
+        log_total = softmax_row(ws, at, n, stride)
         for j in range(n):
             if ws[y + j] != 0:
-                cost += ws[y + j] * (log_sum - ws[delta + j])
+                cost += ws[y + j] * (log_total - ws[delta + j])
     elif loss == BINARY:
-        # -(y log p + (1 - y) log(1 - p)) with p = logistic(z) is softplus(z) - y z
+        # -(y log p + (1 - y) log(1 - p)) with p = logistic(z) is max(z, 0) - y z + log(1 + e^-|z|)
         for j in range(n):
-            cost -= <double>ws[y + j] * ws[delta + j]
+            z = ws[delta + j]
+            cost += fmax(z, 0) - ws[y + j] * z
+            ws[delta + j] = -ws[at + j] if ws[at + j] > 0 else ws[at + j]
         for j in range(n, stride):
             ws[delta + j] = 0
-        vector_softplus(&ws[delta], &ws[at], stride)
+        vector_softplus(&ws[delta], <real *>NULL, stride)
         for j in range(n):
             cost += ws[delta + j]
+        vector_logistic(&ws[at], stride)
     else:
         vector_exp(&ws[at], stride)
         for j in range(n):
@@ -64,6 +78,12 @@ cdef double cost_from_logits(
                 - <double>ws[y + j] * ws[delta + j]
             )
     return cost
+
+
+cdef inline double clipped(double x, double low, double high) noexcept nogil:
+    """x between low and high; a NaN stays one, which fmin and fmax would not let through."""
+    x = x if not x < low else low
+    return x if not x > high else high
 
 
 cdef double cost_and_slope(
@@ -78,18 +98,18 @@ cdef double cost_and_slope(
         slope[0] = (r > 0) - (r < 0)
         return fabs(r)
     if objective.loss == HUBER:
-        slope[0] = fmax(-q, fmin(q, r))
+        slope[0] = clipped(r, -q, q)
         return 0.5 * r * r if fabs(r) <= q else q * (fabs(r) - 0.5 * q)
     if objective.loss == BINARY:
-        p = fmax(eps, fmin(1 - eps, a))
+        p = clipped(a, eps, 1 - eps)
         slope[0] = (p - y) / (p * (1 - p))
         return -(y * log(p) + (1 - y) * log(1 - p))
     if objective.loss == CATEGORICAL:
-        p = fmax(eps, a)
+        p = clipped(a, eps, INFINITY)
         slope[0] = -y / p
         return -y * log(p)
     if objective.loss == POISSON:
-        p = fmax(eps, a)
+        p = clipped(a, eps, INFINITY)
         slope[0] = 1 - y / p
         return r + x_log_y(y, y / p)
     if objective.loss == QUANTILE:
@@ -113,6 +133,7 @@ cdef double finish_row(
             ws[delta + j] = row_share * (ws[at + j] - ws[y + j])
     else:
         if layer.activation == SOFTMAX:
+            shift_row(ws, at, n)
             softmax_row(ws, at, n, layer.stride)
         else:
             activate_part(layer.activation, ws, at, slope, layer.stride)

@@ -57,13 +57,24 @@ def _exp_below_zero(z):
     return np.expm1(np.minimum(z, 0))
 
 
+def _bounded(z, high=None):
+    """Keep infinity away from products with 0, where a smooth rectifier has a finite limit."""
+    limits = np.finfo(z.dtype)
+    return np.clip(z, limits.min, limits.max if high is None else high)
+
+
+def _gelu_slope(z, a):
+    z = _bounded(z)
+    return _normal_cdf(z) + z * _normal_pdf(z)
+
+
 def _silu_slope(z, a):
-    s = _logistic(z)
+    z, s = _bounded(z), _logistic(z)
     return s * (1 + z * (1 - s))
 
 
 def _mish_slope(z, a):
-    t = np.tanh(_softplus(z))
+    z, t = _bounded(z), np.tanh(_softplus(z))
     return t + z * _logistic(z) * (1 - t * t)
 
 
@@ -86,9 +97,9 @@ _FUNCTIONS: dict[str, Any] = {
         lambda z: np.where(z > 0, spec.SELU_SCALE * z, _ELU_FLOOR * _exp_below_zero(z)),
         lambda z, a: np.where(a > 0, spec.SELU_SCALE, a + _ELU_FLOOR),
     ),
-    "gelu": (lambda z: z * _normal_cdf(z), lambda z, a: _normal_cdf(z) + z * _normal_pdf(z)),
-    "silu": (lambda z: z * _logistic(z), _silu_slope),
-    "mish": (lambda z: z * np.tanh(_softplus(z)), _mish_slope),
+    "gelu": (lambda z: _bounded(z, np.inf) * _normal_cdf(z), _gelu_slope),
+    "silu": (lambda z: _bounded(z, np.inf) * _logistic(z), _silu_slope),
+    "mish": (lambda z: _bounded(z, np.inf) * np.tanh(_softplus(z)), _mish_slope),
     "softplus": (_softplus, lambda z, a: _logistic(z)),
     "hard_sigmoid": (
         lambda z: np.clip(z / 6 + 0.5, 0, 1),
@@ -139,12 +150,12 @@ def _cost(objective, out_activation, z, a, y):
         return np.zeros(len(a), a.dtype)
     if _from_logits(loss, out_activation):
         if loss == _BINARY:
-            # -(y log p + (1 - y) log(1 - p)) with p = logistic(z)
-            cost = _softplus(z) - y * z
+            # -(y log p + (1 - y) log(1 - p)) with p = logistic(z); small terms to small terms
+            cost = (np.maximum(z, 0) - y * z) + np.log1p(np.exp(-np.abs(z)))
         elif loss == _CATEGORICAL:
-            top = z.max(axis=1, keepdims=True)
-            log_sum = top + np.log(np.exp(z - top).sum(axis=1, keepdims=True))
-            cost = y * (log_sum - z)
+            shifted = z - z.max(axis=1, keepdims=True)
+            total = np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64)
+            cost = y * (np.log(total) - shifted)
         else:
             cost = a - y + _x_log_y(y, y) - y * z
     elif loss == _SQUARED:

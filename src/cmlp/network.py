@@ -134,12 +134,12 @@ class Network:
         quantile: float = 0.5,
         huber_delta: float = 1.0,
     ) -> None:
+        if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+            raise TypeError(f"sizes must be a sequence such as [64, 32, 10], not {sizes!r}")
         self.sizes = tuple(check_integer("every size", size, 1) for size in sizes)
         if len(self.sizes) < 2:
             raise ValueError(f"sizes needs inputs and outputs, as in [64, 10]; it is {sizes!r}")
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise ValueError(f"dtype must be 'float32' or 'float64', not {self.dtype}")
+        self.dtype = _check_dtype(dtype)
         self.loss_row, self._custom_loss, out = self._resolve_loss(loss, out_activation)
         self.activations = (*self._resolve_hidden(activation), out)
         self.loss_parameter = self._resolve_parameter(quantile, huber_delta)
@@ -182,6 +182,8 @@ class Network:
 
     def _resolve_hidden(self, activation: str | Sequence[str]) -> list[str]:
         n_hidden = len(self.sizes) - 2
+        if not isinstance(activation, Iterable):
+            raise TypeError(f"activation must be a name or a list of names, not {activation!r}")
         names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
         if isinstance(activation, str):
             lookup("activation", ACTIVATIONS, activation)
@@ -689,7 +691,7 @@ class Network:
     def astype(self, dtype: Any) -> Network:
         """Return a copy in another dtype, without optimizer state."""
         other = copy.copy(self)
-        other.dtype = np.dtype(dtype)
+        other.dtype = _check_dtype(dtype)
         other.plan = make_plan(self.sizes, self.activations, other.dtype)
         other.params = np.zeros(int(other.plan[-1, BIAS] + other.plan[-1, STRIDE]), other.dtype)
         for mine, theirs in zip(self._views(self.params), other._views(other.params), strict=True):
@@ -728,6 +730,14 @@ class Network:
             generator = self.rng.bit_generator.state
             state = {"solver": self._solver, "steps": self.steps, "generator": generator}
         saving.write(path, architecture, parts, self.classes, self.history, state)
+
+
+def _check_dtype(dtype: Any) -> np.dtype[Any]:
+    """Return one of the two number types that the cores have."""
+    with contextlib.suppress(TypeError):
+        if np.dtype(dtype) in (np.float32, np.float64) and np.dtype(dtype).isnative:
+            return np.dtype(dtype)
+    raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
 
 
 def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Network:

@@ -116,7 +116,7 @@ class Recipe:
             check_number(name, getattr(self, name), 0)
         for name in ("momentum", "beta_1", "beta_2", "label_smoothing"):
             check_number(name, getattr(self, name), 0, 1, open_high=True)
-        check_number("epsilon", self.epsilon, 0)
+        check_number("epsilon", self.epsilon, 1e-37)  # above zero also as a float32
         if self.clip_norm is not None and not check_number("clip_norm", self.clip_norm, 0):
             raise ValueError("clip_norm must be above 0, or None for no clipping")
 

@@ -1,0 +1,168 @@
+"""Which core runs, and what is said when it is another one than expected."""
+
+import importlib
+import sys
+import types
+
+import numpy as np
+import pytest
+from conftest import CORES
+from helpers import python_output, refused
+
+import cmlp
+from cmlp import _dispatch, _reference
+
+SHOW = "import cmlp; print(cmlp.core_info().core)"
+
+
+@pytest.mark.parametrize("name", [*CORES, "auto", ""])
+def test_the_environment_chooses(name):
+    code, text = python_output("-c", SHOW, CMLP_CORE=name)
+    expected = name if name in CORES else python_output("-c", SHOW, CMLP_CORE="auto")[1].strip()
+    assert (code, text.strip()) == (0, expected)
+
+
+def test_the_environment_asks_for_nonsense():
+    code, text = python_output("-c", SHOW, CMLP_CORE="avx1024")
+    assert code == 1
+    assert text.splitlines()[-1].startswith("ImportError: CMLP_CORE: unknown core 'avx1024'")
+    assert "avx512" in text.splitlines()[-1] and "python" in text.splitlines()[-1]
+
+
+def test_the_environment_asks_for_what_cannot_run():
+    code, text = python_output("-c", FAKE_PROCESSOR + SHOW, CMLP_CORE="avx512")
+    last = text.splitlines()[-1]
+    assert code == 1 and last.startswith("ImportError: CMLP_CORE: core 'avx512' cannot run here")
+
+
+FAKE_PROCESSOR = """
+import sys, types
+sys.modules["cmlp._cpu"] = types.SimpleNamespace(levels=lambda: ("baseline",))
+"""
+
+
+def test_the_best_core_is_the_default():
+    _, text = python_output("-c", SHOW, CMLP_CORE="auto")
+    assert text.strip() == next(iter(_dispatch._cores))
+
+
+# Finding them -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def installation(monkeypatch):
+    """Pretend another one: a processor's levels, and what importing each core does."""
+
+    def pretend(levels, **outcomes):
+        def import_module(name):
+            short = name.removeprefix("cmlp._")
+            if short == "cpu":
+                if levels is None:
+                    raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+                return types.SimpleNamespace(levels=lambda: levels)
+            outcome = outcomes.get(short.removeprefix("core_"), short)
+            if outcome is None:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        monkeypatch.setattr(importlib, "import_module", import_module)
+        return _dispatch._find_cores()
+
+    return pretend
+
+
+def test_the_processor_is_asked_before_the_import(installation):
+    cores, missing = installation(
+        ("avx2", "baseline"), avx512=AssertionError("must not be imported")
+    )
+    assert list(cores) == ["avx2", "baseline", "python"]
+    assert "processor" in missing["avx512"]
+
+
+def test_without_a_compiler_there_is_python(installation):
+    cores, missing = installation(None)
+    assert cores == {"python": _reference}
+    assert set(missing) == set(_dispatch.COMPILED)
+    assert all("no C compiler" in reason for reason in missing.values())
+
+
+def test_a_platform_with_one_level(installation):
+    cores, missing = installation(("baseline",), avx2=None, avx512=None)
+    assert list(cores) == ["baseline", "python"]
+    assert set(missing) == {"avx2", "avx512"}
+
+
+def test_a_core_that_was_not_built(installation):
+    cores, missing = installation(("avx2", "baseline"), avx2=None)
+    assert list(cores) == ["baseline", "python"] and "not built" in missing["avx2"]
+
+
+def test_a_core_that_fails_to_import_warns(installation):
+    with pytest.warns(
+        RuntimeWarning, match=r"'avx2'.*failed to import.*undefined symbol.*Reinstall"
+    ):
+        cores, missing = installation(("avx2", "baseline"), avx2=ImportError("undefined symbol: x"))
+    assert list(cores) == ["baseline", "python"]
+    assert "undefined symbol: x" in missing["avx2"]
+
+
+def test_what_a_core_itself_misses_is_not_hidden(installation):
+    with pytest.raises(ModuleNotFoundError, match="numpy"):
+        installation(("avx2",), avx2=ModuleNotFoundError("No module named 'numpy'", name="numpy"))
+
+
+# Choosing -----------------------------------------------------------------------------------------
+
+
+def test_use_core_nests_and_comes_back():
+    before = _dispatch.core
+    with cmlp.use_core("python"):
+        with cmlp.use_core("auto"):
+            assert _dispatch.core is next(iter(_dispatch._cores.values()))
+        assert cmlp.core_info().core == "python"
+        with pytest.raises(LookupError), cmlp.use_core("auto"):
+            raise LookupError
+        assert cmlp.core_info().core == "python"
+    assert _dispatch.core is before
+
+
+def test_use_core_refuses(monkeypatch):
+    with refused(ValueError, "unknown core 'avx'", "auto, avx512, avx2, baseline, python"):
+        cmlp.use_core("avx").__enter__()
+    monkeypatch.setattr(_dispatch, "_missing", {"sse9": "this processor does not run it"})
+    with refused(RuntimeError, "core 'sse9' cannot run here: this processor does not run it"):
+        cmlp.use_core("sse9").__enter__()
+
+
+def test_use_core_changes_what_runs(core, monkeypatch):
+    called = []
+    predict = core.predict
+    monkeypatch.setattr(core, "predict", lambda *args: called.append(core.name) or predict(*args))
+    cmlp.Network([2, 1]).predict(np.ones((1, 2)))
+    assert called == [cmlp.core_info().core]
+
+
+def test_core_info(core, monkeypatch):
+    info = cmlp.core_info()
+    assert info.core == core.name and info.vector_bytes == core.vector_bytes
+    assert info.available[-1] == "python" and info.cpus >= 1
+    assert (info.vector_bytes == 0) == (info.core == "python")
+    monkeypatch.setattr(_dispatch, "_missing", {"sse9": "too new"})
+    lines = str(cmlp.core_info()).splitlines()
+    assert lines[0].startswith(f"core       {core.name} (")
+    assert lines[1] == f"available  {', '.join(info.available)}"
+    assert lines[2] == "missing    sse9: too new" and lines[3] == f"cpus       {info.cpus}"
+
+
+def test_the_numpy_path_says_how_to_get_a_compiled_one(monkeypatch):
+    monkeypatch.setattr(_dispatch, "_cores", {"python": _reference})
+    assert "C compiler" in _dispatch.describe("python")
+
+
+def test_importing_cmlp_imports_nothing_heavy():
+    code, text = python_output("-c", "import sys, cmlp; print(*sys.modules)")
+    assert code == 0
+    assert not {"pandas", "scipy", "sklearn", "torch", "hypothesis", "pytest"} & set(text.split())
+    assert sys.modules["cmlp"] is cmlp

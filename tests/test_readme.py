@@ -1,0 +1,60 @@
+"""The README runs as it is written."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import python_output
+
+README = Path(__file__).parents[1] / "README.md"
+if not README.exists():
+    pytest.skip("the tests run without their repository", allow_module_level=True)
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    assert len(blocks("python")) >= 5
+    for number, block in enumerate(blocks("python"), 1):
+        exec(compile(block, f"README.md, python block {number}", "exec"), namespace)
+    text = capsys.readouterr().out
+    (accuracy,) = re.findall(r"test accuracy ([\d.]+)", text)
+    (r2,) = re.findall(r"^R2 ([\d.]+)", text, re.MULTILINE)
+    assert float(accuracy) > 0.9 and float(r2) > 0.9
+    assert "all within" in text and "delta = dC/dz" in text
+    assert (tmp_path / "digits.cmlp").exists() and np.isfinite(namespace["net"].params).all()
+
+
+COMMANDS = [
+    line for block in blocks("sh") for line in block.splitlines() if line.startswith("cmlp ")
+]
+
+
+def test_there_are_commands():
+    assert "cmlp demo" in COMMANDS
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, text = python_output("-m", *shlex.split(line, comments=True))
+    assert code == 0, text
+
+
+def test_the_two_commands_of_a_fresh_machine():
+    text = "".join(blocks("sh"))
+    assert "pip install . && python -m cmlp demo" in text
+    assert "pip install '.[test]' && pytest" in text
+
+
+def test_links_lead_somewhere():
+    targets = re.findall(r"\]\(([^)#]+)\)", README.read_text())
+    assert targets
+    for target in targets:
+        assert target.startswith("https://") or (README.parent / target).exists(), target
