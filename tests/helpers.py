@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+import cmlp
 
 
 def blobs(n=60, n_in=3, n_classes=3, seed=0):
@@ -38,7 +41,8 @@ def refused(kind, *parts):
 
 
 def python_process(*arguments, **environment):
-    """Start another interpreter; its two streams come as one text."""
+    """Start another interpreter with the same cmlp; its two streams come as one text."""
+    environment = {"PYTHONPATH": str(Path(cmlp.__file__).parents[1]), **environment}
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         stdout=subprocess.PIPE,

@@ -414,7 +414,6 @@ class Oracle:
         assert not padding(self.problem.plan, grads).any()
 
 
-
 # One step ----------------------------------------------------------------------------------------
 
 

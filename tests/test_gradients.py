@@ -253,9 +253,7 @@ def test_relu_and_softmax_by_hand(core, dtype):
     found = net.gradients([[3, -1]], [2])
     np.testing.assert_allclose(found.loss, 0.4700036292457356, **close(dtype))
     np.testing.assert_allclose(found.biases[1], [0.25, 0.125, -0.375], **close(dtype))
-    np.testing.assert_allclose(
-        found.weights[1], [[0.25, 0.125, -0.375], [0, 0, 0]], **close(dtype)
-    )
+    np.testing.assert_allclose(found.weights[1], [[0.25, 0.125, -0.375], [0, 0, 0]], **close(dtype))
     # delta W^T = 0.25 log 2 - 0.375 log 5 for the first unit; the second is off
     d = 0.25 * 0.6931471805599453 - 0.375 * 1.6094379124341003
     np.testing.assert_allclose(found.biases[0], [d, 0], **close(dtype))

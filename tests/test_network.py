@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_one_activation_per_layer():
 def test_parameters_are_one_vector_with_views(sizes, dtype):
     net = Network(sizes, dtype=dtype, seed=0)
     assert net.params.dtype == dtype and net.params.ndim == 1
-    assert [W.shape for W in net.weights] == list(zip(sizes, sizes[1:], strict=False))
+    assert [W.shape for W in net.weights] == list(pairwise(sizes))
     assert [b.shape for b in net.biases] == [(n,) for n in sizes[1:]]
     assert all(np.shares_memory(part, net.params) for part in (*net.weights, *net.biases))
     assert not any(b.any() for b in net.biases)

@@ -1,5 +1,6 @@
 """Networks in files, pickles and copies: they come back whole, or not at all."""
 
+import contextlib
 import copy
 import json
 import os
@@ -211,10 +212,8 @@ def load_or_refuse(path, most=2_000_000):
     net.predict_classes(X)
     net.summary(), repr(net), net.history
     if net._solver and np.isfinite(net._moments).all() and np.isfinite(net.params).all():
-        try:
+        with contextlib.suppress(cmlp.DivergenceError):
             net.step(X[:3], np.eye(3)[Y[:3]], solver=net._solver)
-        except cmlp.DivergenceError:
-            pass
     return net
 
 

@@ -1,4 +1,4 @@
-"""The fit loop: what it repeats exactly, when it stops, and what is left when something goes wrong."""
+"""The fit loop: what it repeats exactly, when it stops, and what is left when it goes wrong."""
 
 import math
 import signal
@@ -525,9 +525,11 @@ X = np.random.default_rng(0).normal(size=(400_000, 64)).astype("f4")
 net = cmlp.Network([64, 256, 10], seed=0)
 before = threading.active_count()
 print("ready", flush=True)
+options = {"epochs": 100, "learning_rate": 1e-3, "n_threads": n_threads}
 with cmlp.use_core(core):
-    history = net.fit(X, np.arange(len(X)) % 10, epochs=100, learning_rate=1e-3, n_threads=n_threads)
-print(history.stopped, net.steps > 0, np.isfinite(net.params).all(), threading.active_count() - before)
+    history = net.fit(X, np.arange(len(X)) % 10, **options)
+threads = threading.active_count() - before
+print(history.stopped, net.steps > 0, np.isfinite(net.params).all(), threads)
 """
 
 

@@ -562,6 +562,8 @@ def gradient(
         check_size("a row of deltas", last.units + last.stride, deltas.shape[1])
     if dX.shape[0] and (dX.shape[0] != n or dX.shape[1] != first.n_in):
         raise ValueError(f"dX must be ({n}, {first.n_in}) or empty")
+    if n == 0:
+        grads[:] = 0
     with nogil:
         weight = total_weight(weights, rows, 0, n)
         for block in range(blocks(n, to.batch)):

@@ -302,7 +302,8 @@ def _propagate(plan, params, x, noise=None, step=0, first_row=0):
         z = a @ W + b
         a = np.asarray(_ACTIVATE[code](z), dtype=z.dtype)
         slope = None if code == _SOFTMAX else np.asarray(_SLOPE[code](z, a), dtype=z.dtype)
-        rate = noise.dropout[number] if noise and number < len(noise.dropout) else 0.0
+        hidden = number < len(plan) - 1
+        rate = noise.dropout[number] if hidden and noise and len(noise.dropout) else 0.0
         if rate:
             key = _key(noise.seed, step, number + 1)
             scale = np.asarray(_dropout_scale(a.shape, key, rate, first_row), dtype=a.dtype)
@@ -401,6 +402,7 @@ def gradient(
     weight, share = _row_shares(weights, rows, len(x), objective)
     delta = np.asarray(delta * np.asarray(share, dtype)[:, None], dtype=dtype)
     loss = float((cost * weight).sum() / weight.sum()) if weight.any() else 0.0
+    grads[:] = 0
 
     inputs = [x, *activations[:-1]]
     parameters, gradients = list(_layers(plan, params)), list(_layers(plan, grads))

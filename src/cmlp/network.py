@@ -139,6 +139,10 @@ class Network:
         self.sizes = tuple(check_integer("every size", size, 1) for size in sizes)
         if len(self.sizes) < 2:
             raise ValueError(f"sizes needs inputs and outputs, as in [64, 10]; it is {sizes!r}")
+        if self.n_params > 1 << 44:
+            raise ValueError(
+                f"sizes={sizes!r} takes {self.n_params:.1e} parameters: no memory holds them"
+            )
         self.dtype = _check_dtype(dtype)
         self.loss_row, self._custom_loss, out = self._resolve_loss(loss, out_activation)
         self.activations = (*self._resolve_hidden(activation), out)
