@@ -21,7 +21,7 @@ WRONG = {
     "negative units": (([3, -1],), ValueError, ("size", "at least 1", "-1")),
     "half a unit": (([3, 2.5, 1],), TypeError, ("size", "whole number", "2.5")),
     "truth as a size": (([3, True],), TypeError, ("size", "whole number", "True")),
-    "sizes as text": (("64,10",), TypeError, ("size", "whole number", "'6'")),
+    "sizes as text": (("64,10",), TypeError, ("sizes", "sequence", "'64,10'")),
     "unknown activation": (([3, 2, 1], "rleu"), ValueError, ("activation", "'rleu'", "'relu'?")),
     "capitals": (([3, 2, 1], "ReLU"), ValueError, ("'ReLU'", "Did you mean 'relu'?", "Known:")),
     "in a list": (([3, 2, 2, 1], ["tanh", "tan"]), ValueError, ("'tan'", "'tanh'?")),

@@ -193,7 +193,9 @@ def test_any_network(tmp_path_factory, sizes, dtype, seed):
 def saved(tmp_path_factory):
     """A real model with everything in it, its bytes, arrays and metadata."""
     path = tmp_path_factory.mktemp("saved") / "net.cmlp"
-    small().save(path, optimizer=True)
+    net = small()
+    net.history.update(seconds=[1.0, 2.0], rows_per_second=[3.0, 4.0])  # the same in every run
+    net.save(path, optimizer=True)
     return path.read_bytes(), *io.read(path)
 
 
@@ -218,9 +220,9 @@ def load_or_refuse(path, most=2_000_000):
 
 
 def test_cut_at_every_byte(saved, path):
-    raw = saved[0]
-    for length in range(len(raw)):
-        path.write_bytes(raw[:length])
+    path.write_bytes(saved[0])
+    for length in reversed(range(len(saved[0]))):
+        os.truncate(path, length)
         with refused(ModelFileError, path):
             cmlp.load(path)
 
@@ -229,7 +231,7 @@ def test_flipped_bits(saved, path):
     raw = saved[0]
     rng = np.random.default_rng(0)
     header = int.from_bytes(raw[:8], "little") + 8
-    for at in rng.permutation(header)[:1200]:
+    for at in rng.permutation(header)[:500]:
         path.write_bytes(raw[:at] + bytes([raw[at] ^ 1 << rng.integers(8)]) + raw[at + 1 :])
         load_or_refuse(path)
 
@@ -335,7 +337,7 @@ def test_hostile_metadata(saved, path, case):
 
 
 def test_many_layers_cost_no_more_than_their_header(saved, path):
-    n = 100_000
+    n = 30_000
     metadata = edited(saved, ("network", "sizes"), [1] * (n + 1))
     about = json.loads(metadata["network"]) | {"activations": ["tanh"] * n}
     io.write(path, saved[1], metadata | {"network": json.dumps(about)})

@@ -189,8 +189,8 @@ def test_kinks_are_no_errors(core):
 @pytest.mark.parametrize(
     "letter, layer, where", [("W", 0, (2, 1)), ("b", 0, (3,)), ("W", 1, (0, 0))]
 )
-@pytest.mark.parametrize("change", [lambda g: 1.01 * g, lambda g: -g, lambda g: np.nan])
-def test_wrong_gradients_are_found_and_named(core, monkeypatch, letter, layer, where, change):
+@pytest.mark.parametrize("factor", [1.01, -1, np.nan])
+def test_wrong_gradients_are_found_and_named(core, monkeypatch, letter, layer, where, factor):
     X, y = waves(12)
     net = tanh_net()
     right = _dispatch.core.gradient
@@ -199,7 +199,7 @@ def test_wrong_gradients_are_found_and_named(core, monkeypatch, letter, layer, w
         value = right(plan, params, *rest)
         weights, biases = net._views(rest[7])  # the gradient
         part = (weights if letter == "W" else biases)[layer]
-        part[where] = change(part[where])
+        part[where] *= factor
         return value
 
     monkeypatch.setattr(_dispatch.core, "gradient", wrong)

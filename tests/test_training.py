@@ -336,7 +336,9 @@ def test_the_best_weights_come_back(core, dtype):
 
 def test_patience_without_validation_watches_the_training_loss(core):
     spy = Spy()
-    net, history = trained(X60, Y60, epochs=50, learning_rate=0.0, patience=3, callbacks=[spy])
+    net, history = trained(
+        X60, Y60, epochs=50, learning_rate=0.0, patience=3, shuffle=False, callbacks=[spy]
+    )
     assert history.stopped == "patience" and len(history["loss"]) == 4
     assert history.best_epoch == 1 and "val_loss" not in history
     np.testing.assert_array_equal(net.params, spy.params[-2])
@@ -562,7 +564,7 @@ def diverges(net, X, y, **options):
     good += spy.params
     assert len(caught.value.history.get("loss", [])) == len(good) - 1
     np.testing.assert_array_equal(net.params, good[-1])
-    assert np.isfinite(net._moments).all()
+    assert np.isfinite(net._moments).all() and (len(good) > 1 or not net._moments.any())
     return str(caught.value), good
 
 

@@ -118,4 +118,4 @@ cdef void gather_target(
 
 
 cdef inline Py_ssize_t row_number(const int64_t[::1] rows, Py_ssize_t i) noexcept nogil:
-    return rows[i] if rows.shape[0] else i
+    return i if rows is None else rows[i]
