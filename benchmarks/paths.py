@@ -2,9 +2,9 @@
 
     python -m benchmarks.paths [--seconds 4] [--blas-threads 1] [--json FILE]
 
-The long form of ``cmlp bench``: more networks, and a JSON file for later comparisons. All cores take
-turns in one process, and each one's fastest round counts; ratios within a run mean something, times
-of different runs do not.
+The long form of ``cmlp bench``: more networks, and a JSON file for later comparisons. All cores
+take turns in one process, and each one's fastest round counts; ratios within a run mean something,
+times of different runs do not.
 """
 
 from __future__ import annotations

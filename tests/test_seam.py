@@ -267,6 +267,8 @@ STOREYS = (
     ("_spec", "_cpu", "_terminal", "io", "datasets", "data"),
     ("_reference", "_core", "_checks", "_init"),
     ("_dispatch", "schedules", "tables"),
+    ("_steps",),
+    ("_scoring",),
     ("training",),
     ("saving", "tracing"),
     ("network",),

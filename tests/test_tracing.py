@@ -66,13 +66,13 @@ def test_without_apply_everything_stays(core, solver):
     X, y = blobs()
     net = Network([3, 4, 3], seed=0)
     net.fit(X, y, solver="adam", epochs=2)
-    state = [net.params.copy(), net._moments.copy(), net.steps, net.rng.bit_generator.state]
+    state = [net.params.copy(), net.moments.copy(), net.steps, net.rng.bit_generator.state]
     trace = net.trace_step(X[:5], y[:5], solver=solver, apply=False)
     assert not np.array_equal(trace.layers[0].weights, trace.layers[0].new_weights)
     np.testing.assert_array_equal(net.params, state[0])
-    np.testing.assert_array_equal(net._moments, state[1])
+    np.testing.assert_array_equal(net.moments, state[1])
     assert [net.steps, net.rng.bit_generator.state] == state[2:]
-    assert net._solver == "adam"
+    assert net.solver == "adam"
 
 
 def test_a_trace_is_a_record():

@@ -11,7 +11,7 @@ import pytest
 from helpers import blobs, python_process, refused, squared_error, waves
 
 import cmlp
-from cmlp import DivergenceError, Network, training
+from cmlp import DivergenceError, Network, _scoring, _steps, training
 
 EVERYTHING = {
     "solver": "adamw",
@@ -39,7 +39,7 @@ def trained(X, y, sizes=(3, 8, 3), dtype="float32", seed=0, loss=None, **options
 def assert_same(net, other):
     """Two networks agree in every bit that training goes on from."""
     np.testing.assert_array_equal(net.params, other.params)
-    np.testing.assert_array_equal(net._moments, other._moments)
+    np.testing.assert_array_equal(net.moments, other.moments)
     assert net.steps == other.steps
 
 
@@ -89,7 +89,7 @@ def test_another_solver_starts_afresh(core):
     X, y = blobs()
     net, _ = trained(X, y, solver="adam", epochs=2)
     net.fit(X, y, solver="sgd", epochs=1, batch_size=None)
-    assert net.steps == 1 and net._moments.shape == (1, len(net.params))
+    assert net.steps == 1 and net.moments.shape == (1, len(net.params))
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
@@ -381,7 +381,9 @@ def test_held_out_rows_keep_the_proportions(n_out, loss):
     held_out = []
     for seed in range(8):
         net = Network([1, n_out], loss=loss, seed=seed)
-        train, validation = training.split(net._data(X, y).targets, 0.2, net.rng)
+        train, validation = _scoring.split(
+            training._strata(net, net._data(X, y).targets), 0.2, net.rng
+        )
         np.testing.assert_array_equal(np.sort(np.r_[train, validation]), np.arange(200))
         assert len(validation) == 40 and y[validation].sum() == 4
         held_out.append(tuple(validation))
@@ -394,7 +396,7 @@ def test_rows_held_out_are_not_trained_on(core):
     net, history = trained(X, y, validation_fraction=0.25, epochs=3)
     changed = y.copy()
     probe = Network([3, 8, 3], "tanh", seed=0)
-    _, validation = training.split(probe._data(X, y).targets, 0.25, probe.rng)
+    _, validation = _scoring.split(probe._data(X, y).targets, 0.25, probe.rng)
     swap = validation[:3], validation[-3:]  # of different classes, so that the split stays
     changed[swap[0]], changed[swap[1]] = y[swap[1]], y[swap[0]]
     order = np.arange(60)
@@ -449,8 +451,8 @@ class Slow:
     """Wait after some calls of the core, and count them."""
 
     def __init__(self, monkeypatch, seconds):
-        self.calls, self.seconds, self.run = 0, seconds, training.Trainer.run
-        monkeypatch.setattr(training.Trainer, "run", lambda *args: self(*args))
+        self.calls, self.seconds, self.run = 0, seconds, _steps.Trainer.run
+        monkeypatch.setattr(_steps.Trainer, "run", lambda *args: self(*args))
 
     def __call__(self, *args):
         self.calls += 1
@@ -459,7 +461,7 @@ class Slow:
 
 
 def test_max_time_ends_within_an_epoch(core, monkeypatch):
-    monkeypatch.setattr(training, "CALL_FLOPS", 1.0)  # one step per call
+    monkeypatch.setattr(_steps, "CALL_FLOPS", 1.0)  # one step per call
     slow = Slow(monkeypatch, 0.02)
     net, history = trained(X60, Y60, batch_size=1, epochs=5, max_time=0.05)
     assert history.stopped == "max_time" and len(history["loss"]) == 1
@@ -511,7 +513,7 @@ def test_ctrl_c_after_the_weights_have_gone(core, monkeypatch):
 
     net, _ = trained(X60, Y60, epochs=1)
     kept = net.params.copy()
-    monkeypatch.setattr(training.Trainer, "run", bad_luck)
+    monkeypatch.setattr(_steps.Trainer, "run", bad_luck)
     with warnings.catch_warnings(action="ignore"):
         net.fit(X60, Y60, epochs=1)
     np.testing.assert_array_equal(net.params, kept)
@@ -564,7 +566,7 @@ def diverges(net, X, y, **options):
     good += spy.params
     assert len(caught.value.history.get("loss", [])) == len(good) - 1
     np.testing.assert_array_equal(net.params, good[-1])
-    assert np.isfinite(net._moments).all() and (len(good) > 1 or not net._moments.any())
+    assert np.isfinite(net.moments).all() and (len(good) > 1 or not net.moments.any())
     return str(caught.value), good
 
 
@@ -616,7 +618,7 @@ def test_huge_inputs_diverge_or_learn_but_never_stall(core, dtype, size, solver)
         assert not np.array_equal(net.params, before)
     except DivergenceError as error:
         assert "X is not scaled" in str(error)
-    assert np.isfinite(net.params).all() and np.isfinite(net._moments).all()
+    assert np.isfinite(net.params).all() and np.isfinite(net.moments).all()
 
 
 def test_the_layer_is_named(core):
@@ -637,7 +639,7 @@ def test_a_step_or_an_epoch_that_diverges_keeps_finite_weights(core):
         with pytest.raises(DivergenceError):
             for _ in range(20):
                 net.train_epoch(X, y, batch_size=batch_size, learning_rate=1e20)
-        assert np.isfinite(net.params).all() and np.isfinite(net._moments).all()
+        assert np.isfinite(net.params).all() and np.isfinite(net.moments).all()
     net = Network([3, 8, 1], seed=0)
     with pytest.raises(DivergenceError):
         for _ in range(20):

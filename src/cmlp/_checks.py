@@ -20,12 +20,17 @@ READABLE = "fd?bBhHiIlLqQ"
 Array = NDArray[Any]
 
 
-def _as_numbers(name: str, values: ArrayLike) -> Array:
-    """Turn any array-like into numbers that the cores read, copying only what they cannot read."""
+def _check_plain(name: str, values: ArrayLike) -> None:
+    """Refuse what NumPy would turn into an array of something else without a word."""
     if hasattr(values, "toarray") and not isinstance(values, np.ndarray):
         raise TypeError(f"{name} is a sparse matrix, a dense array is expected: {name}.toarray()")
     if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
         raise ValueError(f"{name} has masked entries; fill them first: {name}.filled(value)")
+
+
+def _as_numbers(name: str, values: ArrayLike) -> Array:
+    """Turn any array-like into numbers that the cores read, copying only what they cannot read."""
+    _check_plain(name, values)
     array = np.asarray(values)
     if array.dtype == object:
         try:
@@ -112,9 +117,13 @@ def check_number(
 ) -> float:
     """Return a parameter as a float within ``[low, high]`` (or ``[low, high)``)."""
     try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, not {value!r}") from None
+    if not np.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, not {value!r}")
     if not (low <= number < high if open_high else low <= number <= high):
         upper = "" if high == np.inf else f" and {'below' if open_high else 'at most'} {high:g}"
         raise ValueError(f"{name} must be at least {low:g}{upper}; it is {value!r}")
@@ -140,40 +149,54 @@ def _is_label_like(y: Array, classifies: bool) -> bool:
     return True
 
 
-def _index_labels(y: Array, n_out: int, classes: Array | None) -> tuple[Array, Array]:
+def _index_labels(y: Array, n_out: int, classes: Array | None, name: str) -> tuple[Array, Array]:
     """Number the labels by their place in `classes`, which is found from y where it is None."""
     if y.dtype == object:
         kinds = {type(label) for label in y.tolist()}
         if len(kinds) > 1 and not kinds <= {int, float, bool}:
             names = ", ".join(sorted(kind.__name__ for kind in kinds))
-            raise ValueError(f"y mixes labels of different types ({names}); use one type")
+            raise ValueError(f"{name} mixes labels of different types ({names}); use one type")
         y = np.array(y.tolist())
+    if y.dtype.kind not in "iubfUS":
+        raise ValueError(f"{name} holds labels of type {y.dtype}; use text or numbers")
     found = np.unique(y)
     if classes is None:
         n_classes = max(n_out, 2)
-        numbers = y.dtype.kind in "iubf"
-        if numbers and found[0] >= 0 and found[-1] < n_classes:
-            classes = np.arange(n_classes)
+        small = y.dtype.kind in "iubf" and found[0] >= 0 and found[-1] < n_classes
+        if small and (y.dtype.kind != "b" or n_classes == 2):
+            fits = np.can_cast(np.min_scalar_type(n_classes - 1), y.dtype)
+            classes = np.arange(n_classes).astype(y.dtype if fits else np.int64)
         elif len(found) == n_classes:
             classes = found
         else:
-            raise ValueError(
-                f"y has {len(found)} classes ({_shortened(found)}), but this network has {n_out} "
-                f"output{'s' * (n_out > 1)}; the last of its sizes should be {len(found)}"
-            )
+            raise ValueError(_class_count(name, found, n_out))
     place = np.searchsorted(classes, y) if _comparable(classes, y) else np.zeros(len(y), np.int64)
     place = np.minimum(place, len(classes) - 1)
     unknown = np.flatnonzero(classes[place] != y)
     if len(unknown):
         raise ValueError(
-            f"y holds the label {y[unknown[0]].item()!r} at row {unknown[0]}, none of this "
+            f"{name} holds the label {y[unknown[0]].item()!r} at row {unknown[0]}, none of this "
             f"network's classes ({_shortened(classes)})"
         )
     return place.astype(np.int64), classes
 
 
+def _class_count(name: str, found: Array, n_out: int) -> str:
+    """Complain that the labels are more or fewer than the outputs."""
+    outputs = f"{n_out} output{'s' * (n_out > 1)}"
+    if len(found) == 1:
+        return f"{name} holds one class only ({found[0]}): with {outputs} at least two are needed"
+    advice = f"the last of its sizes should be {len(found)}"
+    return (
+        f"{name} has {len(found)} classes ({_shortened(found)}), but this network has {outputs}; "
+        f"{advice}"
+    )
+
+
 def _comparable(a: Array, b: Array) -> bool:
-    return (a.dtype.kind in "US") == (b.dtype.kind in "US")
+    return "".join(sorted(a.dtype.kind + b.dtype.kind)) in ("UU", "SS") or not (
+        a.dtype.kind in "US" or b.dtype.kind in "US"
+    )
 
 
 def _shortened(values: Sequence[Any] | Array, most: int = 5) -> str:
@@ -209,12 +232,15 @@ def check_targets(
     classes : ndarray or None
         The labels that belong to the outputs; None if y does not hold labels.
     """
-    y = np.asarray(y)
+    _check_plain(name, y)
+    given, y = y, np.asarray(y)
+    if y.dtype.kind == "U" and not isinstance(given, np.ndarray):
+        y = np.asarray(given, dtype=object)  # NumPy makes text of a None or a NaN among text
     if y.ndim not in (1, 2) or len(y) != n:
         raise ValueError(f"{name} must have {n} rows like X, but its shape is {y.shape}")
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.dtype == object and not any(isinstance(value, str) for value in y.flat):
+    if y.dtype == object and not any(isinstance(value, (str, bytes)) for value in y.flat):
         y = np.asarray(y.tolist())
     if y.dtype.kind in "fc":
         _check_finite(name, y if y.dtype.kind == "f" else _as_numbers(name, y), dtype)
@@ -231,7 +257,7 @@ def check_targets(
                 f"{name} is one number per row, but this network has {n_out} outputs: expected "
                 f"class labels or a matrix of shape ({n}, {n_out}){advice}"
             )
-        targets, classes = _index_labels(y, n_out, classes)
+        targets, classes = _index_labels(y, n_out, classes, name)
         return (targets, classes) if n_out > 1 else (targets[:, None], classes)
     if y.ndim == 1:
         return _check_single_output(y, loss, classes, dtype, name)
@@ -260,7 +286,7 @@ def _check_single_output(
     """Numbers for one output; for binary cross-entropy also two labels such as -1 and 1."""
     y = _as_numbers(name, y)
     if loss is not None and loss.classifies and _is_label_like(y, True) and len(y):
-        place, classes = _index_labels(y, 1, classes)
+        place, classes = _index_labels(y, 1, classes, name)
         return place[:, None], classes
     _check_domain(y, loss, dtype, name)
     return y[:, None], classes

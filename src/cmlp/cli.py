@@ -21,7 +21,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from . import __version__, _dispatch, saving, tables, training
+from . import __version__, _dispatch, _scoring, saving, tables, training
 from ._arguments import FEW, FIT, make_parser
 from ._checks import check_integer, check_number
 from ._spec import LOSSES, lookup
@@ -146,7 +146,7 @@ def _split(y: Array, fraction: float, seed: int, labels: bool) -> tuple[Array, A
     if not round(len(y) * fraction):
         return np.arange(len(y)), np.arange(0)
     codes = np.unique(y, return_inverse=True)[1] if labels else y.reshape(len(y), -1)
-    return training.split(codes, fraction, np.random.default_rng(seed))
+    return _scoring.split(codes, fraction, np.random.default_rng(seed))
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -324,7 +324,7 @@ def _report(net: Network, X: Array, y: Array) -> str:
     if not _classifies(net):
         out = net.predict(X).astype(np.float64)
         error = out - y.reshape(out.shape)
-        lines.append(f"R2        {training.r2_score(y.reshape(out.shape), out, None):.4f}")
+        lines.append(f"R2        {_scoring.r2_score(y.reshape(out.shape), out, None):.4f}")
         lines.append(f"RMSE      {np.sqrt((error**2).mean()):.6g}")
         return "\n".join([*lines, f"MAE       {np.abs(error).mean():.6g}"])
     lines.append(f"accuracy  {net.score(X, y):.4f}")

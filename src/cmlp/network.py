@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _dispatch, training
+from . import _dispatch, _scoring, _steps, training
 from ._checks import check_integer, check_number, check_targets, check_weights, check_X
 from ._init import draw, initialiser
 from ._spec import (
@@ -30,7 +30,8 @@ from ._spec import (
     lookup,
     make_plan,
 )
-from .training import Data, History, Recipe
+from ._steps import Data, Recipe
+from .training import History
 
 if TYPE_CHECKING:
     from .tracing import GradientCheck, Trace
@@ -58,6 +59,13 @@ class Gradients(NamedTuple):
     inputs: Array
     """dC/dX, (rows, n_in)."""
     loss: float
+
+
+class Views(list[Array]):
+    """Arrays that share the parameters' memory: ``net.weights[0] = W`` writes W into it."""
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self[index][...] = value
 
 
 class Network:
@@ -107,8 +115,8 @@ class Network:
         What the columns of X and y are called, if whoever trained the network said so.
     history : History
         Every epoch so far.
-    steps : int
-        Optimizer steps taken with the present optimizer state.
+    solver, moments, steps : str, ndarray, int
+        The optimizer's state: its rule, (n_moments, len(params)), and the steps taken with them.
 
     Examples
     --------
@@ -160,8 +168,8 @@ class Network:
         self.target_name: str | None = None
         self.history = History()
         self.steps = 0
-        self._solver = ""
-        self._moments = np.zeros((0, len(self.params)), self.dtype)
+        self.solver = ""
+        self.moments = np.zeros((0, len(self.params)), self.dtype)
         self._workspaces: list[Array] = []
 
     def _resolve_loss(
@@ -218,9 +226,9 @@ class Network:
         """Number of weights and biases, without the padding."""
         return sum((n_in + 1) * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:]))  # noqa: B905
 
-    def _views(self, flat: Array) -> tuple[list[Array], list[Array]]:
+    def _views(self, flat: Array) -> tuple[Views, Views]:
         """Cut a vector laid out like `params` into weights and biases."""
-        weights, biases = [], []
+        weights, biases = Views(), Views()
         for row in self.plan.tolist():
             n_in, n_out, stride, at, bias = (
                 row[column] for column in (N_IN, N_OUT, STRIDE, WEIGHTS, BIAS)
@@ -352,7 +360,10 @@ class Network:
             raise TypeError(
                 f"a custom loss must return (value, gradient), not a {type(result).__name__}"
             )
-        value, slope = float(result[0]), np.ascontiguousarray(result[1], self.dtype)
+        try:
+            value, slope = float(result[0]), np.ascontiguousarray(result[1], self.dtype)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"a custom loss must return a value and an array: {error}") from None
         if slope.shape != out.shape:
             raise ValueError(
                 f"a custom loss must return a gradient of shape {out.shape}, like the outputs; "
@@ -364,7 +375,7 @@ class Network:
         """Return encoded targets as numbers, (n, n_out): class numbers become one-hot rows."""
         if targets.ndim == 1:
             targets = targets[:, None] == np.arange(self.sizes[-1])
-        return np.asarray(targets, self.dtype)
+        return np.array(targets, self.dtype)  # a copy: what a custom loss does to it stays there
 
     def _data(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, suffix: str = ""
@@ -373,21 +384,21 @@ class Network:
         X = check_X(X, self.sizes[0], self.dtype, f"X{suffix}")
         if len(X) == 0:
             raise ValueError(f"X{suffix} has no rows")
-        targets, self.classes = check_targets(
-            y, len(X), self.sizes[-1], self.loss_row, self.classes, self.dtype, f"y{suffix}"
-        )
         weights = check_weights(sample_weight, len(X))
         if weights is not None and self.loss_row is None:
             raise ValueError("sample_weight has no meaning for a custom loss; use it inside")
+        targets, self.classes = check_targets(
+            y, len(X), self.sizes[-1], self.loss_row, self.classes, self.dtype, f"y{suffix}"
+        )
         return Data(X, targets, weights)
 
     def loss(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the (weighted) mean loss of the rows, without penalties, dropout or smoothing."""
-        return training.evaluate(self, self._data(X, y, sample_weight), None)[0]
+        return _scoring.evaluate(self, self._data(X, y, sample_weight), None)[0]
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the accuracy for classes, the coefficient of determination R^2 for numbers."""
-        return training.evaluate(self, self._data(X, y, sample_weight), None)[1]
+        return _scoring.evaluate(self, self._data(X, y, sample_weight), None)[1]
 
     def gradients(
         self,
@@ -435,10 +446,10 @@ class Network:
 
     def moments_for(self, rule: Solver) -> Array:
         """Return the optimizer's state, (n_moments, len(params)); another solver starts afresh."""
-        if rule.name != self._solver:
-            self._solver, self.steps = rule.name, 0
-            self._moments = np.zeros((rule.n_moments, len(self.params)), self.dtype)
-        return self._moments
+        if rule.name != self.solver:
+            self.solver, self.steps = rule.name, 0
+            self.moments = np.zeros((rule.n_moments, len(self.params)), self.dtype)
+        return self.moments
 
     def fit(
         self,
@@ -511,7 +522,8 @@ class Network:
         X_val, y_val : array-like, optional
             Rows to validate on after every epoch.
         validation_fraction : float
-            Part of the rows to hold out for that instead; labels keep their proportions.
+            Part of the rows to hold out for that instead, drawn anew at each call; labels keep
+            their proportions.
         patience : int or None
             Stop when the validation loss (without validation: the training loss) has not reached a
             new low for this many epochs; with validation the best weights come back.
@@ -560,10 +572,14 @@ class Network:
             raise ValueError("X_val and y_val go together; only one of them came")
         if X_val is not None and validation_fraction:
             raise ValueError("give X_val and y_val or validation_fraction, not both")
-        data = self._data(X, y, sample_weight)
-        validation = None
-        if X_val is not None and y_val is not None:
-            validation = self._data(X_val, y_val, suffix="_val")
+        classes, validation = self.classes, None
+        try:
+            data = self._data(X, y, sample_weight)
+            if X_val is not None and y_val is not None:
+                validation = self._data(X_val, y_val, suffix="_val")
+        except (TypeError, ValueError):
+            self.classes = classes  # a call that failed leaves no labels behind
+            raise
         return training.fit(
             self,
             data,
@@ -626,8 +642,11 @@ class Network:
         rows: NDArray[np.int64],
         n_threads: int | None,
     ) -> float:
-        batch_size = min(check_integer("batch_size", batch_size or len(rows), 1), len(rows))
-        trainer = training.Trainer(self, data, recipe, batch_size, n_threads)
+        batch_size = check_integer("batch_size", len(rows) if batch_size is None else batch_size, 1)
+        batch_size = min(batch_size, len(rows))
+        if n_threads is not None:
+            check_integer("n_threads", n_threads, 1)
+        trainer = _steps.Trainer(self, data, recipe, batch_size, n_threads)
         rates = np.full(-(-len(rows) // batch_size), float(recipe.learning_rate))
         try:
             loss, _ = trainer.epoch(self.rng.permutation(rows) if shuffle else rows, rates)
@@ -689,21 +708,24 @@ class Network:
 
     # Files and copies ----------------------------------------------------------------------------
 
+    def __copy__(self) -> Network:
+        """Copy everything: two networks that share their weights would surprise."""
+        return copy.deepcopy(self)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_workspaces": []}
 
     def astype(self, dtype: Any) -> Network:
         """Return a copy in another dtype, without optimizer state."""
-        other = copy.copy(self)
+        other = copy.deepcopy(self)
         other.dtype = _check_dtype(dtype)
         other.plan = make_plan(self.sizes, self.activations, other.dtype)
         other.params = np.zeros(int(other.plan[-1, BIAS] + other.plan[-1, STRIDE]), other.dtype)
         for mine, theirs in zip(self._views(self.params), other._views(other.params), strict=True):
             for source, target in zip(mine, theirs, strict=True):
                 target[...] = source
-        other.rng, other.history = copy.deepcopy(self.rng), copy.deepcopy(self.history)
-        other._solver, other.steps, other._workspaces = "", 0, []
-        other._moments = np.zeros((0, len(other.params)), other.dtype)
+        other.solver, other.steps = "", 0
+        other.moments = np.zeros((0, len(other.params)), other.dtype)
         return other
 
     def save(self, path: str | os.PathLike[str], *, optimizer: bool = False) -> None:
@@ -730,17 +752,19 @@ class Network:
         parts = {"": self._views(self.params)}
         state = None
         if optimizer:
-            parts |= {f"moment{i}.": self._views(m) for i, m in enumerate(self._moments)}
+            parts |= {f"moment{i}.": self._views(m) for i, m in enumerate(self.moments)}
             generator = self.rng.bit_generator.state
-            state = {"solver": self._solver, "steps": self.steps, "generator": generator}
+            state = {"solver": self.solver, "steps": self.steps, "generator": generator}
         saving.write(path, architecture, parts, self.classes, self.history, state)
 
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
     """Return one of the two number types that the cores have."""
-    with contextlib.suppress(TypeError):
-        if np.dtype(dtype) in (np.float32, np.float64) and np.dtype(dtype).isnative:
-            return np.dtype(dtype)
+    if dtype is not None:  # which NumPy takes for float64
+        with contextlib.suppress(TypeError):
+            found: np.dtype[Any] = np.dtype(dtype)
+            if found in (np.float32, np.float64) and found.isnative:
+                return found
     raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
 
 
@@ -776,16 +800,16 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
         if saved.state is not None:
             if saved.state["solver"]:
                 net.moments_for(lookup("solver", SOLVERS, saved.state["solver"]))
-            net.steps = check_integer("steps", saved.state["steps"], 0)
-            net.rng.bit_generator.state = saved.state["generator"]
-    except (KeyError, TypeError, ValueError) as error:
+            net.steps = saved.state["steps"]
+            net.rng = saving.generator(saved.state["generator"])
+    except saving.BAD_CONTENT as error:
         message = f"{os.fspath(path)} does not describe a network: {error}"
         raise saving.ModelFileError(message) from None
     net.weight_init = about["weight_init"]
     net.feature_names, net.target_name = about["feature_names"], about["target_name"]
     net.classes, net.history = saved.classes, saved.history
     parts = {"": net._views(net.params)}
-    parts |= {f"moment{i}.": net._views(m) for i, m in enumerate(net._moments)}
+    parts |= {f"moment{i}.": net._views(m) for i, m in enumerate(net.moments)}
     for key, view in saving.named(parts).items():
         view[...] = saved.arrays[key]
     return net

@@ -26,7 +26,10 @@ Views = tuple[list[Array], list[Array]]
 
 FORMAT_VERSION = "1"
 
-_BAD_CONTENT = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+MAX_EPOCHS = 10_000
+"""Epochs of the training record that a file keeps."""
+
+BAD_CONTENT = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 """What text of another form than expected raises when it is taken apart."""
 
 
@@ -59,7 +62,7 @@ def write(
     state: dict[str, Any] | None,
 ) -> None:
     """Write a network's description and arrays."""
-    record = {"metric": history.metric, "values": dict(history)}
+    record = {"metric": history.metric, "values": _thinned(history)}
     metadata = {
         "format": "cmlp",
         "format_version": FORMAT_VERSION,
@@ -67,13 +70,21 @@ def write(
         "history": json.dumps(record),
     }
     if classes is not None:
-        if classes.dtype.kind not in "iubfU":
-            raise TypeError(f"labels of type {classes.dtype} cannot be saved; use text or numbers")
-        labels = {"dtype": classes.dtype.str, "labels": classes.tolist()}
+        if classes.dtype.kind in "US":
+            classes = np.array(classes.tolist())  # no longer than its longest label
+        plain = np.char.decode(classes, "latin-1") if classes.dtype.kind == "S" else classes
+        labels = {"dtype": classes.dtype.str, "labels": plain.tolist()}
         metadata["classes"] = json.dumps(labels)
     if state is not None:
-        metadata["optimizer"] = json.dumps(state)
+        metadata["optimizer"] = json.dumps(state, default=np.ndarray.tolist)
     io.write(path, named(parts), metadata)
+
+
+def _thinned(history: History) -> dict[str, list[float]]:
+    """Leave so many epochs, evenly spread, that a long record fits a header; the last is one."""
+    n = max(map(len, history.values()), default=0)
+    kept = np.unique(np.linspace(0, max(n - 1, 0), min(n, MAX_EPOCHS)).astype(np.int64))
+    return {key: [column[i] for i in kept] for key, column in history.items()}
 
 
 def read(path: str | os.PathLike[str]) -> Saved:
@@ -109,15 +120,17 @@ def _described(path: str, metadata: dict[str, str], infos: dict[str, io.ArrayInf
         )
     try:
         about = _architecture(json.loads(metadata["network"]))
-        state = json.loads(metadata["optimizer"]) if "optimizer" in metadata else None
+        state = _state(json.loads(metadata["optimizer"])) if "optimizer" in metadata else None
         _check_arrays(about, state, infos)
-        classes = _classes(json.loads(metadata["classes"])) if "classes" in metadata else None
+        classes = None
+        if "classes" in metadata:
+            classes = _classes(json.loads(metadata["classes"]), max(about["sizes"][-1], 2))
         record = json.loads(metadata["history"])
         values = {
             str(key): [float(value) for value in column] for key, column in record["values"].items()
         }
         return Saved(about, {}, classes, History(values, str(record["metric"])), state)
-    except _BAD_CONTENT as error:
+    except BAD_CONTENT as error:
         message = f"{path} does not describe a network: {type(error).__name__}: {error}"
         raise ModelFileError(message) from None
 
@@ -150,18 +163,57 @@ _TYPES: dict[str, Any] = {
 }
 
 
-def _classes(about: dict[str, Any]) -> Array:
-    dtype = np.dtype(about["dtype"])
-    if dtype.kind not in "iubfU" or not isinstance(about["labels"], list):
-        raise ValueError(f"labels of type {dtype}")
-    return np.array(about["labels"], dtype=dtype)
+def _classes(about: dict[str, Any], n: int) -> Array:
+    """Labels in the order of the outputs: `n` of them, sorted, each once."""
+    dtype, labels = np.dtype(about["dtype"]), about["labels"]
+    if dtype.kind not in "iubfUS" or not isinstance(labels, list) or len(labels) != n:
+        raise ValueError(f"{n} labels expected, of text or numbers")
+    kinds = {"U": str, "S": str, "b": bool}.get(dtype.kind, (int, float))
+    if not all(isinstance(label, kinds) for label in labels):
+        raise TypeError(f"labels of {dtype} expected")
+    if dtype.kind in "US":  # as long as the labels are, whatever the file claims
+        classes = np.array(labels)
+        classes = np.char.encode(classes, "latin-1") if dtype.kind == "S" else classes
+    else:
+        classes = np.array(labels, dtype=dtype)
+    if not np.array_equal(np.unique(classes), classes):
+        raise ValueError("labels must be sorted, each once")
+    if classes.dtype != dtype:
+        raise ValueError(f"labels of {dtype} expected, {classes.dtype} came")
+    return classes
+
+
+def _state(state: dict[str, Any]) -> dict[str, Any]:
+    """The optimizer's state, without its arrays."""
+    check_integer("steps", state["steps"], 0)
+    if state["steps"] >= 1 << 62 or not isinstance(state["solver"], str):
+        raise ValueError("steps and solver are not those of an optimizer")
+    generator(state["generator"])
+    return state
+
+
+GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
+
+
+def generator(state: dict[str, Any]) -> np.random.Generator:
+    """Rebuild a random generator; only NumPy's own kinds are made, by their names."""
+    name = state["bit_generator"]
+    if name not in GENERATORS:
+        raise ValueError(f"unknown random generator {name!r}")
+    bits = getattr(np.random, name)(0)
+    bits.state = state
+    return np.random.Generator(bits)
 
 
 def _check_arrays(
     about: dict[str, Any], state: dict[str, Any] | None, infos: dict[str, io.ArrayInfo]
 ) -> None:
     """Compare every array's shape and dtype with the architecture."""
-    expected = dict(_expected_shapes(about["sizes"], state))
+    solver = state["solver"] if state else ""
+    n_moments = lookup("solver", SOLVERS, solver).n_moments if solver else 0
+    if len(about["sizes"]) > len(infos) + 1:
+        raise ValueError(f"{len(infos)} arrays do not make {len(about['sizes']) - 1} layers")
+    expected = dict(_expected_shapes(about["sizes"], n_moments))
     shapes = {key: info.shape for key, info in infos.items()}
     for key in sorted(expected.keys() | shapes.keys()):
         if expected.get(key) != shapes.get(key):
@@ -171,11 +223,7 @@ def _check_arrays(
             raise ValueError(f"array {key!r} is {info.dtype}, expected {about['dtype']}")
 
 
-def _expected_shapes(
-    sizes: list[int], state: dict[str, Any] | None
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    solver = state["solver"] if state else ""
-    n_moments = lookup("solver", SOLVERS, solver).n_moments if solver else 0
+def _expected_shapes(sizes: list[int], n_moments: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     for prefix in ("", *(f"moment{number}." for number in range(n_moments))):
         for number in range(len(sizes) - 1):
             yield f"{prefix}layers.{number}.weight", (sizes[number], sizes[number + 1])

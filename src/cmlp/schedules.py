@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class Schedule:
         Part of the training, [0, 1), over which the rate rises in a straight line.
     """
 
-    warmup_fraction: float = 0.0
+    warmup_fraction: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         check_number("warmup_fraction", self.warmup_fraction, 0, 1, open_high=True)
@@ -74,6 +74,10 @@ class Cosine(Schedule):
 
     final: float = 0.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("final", self.final, 0)
+
     def factor(self, progress: Rates, epochs: Rates) -> Rates:
         return self.final + (1 - self.final) * 0.5 * (1 + np.cos(math.pi * progress))
 
@@ -95,6 +99,8 @@ class OneCycle(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("peak", self.peak, 0, 1, open_high=True)
+        for name in ("start", "final"):
+            check_number(name, getattr(self, name), 0)
 
     def factor(self, progress: Rates, epochs: Rates) -> Rates:
         rising = 0.5 * (1 - np.cos(math.pi * progress / max(self.peak, 1e-12)))
@@ -116,6 +122,7 @@ class Step(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("every", self.every, 1)
+        check_number("multiplier", self.multiplier, 0)
 
     def factor(self, progress: Rates, epochs: Rates) -> Rates:
         return np.power(self.multiplier, np.floor(epochs / self.every))
@@ -126,6 +133,10 @@ class Exponential(Schedule):
     """Multiplied by ``multiplier`` after every epoch."""
 
     multiplier: float = 0.95
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("multiplier", self.multiplier, 0)
 
     def factor(self, progress: Rates, epochs: Rates) -> Rates:
         return np.power(self.multiplier, np.floor(epochs))
@@ -152,6 +163,7 @@ class Adaptive(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("patience", self.patience, 1)
+        check_number("multiplier", self.multiplier, 0)
 
     def rates(
         self, learning_rate: float, epoch: int, epochs: int, n_steps: int, losses: Sequence[float]
@@ -194,6 +206,8 @@ def resolve(schedule: Any) -> Schedule:
     """Turn what a user passes as a schedule into one."""
     if schedule is None:
         return Constant()
+    if isinstance(schedule, type) and issubclass(schedule, Schedule):
+        schedule = schedule()
     if isinstance(schedule, Schedule):
         return schedule
     if callable(schedule):

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from . import _dispatch
 from ._spec import ACTIVATIONS, lookup
+from ._steps import Snapshot
 
 if TYPE_CHECKING:
+    from ._steps import Data, Recipe
     from .network import Network
-    from .training import Data, Recipe
 
 Array = NDArray[Any]
 
@@ -154,21 +155,22 @@ def trace_step(net: Network, data: Data, recipe: Recipe, apply: bool) -> Trace:
     if np.any(np.asarray(recipe.dropout)) or recipe.input_noise:
         raise ValueError("a trace shows one plain step: leave dropout and input_noise at 0")
     core = _dispatch.core
-    before = net.params.copy()
+    snapshot = Snapshot(net)
+    before = snapshot.params
     record = net.forward(data.X, return_all=True)
     costs = _row_costs(net, data, recipe)
     loss, grads, deltas, _ = net._backpropagate(data, recipe, deltas=True)
     dweights, dbiases = (list(map(np.copy, views)) for views in net._views(grads))
     moments = net.moments_for(recipe.rule)
-    old_moments, steps = moments.copy(), net.steps
     core.update(
-        net.plan, net.params, grads, moments, recipe.optimizer(), steps, float(recipe.learning_rate)
-    )
+        net.plan, net.params, grads, moments, recipe.optimizer(), net.steps,
+        float(recipe.learning_rate),
+    )  # fmt: skip
     net.steps += 1
     after = net.params.copy()
     new_loss = net._backpropagate(data, recipe)[0]
     if not apply:
-        net.params[:], moments[:], net.steps = before, old_moments, steps
+        snapshot.put_back()
     layers = [
         TracedLayer(f"layer {number} ({activation})", _formula(activation), *numbers)
         for number, activation, *numbers in zip(
@@ -240,12 +242,10 @@ class GradientCheck:
 def check_gradients(net: Network, data: Data, recipe: Recipe, entries: int | None) -> GradientCheck:
     """See :meth:`Network.check_gradients`.
 
-    The differences are taken in float64, whatever the network's dtype is. Their step, cbrt(eps),
-    balances the cut-off error (its square) and the rounding error (eps over it).
+    The differences are taken in float64, whatever the network's dtype is.
     """
     grads = net._backpropagate(data, recipe)[1]
     exact = net.astype(np.float64)
-    h = float(np.cbrt(np.finfo(np.float64).eps))
     # Backpropagation rounds in the network's dtype, along sums as long as the batch and the layers.
     length = len(data.X) + max(net.sizes)
     tolerance = max(1e-6, 16 * float(np.finfo(net.dtype).eps) * np.sqrt(length))
@@ -253,7 +253,8 @@ def check_gradients(net: Network, data: Data, recipe: Recipe, entries: int | Non
     layers = []
     parts = zip(*net._views(grads), exact.weights, exact.biases, strict=True)
     for number, (dW, db, W, b) in enumerate(parts, 1):
-        scale = max(float(np.abs(dW).max()), float(np.abs(db).max()), 1e-8)
+        sizes = np.abs(np.concatenate([dW.ravel(), db])).astype(np.float64)
+        scale = float(np.max(sizes, where=np.isfinite(sizes), initial=1e-8))
         worst = CheckedLayer(f"layer {number}", "none", 0.0, 0.0, -1.0)
         for letter, values, slopes in (("W", W, dW), ("b", b, db)):
             chosen = np.arange(values.size)
@@ -261,23 +262,40 @@ def check_gradients(net: Network, data: Data, recipe: Recipe, entries: int | Non
                 chosen = rng.choice(values.size, entries, replace=False)
             for flat in chosen:
                 where = tuple(int(i) for i in np.unravel_index(flat, values.shape))
-                numeric = _central_difference(exact, data, recipe, values, where, h)
-                error = abs(float(slopes[where]) - numeric) / scale
-                if not error <= worst.error:
+                analytic = float(slopes[where])
+                numeric, error = _difference(exact, data, recipe, values, where, analytic)
+                error = error / scale if np.isfinite(error) else np.inf
+                if error > worst.error:
                     entry = f"{letter}[{', '.join(map(str, where))}]"
-                    worst = CheckedLayer(worst.name, entry, float(slopes[where]), numeric, error)
+                    worst = CheckedLayer(worst.name, entry, analytic, numeric, error)
         layers.append(worst)
     return GradientCheck(layers, tolerance)
 
 
-def _central_difference(
-    net: Network, data: Data, recipe: Recipe, values: Array, where: tuple[int, ...], h: float
-) -> float:
+def _difference(
+    net: Network,
+    data: Data,
+    recipe: Recipe,
+    values: Array,
+    where: tuple[int, ...],
+    analytic: float,
+) -> tuple[float, float]:
+    """Return the central difference by one parameter, and how far the analytic slope is from it.
+
+    At a kink (a relu whose sum is 0) the slope is any number between the derivatives from the left
+    and from the right, so that a slope between them is no error.
+    """
     kept = values[where]
-    step = h * max(1.0, abs(float(kept)))
-    losses = []
-    for sign in (1, -1):
-        values[where] = kept + sign * step
-        losses.append(net._backpropagate(data, recipe)[0])
+    # cbrt(eps) balances the cut-off error (its square) and the rounding error (eps over it).
+    h = float(np.cbrt(np.finfo(np.float64).eps)) * max(1.0, abs(float(kept)))
+    losses = {}
+    for move in (-2, -1, 0, 1, 2):
+        values[where] = kept + move * h
+        losses[move] = net._backpropagate(data, recipe)[0]
     values[where] = kept
-    return (losses[0] - losses[1]) / (2 * step)
+    central = (losses[1] - losses[-1]) / (2 * h)
+    left, right = (
+        side * (4 * losses[side] - losses[2 * side] - 3 * losses[0]) / (2 * h) for side in (-1, 1)
+    )
+    outside = max(min(left, right) - analytic, analytic - max(left, right), 0.0)
+    return central, min(abs(analytic - central), outside) if np.isfinite(central) else np.inf

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,32 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dispatch
-from ._checks import check_number
-from ._spec import (
-    EXTERNAL_LOSS,
-    N_IN,
-    N_OUT,
-    SOLVERS,
-    Noise,
-    Objective,
-    Optimizer,
-    Solver,
-    lookup,
-)
+from ._scoring import evaluate, metric_of, split
+from ._steps import Data, Recipe, Snapshot, Trainer
 from ._terminal import Progress
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
     from .network import Network
 
 Array = NDArray[Any]
-
-CALL_FLOPS = 2e9
-"""Work of one call of the core: a fraction of a second, then Python sees Ctrl-C and the clock."""
-
-THREAD_FLOPS = 1e7
-"""Work of one step from which a second thread pays for its barriers."""
 
 
 class DivergenceError(ArithmeticError):
@@ -86,336 +68,6 @@ class History(dict[str, list[float]]):
         for key in {**self, **values}:
             column = self.setdefault(key, [math.nan] * done)
             column.append(values.get(key, math.nan))
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What one step does: solver, penalties, noise. Checked when it is made.
-
-    The parameters are those of :meth:`Network.fit`.
-    """
-
-    solver: str = "sgd"
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    nesterov: bool = False
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-8
-    l1: float = 0.0
-    l2: float = 0.0
-    weight_decay: float = 0.0
-    dropout: float | Sequence[float] = 0.0
-    input_noise: float = 0.0
-    label_smoothing: float = 0.0
-    clip_norm: float | None = None
-
-    def __post_init__(self) -> None:
-        self.rule  # noqa: B018 - an unknown solver is refused here
-        for name in ("learning_rate", "l1", "l2", "weight_decay", "input_noise"):
-            check_number(name, getattr(self, name), 0)
-        for name in ("momentum", "beta_1", "beta_2", "label_smoothing"):
-            check_number(name, getattr(self, name), 0, 1, open_high=True)
-        check_number("epsilon", self.epsilon, 1e-37)  # above zero also as a float32
-        if self.clip_norm is not None and not check_number("clip_norm", self.clip_norm, 0):
-            raise ValueError("clip_norm must be above 0, or None for no clipping")
-
-    @property
-    def rule(self) -> Solver:
-        return lookup("solver", SOLVERS, self.solver)
-
-    def objective(self, net: Network) -> Objective:
-        """Return what the core minimises."""
-        row = net.loss_row
-        if self.label_smoothing and (row is None or not row.classifies):
-            raise ValueError(
-                f"label_smoothing needs a cross-entropy loss; this network's is {net.loss_name}"
-            )
-        code = EXTERNAL_LOSS if row is None else row.code
-        return Objective(code, net.loss_parameter, self.label_smoothing, self.l1, self.l2)
-
-    def optimizer(self) -> Optimizer:
-        """Return how the core moves the parameters."""
-        return Optimizer(
-            self.rule.code,
-            float(self.momentum),
-            bool(self.nesterov),
-            float(self.beta_1),
-            float(self.beta_2),
-            float(self.epsilon),
-            float(self.weight_decay),
-            float(self.clip_norm or 0.0),
-        )
-
-    def noise(self, net: Network, seed: int) -> Noise:
-        """Return what the core disturbs the rows with."""
-        n_hidden = len(net.plan) - 1
-        given = np.asarray(self.dropout, dtype=np.float64)
-        if given.ndim == 0:
-            given = np.full(n_hidden, given)
-        if given.shape != (n_hidden,):
-            raise ValueError(
-                f"dropout must be one number or {n_hidden}, one per hidden layer; {given.size} came"
-            )
-        for rate in given:
-            check_number("dropout", rate, 0, 1, open_high=True)
-        if not n_hidden and np.any(np.asarray(self.dropout)):
-            raise ValueError("dropout needs a hidden layer; this network has none")
-        rates = given if given.any() else given[:0]
-        return Noise(seed, float(self.input_noise), np.ascontiguousarray(rates))
-
-
-@dataclass(frozen=True)
-class Data:
-    """Checked rows with their targets and weights, as the core takes them."""
-
-    X: Array
-    targets: Array
-    weights: NDArray[np.float64] | None
-
-    def weight(self, rows: NDArray[np.int64]) -> float:
-        """Sum the weights of some rows."""
-        return float(len(rows) if self.weights is None else self.weights[rows].sum())
-
-
-class Trainer:
-    """Takes steps on a network: holds the scratch arrays and the threads of one fit."""
-
-    def __init__(
-        self, net: Network, data: Data, recipe: Recipe, batch_size: int, n_threads: int | None
-    ) -> None:
-        self.net, self.data, self.batch_size = net, data, batch_size
-        self.objective, self.optimizer = recipe.objective(net), recipe.optimizer()
-        self.noise = recipe.noise(net, int(net.rng.integers(2**63)))
-        self.moments = net.moments_for(recipe.rule)
-        products = int((net.plan[:, N_IN] * net.plan[:, N_OUT]).sum())
-        self.step_flops = 6.0 * products * batch_size
-        self.n_threads = self._choose_threads(n_threads)
-        size = _dispatch.core.workspace_size(net.plan, batch_size, self.n_threads)
-        self.workspace = np.empty(size, net.dtype)
-        self.grads = np.zeros_like(net.params)
-        self.pool: ThreadPoolExecutor | None = None
-        if self.n_threads > 1:
-            from concurrent.futures import ThreadPoolExecutor  # slow to import
-
-            self.pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="cmlp")
-
-    def _choose_threads(self, n_threads: int | None) -> int:
-        if _dispatch.core.name == "python" or self.net.loss_row is None:
-            return 1  # NumPy's products have threads of their own
-        if n_threads is not None:
-            return n_threads
-        return _dispatch.usable_cpus() if self.step_flops >= THREAD_FLOPS else 1
-
-    def close(self) -> None:
-        """End the threads."""
-        if self.pool is not None:
-            self.pool.shutdown()
-
-    def run(self, rows: NDArray[np.int64], rates: NDArray[np.float64]) -> tuple[float, int]:
-        """Take one step per batch. Returns the summed loss, and the steps up to one that failed."""
-        if self.net.loss_row is None:
-            return self._run_custom(rows, rates)
-        if self.pool is None:
-            total, taken = self._run_rank(rows, rates, 0, None)
-        else:
-            # All ranks run in the pool, none in this thread: a Ctrl-C arrives here only, and cannot
-            # keep one of them from the barrier that the others wait at.
-            team = np.zeros(16, np.int64)
-            futures: list[Future[tuple[float, int]]] = []
-            try:
-                for rank in range(self.n_threads):
-                    futures.append(self.pool.submit(self._run_rank, rows, rates, rank, team))
-            except BaseException:
-                team[TEAM_ABORTED] = 1
-                raise
-            finally:
-                interrupt = wait_for(futures)
-            (total, taken), *_ = [future.result() for future in futures]
-            if interrupt is not None:
-                self.net.steps += taken
-                raise interrupt
-        self.net.steps += taken
-        return total, taken
-
-    def _run_rank(
-        self,
-        rows: NDArray[np.int64],
-        rates: NDArray[np.float64],
-        rank: int,
-        team: NDArray[np.int64] | None,
-    ) -> tuple[float, int]:
-        net, data = self.net, self.data
-        try:
-            result: tuple[float, int] = _dispatch.core.train_epoch(
-                net.plan, net.params, self.moments, data.X, data.targets, data.weights, rows,
-                self.batch_size, rates, net.steps, self.objective, self.optimizer, self.noise,
-                self.grads, self.workspace, rank, self.n_threads, team,
-            )  # fmt: skip
-        except BaseException:
-            if team is not None:
-                team[TEAM_ABORTED] = 1
-            raise
-        return result
-
-    def _run_custom(self, rows: NDArray[np.int64], rates: NDArray[np.float64]) -> tuple[float, int]:
-        """The same for a loss in Python: outputs, the callable, then a gradient from its dC/da."""
-        core, net, data = _dispatch.core, self.net, self.data
-        nothing = np.empty((0, 0), net.dtype)
-        total, taken = 0.0, 0
-        for start in range(0, len(rows), self.batch_size):
-            batch = rows[start : start + self.batch_size]
-            y = net.target_matrix(data.targets[batch])
-            out = np.empty(y.shape, net.dtype)
-            core.evaluate(
-                net.plan, net.params, data.X, data.targets, batch, self.objective, self.noise,
-                net.steps, out, np.empty(len(batch), net.dtype), self.workspace,
-            )  # fmt: skip
-            value, slope = net.custom_loss(out, y)
-            penalty = core.gradient(
-                net.plan, net.params, data.X[batch], slope, None, None, self.objective, self.noise,
-                net.steps, self.grads, nothing, nothing, self.workspace,
-            )  # fmt: skip
-            if not math.isfinite(value + penalty):
-                return total, taken
-            core.update(
-                net.plan, net.params, self.grads, self.moments, self.optimizer, net.steps,
-                float(rates[taken]),
-            )  # fmt: skip
-            net.steps += 1
-            total += (value + penalty) * len(batch)
-            taken += 1
-        return total, taken
-
-    def epoch(
-        self,
-        rows: NDArray[np.int64],
-        rates: NDArray[np.float64],
-        out_of_time: Callable[[], bool] = lambda: False,
-    ) -> tuple[float, int]:
-        """Take one step per batch of `rows`, in calls short enough for Ctrl-C and the clock.
-
-        Returns
-        -------
-        loss : float
-            Weighted mean over the rows that were used; not finite where training diverged.
-        n_rows : int
-            Rows that were used.
-        """
-        per_call = max(1, int(CALL_FLOPS / max(self.step_flops, 1.0)))
-        total = weight = 0.0
-        done = 0
-        for first in range(0, len(rates), per_call):
-            part = rows[first * self.batch_size : (first + per_call) * self.batch_size]
-            wanted = rates[first : first + per_call]
-            loss, taken = self.run(part, wanted)
-            if taken < len(wanted):
-                return math.nan, done
-            total += loss
-            weight += self.data.weight(part)
-            done += len(part)
-            if done < len(rows) and out_of_time():
-                break
-        return (total / weight if weight else 0.0), done
-
-
-TEAM_ABORTED = 9
-"""Place in a team's array that tells waiting threads to go on (see _barrier.h)."""
-
-
-def wait_for(futures: Iterable[Future[Any]]) -> BaseException | None:
-    """Wait until every call has returned, also through a Ctrl-C, which is handed back."""
-    interrupt: BaseException | None = None
-    for future in futures:
-        while not future.done():
-            try:
-                future.exception()
-            except KeyboardInterrupt as error:
-                interrupt = error
-    return interrupt
-
-
-# Validation --------------------------------------------------------------------------------------
-
-
-def split(
-    targets: Array, fraction: float, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide the rows into training and validation rows; labels keep their proportions."""
-    n = len(targets)
-    n_val = round(n * fraction)
-    if not 0 < n_val < n:
-        raise ValueError(
-            f"validation_fraction={fraction:g} of {n} rows leaves {n - n_val} to train and "
-            f"{n_val} to validate; both need at least one"
-        )
-    order = rng.permutation(n)
-    if targets.ndim == 1:
-        # Spread every class evenly over the line of rows, then cut the line into equal steps.
-        by_class = order[np.argsort(targets[order], kind="stable")]
-        chosen = np.linspace(0, n, n_val, endpoint=False).astype(np.int64)
-        validation = by_class[chosen]
-    else:
-        validation = order[:n_val]
-    training = np.setdiff1d(order, validation, assume_unique=True)
-    return training, np.sort(validation)
-
-
-def r2_score(y: Array, output: Array, weights: NDArray[np.float64] | None) -> float:
-    """1 - residual / total sum of squares, averaged over outputs; 1 for a constant met exactly."""
-    y = np.asarray(y, np.float64)
-    mean = np.average(y, axis=0, weights=weights)
-    residual = np.average((y - output) ** 2, axis=0, weights=weights)
-    total = np.average((y - mean) ** 2, axis=0, weights=weights)
-    flat = total == 0
-    ratio = np.where(flat, residual > 0, residual / np.where(flat, 1, total))
-    return float(1 - ratio.mean())
-
-
-def accuracy(targets: Array, output: Array, weights: NDArray[np.float64] | None) -> float:
-    """Share of the rows read right; of a multi-label row, every label must be."""
-    if targets.ndim == 1:
-        right = output.argmax(axis=1) == targets
-    else:
-        right = ((output > 0.5) == (targets > 0.5)).all(axis=1)
-    return float(np.average(right, weights=weights))
-
-
-def evaluate(
-    net: Network, data: Data, rows: NDArray[np.int64] | None
-) -> tuple[float, float, Array]:
-    """Return the mean loss, the score (accuracy or R^2) and the outputs on some rows."""
-    n = len(data.X) if rows is None else len(rows)
-    out = np.empty((n, net.sizes[-1]), net.dtype)
-    row_loss = np.empty(n, net.dtype)
-    objective = Recipe().objective(net)
-    with net.scratch() as workspace:
-        _dispatch.core.evaluate(
-            net.plan, net.params, data.X, data.targets, rows, objective, Recipe().noise(net, 0), 0,
-            out, row_loss, workspace,
-        )  # fmt: skip
-    targets = data.targets if rows is None else data.targets[rows]
-    weights = data.weights if data.weights is None or rows is None else data.weights[rows]
-    if net.loss_row is None:
-        loss = net.custom_loss(out, net.target_matrix(targets))[0]
-    else:
-        loss = float(np.average(row_loss.astype(np.float64), weights=weights)) if n else 0.0
-    if not n:
-        return loss, math.nan, out
-    if metric_of(net, targets) == "r2":
-        return loss, r2_score(targets, out, weights), out
-    if net.loss_row is not None and net.loss_row.name == "categorical_crossentropy":
-        targets = targets if targets.ndim == 1 else targets.argmax(axis=1)
-    return loss, accuracy(targets, out, weights), out
-
-
-def metric_of(net: Network, targets: Array) -> str:
-    """Return which score suits the targets: 'accuracy' for classes, 'r2' for numbers."""
-    classifies = net.loss_row is not None and net.loss_row.classifies
-    return "accuracy" if classifies or targets.ndim == 1 else "r2"
-
-
-# The fit loop ------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -487,11 +139,13 @@ def fit(
     from . import schedules  # imported when there is something to fit
 
     plan = schedules.resolve(schedule)
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks must be a list, not {callbacks!r}")
     callbacks = tuple(callbacks)
     rows = np.arange(len(data.X), dtype=np.int64)
     held_out: NDArray[np.int64] | None = None
     if validation_fraction:
-        rows, held_out = split(data.targets, validation_fraction, net.rng)
+        rows, held_out = split(_strata(net, data.targets), validation_fraction, net.rng)
         validation = data
     batch_size = min(batch_size or len(rows), len(rows))
     trainer = Trainer(net, data, recipe, batch_size, n_threads)
@@ -506,7 +160,7 @@ def fit(
     def out_of_time() -> bool:
         return max_time is not None and time.perf_counter() - start >= max_time
 
-    safe = net.params.copy(), trainer.moments.copy()
+    safe = Snapshot(net)
     try:
         _call(callbacks, "on_train_begin", state)
         while state.epoch < epochs and not state.stop:
@@ -517,9 +171,8 @@ def fit(
             loss, n_rows = trainer.epoch(order, rates, out_of_time)
             trained = time.perf_counter() - began
             if not (math.isfinite(loss) and _all_finite(net.params)):
-                raise _diverged(net, data, recipe, history, safe, trainer)
-            np.copyto(safe[0], net.params)
-            np.copyto(safe[1], trainer.moments)
+                raise _diverged(net, data, recipe, history, safe)
+            safe.take()
             state.epoch += 1
             values = {"epoch": len(net.history.get("epoch", [])) + 1.0, "loss": loss}
             if validation is not None:
@@ -541,8 +194,7 @@ def fit(
     except KeyboardInterrupt:
         history.stopped = "interrupted"
         if not _all_finite(net.params):
-            np.copyto(net.params, safe[0])
-            np.copyto(trainer.moments, safe[1])
+            safe.put_back()
         warnings.warn(
             f"training was interrupted after {state.epoch} of {epochs} epochs; "
             "the network keeps what it has learned",
@@ -560,6 +212,12 @@ def fit(
     return history
 
 
+def _strata(net: Network, targets: Array) -> Array:
+    """Return class numbers where there are any, also those of two classes in one column."""
+    binary = net.loss_row is not None and net.loss_row.classifies and targets.shape[1:] == (1,)
+    return targets[:, 0] if binary else targets
+
+
 def _all_finite(values: Array) -> bool:
     """Whether there is no NaN or infinity, without a temporary."""
     return bool(np.isfinite(values.min()) and np.isfinite(values.max()))
@@ -570,13 +228,11 @@ def _diverged(
     data: Data,
     recipe: Recipe,
     history: History,
-    safe: tuple[Array, Array],
-    trainer: Trainer,
+    safe: Snapshot,
 ) -> DivergenceError:
     """Find the layer, put the last finite weights back, and say what usually helps."""
     where = _first_bad_layer(net, data.X[:256])
-    np.copyto(net.params, safe[0])
-    np.copyto(trainer.moments, safe[1])
+    safe.put_back()
     largest = max(abs(float(data.X.min())), abs(float(data.X.max())))
     causes = [f"the learning rate is too high (it was {recipe.learning_rate:g}; try a tenth)"]
     if largest > 20:

@@ -1,0 +1,98 @@
+"""How good a network is: held-out rows, losses and scores."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _dispatch
+from ._steps import Data, Recipe
+
+if TYPE_CHECKING:
+    from .network import Network
+
+Array = NDArray[Any]
+
+
+def split(
+    targets: Array, fraction: float, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide the rows into training and validation rows.
+
+    Class numbers, (n,), keep their proportions; rows of numbers, (n, n_out), are drawn at random.
+    """
+    n = len(targets)
+    n_val = round(n * fraction)
+    if not 0 < n_val < n:
+        raise ValueError(
+            f"validation_fraction={fraction:g} of {n} rows leaves {n - n_val} to train and "
+            f"{n_val} to validate; both need at least one"
+        )
+    order = rng.permutation(n)
+    if targets.ndim == 1:
+        # Spread every class evenly over the line of rows, then cut the line into equal steps.
+        by_class = order[np.argsort(targets[order], kind="stable")]
+        validation = by_class[((np.arange(n_val) + 0.5) * n / n_val).astype(np.int64)]
+    else:
+        validation = order[:n_val]
+    training = np.setdiff1d(order, validation, assume_unique=True)
+    return training, np.sort(validation)
+
+
+def r2_score(y: Array, output: Array, weights: NDArray[np.float64] | None) -> float:
+    """1 - residual / total sum of squares, averaged over outputs; 1 for a constant met exactly."""
+    y = np.asarray(y, np.float64)
+    mean = np.average(y, axis=0, weights=weights)
+    residual = np.average((y - output) ** 2, axis=0, weights=weights)
+    total = np.average((y - mean) ** 2, axis=0, weights=weights)
+    flat = total == 0
+    ratio = np.where(flat, residual > 0, residual / np.where(flat, 1, total))
+    return float(1 - ratio.mean())
+
+
+def accuracy(targets: Array, output: Array, weights: NDArray[np.float64] | None) -> float:
+    """Share of the rows read right; of a multi-label row, every label must be."""
+    if targets.ndim == 1:
+        right = output.argmax(axis=1) == targets
+    else:
+        right = ((output > 0.5) == (targets > 0.5)).all(axis=1)
+    return float(np.average(right, weights=weights))
+
+
+def evaluate(
+    net: Network, data: Data, rows: NDArray[np.int64] | None
+) -> tuple[float, float, Array]:
+    """Return the mean loss, the score (accuracy or R^2) and the outputs on some rows."""
+    n = len(data.X) if rows is None else len(rows)
+    out = np.empty((n, net.sizes[-1]), net.dtype)
+    row_loss = np.empty(n, net.dtype)
+    objective = Recipe().objective(net)
+    with net.scratch() as workspace:
+        _dispatch.core.evaluate(
+            net.plan, net.params, data.X, data.targets, rows, objective, Recipe().noise(net, 0), 0,
+            out, row_loss, workspace,
+        )  # fmt: skip
+    targets = data.targets if rows is None else data.targets[rows]
+    weights = data.weights if data.weights is None or rows is None else data.weights[rows]
+    if weights is not None and not weights.any():
+        weights = None  # rows that do not count in training can still be looked at
+    if net.loss_row is None:
+        loss = net.custom_loss(out, net.target_matrix(targets))[0]
+    else:
+        loss = float(np.average(row_loss.astype(np.float64), weights=weights)) if n else 0.0
+    if not n:
+        return loss, math.nan, out
+    if metric_of(net, targets) == "r2":
+        return loss, r2_score(targets, out, weights), out
+    if net.loss_row is not None and net.loss_row.name == "categorical_crossentropy":
+        targets = targets if targets.ndim == 1 else targets.argmax(axis=1)
+    return loss, accuracy(targets, out, weights), out
+
+
+def metric_of(net: Network, targets: Array) -> str:
+    """Return which score suits the targets: 'accuracy' for classes, 'r2' for numbers."""
+    classifies = net.loss_row is not None and net.loss_row.classifies
+    return "accuracy" if classifies or targets.ndim == 1 else "r2"

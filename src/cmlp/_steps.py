@@ -1,0 +1,313 @@
+"""Taking steps: what one is made of, the data it uses, the threads and arrays that carry it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _dispatch
+from ._checks import check_number
+from ._spec import (
+    EXTERNAL_LOSS,
+    N_IN,
+    N_OUT,
+    SOLVERS,
+    Noise,
+    Objective,
+    Optimizer,
+    Solver,
+    lookup,
+)
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from .network import Network
+
+Array = NDArray[Any]
+
+CALL_FLOPS = 2e9
+"""Work of one call of the core: a fraction of a second, then Python sees Ctrl-C and the clock."""
+
+COMPILED_FLOPS, PYTHON_FLOPS = 2e4, 5e7
+"""What a step costs besides its products, in work that would take as long."""
+
+THREAD_FLOPS = 1e7
+"""Work of one step from which a second thread pays for its barriers."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one step does: solver, penalties, noise. Checked when it is made.
+
+    The parameters are those of :meth:`Network.fit`.
+    """
+
+    solver: str = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    l1: float = 0.0
+    l2: float = 0.0
+    weight_decay: float = 0.0
+    dropout: float | Sequence[float] = 0.0
+    input_noise: float = 0.0
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        self.rule  # noqa: B018 - an unknown solver is refused here
+        for name in ("learning_rate", "l1", "l2", "weight_decay", "input_noise"):
+            check_number(name, getattr(self, name), 0)
+        for name in ("momentum", "beta_1", "beta_2", "label_smoothing"):
+            check_number(name, getattr(self, name), 0, 1, open_high=True)
+        check_number("epsilon", self.epsilon, 1e-37)  # above zero also as a float32
+        if self.clip_norm is not None and not check_number("clip_norm", self.clip_norm, 0):
+            raise ValueError("clip_norm must be above 0, or None for no clipping")
+
+    @property
+    def rule(self) -> Solver:
+        return lookup("solver", SOLVERS, self.solver)
+
+    def objective(self, net: Network) -> Objective:
+        """Return what the core minimises."""
+        row = net.loss_row
+        if self.label_smoothing and (row is None or not row.classifies):
+            raise ValueError(
+                f"label_smoothing needs a cross-entropy loss; this network's is {net.loss_name}"
+            )
+        code = EXTERNAL_LOSS if row is None else row.code
+        return Objective(code, net.loss_parameter, self.label_smoothing, self.l1, self.l2)
+
+    def optimizer(self) -> Optimizer:
+        """Return how the core moves the parameters."""
+        return Optimizer(
+            self.rule.code,
+            float(self.momentum),
+            bool(self.nesterov),
+            float(self.beta_1),
+            float(self.beta_2),
+            float(self.epsilon),
+            float(self.weight_decay),
+            float(self.clip_norm or 0.0),
+        )
+
+    def noise(self, net: Network, seed: int) -> Noise:
+        """Return what the core disturbs the rows with."""
+        n_hidden = len(net.plan) - 1
+        try:
+            given = np.asarray(self.dropout, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"dropout must be numbers, not {self.dropout!r}") from None
+        if given.ndim == 0:
+            given = np.full(n_hidden, given)
+        if given.shape != (n_hidden,):
+            raise ValueError(
+                f"dropout must be one number or {n_hidden}, one per hidden layer; {given.size} came"
+            )
+        for rate in given:
+            check_number("dropout", rate, 0, 1, open_high=True)
+        if not n_hidden and np.any(np.asarray(self.dropout)):
+            raise ValueError("dropout needs a hidden layer; this network has none")
+        rates = given if given.any() else given[:0]
+        return Noise(seed, float(self.input_noise), np.ascontiguousarray(rates))
+
+
+@dataclass(frozen=True)
+class Data:
+    """Checked rows with their targets and weights, as the core takes them."""
+
+    X: Array
+    targets: Array
+    weights: NDArray[np.float64] | None
+
+    def weight(self, rows: NDArray[np.int64]) -> float:
+        """Sum the weights of some rows."""
+        return float(len(rows) if self.weights is None else self.weights[rows].sum())
+
+
+class Snapshot:
+    """Weights and optimizer state to go back to."""
+
+    def __init__(self, net: Network) -> None:
+        self.net = net
+        self.params = net.params.copy()
+        self.solver, self.moments, self.steps = net.solver, net.moments.copy(), net.steps
+
+    def take(self) -> None:
+        """Remember the present state instead, without a new allocation."""
+        np.copyto(self.params, self.net.params)
+        np.copyto(self.moments, self.net.moments)
+        self.steps = self.net.steps
+
+    def put_back(self) -> None:
+        """Restore what was remembered."""
+        np.copyto(self.net.params, self.params)
+        self.net.solver, self.net.moments, self.net.steps = self.solver, self.moments, self.steps
+
+
+class Trainer:
+    """Takes steps on a network: holds the scratch arrays and the threads of one fit."""
+
+    def __init__(
+        self, net: Network, data: Data, recipe: Recipe, batch_size: int, n_threads: int | None
+    ) -> None:
+        self.net, self.data, self.batch_size = net, data, batch_size
+        self.objective, self.optimizer = recipe.objective(net), recipe.optimizer()
+        self.noise = recipe.noise(net, int(net.rng.integers(2**63)))
+        self.moments = net.moments_for(recipe.rule)
+        products = int((net.plan[:, N_IN] * net.plan[:, N_OUT]).sum())
+        self.step_flops = 6.0 * products * batch_size
+        self.n_threads = self._choose_threads(n_threads)
+        size = _dispatch.core.workspace_size(net.plan, batch_size, self.n_threads)
+        self.workspace = np.empty(size, net.dtype)
+        self.grads = np.zeros_like(net.params)
+        self.pool: ThreadPoolExecutor | None = None
+        if self.n_threads > 1:
+            from concurrent.futures import ThreadPoolExecutor  # slow to import
+
+            self.pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="cmlp")
+
+    def _choose_threads(self, n_threads: int | None) -> int:
+        if _dispatch.core.name == "python" or self.net.loss_row is None:
+            return 1  # NumPy's products have threads of their own
+        if n_threads is not None:
+            return n_threads
+        return _dispatch.usable_cpus() if self.step_flops >= THREAD_FLOPS else 1
+
+    def close(self) -> None:
+        """End the threads."""
+        if self.pool is not None:
+            self.pool.shutdown()
+
+    def run(self, rows: NDArray[np.int64], rates: NDArray[np.float64]) -> tuple[float, int]:
+        """Take one step per batch. Returns the summed loss, and the steps up to one that failed."""
+        if self.net.loss_row is None:
+            return self._run_custom(rows, rates)
+        if self.pool is None:
+            total, taken = self._run_rank(rows, rates, 0, None)
+        else:
+            # All ranks run in the pool, none in this thread: a Ctrl-C arrives here only, and cannot
+            # keep one of them from the barrier that the others wait at.
+            team = np.zeros(16, np.int64)
+            futures: list[Future[tuple[float, int]]] = []
+            try:
+                for rank in range(self.n_threads):
+                    futures.append(self.pool.submit(self._run_rank, rows, rates, rank, team))
+            except BaseException:
+                team[TEAM_ABORTED] = 1
+                raise
+            finally:
+                interrupt = wait_for(futures)
+            (total, taken), *_ = [future.result() for future in futures]
+            if interrupt is not None:
+                self.net.steps += taken
+                raise interrupt
+        self.net.steps += taken
+        return total, taken
+
+    def _run_rank(
+        self,
+        rows: NDArray[np.int64],
+        rates: NDArray[np.float64],
+        rank: int,
+        team: NDArray[np.int64] | None,
+    ) -> tuple[float, int]:
+        net, data = self.net, self.data
+        try:
+            result: tuple[float, int] = _dispatch.core.train_epoch(
+                net.plan, net.params, self.moments, data.X, data.targets, data.weights, rows,
+                self.batch_size, rates, net.steps, self.objective, self.optimizer, self.noise,
+                self.grads, self.workspace, rank, self.n_threads, team,
+            )  # fmt: skip
+        except BaseException:
+            if team is not None:
+                team[TEAM_ABORTED] = 1
+            raise
+        return result
+
+    def _run_custom(self, rows: NDArray[np.int64], rates: NDArray[np.float64]) -> tuple[float, int]:
+        """The same for a loss in Python: outputs, the callable, then a gradient from its dC/da."""
+        core, net, data = _dispatch.core, self.net, self.data
+        nothing = np.empty((0, 0), net.dtype)
+        total, taken = 0.0, 0
+        for start in range(0, len(rows), self.batch_size):
+            batch = rows[start : start + self.batch_size]
+            y = net.target_matrix(data.targets[batch])
+            out = np.empty(y.shape, net.dtype)
+            core.evaluate(
+                net.plan, net.params, data.X, data.targets, batch, self.objective, self.noise,
+                net.steps, out, np.empty(len(batch), net.dtype), self.workspace,
+            )  # fmt: skip
+            value, slope = net.custom_loss(out, y)
+            penalty = core.gradient(
+                net.plan, net.params, data.X[batch], slope, None, None, self.objective, self.noise,
+                net.steps, self.grads, nothing, nothing, self.workspace,
+            )  # fmt: skip
+            if not math.isfinite(value + penalty):
+                return total, taken
+            core.update(
+                net.plan, net.params, self.grads, self.moments, self.optimizer, net.steps,
+                float(rates[taken]),
+            )  # fmt: skip
+            net.steps += 1
+            total += (value + penalty) * len(batch)
+            taken += 1
+        return total, taken
+
+    def epoch(
+        self,
+        rows: NDArray[np.int64],
+        rates: NDArray[np.float64],
+        out_of_time: Callable[[], bool] = lambda: False,
+    ) -> tuple[float, int]:
+        """Take one step per batch of `rows`, in calls short enough for Ctrl-C and the clock.
+
+        Returns
+        -------
+        loss : float
+            Weighted mean over the rows that were used; not finite where training diverged.
+        n_rows : int
+            Rows that were used.
+        """
+        in_python = self.net.loss_row is None or _dispatch.core.name == "python"
+        overhead = PYTHON_FLOPS if in_python else COMPILED_FLOPS
+        per_call = max(1, int(CALL_FLOPS / (self.step_flops + overhead)))
+        total = weight = 0.0
+        done = 0
+        for first in range(0, len(rates), per_call):
+            part = rows[first * self.batch_size : (first + per_call) * self.batch_size]
+            wanted = rates[first : first + per_call]
+            loss, taken = self.run(part, wanted)
+            if taken < len(wanted):
+                return math.nan, done
+            total += loss
+            weight += self.data.weight(part)
+            done += len(part)
+            if done < len(rows) and out_of_time():
+                break
+        return (total / weight if weight else 0.0), done
+
+
+TEAM_ABORTED = 9
+"""Place in a team's array that tells waiting threads to go on (see _barrier.h)."""
+
+
+def wait_for(futures: Iterable[Future[Any]]) -> BaseException | None:
+    """Wait until every call has returned, also through a Ctrl-C, which is handed back."""
+    interrupt: BaseException | None = None
+    for future in futures:
+        while not future.done():
+            try:
+                future.exception()
+            except KeyboardInterrupt as error:
+                interrupt = error
+    return interrupt
