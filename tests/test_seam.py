@@ -261,7 +261,7 @@ def test_a_huge_batch_size_is_one_batch(core, dtype):
 
 # The order of the modules ------------------------------------------------------------------------
 
-SOURCE = Path(cmlp.__file__).parent
+SOURCE = Path(__file__).parents[1] / "src" / "cmlp"  # an installation has no .pyx
 
 STOREYS = (
     ("_spec", "_cpu", "_terminal", "io", "datasets", "data"),
