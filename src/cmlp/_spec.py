@@ -11,6 +11,7 @@ This module is the leaf of the package: it imports nothing of it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -247,7 +248,7 @@ def make_plan(sizes: Iterable[int], activations: Iterable[str], dtype: Any) -> N
 
     plan = np.zeros((len(sizes) - 1, 8), np.int64)
     offset = units = transposed = 0
-    for layer, (n_in, n_out, name) in enumerate(zip(sizes, sizes[1:], activations, strict=False)):
+    for layer, ((n_in, n_out), name) in enumerate(zip(pairwise(sizes), activations, strict=True)):
         stride = padded(n_out)
         code = lookup("activation", ACTIVATIONS, name).code
         bias = offset + n_in * stride

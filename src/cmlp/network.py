@@ -7,6 +7,7 @@ import copy
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -159,10 +160,8 @@ class Network:
         self.plan = make_plan(self.sizes, self.activations, self.dtype)
         self.params = np.zeros(int(self.plan[-1, BIAS] + self.plan[-1, STRIDE]), self.dtype)
         self.rng = np.random.default_rng(seed)
-        for W, n_in, n_out, name in zip(
-            self.weights, self.sizes, self.sizes[1:], self.activations, strict=False
-        ):
-            W[...] = draw(initialiser(weight_init, name), n_in, n_out, self.rng)
+        for W, name in zip(self.weights, self.activations, strict=True):
+            W[...] = draw(initialiser(weight_init, name), *W.shape, self.rng)
         self.classes: Array | None = None
         self.feature_names: list[str] = []
         self.target_name: str | None = None
@@ -224,7 +223,7 @@ class Network:
     @property
     def n_params(self) -> int:
         """Number of weights and biases, without the padding."""
-        return sum((n_in + 1) * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:]))  # noqa: B905
+        return sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes))
 
     def _views(self, flat: Array) -> tuple[Views, Views]:
         """Cut a vector laid out like `params` into weights and biases."""
@@ -259,12 +258,12 @@ class Network:
     def summary(self) -> str:
         """Return a table of the layers, with the number of parameters."""
         lines = ["layer      in ->   out  activation      weights   biases"]
-        for number, (n_in, n_out, activation) in enumerate(
-            zip(self.sizes, self.sizes[1:], self.activations, strict=False), 1
+        for number, (W, activation) in enumerate(
+            zip(self.weights, self.activations, strict=True), 1
         ):
+            n_in, n_out = W.shape
             lines.append(
-                f"{number:5d}  {n_in:6d} -> {n_out:5d}  {activation:12s}  {n_in * n_out:9,d}"
-                f"  {n_out:7,d}"
+                f"{number:5d}  {n_in:6d} -> {n_out:5d}  {activation:12s}  {W.size:9,d}  {n_out:7,d}"
             )
         size = self.n_params * self.dtype.itemsize / 1000
         lines.append(
@@ -279,7 +278,9 @@ class Network:
     def scratch(self, batch_size: int = 1) -> Iterator[Array]:
         """Lend a workspace for the core; one is kept, so that small calls do not allocate."""
         size = _dispatch.core.workspace_size(self.plan, batch_size)
-        workspace = self._workspaces.pop() if self._workspaces else np.empty(0, self.dtype)
+        workspace = np.empty(0, self.dtype)
+        with contextlib.suppress(IndexError):  # another thread may have it
+            workspace = self._workspaces.pop()
         if len(workspace) < size:
             workspace = np.empty(size, self.dtype)
         try:

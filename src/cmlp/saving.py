@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -225,6 +226,6 @@ def _check_arrays(
 
 def _expected_shapes(sizes: list[int], n_moments: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     for prefix in ("", *(f"moment{number}." for number in range(n_moments))):
-        for number in range(len(sizes) - 1):
-            yield f"{prefix}layers.{number}.weight", (sizes[number], sizes[number + 1])
-            yield f"{prefix}layers.{number}.bias", (sizes[number + 1],)
+        for number, (n_in, n_out) in enumerate(pairwise(sizes)):
+            yield f"{prefix}layers.{number}.weight", (n_in, n_out)
+            yield f"{prefix}layers.{number}.bias", (n_out,)

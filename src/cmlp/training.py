@@ -253,10 +253,8 @@ def _diverged(
 def _first_bad_layer(net: Network, X: Array) -> str:
     """Name the layer where the numbers stop being finite: in its weights, or in its sums."""
     names = [
-        f"layer {number} ({n_in} -> {n_out}, {activation})"
-        for number, (n_in, n_out, activation) in enumerate(
-            zip(net.sizes, net.sizes[1:], net.activations, strict=False), 1
-        )
+        f"layer {number} ({W.shape[0]} -> {W.shape[1]}, {activation})"
+        for number, (W, activation) in enumerate(zip(net.weights, net.activations, strict=True), 1)
     ]
     for name, W, b in zip(names, net.weights, net.biases, strict=True):
         if not (_all_finite(W) and _all_finite(b)):
