@@ -1,5 +1,6 @@
 """The README runs as it is written."""
 
+import doctest
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import python_output
+
+from cmlp import network
 
 README = Path(__file__).parents[1] / "README.md"
 if not README.exists():
@@ -29,6 +32,11 @@ def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
     assert float(accuracy) > 0.9 and float(r2) > 0.9
     assert "all within" in text and "delta = dC/dz" in text
     assert (tmp_path / "digits.cmlp").exists() and np.isfinite(namespace["net"].params).all()
+
+
+def test_the_example_of_network_is_right():
+    failed, tried = doctest.testmod(network)
+    assert tried > 3 and not failed
 
 
 COMMANDS = [

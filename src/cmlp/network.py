@@ -161,7 +161,8 @@ class Network:
         self.params = np.zeros(int(self.plan[-1, BIAS] + self.plan[-1, STRIDE]), self.dtype)
         self.rng = np.random.default_rng(seed)
         for W, name in zip(self.weights, self.activations, strict=True):
-            W[...] = draw(initialiser(weight_init, name), *W.shape, self.rng)
+            n_in, n_out = W.shape
+            W[...] = draw(initialiser(weight_init, name), n_in, n_out, self.rng)
         self.classes: Array | None = None
         self.feature_names: list[str] = []
         self.target_name: str | None = None
@@ -258,9 +259,8 @@ class Network:
     def summary(self) -> str:
         """Return a table of the layers, with the number of parameters."""
         lines = ["layer      in ->   out  activation      weights   biases"]
-        for number, (W, activation) in enumerate(
-            zip(self.weights, self.activations, strict=True), 1
-        ):
+        layers = zip(self.weights, self.activations, strict=True)
+        for number, (W, activation) in enumerate(layers, 1):
             n_in, n_out = W.shape
             lines.append(
                 f"{number:5d}  {n_in:6d} -> {n_out:5d}  {activation:12s}  {W.size:9,d}  {n_out:7,d}"
