@@ -53,7 +53,9 @@ def extensions():
             f"cmlp.{name}",
             [f"src/cmlp/{source}"],
             include_dirs=["src/cmlp"],
-            depends=[str(path) for path in Path("src/cmlp").glob("*.[hp][!y]*")],
+            depends=[
+                str(p) for ending in ("h", "pxi") for p in Path("src/cmlp").glob(f"*.{ending}")
+            ],
             extra_compile_args=list(flags),
             optional=BUILD == "auto",  # a compiler too old for a level leaves that level out
         )

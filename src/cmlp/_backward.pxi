@@ -49,7 +49,7 @@ cdef void backward_inputs(
                     ws[to + here + j] *= ws[slopes + here + j]
             else:
                 times_slope_of_output(code, ws, to + here, at + here, columns)
-            for j in range(layer.n_in - column, columns):
+            for j in range(max(<Py_ssize_t>0, layer.n_in - column), columns):
                 ws[to + here + j] = 0  # the slope of padding may be anything
 
 

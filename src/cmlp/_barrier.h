@@ -2,14 +2,18 @@
  *
  * team[0] counts those that have arrived, team[8] counts the meetings (another cache line). A thread
  * spins for a few microseconds, which is how long a phase's tail takes, and then yields at every look,
- * so that two processes on one core do not hold each other up. A thread that cannot take part (it failed
- * before the first phase) sets team[TEAM_ABORTED]; then nobody waits, and the caller throws the result away. */
+ * so that two processes on one core do not hold each other up.
+ *
+ * A thread that cannot take part sets team[TEAM_ABORTED]. That happens only before the first meeting of
+ * an epoch, at which everyone learns of it: the meeting fails, and nobody has written anything. */
 #ifndef CMLP_BARRIER_H
 #define CMLP_BARRIER_H
 
 #include <stdint.h>
 
 #if defined(_MSC_VER)
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX
 #include <intrin.h>
 #include <windows.h>
 #define ATOMIC_ADD(p) (_InterlockedIncrement64((volatile long long *)(p)) - 1)
@@ -33,22 +37,25 @@
 #define PAUSE()
 #endif
 
-enum { TEAM_ARRIVED = 0, TEAM_MEETINGS = 8, TEAM_ABORTED = 9, SPINS = 2000 };
+enum { TEAM_ARRIVED = 0, TEAM_MEETINGS = 8, TEAM_ABORTED = 9, TEAM_STEPS = 10, SPINS = 2000 };
 
-static inline void barrier_wait(int64_t *team, int64_t n_threads)
+/* Wait for the others; 0 if one of them does not come. */
+static inline int barrier_wait(int64_t *team, int64_t n_threads)
 {
-    if (n_threads == 1) return;
+    if (n_threads == 1) return 1;
     int64_t meeting = ATOMIC_LOAD(&team[TEAM_MEETINGS]);
     if (ATOMIC_ADD(&team[TEAM_ARRIVED]) == n_threads - 1) {
+        if (ATOMIC_LOAD(&team[TEAM_ABORTED])) return 0; /* the last one came late: the others have left */
         ATOMIC_STORE(&team[TEAM_ARRIVED], 0);
         ATOMIC_STORE(&team[TEAM_MEETINGS], meeting + 1);
-        return;
+        return 1;
     }
     for (int spin = 0; ATOMIC_LOAD(&team[TEAM_MEETINGS]) == meeting; spin++) {
         if (spin < SPINS) PAUSE();
-        else if (ATOMIC_LOAD(&team[TEAM_ABORTED])) return;
+        else if (ATOMIC_LOAD(&team[TEAM_ABORTED])) return 0;
         else YIELD();
     }
+    return 1;
 }
 
 #endif

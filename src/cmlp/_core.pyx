@@ -17,13 +17,14 @@ d) Threads share every phase by output tile, and meet at a barrier between phase
 e) Rows are padded to 64 bytes. Loops run over the padding, which saves every remainder loop; the
    padding of W, b and delta is zero and stays zero (0 - eta * 0), that of activations is noise that
    nothing reads.
-f) Loops index memoryviews, so that the debug build (CMLP_DEBUG=1) checks every bound; only the tiles
+f) Loops index memoryviews, so that the debug build (CMLP_DEBUG=1) checks their bounds; a failed check
+   is printed, as nothing below the seam can raise, and pytest makes a failure of it. Only the tiles
    and the vector functions take addresses.
 
 Letters: n rows of X; m rows of a tile; i inputs, j outputs (units) of a layer; at, to: offsets.
 """
 
-from libc.math cimport INFINITY, fabs, fmax, isfinite, log, sqrt
+from libc.math cimport INFINITY, expm1, fabs, fmax, isfinite, log, sqrt
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
@@ -62,7 +63,8 @@ cdef extern from "_simd.h" nogil:
     Py_ssize_t vector_lanes(size_t itemsize)
 
 cdef extern from "_barrier.h" nogil:
-    void barrier_wait(int64_t *team, int64_t n_threads)
+    int barrier_wait(int64_t *team, int64_t n_threads)
+    const int TEAM_STEPS
 
 ctypedef fused real:
     float
@@ -133,14 +135,14 @@ cdef struct Rows:  # rows of X or y, read through any strides and from any numbe
 cdef struct Layout:  # of the workspace, in numbers
     Py_ssize_t batch, input_stride, target_stride
     Py_ssize_t inputs, targets, activations, slopes, deltas, transposed, shares, costs
-    Py_ssize_t tiles, panels, panel_depth, size
+    Py_ssize_t sums, n_sums, tiles, panels, panel_depth, size
 
 cdef struct Panel:  # a copy of the columns that a thread works on
     Py_ssize_t at, depth, column
 
 cdef struct Step:  # what an update of one step needs, worked out once
     Py_ssize_t number
-    double learning_rate, rate, decay, scale
+    double rate, decay, scale
 
 
 cdef Objective read_objective(object o) except *:
@@ -191,11 +193,21 @@ cdef Layout layout_of(
     to.transposed = to.deltas + to.batch * units
     to.shares = to.transposed + last.transposed + last.n_out * padded(last.n_in, lanes)
     to.costs = to.shares + padded(to.batch, lanes)
-    to.tiles = to.costs + padded(to.batch, lanes)
+    to.sums = to.costs + padded(to.batch, lanes)
+    to.n_sums = n_rows(plan)
+    to.tiles = to.sums + padded(to.n_sums, lanes)
     to.panels = to.tiles + n_threads * tile_size(itemsize)
     to.panel_depth = min(widest(plan, to.batch), MAX_PANEL)
     to.size = to.panels + n_threads * to.panel_depth * tile_columns(itemsize)
     return to
+
+
+cdef Py_ssize_t n_rows(const int64_t[:, ::1] plan) noexcept nogil:
+    """Rows of weights and biases."""
+    cdef Py_ssize_t number, n = 0
+    for number in range(plan.shape[0]):
+        n += plan[number, 0] + 1
+    return n
 
 
 cdef Py_ssize_t widest(const int64_t[:, ::1] plan, Py_ssize_t batch) noexcept nogil:
@@ -230,9 +242,11 @@ cdef int check_plan(
     for number in range(plan.shape[0]):
         layer = layer_of(plan, number)
         if (
-            layer.n_in < 1 or layer.n_out < 1 or layer.stride != padded(layer.n_out, lanes)
-            or layer.weights < 0 or layer.bias < layer.weights + layer.n_in * layer.stride
-            or layer.bias + layer.stride > n_params
+            not 1 <= layer.n_out <= n_params  # first, so that nothing below overflows
+            or layer.stride != padded(layer.n_out, lanes)
+            or not 1 <= layer.n_in <= n_params // layer.stride
+            or not 0 <= layer.weights <= layer.bias <= n_params - layer.stride
+            or layer.weights + layer.n_in * layer.stride > layer.bias
             or layer.units != units or layer.transposed != transposed
             or not IDENTITY <= layer.activation <= SOFTMAX
             or (number and layer.n_in != before.n_out)
@@ -404,11 +418,19 @@ include "_backward.pxi"
 include "_step.pxi"
 # The seam: what Python calls -----------------------------------------------------------------------
 
-def workspace_size(const int64_t[:, ::1] plan, Py_ssize_t batch_size, Py_ssize_t n_threads=1):
+def workspace_size(
+    const int64_t[:, ::1] plan not None, Py_ssize_t batch_size, Py_ssize_t n_threads=1
+):
     """Scratch numbers that a batch needs."""
-    # a float64 workspace has shorter padding, so the count for float32 serves both
-    cdef Py_ssize_t single = layout_of(plan, max(batch_size, PREDICT_BATCH), n_threads, 4).size
-    return max(single, layout_of(plan, max(batch_size, PREDICT_BATCH), n_threads, 8).size)
+    if plan.shape[0] < 1 or plan.shape[1] != 8:
+        raise ValueError("plan must have one row of 8 integers per layer")
+    if not 1 <= n_threads <= MAX_THREADS:
+        raise ValueError(f"n_threads must be from 1 to {MAX_THREADS}")
+    batch_size = max(batch_size, PREDICT_BATCH)
+    return max(
+        layout_of(plan, batch_size, n_threads, 4).size,
+        layout_of(plan, batch_size, n_threads, 8).size,
+    )
 
 
 def activate(Py_ssize_t code, real[:, ::1] values):
@@ -564,12 +586,17 @@ def gradient(
         raise ValueError(f"dX must be ({n}, {first.n_in}) or empty")
     if n == 0:
         grads[:] = 0
+        for block in range(plan.shape[0]):
+            first = layer_of(plan, block)
+            penalise_part(
+                goal, params, first.weights, grads, first.weights, first.n_in * first.stride
+            )
     with nogil:
         weight = total_weight(weights, rows, 0, n)
+        transpose_all(plan, params, workspace, to, 0, 1)
         for block in range(blocks(n, to.batch)):
             done = block * to.batch
             m = min(to.batch, n - done)
-            transpose_all(plan, params, workspace, to, 0, 1)  # input_gradient overwrites it
             cost += forward_batch(
                 plan, params, source.rows, labels.rows, weights, rows, done, m, goal, sources,
                 dropout, step, workspace, to, done, weight, 0, 1, NULL,
@@ -623,15 +650,18 @@ def update(
 ):
     """Take one step against the gradient.
 
-    `grads` is used up; `state` is (n_moments, len(params)); `step` counts the steps before this
+    `grads` may be used up; `state` is (n_moments, len(params)); `step` counts the steps before this
     one. Decoupled decay (``weight_decay``) touches weights only.
     """
+    cdef double norm = 0
     cdef Optimizer o = read_optimizer(optimizer)
     check_plan(plan, params.shape[0], sizeof(real))
     check_size("grads", params.shape[0], grads.shape[0])
     check_state(o, params.shape[0], state.shape[0], state.shape[1])
     with nogil:
-        update_all(plan, o, plan_step(o, step, learning_rate), params, state, grads, 0, 1)
+        if o.clip_norm > 0:
+            norm = sqrt(size_of_row(grads, 0, grads.shape[0] // 8 * 8, 0, 1))
+        update_all(plan, o, plan_step(o, step, learning_rate), norm, params, state, grads, 0, 1)
 
 
 cdef int check_state(
@@ -699,15 +729,15 @@ def train_epoch(
         check_size("team", 16, team.shape[0])
     cdef int64_t *meeting = NULL if team is None else &team[0]
     cdef Step now
-    cdef double total = 0, cost, weight, penalty = 0
+    cdef double total = 0, cost, weight
     with nogil:
+        if not barrier_wait(meeting, n_threads):
+            n = 0  # one of the team does not come: nobody begins
         for number in range(blocks(n, batch_size)):
             start = number * batch_size
             m = min(batch_size, n - start)
             weight = total_weight(weights, rows, start, m)
             now = plan_step(o, step + number, learning_rates[number])
-            if rank == 0:  # before anyone updates: the first barrier is still ahead
-                penalty = penalty_of(plan, goal, params)
             cost = train_batch(
                 plan, params, state, source.rows, labels.rows, weights, rows, start, m, goal, o,
                 now, sources, dropout, grads, workspace, to, fused, weight, rank, n_threads,
@@ -715,7 +745,9 @@ def train_epoch(
             )
             if not isfinite(cost):
                 break
-            total += cost + penalty * weight
+            total += cost
+            if rank == 0 and meeting is not NULL:
+                meeting[TEAM_STEPS] = number + 1
         else:
             number = blocks(n, batch_size)
     return total, number

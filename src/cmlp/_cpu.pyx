@@ -68,10 +68,10 @@ def levels():
     cpu_id(0x80000001, 0, r)
     c81 = r[2]
     saved = cpu_xcr0()  # registers that the operating system saves at a task switch
-    # leaf 1, ecx: FMA 12, MOVBE 22, AVX 28, F16C 29; leaf 7, ebx: BMI1 3, AVX2 5, BMI2 8; LZCNT 5
+    # leaf 1, ecx: FMA 12, MOVBE 22, POPCNT 23, AVX 28, F16C 29; leaf 7, ebx: BMI1 3, AVX2 5, BMI2 8; LZCNT 5
     if not (
         saved & 0x06 == 0x06
-        and has(c1, (12, 22, 28, 29)) and has(b7, (3, 5, 8)) and has(c81, (5,))
+        and has(c1, (12, 22, 23, 28, 29)) and has(b7, (3, 5, 8)) and has(c81, (5,))
     ):
         return ("baseline",)
     # leaf 7, ebx: F 16, DQ 17, CD 28, BW 30, VL 31

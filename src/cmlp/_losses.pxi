@@ -71,12 +71,14 @@ cdef double cost_from_logits(
             cost += ws[delta + j]
         vector_logistic(&ws[at], stride)
     else:
+        # a - y + y log(y / a) with log a = z is y (e^d - 1 - d) with d = z - log y
         vector_exp(&ws[at], stride)
         for j in range(n):
-            cost += (
-                <double>ws[at + j] - ws[y + j] + x_log_y(ws[y + j], ws[y + j])
-                - <double>ws[y + j] * ws[delta + j]
-            )
+            if ws[y + j] > 0:
+                z = ws[delta + j] - log(ws[y + j])
+                cost += ws[y + j] * (expm1(z) - z)
+            else:
+                cost += ws[at + j]
     return cost
 
 
@@ -91,6 +93,9 @@ cdef double cost_and_slope(
 ) noexcept nogil:
     """Cost of one output, and dC/da."""
     cdef double r = a - y, q = objective.parameter, p
+    if r != r:  # a NaN has no sign to be lost in
+        slope[0] = r
+        return r
     if objective.loss == SQUARED:
         slope[0] = r
         return 0.5 * r * r

@@ -155,9 +155,10 @@ def _cost(objective, out_activation, z, a, y):
         elif loss == _CATEGORICAL:
             shifted = z - z.max(axis=1, keepdims=True)
             total = np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64)
-            cost = y * (np.log(total) - shifted)
+            cost = np.where(y == 0, 0, y * (np.log(total) - shifted))
         else:
-            cost = a - y + _x_log_y(y, y) - y * z
+            d = z - np.log(np.where(y > 0, y, 1))
+            cost = np.where(y > 0, y * (np.expm1(d) - d), a)
     elif loss == _SQUARED:
         cost = 0.5 * r * r
     elif loss == _ABSOLUTE:
@@ -317,6 +318,9 @@ def _propagate(plan, params, x, noise=None, step=0, first_row=0):
 _quiet = np.errstate(all="ignore")
 """Overflow is reported once, above, by what it did to the loss; the compiled twin is silent too."""
 
+_TEAM_STEPS = 10
+"""Place in a team's array where the steps taken are counted (see _barrier.h)."""
+
 _BATCH = 1024
 """Rows that are propagated at once where the batch is ours to choose."""
 
@@ -427,7 +431,7 @@ def _row_shares(weights, rows, n, objective):
     else:
         weight = np.asarray(weights if rows is None else weights[rows], dtype=np.float64)
     if objective.loss == spec.EXTERNAL_LOSS:  # the caller's dC/da is of the whole batch already
-        return weight, np.ones(n)
+        return weight, weight
     total = weight.sum()
     return weight, weight / total if total > 0 else np.zeros(n)
 
@@ -452,7 +456,7 @@ def _penalise(W, dW, objective):
 def update(plan, params, grads, state, optimizer, step, learning_rate):
     """Take one step against the gradient.
 
-    `grads` is used up; `state` is (n_moments, len(params)); `step` counts the steps before this
+    `grads` may be used up; `state` is (n_moments, len(params)); `step` counts the steps before this
     one. Decoupled decay (``weight_decay``) touches weights only.
     """
     o, eta, g = optimizer, float(learning_rate), grads
@@ -529,4 +533,6 @@ def train_epoch(
         total += loss * (len(batch) if weights is None else float(weights[batch].sum()))
         update(plan, params, grads, state, optimizer, step + taken, learning_rates[taken])
         taken += 1
+        if team is not None:
+            team[_TEAM_STEPS] = taken
     return total, taken

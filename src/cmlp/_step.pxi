@@ -1,22 +1,5 @@
 # One step ------------------------------------------------------------------------------------------
 
-cdef double penalty_of(
-    const int64_t[:, ::1] plan, Objective objective, const real[::1] params
-) noexcept nogil:
-    cdef double absolute = 0, squared = 0, w
-    cdef Py_ssize_t number, j
-    cdef Layer layer
-    if objective.l1 == 0 and objective.l2 == 0:
-        return 0
-    for number in range(plan.shape[0]):
-        layer = layer_of(plan, number)
-        for j in range(layer.weights, layer.weights + layer.n_in * layer.stride):
-            w = params[j]
-            absolute += fabs(w)
-            squared += w * w
-    return objective.l1 * absolute + 0.5 * objective.l2 * squared
-
-
 cdef double total_weight(
     const double[::1] weights, const int64_t[::1] rows, Py_ssize_t first, Py_ssize_t n
 ) noexcept nogil:
@@ -168,11 +151,19 @@ cdef double train_batch(
     real[::1] grads, real[::1] ws, Layout to, bint fused, double weight, Py_ssize_t rank,
     Py_ssize_t n_threads, int64_t *team,
 ) noexcept nogil:
-    """One step on a batch of any size; returns the rows' summed cost, and takes no step if that is
-    not finite."""
+    """One step on a batch of any size; returns its loss times its weight.
+
+    Takes no step if that is not finite.
+    """
     cdef Py_ssize_t block, done, m
-    cdef double cost = 0
-    transpose_all(plan, params, ws, to, rank, n_threads)  # the forward half's barriers publish it
+    cdef bint penalised = objective.l1 != 0 or objective.l2 != 0
+    cdef double cost = 0, norm = 0
+    # The barriers of the forward half publish both.
+    transpose_all(plan, params, ws, to, rank, n_threads)
+    if penalised:
+        measure(
+            plan, params, objective.l1, 0.5 * objective.l2, False, ws, to.sums, rank, n_threads
+        )
     for block in range(blocks(n, to.batch)):
         done = block * to.batch
         m = min(to.batch, n - done)
@@ -180,6 +171,8 @@ cdef double train_batch(
             plan, params, X, targets, weights, rows, first + done, m, objective, noise, dropout,
             step.number, ws, to, done, weight, rank, n_threads, team,
         )
+        if block == 0 and penalised:
+            cost += total_size(ws, to) * weight
         if not isfinite(cost):
             return cost
         backward_batch(
@@ -187,6 +180,10 @@ cdef double train_batch(
             done + m == n, rank, n_threads, team,
         )
     if not fused:
-        update_all(plan, o, step, params, state, grads, rank, n_threads)
+        if o.clip_norm > 0:
+            measure(plan, grads, 0, 1, True, ws, to.sums, rank, n_threads)
+            barrier_wait(team, n_threads)
+            norm = sqrt(total_size(ws, to))
+        update_all(plan, o, step, norm, params, state, grads, rank, n_threads)
         barrier_wait(team, n_threads)
     return cost

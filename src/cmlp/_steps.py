@@ -162,7 +162,9 @@ class Trainer:
     ) -> None:
         self.net, self.data, self.batch_size = net, data, batch_size
         self.objective, self.optimizer = recipe.objective(net), recipe.optimizer()
-        self.noise = recipe.noise(net, int(net.rng.integers(2**63)))
+        self.noise = recipe.noise(net, 0)
+        if self.noise.input_noise or len(self.noise.dropout):
+            self.noise = self.noise._replace(seed=int(net.rng.integers(2**63)))
         self.moments = net.moments_for(recipe.rule)
         products = int((net.plan[:, N_IN] * net.plan[:, N_OUT]).sum())
         self.step_flops = 6.0 * products * batch_size
@@ -179,8 +181,8 @@ class Trainer:
     def _choose_threads(self, n_threads: int | None) -> int:
         if _dispatch.core.name == "python" or self.net.loss_row is None:
             return 1  # NumPy's products have threads of their own
-        if n_threads is not None:
-            return n_threads
+        if n_threads is not None:  # more than processors would wait for each other
+            return min(n_threads, _dispatch.usable_cpus())
         return _dispatch.usable_cpus() if self.step_flops >= THREAD_FLOPS else 1
 
     def close(self) -> None:
@@ -192,34 +194,47 @@ class Trainer:
         """Take one step per batch. Returns the summed loss, and the steps up to one that failed."""
         if self.net.loss_row is None:
             return self._run_custom(rows, rates)
-        if self.pool is None:
-            total, taken = self._run_rank(rows, rates, 0, None)
-        else:
-            # All ranks run in the pool, none in this thread: a Ctrl-C arrives here only, and cannot
-            # keep one of them from the barrier that the others wait at.
-            team = np.zeros(16, np.int64)
-            futures: list[Future[tuple[float, int]]] = []
-            try:
-                for rank in range(self.n_threads):
-                    futures.append(self.pool.submit(self._run_rank, rows, rates, rank, team))
-            except BaseException:
-                team[TEAM_ABORTED] = 1
-                raise
-            finally:
-                interrupt = wait_for(futures)
-            (total, taken), *_ = [future.result() for future in futures]
-            if interrupt is not None:
-                self.net.steps += taken
-                raise interrupt
-        self.net.steps += taken
-        return total, taken
+        # The core counts its steps in the team's array: a Ctrl-C may take the place of its answer.
+        team = np.zeros(16, np.int64)
+        try:
+            if self.pool is None:
+                return self._run_rank(rows, rates, 0, team)
+            return self._run_team(self.pool, rows, rates, team)
+        finally:
+            self.net.steps += int(team[TEAM_STEPS])
+
+    def _run_team(
+        self,
+        pool: ThreadPoolExecutor,
+        rows: NDArray[np.int64],
+        rates: NDArray[np.float64],
+        team: NDArray[np.int64],
+    ) -> tuple[float, int]:
+        """Run all ranks in the pool, none in this thread.
+
+        A Ctrl-C arrives here only, and cannot keep one of them from the barrier that the others
+        wait at; where one cannot be started, the others learn it at their first meeting.
+        """
+        futures: list[Future[tuple[float, int]]] = []
+        try:
+            for rank in range(self.n_threads):
+                futures.append(pool.submit(self._run_rank, rows, rates, rank, team))
+        except BaseException:
+            team[TEAM_ABORTED] = 1
+            raise
+        finally:
+            interrupt = wait_for(futures)
+        answer, *_ = [future.result() for future in futures]
+        if interrupt is not None:
+            raise interrupt
+        return answer
 
     def _run_rank(
         self,
         rows: NDArray[np.int64],
         rates: NDArray[np.float64],
         rank: int,
-        team: NDArray[np.int64] | None,
+        team: NDArray[np.int64],
     ) -> tuple[float, int]:
         net, data = self.net, self.data
         try:
@@ -229,8 +244,7 @@ class Trainer:
                 self.grads, self.workspace, rank, self.n_threads, team,
             )  # fmt: skip
         except BaseException:
-            if team is not None:
-                team[TEAM_ABORTED] = 1
+            team[TEAM_ABORTED] = 1
             raise
         return result
 
@@ -297,8 +311,8 @@ class Trainer:
         return (total / weight if weight else 0.0), done
 
 
-TEAM_ABORTED = 9
-"""Place in a team's array that tells waiting threads to go on (see _barrier.h)."""
+TEAM_ABORTED, TEAM_STEPS = 9, 10
+"""Places in a team's array: someone does not come; steps taken (see _barrier.h)."""
 
 
 def wait_for(futures: Iterable[Future[Any]]) -> BaseException | None:

@@ -1,7 +1,7 @@
 # Updates -------------------------------------------------------------------------------------------
 
 cdef Step plan_step(Optimizer o, Py_ssize_t number, double learning_rate) noexcept nogil:
-    cdef Step step = Step(number, learning_rate, learning_rate, learning_rate * o.weight_decay, 1.0)
+    cdef Step step = Step(number, learning_rate, learning_rate * o.weight_decay, 1.0)
     if o.solver == ADAM:
         step.rate = (
             learning_rate * sqrt(1 - o.beta_2 ** <double>(number + 1))
@@ -63,26 +63,80 @@ cdef void update_part(
             params[at + j] -= eta * g / (sqrt(v) + epsilon)
 
 
-cdef double norm_of(const real[::1] grads) noexcept nogil:
-    cdef Py_ssize_t j
+cdef double size_of_row(
+    const real[::1] values, Py_ssize_t at, Py_ssize_t n, double l1, double l2
+) noexcept nogil:
+    """Sum of ``l1 |v| + l2 v^2`` over a padded row, in eight sums side by side."""
+    cdef double[8] part
+    cdef double v, total = 0
+    cdef Py_ssize_t block, k
+    for k in range(8):
+        part[k] = 0
+    for block in range(n // 8):
+        for k in range(8):
+            v = values[at + 8 * block + k]
+            part[k] += l1 * fabs(v) + l2 * v * v
+    for k in range(8):
+        total += part[k]
+    return total
+
+
+cdef void measure(
+    const int64_t[:, ::1] plan, const real[::1] values, double l1, double l2, bint biases,
+    real[::1] ws, Py_ssize_t to, Py_ssize_t rank, Py_ssize_t n_threads,
+) noexcept nogil:
+    """The size of every row of weights (and of the biases, or 0), this thread's share of them.
+
+    Rows are summed in order afterwards: the result does not depend on the number of threads.
+    """
+    cdef Py_ssize_t number, i
+    cdef Layer layer
+    for number in range(plan.shape[0]):
+        layer = layer_of(plan, number)
+        for i in range(share(layer.n_in, rank, n_threads), share(layer.n_in, rank + 1, n_threads)):
+            ws[to + i] = <real>size_of_row(
+                values, layer.weights + i * layer.stride, layer.stride, l1, l2
+            )
+        to += layer.n_in
+        if rank == 0:
+            ws[to] = <real>size_of_row(values, layer.bias, layer.stride, l1, l2) if biases else 0
+        to += 1
+
+
+cdef double total_size(const real[::1] ws, Layout to) noexcept nogil:
+    """The sum of what the threads have measured, behind a barrier."""
+    cdef Py_ssize_t i
     cdef double total = 0
-    for j in range(grads.shape[0]):
-        total += <double>grads[j] * grads[j]
-    return sqrt(total)
+    for i in range(to.sums, to.sums + to.n_sums):
+        total += ws[i]
+    return total
+
+
+cdef double penalty_of(
+    const int64_t[:, ::1] plan, Objective objective, const real[::1] params
+) noexcept nogil:
+    cdef double total = 0
+    cdef Py_ssize_t number
+    cdef Layer layer
+    if objective.l1 == 0 and objective.l2 == 0:
+        return 0
+    for number in range(plan.shape[0]):
+        layer = layer_of(plan, number)
+        total += size_of_row(
+            params, layer.weights, layer.n_in * layer.stride, objective.l1, 0.5 * objective.l2
+        )
+    return total
 
 
 cdef void update_all(
-    const int64_t[:, ::1] plan, Optimizer o, Step step, real[::1] params, real[:, ::1] state,
-    const real[::1] grads, Py_ssize_t rank, Py_ssize_t n_threads,
+    const int64_t[:, ::1] plan, Optimizer o, Step step, double norm, real[::1] params,
+    real[:, ::1] state, const real[::1] grads, Py_ssize_t rank, Py_ssize_t n_threads,
 ) noexcept nogil:
-    """Clip and update from a whole gradient; every thread takes some rows of every layer."""
+    """Clip and update from a gradient of this norm; every thread takes some rows of every layer."""
     cdef Py_ssize_t number, first, n
     cdef Layer layer
-    cdef double norm
-    if o.clip_norm > 0:
-        norm = norm_of(grads)
-        if norm > o.clip_norm:
-            step.scale = o.clip_norm / norm
+    if o.clip_norm > 0 and norm > o.clip_norm:
+        step.scale = o.clip_norm / norm
     for number in range(plan.shape[0]):
         layer = layer_of(plan, number)
         first = share(layer.n_in, rank, n_threads)
