@@ -31,6 +31,8 @@ UNIX_FLAGS = ["-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibili
 UNIX_FLAGS += ["-O1", "-g"] if DEBUG else ["-O3"]
 MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
 
+PARTS = (".h", ".pxi")  # what _core.pyx is made of
+
 CHECKS = ("boundscheck", "wraparound", "initializedcheck", "nonecheck")
 DIRECTIVES = {**dict.fromkeys(CHECKS, DEBUG), "cdivision": not DEBUG, "embedsignature": False}
 
@@ -53,9 +55,7 @@ def extensions():
             f"cmlp.{name}",
             [f"src/cmlp/{source}"],
             include_dirs=["src/cmlp"],
-            depends=[
-                str(p) for ending in ("h", "pxi") for p in Path("src/cmlp").glob(f"*.{ending}")
-            ],
+            depends=[str(path) for path in Path("src/cmlp").iterdir() if path.suffix in PARTS],
             extra_compile_args=list(flags),
             optional=BUILD == "auto",  # a compiler too old for a level leaves that level out
         )

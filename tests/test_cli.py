@@ -631,3 +631,13 @@ def test_demo_gets_its_options(run, monkeypatch):
     monkeypatch.setattr(demo, "run", lambda **options: seen.update(options) or 0)
     assert run("demo", "--seed", 3, "--epochs", 1, "--out", "x")[0] == 0
     assert seen == {"seed": 3, "epochs": 1, "out": "x"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pipe that is closed")
+def test_a_closed_pipe_does_not_cost_the_model(in_folder, flowers):
+    process = start("-m", "cmlp", *TRAIN, "--epochs", "40", "--patience", "0")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == 0, process.stderr.read()
+    process.stderr.close()
+    assert cmlp.load(in_folder / "model.cmlp").history["epoch"]

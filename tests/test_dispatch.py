@@ -136,12 +136,21 @@ def test_use_core_nests_and_comes_back():
     assert _dispatch.core is before
 
 
+def test_use_core_works_as_a_plain_call():
+    before = _dispatch.core
+    try:
+        cmlp.use_core("python")
+        assert cmlp.core_info().core == "python"
+    finally:
+        _dispatch.core = before
+
+
 def test_use_core_refuses(monkeypatch):
     with refused(ValueError, "unknown core 'avx'", "auto, avx512, avx2, baseline, python"):
-        cmlp.use_core("avx").__enter__()
+        cmlp.use_core("avx")
     monkeypatch.setattr(_dispatch, "_missing", {"sse9": "this processor does not run it"})
     with refused(RuntimeError, "core 'sse9' cannot run here: this processor does not run it"):
-        cmlp.use_core("sse9").__enter__()
+        cmlp.use_core("sse9")
 
 
 def test_use_core_changes_what_runs(core, monkeypatch):

@@ -447,3 +447,24 @@ def test_smoothing_moves_targets(core):
         smooth = replace(plain, smoothing=0.3)
         moved = plain.targets + 0.3 * (uniform - plain.targets)
         assert smooth.gradient(core)[0] == pytest.approx(plain.gradient(core, targets=moved)[0])
+
+
+def test_poisson_of_a_right_answer_is_nothing(core, dtype):
+    """y (e^d - 1 - d) with d = z - log y; the terms of a - y + y log(y / a) cancel for large y."""
+    net = network([1, 1], [], "exp", "poisson", [[[1.0]]], [[0.0]], dtype)
+    for y in (0.5, 3.0, 1e6):
+        z = float(np.dtype(dtype).type(math.log(y)))
+        d = z - math.log(y)
+        wanted = y * (math.expm1(d) - d)
+        eps = float(np.finfo(dtype).eps)
+        assert net.loss([[z]], [[y]]) == pytest.approx(wanted, abs=4 * y * (abs(z) * eps) ** 2)
+        assert net.loss([[z]], [[y]]) >= 0
+
+
+def test_a_penalty_that_is_not_finite_stops(core):
+    """A weight behind a dead unit: the loss does not see it, the objective does."""
+    net = network([1, 1, 1], ["relu"], "identity", "squared_error", [[[-1.0]], [[1e200]]],
+                  [[0.0], [0.0]], np.float64)  # fmt: skip
+    with pytest.raises(ArithmeticError):
+        net.step([[1.0]], [[0.0]], l2=1e-3)
+    assert net.steps == 0 and net.weights[1][0, 0] == 1e200

@@ -23,7 +23,7 @@ WRONG = {
     "truth as a size": (([3, True],), TypeError, ("size", "whole number", "True")),
     "sizes as text": (("64,10",), TypeError, ("sizes", "sequence", "'64,10'")),
     "unknown activation": (([3, 2, 1], "rleu"), ValueError, ("activation", "'rleu'", "'relu'?")),
-    "capitals": (([3, 2, 1], "ReLU"), ValueError, ("'ReLU'", "Did you mean 'relu'?", "Known:")),
+    "misspelt": (([3, 2, 1], "ReLo"), ValueError, ("'ReLo'", "Did you mean 'relu'?", "Known:")),
     "in a list": (([3, 2, 2, 1], ["tanh", "tan"]), ValueError, ("'tan'", "'tanh'?")),
     "too few": (([3, 2, 2, 1], ["tanh"]), ValueError, ("1", "2", "hidden layer")),
     "too many": (([3, 2, 1], ["tanh", "tanh"]), ValueError, ("2", "1", "hidden layer")),
@@ -31,7 +31,7 @@ WRONG = {
     "unknown output": (([3, 2], "relu", "sofmax"), ValueError, ("out_activation", "'softmax'?")),
     "unknown loss": (([3, 2], "relu", None, "hubber"), ValueError, ("loss", "'huber'?")),
     "a number as loss": (([3, 2], "relu", None, 5), ValueError, ("Unknown loss 5", "Known:")),
-    "unknown start": (([3, 2], "relu", None, None, "he-normal"), ValueError, ("'he_normal'?",)),
+    "unknown start": (([3, 2], "relu", None, None, "he-norm"), ValueError, ("'he_normal'?",)),
     "integers": (([3, 2], "relu", None, None, "auto", "int32"), ValueError, ("float64", "int32")),
     "half": (([3, 2], "relu", None, None, "auto", "float16"), ValueError, ("float32", "float16")),
     "swapped": (([3, 2], "relu", None, None, "auto", ">f4"), ValueError, ("float32", ">f4")),
@@ -333,3 +333,27 @@ def test_asking_changes_nothing(core):
 
 def test_public_names_exist():
     assert all(hasattr(cmlp, name) for name in cmlp.__all__)
+
+
+def test_capitals_and_dashes_are_forgiven():
+    net = Network([3, 2, 1], "ReLU", weight_init="He-Normal")
+    assert net.activations == ("relu", "identity")
+    net.step([[1, 2, 3]], [1.0], solver="RMSprop")
+    assert net.solver == "rmsprop"
+
+
+@pytest.mark.parametrize("loss, out", [(None, "softmax"), ("categorical_crossentropy", None)])
+def test_one_output_is_no_softmax(loss, out):
+    with refused(ValueError, "softmax", "output per class", "binary_crossentropy"):
+        Network([3, 1], loss=loss, out_activation=out)
+
+
+def test_true_and_false_are_no_numbers():
+    with refused(ValueError, "True and False", "binary_crossentropy", "astype(float)"):
+        Network([3, 1]).fit(np.eye(3), [True, False, True])
+
+
+def test_an_unknown_keyword_of_a_step_is_named():
+    for call in ("step", "train_epoch", "trace_step"):
+        with refused(TypeError, "parameter 'learning_rat'", "'learning_rate'?"):
+            getattr(Network([3, 1]), call)(np.eye(3), [1.0, 2, 3], learning_rat=0.1)

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -517,6 +518,69 @@ def test_ctrl_c_after_the_weights_have_gone(core, monkeypatch):
     with warnings.catch_warnings(action="ignore"):
         net.fit(X60, Y60, epochs=1)
     np.testing.assert_array_equal(net.params, kept)
+
+
+class LatePool:
+    """A pool in which one of the threads does not start, or a Ctrl-C comes in between."""
+
+    def __init__(self, pool, fails_at, error):
+        self.pool, self.fails_at, self.error, self.submitted = pool, fails_at, error, 0
+
+    def submit(self, *args):
+        self.submitted += 1
+        if self.submitted == self.fails_at:
+            raise self.error
+        return self.pool.submit(*args)
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("can't start new thread")])
+def test_a_team_that_is_not_complete_does_not_begin(core, fails_at, error):
+    net = Network([64, 256, 10], seed=0)
+    X = np.random.default_rng(0).normal(size=(512, 64))
+    data = net._data(X, np.arange(512) % 10)
+    trainer = _steps.Trainer(net, data, _steps.Recipe(), 128, 1)
+    trainer.n_threads, kept = 2, net.params.copy()
+    trainer.workspace = np.zeros(core.workspace_size(net.plan, 128, 2), net.dtype)
+    with ThreadPoolExecutor(2) as pool:
+        trainer.pool = LatePool(pool, fails_at, error)
+        with pytest.raises(type(error)):
+            trainer.run(np.arange(512), np.full(4, 0.1))
+    if core.name != "python":  # where one thread does it all, the first may have begun
+        np.testing.assert_array_equal(net.params, kept)
+        assert net.steps == 0
+
+
+def test_a_ctrl_c_at_the_end_of_a_call_counts_its_steps(core, monkeypatch):
+    net = Network([3, 4, 3], seed=0)
+    trainer = _steps.Trainer(net, net._data(X60, Y60), _steps.Recipe(solver="adam"), 10, 1)
+    run = trainer._run_rank
+
+    def interrupted(*args):
+        run(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "_run_rank", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(np.arange(60), np.full(6, 0.1))
+    assert net.steps == 6
+
+
+def test_epochs_are_numbered_over_all_calls(core):
+    net, first = trained(X60, Y60, X_val=X60, y_val=Y60, epochs=3)
+    second = net.fit(X60, Y60, X_val=X60, y_val=Y60, epochs=2)
+    assert first["epoch"] == [1, 2, 3] and second["epoch"] == [4, 5]
+    assert second.best_epoch in second["epoch"]
+    assert net.history.best_epoch == second.best_epoch
+
+
+def test_plain_training_draws_nothing_but_the_order(core):
+    """Two fits of one epoch are one of two: dropout alone would need more random numbers."""
+    once, twice = (Network([3, 4, 3], seed=0) for _ in range(2))
+    once.fit(X60, Y60, epochs=2)
+    for _ in range(2):
+        twice.fit(X60, Y60, epochs=1)
+    np.testing.assert_array_equal(once.params, twice.params)
 
 
 LONG_EPOCH = """

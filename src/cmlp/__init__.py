@@ -13,7 +13,7 @@ Below that, for readers: ``network`` (layers and parameters), ``training`` (the 
 compiled), ``_dispatch`` (the choice between them), ``_spec`` (the names of everything).
 """
 
-from typing import Any
+from typing import Any as _Any
 
 from ._dispatch import CoreInfo, core_info, use_core
 from .datasets import load_digits
@@ -43,7 +43,7 @@ __all__ = [
 _LAZY = {"ModelFileError": "io", "Trace": "tracing", "GradientCheck": "tracing"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     """Import what a script that only predicts does not need when it is asked for."""
     import importlib
 

@@ -284,6 +284,11 @@ def _check_single_output(
     y: Array, loss: Loss | None, classes: Array | None, dtype: np.dtype[Any], name: str
 ) -> tuple[Array, Array | None]:
     """Numbers for one output; for binary cross-entropy also two labels such as -1 and 1."""
+    if y.dtype.kind == "b" and not (loss is not None and loss.classifies):
+        raise ValueError(
+            f"{name} holds True and False, but this network's loss is for numbers; use "
+            f"loss='binary_crossentropy', or {name}.astype(float)"
+        )
     y = _as_numbers(name, y)
     if loss is not None and loss.classifies and _is_label_like(y, True) and len(y):
         place, classes = _index_labels(y, 1, classes, name)

@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -132,9 +130,8 @@ def core_info() -> CoreInfo:
     return CoreInfo(core.name, core.vector_bytes, tuple(_cores), dict(_missing), usable_cpus())
 
 
-@contextlib.contextmanager
-def use_core(name: str) -> Iterator[None]:
-    """Run the block on another core: ``with cmlp.use_core("python"): ...``.
+class use_core:
+    """Take another core, for good or for a block: ``with cmlp.use_core("python"): ...``.
 
     Networks carry over: they hold arrays only. The choice is one for the whole process, so do not
     change it while another thread is inside cmlp.
@@ -150,10 +147,15 @@ def use_core(name: str) -> Iterator[None]:
     ValueError
         If there is no such core.
     """
-    global core
-    before = core
-    core = _choose(name)
-    try:
-        yield
-    finally:
-        core = before
+
+    def __init__(self, name: str) -> None:
+        global core
+        chosen = _choose(name)
+        self.before, core = core, chosen
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        global core
+        core = self.before

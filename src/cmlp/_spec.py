@@ -174,8 +174,9 @@ def lookup(kind: str, table: Iterable[Row], name: object) -> Row:
     known = {entry.name: entry for entry in rows}
     for entry in rows:
         known.update(dict.fromkeys(entry.aliases, entry))
-    if isinstance(name, str) and name in known:
-        return known[name]
+    plain = name.lower().replace("-", "_") if isinstance(name, str) else ""
+    if plain in known:
+        return known[plain]
     raise unknown(kind, name, known, [row.name for row in rows])
 
 

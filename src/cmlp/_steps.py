@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from ._spec import (
     Optimizer,
     Solver,
     lookup,
+    unknown,
 )
 
 if TYPE_CHECKING:
@@ -119,6 +120,15 @@ class Recipe:
             raise ValueError("dropout needs a hidden layer; this network has none")
         rates = given if given.any() else given[:0]
         return Noise(seed, float(self.input_noise), np.ascontiguousarray(rates))
+
+
+def make_recipe(parameters: dict[str, Any]) -> Recipe:
+    """Check the names of keyword arguments, and make a recipe of them."""
+    known = [field.name for field in fields(Recipe)]
+    for name in parameters:
+        if name not in known:
+            raise TypeError(str(unknown("parameter", name, known, known)))
+    return Recipe(**parameters)
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,31 @@ def _split(y: Array, fraction: float, seed: int, labels: bool) -> tuple[Array, A
     return _scoring.split(codes, fraction, np.random.default_rng(seed))
 
 
+class Forgiving:
+    """Standard output that may be closed by its reader: a model is not lost to ``| head``."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(BrokenPipeError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self.stream.flush()
+
+
 def _train(args: argparse.Namespace) -> int:
+    with contextlib.redirect_stdout(Forgiving(sys.stdout)):
+        return _train_and_save(args)
+
+
+def _train_and_save(args: argparse.Namespace) -> int:
     say: Callable[..., None] = (lambda *words: None) if args.quiet else print
     _check_output(args.out, args.data)
     table = _read(args.data, args.target, args.ignore, needs_target=True)

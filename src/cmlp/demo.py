@@ -78,7 +78,8 @@ def run(
     Returns
     -------
     int
-        Exit code: 0, or 1 if the loaded model does not predict what the saved one did.
+        Exit code: 0; 1 if the loaded model does not predict what the saved one did; 130 after
+        Ctrl-C.
     """
     start = time.perf_counter()
     digits = load_digits()
@@ -89,6 +90,8 @@ def run(
         f"by other writers for the test\n\n{net.summary()}\n"
     )
     train(net, digits, epochs=epochs or RECIPE["epochs"], verbose=2)
+    if net.history.stopped == "interrupted":
+        return 130
     trained = time.perf_counter() - start
 
     X_test = pixels(digits.X_test)

@@ -31,7 +31,7 @@ from ._spec import (
     lookup,
     make_plan,
 )
-from ._steps import Data, Recipe
+from ._steps import Data, Recipe, make_recipe
 from .training import History
 
 if TYPE_CHECKING:
@@ -189,6 +189,11 @@ class Network:
             raise ValueError(
                 f"{row.name} needs outputs between {row.domain[0]:g} and {row.domain[1]:g}, but "
                 f"out_activation={out.name!r} leaves that range; use {row.out_activation!r}"
+            )
+        if self.sizes[-1] == 1 and "softmax" in (out.name, row.out_activation):
+            raise ValueError(
+                f"{row.name} with {out.name} needs an output per class; for two classes with one "
+                "output use loss='binary_crossentropy'"
             )
         return row, None, out.name
 
@@ -487,6 +492,8 @@ class Network:
     ) -> History:
         """Train by gradient descent; called again, it goes on where it stopped.
 
+        Ctrl-C ends the training with a warning and keeps what was learned.
+
         Parameters
         ----------
         X : array-like, (n, n_in)
@@ -618,7 +625,7 @@ class Network:
         """
         data = self._data(X, y, sample_weight)
         rows = np.arange(len(data.X), dtype=np.int64)
-        return self._train(data, Recipe(**recipe), batch_size, shuffle, rows, n_threads)
+        return self._train(data, make_recipe(recipe), batch_size, shuffle, rows, n_threads)
 
     def step(
         self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, **recipe: Any
@@ -632,7 +639,7 @@ class Network:
         """
         data = self._data(X, y, sample_weight)
         rows = np.arange(len(data.X), dtype=np.int64)
-        return self._train(data, Recipe(**recipe), None, False, rows, 1)
+        return self._train(data, make_recipe(recipe), None, False, rows, 1)
 
     def _train(
         self,
@@ -679,7 +686,7 @@ class Network:
         """
         from . import tracing
 
-        return tracing.trace_step(self, self._data(X, y), Recipe(**recipe), apply)
+        return tracing.trace_step(self, self._data(X, y), make_recipe(recipe), apply)
 
     def check_gradients(
         self,

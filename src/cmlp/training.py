@@ -43,8 +43,8 @@ class DivergenceError(ArithmeticError):
 class History(dict[str, list[float]]):
     """A training record: one list per quantity, one entry per epoch.
 
-    Keys: epoch, loss (training, with penalties), learning_rate (of the last step), seconds,
-    rows_per_second; with validation data also val_loss and val_score.
+    Keys: epoch (counted from 1, over all calls), loss (training, with penalties), learning_rate
+    (of the last step), seconds, rows_per_second; with validation data also val_loss and val_score.
 
     Attributes
     ----------
@@ -182,10 +182,10 @@ def fit(
             values["rows_per_second"] = n_rows / max(trained, 1e-9)
             history.append(values)
             net.history.append(values)
-            best.see(values.get("val_loss", loss), state.epoch, net.params)
+            best.see(values.get("val_loss", loss), int(values["epoch"]), net.params)
             progress.epoch(values)
             _call(callbacks, "on_epoch_end", state)
-            if patience is not None and state.epoch - best.epoch >= patience:
+            if patience is not None and values["epoch"] - best.epoch >= patience:
                 history.stopped = "patience"
                 break
             elif out_of_time():
@@ -206,6 +206,7 @@ def fit(
     if state.stop:
         history.stopped = "callback"
     history.best_epoch = best.epoch or None
+    net.history.stopped, net.history.best_epoch = history.stopped, history.best_epoch
     if best.params is not None:
         net.params[:] = best.params
     _call(callbacks, "on_train_end", state)
