@@ -1,10 +1,10 @@
 """Every core of this machine against the NumPy path: training steps and predictions.
 
-    python -m benchmarks.paths [--seconds 4] [--blas-threads 1] [--json FILE]
+    python -m benchmarks.paths [--seconds 4] [--json FILE]
 
 The long form of ``cmlp bench``: more networks, and a JSON file for later comparisons. All cores
 take turns in one process, and each one's fastest round counts; ratios within a run mean something,
-times of different runs do not.
+times of different runs do not. One thread each.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ import os
 import platform
 import sys
 
+import numpy as np
+
+import cmlp
+from cmlp._bench import CASES, ONE_THREAD, Case, measure
+
 
 def main() -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paths", description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="time for each case")
-    parser.add_argument("--blas-threads", type=int, help="threads of NumPy's products")
     parser.add_argument("--json", metavar="FILE", help="also write the results here")
     args = parser.parse_args()
-    if args.blas_threads:  # before NumPy is imported: its BLAS asks once
-        os.environ["OPENBLAS_NUM_THREADS"] = str(args.blas_threads)
-
-    import numpy as np
-
-    import cmlp
-    from cmlp._bench import CASES, Case, measure
-
+    if not os.environ.items() >= ONE_THREAD.items():  # NumPy's BLAS asks once, when it is loaded
+        command = [sys.executable, "-m", "benchmarks.paths", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, **ONE_THREAD})
     cases = (
         *CASES,
         Case((16, 64, 64, 2), 32, 100, True),
@@ -54,7 +53,7 @@ def main() -> int:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "cmlp": cmlp.__version__,
-        "blas_threads": args.blas_threads,
+        "threads": 1,
     }
     print(f"largest difference between the cores: {max(row['difference'] for row in rows):.1e}")
     if args.json:

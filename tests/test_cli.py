@@ -603,7 +603,28 @@ def test_info_of_the_machine(run, core, in_folder):
     assert "trained   never" in run("info", "new.cmlp")[1]
 
 
-def test_bench(run, monkeypatch):
+@pytest.fixture
+def one_thread(monkeypatch):
+    """The environment in which the benchmark stays in this process."""
+    for name, value in _bench.ONE_THREAD.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_bench_makes_its_own_environment(run, monkeypatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    calls = []
+
+    def call(command, env):
+        calls.append(command)
+        assert env.items() >= _bench.ONE_THREAD.items()
+        return 0
+
+    monkeypatch.setattr(subprocess, "call", call)
+    assert run("bench", "--quick")[0] == 0
+    assert calls == [[sys.executable, "-m", "cmlp", "bench", "--quick"]]
+
+
+def test_bench(run, monkeypatch, one_thread):
     cases = (_bench.Case((4, 8, 2), 1, 5, True), _bench.Case((4, 8, 2), 3, 2, False))
     monkeypatch.setattr(_bench, "CASES", cases)
     monkeypatch.setattr(_bench, "SECONDS", (0.0, 0.0))
@@ -619,7 +640,7 @@ def test_bench(run, monkeypatch):
         assert code == 1 and "DISAGREE" in out
 
 
-def test_bench_without_a_compiled_core(run, monkeypatch):
+def test_bench_without_a_compiled_core(run, monkeypatch, one_thread):
     monkeypatch.setattr(_bench, "CASES", (_bench.Case((4, 8, 2), 1, 5, True),))
     monkeypatch.setattr(cli._dispatch, "_cores", {"python": cli._dispatch._cores["python"]})
     code, out, _ = run("bench", "--quick")

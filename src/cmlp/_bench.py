@@ -2,7 +2,8 @@
 
 Every core does the same work on the same data from the same weights, one after the other, round
 after round in one process; the fastest round counts, which is the one least disturbed. Losses and
-outputs of the cores are compared, too: a fast wrong answer is no answer.
+outputs of the cores are compared, too: a fast wrong answer is no answer. Both sides have one
+thread: those of a BLAS go on spinning after a product, and would slow down whoever comes next.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ from .network import Network
 TOLERANCE = 1e-3
 """Largest relative difference between cores: float32 rounding, grown over a few hundred steps."""
 
+
+ONE_THREAD = dict.fromkeys(
+    ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+"""Environment in which NumPy's products have one thread; a BLAS reads it when it is loaded."""
 
 SECONDS = (3.5, 0.4)
 """That each case is measured for: usually, and with --quick."""
@@ -48,7 +54,8 @@ class Case:
         net = Network(self.sizes, seed=0)
 
         def train() -> NDArray[Any]:
-            return np.array(net.train_epoch(X, y, batch_size=self.rows, shuffle=False))
+            loss = net.train_epoch(X, y, batch_size=self.rows, shuffle=False, n_threads=1)
+            return np.array(loss)
 
         def predict() -> NDArray[Any]:
             for _ in range(self.repeats):
@@ -109,7 +116,7 @@ def run(*, quick: bool = False) -> int:
         cells = [f"{times[core]:10,.1f}  {times['python'] / times[core]:5.1f}x" for core in cores]
         print(f"{case!s:33s}" + "".join(f"{cell:>18s}" for cell in reversed(cells)), flush=True)
     print("\nstep: forward, backpropagation and update of one batch, within train_epoch")
-    print("threads: cmlp's in large steps; NumPy's as its BLAS is set (OPENBLAS_NUM_THREADS)")
+    print("one thread each")
     if len(cores) == 1:
         print(_dispatch.describe("python"))
         return 0
