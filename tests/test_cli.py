@@ -662,3 +662,8 @@ def test_a_closed_pipe_does_not_cost_the_model(in_folder, flowers):
     assert process.wait(60) == 0, process.stderr.read()
     process.stderr.close()
     assert cmlp.load(in_folder / "model.cmlp").history["epoch"]
+
+
+def test_unknown_columns_to_ignore(run, in_folder, flowers):
+    code, _, err = run(*TRAIN, "--ignore", "no such")
+    assert code == 2 and "no such" in err

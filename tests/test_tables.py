@@ -420,3 +420,22 @@ def test_damaged_numpy_files(tmp_path, kind):
         for flip in (0x01, 0xFF):
             path.write_bytes(whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :])
             outcome(path, "auto")  # a table or a DataError, nothing else
+
+
+def test_columns_that_are_left_out_have_to_be_there(read):
+    table = read("id,a,b,y\n1,2,3,0\n2,3,4,1\n", "y", leave_out=["id", "2"])
+    assert table.feature_names == ["a"] and table.X.tolist() == [[2], [3]]
+    message = complaint(read, "id,a,y\n1,2,0\n", "y", leave_out=["ids"])
+    assert "'ids'" in message and "id" in message.split("'ids'")[1]
+    assert "'y'" in complaint(read, "id,a,y\n1,2,0\n", "y", leave_out=["y"])
+
+
+def test_the_test_arrays_of_an_npz(tmp_path):
+    path = tmp_path / "parts.npz"
+    train, test = np.full((3, 2), 3), np.full((2, 2), 2)
+    np.savez(path, X_train=train, X_test=test, y_train=np.arange(3), y_test=np.arange(2))
+    assert len(read_table(path).X) == len(read_table(path).y) == 3
+    for target in (None, "y_train", "y_test"):
+        table = read_table(path, target, part="test")
+        assert table.X.tolist() == [[2, 2], [2, 2]] and table.y.tolist() == [0, 1]
+        assert table.target_name == "y_test"

@@ -19,8 +19,8 @@ exit codes:
 
 _DATA = """\
 DATA is CSV (with a header or without, also .csv.gz) of numeric features and a target of numbers or
-text; or .npz (arrays X and y) or .npy. A column is called by its name or number: 0 is the first, -1
-the last.
+text; or .npz (arrays X and y, or X_train, y_train, X_test, y_test) or .npy. A column is called by
+its name or number: 0 is the first, -1 the last.
 """
 
 _TRAIN = f"""\
@@ -168,9 +168,8 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_data(sub: argparse.ArgumentParser, target: str) -> None:
     sub.add_argument("data", metavar="DATA", help="a table: CSV, .npz or .npy")
     sub.add_argument("--target", metavar="COLUMN", help=target)
-    sub.add_argument(
-        "--ignore", metavar="NAMES", type=_names, default=[], help="columns to leave out: id,date"
-    )
+    leave_out = "columns to leave out, by name or number: id,date"
+    sub.add_argument("--ignore", metavar="NAMES", type=_names, default=[], help=leave_out)
 
 
 def _add_train(sub: argparse.ArgumentParser) -> None:

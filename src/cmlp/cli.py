@@ -16,7 +16,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,7 +176,7 @@ def _train(args: argparse.Namespace) -> int:
 def _train_and_save(args: argparse.Namespace) -> int:
     say: Callable[..., None] = (lambda *words: None) if args.quiet else print
     _check_output(args.out, args.data)
-    table = _read(args.data, args.target, args.ignore, needs_target=True)
+    table = _read(args, args.target, needs_target=True)
     assert table.y is not None
     X, y = table.X, table.y
     classifies, why = choose_task(y, args.task, args.loss)
@@ -252,11 +252,16 @@ def _check_output(path: str, *inputs: str) -> None:
 
 
 def _read(
-    path: str, target: str | None, ignore: Sequence[str], *, needs_target: bool
+    args: argparse.Namespace,
+    target: str | None,
+    ignore: Sequence[str] = (),
+    *,
+    needs_target: bool,
+    part: Literal["train", "test"] = "train",
 ) -> tables.Table:
-    table = None
+    table, path = None, args.data
     if target or not needs_target or path.lower().endswith(".npz"):
-        table = tables.read_table(path, target, ignore=ignore)
+        table = tables.read_table(path, target, ignore=ignore, leave_out=args.ignore, part=part)
     if table is None or (needs_target and table.y is None):
         raise ValueError(f"{path}: which column is the target? --target NAME, or number (-1: last)")
     return table
@@ -274,9 +279,8 @@ def _read_for(
 ) -> tuple[Array, Array | None]:
     """Read DATA, its features in the order of the model's."""
     known: list[str] = net.feature_names
-    ignore = [*args.ignore, *filter(None, [net.target_name])]
-    ignore = [name for name in ignore if name != target]
-    table = _read(args.data, target, ignore, needs_target=needs_target)
+    ignore = [net.target_name] if net.target_name and net.target_name != target else []
+    table = _read(args, target, ignore, needs_target=needs_target, part="test")
     X, names = table.X, table.feature_names
     plain = [f"x{i}" for i in range(len(names))]
     if names not in (plain, known) and known not in ([], [f"x{i}" for i in range(len(known))]):

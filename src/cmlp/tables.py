@@ -72,9 +72,11 @@ def read_table(
     target: str | int | None = None,
     *,
     ignore: Sequence[str] = (),
+    leave_out: Sequence[str | int] = (),
     header: Literal["auto"] | bool = "auto",
     delimiter: str | None = None,
     reader: Literal["auto", "pandas", "numpy"] = "auto",
+    part: Literal["train", "test"] = "train",
 ) -> Table:
     """Read a table of numeric features, with or without a target.
 
@@ -88,6 +90,8 @@ def read_table(
         "y", "target" or "labels" where present ("y_train" where the features are "X_train").
     ignore : sequence of str
         Names of columns (.npz: of target arrays) to leave out, if present.
+    leave_out : sequence of str or int
+        Columns to leave out of a CSV, by name or number: they have to be there.
     header : "auto" or bool
         Whether the first row names the columns. "auto" says yes if the target or an ignored column
         is named in it; if no cell of it is a number, for data have a numeric feature; or if it has
@@ -98,6 +102,9 @@ def read_table(
     reader : {"auto", "pandas", "numpy"}
         "auto" takes pandas where it is installed and the file is large enough to repay its import.
         The answer is the same.
+    part : {"train", "test"}
+        Which arrays of an .npz are meant where it has both: "X_test" and "y_test" come first for
+        "test", last for "train".
 
     Raises
     ------
@@ -110,10 +117,10 @@ def read_table(
         if path.is_dir():  # Windows would call it "Permission denied"
             raise DataError("expected a file, but this is a directory; name a file in it")
         if path.suffix.lower() in (".npz", ".npy"):
-            X, target_name, y = _read_numpy(path, target, ignore)
+            X, target_name, y = _read_numpy(path, target, [*ignore, *map(str, leave_out)], part)
         else:
             data = _text(path.read_bytes())
-            layout = _layout(data, target, ignore, header, delimiter)
+            layout = _layout(data, target, ignore, leave_out, header, delimiter)
             X, y = _read_csv(data, layout, reader)
             all_names = layout.names or []
             names = [all_names[i] for i in layout.features if all_names]
@@ -220,6 +227,7 @@ def _layout(
     data: bytes,
     target: str | int | None,
     ignore: Sequence[str],
+    leave_out: Sequence[str | int],
     header: Literal["auto"] | bool,
     delimiter: str | None,
 ) -> _Layout:
@@ -233,12 +241,16 @@ def _layout(
         raise DataError("the file is empty; expected rows of numbers")
     first = sample[0][1]
     if header == "auto":
-        header = _has_header(first, [row for _, row in sample[1:]], {target, *ignore})
+        header = _has_header(first, [row for _, row in sample[1:]], {target, *ignore, *leave_out})
     if len(sample) <= header:
         raise DataError("there is only a header; expected rows of numbers below it")
     names = [cell.strip() or f"x{i}" for i, cell in enumerate(first)] if header else None
     column = -1 if target is None else _column(target, names, len(first))
     dropped = {column} | {i for i, name in enumerate(names or []) if name in ignore}
+    for name in leave_out:
+        if (left_out := _column(name, names, len(first))) == column:
+            raise DataError(f"the target {_show(name)} cannot be left out as well")
+        dropped.add(left_out)
     features = [i for i in range(len(first)) if i not in dropped]
     if not features:
         raise DataError(
@@ -415,13 +427,13 @@ _Arrays = tuple[np.ndarray, str | None, np.ndarray | None]
 """Features, name of the target, target."""
 
 
-def _read_numpy(path: Path, target: str | int | None, ignore: Sequence[str]) -> _Arrays:
+def _read_numpy(path: Path, target: str | int | None, ignore: Sequence[str], part: str) -> _Arrays:
     try:
         with path.open("rb") as file:  # ours: np.load leaves a damaged .npz open
             start = file.read(6)
             file.seek(0)
             if start.startswith(b"PK"):
-                X, name, y = _pick(np.load(file, allow_pickle=False), target, ignore)
+                X, name, y = _pick(np.load(file, allow_pickle=False), target, ignore, part)
             elif start == b"\x93NUMPY":
                 X, name, y = np.load(file, allow_pickle=False), None, None
             else:
@@ -454,21 +466,26 @@ def _read_numpy(path: Path, target: str | int | None, ignore: Sequence[str]) -> 
     return X, name, None if y is None else _array_target(y, len(X))
 
 
-def _pick(arrays: Any, target: str | int | None, ignore: Sequence[str]) -> _Arrays:
+def _pick(arrays: Any, target: str | int | None, ignore: Sequence[str], part: str) -> _Arrays:
     """Choose features and target from an open .npz file."""
     with arrays:
         names = arrays.files
         usual = ["X", "x", "data", "features", "X_train", "x_train"]
+        usual = ["X_test", "x_test", *usual] if part == "test" else [*usual, "X_test", "x_test"]
         x_name = next((name for name in usual if name in names), None)
         if x_name is None:
             raise DataError(f"expected features called 'X'; there are {_listed('X', names)}")
         y_name: str | None = None
         if target is None:
             usual = ["y", "target", "labels"]
-            usual.insert(0 if x_name.endswith("_train") else len(usual), "y_train")
+            for ending in ("_train", "_test"):
+                usual.insert(0 if x_name.endswith(ending) else len(usual), f"y{ending}")
             y_name = next((name for name in usual if name in names and name not in ignore), None)
         elif target in names:
             y_name = str(target)
+            twin = y_name.removesuffix("_train") + "_test"  # of a model that learned y_train
+            if x_name.endswith("_test") and y_name.endswith("_train") and twin in names:
+                y_name = twin
         elif not _COLUMN(str(target)):
             raise DataError(f"there is no {_show(target)}; there are {_listed(target, names)}")
         X, y = arrays[x_name], None if y_name is None else arrays[y_name]
