@@ -202,7 +202,7 @@ INLINE VEC NAME(v_mish)(VEC x, VEC *slope)
     return above * t;
 }
 
-/* The same over arrays: n is a multiple of 64 / sizeof(REAL), the pointers need no alignment -------- */
+/* The same over arrays: n is a multiple of LANES, the pointers need no alignment ------------------- */
 
 #define OVER_ARRAY(f)                                                                                 \
     FUNCTION void NAME(f##_n)(REAL *x, ptrdiff_t n)                                                   \
