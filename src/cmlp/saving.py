@@ -201,6 +201,12 @@ def generator(state: dict[str, Any]) -> np.random.Generator:
     name = state["bit_generator"]
     if name not in GENERATORS:
         raise ValueError(f"unknown random generator {name!r}")
+    parts: list[Any] = [state]
+    for part in parts:  # NumPy 1 takes a negative word, with a warning
+        if isinstance(part, (dict, list)):
+            parts += part.values() if isinstance(part, dict) else part
+        elif isinstance(part, int) and part < 0:
+            raise ValueError(f"a random generator's state has no {part}")
     bits = getattr(np.random, name)(0)
     bits.state = state
     return np.random.Generator(bits)
