@@ -222,10 +222,6 @@ def test_many_classes_give_no_table(run, in_folder):
     assert "30 classes; most often confused" in out and "read as |" not in out
 
 
-KEEPS_NAMES = hasattr(cmlp.Network([1, 1]), "target_name")
-
-
-@pytest.mark.skipif(not KEEPS_NAMES, reason="a model does not hold its columns' names yet")
 def test_columns_are_known_by_name(run, complaint, in_folder, flowers):
     run("train", "flowers.csv", "--target", "kind", *FAST)
     _, plain, _ = run("predict", "model.cmlp", "new.csv")
