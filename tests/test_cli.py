@@ -212,7 +212,7 @@ def test_several_numbers_at_once(run, in_folder):
     code, out, _ = run("train", "data.npz", *FAST, "--epochs", 100)
     assert code == 0 and float(out.split("R2")[1].split()[0]) > 0.9
     code, out, _ = run("predict", "model.cmlp", "data.npz", "--out", "p.csv")
-    assert (in_folder / "p.csv").read_text().startswith("y_0,y_1\n" if KEEPS_NAMES else "predict")
+    assert (in_folder / "p.csv").read_text().startswith("y_0,y_1\n")
 
 
 def test_many_classes_give_no_table(run, in_folder):
