@@ -468,3 +468,15 @@ def test_a_penalty_that_is_not_finite_stops(core):
     with pytest.raises(ArithmeticError):
         net.step([[1.0]], [[0.0]], l2=1e-3)
     assert net.steps == 0 and net.weights[1][0, 0] == 1e200
+
+
+@pytest.mark.parametrize("loss, out", [
+    ("bce", "hard_sigmoid"), ("poisson", "softplus"), ("categorical_crossentropy", "logistic"),
+    ("huber", "identity"), ("absolute_error", "identity"), ("quantile", "identity"),
+])  # fmt: skip
+def test_nan_is_not_clipped_to_a_number(core, dtype, loss, out):
+    net = cmlp.Network([2, 2], loss=loss, out_activation=out, dtype=dtype, seed=0)
+    net.weights[0][0, 0] = np.nan
+    y = [[1.0, 0.0]]
+    assert np.isnan(net.loss([[1.0, 1.0]], y))
+    assert np.isnan(net.gradients([[1.0, 1.0]], y).biases[0][0])

@@ -348,3 +348,27 @@ def test_import_brings_numpy_and_nothing_heavy():
     assert not foreign, foreign
     assert not came & HEAVY, came & HEAVY
     assert len(came) < 90, sorted(came)
+
+
+@pytest.mark.parametrize("plan", [
+    [[2**60, 16, 16, 0, 0, 0, 0, 0]],
+    [[1, 16, 16, 0, 2**63 - 16, 0, 0, 0]],
+    [[1, 2**62, 2**62, 0, 2**62, 0, 0, 0]],
+    [[1, 16, 16, 2**62, 2**62, 0, 0, 0]],
+])  # fmt: skip
+def test_plans_whose_sizes_would_overflow(compiled, plan):
+    plan, params = np.array(plan, np.int64), np.zeros(64, np.float32)
+    with pytest.raises(ValueError, match="does not fit 64 parameters"):
+        compiled.update(
+            plan, params, params.copy(), np.zeros((2, 64), np.float32), spec.Optimizer(), 0, 0.1
+        )
+
+
+def test_a_workspace_needs_a_plan(compiled):
+    for plan in (np.zeros((0, 8), np.int64), np.zeros((1, 1), np.int64)):
+        with pytest.raises(ValueError, match="plan"):
+            compiled.workspace_size(plan, 1)
+    with pytest.raises(TypeError):
+        compiled.workspace_size(None, 1)
+    with pytest.raises(ValueError, match="n_threads"):
+        compiled.workspace_size(np.array([[1, 1, 16, 0, 16, 0, 0, 0]]), 1, 10**9)

@@ -198,7 +198,7 @@ def _cost_slope(objective, a, y):
         return -y / np.maximum(a, eps)
     if loss == _POISSON:
         return 1 - y / np.maximum(a, eps)
-    return np.where(r > 0, 1 - parameter, np.where(r < 0, -parameter, 0))
+    return np.where(r > 0, 1 - parameter, np.where(r < 0, -parameter, r))  # r: 0 or NaN
 
 
 def _output_delta(objective, out_activation, z, a, y):
