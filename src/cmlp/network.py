@@ -543,7 +543,8 @@ class Network:
         max_time : float or None
             Seconds after which to stop, within an epoch if need be.
         n_threads : int or None
-            None uses every processor where a step is large enough to gain. The result is the same.
+            None uses every processor where a step is large enough to gain; never more than there
+            are. The result is the same.
         verbose : int
             0 silent; 1 a progress line on a terminal, lines elsewhere; 2 a line per epoch.
         beta_1, beta_2, epsilon : float
