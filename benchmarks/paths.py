@@ -4,62 +4,64 @@
 
 The long form of ``cmlp bench``: more networks, and a JSON file for later comparisons. All cores
 take turns in one process, and each one's fastest round counts; ratios within a run mean something,
-times of different runs do not. One thread each.
+times of different runs do not. One thread each, float32. Losses and outputs of the cores are
+compared as well: 1 is returned where they differ by more than rounding.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import sys
-
-import numpy as np
+from typing import Any
 
 import cmlp
-from cmlp._bench import CASES, ONE_THREAD, Case, measure
+from cmlp._bench import CASES, TOLERANCE, Case, measure
+
+from . import _report
+from ._charts import bars
+
+MORE = (
+    Case((16, 64, 64, 2), 32, 100, True),
+    Case((64, 256, 256, 256, 2), 256, 5, True),
+    Case((784, 512, 512, 10), 128, 3, True),
+    Case((4, 32, 32, 2), 1, 300, False),
+    Case((784, 512, 512, 10), 1000, 2, False),
+)
 
 
 def main() -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.paths", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=4.0, help="time for each case")
-    parser.add_argument("--json", metavar="FILE", help="also write the results here")
-    args = parser.parse_args()
-    if not os.environ.items() >= ONE_THREAD.items():  # NumPy's BLAS asks once, when it is loaded
-        command = [sys.executable, "-m", "benchmarks.paths", *sys.argv[1:]]
-        os.execve(sys.executable, command, {**os.environ, **ONE_THREAD})
-    cases = (
-        *CASES,
-        Case((16, 64, 64, 2), 32, 100, True),
-        Case((64, 256, 256, 256, 2), 256, 5, True),
-        Case((784, 512, 512, 10), 128, 3, True),
-        Case((4, 32, 32, 2), 1, 300, False),
-        Case((784, 512, 512, 10), 1000, 2, False),
-    )
-    cores = cmlp.core_info().available
-    rows = []
-    print(f"{'microseconds':33s}" + "".join(f"{core:>12s}" for core in cores) + f"{'ratio':>8s}")
-    for case in cases:
-        times, difference = measure(case, cores, args.seconds)
-        ratio = times["python"] / times[cores[0]]
-        cells = "".join(f"{times[core]:12,.1f}" for core in cores)
-        print(f"{case!s:33s}{cells}{ratio:7.1f}x", flush=True)
-        rows.append({"case": str(case), "us": times, "ratio": ratio, "difference": difference})
-    about = {
-        "machine": platform.processor() or platform.machine(),
-        "cpus": cmlp.core_info().cpus,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "cmlp": cmlp.__version__,
-        "threads": 1,
-    }
-    print(f"largest difference between the cores: {max(row['difference'] for row in rows):.1e}")
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump({"about": about, "results": rows}, file, indent=1)
-    return 0
+    args = _report.parser("paths", __doc__, seconds=4).parse_args()
+    _report.with_one_thread("paths")
+    about = _report.machine()
+    cores = cmlp.core_info().available  # the NumPy path is the last
+    print(_report.headline(about))
+    print("\nmicroseconds per step or call, and how many times faster than NumPy (python)\n")
+    results: list[dict[str, Any]] = []
+    for case in CASES[:3] if args.quick else (*CASES, *MORE):
+        times, difference = measure(case, cores, _report.seconds_of(args))
+        ratios = {core: times["python"] / times[core] for core in cores}
+        results.append({"case": str(case), "us": times, "ratios": ratios, "difference": difference})
+    lines = [
+        (
+            row["case"],
+            *(f"{_report.number(row['us'][core])} ({row['ratios'][core]:.1f}x)" for core in cores),
+        )
+        for row in results
+    ]
+    print(_report.table(("", *cores), lines))
+    worst = max(float(row["difference"]) for row in results)
+    verdict = "agree" if worst <= TOLERANCE else "DISAGREE"
+    print(f"\nlosses and outputs {verdict}: largest relative difference {worst:.1e}")
+    _report.write_json(args.json, about, results)
+    if args.chart:
+        groups = {
+            row["case"].replace("  ", " ").replace(", ", "\n"): {
+                core: ratio for core, ratio in row["ratios"].items() if core != "python"
+            }
+            for row in results
+        }
+        bars(args.chart, about, "Times faster than the NumPy path, one thread", {"": groups})
+    return 0 if worst <= TOLERANCE else 1
 
 
 if __name__ == "__main__":

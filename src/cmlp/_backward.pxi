@@ -1,125 +1,202 @@
 # Backpropagation -----------------------------------------------------------------------------------
 
-cdef void transpose(
-    Layer layer, const real[::1] params, real[::1] ws, Py_ssize_t to, Py_ssize_t stride,
-    Py_ssize_t rank, Py_ssize_t n_threads,
-) noexcept nogil:
-    """Copy W, (n_in, n_out), to its transpose at `to`, rows of `stride`; this thread's part.
-
-    Square by square: a cache line is read once and written once.
-    """
-    cdef Py_ssize_t side = ALIGNMENT // sizeof(real), squares = blocks(layer.n_out, side)
-    cdef Py_ssize_t across, down, i, j
-    for across in range(share(squares, rank, n_threads), share(squares, rank + 1, n_threads)):
-        for down in range(stride // side):
-            for j in range(across * side, min(layer.n_out, (across + 1) * side)):
-                for i in range(down * side, min(layer.n_in, (down + 1) * side)):
-                    ws[to + j * stride + i] = params[layer.weights + i * layer.stride + j]
-        for j in range(across * side, min(layer.n_out, (across + 1) * side)):
-            for i in range(layer.n_in, stride):
-                ws[to + j * stride + i] = 0
-
-
 cdef void backward_inputs(
-    Layer layer, real[::1] ws, Py_ssize_t transposed, Py_ssize_t delta, Py_ssize_t to,
-    Py_ssize_t stride, Py_ssize_t n, Py_ssize_t code, Py_ssize_t at, Py_ssize_t slopes,
-    Panel panel, Py_ssize_t rank, Py_ssize_t n_threads,
+    const Run *run, const Layer *layer, const real[::1] params, real[::1] ws, Py_ssize_t delta,
+    Py_ssize_t to, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t code, Py_ssize_t a,
+    Py_ssize_t slopes,
 ) noexcept nogil:
-    """delta_before = (delta W^T) * da/dz, this thread's tiles; slopes >= 0: da/dz is stored there."""
-    cdef Py_ssize_t step = tile_columns(sizeof(real))
-    cdef Py_ssize_t row_tiles = blocks(n, TILE_ROWS)
-    cdef Py_ssize_t tiles = row_tiles * blocks(stride, step)
-    cdef Py_ssize_t t, row, column, m, columns, i, j, here, b_stride
-    cdef const real *b
-    for t in range(share(tiles, rank, n_threads), share(tiles, rank + 1, n_threads)):
-        row, column = t % row_tiles * TILE_ROWS, t // row_tiles * step
-        m, columns = min(TILE_ROWS, n - row), min(step, stride - column)
-        b_stride = stride
-        b = panel_columns(
-            ws, transposed, &b_stride, layer.n_out, column, columns, row_tiles, ws, &panel
+    """delta_before = (delta W^T) * da/dz, this thread's tiles; slopes >= 0: da/dz is stored there.
+
+    `stride` is that of delta_before and of the activations `a` that da/dz is a function of.
+    """
+    cdef Py_ssize_t lanes = vector_lanes(sizeof(real))
+    cdef Py_ssize_t column_tile, column, vectors, columns, part, start, depth, i, row, m, at
+    cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
+    cdef bint large = layer.n_in * layer.stride * <Py_ssize_t>sizeof(real) > LARGE
+    cdef Grid grid
+    cdef Ahead ahead
+    if n == 1:
+        backward_row(run, layer, params, ws, delta, to, stride, code, a, slopes)
+        return
+    grid = grid_of(n, stride, sizeof(real), TILE_VECTORS, run)
+    for column_tile in range(grid.first // grid.row_tiles, blocks(grid.last, grid.row_tiles)):
+        column = column_tile * grid.columns
+        columns = min(grid.columns, stride - column)
+        vectors = columns // lanes
+        for part in range(blocks(layer.n_out, MAX_DEPTH)):
+            start = part * MAX_DEPTH
+            depth = min(<Py_ssize_t>MAX_DEPTH, layer.n_out - start)
+            pack_rows(
+                &ws[panel], vectors, layer.n_in - column, depth,
+                &params[layer.weights + column * layer.stride + start], layer.stride,
+            )
+            ahead = ahead_of(
+                &params[layer.weights + (column + columns) * layer.stride + start],
+                min(columns, layer.n_in - column - columns) if large else 0, depth, layer.stride,
+                depth * grid.row_tiles,
+            )
+            for i in range(
+                first_row_tile(&grid, column_tile), last_row_tile(&grid, column_tile)
+            ):
+                row = i * grid.m
+                m = min(grid.m, n - row)
+                at = row * stride + column
+                tile(
+                    m, vectors, depth, &ws[delta + row * layer.stride + start], layer.stride, 1,
+                    &ws[panel], columns, &ws[to + at] if start else <real *>NULL, stride,
+                    &ws[to + at], stride, &ahead,
+                )
+                if start + depth == layer.n_out:
+                    times_slope_of_tile(
+                        code, ws, to + at, a + at, slopes + at if slopes >= 0 else -1, m, columns,
+                        stride, layer.n_in - column,
+                    )
+
+
+cdef void backward_row(
+    const Run *run, const Layer *layer, const real[::1] params, real[::1] ws, Py_ssize_t delta,
+    Py_ssize_t to, Py_ssize_t stride, Py_ssize_t code, Py_ssize_t a, Py_ssize_t slopes,
+) noexcept nogil:
+    """The same for a single row, whose products with the rows of W need no transpose."""
+    cdef Py_ssize_t lanes = ALIGNMENT // sizeof(real), squares = stride // lanes
+    cdef Py_ssize_t first = share(squares, run.rank, run.n_threads) * lanes
+    cdef Py_ssize_t last = share(squares, run.rank + 1, run.n_threads) * lanes
+    if first < last:
+        dot_rows(
+            min(last, layer.n_in) - first, layer.stride // vector_lanes(sizeof(real)),
+            &params[layer.weights + first * layer.stride], layer.stride, &ws[delta],
+            &ws[to + first],
         )
-        tile(
-            m, columns, layer.n_out, &ws[delta + row * layer.stride], layer.stride, 1,
-            b, b_stride, <const real *>NULL, 0, &ws[to + row * stride + column], stride,
+        times_slope_of_tile(
+            code, ws, to + first, a + first, slopes + first if slopes >= 0 else -1, 1,
+            last - first, last - first, layer.n_in - first,
         )
-        for i in range(row, row + m):
-            here = i * stride + column
-            if slopes >= 0:
-                for j in range(columns):
-                    ws[to + here + j] *= ws[slopes + here + j]
-            else:
-                times_slope_of_output(code, ws, to + here, at + here, columns)
-            for j in range(max(<Py_ssize_t>0, layer.n_in - column), columns):
-                ws[to + here + j] = 0  # the slope of padding may be anything
+
+
+cdef inline void times_slope_of_tile(
+    Py_ssize_t code, real[::1] ws, Py_ssize_t delta, Py_ssize_t a, Py_ssize_t slopes,
+    Py_ssize_t m, Py_ssize_t columns, Py_ssize_t stride, Py_ssize_t wanted,
+) noexcept nogil:
+    """Multiply m rows of some columns by da/dz; columns from `wanted` on are padding: zero."""
+    cdef Py_ssize_t i, j, at, lines = m, n = columns
+    if columns == stride:  # no gap between the rows
+        lines, n = 1, m * columns
+    for i in range(lines):
+        at = i * stride
+        if slopes >= 0:
+            for j in range(at, at + n):
+                ws[delta + j] *= ws[slopes + j]
+        else:
+            times_slope_of_output(code, ws, delta + at, a + at, n)
+    if wanted < columns:  # the slope of padding may be anything
+        for i in range(m):
+            for j in range(delta + i * stride + wanted, delta + i * stride + columns):
+                ws[j] = 0
 
 
 cdef void backward_weights(
-    Layer layer, Objective objective, Optimizer o, Step step, real[::1] params,
-    real[:, ::1] state, real[::1] grads, real[::1] ws, Py_ssize_t from_, Py_ssize_t from_stride,
-    Py_ssize_t delta, Py_ssize_t n, Py_ssize_t scratch, bint fused, bint adds, bint penalises,
-    Panel panel, Py_ssize_t rank, Py_ssize_t n_threads,
+    const Run *run, const Layer *layer, const Step *step, real[::1] params, real[:, ::1] state,
+    real[::1] grads, real[::1] ws, Py_ssize_t from_, Py_ssize_t from_stride, Py_ssize_t delta,
+    Py_ssize_t n, bint adds, bint last_pass, const Pass *next_rows,
 ) noexcept nogil:
     """dW = a_before^T delta and db = sum delta, this thread's tiles.
 
     Fused: every tile is penalised and used for the update at once. Otherwise it goes to `grads`,
-    added to what is there if `adds`.
+    added to what is there if `adds`, and penalised in the last pass. The rows
+    `next_rows` are asked for meanwhile.
     """
-    cdef Py_ssize_t width = tile_columns(sizeof(real))
-    cdef Py_ssize_t row_tiles = blocks(layer.n_in, TILE_ROWS)
-    cdef Py_ssize_t tiles = row_tiles * blocks(layer.stride, width)
-    cdef Py_ssize_t t, row, column, m, columns, i, at, b_stride
+    cdef Py_ssize_t lanes = vector_lanes(sizeof(real)), stride = layer.stride
+    cdef Py_ssize_t column_tile, column, vectors, columns, i, row, m, at, a_stride, b_stride
+    cdef Grid grid = grid_of(layer.n_in, stride, sizeof(real), TILE_VECTORS, run)
+    cdef Py_ssize_t scratch = run.to.tiles + run.rank * TILE_SUMS * lanes
+    cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
+    cdef Py_ssize_t copies = run.to.copies + run.rank * run.to.copy_size
+    cdef bint penalised = run.objective.l1 != 0 or run.objective.l2 != 0
+    cdef bint large = layer.n_in * stride * <Py_ssize_t>sizeof(real) > LARGE
+    cdef bint copied = grid.last - grid.first >= PACK_TILES * grid.row_tiles
+    cdef const real *a
     cdef const real *b
-    for t in range(share(tiles, rank, n_threads), share(tiles, rank + 1, n_threads)):
-        row, column = t % row_tiles * TILE_ROWS, t // row_tiles * width
-        m, columns = min(TILE_ROWS, layer.n_in - row), min(width, layer.stride - column)
-        at = layer.weights + row * layer.stride + column
-        b_stride = layer.stride
-        b = panel_columns(ws, delta, &b_stride, n, column, columns, row_tiles, ws, &panel)
-        if fused:
-            tile(
-                m, columns, n, &ws[from_ + row], 1, from_stride, b, b_stride,
-                <const real *>NULL, 0, &ws[scratch], width,
-            )
-            for i in range(m):
-                penalise_part(
-                    objective, params, at + i * layer.stride, ws, scratch + i * width, columns
+    cdef Ahead ahead
+    if copied:
+        pack_tiles(&ws[copies], grid.m, grid.row_tiles, n, &ws[from_], from_stride)
+    for column_tile in range(grid.first // grid.row_tiles, blocks(grid.last, grid.row_tiles)):
+        column = column_tile * grid.columns
+        columns = min(grid.columns, stride - column)
+        vectors = columns // lanes
+        b, b_stride = &ws[delta + column], stride
+        if grid.column_tiles > 1 and grid.row_tiles >= PACK_TILES:
+            pack_columns(&ws[panel], vectors, n, b, stride)
+            b, b_stride = &ws[panel], columns
+        for i in range(first_row_tile(&grid, column_tile), last_row_tile(&grid, column_tile)):
+            row = i * grid.m
+            m = min(grid.m, layer.n_in - row)
+            if next_rows.n:
+                prefetch_part(
+                    run, next_rows.first, next_rows.n, column_tile * grid.row_tiles + i - grid.first,
+                    grid.last - grid.first,
                 )
-                update_part(
-                    o, step, params, state, at + i * layer.stride, ws, scratch + i * width, columns,
-                    True,
+            at = layer.weights + row * stride + column
+            a, a_stride = &ws[from_ + row], from_stride
+            if copied:
+                a, a_stride = &ws[copies + row * n], grid.m
+            if run.fused:
+                if large:
+                    ahead = weights_ahead(run, params, state, at, m, columns, stride, n)
+                tile(
+                    m, vectors, n, a, 1, a_stride, b, b_stride, <real *>NULL, 0, &ws[scratch],
+                    columns, &ahead if large else NULL,
                 )
-        else:
-            tile(
-                m, columns, n, &ws[from_ + row], 1, from_stride, b, b_stride,
-                &grads[at] if adds else <real *>NULL, layer.stride, &grads[at], layer.stride,
-            )
-            if penalises:
-                for i in range(m):
-                    penalise_part(
-                        objective, params, at + i * layer.stride, grads, at + i * layer.stride,
-                        columns,
+                if penalised:
+                    penalise(
+                        &run.objective, params, at, stride, ws, scratch, columns, m, columns
                     )
-        if row == 0:
-            backward_bias(
-                layer, o, step, params, state, grads, ws, delta + column, layer.bias + column,
-                columns, n, scratch, fused, adds,
-            )
+                update_rows(
+                    &run.optimizer, step, params, state, at, stride, ws, scratch, columns, m,
+                    columns, True,
+                )
+            else:
+                tile(
+                    m, vectors, n, a, 1, a_stride, b, b_stride,
+                    &grads[at] if adds else <real *>NULL, stride, &grads[at], stride, NULL,
+                )
+                if penalised and last_pass:
+                    penalise(&run.objective, params, at, stride, grads, at, stride, m, columns)
+            if row == 0:
+                backward_bias(
+                    run, step, params, state, grads, ws, b, b_stride, layer.bias + column, vectors,
+                    n, scratch, adds,
+                )
+
+
+cdef inline Ahead weights_ahead(
+    const Run *run, const real[::1] params, const real[:, ::1] state, Py_ssize_t at, Py_ssize_t m,
+    Py_ssize_t columns, Py_ssize_t stride, Py_ssize_t n,
+) noexcept nogil:
+    """The parameters and moments of a tile, whose sums take the time to fetch them."""
+    cdef Ahead ahead = ahead_of(&params[at], m, columns, stride, n)
+    if run.optimizer.solver != SGD or run.optimizer.momentum != 0:
+        ahead.also[0] = <const char *>&state[0, at] - <const char *>&params[at]
+    if run.optimizer.solver == ADAM:
+        ahead.also[1] = <const char *>&state[1, at] - <const char *>&params[at]
+    return ahead
 
 
 cdef void backward_bias(
-    Layer layer, Optimizer o, Step step, real[::1] params, real[:, ::1] state, real[::1] grads,
-    real[::1] ws, Py_ssize_t delta, Py_ssize_t at, Py_ssize_t columns, Py_ssize_t n,
-    Py_ssize_t scratch, bint fused, bint adds,
+    const Run *run, const Step *step, real[::1] params, real[:, ::1] state, real[::1] grads,
+    real[::1] ws, const real *delta, Py_ssize_t stride, Py_ssize_t at, Py_ssize_t vectors,
+    Py_ssize_t n, Py_ssize_t scratch, bint adds,
 ) noexcept nogil:
-    """db = sum of delta over the rows, for some columns."""
-    cdef Py_ssize_t i, j
-    for j in range(columns):
-        ws[scratch + j] = grads[at + j] if adds else 0
-    for i in range(n):
-        for j in range(columns):
-            ws[scratch + j] += ws[delta + i * layer.stride + j]
-    if fused:
-        update_part(o, step, params, state, at, ws, scratch, columns, False)
+    """db = sum of delta over the rows, for some columns: the gradient of an input that is 1."""
+    cdef real one = 1
+    cdef Py_ssize_t columns = vectors * vector_lanes(sizeof(real))
+    if run.fused:
+        tile(1, vectors, n, &one, 0, 0, delta, stride, <real *>NULL, 0, &ws[scratch], columns, NULL)
+        update_rows(
+            &run.optimizer, step, params, state, at, columns, ws, scratch, columns, 1, columns,
+            False,
+        )
     else:
-        for j in range(columns):
-            grads[at + j] = ws[scratch + j]
+        tile(
+            1, vectors, n, &one, 0, 0, delta, stride, &grads[at] if adds else <real *>NULL, 0,
+            &grads[at], columns, NULL,
+        )

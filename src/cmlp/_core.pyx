@@ -3,14 +3,16 @@
 
 a) One body for float32 and float64 (fused types), and one source for every instruction-set level:
    setup.py compiles this file as ``_core_baseline``, ``_core_avx2`` and ``_core_avx512``. The level
-   shows only in ``_simd.h``, through the width of a vector and the rows of a tile.
+   shows only in ``_simd.h``, through the width of a vector and the shapes of a tile.
 b) Below the ``def`` functions there is no allocation, no validation, no exception and no Python:
-   callers pass arrays that they checked, and one ``workspace`` for everything in between.
+   callers pass arrays that they checked, and one ``workspace`` for everything in between. What does
+   not depend on the number type is described by a ``Run``, once per call.
 c) A matrix product is a grid of register tiles (``_simd_tile.h``). What follows a product runs on the
    tile while it is in the L1 cache: the activation behind the forward product, da/dz behind the
    input gradient, penalty and optimizer behind the weight gradient, so that no gradient array is
    written or read. Clipping needs the whole gradient first, and batches over MAX_BATCH rows add
-   theirs up part by part: these two use `grads`.
+   theirs up part by part: these two use `grads`. Operands that many tiles read are copied next to
+   each other first (``_simd_pack.h``).
 d) Threads share every phase by output tile, and meet at a barrier between phases. Each number is one
    chain of sums on one thread, so the result does not depend on the number of threads. An OpenMP
    region costs more than a small phase, and does not survive a fork.
@@ -18,8 +20,8 @@ e) Rows are padded to 64 bytes. Loops run over the padding, which saves every re
    padding of W, b and delta is zero and stays zero (0 - eta * 0), that of activations is noise that
    nothing reads.
 f) Loops index memoryviews, so that the debug build (CMLP_DEBUG=1) checks their bounds; a failed check
-   is printed, as nothing below the seam can raise, and pytest makes a failure of it. Only the tiles
-   and the vector functions take addresses.
+   is printed, as nothing below the seam can raise, and pytest makes a failure of it. Only products,
+   copies and the vector functions take addresses.
 
 Letters: n rows of X; m rows of a tile; i inputs, j outputs (units) of a layer; at, to: offsets.
 """
@@ -35,15 +37,42 @@ from cpython.buffer cimport (
 from cmlp import _spec as spec
 
 cdef extern from "_simd.h" nogil:
-    const Py_ssize_t TILE_ROWS
+    const Py_ssize_t TILE_SUMS, TILE_ROWS, TILE_VECTORS, LINE, BURST_DEPTH
+    ctypedef struct Ahead "ahead_t":
+        const char *at
+        Py_ssize_t left, lines, done, gap, burst
+        Py_ssize_t[2] also
     void tile_f32(Py_ssize_t rows, Py_ssize_t vectors, Py_ssize_t depth,
                   const float *a, Py_ssize_t a_row, Py_ssize_t a_depth,
                   const float *b, Py_ssize_t b_depth,
-                  const float *init, Py_ssize_t init_row, float *c, Py_ssize_t c_row)
+                  const float *init, Py_ssize_t init_row, float *c, Py_ssize_t c_row,
+                  Ahead *ahead)
     void tile_f64(Py_ssize_t rows, Py_ssize_t vectors, Py_ssize_t depth,
                   const double *a, Py_ssize_t a_row, Py_ssize_t a_depth,
                   const double *b, Py_ssize_t b_depth,
-                  const double *init, Py_ssize_t init_row, double *c, Py_ssize_t c_row)
+                  const double *init, Py_ssize_t init_row, double *c, Py_ssize_t c_row,
+                  Ahead *ahead)
+    void row_product_f32(Py_ssize_t vectors, Py_ssize_t depth, const float *a, const float *b,
+                         Py_ssize_t b_depth, const float *init, float *c)
+    void row_product_f64(Py_ssize_t vectors, Py_ssize_t depth, const double *a, const double *b,
+                         Py_ssize_t b_depth, const double *init, double *c)
+    void dot_rows_f32(Py_ssize_t rows, Py_ssize_t vectors, const float *w, Py_ssize_t w_row,
+                      const float *x, float *out)
+    void dot_rows_f64(Py_ssize_t rows, Py_ssize_t vectors, const double *w, Py_ssize_t w_row,
+                      const double *x, double *out)
+    void pack_columns_f32(float *panel, Py_ssize_t vectors, Py_ssize_t depth, const float *b,
+                          Py_ssize_t b_depth)
+    void pack_columns_f64(double *panel, Py_ssize_t vectors, Py_ssize_t depth, const double *b,
+                          Py_ssize_t b_depth)
+    void pack_rows_f32(float *panel, Py_ssize_t vectors, Py_ssize_t rows, Py_ssize_t depth,
+                       const float *w, Py_ssize_t w_row)
+    void pack_rows_f64(double *panel, Py_ssize_t vectors, Py_ssize_t rows, Py_ssize_t depth,
+                       const double *w, Py_ssize_t w_row)
+    void pack_tiles_f32(float *to, Py_ssize_t rows, Py_ssize_t tiles, Py_ssize_t depth,
+                        const float *a, Py_ssize_t a_depth)
+    void pack_tiles_f64(double *to, Py_ssize_t rows, Py_ssize_t tiles, Py_ssize_t depth,
+                        const double *a, Py_ssize_t a_depth)
+    void prefetch(const char *at, Py_ssize_t n_bytes)
     void exp_n_f32(float *x, Py_ssize_t n)
     void exp_n_f64(double *x, Py_ssize_t n)
     void expm1_n_f32(float *x, Py_ssize_t n)
@@ -99,8 +128,11 @@ cdef enum:
     MAX_BATCH = 1024  # rows of one pass; larger batches add up passes
     PREDICT_BATCH = 128  # rows of one pass of a prediction: they fit the caches
     MAX_THREADS = 1024
-    MAX_PANEL = 4096  # rows of a packed panel: 512 kB of two AVX-512 vectors, half an L2 cache
-    PACK_TILES = 4  # tiles that use a panel before its copy pays
+    MAX_DEPTH = 2048  # of a panel: 512 kB of four AVX-512 vectors, half an L2 cache
+    ROW_VECTORS = 16  # that a thread takes of a product with one row
+    PACK_TILES = 4  # tiles that read an operand before a copy of it pays
+    LARGE = 1 << 17  # bytes of a matrix from which on it is fetched ahead; a part of an L2 cache
+    PREFETCH_ROWS = 4  # that far ahead of the row that is being gathered
     ALIGNMENT = 64
 
 cdef double LEAKY_SLOPE = spec.LEAKY_SLOPE
@@ -110,8 +142,8 @@ cdef double SELU_FLOOR = spec.SELU_SCALE * spec.SELU_ALPHA
 
 # What crosses the seam -----------------------------------------------------------------------------
 
-cdef struct Layer:
-    Py_ssize_t n_in, n_out, stride, weights, bias, activation, units, transposed
+cdef struct Layer:  # a row of the plan
+    int64_t n_in, n_out, stride, weights, bias, activation, units
 
 cdef struct Objective:
     int loss
@@ -125,6 +157,8 @@ cdef struct Optimizer:
 cdef struct Noise:
     uint64_t seed
     double input_noise
+    const double *dropout  # one rate per hidden layer; NULL: none
+    Py_ssize_t n_rates
 
 cdef struct Rows:  # rows of X or y, read through any strides and from any number type
     const char *data
@@ -134,32 +168,44 @@ cdef struct Rows:  # rows of X or y, read through any strides and from any numbe
 
 cdef struct Layout:  # of the workspace, in numbers
     Py_ssize_t batch, input_stride, target_stride
-    Py_ssize_t inputs, targets, activations, slopes, deltas, transposed, shares, costs
-    Py_ssize_t sums, n_sums, tiles, panels, panel_depth, size
+    Py_ssize_t inputs, targets, activations, slopes, deltas, shares, costs
+    Py_ssize_t sums, n_sums, tiles, panels, panel_size, copies, copy_size, size
 
-cdef struct Panel:  # a copy of the columns that a thread works on
-    Py_ssize_t at, depth, column
+cdef struct Run:  # one call: all that its phases need to know
+    const Layer *layers
+    Py_ssize_t n_layers
+    Rows X, targets
+    Py_ssize_t n  # rows that the call is about
+    const double *weights  # of the rows; NULL: they count alike
+    const int64_t *rows  # which, in order; NULL: all
+    Objective objective
+    Optimizer optimizer
+    Noise noise
+    Layout to
+    bint fused  # the optimizer works on the tiles of the gradient
+    Py_ssize_t rank, n_threads
+    int64_t *team
+
+cdef struct Drop:  # of one hidden layer
+    double rate
+    uint64_t key
+    Py_ssize_t done  # the first row's place in its batch
+
+cdef struct Pass:  # some rows of a batch that go through the network together
+    Py_ssize_t n, first, done  # how many; the first one's place in `rows`, and in its batch
+    double weight  # of the whole batch
 
 cdef struct Step:  # what an update of one step needs, worked out once
     Py_ssize_t number
     double rate, decay, scale
 
-
-cdef Objective read_objective(object o) except *:
-    return Objective(o.loss, o.parameter, o.label_smoothing, o.l1, o.l2)
-
-
-cdef Optimizer read_optimizer(object o) except *:
-    return Optimizer(
-        o.solver, o.nesterov, o.momentum, o.beta_1, o.beta_2, o.epsilon, o.weight_decay, o.clip_norm
-    )
+cdef struct Grid:  # a product, cut into tiles; a thread works on some of them, column by column
+    Py_ssize_t m, vectors, columns  # of a tile; the last ones may be smaller
+    Py_ssize_t row_tiles, column_tiles, first, last
 
 
-cdef inline Layer layer_of(const int64_t[:, ::1] plan, Py_ssize_t number) noexcept nogil:
-    return Layer(
-        plan[number, 0], plan[number, 1], plan[number, 2], plan[number, 3],
-        plan[number, 4], plan[number, 5], plan[number, 6], plan[number, 7],
-    )
+cdef inline const Layer *layers_of(const int64_t[:, ::1] plan) noexcept nogil:
+    return <const Layer *>&plan[0, 0]
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n, Py_ssize_t multiple) noexcept nogil:
@@ -180,81 +226,91 @@ cdef Layout layout_of(
     const int64_t[:, ::1] plan, Py_ssize_t batch_size, Py_ssize_t n_threads, Py_ssize_t itemsize
 ) noexcept nogil:
     cdef Layout to
-    cdef Layer first = layer_of(plan, 0), last = layer_of(plan, plan.shape[0] - 1)
-    cdef Py_ssize_t lanes = ALIGNMENT // itemsize, units = last.units + last.stride
+    cdef const Layer *layers = layers_of(plan)
+    cdef const Layer *last = &layers[plan.shape[0] - 1]
+    cdef Py_ssize_t lanes = ALIGNMENT // itemsize, units = last.units + last.stride, number
+    cdef Py_ssize_t columns = TILE_VECTORS * vector_lanes(itemsize), widest = layers[0].n_in
     to.batch = min(batch_size, MAX_BATCH)
-    to.input_stride = padded(first.n_in, lanes)
+    to.input_stride = padded(layers[0].n_in, lanes)
     to.target_stride = last.stride
+    to.n_sums = 0
+    for number in range(plan.shape[0]):
+        widest = max(widest, layers[number].n_out)
+        to.n_sums += layers[number].n_in + 1
     to.inputs = 0
     to.targets = to.inputs + to.batch * to.input_stride
     to.activations = to.targets + to.batch * to.target_stride
     to.slopes = to.activations + to.batch * units
     to.deltas = to.slopes + to.batch * units
-    to.transposed = to.deltas + to.batch * units
-    to.shares = to.transposed + last.transposed + last.n_out * padded(last.n_in, lanes)
+    to.shares = to.deltas + to.batch * units
     to.costs = to.shares + padded(to.batch, lanes)
     to.sums = to.costs + padded(to.batch, lanes)
-    to.n_sums = n_rows(plan)
     to.tiles = to.sums + padded(to.n_sums, lanes)
-    to.panels = to.tiles + n_threads * tile_size(itemsize)
-    to.panel_depth = min(widest(plan, to.batch), MAX_PANEL)
-    to.size = to.panels + n_threads * to.panel_depth * tile_columns(itemsize)
+    to.panels = to.tiles + n_threads * TILE_ROWS * columns
+    to.panel_size = min(padded(max(widest, to.batch), lanes), MAX_DEPTH) * columns
+    to.copies = to.panels + n_threads * to.panel_size
+    to.copy_size = padded(widest + TILE_ROWS, lanes) * to.batch + 2 * lanes
+    to.size = to.copies + n_threads * to.copy_size
     return to
 
 
-cdef Py_ssize_t n_rows(const int64_t[:, ::1] plan) noexcept nogil:
-    """Rows of weights and biases."""
-    cdef Py_ssize_t number, n = 0
-    for number in range(plan.shape[0]):
-        n += plan[number, 0] + 1
-    return n
+cdef inline Grid grid_of(
+    Py_ssize_t n, Py_ssize_t stride, Py_ssize_t itemsize, Py_ssize_t widest, const Run *run
+) noexcept nogil:
+    """Cut n rows of `stride` columns into tiles, at most `widest` vectors wide.
+
+    Finds this thread's share of them.
+    """
+    cdef Py_ssize_t lanes = vector_lanes(itemsize), vectors = stride // lanes, tiles
+    cdef Grid grid
+    grid.column_tiles = blocks(vectors, widest)
+    grid.vectors = blocks(vectors, grid.column_tiles)
+    grid.columns = grid.vectors * lanes
+    grid.m = min(TILE_ROWS, TILE_SUMS // grid.vectors)
+    grid.row_tiles = blocks(n, grid.m)
+    grid.column_tiles = blocks(stride, grid.columns)
+    tiles = grid.row_tiles * grid.column_tiles
+    grid.first = share(tiles, run.rank, run.n_threads)
+    grid.last = share(tiles, run.rank + 1, run.n_threads)
+    return grid
 
 
-cdef Py_ssize_t widest(const int64_t[:, ::1] plan, Py_ssize_t batch) noexcept nogil:
-    """The longest sum in any product."""
-    cdef Py_ssize_t number, depth = batch
-    for number in range(plan.shape[0]):
-        depth = max(depth, max(<Py_ssize_t>plan[number, 0], <Py_ssize_t>plan[number, 1]))
-    return depth
+cdef inline Py_ssize_t first_row_tile(const Grid *grid, Py_ssize_t column_tile) noexcept nogil:
+    """This thread's first tile in a column of tiles; see :func:`last_row_tile`."""
+    return max(grid.first - column_tile * grid.row_tiles, 0)
 
 
-cdef inline Panel panel_of(Layout to, Py_ssize_t rank, Py_ssize_t itemsize) noexcept nogil:
-    """A thread's place for a panel, empty."""
-    return Panel(to.panels + rank * to.panel_depth * tile_columns(itemsize), to.panel_depth, -1)
+cdef inline Py_ssize_t last_row_tile(const Grid *grid, Py_ssize_t column_tile) noexcept nogil:
+    return min(grid.last - column_tile * grid.row_tiles, grid.row_tiles)
 
 
-cdef inline Py_ssize_t tile_columns(Py_ssize_t itemsize) noexcept nogil:
-    return 2 * vector_lanes(itemsize)
-
-
-cdef inline Py_ssize_t tile_size(Py_ssize_t itemsize) noexcept nogil:
-    return padded(TILE_ROWS * tile_columns(itemsize), ALIGNMENT)
+cdef int check_plan_shape(const int64_t[:, ::1] plan) except -1:
+    if plan.shape[0] < 1 or plan.shape[1] != 7:
+        raise ValueError("plan must have one row of 7 integers per layer")
+    return 0
 
 
 cdef int check_plan(
     const int64_t[:, ::1] plan, Py_ssize_t n_params, Py_ssize_t itemsize
 ) except -1:
     """The last guard in front of unchecked loops: a plan that stays inside its parameters."""
-    cdef Py_ssize_t number, lanes = ALIGNMENT // itemsize, units = 0, transposed = 0
-    cdef Layer layer, before = Layer(0, 0, 0, 0, 0, 0, 0, 0)
-    if plan.shape[0] < 1 or plan.shape[1] != 8:
-        raise ValueError("plan must have one row of 8 integers per layer")
+    cdef Py_ssize_t number, lanes = ALIGNMENT // itemsize, units = 0
+    cdef const Layer *layer
+    check_plan_shape(plan)
     for number in range(plan.shape[0]):
-        layer = layer_of(plan, number)
+        layer = &layers_of(plan)[number]
         if (
             not 1 <= layer.n_out <= n_params  # first, so that nothing below overflows
             or layer.stride != padded(layer.n_out, lanes)
             or not 1 <= layer.n_in <= n_params // layer.stride
             or not 0 <= layer.weights <= layer.bias <= n_params - layer.stride
             or layer.weights + layer.n_in * layer.stride > layer.bias
-            or layer.units != units or layer.transposed != transposed
+            or layer.units != units
             or not IDENTITY <= layer.activation <= SOFTMAX
-            or (number and layer.n_in != before.n_out)
+            or (number and layer.n_in != plan[number - 1, 1])
         ):
             raise ValueError(f"layer {number} of the plan does not fit {n_params} parameters")
         units += layer.stride
-        transposed += layer.n_out * padded(layer.n_in, lanes)
-        before = layer
     return 0
 
 
@@ -321,36 +377,79 @@ cdef class RowBuffer:
 # One name for both number types --------------------------------------------------------------------
 
 cdef inline void tile(
-    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
+    Py_ssize_t rows, Py_ssize_t vectors, Py_ssize_t depth,
     const real *a, Py_ssize_t a_row, Py_ssize_t a_depth, const real *b, Py_ssize_t b_depth,
-    const real *init, Py_ssize_t init_row, real *c, Py_ssize_t c_row,
+    const real *init, Py_ssize_t init_row, real *c, Py_ssize_t c_row, Ahead *ahead,
 ) noexcept nogil:
-    cdef Py_ssize_t vectors = columns // vector_lanes(sizeof(real))
     if real is float:
-        tile_f32(rows, vectors, depth, a, a_row, a_depth, b, b_depth, init, init_row, c, c_row)
+        tile_f32(
+            rows, vectors, depth, a, a_row, a_depth, b, b_depth, init, init_row, c, c_row, ahead
+        )
     else:
-        tile_f64(rows, vectors, depth, a, a_row, a_depth, b, b_depth, init, init_row, c, c_row)
+        tile_f64(
+            rows, vectors, depth, a, a_row, a_depth, b, b_depth, init, init_row, c, c_row, ahead
+        )
 
 
-cdef inline const real *panel_columns(
-    const real[::1] b, Py_ssize_t at, Py_ssize_t *stride, Py_ssize_t depth, Py_ssize_t column,
-    Py_ssize_t columns, Py_ssize_t tiles, real[::1] ws, Panel *panel,
+cdef inline Ahead ahead_of(
+    const real *at, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t stride, Py_ssize_t depth
 ) noexcept nogil:
-    """Where a tile finds its columns of B, whose rows begin at `at`, `stride` apart.
+    """Some rows of a matrix that are needed after `depth` multiply-adds of tiles."""
+    cdef Ahead ahead
+    ahead.at, ahead.done, ahead.also[0], ahead.also[1] = <const char *>at, 0, 0, 0
+    ahead.lines = blocks(columns * sizeof(real), LINE)
+    ahead.gap = stride * sizeof(real) - ahead.lines * LINE
+    ahead.left = max(rows, 0) * ahead.lines
+    ahead.burst = blocks(ahead.left, blocks(depth, BURST_DEPTH))
+    return ahead
 
-    Rows of a wide matrix lie a power of two apart: they fall into few sets of the caches, and evict
-    each other. If enough tiles share the columns, they are copied to a panel without gaps, once.
-    """
-    cdef Py_ssize_t k, j
-    if tiles < PACK_TILES or depth > panel.depth or stride[0] <= 2 * columns:
-        return &b[at + column]
-    if panel.column != column:
-        for k in range(depth):
-            for j in range(columns):
-                ws[panel.at + k * columns + j] = b[at + k * stride[0] + column + j]
-        panel.column = column
-    stride[0] = columns
-    return &ws[panel.at]
+
+cdef inline void row_product(
+    Py_ssize_t vectors, Py_ssize_t depth, const real *a, const real *b, Py_ssize_t b_depth,
+    const real *init, real *c,
+) noexcept nogil:
+    if real is float:
+        row_product_f32(vectors, depth, a, b, b_depth, init, c)
+    else:
+        row_product_f64(vectors, depth, a, b, b_depth, init, c)
+
+
+cdef inline void dot_rows(
+    Py_ssize_t rows, Py_ssize_t vectors, const real *w, Py_ssize_t w_row, const real *x, real *out
+) noexcept nogil:
+    if real is float:
+        dot_rows_f32(rows, vectors, w, w_row, x, out)
+    else:
+        dot_rows_f64(rows, vectors, w, w_row, x, out)
+
+
+cdef inline void pack_columns(
+    real *panel, Py_ssize_t vectors, Py_ssize_t depth, const real *b, Py_ssize_t b_depth
+) noexcept nogil:
+    if real is float:
+        pack_columns_f32(panel, vectors, depth, b, b_depth)
+    else:
+        pack_columns_f64(panel, vectors, depth, b, b_depth)
+
+
+cdef inline void pack_rows(
+    real *panel, Py_ssize_t vectors, Py_ssize_t rows, Py_ssize_t depth, const real *w,
+    Py_ssize_t w_row,
+) noexcept nogil:
+    if real is float:
+        pack_rows_f32(panel, vectors, rows, depth, w, w_row)
+    else:
+        pack_rows_f64(panel, vectors, rows, depth, w, w_row)
+
+
+cdef inline void pack_tiles(
+    real *to, Py_ssize_t rows, Py_ssize_t tiles, Py_ssize_t depth, const real *a,
+    Py_ssize_t a_depth,
+) noexcept nogil:
+    if real is float:
+        pack_tiles_f32(to, rows, tiles, depth, a, a_depth)
+    else:
+        pack_tiles_f64(to, rows, tiles, depth, a, a_depth)
 
 
 cdef inline void vector_exp(real *x, Py_ssize_t n) noexcept nogil:
@@ -416,14 +515,54 @@ include "_forward.pxi"
 include "_updates.pxi"
 include "_backward.pxi"
 include "_step.pxi"
+
+
 # The seam: what Python calls -----------------------------------------------------------------------
+
+cdef Run run_of(
+    const int64_t[:, ::1] plan, Rows X, Rows targets, const double[::1] weights,
+    const int64_t[::1] rows, Layout to,
+):
+    """Describe a call, whose arrays the caller holds; no noise, one thread."""
+    cdef Run run
+    run.layers, run.n_layers = layers_of(plan), plan.shape[0]
+    run.X, run.targets, run.to = X, targets, to
+    run.n, run.weights, run.rows = X.n, NULL, NULL
+    if weights is not None and weights.shape[0]:
+        run.weights = &weights[0]
+    if rows is not None:
+        run.n = rows.shape[0]
+        if run.n:
+            run.rows = &rows[0]
+    run.objective = Objective(0, 0, 0, 0, 0)
+    run.optimizer = Optimizer(0, 0, 0, 0, 0, 0, 0, 0)
+    run.noise = Noise(0, 0, NULL, 0)
+    run.fused, run.rank, run.n_threads, run.team = False, 0, 1, NULL
+    return run
+
+
+cdef Objective read_objective(object o) except *:
+    return Objective(o.loss, o.parameter, o.label_smoothing, o.l1, o.l2)
+
+
+cdef Optimizer read_optimizer(object o) except *:
+    return Optimizer(
+        o.solver, o.nesterov, o.momentum, o.beta_1, o.beta_2, o.epsilon, o.weight_decay, o.clip_norm
+    )
+
+
+cdef Noise read_noise(object o, const double[::1] dropout) except *:
+    cdef Noise noise = Noise(o.seed, o.input_noise, NULL, dropout.shape[0])
+    if noise.n_rates:
+        noise.dropout = &dropout[0]
+    return noise
+
 
 def workspace_size(
     const int64_t[:, ::1] plan not None, Py_ssize_t batch_size, Py_ssize_t n_threads=1
 ):
     """Scratch numbers that a batch needs."""
-    if plan.shape[0] < 1 or plan.shape[1] != 8:
-        raise ValueError("plan must have one row of 8 integers per layer")
+    check_plan_shape(plan)
     if not 1 <= n_threads <= MAX_THREADS:
         raise ValueError(f"n_threads must be from 1 to {MAX_THREADS}")
     batch_size = max(batch_size, PREDICT_BATCH)
@@ -473,33 +612,36 @@ cdef int run_forward(
     real[:, ::1] out, real[:, ::1] z, real[:, ::1] a, real[::1] workspace,
 ) except -1:
     check_plan(plan, params.shape[0], sizeof(real))
-    cdef Layer first = layer_of(plan, 0), last = layer_of(plan, plan.shape[0] - 1), layer
+    cdef const Layer *last = &layers_of(plan)[plan.shape[0] - 1]
+    cdef const Layer *layer
     cdef Layout to = layout_of(plan, PREDICT_BATCH, 1, sizeof(real))
-    cdef RowBuffer source = RowBuffer(X, first.n_in)
-    cdef Py_ssize_t n = source.rows.n if rows is None else rows.shape[0]
+    cdef RowBuffer source = RowBuffer(X, plan[0, 0])
+    cdef Rows no_targets = Rows(NULL, 0, 0, 0, 0, 0, False)
+    cdef const double[::1] weights = None
+    cdef Run run = run_of(plan, source.rows, no_targets, weights, rows, to)
     cdef Py_ssize_t block, start, m, i, j, number, at
     cdef bint record = z is not None
     check_size("workspace", to.size, workspace.shape[0])
     if rows is not None:
         check_rows(rows, source.rows.n)
     if record:
-        if min(z.shape[0], a.shape[0]) < n:
-            raise ValueError(f"a record of {n} rows was expected")
+        if min(z.shape[0], a.shape[0]) < run.n:
+            raise ValueError(f"a record of {run.n} rows was expected")
         check_size("a record's row", last.units + last.stride, min(z.shape[1], a.shape[1]))
-    elif out.shape[0] != n or out.shape[1] != last.n_out:
-        raise ValueError(f"out must be ({n}, {last.n_out})")
+    elif out.shape[0] != run.n or out.shape[1] != last.n_out:
+        raise ValueError(f"out must be ({run.n}, {last.n_out})")
     with nogil:
-        for block in range(blocks(n, PREDICT_BATCH)):
+        for block in range(blocks(run.n, PREDICT_BATCH)):
             start = block * PREDICT_BATCH
-            m = min(<Py_ssize_t>PREDICT_BATCH, n - start)
+            m = min(<Py_ssize_t>PREDICT_BATCH, run.n - start)
             for i in range(m):
+                prefetch_row(&run, start + i + PREFETCH_ROWS)
                 gather_row(
-                    &source.rows, start + i if rows is None else rows[start + i], workspace,
-                    to.inputs + i * to.input_stride,
+                    &run.X, row_number(&run, start + i), workspace, to.inputs + i * to.input_stride
                 )
-            predict_batch(plan, params, workspace, to, m, record, z, start)
-            for number in range(0 if record else plan.shape[0] - 1, plan.shape[0]):
-                layer = layer_of(plan, number)
+            predict_pass(&run, params, workspace, m, record, z, start)
+            for number in range(0 if record else run.n_layers - 1, run.n_layers):
+                layer = &run.layers[number]
                 for i in range(m):
                     at = to.activations + to.batch * layer.units + i * layer.stride
                     for j in range(layer.n_out):
@@ -519,15 +661,16 @@ def evaluate(
     With `noise`, these are what :func:`gradient` sees at this `step`.
     """
     check_plan(plan, params.shape[0], sizeof(real))
-    cdef Layer last = layer_of(plan, plan.shape[0] - 1)
+    cdef const Layer *last = &layers_of(plan)[plan.shape[0] - 1]
     cdef Layout to = layout_of(plan, PREDICT_BATCH, 1, sizeof(real))
-    cdef RowBuffer source = RowBuffer(X, layer_of(plan, 0).n_in)
+    cdef RowBuffer source = RowBuffer(X, plan[0, 0])
     cdef RowBuffer labels = RowBuffer(targets, last.n_out, True)
-    cdef Objective goal = read_objective(objective)
-    cdef Noise sources = Noise(noise.seed, noise.input_noise)
     cdef const double[::1] dropout = noise.dropout, weights = None
     cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows)
-    cdef Py_ssize_t block, start, m, i, j, at
+    cdef Run run = run_of(plan, source.rows, labels.rows, weights, rows, to)
+    run.objective, run.noise = read_objective(objective), read_noise(noise, dropout)
+    cdef Py_ssize_t block, start, i, j, at
+    cdef Pass now
     check_size("workspace", to.size, workspace.shape[0])
     check_size("row_loss", n, row_loss.shape[0])
     if out.shape[0] and (out.shape[0] != n or out.shape[1] != last.n_out):
@@ -535,12 +678,9 @@ def evaluate(
     with nogil:
         for block in range(blocks(n, PREDICT_BATCH)):
             start = block * PREDICT_BATCH
-            m = min(<Py_ssize_t>PREDICT_BATCH, n - start)
-            forward_batch(
-                plan, params, source.rows, labels.rows, weights, rows, start, m, goal, sources,
-                dropout, step, workspace, to, start, n, 0, 1, NULL,
-            )
-            for i in range(m):
+            now = Pass(min(<Py_ssize_t>PREDICT_BATCH, n - start), start, start, n)
+            forward_pass(&run, &now, step, params, workspace)
+            for i in range(now.n):
                 row_loss[start + i] = workspace[to.costs + i]
                 if out.shape[0]:
                     at = to.activations + to.batch * last.units + i * last.stride
@@ -565,18 +705,19 @@ def gradient(
         The weighted mean loss of the batch, plus the penalties.
     """
     check_plan(plan, params.shape[0], sizeof(real))
-    cdef Layer first = layer_of(plan, 0), last = layer_of(plan, plan.shape[0] - 1)
+    cdef const Layer *first = layers_of(plan)
+    cdef const Layer *last = &first[plan.shape[0] - 1]
     cdef RowBuffer source = RowBuffer(X, first.n_in), labels = RowBuffer(targets, last.n_out, True)
     cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows)
     cdef Layout to = layout_of(plan, max(n, 1), 1, sizeof(real))
-    cdef Objective goal = read_objective(objective)
-    cdef Optimizer no_update = Optimizer(0, 0, 0, 0, 0, 0, 0, 0)
-    cdef Step now = plan_step(no_update, step, 0)
-    cdef Noise sources = Noise(noise.seed, noise.input_noise)
     cdef const double[::1] dropout = noise.dropout
+    cdef Run run = run_of(plan, source.rows, labels.rows, weights, rows, to)
+    run.objective, run.noise = read_objective(objective), read_noise(noise, dropout)
+    cdef Step now = plan_step(&run.optimizer, step, 0)
     cdef real[:, ::1] no_state = None
-    cdef Py_ssize_t block, done, m
+    cdef Py_ssize_t block, done, number
     cdef double cost = 0, weight
+    cdef Pass part
     check_size("workspace", to.size, workspace.shape[0])
     check_size("grads", params.shape[0], grads.shape[0])
     if deltas.shape[0]:
@@ -586,62 +727,56 @@ def gradient(
         raise ValueError(f"dX must be ({n}, {first.n_in}) or empty")
     if n == 0:
         grads[:] = 0
-        for block in range(plan.shape[0]):
-            first = layer_of(plan, block)
-            penalise_part(
-                goal, params, first.weights, grads, first.weights, first.n_in * first.stride
+        for number in range(run.n_layers):
+            penalise(
+                &run.objective, params, first[number].weights, first[number].stride, grads,
+                first[number].weights, first[number].stride, first[number].n_in,
+                first[number].stride,
             )
     with nogil:
-        weight = total_weight(weights, rows, 0, n)
-        transpose_all(plan, params, workspace, to, 0, 1)
+        weight = total_weight(&run, 0, n)
         for block in range(blocks(n, to.batch)):
             done = block * to.batch
-            m = min(to.batch, n - done)
-            cost += forward_batch(
-                plan, params, source.rows, labels.rows, weights, rows, done, m, goal, sources,
-                dropout, step, workspace, to, done, weight, 0, 1, NULL,
-            )
-            backward_batch(
-                plan, params, no_state, m, goal, no_update, now, dropout, grads, workspace, to,
-                False, done > 0, done + m == n, 0, 1, NULL,
+            part = Pass(min(to.batch, n - done), done, done, weight)
+            cost += forward_pass(&run, &part, step, params, workspace)
+            backward_pass(
+                &run, &now, params, no_state, grads, workspace, &part, done > 0,
+                done + part.n == n,
             )
             if deltas.shape[0]:
-                record_deltas(plan, workspace, to, m, deltas, done)
+                record_deltas(&run, workspace, part.n, deltas, done)
             if dX.shape[0]:
-                input_gradient(first, params, workspace, to, m, dX, done)
+                input_gradient(&run, params, workspace, part.n, dX, done)
         cost = cost / weight if weight > 0 else 0
-        cost += penalty_of(plan, goal, params)
+        cost += penalty_of(&run, params)
     return cost
 
 
 cdef void record_deltas(
-    const int64_t[:, ::1] plan, const real[::1] ws, Layout to, Py_ssize_t n, real[:, ::1] deltas,
-    Py_ssize_t row,
+    const Run *run, const real[::1] ws, Py_ssize_t n, real[:, ::1] deltas, Py_ssize_t row
 ) noexcept nogil:
     cdef Py_ssize_t number, i, j, at
-    cdef Layer layer
-    for number in range(plan.shape[0]):
-        layer = layer_of(plan, number)
+    cdef const Layer *layer
+    for number in range(run.n_layers):
+        layer = &run.layers[number]
         for i in range(n):
-            at = to.deltas + to.batch * layer.units + i * layer.stride
+            at = run.to.deltas + run.to.batch * layer.units + i * layer.stride
             for j in range(layer.n_out):
                 deltas[row + i, layer.units + j] = ws[at + j]
 
 
 cdef void input_gradient(
-    Layer first, const real[::1] params, real[::1] ws, Layout to, Py_ssize_t n, real[:, ::1] dX,
+    const Run *run, const real[::1] params, real[::1] ws, Py_ssize_t n, real[:, ::1] dX,
     Py_ssize_t row,
 ) noexcept nogil:
     """dC/dX = delta W^T of the first layer, through the place of the gathered inputs."""
-    cdef Py_ssize_t i, j
-    transpose(first, params, ws, to.transposed, to.input_stride, 0, 1)
+    cdef Py_ssize_t i, j, inputs = run.to.inputs, stride = run.to.input_stride
     backward_inputs(
-        first, ws, to.transposed, to.deltas, to.inputs, to.input_stride, n, IDENTITY, to.inputs,
-        -1, panel_of(to, 0, sizeof(real)), 0, 1,
+        run, &run.layers[0], params, ws, run.to.deltas, inputs, stride, n, IDENTITY, inputs, -1
     )
     for i in range(n):
-        for j in range(first.n_in):
-            dX[row + i, j] = ws[to.inputs + i * to.input_stride + j]
+        for j in range(dX.shape[1]):
+            dX[row + i, j] = ws[inputs + i * stride + j]
 
 
 def update(
@@ -653,19 +788,25 @@ def update(
     `grads` may be used up; `state` is (n_moments, len(params)); `step` counts the steps before this
     one. Decoupled decay (``weight_decay``) touches weights only.
     """
-    cdef double norm = 0
-    cdef Optimizer o = read_optimizer(optimizer)
     check_plan(plan, params.shape[0], sizeof(real))
+    cdef double norm = 0
+    cdef Rows nothing = Rows(NULL, 0, 0, 0, 0, 0, False)
+    cdef Run run = run_of(
+        plan, nothing, nothing, None, None, layout_of(plan, 1, 1, sizeof(real))
+    )
+    run.optimizer = read_optimizer(optimizer)
     check_size("grads", params.shape[0], grads.shape[0])
-    check_state(o, params.shape[0], state.shape[0], state.shape[1])
+    check_state(&run.optimizer, params.shape[0], state.shape[0], state.shape[1])
     with nogil:
-        if o.clip_norm > 0:
+        if run.optimizer.clip_norm > 0:
             norm = sqrt(size_of_row(grads, 0, grads.shape[0] // 8 * 8, 0, 1))
-        update_all(plan, o, plan_step(o, step, learning_rate), norm, params, state, grads, 0, 1)
+        update_all(
+            &run, plan_step(&run.optimizer, step, learning_rate), norm, params, state, grads
+        )
 
 
 cdef int check_state(
-    Optimizer o, Py_ssize_t n_params, Py_ssize_t moments, Py_ssize_t length
+    const Optimizer *o, Py_ssize_t n_params, Py_ssize_t moments, Py_ssize_t length
 ) except -1:
     cdef Py_ssize_t needed = 2 if o.solver == ADAM else 1
     if moments < needed or length < n_params:
@@ -703,14 +844,11 @@ def train_epoch(
         Steps taken: fewer than there are batches if a loss was not finite, in which case the step
         that saw it was not taken.
     """
-    cdef Optimizer o = read_optimizer(optimizer)
-    cdef Objective goal = read_objective(objective)
-    cdef Noise sources = Noise(noise.seed, noise.input_noise)
-    cdef const double[::1] dropout = noise.dropout
     check_plan(plan, params.shape[0], sizeof(real))
-    cdef Layer first = layer_of(plan, 0), last = layer_of(plan, plan.shape[0] - 1)
-    cdef RowBuffer source = RowBuffer(X, first.n_in), labels = RowBuffer(targets, last.n_out, True)
-    cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows), number = 0, start, m
+    cdef Py_ssize_t n_out = plan[plan.shape[0] - 1, 1]
+    cdef RowBuffer source = RowBuffer(X, plan[0, 0]), labels = RowBuffer(targets, n_out, True)
+    cdef const double[::1] dropout = noise.dropout
+    cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows), number = 0, start
     if rows is None:
         raise ValueError("rows must be given")
     if batch_size < 1 or not 0 <= rank < n_threads <= MAX_THREADS:
@@ -719,35 +857,35 @@ def train_epoch(
         raise ValueError("several threads need a team to meet in")
     batch_size = min(batch_size, max(n, 1))
     cdef Layout to = layout_of(plan, batch_size, n_threads, sizeof(real))
-    cdef bint fused = batch_size <= to.batch and o.clip_norm == 0
-    check_state(o, params.shape[0], state.shape[0], state.shape[1])
+    cdef Run run = run_of(plan, source.rows, labels.rows, weights, rows, to)
+    run.objective, run.noise = read_objective(objective), read_noise(noise, dropout)
+    run.optimizer = read_optimizer(optimizer)
+    run.fused = batch_size <= to.batch and run.optimizer.clip_norm == 0
+    run.rank, run.n_threads = rank, n_threads
+    check_state(&run.optimizer, params.shape[0], state.shape[0], state.shape[1])
     check_size("workspace", to.size, workspace.shape[0])
     check_size("learning_rates", blocks(n, batch_size), learning_rates.shape[0])
-    if not fused:
+    if not run.fused:
         check_size("grads", params.shape[0], grads.shape[0])
     if team is not None:
         check_size("team", 16, team.shape[0])
-    cdef int64_t *meeting = NULL if team is None else &team[0]
+        run.team = &team[0]
     cdef Step now
-    cdef double total = 0, cost, weight
+    cdef double total = 0, cost
     with nogil:
-        if not barrier_wait(meeting, n_threads):
+        if not meet(&run):
             n = 0  # one of the team does not come: nobody begins
         for number in range(blocks(n, batch_size)):
             start = number * batch_size
-            m = min(batch_size, n - start)
-            weight = total_weight(weights, rows, start, m)
-            now = plan_step(o, step + number, learning_rates[number])
+            now = plan_step(&run.optimizer, step + number, learning_rates[number])
             cost = train_batch(
-                plan, params, state, source.rows, labels.rows, weights, rows, start, m, goal, o,
-                now, sources, dropout, grads, workspace, to, fused, weight, rank, n_threads,
-                meeting,
+                &run, &now, params, state, start, min(batch_size, n - start), grads, workspace
             )
             if not isfinite(cost):
                 break
             total += cost
-            if rank == 0 and meeting is not NULL:
-                meeting[TEAM_STEPS] = number + 1
+            if rank == 0 and run.team is not NULL:
+                run.team[TEAM_STEPS] = number + 1
         else:
             number = blocks(n, batch_size)
     return total, number

@@ -1,92 +1,123 @@
 # Forward propagation -------------------------------------------------------------------------------
 
-cdef void forward_tile(
-    Layer layer, const real[::1] params, real[::1] ws, Py_ssize_t from_, Py_ssize_t from_stride,
-    Py_ssize_t to, Py_ssize_t m, Py_ssize_t column, Py_ssize_t columns, Py_ssize_t tiles,
-    Panel *panel,
+cdef void forward_layer(
+    const Run *run, const Layer *layer, const real[::1] params, real[::1] ws, Py_ssize_t from_,
+    Py_ssize_t from_stride, Py_ssize_t to, Py_ssize_t n, Py_ssize_t code, Py_ssize_t slopes,
+    const Drop *drop,
 ) noexcept nogil:
-    """z = a W + b for m rows and some columns, which `tiles` tiles share."""
-    cdef Py_ssize_t stride = layer.stride
-    cdef const real *columns_of_W = panel_columns(
-        params, layer.weights, &stride, layer.n_in, column, columns, tiles, ws, panel
-    )
-    tile(
-        m, columns, layer.n_in, &ws[from_], from_stride, 1, columns_of_W, stride,
-        &params[layer.bias + column], 0, &ws[to + column], layer.stride,
-    )
+    """a = f(a_before W + b) for n rows, this thread's tiles; IDENTITY leaves the weighted sums.
 
-
-cdef void forward_hidden(
-    Layer layer, const real[::1] params, real[::1] ws, Py_ssize_t from_, Py_ssize_t from_stride,
-    Py_ssize_t to, Py_ssize_t slopes, Py_ssize_t n, Py_ssize_t first_row, double dropout,
-    uint64_t key, Panel panel, Py_ssize_t rank, Py_ssize_t n_threads,
-) noexcept nogil:
-    """A hidden layer for n rows, this thread's tiles; slopes < 0 in a prediction."""
-    cdef Py_ssize_t step = tile_columns(sizeof(real))
-    cdef Py_ssize_t row_tiles = blocks(n, TILE_ROWS)
-    cdef Py_ssize_t tiles = row_tiles * blocks(layer.stride, step)
-    cdef Py_ssize_t t, row, column, m, columns, i, at, slope
-    for t in range(share(tiles, rank, n_threads), share(tiles, rank + 1, n_threads)):
-        row, column = t % row_tiles * TILE_ROWS, t // row_tiles * step
-        m, columns = min(TILE_ROWS, n - row), min(step, layer.stride - column)
-        forward_tile(
-            layer, params, ws, from_ + row * from_stride, from_stride,
-            to + row * layer.stride, m, column, columns, row_tiles, &panel,
-        )
-        for i in range(row, row + m):
-            at = to + i * layer.stride + column
-            slope = slopes + i * layer.stride + column if slopes >= 0 else -1
-            activate_part(layer.activation, ws, at, slope, columns)
-            if dropout > 0:
-                fill_slope(layer.activation, ws, slope, at, columns)
-                drop_out(
-                    ws, at, slope, columns,
-                    <uint32_t>((first_row + i) * layer.n_out + column), key, dropout,
+    da/dz goes to `slopes`, unless that is below 0; units are dropped, unless `drop` is NULL.
+    """
+    cdef Py_ssize_t lanes = vector_lanes(sizeof(real)), stride = layer.stride, b_stride
+    cdef Py_ssize_t column_tile, column, vectors, columns, part, start, depth, i, row, m, at
+    cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
+    cdef bint large = layer.n_in * stride * <Py_ssize_t>sizeof(real) > LARGE
+    cdef const real *b
+    cdef Grid grid
+    cdef Ahead ahead
+    if n == 1:
+        forward_row(run, layer, params, ws, from_, to, code, slopes, drop)
+        return
+    grid = grid_of(n, stride, sizeof(real), TILE_VECTORS, run)
+    for column_tile in range(grid.first // grid.row_tiles, blocks(grid.last, grid.row_tiles)):
+        column = column_tile * grid.columns
+        columns = min(grid.columns, stride - column)
+        vectors = columns // lanes
+        for part in range(blocks(layer.n_in, MAX_DEPTH)):
+            start = part * MAX_DEPTH
+            depth = min(<Py_ssize_t>MAX_DEPTH, layer.n_in - start)
+            b, b_stride = &params[layer.weights + start * stride + column], stride
+            if grid.column_tiles > 1 and grid.row_tiles >= PACK_TILES:
+                pack_columns(&ws[panel], vectors, depth, b, stride)
+                b, b_stride = &ws[panel], columns
+            ahead = ahead_of(  # the next panel, if there is one
+                &params[layer.weights + start * stride + column + columns],
+                depth if large and column + columns < stride else 0, columns, stride,
+                depth * grid.row_tiles,
+            )
+            for i in range(
+                first_row_tile(&grid, column_tile), last_row_tile(&grid, column_tile)
+            ):
+                row = i * grid.m
+                m = min(grid.m, n - row)
+                at = row * stride + column
+                tile(
+                    m, vectors, depth, &ws[from_ + row * from_stride + start], from_stride, 1,
+                    b, b_stride, &ws[to + at] if start else &params[layer.bias + column],
+                    stride if start else 0, &ws[to + at], stride, &ahead,
                 )
+                if start + depth == layer.n_in:
+                    activate_tile(
+                        layer, code, ws, to + at, slopes + at if slopes >= 0 else -1, row, m,
+                        column, columns, drop,
+                    )
 
 
-cdef void forward_output(
-    Layer layer, const real[::1] params, real[::1] ws, Py_ssize_t from_, Py_ssize_t from_stride,
-    Py_ssize_t to, Py_ssize_t first, Py_ssize_t last,
+cdef void forward_row(
+    const Run *run, const Layer *layer, const real[::1] params, real[::1] ws, Py_ssize_t from_,
+    Py_ssize_t to, Py_ssize_t code, Py_ssize_t slopes, const Drop *drop,
 ) noexcept nogil:
-    """Weighted sums for the rows from first to last, whole: what follows needs a row at once."""
-    cdef Py_ssize_t step = tile_columns(sizeof(real)), block, row, column, i
-    cdef Panel none = Panel(0, 0, -1)  # the columns change with every tile
-    for block in range(blocks(last - first, TILE_ROWS)):
-        row = first + block * TILE_ROWS
-        for i in range(blocks(layer.stride, step)):
-            column = i * step
-            forward_tile(
-                layer, params, ws, from_ + row * from_stride, from_stride, to + row * layer.stride,
-                min(TILE_ROWS, last - row), column, min(step, layer.stride - column), 1, &none,
+    """The same for a single row; threads share it by blocks of whole vectors."""
+    cdef Py_ssize_t block = ROW_VECTORS * vector_lanes(sizeof(real))
+    cdef Py_ssize_t n_blocks = blocks(layer.stride, block)
+    cdef Py_ssize_t first = share(n_blocks, run.rank, run.n_threads) * block
+    cdef Py_ssize_t last = min(
+        share(n_blocks, run.rank + 1, run.n_threads) * block, layer.stride
+    )
+    if first < last:
+        row_product(
+            (last - first) // vector_lanes(sizeof(real)), layer.n_in, &ws[from_],
+            &params[layer.weights + first], layer.stride, &params[layer.bias + first],
+            &ws[to + first],
+        )
+        activate_tile(
+            layer, code, ws, to + first, slopes + first if slopes >= 0 else -1, 0, 1, first,
+            last - first, drop,
+        )
+
+
+cdef inline void activate_tile(
+    const Layer *layer, Py_ssize_t code, real[::1] ws, Py_ssize_t at, Py_ssize_t slopes,
+    Py_ssize_t row, Py_ssize_t m, Py_ssize_t column, Py_ssize_t columns, const Drop *drop,
+) noexcept nogil:
+    """Activate m rows of some columns; as one long row, where there is no gap between them."""
+    cdef Py_ssize_t i, stride = layer.stride
+    if columns == stride:
+        activate_part(code, ws, at, slopes, m * columns)
+    else:
+        for i in range(m):
+            activate_part(
+                code, ws, at + i * stride, slopes + i * stride if slopes >= 0 else -1, columns
+            )
+    if drop is not NULL and drop.rate > 0:
+        for i in range(m):
+            fill_slope(code, ws, slopes + i * stride, at + i * stride, columns)
+            drop_out(
+                drop, ws, at + i * stride, slopes + i * stride, columns,
+                <uint32_t>((drop.done + row + i) * layer.n_out + column),
             )
 
 
-cdef void predict_batch(
-    const int64_t[:, ::1] plan, const real[::1] params, real[::1] ws, Layout to, Py_ssize_t n,
+cdef void predict_pass(
+    const Run *run, const real[::1] params, real[::1] ws, Py_ssize_t n,
     bint record_z, real[:, ::1] z, Py_ssize_t z_row,
 ) noexcept nogil:
     """Activations of every layer, for n gathered rows; the weighted sums as well, if asked."""
-    cdef Py_ssize_t number, last = plan.shape[0] - 1, i, j
-    cdef Py_ssize_t from_ = to.inputs, from_stride = to.input_stride, at
-    cdef Layer layer
-    for number in range(last + 1):
-        layer = layer_of(plan, number)
-        at = to.activations + to.batch * layer.units
-        if number < last and not record_z:
-            forward_hidden(
-                layer, params, ws, from_, from_stride, at, -1, n, 0, 0.0, 0,
-                panel_of(to, 0, sizeof(real)), 0, 1,
-            )
-        else:
-            forward_output(layer, params, ws, from_, from_stride, at, 0, n)
+    cdef Py_ssize_t number, i, j, code
+    cdef Py_ssize_t from_ = run.to.inputs, from_stride = run.to.input_stride, at
+    cdef const Layer *layer
+    for number in range(run.n_layers):
+        layer = &run.layers[number]
+        at = run.to.activations + run.to.batch * layer.units
+        code = IDENTITY if record_z or layer.activation == SOFTMAX else layer.activation
+        forward_layer(run, layer, params, ws, from_, from_stride, at, n, code, -1, NULL)
+        if record_z:
             for i in range(n):
-                if record_z:
-                    for j in range(layer.n_out):
-                        z[z_row + i, layer.units + j] = ws[at + i * layer.stride + j]
-                if layer.activation == SOFTMAX:
-                    shift_row(ws, at + i * layer.stride, layer.n_out)
-                    softmax_row(ws, at + i * layer.stride, layer.n_out, layer.stride)
-                else:
-                    activate_part(layer.activation, ws, at + i * layer.stride, -1, layer.stride)
+                for j in range(layer.n_out):
+                    z[z_row + i, layer.units + j] = ws[at + i * layer.stride + j]
+        if layer.activation == SOFTMAX:
+            softmax_rows(ws, at, n, layer.n_out, layer.stride)
+        elif record_z:
+            activate_part(layer.activation, ws, at, -1, n * layer.stride)
         from_, from_stride = at, layer.stride

@@ -43,15 +43,14 @@ cdef void add_input_noise(
 
 
 cdef void drop_out(
-    real[::1] ws, Py_ssize_t at, Py_ssize_t slope, Py_ssize_t n, uint32_t counter, uint64_t key,
-    double rate,
+    const Drop *drop, real[::1] ws, Py_ssize_t at, Py_ssize_t slope, Py_ssize_t n, uint32_t counter
 ) noexcept nogil:
     """Switch units of one row off, and scale the others by 1 / (1 - rate); their slopes likewise."""
     cdef Py_ssize_t j
-    cdef uint32_t threshold = <uint32_t>(rate * 4294967296.0)
-    cdef real kept = <real>(1.0 / (1.0 - rate)), scale
+    cdef uint32_t threshold = <uint32_t>(drop.rate * 4294967296.0)
+    cdef real kept = <real>(1.0 / (1.0 - drop.rate)), scale
     for j in range(n):
-        scale = kept if hash_of(counter + <uint32_t>j, key) >= threshold else 0
+        scale = kept if hash_of(counter + <uint32_t>j, drop.key) >= threshold else 0
         ws[at + j] *= scale
         ws[slope + j] *= scale
 
@@ -97,7 +96,7 @@ cdef void gather_row(const Rows *source, Py_ssize_t row, real[::1] ws, Py_ssize_
 
 cdef void gather_target(
     const Rows *source, Py_ssize_t row, real[::1] ws, Py_ssize_t at, Py_ssize_t n_out,
-    Py_ssize_t stride, Objective objective,
+    Py_ssize_t stride, const Objective *objective,
 ) noexcept nogil:
     """One row of targets: a label becomes a one-hot row, both are smoothed, the padding is zero."""
     cdef Py_ssize_t j
@@ -117,5 +116,36 @@ cdef void gather_target(
             ws[j] += smoothing * (uniform - ws[j])
 
 
-cdef inline Py_ssize_t row_number(const int64_t[::1] rows, Py_ssize_t i) noexcept nogil:
-    return i if rows is None else rows[i]
+cdef inline Py_ssize_t row_number(const Run *run, Py_ssize_t i) noexcept nogil:
+    return i if run.rows is NULL else run.rows[i]
+
+
+cdef inline void prefetch_row(const Run *run, Py_ssize_t i) noexcept nogil:
+    """Ask for a row that is gathered soon: shuffled rows come from anywhere in memory."""
+    if i < run.n and 0 < run.X.column_stride <= 8:
+        prefetch(
+            run.X.data + row_number(run, i) * run.X.row_stride, run.X.width * run.X.column_stride
+        )
+
+
+cdef inline void prefetch_part(
+    const Run *run, Py_ssize_t first, Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts
+) noexcept nogil:
+    """Ask for one of `parts` equal parts of the n rows from `first` on: this thread's share of them.
+
+    Called tile by tile, it fetches the next batch from memory while this one is computed with.
+    """
+    cdef Py_ssize_t lines = blocks(run.X.width * run.X.column_stride, LINE), row, line, t
+    if not 0 < run.X.column_stride <= 8:
+        return
+    first += share(n, run.rank, run.n_threads)
+    n = share(n, run.rank + 1, run.n_threads) - share(n, run.rank, run.n_threads)
+    row, line = 0, part * n * lines // parts
+    row, line = line // lines, line % lines
+    for t in range(part * n * lines // parts, (part + 1) * n * lines // parts):
+        prefetch(
+            run.X.data + row_number(run, first + row) * run.X.row_stride + line * LINE, 1
+        )
+        line += 1
+        if line == lines:
+            row, line = row + 1, 0

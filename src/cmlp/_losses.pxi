@@ -13,7 +13,7 @@ cdef inline bint from_logits(int loss, Py_ssize_t activation) noexcept nogil:
     )
 
 
-cdef void shift_row(real[::1] ws, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
+cdef inline void shift_row(real[::1] ws, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
     """Subtract the largest number of a row, so that no exponential overflows."""
     cdef Py_ssize_t j
     cdef real top = ws[at]
@@ -23,63 +23,77 @@ cdef void shift_row(real[::1] ws, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
         ws[j] -= top
 
 
-cdef double softmax_row(real[::1] ws, Py_ssize_t at, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
-    """Replace a shifted row by its softmax; returns the log of the sum of its exponentials."""
+cdef inline double divide_by_sum(real[::1] ws, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
+    """Divide a row by its sum, which is returned."""
     cdef Py_ssize_t j
-    cdef real inverse
     cdef double total = 0
-    for j in range(at + n, at + stride):
-        ws[j] = 0
-    vector_exp(&ws[at], stride)
+    cdef real inverse
     for j in range(at, at + n):
         total += ws[j]
     inverse = <real>(1 / total)
     for j in range(at, at + n):
         ws[j] *= inverse
-    return log(total)
+    return total
 
 
-cdef double cost_from_logits(
-    int loss, real[::1] ws, Py_ssize_t at, Py_ssize_t y, Py_ssize_t delta, Py_ssize_t n,
-    Py_ssize_t stride,
+cdef void softmax_rows(
+    real[::1] ws, Py_ssize_t at, Py_ssize_t n, Py_ssize_t n_out, Py_ssize_t stride
 ) noexcept nogil:
-    """Turn a row of weighted sums into activations; returns the row's cost, computed from the sums.
+    """Replace n rows of weighted sums by their softmax."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        shift_row(ws, at + i * stride, n_out)
+    vector_exp(&ws[at], n * stride)
+    for i in range(n):
+        divide_by_sum(ws, at + i * stride, n_out)
 
-    Small terms are added to small terms, so that a nearly right answer keeps its digits.
+
+cdef void logits_to_costs(
+    const Run *run, const Layer *layer, real[::1] ws, Py_ssize_t at, Py_ssize_t y,
+    Py_ssize_t delta, Py_ssize_t costs, Py_ssize_t n,
+) noexcept nogil:
+    """Turn n rows of weighted sums into activations; their costs are computed from the sums.
+
+    Small terms are added to small terms, so that a nearly right answer keeps its digits. `delta`
+    holds weighted sums z meanwhile.
     """
-    cdef Py_ssize_t j
-    cdef double cost = 0, log_total, z
+    cdef Py_ssize_t i, j, row, stride = layer.stride, n_out = layer.n_out
+    cdef int loss = run.objective.loss
+    cdef double cost, log_total, z
     if loss == CATEGORICAL:
-        shift_row(ws, at, n)
-    for j in range(n):
-        ws[delta + j] = ws[at + j]  # delta keeps z until it is overwritten
-    if loss == CATEGORICAL:
-        log_total = softmax_row(ws, at, n, stride)
-        for j in range(n):
-            if ws[y + j] != 0:
-                cost += ws[y + j] * (log_total - ws[delta + j])
-    elif loss == BINARY:
-        # -(y log p + (1 - y) log(1 - p)) with p = logistic(z) is max(z, 0) - y z + log(1 + e^-|z|)
-        for j in range(n):
-            z = ws[delta + j]
-            cost += fmax(z, 0) - ws[y + j] * z
-            ws[delta + j] = -ws[at + j] if ws[at + j] > 0 else ws[at + j]
-        for j in range(n, stride):
-            ws[delta + j] = 0
-        vector_softplus(&ws[delta], <real *>NULL, stride)
-        for j in range(n):
-            cost += ws[delta + j]
-        vector_logistic(&ws[at], stride)
+        for i in range(n):
+            shift_row(ws, at + i * stride, n_out)
+    for j in range(n * stride):
+        ws[delta + j] = ws[at + j]
+    if loss == BINARY:
+        vector_logistic(&ws[at], n * stride)
     else:
-        # a - y + y log(y / a) with log a = z is y (e^d - 1 - d) with d = z - log y
-        vector_exp(&ws[at], stride)
-        for j in range(n):
-            if ws[y + j] > 0:
-                z = ws[delta + j] - log(ws[y + j])
-                cost += ws[y + j] * (expm1(z) - z)
-            else:
-                cost += ws[at + j]
-    return cost
+        vector_exp(&ws[at], n * stride)
+    for i in range(n):
+        cost, row = 0, i * stride
+        if loss == CATEGORICAL:
+            log_total = log(divide_by_sum(ws, at + row, n_out))
+            for j in range(row, row + n_out):
+                if ws[y + j] != 0:
+                    cost += ws[y + j] * (log_total - ws[delta + j])
+        elif loss == BINARY:
+            # -(y log p + (1 - y) log(1 - p)) is max(z, 0) - y z + log(1 + e^-|z|)
+            for j in range(row, row + n_out):
+                z = ws[delta + j]
+                cost += fmax(z, 0) - ws[y + j] * z
+                ws[delta + j] = <real>-fabs(z)
+            vector_softplus(&ws[delta + row], <real *>NULL, stride)
+            for j in range(row, row + n_out):
+                cost += ws[delta + j]
+        else:
+            # a - y + y log(y / a) with log a = z is y (e^d - 1 - d) with d = z - log y
+            for j in range(row, row + n_out):
+                if ws[y + j] > 0:
+                    z = ws[delta + j] - log(ws[y + j])
+                    cost += ws[y + j] * (expm1(z) - z)
+                else:
+                    cost += ws[at + j]
+        ws[costs + i] = <real>cost
 
 
 cdef inline double clipped(double x, double low, double high) noexcept nogil:
@@ -89,7 +103,7 @@ cdef inline double clipped(double x, double low, double high) noexcept nogil:
 
 
 cdef double cost_and_slope(
-    Objective objective, double a, double y, double eps, double *slope
+    const Objective *objective, double a, double y, double eps, double *slope
 ) noexcept nogil:
     """Cost of one output, and dC/da."""
     cdef double r = a - y, q = objective.parameter, p
@@ -124,36 +138,60 @@ cdef double cost_and_slope(
     return 0
 
 
-cdef double finish_row(
-    Layer layer, Objective objective, real[::1] ws, Py_ssize_t at, Py_ssize_t y, Py_ssize_t slope,
-    Py_ssize_t delta, real row_share,
+cdef void outputs_to_costs(
+    const Run *run, const Layer *layer, real[::1] ws, Py_ssize_t at, Py_ssize_t y,
+    Py_ssize_t slope, Py_ssize_t delta, Py_ssize_t costs, Py_ssize_t n,
 ) noexcept nogil:
-    """Output layer of one row: activation, cost, and delta = share * dC/dz. Returns the cost."""
-    cdef Py_ssize_t j, n = layer.n_out
-    cdef double cost = 0, da, along = 0
+    """The same for a loss and an activation that do not belong together; leaves dC/dz in delta."""
+    cdef Py_ssize_t i, j, row, stride = layer.stride, n_out = layer.n_out
+    cdef double cost, da, along
     cdef double eps = 1.1920928955078125e-07 if real is float else 2.220446049250313e-16
-    if from_logits(objective.loss, layer.activation):
-        cost = cost_from_logits(objective.loss, ws, at, y, delta, n, layer.stride)
-        for j in range(n):
-            ws[delta + j] = row_share * (ws[at + j] - ws[y + j])
+    if layer.activation == SOFTMAX:
+        softmax_rows(ws, at, n, n_out, stride)
     else:
-        if layer.activation == SOFTMAX:
-            shift_row(ws, at, n)
-            softmax_row(ws, at, n, layer.stride)
-        else:
-            activate_part(layer.activation, ws, at, slope, layer.stride)
-            fill_slope(layer.activation, ws, slope, at, layer.stride)
-        for j in range(n):
-            cost += cost_and_slope(objective, ws[at + j], ws[y + j], eps, &da)
-            ws[delta + j] = row_share * <real>da
+        activate_part(layer.activation, ws, at, slope, n * stride)
+        fill_slope(layer.activation, ws, slope, at, n * stride)
+    for i in range(n):
+        cost, along, row = 0, 0, i * stride
+        for j in range(row, row + n_out):
+            cost += cost_and_slope(&run.objective, ws[at + j], ws[y + j], eps, &da)
+            ws[delta + j] = <real>da
         if layer.activation == SOFTMAX:  # every output depends on every weighted sum of its row
-            for j in range(n):
+            for j in range(row, row + n_out):
                 along += ws[delta + j] * ws[at + j]
-            for j in range(n):
+            for j in range(row, row + n_out):
                 ws[delta + j] = ws[at + j] * (ws[delta + j] - <real>along)
         else:
-            for j in range(n):
+            for j in range(row, row + n_out):
                 ws[delta + j] *= ws[slope + j]
-    for j in range(n, layer.stride):
-        ws[delta + j] = 0
-    return cost
+        ws[costs + i] = <real>cost
+
+
+cdef void finish_rows(
+    const Run *run, real[::1] ws, Py_ssize_t first, Py_ssize_t last
+) noexcept nogil:
+    """Output layer of some rows: activation, cost, and delta = share of the row * dC/dz."""
+    cdef const Layer *layer = &run.layers[run.n_layers - 1]
+    cdef const Layout *to = &run.to
+    cdef Py_ssize_t i, j, row, at, y, delta, units = to.batch * layer.units + first * layer.stride
+    cdef real part
+    at, delta = to.activations + units, to.deltas + units
+    y = to.targets + first * to.target_stride
+    cdef bint belong = from_logits(run.objective.loss, layer.activation)
+    if belong:
+        logits_to_costs(run, layer, ws, at, y, delta, to.costs + first, last - first)
+    else:
+        outputs_to_costs(
+            run, layer, ws, at, y, to.slopes + units, delta, to.costs + first, last - first
+        )
+    for i in range(last - first):
+        part = ws[to.shares + first + i]
+        row = i * layer.stride
+        if belong:
+            for j in range(row, row + layer.n_out):
+                ws[delta + j] = part * (ws[at + j] - ws[y + j])
+        else:
+            for j in range(row, row + layer.n_out):
+                ws[delta + j] *= part
+        for j in range(row + layer.n_out, row + layer.stride):
+            ws[delta + j] = 0

@@ -37,12 +37,24 @@
 #define UNROLL
 #endif
 
-/* Rows of the register tile: 12 x 2 sums where there are 32 registers, 6 x 2 where there are 16. */
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define TILE_ROWS 12
+/* The empty asm is a side effect: without one, GCC takes callers for pure and leaves the calls out. */
+#ifdef __GNUC__
+#define PREFETCH(address) (__extension__({ __builtin_prefetch(address); __asm__ volatile(""); }))
 #else
-#define TILE_ROWS 6
+#define PREFETCH(address)
 #endif
+
+/* Vectors that the sums of a tile take, and its widest row: 6 x 4 (8 x 3, 12 x 2, 12 x 1) where there
+ * are 32 registers, 6 x 2 where there are 16. */
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define TILE_SUMS 24
+#define TILE_VECTORS 4
+#else
+#define TILE_SUMS 12
+#define TILE_VECTORS 2
+#endif
+#define TILE_ROWS (TILE_SUMS / 2)
+#define TILE_SHAPE(rows, vectors) ((vectors) * 16 + (rows))
 
 /* vec holds numbers, ivec their bits or a comparison (all ones or zero in each lane), uvec bits that are
  * shifted; loose is a vec at any address. */
@@ -60,6 +72,30 @@
     typedef UINT uvec_##T;
 #define VEC_LESS(a, b) (-(IVEC)((a) < (b)))
 #endif
+/* Memory that is needed soon: `left` lines, in rows of `lines` lines, of which the next one is at `at`;
+ * `gap` bytes lie between rows, and more such memory lies `also` bytes further on. Tiles ask for some
+ * lines (`burst`) every few steps: asked for all at once, they would hold up what the tile itself loads. */
+enum { LINE = 64, BURST_DEPTH = 16 };
+typedef struct {
+    const char *at;
+    ptrdiff_t left, lines, done, gap, also[2], burst;
+} ahead_t;
+
+INLINE void ask_ahead(ahead_t *ahead)
+{
+    for (ptrdiff_t b = ahead->burst; b > 0 && ahead->left > 0; b--) {
+        PREFETCH(ahead->at);
+        if (ahead->also[0]) PREFETCH(ahead->at + ahead->also[0]);
+        if (ahead->also[1]) PREFETCH(ahead->at + ahead->also[1]);
+        ahead->left--;
+        ahead->at += LINE;
+        if (++ahead->done == ahead->lines) {
+            ahead->done = 0;
+            ahead->at += ahead->gap;
+        }
+    }
+}
+
 VECTOR_TYPES(f32, float, int32_t, uint32_t)
 VECTOR_TYPES(f64, double, int64_t, uint64_t)
 
@@ -73,6 +109,7 @@ VECTOR_TYPES(f64, double, int64_t, uint64_t)
 #define LANES ((int)(sizeof(VEC) / sizeof(REAL)))
 #include "_simd_math.h"
 #include "_simd_tile.h"
+#include "_simd_pack.h"
 #undef REAL
 #undef INT
 #undef REAL_BITS
@@ -90,6 +127,7 @@ VECTOR_TYPES(f64, double, int64_t, uint64_t)
 #define UVEC uvec_f64
 #include "_simd_math.h"
 #include "_simd_tile.h"
+#include "_simd_pack.h"
 #undef REAL
 #undef INT
 #undef REAL_BITS
@@ -98,6 +136,12 @@ VECTOR_TYPES(f64, double, int64_t, uint64_t)
 #undef IVEC
 #undef UVEC
 #undef LANES
+
+/* Ask for `bytes` bytes now. */
+INLINE void prefetch(const char *at, ptrdiff_t bytes)
+{
+    for (const char *end = at + bytes; at < end; at += LINE) PREFETCH(at);
+}
 
 /* Numbers of `itemsize` bytes in a vector. */
 INLINE ptrdiff_t vector_lanes(size_t itemsize)

@@ -1,54 +1,93 @@
-/* The register tile: C = init + A B for up to TILE_ROWS rows and one or two vectors of columns.
+/* Products: C = init + A B, a tile or a row at a time.
  *
  * Every matrix product of a network is this one, with A read through two strides:
  *   forward          A(i,k) = activations[i][k]   B = W
  *   input gradient   A(i,k) = delta[i][k]         B = W transposed
  *   weight gradient  A(i,k) = activations[k][i]   B = delta
- * The sums stay in registers for the whole depth, and each output is one chain of multiply-adds in
- * the order of k: a number does not depend on the shape of the tile that it was computed in.
  * `init` is NULL (zeros), a bias (init_row = 0: the same for all rows), or C itself (add to it).
  *
  * Included by _simd.h once per number type. */
 
-#define TILE_BODY(ROWS, VECTORS)                                                        \
-    {                                                                                   \
-        VEC sum[ROWS][VECTORS];                                                         \
-        UNROLL for (int i = 0; i < ROWS; i++)                                           \
-            UNROLL for (int v = 0; v < VECTORS; v++)                                    \
-                sum[i][v] = init ? NAME(load)(init + i * init_row + v * LANES)          \
-                                 : NAME(splat)(0);                                      \
-        for (ptrdiff_t k = 0; k < depth; k++) {                                         \
-            VEC b_k[VECTORS];                                                           \
-            UNROLL for (int v = 0; v < VECTORS; v++)                                    \
-                b_k[v] = NAME(load)(b + k * b_depth + v * LANES);                       \
-            UNROLL for (int i = 0; i < ROWS; i++) {                                     \
-                VEC a_ik = NAME(splat)(a[i * a_row + k * a_depth]);                     \
-                UNROLL for (int v = 0; v < VECTORS; v++) sum[i][v] += a_ik * b_k[v];    \
-            }                                                                           \
-        }                                                                               \
-        UNROLL for (int i = 0; i < ROWS; i++)                                           \
-            UNROLL for (int v = 0; v < VECTORS; v++)                                    \
-                NAME(store)(c + i * c_row + v * LANES, sum[i][v]);                      \
-    }
-
-#define TILE_CASE(ROWS)                                                                 \
-    case ROWS:                                                                          \
-        if (vectors == 2) TILE_BODY(ROWS, 2) else TILE_BODY(ROWS, 1)                    \
-        break;
+/* A tile of a few rows and up to TILE_VECTORS vectors of columns. Its sums, TILE_SUMS vectors at most,
+ * stay in registers for the whole depth, and each output is one chain of multiply-adds in the order of
+ * k: a number does not depend on the shape of the tile that it was computed in. `ahead` may be NULL. */
+#define TILE(ROWS, VECTORS)                                                                     \
+    case TILE_SHAPE(ROWS, VECTORS): {                                                           \
+        VEC sum[ROWS][VECTORS];                                                                 \
+        UNROLL for (int i = 0; i < ROWS; i++)                                                   \
+            UNROLL for (int v = 0; v < VECTORS; v++)                                            \
+                sum[i][v] = init ? NAME(load)(init + i * init_row + v * LANES)                  \
+                                 : NAME(splat)(0);                                              \
+        for (ptrdiff_t k = 0; k < depth;) {                                                     \
+            ptrdiff_t end = k + BURST_DEPTH < depth ? k + BURST_DEPTH : depth;                  \
+            if (ahead) ask_ahead(ahead);                                                        \
+            for (; k < end; k++) {                                                              \
+                VEC b_k[VECTORS];                                                               \
+                UNROLL for (int v = 0; v < VECTORS; v++)                                        \
+                    b_k[v] = NAME(load)(b + k * b_depth + v * LANES);                           \
+                UNROLL for (int i = 0; i < ROWS; i++) {                                         \
+                    VEC a_ik = NAME(splat)(a[i * a_row + k * a_depth]);                         \
+                    UNROLL for (int v = 0; v < VECTORS; v++) sum[i][v] += a_ik * b_k[v];        \
+                }                                                                               \
+            }                                                                                   \
+        }                                                                                       \
+        UNROLL for (int i = 0; i < ROWS; i++)                                                   \
+            UNROLL for (int v = 0; v < VECTORS; v++)                                            \
+                NAME(store)(c + i * c_row + v * LANES, sum[i][v]);                              \
+    } break;
 
 FUNCTION void NAME(tile)(ptrdiff_t rows, ptrdiff_t vectors, ptrdiff_t depth,
-                       const REAL *a, ptrdiff_t a_row, ptrdiff_t a_depth,
-                       const REAL *b, ptrdiff_t b_depth,
-                       const REAL *init, ptrdiff_t init_row,
-                       REAL *c, ptrdiff_t c_row)
+                         const REAL *a, ptrdiff_t a_row, ptrdiff_t a_depth,
+                         const REAL *b, ptrdiff_t b_depth,
+                         const REAL *init, ptrdiff_t init_row, REAL *c, ptrdiff_t c_row,
+                         ahead_t *ahead)
 {
-    switch (rows) {
-        TILE_CASE(1) TILE_CASE(2) TILE_CASE(3) TILE_CASE(4) TILE_CASE(5) TILE_CASE(6)
-#if TILE_ROWS > 6
-        TILE_CASE(7) TILE_CASE(8) TILE_CASE(9) TILE_CASE(10) TILE_CASE(11) TILE_CASE(12)
+    switch (TILE_SHAPE(rows, vectors)) {
+        TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
+        TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2)
+#if TILE_SUMS > 12
+        TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1) TILE(11, 1) TILE(12, 1)
+        TILE(7, 2) TILE(8, 2) TILE(9, 2) TILE(10, 2) TILE(11, 2) TILE(12, 2)
+        TILE(1, 3) TILE(2, 3) TILE(3, 3) TILE(4, 3) TILE(5, 3) TILE(6, 3) TILE(7, 3) TILE(8, 3)
+        TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 4)
 #endif
     }
 }
+#undef TILE
 
-#undef TILE_BODY
-#undef TILE_CASE
+/* One row, c = init + a B. A narrow one has too few sums to hide the time that a multiply-add takes:
+ * PARTS of the depth are then summed side by side. B is read in the order that it lies in. */
+#define ROW(PARTS, VECTORS)                                                                     \
+    for (; vectors >= VECTORS; vectors -= VECTORS) {                                            \
+        VEC sum[PARTS][VECTORS];                                                                \
+        ptrdiff_t k = 0;                                                                        \
+        UNROLL for (int v = 0; v < VECTORS; v++)                                                \
+            UNROLL for (int p = 0; p < PARTS; p++)                                              \
+                sum[p][v] = p || !init ? NAME(splat)(0) : NAME(load)(init + v * LANES);         \
+        for (; k + PARTS <= depth; k += PARTS)                                                  \
+            UNROLL for (int p = 0; p < PARTS; p++) {                                            \
+                VEC a_k = NAME(splat)(a[k + p]);                                                \
+                UNROLL for (int v = 0; v < VECTORS; v++)                                        \
+                    sum[p][v] += a_k * NAME(load)(b + (k + p) * b_depth + v * LANES);           \
+            }                                                                                   \
+        for (; k < depth; k++)                                                                  \
+            UNROLL for (int v = 0; v < VECTORS; v++)                                            \
+                sum[0][v] += NAME(splat)(a[k]) * NAME(load)(b + k * b_depth + v * LANES);       \
+        UNROLL for (int v = 0; v < VECTORS; v++) {                                              \
+            UNROLL for (int p = 1; p < PARTS; p++) sum[0][v] += sum[p][v];                      \
+            NAME(store)(c + v * LANES, sum[0][v]);                                              \
+        }                                                                                       \
+        b += VECTORS * LANES;                                                                   \
+        c += VECTORS * LANES;                                                                   \
+        if (init) init += VECTORS * LANES;                                                      \
+    }
+
+FUNCTION void NAME(row_product)(ptrdiff_t vectors, ptrdiff_t depth, const REAL *a,
+                                const REAL *b, ptrdiff_t b_depth, const REAL *init, REAL *c)
+{
+#if TILE_SUMS > 12
+    ROW(1, 16)
+#endif
+    ROW(1, 8) ROW(2, 4) ROW(4, 2) ROW(8, 1)
+}
+#undef ROW

@@ -194,9 +194,9 @@ def unknown(kind: str, name: object, known: Iterable[str], shown: Iterable[str])
 ALIGNMENT = 64
 """Bytes that each row of numbers is padded to: one cache line, one AVX-512 vector."""
 
-(N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS, TRANSPOSED) = range(8)
+(N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS) = range(7)
 """Columns of the plan: fan-in, fan-out, padded fan-out, offsets of W and b in the parameters,
-activation code, offset of the layer's units in a record of one row, offset of W's transpose."""
+activation code, offset of the layer's units in a record of one row."""
 
 
 class Objective(NamedTuple):
@@ -239,7 +239,7 @@ def make_plan(sizes: Iterable[int], activations: Iterable[str], dtype: Any) -> N
 
     Returns
     -------
-    ndarray of int64, shape (n_layers, 8)
+    ndarray of int64, shape (n_layers, 7)
     """
     sizes = tuple(sizes)
     lanes = ALIGNMENT // int(np.dtype(dtype).itemsize)
@@ -247,14 +247,13 @@ def make_plan(sizes: Iterable[int], activations: Iterable[str], dtype: Any) -> N
     def padded(n: int) -> int:
         return -(-n // lanes) * lanes
 
-    plan = np.zeros((len(sizes) - 1, 8), np.int64)
-    offset = units = transposed = 0
+    plan = np.zeros((len(sizes) - 1, 7), np.int64)
+    offset = units = 0
     for layer, ((n_in, n_out), name) in enumerate(zip(pairwise(sizes), activations, strict=True)):
         stride = padded(n_out)
         code = lookup("activation", ACTIVATIONS, name).code
         bias = offset + n_in * stride
-        plan[layer] = n_in, n_out, stride, offset, bias, code, units, transposed
+        plan[layer] = n_in, n_out, stride, offset, bias, code, units
         offset = bias + stride
         units += stride
-        transposed += n_out * padded(n_in)
     return plan

@@ -1,189 +1,174 @@
 # One step ------------------------------------------------------------------------------------------
 
-cdef double total_weight(
-    const double[::1] weights, const int64_t[::1] rows, Py_ssize_t first, Py_ssize_t n
-) noexcept nogil:
+cdef inline int meet(const Run *run) noexcept nogil:
+    """Wait until all threads have finished a phase; 0 if one of them does not come."""
+    return run.n_threads == 1 or barrier_wait(run.team, run.n_threads)
+
+
+cdef double total_weight(const Run *run, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
     cdef double total = 0
     cdef Py_ssize_t i
-    if weights is None:
+    if run.weights is NULL:
         return <double>n
     for i in range(first, first + n):
-        total += weights[row_number(rows, i)]
+        total += run.weights[row_number(run, i)]
     return total
 
 
-cdef void gather_batch(
-    Rows X, Rows targets, const double[::1] weights, const int64_t[::1] rows, Py_ssize_t first,
-    Py_ssize_t n, Py_ssize_t n_out, Objective objective, Noise noise, uint64_t key,
-    Py_ssize_t first_row, double weight, real[::1] ws, Layout to, Py_ssize_t rank,
-    Py_ssize_t n_threads,
+cdef void gather(
+    const Run *run, const Pass *now, Py_ssize_t step, real[::1] ws
 ) noexcept nogil:
-    """Bring n rows, their targets and their shares of the gradient to the workspace."""
-    cdef Py_ssize_t i, row, at
+    """Bring rows, their targets and their shares of the gradient to the workspace."""
+    cdef const Layout *to = &run.to
+    cdef uint64_t key = key_of(run.noise.seed, step, 0)
+    cdef Py_ssize_t i, row, at, n_out = run.layers[run.n_layers - 1].n_out
     cdef double part
-    for i in range(share(n, rank, n_threads), share(n, rank + 1, n_threads)):
-        row = row_number(rows, first + i)
+    for i in range(
+        share(now.n, run.rank, run.n_threads), share(now.n, run.rank + 1, run.n_threads)
+    ):
+        row = row_number(run, now.first + i)
         at = to.inputs + i * to.input_stride
-        gather_row(&X, row, ws, at)
-        if noise.input_noise > 0:
+        gather_row(&run.X, row, ws, at)
+        if run.noise.input_noise > 0:
             add_input_noise(
-                ws, at, X.width, <uint32_t>((first_row + i) * X.width), key, noise.input_noise
+                ws, at, run.X.width, <uint32_t>((now.done + i) * run.X.width), key,
+                run.noise.input_noise,
             )
         gather_target(
-            &targets, row, ws, to.targets + i * to.target_stride, n_out, to.target_stride, objective
+            &run.targets, row, ws, to.targets + i * to.target_stride, n_out, to.target_stride,
+            &run.objective,
         )
-        part = 1 if weights is None else weights[row]
-        if objective.loss != EXTERNAL:  # an external dC/da is of the whole batch already
-            part = part / weight if weight > 0 else 0
+        part = 1 if run.weights is NULL else run.weights[row]
+        if run.objective.loss != EXTERNAL:  # an external dC/da is of the whole batch already
+            part = part / now.weight if now.weight > 0 else 0
         ws[to.shares + i] = <real>part
 
 
-cdef void transpose_all(
-    const int64_t[:, ::1] plan, const real[::1] params, real[::1] ws, Layout to, Py_ssize_t rank,
-    Py_ssize_t n_threads,
+cdef inline double dropout_of(const Run *run, Py_ssize_t number) noexcept nogil:
+    return run.noise.dropout[number] if number < run.noise.n_rates else 0.0
+
+
+cdef double forward_pass(
+    const Run *run, const Pass *now, Py_ssize_t step, const real[::1] params, real[::1] ws
 ) noexcept nogil:
-    """W^T of every layer but the first, for the way back; before any of them is updated."""
-    cdef Py_ssize_t number
-    cdef Layer layer
-    for number in range(1, plan.shape[0]):
-        layer = layer_of(plan, number)
-        transpose(
-            layer, params, ws, to.transposed + layer.transposed,
-            layer_of(plan, number - 1).stride, rank, n_threads,
-        )
+    """Gather, propagate and score the rows of one pass.
 
-
-cdef double forward_batch(
-    const int64_t[:, ::1] plan, const real[::1] params, Rows X, Rows targets,
-    const double[::1] weights, const int64_t[::1] rows, Py_ssize_t first, Py_ssize_t n,
-    Objective objective, Noise noise, const double[::1] dropout, Py_ssize_t step, real[::1] ws,
-    Layout to, Py_ssize_t first_row, double weight, Py_ssize_t rank, Py_ssize_t n_threads,
-    int64_t *team,
-) noexcept nogil:
-    """Gather, propagate and score at most `to.batch` rows: rows[first : first + n].
-
-    `first_row` is the first one's place in its batch, `weight` the batch's whole weight. Leaves
-    activations, slopes, costs and the output layer's delta in the workspace, and returns the rows'
-    cost, summed by their weights.
+    Leaves activations, slopes, costs and the output layer's delta in the workspace, and returns the
+    rows' cost, summed by their weights.
     """
-    cdef Py_ssize_t number, i, row, end, at, last = plan.shape[0] - 1
-    cdef Py_ssize_t from_ = to.inputs, from_stride = to.input_stride, row_tiles
-    cdef double cost = 0, rate
-    cdef Layer layer = layer_of(plan, last)
-    gather_batch(
-        X, targets, weights, rows, first, n, layer.n_out, objective, noise,
-        key_of(noise.seed, step, 0), first_row, weight, ws, to, rank, n_threads,
-    )
-    barrier_wait(team, n_threads)
-
-    for number in range(last):
-        layer = layer_of(plan, number)
-        rate = dropout[number] if number < dropout.shape[0] else 0
-        at = to.batch * layer.units
-        forward_hidden(
-            layer, params, ws, from_, from_stride, to.activations + at, to.slopes + at, n,
-            first_row, rate, key_of(noise.seed, step, number + 1),
-            panel_of(to, rank, sizeof(real)), rank, n_threads,
+    cdef Py_ssize_t number, i, at, last = run.n_layers - 1, code
+    cdef Py_ssize_t from_ = run.to.inputs, from_stride = run.to.input_stride
+    cdef double cost = 0
+    cdef Grid grid
+    cdef Drop drop
+    cdef const Layer *layer
+    gather(run, now, step, ws)
+    meet(run)
+    for number in range(last + 1):
+        layer = &run.layers[number]
+        at = run.to.batch * layer.units
+        code = layer.activation if number < last else IDENTITY
+        drop = Drop(dropout_of(run, number), key_of(run.noise.seed, step, number + 1), now.done)
+        forward_layer(
+            run, layer, params, ws, from_, from_stride, run.to.activations + at, now.n, code,
+            run.to.slopes + at, &drop,
         )
-        from_, from_stride = to.activations + at, layer.stride
-        barrier_wait(team, n_threads)
-
-    layer = layer_of(plan, last)
-    at = to.batch * layer.units
-    row_tiles = blocks(n, TILE_ROWS)
-    for number in range(share(row_tiles, rank, n_threads), share(row_tiles, rank + 1, n_threads)):
-        row = number * TILE_ROWS
-        end = min(n, row + TILE_ROWS)
-        forward_output(layer, params, ws, from_, from_stride, to.activations + at, row, end)
-        for i in range(row, end):
-            ws[to.costs + i] = <real>finish_row(
-                layer, objective, ws, to.activations + at + i * layer.stride,
-                to.targets + i * to.target_stride, to.slopes + at + i * layer.stride,
-                to.deltas + at + i * layer.stride, ws[to.shares + i],
-            )
-    barrier_wait(team, n_threads)
-    for i in range(n):  # every thread, in the same order: all see the same sum
-        cost += ws[to.costs + i] * (
-            1 if weights is None else weights[row_number(rows, first + i)]
+        if number < last:
+            meet(run)
+        from_, from_stride = run.to.activations + at, layer.stride
+    grid = grid_of(now.n, layer.stride, sizeof(real), TILE_VECTORS, run)
+    if grid.column_tiles > 1:  # else each thread finishes the rows that it has computed
+        meet(run)
+    at = share(grid.row_tiles, run.rank, run.n_threads) * grid.m
+    i = min(now.n, share(grid.row_tiles, run.rank + 1, run.n_threads) * grid.m)
+    if at < i:
+        finish_rows(run, ws, at, i)
+    meet(run)
+    for i in range(now.n):  # every thread, in the same order: all see the same sum
+        cost += ws[run.to.costs + i] * (
+            1 if run.weights is NULL else run.weights[row_number(run, now.first + i)]
         )
     return cost
 
 
-cdef void backward_batch(
-    const int64_t[:, ::1] plan, real[::1] params, real[:, ::1] state, Py_ssize_t n,
-    Objective objective, Optimizer o, Step step, const double[::1] dropout, real[::1] grads,
-    real[::1] ws, Layout to, bint fused, bint adds, bint penalises, Py_ssize_t rank,
-    Py_ssize_t n_threads, int64_t *team,
+cdef void backward_layer(
+    const Run *run, Py_ssize_t number, const real[::1] params, real[::1] ws, Py_ssize_t n
 ) noexcept nogil:
-    """The way back from the output layer's delta: fused with the update, or to `grads`."""
-    cdef Py_ssize_t number, at, delta, from_, from_stride, slopes
-    cdef Py_ssize_t scratch = to.tiles + rank * tile_size(sizeof(real))
-    cdef Layer layer, before
-    for number in range(plan.shape[0] - 1, -1, -1):
-        layer = layer_of(plan, number)
-        delta = to.deltas + to.batch * layer.units
+    """From the delta of a layer to that of the layer before it."""
+    cdef const Layout *to = &run.to
+    cdef const Layer *layer = &run.layers[number]
+    cdef const Layer *before = &run.layers[number - 1]
+    cdef Py_ssize_t at = to.batch * before.units, slopes = -1
+    if not slope_from_output(before.activation) or dropout_of(run, number - 1) > 0:
+        slopes = to.slopes + at
+    backward_inputs(
+        run, layer, params, ws, to.deltas + to.batch * layer.units, to.deltas + at, before.stride,
+        n, before.activation, to.activations + at, slopes,
+    )
+
+
+cdef void backward_pass(
+    const Run *run, const Step *step, real[::1] params, real[:, ::1] state, real[::1] grads,
+    real[::1] ws, const Pass *now, bint adds, bint last_pass,
+) noexcept nogil:
+    """The way back from the output layer's delta: fused with the update, or to `grads`.
+
+    A layer's W is behind the next barrier when it is updated: nobody needs its old value any more.
+    """
+    cdef const Layout *to = &run.to
+    cdef Py_ssize_t number, from_, from_stride, last = run.n_layers - 1, n = now.n
+    cdef Py_ssize_t end = now.first + n
+    cdef const Layer *layer
+    cdef Pass next_rows = Pass(0, end, 0, 0)
+    if last > 0:
+        backward_layer(run, last, params, ws, n)
+    for number in range(last, -1, -1):
+        layer = &run.layers[number]
+        meet(run)
         from_, from_stride = to.inputs, to.input_stride
         if number:
-            before = layer_of(plan, number - 1)
-            at = to.batch * before.units
-            from_, from_stride = to.activations + at, before.stride
-            slopes = -1
-            if not slope_from_output(before.activation) or (
-                number - 1 < dropout.shape[0] and dropout[number - 1] > 0
-            ):
-                slopes = to.slopes + at
-            backward_inputs(
-                layer, ws, to.transposed + layer.transposed, delta, to.deltas + at, before.stride,
-                n, before.activation, from_, slopes, panel_of(to, rank, sizeof(real)), rank,
-                n_threads,
-            )
+            from_ = to.activations + to.batch * run.layers[number - 1].units
+            from_stride = run.layers[number - 1].stride
+        else:
+            next_rows.n = min(n, run.n - end)
         backward_weights(
-            layer, objective, o, step, params, state, grads, ws, from_, from_stride, delta, n,
-            scratch, fused, adds, penalises, panel_of(to, rank, sizeof(real)), rank, n_threads,
+            run, layer, step, params, state, grads, ws, from_, from_stride,
+            to.deltas + to.batch * layer.units, n, adds, last_pass,
+            &next_rows,
         )
-        barrier_wait(team, n_threads)
+        if number > 1:
+            backward_layer(run, number - 1, params, ws, n)
+    meet(run)
 
 
 cdef double train_batch(
-    const int64_t[:, ::1] plan, real[::1] params, real[:, ::1] state, Rows X, Rows targets,
-    const double[::1] weights, const int64_t[::1] rows, Py_ssize_t first, Py_ssize_t n,
-    Objective objective, Optimizer o, Step step, Noise noise, const double[::1] dropout,
-    real[::1] grads, real[::1] ws, Layout to, bint fused, double weight, Py_ssize_t rank,
-    Py_ssize_t n_threads, int64_t *team,
+    const Run *run, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t first,
+    Py_ssize_t n, real[::1] grads, real[::1] ws,
 ) noexcept nogil:
     """One step on a batch of any size; returns its loss times its weight.
 
     Takes no step if that is not finite.
     """
-    cdef Py_ssize_t block, done, m
-    cdef bint penalised = objective.l1 != 0 or objective.l2 != 0
-    cdef double cost = 0, norm = 0
-    # The barriers of the forward half publish both.
-    transpose_all(plan, params, ws, to, rank, n_threads)
-    if penalised:
-        measure(
-            plan, params, objective.l1, 0.5 * objective.l2, False, ws, to.sums, rank, n_threads
-        )
-    for block in range(blocks(n, to.batch)):
-        done = block * to.batch
-        m = min(to.batch, n - done)
-        cost += forward_batch(
-            plan, params, X, targets, weights, rows, first + done, m, objective, noise, dropout,
-            step.number, ws, to, done, weight, rank, n_threads, team,
-        )
+    cdef Py_ssize_t block, done
+    cdef bint penalised = run.objective.l1 != 0 or run.objective.l2 != 0
+    cdef double cost = 0, norm = 0, weight = total_weight(run, first, n)
+    cdef Pass now
+    if penalised:  # the barriers of the forward half publish it
+        measure(run, params, run.objective.l1, 0.5 * run.objective.l2, False, ws)
+    for block in range(blocks(n, run.to.batch)):
+        done = block * run.to.batch
+        now = Pass(min(run.to.batch, n - done), first + done, done, weight)
+        cost += forward_pass(run, &now, step.number, params, ws)
         if block == 0 and penalised:
-            cost += total_size(ws, to) * weight
+            cost += total_size(run, ws) * weight
         if not isfinite(cost):
             return cost
-        backward_batch(
-            plan, params, state, m, objective, o, step, dropout, grads, ws, to, fused, done > 0,
-            done + m == n, rank, n_threads, team,
-        )
-    if not fused:
-        if o.clip_norm > 0:
-            measure(plan, grads, 0, 1, True, ws, to.sums, rank, n_threads)
-            barrier_wait(team, n_threads)
-            norm = sqrt(total_size(ws, to))
-        update_all(plan, o, step, norm, params, state, grads, rank, n_threads)
-        barrier_wait(team, n_threads)
+        backward_pass(run, step, params, state, grads, ws, &now, done > 0, done + now.n == n)
+    if not run.fused:
+        if run.optimizer.clip_norm > 0:
+            measure(run, grads, 0, 1, True, ws)
+            meet(run)
+            norm = sqrt(total_size(run, ws))
+        update_all(run, step[0], norm, params, state, grads)
+        meet(run)
     return cost

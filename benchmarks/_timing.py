@@ -1,0 +1,131 @@
+"""Measuring side by side: turns, the fastest of them, processors to keep to, the machine's peak."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmlp import _dispatch
+
+Turn = Callable[[], float]
+"""Does some work once, and returns the seconds that a unit of it took."""
+
+
+def fastest(
+    turns: Mapping[str, Turn], seconds: float, *, rounds: int = 3, pause: float = 0.0
+) -> dict[str, float]:
+    """Let all take turns, round after round, and return the fastest turn of each.
+
+    The fastest is the least disturbed one: what else runs on a machine only ever adds time.
+    Interleaved, because a machine is faster in one minute than in the next.
+
+    Parameters
+    ----------
+    seconds : float
+        To go on for.
+    rounds : int
+        To do at least.
+    pause : float
+        Seconds to wait after each turn, until threads that spin have gone to sleep.
+    """
+    best = dict.fromkeys(turns, math.inf)
+    start, done = time.perf_counter(), 0
+    while done < rounds or time.perf_counter() - start < seconds:
+        for name, turn in turns.items():
+            best[name] = min(best[name], turn())
+            if pause:
+                time.sleep(pause)
+        done += 1
+    return best
+
+
+def timed(work: Callable[[], object], least: float = 0.02) -> Turn:
+    """Make a turn of a function, which is called often enough to take `least` seconds."""
+    calls = 1
+    while (spent := _seconds(work, calls)) < least:
+        calls = max(2 * calls, int(1.2 * calls * least / max(spent, 1e-9)))
+    return lambda: _seconds(work, calls) / calls
+
+
+def _seconds(work: Callable[[], object], calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        work()
+    return time.perf_counter() - start
+
+
+def processors(n: int) -> set[int]:
+    """Choose n of the processors that this process may use, on different cores if there are."""
+    usable = sorted(os.sched_getaffinity(0))
+    cores: dict[str, int] = {}
+    for cpu in usable:
+        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        cores.setdefault(path.read_text() if path.exists() else str(cpu), cpu)
+    first = [*cores.values(), *(cpu for cpu in usable if cpu not in cores.values())]
+    return set(first[:n])
+
+
+@contextmanager
+def pinned(n: int) -> Iterator[None]:
+    """Keep this thread, and those that it starts, to n processors; no-op where that is unknown."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, processors(n))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class Peak:
+    """The rate of independent fused multiply-adds in registers: no product can be faster.
+
+    Parameters
+    ----------
+    threads : int
+        That run it at the same time, each on a processor of its own.
+    core, dtype : str
+        Whose vectors, of which numbers; the loop is float32's, and half of it is float64's.
+    """
+
+    ROUNDS = 100_000
+
+    def __init__(self, threads: int = 1, *, core: str = "", dtype: str = "float32") -> None:
+        self.threads = threads
+        module: Any = _dispatch._load(core) if core else _dispatch.core
+        self.run = getattr(module, "multiply_adds", None)
+        self.vectors = np.dtype(dtype).itemsize / 4  # for as many numbers as the float32 loop has
+
+    def turn(self) -> float:
+        """Return the seconds of one operation; infinity if the core cannot tell."""
+        multiply_adds = self.run
+        if multiply_adds is None:
+            return math.inf
+        flops: list[int] = []
+
+        def run() -> None:
+            flops.append(multiply_adds(self.ROUNDS))
+
+        others = [threading.Thread(target=run) for _ in range(self.threads - 1)]
+        start = time.perf_counter()
+        for other in others:
+            other.start()
+        run()
+        for other in others:
+            other.join()
+        return self.vectors * (time.perf_counter() - start) / sum(flops)
+
+    def pinned_turn(self) -> float:
+        """Do it on as many processors as threads."""
+        with pinned(self.threads):
+            return self.turn()

@@ -1,0 +1,109 @@
+/* Copies that put what a tile reads next to each other: rows of a wide matrix lie a power of two apart,
+ * fall into few sets of the caches, and evict each other.
+ *
+ * Included by _simd.h once per number type. */
+
+/* panel[k][:] = b[k][:] for some vectors of columns. */
+FUNCTION void NAME(pack_columns)(REAL *panel, ptrdiff_t vectors, ptrdiff_t depth, const REAL *b,
+                                 ptrdiff_t b_depth)
+{
+    for (ptrdiff_t k = 0; k < depth; k++)
+        for (ptrdiff_t v = 0; v < vectors; v++)
+            NAME(store)(panel + (k * vectors + v) * LANES, NAME(load)(b + k * b_depth + v * LANES));
+}
+
+/* One step of a transposition: x and y swap their blocks off the diagonal, `S` numbers wide. */
+#ifdef VECTOR_BYTES
+#if defined(__clang__)
+#define PICK(x, y, j) ((j) < LANES ? (x)[j] : (y)[(j) - LANES])
+#define EXCHANGE(x, y, S)                                                                       \
+    {                                                                                           \
+        VEC x_new, y_new;                                                                       \
+        UNROLL for (int j = 0; j < LANES; j++) {                                                \
+            x_new[j] = PICK(x, y, j & S ? LANES + j - S : j);                                   \
+            y_new[j] = PICK(x, y, j & S ? LANES + j : j + S);                                   \
+        }                                                                                       \
+        x = x_new, y = y_new;                                                                   \
+    }
+#else
+#define EXCHANGE(x, y, S)                                                                       \
+    {                                                                                           \
+        IVEC x_from, y_from;                                                                    \
+        UNROLL for (int j = 0; j < LANES; j++) {                                                \
+            x_from[j] = j & S ? LANES + j - S : j;                                              \
+            y_from[j] = j & S ? LANES + j : j + S;                                              \
+        }                                                                                       \
+        VEC x_new = __builtin_shuffle(x, y, x_from);                                            \
+        y = __builtin_shuffle(x, y, y_from);                                                    \
+        x = x_new;                                                                              \
+    }
+#endif
+#else
+#define EXCHANGE(x, y, S)
+#endif
+#define ROUND(S)                                                                                \
+    if (S < LANES) UNROLL for (int i = 0; i < LANES; i++)                                       \
+        if (!(i & S)) EXCHANGE(x[i], x[(i + S) % LANES], S)
+
+/* Transpose a square of LANES vectors, in log2(LANES) rounds. */
+INLINE void NAME(transpose)(VEC x[])
+{
+    ROUND(1) ROUND(2) ROUND(4) ROUND(8)
+}
+#undef ROUND
+#undef EXCHANGE
+#ifdef PICK
+#undef PICK
+#endif
+
+/* panel[k][i] = w[i][k] for `vectors` vectors of rows i, of which `rows` are there (the rest are zero),
+ * and k below depth. The panel must have room for depth up to a multiple of LANES. */
+FUNCTION void NAME(pack_rows)(REAL *panel, ptrdiff_t vectors, ptrdiff_t rows, ptrdiff_t depth,
+                              const REAL *w, ptrdiff_t w_row)
+{
+    VEC x[LANES];
+    for (ptrdiff_t v = 0; v < vectors; v++)
+        for (ptrdiff_t k = 0; k < depth; k += LANES) {
+            UNROLL for (int i = 0; i < LANES; i++)
+                x[i] = v * LANES + i < rows ? NAME(load)(w + (v * LANES + i) * w_row + k)
+                                            : NAME(splat)(0);
+            NAME(transpose)(x);
+            UNROLL for (int i = 0; i < LANES; i++)
+                NAME(store)(panel + ((k + i) * vectors + v) * LANES, x[i]);
+        }
+}
+
+/* out[i] = sum over k of w[i][k] x[k]: the input gradient of one row, without a transpose. `vectors` is
+ * the depth; rows beyond `rows` give zero, up to a multiple of LANES. */
+FUNCTION void NAME(dot_rows)(ptrdiff_t rows, ptrdiff_t vectors, const REAL *w, ptrdiff_t w_row,
+                             const REAL *x, REAL *out)
+{
+    VEC sum[LANES];
+    for (ptrdiff_t first = 0; first < rows; first += LANES, w += LANES * w_row) {
+        UNROLL for (int i = 0; i < LANES; i++) sum[i] = NAME(splat)(0);
+        if (first + LANES <= rows)
+            for (ptrdiff_t v = 0; v < vectors; v++) {
+                VEC x_v = NAME(load)(x + v * LANES);
+                UNROLL for (int i = 0; i < LANES; i++)
+                    sum[i] += NAME(load)(w + i * w_row + v * LANES) * x_v;
+            }
+        else
+            for (ptrdiff_t i = 0; i < rows - first; i++)
+                for (ptrdiff_t v = 0; v < vectors; v++)
+                    sum[i] += NAME(load)(w + i * w_row + v * LANES) * NAME(load)(x + v * LANES);
+        NAME(transpose)(sum);
+        UNROLL for (int i = 1; i < LANES; i++) sum[0] += sum[i];
+        NAME(store)(out + first, sum[0]);
+    }
+}
+
+/* The first operand of a weight gradient, A(i,k) = a[k][i]: tiles of `rows` numbers i, one after the
+ * other, each as [k][rows]. Writes up to two vectors more than there are tiles. */
+FUNCTION void NAME(pack_tiles)(REAL *to, ptrdiff_t rows, ptrdiff_t tiles, ptrdiff_t depth,
+                               const REAL *a, ptrdiff_t a_depth)
+{
+    for (ptrdiff_t tile = 0; tile < tiles; tile++)
+        for (ptrdiff_t k = 0; k < depth; k++, to += rows)
+            for (ptrdiff_t i = 0; i < rows; i += LANES)
+                NAME(store)(to + i, NAME(load)(a + k * a_depth + tile * rows + i));
+}

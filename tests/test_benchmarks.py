@@ -1,0 +1,363 @@
+"""The benchmark programs: their helpers, and that they run. No test looks at a time."""
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import python_output
+
+import cmlp
+from cmlp import _dispatch
+
+ROOT = Path(__file__).parents[1]
+if not (ROOT / "benchmarks").is_dir():
+    pytest.skip("the tests run without their repository", allow_module_level=True)
+sys.path.insert(0, str(ROOT))
+try:
+    from benchmarks import _report, _timing, _work, _workers, kernels, scaling, training
+finally:
+    sys.path.remove(str(ROOT))
+
+HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
+PATH = os.pathsep.join([str(Path(cmlp.__file__).parents[1]), str(ROOT)])
+
+
+def run(program, *arguments, tmp_path):
+    """Run a program to its end, its output shown if it fails; returns text and results."""
+    file = tmp_path / "results.json"
+    code, text = python_output(
+        "-m", f"benchmarks.{program}", "--quick", "--json", file, *arguments, PYTHONPATH=PATH
+    )
+    assert code == 0, text
+    return text, json.loads(file.read_text())
+
+
+# Works --------------------------------------------------------------------------------------------
+
+
+def test_operations_by_hand():
+    work = _work.Work((3, 4, 2), batch=5, rows=10)
+    forward, to_inputs, to_weights = 3 * 4 + 4 * 2, 4 * 2, 3 * 4 + 4 * 2
+    assert work.row_flops == 2 * (forward + to_inputs + to_weights)
+    assert work.step_flops == 5 * work.row_flops and work.steps == 2
+    assert str(work) == "3-4-2, batch 5"
+
+
+def test_epochs_are_whole_batches():
+    for work in _work.WORKS:
+        assert work.rows % work.batch == 0
+        smaller = work.smaller(50)
+        assert smaller.rows % work.batch == 0 and 0 < smaller.rows <= work.rows
+
+
+def test_works_are_chosen_by_name():
+    assert _work.choose(None) == _work.WORKS
+    assert [work.net for work in _work.choose(["4-32-32-2"])] == ["4-32-32-2"]
+    with pytest.raises(ValueError, match=r"unknown net '4-4'; known: 784-16-16-10, "):
+        _work.choose(["4-4"])
+
+
+def test_the_teacher_uses_every_label():
+    for sizes in {work.sizes for work in _work.WORKS}:
+        X, y = _work.data(sizes, 2000)
+        assert X.dtype == np.float32 and X.shape == (2000, sizes[0])
+        assert set(y) == set(range(sizes[-1]))
+
+
+def test_the_expression_is_the_network(dtype):
+    layers = [(W.astype(dtype), b.astype(dtype)) for W, b in _work.first_weights((5, 7, 6, 3))]
+    net = cmlp.Network([5, 7, 6, 3], dtype=dtype)
+    for number, (W, b) in enumerate(layers):
+        net.weights[number], net.biases[number] = W, b
+    X, y = _work.data((5, 3), 20)
+    np.testing.assert_allclose(_work.outputs(layers, X), net.predict(X), rtol=1e-4, atol=1e-6)
+    net.classes = np.arange(3)
+    assert _work.mean_loss(layers, X, y) == pytest.approx(net.loss(X, y), rel=1e-4)
+
+
+def test_first_weights_are_he_normal():
+    layers = _work.first_weights((400, 300, 200))
+    for (W, b), (n_in, n_out) in zip(layers, pairwise((400, 300, 200)), strict=True):
+        assert W.shape == (n_in, n_out) and W.dtype == np.float32 and not b.any()
+        assert W.std() == pytest.approx((2 / n_in) ** 0.5, rel=0.02)
+
+
+# Timing -------------------------------------------------------------------------------------------
+
+
+def test_the_fastest_turn_counts_and_all_take_turns():
+    order, times = [], {"a": iter([3.0, 1.0, 2.0]), "b": iter([5.0, 6.0, 4.0])}
+
+    def turn(name):
+        def take():
+            order.append(name)
+            return next(times[name])
+
+        return take
+
+    assert _timing.fastest({name: turn(name) for name in times}, 0) == {"a": 1.0, "b": 4.0}
+    assert order == list("ababab")
+
+
+def test_a_timed_function_is_called_often_enough():
+    calls = []
+    seconds = _timing.timed(lambda: calls.append(1), least=0.001)()
+    assert len(calls) > 2 and 0 < seconds < 0.001
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processors have no names here")
+def test_pinning_comes_to_an_end():
+    before = os.sched_getaffinity(0)
+    with _timing.pinned(1):
+        assert len(os.sched_getaffinity(0)) == 1
+    assert os.sched_getaffinity(0) == before
+    assert _timing.processors(10**6) == before
+
+
+def test_the_peak_is_a_rate_or_unknown():
+    single = _timing.Peak().turn()
+    assert single > 0 and (single < 1e-8 or not hasattr(_dispatch.core, "multiply_adds"))
+    assert _timing.Peak(2).pinned_turn() > 0
+
+
+# Workers ------------------------------------------------------------------------------------------
+
+
+class Subject:
+    """What a worker of the tests holds."""
+
+    def __init__(self, missing=""):
+        if missing:
+            raise ModuleNotFoundError(name=missing)
+        self.calls = 0
+
+    def turn(self):
+        self.calls += 1
+        return float(self.calls)
+
+    def variable(self, name):
+        return os.environ.get(name)
+
+    def fail(self):
+        raise ArithmeticError("on purpose")
+
+    def leave(self):
+        os._exit(3)
+
+
+@pytest.fixture
+def importable(monkeypatch):
+    """Let other processes find the modules that this one has found."""
+    monkeypatch.setattr(sys, "path", [str(ROOT), str(Path(__file__).parent), *sys.path])
+    monkeypatch.setenv("CMLP_CORE", os.environ.get("CMLP_CORE", ""))
+
+
+def test_a_worker(importable):
+    with _workers.Worker(Subject, variables={"CMLP_TEST": "yes"}) as worker:
+        assert [worker.turn(), worker.turn()] == [1.0, 2.0]
+        assert worker.call("variable", "OPENBLAS_NUM_THREADS") == "1"
+        assert worker.call("variable", "CMLP_TEST") == "yes"
+        with pytest.raises(_workers.WorkerError, match="ArithmeticError: on purpose"):
+            worker.call("fail")
+        assert worker.turn() == 3.0
+        with pytest.raises(_workers.WorkerError, match="ended with 3"):
+            worker.call("leave")
+    assert "CMLP_TEST" not in os.environ and worker.idle < 1
+
+
+def test_a_library_that_is_not_installed(importable):
+    with _workers.Worker(Subject, "nolib") as worker:
+        assert worker.missing == "nolib"
+
+
+def test_the_environment_of_workers():
+    assert _workers.environment(2)["OMP_NUM_THREADS"] == "2"
+    assert "XLA_FLAGS" in _workers.environment(1) and "XLA_FLAGS" not in _workers.environment(2)
+
+
+# Reports ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (1234.5, "1,230"),
+        (0.0012345, "0.00123"),
+        (9.996, "10.00"),
+        (99.96, "100.0"),
+        (1, "1.00"),
+        (0, "0"),
+        (-2.345, "-2.35"),
+        (None, "-"),
+        (np.inf, "-"),
+    ],
+)
+def test_numbers(value, text):
+    assert _report.number(value) == text
+
+
+def test_percentages_and_counts():
+    assert (_report.percent(0.256), _report.percent(None)) == ("26%", "-")
+    assert (_report.plural(1, "row"), _report.plural(1000, "row")) == ("1 row", "1,000 rows")
+
+
+def test_rates():
+    rates = _report.rates(step_flops=2e6, rows=10, seconds=1e-3, flop=1e-10)
+    assert rates == pytest.approx(
+        {
+            "us_per_step": 1000,
+            "rows_per_second": 10_000,
+            "gflops": 2,
+            "peak_gflops": 10,
+            "of_peak": 0.2,
+        }
+    )
+    unknown = _report.rates(2e6, 10, 1e-3, np.inf)
+    assert unknown["peak_gflops"] is None and unknown["of_peak"] is None
+    assert _report.rate_cells(unknown) == ("1,000", "10,000", "2.00", "-")
+
+
+def test_a_table():
+    text = _report.table(("", "a"), [("long name", "1"), ("b", "1,000")])
+    assert text.splitlines() == ["               a", "long name      1", "b          1,000"]
+
+
+def test_the_machine_is_described():
+    about = _report.machine(["numpy", "no-such-library"])
+    assert about["cpu"] and about["core"] == cmlp.core_info().core
+    assert "no-such-library" not in about
+    assert f"numpy {np.__version__}" in _report.headline(about)
+
+
+def test_options():
+    parser = _report.parser("x", "A program.", seconds=5)
+    assert _report.seconds_of(parser.parse_args([])) == 5
+    assert _report.seconds_of(parser.parse_args(["--quick"])) == 0.3
+    assert _report.seconds_of(parser.parse_args(["--quick", "--seconds", "2"])) == 2
+    assert _report.list_of(int)("1,2") == [1, 2]
+    with pytest.raises(ValueError):
+        _report.list_of(int)("1,x")
+
+
+def test_results_become_json(tmp_path):
+    file = tmp_path / "x.json"
+    _report.write_json(str(file), {"cpus": 2}, [{"a": np.float32(1.5), "b": None}])
+    assert json.loads(file.read_text()) == {
+        "about": {"cpus": 2},
+        "results": [{"a": 1.5, "b": None}],
+    }
+    _report.write_json(None, {}, [])
+
+
+# Programs -----------------------------------------------------------------------------------------
+
+
+def test_sweeps_have_points():
+    for points in scaling.sweeps(quick=False).values():
+        assert points and all(work.steps >= 4 and n >= 1 for _, work, n in points)
+
+
+def test_functions_are_within_their_oracles(core):
+    """Not the tests' bounds, which are in test_activations: that the benchmark measures right."""
+    if core.name == "python":
+        pytest.skip("the benchmark is of compiled cores")
+    for name in ("exp", "tanh", "mish"):
+        error = kernels.largest_error(core.name, name, "float32")
+        assert 0 < error < 10
+
+
+def test_training_runs_without_rivals(tmp_path):
+    text, data = run(
+        "training", "--libraries", "cmlp", "--seconds", "0", "--threads", "1,2", tmp_path=tmp_path
+    )
+    assert "losses agree" in text and "784-16-16-10, batch 32, 2 threads" in text
+    assert {row["library"] for row in data["results"]} == {"cmlp"} and len(data["results"]) == 4
+    assert all(row["relative"] == 1 and row["agrees"] for row in data["results"])
+
+
+def test_training_names_what_it_knows():
+    code, text = python_output("-m", "benchmarks.training", "--net", "4-4", PYTHONPATH=PATH)
+    assert code == 2 and "unknown net '4-4'; known: 784-16-16-10" in text
+    code, text = python_output("-m", "benchmarks.training", "--libraries", "x", PYTHONPATH=PATH)
+    assert code == 2 and "unknown library 'x'; known: cmlp, JAX" in text
+
+
+def test_a_loss_that_differs_is_seen(monkeypatch, capsys):
+    """Two trainers as stand-ins for workers, one of which does not learn."""
+
+    def trainer(after):
+        return argparse.Namespace(
+            missing="", idle=0.5, turn=lambda: 1.0, call=lambda *_: (3.0, after)
+        )
+
+    workers = {"cmlp": trainer(1.0), "JAX": trainer(1.15), "PyTorch": trainer(2.9)}
+    peak = argparse.Namespace(turn=lambda: 1e-11)
+    work = _work.WORKS[0]
+    rows = training.measure(work, 1, workers, peak, seconds=0, least=0)
+    assert [row["agrees"] for row in rows] == [True, True, False]
+    training.show(work, 1, rows)
+    text = capsys.readouterr().out
+    assert "3.000 to 2.900  DIFFERS" in text and "JAX used 50% of a processor" in text
+
+
+def test_paths_run(tmp_path):
+    text, data = run("paths", "--seconds", "0", tmp_path=tmp_path)
+    assert "losses and outputs agree" in text
+    assert set(data["results"][0]["us"]) == set(cmlp.core_info().available)
+
+
+def test_kernels_run(tmp_path):
+    _, data = run("kernels", "--seconds", "0", tmp_path=tmp_path)
+    measured = {key for row in data["results"] for key in row}
+    compiled = len(cmlp.core_info().available) > 1
+    assert ("function" in measured) == compiled
+    assert ("product" in measured) == (compiled and hasattr(_dispatch.core, "product"))
+
+
+def test_scaling_and_variants_run(tmp_path):
+    _, data = run("scaling", "--seconds", "0", "--sweep", "width,threads", tmp_path=tmp_path)
+    assert {row["sweep"].split(",")[0] for row in data["results"]} == {"width", "threads"}
+    _, data = run("variants", "--seconds", "0", "--net", "16-64-64-2", tmp_path=tmp_path)
+    assert {"plain", "adam", "float64", "tanh"} < {row["variant"] for row in data["results"]}
+
+
+def test_inference_runs_without_rivals(tmp_path):
+    libraries = "cmlp predictor,cmlp predict,NumPy"
+    text, data = run("inference", "--seconds", "0", "--libraries", libraries, tmp_path=tmp_path)
+    assert "outputs agree" in text and "10,000 rows of uint8" in text
+    assert {"cmlp predict", "NumPy"} <= {row["library"] for row in data["results"]}
+
+
+def test_fit_runs_on_a_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3000, 28, 28), np.uint8)
+    labels = np.arange(3000, dtype=np.uint8) % 10
+    np.savez(
+        tmp_path / "mnist.npz",
+        X_train=images, y_train=labels, X_test=images[:100], y_test=labels[:100],
+    )  # fmt: skip
+    _, data = run("fit", "--seconds", "0", "--data", tmp_path, tmp_path=tmp_path)
+    (row,) = data["results"]
+    assert row["rows"] == 300 and row["epochs"] == 2 and row["rows_per_second"] > 0
+    code, text = python_output("-m", "benchmarks.fit", PYTHONPATH=PATH, CMLP_DATA="")
+    assert code == 2 and "--data FOLDER" in text
+
+
+@pytest.mark.skipif(not HAS_MATPLOTLIB, reason="charts need matplotlib")
+def test_charts_are_files(tmp_path):
+    from benchmarks import _charts
+
+    about = _report.machine()
+    bars = {"1 thread": {"net": {"JAX": 0.5, "PyTorch": 20.0}}, "2 threads": {"net": {"JAX": 2.0}}}
+    for name in ("a.svg", "a.png"):
+        _charts.bars(str(tmp_path / name), about, "Bars", bars)
+        assert (tmp_path / name).stat().st_size > 1000
+    points = {"width": {"float32": [(16, 0.1), (1024, 0.9)]}}
+    _charts.lines(str(tmp_path / "b.svg"), about, "Lines", points, ("n", "y"), percent=True)
+    assert "Lines" in (tmp_path / "b.svg").read_text()
