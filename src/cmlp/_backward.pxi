@@ -18,7 +18,7 @@ cdef void backward_inputs(
     if n == 1:
         backward_row(run, layer, params, ws, delta, to, stride, code, a, slopes)
         return
-    grid = grid_of(n, stride, sizeof(real), TILE_VECTORS, run)
+    grid = grid_of(n, stride, sizeof(real), run)
     for column_tile in range(grid.first // grid.row_tiles, blocks(grid.last, grid.row_tiles)):
         column = column_tile * grid.columns
         columns = min(grid.columns, stride - column)
@@ -107,8 +107,8 @@ cdef void backward_weights(
     """
     cdef Py_ssize_t lanes = vector_lanes(sizeof(real)), stride = layer.stride
     cdef Py_ssize_t column_tile, column, vectors, columns, i, row, m, at, a_stride, b_stride
-    cdef Grid grid = grid_of(layer.n_in, stride, sizeof(real), TILE_VECTORS, run)
-    cdef Py_ssize_t scratch = run.to.tiles + run.rank * TILE_SUMS * lanes
+    cdef Grid grid = grid_of(layer.n_in, stride, sizeof(real), run)
+    cdef Py_ssize_t scratch = run.to.tiles + run.rank * run.to.tile_size
     cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
     cdef Py_ssize_t copies = run.to.copies + run.rank * run.to.copy_size
     cdef bint penalised = run.objective.l1 != 0 or run.objective.l2 != 0
@@ -117,6 +117,12 @@ cdef void backward_weights(
     cdef const real *a
     cdef const real *b
     cdef Ahead ahead
+    cdef Ahead rows = rows_ahead(
+        run, next_rows.first, next_rows.n, grid.last - grid.first
+    )
+    if n == 1 and run.fused and stride <= OUTER_SIZE:
+        backward_row_weights(run, layer, step, params, state, grads, ws, from_, delta, scratch)
+        return
     if copied:
         pack_tiles(&ws[copies], grid.m, grid.row_tiles, n, &ws[from_], from_stride)
     for column_tile in range(grid.first // grid.row_tiles, blocks(grid.last, grid.row_tiles)):
@@ -130,11 +136,7 @@ cdef void backward_weights(
         for i in range(first_row_tile(&grid, column_tile), last_row_tile(&grid, column_tile)):
             row = i * grid.m
             m = min(grid.m, layer.n_in - row)
-            if next_rows.n:
-                prefetch_part(
-                    run, next_rows.first, next_rows.n, column_tile * grid.row_tiles + i - grid.first,
-                    grid.last - grid.first,
-                )
+            ask_ahead(&rows)
             at = layer.weights + row * stride + column
             a, a_stride = &ws[from_ + row], from_stride
             if copied:
@@ -166,6 +168,31 @@ cdef void backward_weights(
                     run, step, params, state, grads, ws, b, b_stride, layer.bias + column, vectors,
                     n, scratch, adds,
                 )
+
+
+cdef void backward_row_weights(
+    const Run *run, const Layer *layer, const Step *step, real[::1] params, real[:, ::1] state,
+    real[::1] grads, real[::1] ws, Py_ssize_t from_, Py_ssize_t delta, Py_ssize_t scratch,
+) noexcept nogil:
+    """The same for a single row, fused: some whole rows of W at a time."""
+    cdef Py_ssize_t stride = layer.stride, vectors = stride // vector_lanes(sizeof(real))
+    cdef Py_ssize_t m = OUTER_SIZE // stride, at, n
+    cdef Py_ssize_t row = share(layer.n_in, run.rank, run.n_threads)
+    cdef Py_ssize_t last = share(layer.n_in, run.rank + 1, run.n_threads)
+    while row < last:
+        n, at = min(m, last - row), layer.weights + row * stride
+        outer(n, vectors, &ws[from_ + row], &ws[delta], &ws[scratch])
+        if run.objective.l1 != 0 or run.objective.l2 != 0:
+            penalise(&run.objective, params, at, stride, ws, scratch, stride, n, stride)
+        update_rows(
+            &run.optimizer, step, params, state, at, stride, ws, scratch, stride, n, stride, True
+        )
+        row += n
+    if run.rank == 0:
+        update_rows(
+            &run.optimizer, step, params, state, layer.bias, stride, ws, delta, stride, 1, stride,
+            False,
+        )
 
 
 cdef inline Ahead weights_ahead(

@@ -40,8 +40,11 @@ cdef extern from "_simd.h" nogil:
     const Py_ssize_t TILE_SUMS, TILE_ROWS, TILE_VECTORS, LINE, BURST_DEPTH
     ctypedef struct Ahead "ahead_t":
         const char *at
-        Py_ssize_t left, lines, done, gap, burst
+        const char *base
+        const int64_t *numbers
+        Py_ssize_t left, lines, done, stride, burst
         Py_ssize_t[2] also
+    void ask_ahead(Ahead *ahead)
     void tile_f32(Py_ssize_t rows, Py_ssize_t vectors, Py_ssize_t depth,
                   const float *a, Py_ssize_t a_row, Py_ssize_t a_depth,
                   const float *b, Py_ssize_t b_depth,
@@ -60,6 +63,9 @@ cdef extern from "_simd.h" nogil:
                       const float *x, float *out)
     void dot_rows_f64(Py_ssize_t rows, Py_ssize_t vectors, const double *w, Py_ssize_t w_row,
                       const double *x, double *out)
+    void outer_f32(Py_ssize_t rows, Py_ssize_t vectors, const float *a, const float *b, float *c)
+    void outer_f64(Py_ssize_t rows, Py_ssize_t vectors, const double *a, const double *b,
+                   double *c)
     void pack_columns_f32(float *panel, Py_ssize_t vectors, Py_ssize_t depth, const float *b,
                           Py_ssize_t b_depth)
     void pack_columns_f64(double *panel, Py_ssize_t vectors, Py_ssize_t depth, const double *b,
@@ -73,6 +79,8 @@ cdef extern from "_simd.h" nogil:
     void pack_tiles_f64(double *to, Py_ssize_t rows, Py_ssize_t tiles, Py_ssize_t depth,
                         const double *a, Py_ssize_t a_depth)
     void prefetch(const char *at, Py_ssize_t n_bytes)
+    unsigned int flush_denormals()
+    void restore_denormals(unsigned int before)
     void exp_n_f32(float *x, Py_ssize_t n)
     void exp_n_f64(double *x, Py_ssize_t n)
     void expm1_n_f32(float *x, Py_ssize_t n)
@@ -129,12 +137,14 @@ cdef enum:
     PREDICT_BATCH = 128  # rows of one pass of a prediction: they fit the caches
     MAX_THREADS = 1024
     MAX_DEPTH = 2048  # of a panel: 512 kB of four AVX-512 vectors, half an L2 cache
+    OUTER_SIZE = 2048  # numbers of a gradient of one row that are used at a time; they stay in L1
     ROW_VECTORS = 16  # that a thread takes of a product with one row
     PACK_TILES = 4  # tiles that read an operand before a copy of it pays
     LARGE = 1 << 17  # bytes of a matrix from which on it is fetched ahead; a part of an L2 cache
     PREFETCH_ROWS = 4  # that far ahead of the row that is being gathered
     ALIGNMENT = 64
 
+cdef Py_ssize_t[5] tile_rows = [0, TILE_ROWS, TILE_SUMS // 2, TILE_SUMS // 3, TILE_SUMS // 4]
 cdef double LEAKY_SLOPE = spec.LEAKY_SLOPE
 cdef double SELU_SCALE = spec.SELU_SCALE
 cdef double SELU_FLOOR = spec.SELU_SCALE * spec.SELU_ALPHA
@@ -169,7 +179,7 @@ cdef struct Rows:  # rows of X or y, read through any strides and from any numbe
 cdef struct Layout:  # of the workspace, in numbers
     Py_ssize_t batch, input_stride, target_stride
     Py_ssize_t inputs, targets, activations, slopes, deltas, shares, costs
-    Py_ssize_t sums, n_sums, tiles, panels, panel_size, copies, copy_size, size
+    Py_ssize_t sums, n_sums, tiles, tile_size, panels, panel_size, copies, copy_size, size
 
 cdef struct Run:  # one call: all that its phases need to know
     const Layer *layers
@@ -219,7 +229,7 @@ cdef inline Py_ssize_t blocks(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
 
 cdef inline Py_ssize_t share(Py_ssize_t n, Py_ssize_t rank, Py_ssize_t n_threads) noexcept nogil:
     """Where the part of a thread begins, of n things; it ends where the next one's begins."""
-    return n * rank // n_threads
+    return n * rank if n_threads == 1 else n * rank // n_threads
 
 
 cdef Layout layout_of(
@@ -246,7 +256,8 @@ cdef Layout layout_of(
     to.costs = to.shares + padded(to.batch, lanes)
     to.sums = to.costs + padded(to.batch, lanes)
     to.tiles = to.sums + padded(to.n_sums, lanes)
-    to.panels = to.tiles + n_threads * TILE_ROWS * columns
+    to.tile_size = max(<Py_ssize_t>OUTER_SIZE, TILE_SUMS * vector_lanes(itemsize))
+    to.panels = to.tiles + n_threads * to.tile_size
     to.panel_size = min(padded(max(widest, to.batch), lanes), MAX_DEPTH) * columns
     to.copies = to.panels + n_threads * to.panel_size
     to.copy_size = padded(widest + TILE_ROWS, lanes) * to.batch + 2 * lanes
@@ -255,20 +266,18 @@ cdef Layout layout_of(
 
 
 cdef inline Grid grid_of(
-    Py_ssize_t n, Py_ssize_t stride, Py_ssize_t itemsize, Py_ssize_t widest, const Run *run
+    Py_ssize_t n, Py_ssize_t stride, Py_ssize_t itemsize, const Run *run
 ) noexcept nogil:
-    """Cut n rows of `stride` columns into tiles, at most `widest` vectors wide.
-
-    Finds this thread's share of them.
-    """
+    """Cut n rows of `stride` columns into tiles, and find this thread's share of them."""
     cdef Py_ssize_t lanes = vector_lanes(itemsize), vectors = stride // lanes, tiles
     cdef Grid grid
-    grid.column_tiles = blocks(vectors, widest)
-    grid.vectors = blocks(vectors, grid.column_tiles)
+    grid.column_tiles, grid.vectors = 1, vectors
+    if vectors > TILE_VECTORS:
+        grid.vectors = blocks(vectors, blocks(vectors, TILE_VECTORS))
+        grid.column_tiles = blocks(vectors, grid.vectors)
     grid.columns = grid.vectors * lanes
-    grid.m = min(TILE_ROWS, TILE_SUMS // grid.vectors)
+    grid.m = tile_rows[grid.vectors]
     grid.row_tiles = blocks(n, grid.m)
-    grid.column_tiles = blocks(stride, grid.columns)
     tiles = grid.row_tiles * grid.column_tiles
     grid.first = share(tiles, run.rank, run.n_threads)
     grid.last = share(tiles, run.rank + 1, run.n_threads)
@@ -392,13 +401,13 @@ cdef inline void tile(
 
 
 cdef inline Ahead ahead_of(
-    const real *at, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t stride, Py_ssize_t depth
+    const real *first, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t stride, Py_ssize_t depth
 ) noexcept nogil:
     """Some rows of a matrix that are needed after `depth` multiply-adds of tiles."""
     cdef Ahead ahead
-    ahead.at, ahead.done, ahead.also[0], ahead.also[1] = <const char *>at, 0, 0, 0
-    ahead.lines = blocks(columns * sizeof(real), LINE)
-    ahead.gap = stride * sizeof(real) - ahead.lines * LINE
+    ahead.at = ahead.base = <const char *>first
+    ahead.numbers, ahead.done, ahead.also[0], ahead.also[1] = NULL, 0, 0, 0
+    ahead.lines, ahead.stride = blocks(columns * sizeof(real), LINE), stride * sizeof(real)
     ahead.left = max(rows, 0) * ahead.lines
     ahead.burst = blocks(ahead.left, blocks(depth, BURST_DEPTH))
     return ahead
@@ -421,6 +430,15 @@ cdef inline void dot_rows(
         dot_rows_f32(rows, vectors, w, w_row, x, out)
     else:
         dot_rows_f64(rows, vectors, w, w_row, x, out)
+
+
+cdef inline void outer(
+    Py_ssize_t rows, Py_ssize_t vectors, const real *a, const real *b, real *c
+) noexcept nogil:
+    if real is float:
+        outer_f32(rows, vectors, a, b, c)
+    else:
+        outer_f64(rows, vectors, a, b, c)
 
 
 cdef inline void pack_columns(
@@ -872,7 +890,9 @@ def train_epoch(
         run.team = &team[0]
     cdef Step now
     cdef double total = 0, cost
+    cdef unsigned int denormals
     with nogil:
+        denormals = flush_denormals()
         if not meet(&run):
             n = 0  # one of the team does not come: nobody begins
         for number in range(blocks(n, batch_size)):
@@ -888,4 +908,5 @@ def train_epoch(
                 run.team[TEAM_STEPS] = number + 1
         else:
             number = blocks(n, batch_size)
+        restore_denormals(denormals)
     return total, number

@@ -19,7 +19,7 @@ cdef void forward_layer(
     if n == 1:
         forward_row(run, layer, params, ws, from_, to, code, slopes, drop)
         return
-    grid = grid_of(n, stride, sizeof(real), TILE_VECTORS, run)
+    grid = grid_of(n, stride, sizeof(real), run)
     for column_tile in range(grid.first // grid.row_tiles, blocks(grid.last, grid.row_tiles)):
         column = column_tile * grid.columns
         columns = min(grid.columns, stride - column)

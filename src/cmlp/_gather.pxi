@@ -128,24 +128,22 @@ cdef inline void prefetch_row(const Run *run, Py_ssize_t i) noexcept nogil:
         )
 
 
-cdef inline void prefetch_part(
-    const Run *run, Py_ssize_t first, Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts
+cdef inline Ahead rows_ahead(
+    const Run *run, Py_ssize_t first, Py_ssize_t n, Py_ssize_t tiles
 ) noexcept nogil:
-    """Ask for one of `parts` equal parts of the n rows from `first` on: this thread's share of them.
+    """The rows of X that this thread gathers next, of n from `first` on.
 
-    Called tile by tile, it fetches the next batch from memory while this one is computed with.
+    Asked for tile by tile, they come from memory while the batch before is computed with.
     """
-    cdef Py_ssize_t lines = blocks(run.X.width * run.X.column_stride, LINE), row, line, t
-    if not 0 < run.X.column_stride <= 8:
-        return
-    first += share(n, run.rank, run.n_threads)
-    n = share(n, run.rank + 1, run.n_threads) - share(n, run.rank, run.n_threads)
-    row, line = 0, part * n * lines // parts
-    row, line = line // lines, line % lines
-    for t in range(part * n * lines // parts, (part + 1) * n * lines // parts):
-        prefetch(
-            run.X.data + row_number(run, first + row) * run.X.row_stride + line * LINE, 1
-        )
-        line += 1
-        if line == lines:
-            row, line = row + 1, 0
+    cdef Ahead ahead
+    cdef Py_ssize_t mine = share(n, run.rank, run.n_threads)
+    ahead.base, ahead.stride = run.X.data, run.X.row_stride
+    ahead.lines = blocks(run.X.width * run.X.column_stride, LINE)
+    ahead.left, ahead.done, ahead.also[0], ahead.also[1], ahead.burst = 0, 0, 0, 0, 0
+    if 0 < run.X.column_stride <= 8 and run.rows is not NULL and n > 0:
+        ahead.left = (share(n, run.rank + 1, run.n_threads) - mine) * ahead.lines
+    if ahead.left:
+        ahead.numbers = &run.rows[first + mine]
+        ahead.at = ahead.base + ahead.numbers[0] * ahead.stride
+        ahead.burst = blocks(ahead.left, max(tiles, 1))
+    return ahead

@@ -15,6 +15,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__SSE2__) || defined(_M_X64)
+#include <xmmintrin.h>
+#endif
 
 #if defined(__GNUC__) || defined(__clang__)
 #if defined(__AVX512F__)
@@ -72,13 +75,15 @@
     typedef UINT uvec_##T;
 #define VEC_LESS(a, b) (-(IVEC)((a) < (b)))
 #endif
-/* Memory that is needed soon: `left` lines, in rows of `lines` lines, of which the next one is at `at`;
- * `gap` bytes lie between rows, and more such memory lies `also` bytes further on. Tiles ask for some
- * lines (`burst`) every few steps: asked for all at once, they would hold up what the tile itself loads. */
+/* Memory that is needed soon: `left` lines, the next one at `at`, in rows of `lines` lines. Rows lie
+ * `stride` bytes apart, or, with numbers, where each one's number puts it from `base` on; more such
+ * memory lies `also` bytes further on (0: none). It is asked for in bursts: all at once, it would hold up
+ * what is needed now. */
 enum { LINE = 64, BURST_DEPTH = 16 };
 typedef struct {
-    const char *at;
-    ptrdiff_t left, lines, done, gap, also[2], burst;
+    const char *at, *base;
+    const int64_t *numbers;
+    ptrdiff_t left, lines, done, stride, also[2], burst;
 } ahead_t;
 
 INLINE void ask_ahead(ahead_t *ahead)
@@ -87,11 +92,12 @@ INLINE void ask_ahead(ahead_t *ahead)
         PREFETCH(ahead->at);
         if (ahead->also[0]) PREFETCH(ahead->at + ahead->also[0]);
         if (ahead->also[1]) PREFETCH(ahead->at + ahead->also[1]);
-        ahead->left--;
         ahead->at += LINE;
+        ahead->left--;
         if (++ahead->done == ahead->lines) {
             ahead->done = 0;
-            ahead->at += ahead->gap;
+            if (!ahead->numbers) ahead->base += ahead->stride, ahead->at = ahead->base;
+            else if (ahead->left) ahead->at = ahead->base + *++ahead->numbers * ahead->stride;
         }
     }
 }
@@ -136,6 +142,27 @@ VECTOR_TYPES(f64, double, int64_t, uint64_t)
 #undef IVEC
 #undef UVEC
 #undef LANES
+
+/* Numbers below the normal range (1e-38, 1e-308) count as zero until `restore_denormals`: moments
+ * of units that have died stay there for ever, and processors are slow with them. */
+INLINE unsigned flush_denormals(void)
+{
+#if defined(__SSE2__) || defined(_M_X64)
+    unsigned before = _mm_getcsr();
+    _mm_setcsr(before | 0x8040); /* flush to zero, denormals are zero */
+    return before;
+#else
+    return 0;
+#endif
+}
+INLINE void restore_denormals(unsigned before)
+{
+#if defined(__SSE2__) || defined(_M_X64)
+    _mm_setcsr(before);
+#else
+    (void)before;
+#endif
+}
 
 /* Ask for `bytes` bytes now. */
 INLINE void prefetch(const char *at, ptrdiff_t bytes)

@@ -76,7 +76,7 @@ cdef double forward_pass(
         if number < last:
             meet(run)
         from_, from_stride = run.to.activations + at, layer.stride
-    grid = grid_of(now.n, layer.stride, sizeof(real), TILE_VECTORS, run)
+    grid = grid_of(now.n, layer.stride, sizeof(real), run)
     if grid.column_tiles > 1:  # else each thread finishes the rows that it has computed
         meet(run)
     at = share(grid.row_tiles, run.rank, run.n_threads) * grid.m

@@ -28,47 +28,99 @@ cdef void penalise(
                 grads[g + j] += l1 if w > 0 else (-l1 if w < 0 else 0)
 
 
-cdef void update_rows(
+cdef inline void update_rows(
     const Optimizer *o, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t at,
     Py_ssize_t stride, const real[::1] grads, Py_ssize_t g_at, Py_ssize_t g_stride, Py_ssize_t m,
     Py_ssize_t n, bint decays,
 ) noexcept nogil:
     """Move m rows of n parameters against their gradient; `decays`: they are weights, not biases."""
-    cdef Py_ssize_t i, j, p, q
-    cdef real g, first, second, eta = <real>step.rate, scale = <real>step.scale
-    cdef real keep = <real>(1 - step.decay), mu = <real>o.momentum, epsilon = <real>o.epsilon
-    cdef real rest_1 = <real>(1 - o.beta_1), rest_2 = <real>(1 - o.beta_2)
-    cdef bint nesterov = o.nesterov
+    cdef Py_ssize_t i
     if n == stride and n == g_stride:  # no gaps between the rows
         m, n = 1, m * n
     for i in range(m):
-        p, q = at + i * stride, g_at + i * g_stride
         if decays and step.decay != 0:
-            for j in range(n):
-                params[p + j] *= keep
-        if o.solver == SGD and mu == 0:
-            for j in range(n):
-                params[p + j] -= eta * (scale * grads[q + j])
+            decay_row(step, params, at, n)
+        if o.solver == SGD and o.momentum == 0:
+            descend(step, params, at, grads, g_at, n)
         elif o.solver == SGD:
-            for j in range(n):
-                g = eta * (scale * grads[q + j])
-                first = mu * state[0, p + j] - g
-                state[0, p + j] = first
-                params[p + j] += mu * first - g if nesterov else first
+            descend_with_momentum(o, step, params, state, at, grads, g_at, n)
         elif o.solver == ADAM:
-            for j in range(n):
-                g = scale * grads[q + j]
-                first = state[0, p + j] + rest_1 * (g - state[0, p + j])
-                second = state[1, p + j] + rest_2 * (g * g - state[1, p + j])
-                state[0, p + j] = first
-                state[1, p + j] = second
-                params[p + j] -= eta * first / (sqrt(second) + epsilon)
+            adam(o, step, params, state, at, grads, g_at, n)
         else:
-            for j in range(n):
-                g = scale * grads[q + j]
-                second = state[0, p + j] + rest_2 * (g * g - state[0, p + j])
-                state[0, p + j] = second
-                params[p + j] -= eta * g / (sqrt(second) + epsilon)
+            rmsprop(o, step, params, state, at, grads, g_at, n)
+        at += stride
+        g_at += g_stride
+
+
+cdef void decay_row(
+    const Step *step, real[::1] params, Py_ssize_t at, Py_ssize_t n
+) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef real keep = <real>(1 - step.decay)
+    for j in range(n):
+        params[at + j] *= keep
+
+
+cdef void descend(
+    const Step *step, real[::1] params, Py_ssize_t at, const real[::1] grads, Py_ssize_t g_at,
+    Py_ssize_t n,
+) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef real eta = <real>step.rate, scale = <real>step.scale
+    for j in range(n):
+        params[at + j] -= eta * (scale * grads[g_at + j])
+
+
+cdef void descend_with_momentum(
+    const Optimizer *o, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t at,
+    const real[::1] grads, Py_ssize_t g_at, Py_ssize_t n,
+) noexcept nogil:
+    """v = mu v - eta g; w += v, or Nesterov's mu v - eta g with the new v."""
+    cdef Py_ssize_t j
+    cdef real eta = <real>step.rate, scale = <real>step.scale, mu = <real>o.momentum, g, v
+    if o.nesterov:
+        for j in range(n):
+            g = eta * (scale * grads[g_at + j])
+            v = mu * state[0, at + j] - g
+            state[0, at + j] = v
+            params[at + j] += mu * v - g
+    else:
+        for j in range(n):
+            g = eta * (scale * grads[g_at + j])
+            v = mu * state[0, at + j] - g
+            state[0, at + j] = v
+            params[at + j] += v
+
+
+cdef void adam(
+    const Optimizer *o, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t at,
+    const real[::1] grads, Py_ssize_t g_at, Py_ssize_t n,
+) noexcept nogil:
+    """Kingma & Ba 2015, in their efficient form: the bias correction is in the rate."""
+    cdef Py_ssize_t j
+    cdef real eta = <real>step.rate, scale = <real>step.scale, epsilon = <real>o.epsilon, g, m, v
+    cdef real rest_1 = <real>(1 - o.beta_1), rest_2 = <real>(1 - o.beta_2)
+    for j in range(n):
+        g = scale * grads[g_at + j]
+        m = state[0, at + j] + rest_1 * (g - state[0, at + j])
+        v = state[1, at + j] + rest_2 * (g * g - state[1, at + j])
+        state[0, at + j] = m
+        state[1, at + j] = v
+        params[at + j] -= eta * m / (sqrt(v) + epsilon)
+
+
+cdef void rmsprop(
+    const Optimizer *o, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t at,
+    const real[::1] grads, Py_ssize_t g_at, Py_ssize_t n,
+) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef real eta = <real>step.rate, scale = <real>step.scale, epsilon = <real>o.epsilon, g, v
+    cdef real rest_2 = <real>(1 - o.beta_2)
+    for j in range(n):
+        g = scale * grads[g_at + j]
+        v = state[0, at + j] + rest_2 * (g * g - state[0, at + j])
+        state[0, at + j] = v
+        params[at + j] -= eta * g / (sqrt(v) + epsilon)
 
 
 cdef double size_of_row(
