@@ -17,8 +17,8 @@ from cmlp import _dispatch, _reference
 from cmlp import _spec as spec
 
 FUNCTIONS = (
-    "workspace_size", "activate", "predict", "forward", "evaluate", "gradient", "update",
-    "train_epoch",
+    "workspace_size", "activate", "product", "multiply_adds", "predict", "forward", "evaluate",
+    "gradient", "update", "train_epoch",
 )  # fmt: skip
 
 # Signatures --------------------------------------------------------------------------------------
@@ -112,6 +112,8 @@ def calls(compiled, dtype):
     everything = {
         "activate": {"code": 2, "values": np.zeros((2, 64), dtype)},
         "workspace_size": {"plan": problem.plan, "batch_size": 20},
+        "product": {"n": 3, "depth": 5, "width": 16, "repeats": 2, "arrays": np.zeros(463, dtype)},
+        "multiply_adds": {"rounds": 10},
         "predict": common | out,
         "forward": common | record,
         "evaluate": training | out | {"row_loss": np.zeros(20, dtype)},
@@ -139,12 +141,13 @@ NUMBERS = ("params", "out", "workspace", "z", "a", "row_loss", "grads", "deltas"
 
 SPOILERS = {
     "other dtype": (NUMBERS, lambda a: a.astype(other(a.dtype))),
-    "integers": ((*NUMBERS, "values"), lambda a: np.nan_to_num(a).astype(np.int64)),
+    "integers": ((*NUMBERS, "values", "arrays"), lambda a: np.nan_to_num(a).astype(np.int64)),
     "too short": (
         ("params", "row_loss", "grads", "learning_rates", "weights", "targets"),
         lambda a: a[:-1].copy(),
     ),
     "too little": (("workspace",), lambda a: a[:128].copy()),
+    "one too few": (("arrays",), lambda a: a[:-1].copy()),
     "empty": (
         ("params", "workspace", "row_loss", "grads", "state", "learning_rates"),
         lambda a: a[:0].copy(),
@@ -171,7 +174,7 @@ SPOILERS = {
     "objects": (("X", "targets"), lambda a: a.astype(object)),
     "half": (("X", "targets"), lambda a: a.astype(np.float16)),
     "byte-swapped": (("X", "targets"), lambda a: a.astype(a.dtype.newbyteorder())),
-    "a list": ((*NUMBERS, "values", "X", "targets", "plan", "weights"), np.ndarray.tolist),
+    "a list": ((*NUMBERS, "values", "arrays", "X", "targets", "plan", "weights"), np.ndarray.tolist),
     "narrow labels": (("targets",), lambda a: a.argmax(axis=1).astype(np.int32)),
     "plan of int32": (("plan",), lambda a: a.astype(np.int32)),
     "plan without rows": (("plan",), lambda a: a[:0].copy()),
@@ -361,6 +364,35 @@ def test_plans_whose_sizes_would_overflow(compiled, plan):
         compiled.update(
             plan, params, params.copy(), np.zeros((2, 64), np.float32), spec.Optimizer(), 0, 0.1
         )
+
+
+@pytest.mark.parametrize("shape", [
+    (2, 1, 16), (13, 8, 16), (25, 100, 48), (64, 33, 80), (65, 2100, 64), (31, 40, 400),
+], ids=str)  # fmt: skip
+def test_the_product_for_measurements(core, dtype, shape):
+    n, depth, width = shape
+    rng = np.random.default_rng(0)
+    arrays = rng.standard_normal(n * depth + depth * width + n * width + min(depth, 2048) * 64)
+    arrays = arrays.astype(dtype)
+    core.product(n, depth, width, arrays, repeats=2)
+    a, b, out = np.split(arrays.astype(np.float64), np.cumsum(
+        [n * depth, depth * width, n * width]))[:3]  # fmt: skip
+    a, b, out = a.reshape(n, depth), b.reshape(depth, width), out.reshape(n, width)
+    bound = (depth + 1) * np.finfo(dtype).eps * (np.abs(a) @ np.abs(b))
+    assert (np.abs(out - a @ b) <= bound).all()
+
+
+def test_products_that_are_refused(compiled):
+    arrays = np.zeros(5000, np.float32)
+    for n, depth, width in ((1, 5, 16), (0, 5, 16), (3, 0, 16), (3, 5, 0), (3, 5, 17), (3, -5, 16),
+                            (2**40, 5, 16), (3, 2**62, 16), (3, 5, 2**40)):  # fmt: skip
+        with pytest.raises(ValueError, match="must be at least|at most"):
+            compiled.product(n, depth, width, arrays)
+
+
+def test_multiply_adds_are_counted(core):
+    assert core.multiply_adds(5000, double_precision=True) > 0
+    assert core.multiply_adds(200_000) > core.multiply_adds(100)
 
 
 def test_a_workspace_needs_a_plan(compiled):

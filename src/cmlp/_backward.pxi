@@ -19,7 +19,9 @@ cdef void backward_inputs(
         backward_row(run, layer, params, ws, delta, to, stride, code, a, slopes)
         return
     grid = grid_of(n, stride, sizeof(real), run)
-    for column_tile in range(grid.first // grid.row_tiles, blocks(grid.last, grid.row_tiles)):
+    for column_tile in range(grid.column_tiles):
+        if not has_tiles(&grid, column_tile):
+            continue
         column = column_tile * grid.columns
         columns = min(grid.columns, stride - column)
         vectors = columns // lanes
@@ -113,7 +115,7 @@ cdef void backward_weights(
     cdef Py_ssize_t copies = run.to.copies + run.rank * run.to.copy_size
     cdef bint penalised = run.objective.l1 != 0 or run.objective.l2 != 0
     cdef bint large = layer.n_in * stride * <Py_ssize_t>sizeof(real) > LARGE
-    cdef bint copied = grid.last - grid.first >= PACK_TILES * grid.row_tiles
+    cdef bint copied = grid.column_tiles >= PACK_TILES
     cdef const real *a
     cdef const real *b
     cdef Ahead ahead
@@ -125,7 +127,9 @@ cdef void backward_weights(
         return
     if copied:
         pack_tiles(&ws[copies], grid.m, grid.row_tiles, n, &ws[from_], from_stride)
-    for column_tile in range(grid.first // grid.row_tiles, blocks(grid.last, grid.row_tiles)):
+    for column_tile in range(grid.column_tiles):
+        if not has_tiles(&grid, column_tile):
+            continue
         column = column_tile * grid.columns
         columns = min(grid.columns, stride - column)
         vectors = columns // lanes

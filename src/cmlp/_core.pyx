@@ -63,6 +63,8 @@ cdef extern from "_simd.h" nogil:
                       const float *x, float *out)
     void dot_rows_f64(Py_ssize_t rows, Py_ssize_t vectors, const double *w, Py_ssize_t w_row,
                       const double *x, double *out)
+    double multiply_adds_f32(Py_ssize_t rounds)
+    double multiply_adds_f64(Py_ssize_t rounds)
     void outer_f32(Py_ssize_t rows, Py_ssize_t vectors, const float *a, const float *b, float *c)
     void outer_f64(Py_ssize_t rows, Py_ssize_t vectors, const double *a, const double *b,
                    double *c)
@@ -153,7 +155,7 @@ cdef double SELU_FLOOR = spec.SELU_SCALE * spec.SELU_ALPHA
 # What crosses the seam -----------------------------------------------------------------------------
 
 cdef struct Layer:  # a row of the plan
-    int64_t n_in, n_out, stride, weights, bias, activation, units
+    int64_t n_in, n_out, stride, weights, bias, activation, units  # bias < 0: there is none
 
 cdef struct Objective:
     int loss
@@ -212,6 +214,7 @@ cdef struct Step:  # what an update of one step needs, worked out once
 cdef struct Grid:  # a product, cut into tiles; a thread works on some of them, column by column
     Py_ssize_t m, vectors, columns  # of a tile; the last ones may be smaller
     Py_ssize_t row_tiles, column_tiles, first, last
+    bint by_rows
 
 
 cdef inline const Layer *layers_of(const int64_t[:, ::1] plan) noexcept nogil:
@@ -278,7 +281,9 @@ cdef inline Grid grid_of(
     grid.columns = grid.vectors * lanes
     grid.m = tile_rows[grid.vectors]
     grid.row_tiles = blocks(n, grid.m)
-    tiles = grid.row_tiles * grid.column_tiles
+    # By rows, a thread goes on with what it has computed itself; by columns, it reads less of B.
+    grid.by_rows = grid.column_tiles < PACK_TILES and grid.row_tiles >= PACK_TILES * run.n_threads
+    tiles = grid.row_tiles if grid.by_rows else grid.row_tiles * grid.column_tiles
     grid.first = share(tiles, run.rank, run.n_threads)
     grid.last = share(tiles, run.rank + 1, run.n_threads)
     return grid
@@ -286,11 +291,18 @@ cdef inline Grid grid_of(
 
 cdef inline Py_ssize_t first_row_tile(const Grid *grid, Py_ssize_t column_tile) noexcept nogil:
     """This thread's first tile in a column of tiles; see :func:`last_row_tile`."""
-    return max(grid.first - column_tile * grid.row_tiles, 0)
+    return grid.first if grid.by_rows else max(grid.first - column_tile * grid.row_tiles, 0)
 
 
 cdef inline Py_ssize_t last_row_tile(const Grid *grid, Py_ssize_t column_tile) noexcept nogil:
-    return min(grid.last - column_tile * grid.row_tiles, grid.row_tiles)
+    return grid.last if grid.by_rows else min(
+        grid.last - column_tile * grid.row_tiles, grid.row_tiles
+    )
+
+
+cdef inline bint has_tiles(const Grid *grid, Py_ssize_t column_tile) noexcept nogil:
+    """Whether this thread has work in a column of tiles."""
+    return first_row_tile(grid, column_tile) < last_row_tile(grid, column_tile)
 
 
 cdef int check_plan_shape(const int64_t[:, ::1] plan) except -1:
@@ -601,6 +613,41 @@ def activate(Py_ssize_t code, real[:, ::1] values):
     with nogil:
         activate_part(code, ws, 0, n, n)
         fill_slope(code, ws, n, 0, n)
+
+
+def product(
+    Py_ssize_t n, Py_ssize_t depth, Py_ssize_t width, real[::1] arrays, Py_ssize_t repeats=1
+):
+    """Multiply two matrices as the layers do, for measurements.
+
+    `arrays` holds (n, depth), (depth, width) and, at least two rows of it, the result (n, width), one
+    after the other, and after them room for a copy: ``min(depth, 2048) * 64`` numbers. `width` is a
+    multiple of 64 bytes.
+    """
+    if min(n - 1, depth, width) < 1 or width * sizeof(real) % ALIGNMENT:
+        raise ValueError("n must be at least 2, depth 1, and width a multiple of 64 bytes")
+    if max(n, depth, width) > 1 << 20:
+        raise ValueError("matrices for measurements have at most 2^20 rows and columns")
+    cdef Layer layer = Layer(depth, width, width, n * depth, -1, IDENTITY, 0)
+    cdef Run run
+    run.rank, run.n_threads = 0, 1
+    run.to.panels, run.to.panel_size = n * depth + depth * width + n * width, 0
+    check_size("arrays", run.to.panels + min(<Py_ssize_t>MAX_DEPTH, depth) * 64, arrays.shape[0])
+    cdef Py_ssize_t repeat
+    with nogil:
+        for repeat in range(repeats):
+            forward_layer(
+                &run, &layer, arrays, arrays, 0, depth, n * depth + depth * width, n, IDENTITY, -1,
+                NULL,
+            )
+
+
+def multiply_adds(Py_ssize_t rounds, *, bint double_precision=False):
+    """Multiply and add as fast as this core can; returns the floating-point operations done."""
+    cdef double done
+    with nogil:
+        done = multiply_adds_f64(rounds) if double_precision else multiply_adds_f32(rounds)
+    return done
 
 
 def predict(

@@ -14,16 +14,20 @@ cdef void forward_layer(
     cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
     cdef bint large = layer.n_in * stride * <Py_ssize_t>sizeof(real) > LARGE
     cdef const real *b
+    cdef const real *bias
     cdef Grid grid
     cdef Ahead ahead
     if n == 1:
         forward_row(run, layer, params, ws, from_, to, code, slopes, drop)
         return
     grid = grid_of(n, stride, sizeof(real), run)
-    for column_tile in range(grid.first // grid.row_tiles, blocks(grid.last, grid.row_tiles)):
+    for column_tile in range(grid.column_tiles):
+        if not has_tiles(&grid, column_tile):
+            continue
         column = column_tile * grid.columns
         columns = min(grid.columns, stride - column)
         vectors = columns // lanes
+        bias = &params[layer.bias + column] if layer.bias >= 0 else <const real *>NULL
         for part in range(blocks(layer.n_in, MAX_DEPTH)):
             start = part * MAX_DEPTH
             depth = min(<Py_ssize_t>MAX_DEPTH, layer.n_in - start)
@@ -44,8 +48,8 @@ cdef void forward_layer(
                 at = row * stride + column
                 tile(
                     m, vectors, depth, &ws[from_ + row * from_stride + start], from_stride, 1,
-                    b, b_stride, &ws[to + at] if start else &params[layer.bias + column],
-                    stride if start else 0, &ws[to + at], stride, &ahead,
+                    b, b_stride, &ws[to + at] if start else bias, stride if start else 0,
+                    &ws[to + at], stride, &ahead,
                 )
                 if start + depth == layer.n_in:
                     activate_tile(

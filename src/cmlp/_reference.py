@@ -337,6 +337,27 @@ def workspace_size(plan, batch_size, n_threads=1):
     return 0
 
 
+def product(n, depth, width, arrays, repeats=1):
+    """Multiply two matrices as the layers do, for measurements.
+
+    `arrays` holds (n, depth), (depth, width) and, at least two rows of it, the result (n, width), one
+    after the other, and after them room for a copy: ``min(depth, 2048) * 64`` numbers. `width` is a
+    multiple of 64 bytes.
+    """
+    a, b, out = np.split(arrays, np.cumsum([n * depth, depth * width, n * width]))[:3]
+    for _ in range(repeats):
+        np.matmul(a.reshape(n, depth), b.reshape(depth, width), out=out.reshape(n, width))
+
+
+def multiply_adds(rounds, *, double_precision=False):
+    """Multiply and add as fast as NumPy can; returns the floating-point operations done."""
+    square = np.ones((128, 128), np.float64 if double_precision else np.float32)
+    products = rounds // 4096 + 1  # a compiled core does about 512 in a round
+    for _ in range(products):
+        square @ square
+    return 2.0 * products * 128**3
+
+
 @_quiet
 def predict(plan, params, X, rows, out, workspace):
     """Write the output activations of the given rows of X (None: all) to `out`, (rows, n_out)."""

@@ -101,3 +101,17 @@ FUNCTION void NAME(outer)(ptrdiff_t rows, ptrdiff_t vectors, const REAL *a, cons
             NAME(store)(c, a_i * NAME(load)(b + v * LANES));
     }
 }
+
+/* Multiply-adds in registers, for the machine's peak; returns its floating-point operations. */
+FUNCTION double NAME(multiply_adds)(ptrdiff_t rounds)
+{
+    VEC sum[TILE_SUMS], a = NAME(splat)((REAL)0.5), b = NAME(splat)(1);
+    volatile REAL kept; /* without a use, compilers leave the work out */
+    UNROLL for (int i = 0; i < TILE_SUMS; i++) sum[i] = NAME(splat)((REAL)i);
+    for (ptrdiff_t round = 0; round < rounds; round++)
+        UNROLL for (int i = 0; i < TILE_SUMS; i++) sum[i] = sum[i] * a + b;
+    UNROLL for (int i = 1; i < TILE_SUMS; i++) sum[0] += sum[i];
+    kept = *(const REAL *)&sum[0];
+    (void)kept;
+    return 2.0 * (double)rounds * TILE_SUMS * LANES;
+}
