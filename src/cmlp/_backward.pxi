@@ -45,7 +45,7 @@ cdef void backward_inputs(
                 at = row * stride + column
                 tile(
                     m, vectors, depth, &ws[delta + row * layer.stride + start], layer.stride, 1,
-                    &ws[panel], columns, &ws[to + at] if start else <real *>NULL, stride,
+                    &ws[panel], columns, NULL, &ws[to + at] if start else <real *>NULL, stride,
                     &ws[to + at], stride, &ahead,
                 )
                 if start + depth == layer.n_out:
@@ -115,9 +115,11 @@ cdef void backward_weights(
     cdef Py_ssize_t copies = run.to.copies + run.rank * run.to.copy_size
     cdef bint penalised = run.objective.l1 != 0 or run.objective.l2 != 0
     cdef bint large = layer.n_in * stride * <Py_ssize_t>sizeof(real) > LARGE
-    cdef bint copied = grid.column_tiles >= PACK_TILES
+    cdef bint copied = grid.column_tiles >= PACK_TILES  # A; B is by the first tile of a column
+    cdef bint packs = grid.column_tiles > 1 and grid.row_tiles >= PACK_TILES
     cdef const real *a
     cdef const real *b
+    cdef real *copy
     cdef Ahead ahead
     cdef Ahead rows = rows_ahead(
         run, next_rows.first, next_rows.n, grid.last - grid.first
@@ -134,9 +136,7 @@ cdef void backward_weights(
         columns = min(grid.columns, stride - column)
         vectors = columns // lanes
         b, b_stride = &ws[delta + column], stride
-        if grid.column_tiles > 1 and grid.row_tiles >= PACK_TILES:
-            pack_columns(&ws[panel], vectors, n, b, stride)
-            b, b_stride = &ws[panel], columns
+        copy = &ws[panel] if packs and vectors > 1 else <real *>NULL
         for i in range(first_row_tile(&grid, column_tile), last_row_tile(&grid, column_tile)):
             row = i * grid.m
             m = min(grid.m, layer.n_in - row)
@@ -149,8 +149,8 @@ cdef void backward_weights(
                 if large:
                     ahead = weights_ahead(run, params, state, at, m, columns, stride, n)
                 tile(
-                    m, vectors, n, a, 1, a_stride, b, b_stride, <real *>NULL, 0, &ws[scratch],
-                    columns, &ahead if large else NULL,
+                    m, vectors, n, a, 1, a_stride, b, b_stride, copy, <real *>NULL, 0,
+                    &ws[scratch], columns, &ahead if large else NULL,
                 )
                 if penalised:
                     penalise(
@@ -162,11 +162,13 @@ cdef void backward_weights(
                 )
             else:
                 tile(
-                    m, vectors, n, a, 1, a_stride, b, b_stride,
+                    m, vectors, n, a, 1, a_stride, b, b_stride, copy,
                     &grads[at] if adds else <real *>NULL, stride, &grads[at], stride, NULL,
                 )
                 if penalised and last_pass:
                     penalise(&run.objective, params, at, stride, grads, at, stride, m, columns)
+            if copy is not NULL:
+                b, b_stride, copy = &ws[panel], columns, NULL
             if row == 0:
                 backward_bias(
                     run, step, params, state, grads, ws, b, b_stride, layer.bias + column, vectors,
@@ -221,13 +223,13 @@ cdef void backward_bias(
     cdef real one = 1
     cdef Py_ssize_t columns = vectors * vector_lanes(sizeof(real))
     if run.fused:
-        tile(1, vectors, n, &one, 0, 0, delta, stride, <real *>NULL, 0, &ws[scratch], columns, NULL)
+        tile(1, vectors, n, &one, 0, 0, delta, stride, NULL, <real *>NULL, 0, &ws[scratch], columns, NULL)
         update_rows(
             &run.optimizer, step, params, state, at, columns, ws, scratch, columns, 1, columns,
             False,
         )
     else:
         tile(
-            1, vectors, n, &one, 0, 0, delta, stride, &grads[at] if adds else <real *>NULL, 0,
+            1, vectors, n, &one, 0, 0, delta, stride, NULL, &grads[at] if adds else <real *>NULL, 0,
             &grads[at], columns, NULL,
         )

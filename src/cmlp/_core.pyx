@@ -47,12 +47,12 @@ cdef extern from "_simd.h" nogil:
     void ask_ahead(Ahead *ahead)
     void tile_f32(Py_ssize_t rows, Py_ssize_t vectors, Py_ssize_t depth,
                   const float *a, Py_ssize_t a_row, Py_ssize_t a_depth,
-                  const float *b, Py_ssize_t b_depth,
+                  const float *b, Py_ssize_t b_depth, float *copy,
                   const float *init, Py_ssize_t init_row, float *c, Py_ssize_t c_row,
                   Ahead *ahead)
     void tile_f64(Py_ssize_t rows, Py_ssize_t vectors, Py_ssize_t depth,
                   const double *a, Py_ssize_t a_row, Py_ssize_t a_depth,
-                  const double *b, Py_ssize_t b_depth,
+                  const double *b, Py_ssize_t b_depth, double *copy,
                   const double *init, Py_ssize_t init_row, double *c, Py_ssize_t c_row,
                   Ahead *ahead)
     void row_product_f32(Py_ssize_t vectors, Py_ssize_t depth, const float *a, const float *b,
@@ -68,10 +68,6 @@ cdef extern from "_simd.h" nogil:
     void outer_f32(Py_ssize_t rows, Py_ssize_t vectors, const float *a, const float *b, float *c)
     void outer_f64(Py_ssize_t rows, Py_ssize_t vectors, const double *a, const double *b,
                    double *c)
-    void pack_columns_f32(float *panel, Py_ssize_t vectors, Py_ssize_t depth, const float *b,
-                          Py_ssize_t b_depth)
-    void pack_columns_f64(double *panel, Py_ssize_t vectors, Py_ssize_t depth, const double *b,
-                          Py_ssize_t b_depth)
     void pack_rows_f32(float *panel, Py_ssize_t vectors, Py_ssize_t rows, Py_ssize_t depth,
                        const float *w, Py_ssize_t w_row)
     void pack_rows_f64(double *panel, Py_ssize_t vectors, Py_ssize_t rows, Py_ssize_t depth,
@@ -400,15 +396,17 @@ cdef class RowBuffer:
 cdef inline void tile(
     Py_ssize_t rows, Py_ssize_t vectors, Py_ssize_t depth,
     const real *a, Py_ssize_t a_row, Py_ssize_t a_depth, const real *b, Py_ssize_t b_depth,
-    const real *init, Py_ssize_t init_row, real *c, Py_ssize_t c_row, Ahead *ahead,
+    real *copy, const real *init, Py_ssize_t init_row, real *c, Py_ssize_t c_row, Ahead *ahead,
 ) noexcept nogil:
     if real is float:
         tile_f32(
-            rows, vectors, depth, a, a_row, a_depth, b, b_depth, init, init_row, c, c_row, ahead
+            rows, vectors, depth, a, a_row, a_depth, b, b_depth, copy, init, init_row, c, c_row,
+            ahead,
         )
     else:
         tile_f64(
-            rows, vectors, depth, a, a_row, a_depth, b, b_depth, init, init_row, c, c_row, ahead
+            rows, vectors, depth, a, a_row, a_depth, b, b_depth, copy, init, init_row, c, c_row,
+            ahead,
         )
 
 
@@ -451,15 +449,6 @@ cdef inline void outer(
         outer_f32(rows, vectors, a, b, c)
     else:
         outer_f64(rows, vectors, a, b, c)
-
-
-cdef inline void pack_columns(
-    real *panel, Py_ssize_t vectors, Py_ssize_t depth, const real *b, Py_ssize_t b_depth
-) noexcept nogil:
-    if real is float:
-        pack_columns_f32(panel, vectors, depth, b, b_depth)
-    else:
-        pack_columns_f64(panel, vectors, depth, b, b_depth)
 
 
 cdef inline void pack_rows(

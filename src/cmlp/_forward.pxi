@@ -15,12 +15,15 @@ cdef void forward_layer(
     cdef bint large = layer.n_in * stride * <Py_ssize_t>sizeof(real) > LARGE
     cdef const real *b
     cdef const real *bias
+    cdef real *copy
+    cdef bint packs
     cdef Grid grid
     cdef Ahead ahead
     if n == 1:
         forward_row(run, layer, params, ws, from_, to, code, slopes, drop)
         return
     grid = grid_of(n, stride, sizeof(real), run)
+    packs = grid.column_tiles > 1 and grid.row_tiles >= PACK_TILES
     for column_tile in range(grid.column_tiles):
         if not has_tiles(&grid, column_tile):
             continue
@@ -32,9 +35,7 @@ cdef void forward_layer(
             start = part * MAX_DEPTH
             depth = min(<Py_ssize_t>MAX_DEPTH, layer.n_in - start)
             b, b_stride = &params[layer.weights + start * stride + column], stride
-            if grid.column_tiles > 1 and grid.row_tiles >= PACK_TILES:
-                pack_columns(&ws[panel], vectors, depth, b, stride)
-                b, b_stride = &ws[panel], columns
+            copy = &ws[panel] if packs and vectors > 1 else <real *>NULL  # the first tile makes it
             ahead = ahead_of(  # the next panel, if there is one
                 &params[layer.weights + start * stride + column + columns],
                 depth if large and column + columns < stride else 0, columns, stride,
@@ -48,9 +49,11 @@ cdef void forward_layer(
                 at = row * stride + column
                 tile(
                     m, vectors, depth, &ws[from_ + row * from_stride + start], from_stride, 1,
-                    b, b_stride, &ws[to + at] if start else bias, stride if start else 0,
+                    b, b_stride, copy, &ws[to + at] if start else bias, stride if start else 0,
                     &ws[to + at], stride, &ahead,
                 )
+                if copy is not NULL:
+                    b, b_stride, copy = &ws[panel], columns, NULL
                 if start + depth == layer.n_in:
                     activate_tile(
                         layer, code, ws, to + at, slopes + at if slopes >= 0 else -1, row, m,

@@ -3,15 +3,6 @@
  *
  * Included by _simd.h once per number type. */
 
-/* panel[k][:] = b[k][:] for some vectors of columns. */
-FUNCTION void NAME(pack_columns)(REAL *panel, ptrdiff_t vectors, ptrdiff_t depth, const REAL *b,
-                                 ptrdiff_t b_depth)
-{
-    for (ptrdiff_t k = 0; k < depth; k++)
-        for (ptrdiff_t v = 0; v < vectors; v++)
-            NAME(store)(panel + (k * vectors + v) * LANES, NAME(load)(b + k * b_depth + v * LANES));
-}
-
 /* One step of a transposition: x and y swap their blocks off the diagonal, `S` numbers wide. */
 #ifdef VECTOR_BYTES
 #if defined(__clang__)

@@ -10,7 +10,10 @@
 
 /* A tile of a few rows and up to TILE_VECTORS vectors of columns. Its sums, TILE_SUMS vectors at most,
  * stay in registers for the whole depth, and each output is one chain of multiply-adds in the order of
- * k: a number does not depend on the shape of the tile that it was computed in. `ahead` may be NULL. */
+ * k: a number does not depend on the shape of the tile that it was computed in. A tile of two vectors
+ * or more leaves the rows of B in `copy`, without gaps, for those that follow: rows of a wide matrix lie
+ * a power of two apart, fall into few sets of the caches, and evict each other. `copy` and `ahead` may
+ * be NULL. */
 #define TILE(ROWS, VECTORS)                                                                     \
     case TILE_SHAPE(ROWS, VECTORS): {                                                           \
         VEC sum[ROWS][VECTORS];                                                                 \
@@ -25,6 +28,9 @@
                 VEC b_k[VECTORS];                                                               \
                 UNROLL for (int v = 0; v < VECTORS; v++)                                        \
                     b_k[v] = NAME(load)(b + k * b_depth + v * LANES);                           \
+                if (VECTORS > 1 && copy)                                                        \
+                    UNROLL for (int v = 0; v < VECTORS; v++)                                    \
+                        NAME(store)(copy + (k * VECTORS + v) * LANES, b_k[v]);                  \
                 UNROLL for (int i = 0; i < ROWS; i++) {                                         \
                     VEC a_ik = NAME(splat)(a[i * a_row + k * a_depth]);                         \
                     UNROLL for (int v = 0; v < VECTORS; v++) sum[i][v] += a_ik * b_k[v];        \
@@ -38,7 +44,7 @@
 
 FUNCTION void NAME(tile)(ptrdiff_t rows, ptrdiff_t vectors, ptrdiff_t depth,
                          const REAL *a, ptrdiff_t a_row, ptrdiff_t a_depth,
-                         const REAL *b, ptrdiff_t b_depth,
+                         const REAL *b, ptrdiff_t b_depth, REAL *copy,
                          const REAL *init, ptrdiff_t init_row, REAL *c, ptrdiff_t c_row,
                          ahead_t *ahead)
 {
