@@ -77,6 +77,7 @@ class Problem:
     l2: float = 0.0
     weighted: bool = False
     labels: bool = False
+    input_scale: float = 1.0
     plan: np.ndarray = field(init=False)
     params: np.ndarray = field(init=False)
     X: np.ndarray = field(init=False)
@@ -141,7 +142,7 @@ class Problem:
         loss = core.gradient(
             self.plan, self.params if params is None else params, given["X"], given["targets"],
             given["weights"], rows, self.objective, noise, step, grads, deltas, dX,
-            self.scratch(core, n=n),
+            self.scratch(core, n=n), self.input_scale,
         )  # fmt: skip
         return loss, grads, deltas, dX
 
@@ -152,7 +153,7 @@ class Problem:
         costs = np.full(n, np.nan, self.dtype)
         core.evaluate(
             self.plan, self.params, self.X, self.targets, rows, self.objective, noise, step, out,
-            costs, self.scratch(core),
+            costs, self.scratch(core), self.input_scale,
         )  # fmt: skip
         return out, costs
 
@@ -161,7 +162,8 @@ class Problem:
         X = self.X if X is None else X
         n = len(X) if rows is None else len(rows)
         out = np.full((n, self.sizes[-1]), np.nan, self.dtype)
-        core.predict(self.plan, self.params, X, rows, out, self.scratch(core))
+        scratch = self.scratch(core)
+        core.predict(self.plan, self.params, X, rows, out, scratch, self.input_scale)
         return out
 
     @cached_property
@@ -272,12 +274,13 @@ class Oracle:
         exact = self.exact = problem.exact
         dtype = np.dtype(np.float64)
         self.rows = np.arange(problem.n) if rows is None else rows
-        X = exact.X[self.rows]
+        X = exact.X[self.rows] * problem.input_scale
         self.y = twin._gather_targets(
             exact.targets, self.rows, problem.objective, problem.sizes[-1], dtype
         )
         x, zs, activations, slopes = twin._propagate(exact.plan, exact.params, X, noise, step)
-        dx = 2 * self.eps * (np.abs(X) + np.abs(x - X)) if noise.input_noise else 0 * x
+        rounds = noise.input_noise or problem.input_scale != 1
+        dx = 2 * self.eps * (np.abs(X) + np.abs(x - X)) if rounds else 0 * x
         self.inputs = [Bounded(x, dx)]
         self.z, self.slopes = [], []
         for number, (z, a, slope) in enumerate(zip(zs, activations, slopes, strict=True)):
@@ -396,7 +399,8 @@ class Oracle:
                     (np.abs(slope.value) + slope.error) * back.error
                     + np.abs(back.value) * (slope.error + 2 * eps * np.abs(slope.value)),
                 )
-        return found[::-1], back
+        dX = back.times(self.problem.input_scale)
+        return found[::-1], Bounded(dX.value, dX.error + 2 * eps * np.abs(dX.value))
 
     def check_gradient(self, came):
         """Compare what ``core.gradient`` gave: loss, grads, deltas and dX."""

@@ -318,12 +318,14 @@ def test_impossible_task(y, wanted, message):
 # Scaling -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("scale", [1, 0.3])
 @pytest.mark.parametrize("loss", ["categorical_crossentropy", "squared_error"])
-def test_folded_network_predicts_the_same(core, loss):
+def test_folded_network_predicts_the_same(core, loss, scale):
     X, kind = rows()
     inputs, outputs = Scaling.of(X, NAMES), None
     y = kind
-    net = cmlp.Network([4, 6, 3 if loss != "squared_error" else 1], "tanh", loss=loss, seed=1)
+    net = cmlp.Network([4, 6, 3 if loss != "squared_error" else 1], "tanh", loss=loss, seed=1,
+                       input_scale=scale)  # fmt: skip
     if loss == "squared_error":
         y = 5e3 + 1e3 * X[:, 0]
         outputs = target_scaling(y, "target")

@@ -59,7 +59,9 @@ def check_forward(core, problem):
     oracle = Oracle(problem)
     oracle.a[-1].check(problem.predict(core), "predict")
     z, a = problem.record(value=np.nan), problem.record(value=np.nan)
-    core.forward(problem.plan, problem.params, problem.X, z, a, problem.scratch(core))
+    core.forward(
+        problem.plan, problem.params, problem.X, z, a, problem.scratch(core), problem.input_scale
+    )
     for number in range(len(problem.plan)):
         oracle.z[number].check(problem.units(z)[number], f"z of layer {number + 1}")
         oracle.a[number].check(problem.units(a)[number], f"a of layer {number + 1}")
@@ -240,7 +242,8 @@ KINDS = ("?", "b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", "e", "f", "d", "
 def same_network(problem):
     """A Network with a problem's weights, for what the boundary converts."""
     net = cmlp.Network(problem.sizes, list(problem.activations[:-1]), problem.activations[-1],
-                       problem.loss, dtype=problem.dtype, seed=0)  # fmt: skip
+                       problem.loss, dtype=problem.dtype, seed=0,
+                       input_scale=problem.input_scale)  # fmt: skip
     net.params[:] = problem.params
     return net
 
@@ -267,9 +270,11 @@ def test_memory_map(core, dtype, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("layout", ["plain", "amid"])
-def test_number_formats(core, dtype, kind, layout):
+@pytest.mark.parametrize("scale", [1, 0.01])
+def test_number_formats(core, dtype, kind, layout, scale):
     """Whole numbers are exact in every format, so the same bits must come out."""
-    problem = Problem((7, 17, 3), ("tanh", "identity"), "squared_error", 40, dtype)
+    problem = Problem((7, 17, 3), ("tanh", "identity"), "squared_error", 40, dtype,
+                      input_scale=scale)  # fmt: skip
     rng = np.random.default_rng(0)
     low = 0 if kind in "?BHILQ" else -100
     values = rng.integers(low, 2 if kind == "?" else 100, problem.X.shape)
@@ -292,6 +297,19 @@ def test_target_formats(core, dtype, kind):
     plain.train_epoch(problem.X, zeros_and_ones.astype(dtype), batch_size=7)
     other.train_epoch(problem.X, np.asarray(zeros_and_ones, dtype=kind), batch_size=7)
     check_same(core, plain.params, other.params)
+
+
+@pytest.mark.parametrize("n", [1, 13, 1030])
+@pytest.mark.parametrize("sizes", [(19, 33, 4), (784, 5, 4)], ids=str)
+def test_pixels_are_scaled_on_the_way(core, dtype, n, sizes):
+    problem = Problem(sizes, ("gelu", "softmax"), "categorical_crossentropy", n, dtype, n, l2=0.01,
+                      weighted=True, labels=True, input_scale=1 / 255)  # fmt: skip
+    rng = np.random.default_rng(n)
+    problem.X = rng.integers(0, 256, problem.X.shape).astype(np.uint8)
+    noise = noisy(problem)
+    check_forward(core, problem).check_gradient(problem.gradient(core))
+    Oracle(problem, noise, 3).check_gradient(problem.gradient(core, noise=noise, step=3))
+    check_step(core, problem, OPTIMIZERS["momentum"], rng.integers(0, n, n), noise)
 
 
 # Steps -------------------------------------------------------------------------------------------
@@ -321,7 +339,7 @@ def take_epoch(core, problem, params, state, rows, batch_size, optimizer, noise=
         return core.train_epoch(
             problem.plan, params, state, problem.X, problem.targets, problem.weights, rows,
             batch_size, rates, step, problem.objective, optimizer, noise, grads, workspace, rank,
-            n_threads, team,
+            n_threads, team, problem.input_scale,
         )  # fmt: skip
 
     if n_threads == 1:

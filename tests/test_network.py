@@ -1,12 +1,15 @@
 """The network: what it is made of, what it refuses, and what it answers."""
 
+import copy
 import math
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from helpers import blobs, refused, squared_error, waves
+from oracle import check_same
 
 import cmlp
 from cmlp import Network
@@ -69,6 +72,16 @@ def test_error_names_the_parameter(name, value):
 def test_loss_parameters_are_checked(name, value, kind):
     with refused(kind, name, repr(value)):
         Network([3, 1], **{name: value})
+
+
+@pytest.mark.parametrize(
+    "value, kind",
+    [(0, ValueError), (-1, ValueError), (math.nan, ValueError), (math.inf, ValueError),
+     (1e-60, ValueError), (1e60, ValueError), ("a", TypeError), (None, TypeError)],
+)  # fmt: skip
+def test_input_scale_is_checked(value, kind):
+    with refused(kind, "input_scale", repr(value)):
+        Network([3, 1], input_scale=value)
 
 
 INFERRED = {
@@ -172,6 +185,26 @@ def test_summary_counts():
     assert "2,410 parameters" in lines[3] and "categorical_crossentropy" in lines[3]
 
 
+def test_input_scale_is_shown_where_there_is_one():
+    assert "input" not in repr(Network([3, 1])) + Network([3, 1]).summary().splitlines()[-1]
+    net = Network([3, 1], input_scale=0.25)
+    assert repr(net).endswith(", input_scale=0.25)")
+    assert net.summary().endswith("inputs times 0.25")
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net)),
+     lambda net: net.astype("float64")],
+    ids=["copy", "deepcopy", "pickle", "astype"],
+)  # fmt: skip
+def test_input_scale_is_kept(duplicate):
+    net = Network([3, 4, 2], seed=0, input_scale=1 / 255)
+    other = duplicate(net)
+    assert other.input_scale == net.input_scale == 1 / 255
+    np.testing.assert_allclose(other.predict([[0, 100, 255]]), net.predict([[0, 100, 255]]), 1e-5)
+
+
 def test_astype(core):
     X, y = blobs()
     net = Network([3, 5, 3], seed=0)
@@ -214,6 +247,37 @@ def test_forward_is_the_textbook(core, dtype):
         np.testing.assert_allclose(came, expected, **close)
     np.testing.assert_array_equal(net.forward(X), net.predict(X))
     np.testing.assert_allclose(net.predict(X), p, **close)
+
+
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", squared_error])
+def test_scaled_pixels_are_the_numbers_they_stand_for(core, dtype, loss):
+    """Bytes with an input_scale give the bits of numbers that were multiplied before."""
+    rng = np.random.default_rng(0)
+    pixels, y = rng.integers(0, 256, (70, 9), np.uint8), np.arange(70) % 3
+    numbers = pixels.astype(dtype) * dtype.type(1 / 255)
+    net, plain = (
+        Network([9, 17, 3], out_activation="softmax", loss=loss, dtype=dtype, seed=0, **options)
+        for options in ({"input_scale": 1 / 255}, {})
+    )
+    for _ in range(2):  # before and after a training
+        check_same(core, net.predict(pixels), plain.predict(numbers))
+        for mine, theirs in zip(
+            net.forward(pixels, return_all=True), plain.forward(numbers, return_all=True),
+            strict=True,
+        ):  # fmt: skip
+            for layer, same in zip(mine, theirs, strict=True):
+                check_same(core, layer, same)
+        assert net.loss(pixels, y) == pytest.approx(plain.loss(numbers, y), rel=1e-6)
+        assert net.score(pixels, y) == plain.score(numbers, y)
+        mine, theirs = net.gradients(pixels, y), plain.gradients(numbers, y)
+        for layer, same in zip(mine.weights, theirs.weights, strict=True):
+            check_same(core, layer, same)
+        check_same(core, mine.inputs, theirs.inputs * dtype.type(1 / 255))
+        for X, one in ((pixels, net), (numbers, plain)):
+            one.step(X, y)
+            one.train_epoch(X, y, batch_size=8, input_noise=0.1)
+            one.fit(X, y, epochs=2, dropout=0.2, validation_fraction=0.2, patience=2, n_threads=2)
+        check_same(core, net.params, plain.params)
 
 
 def test_no_rows(core):

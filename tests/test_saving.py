@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import math
 import os
 import pickle
 import pickletools
@@ -91,6 +92,15 @@ def test_the_record_of_training(path):
     assert other.history["val_loss"] == net.history["val_loss"]
     other.fit(X, net.classes[Y], epochs=1)
     assert other.history["epoch"] == [1, 2, 3]
+
+
+def test_an_input_scale_goes_through_a_file(core, dtype, path):
+    net = Network([3, 5, 3], dtype=dtype, seed=0, input_scale=1 / 255)
+    net.fit(X, Y, epochs=1)
+    other = through_file(net, path, optimizer=True)
+    assert other.input_scale == 1 / 255 and repr(other) == repr(net)
+    np.testing.assert_array_equal(other.predict(X), net.predict(X))
+    assert_goes_on(net, other)
 
 
 def test_a_long_record_does_not_stop_a_save(path):
@@ -259,7 +269,10 @@ def edited(saved, field, value):
     return metadata | {key: json.dumps(whole)}
 
 
-@pytest.mark.parametrize("field", FIELDS, ids=".".join)
+SCALE = ("network", "input_scale")
+
+
+@pytest.mark.parametrize("field", [*FIELDS, SCALE], ids=".".join)
 def test_absurd_metadata(saved, path, field):
     for value in ABSURD:
         io.write(path, saved[1], edited(saved, field, value))
@@ -271,6 +284,11 @@ def test_missing_metadata(saved, path, field):
     io.write(path, saved[1], edited(saved, field, ...))
     with refused(ModelFileError, path):
         cmlp.load(path)
+
+
+def test_files_from_before_there_was_an_input_scale(saved, path):
+    io.write(path, saved[1], edited(saved, SCALE, ...))
+    assert cmlp.load(path).input_scale == 1
 
 
 @pytest.mark.parametrize("key", ["format", "format_version", "network", "history"])
@@ -316,6 +334,12 @@ HOSTILE = {
     "a number as history": (("history", "values"), {"loss": 5}),
     "nests": (("network",), "[" * 100_000 + "]" * 100_000),
     "a number too long": (("optimizer",), '{"solver": "adam", "steps": ' + "9" * 5000 + "}"),
+    "no scale": (SCALE, 0),
+    "a negative scale": (SCALE, -0.5),
+    "a scale that is no number": (SCALE, math.nan),
+    "an endless scale": (SCALE, math.inf),
+    "a scale of many digits": (SCALE, 10**400),
+    "a scale in words": (SCALE, "1"),
     "no JSON": (("network",), "{"),
     "the future": (("format_version",), "2"),
     "another program": (("format",), "pt"),

@@ -97,6 +97,7 @@ def calls(compiled, dtype):
         "X": problem.X,
         "rows": np.arange(20),
         "workspace": problem.scratch(compiled),
+        "input_scale": 0.5,
     }
     training = common | {
         "targets": problem.targets,
@@ -174,7 +175,10 @@ SPOILERS = {
     "objects": (("X", "targets"), lambda a: a.astype(object)),
     "half": (("X", "targets"), lambda a: a.astype(np.float16)),
     "byte-swapped": (("X", "targets"), lambda a: a.astype(a.dtype.newbyteorder())),
-    "a list": ((*NUMBERS, "values", "arrays", "X", "targets", "plan", "weights"), np.ndarray.tolist),
+    "a list": (
+        (*NUMBERS, "values", "arrays", "X", "targets", "plan", "weights"),
+        np.ndarray.tolist,
+    ),
     "narrow labels": (("targets",), lambda a: a.argmax(axis=1).astype(np.int32)),
     "plan of int32": (("plan",), lambda a: a.astype(np.int32)),
     "plan without rows": (("plan",), lambda a: a[:0].copy()),
@@ -386,7 +390,7 @@ def test_products_that_are_refused(compiled):
     arrays = np.zeros(5000, np.float32)
     for n, depth, width in ((1, 5, 16), (0, 5, 16), (3, 0, 16), (3, 5, 0), (3, 5, 17), (3, -5, 16),
                             (2**40, 5, 16), (3, 2**62, 16), (3, 5, 2**40)):  # fmt: skip
-        with pytest.raises(ValueError, match="must be at least|at most"):
+        with pytest.raises(ValueError, match=r"must be at least|at most"):
             compiled.product(n, depth, width, arrays)
 
 

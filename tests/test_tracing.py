@@ -105,6 +105,19 @@ def test_a_custom_loss_can_be_traced(core):
     assert "custom" in str(second)
 
 
+def test_a_trace_shows_what_the_first_layer_sees(core, dtype):
+    pixels, y = np.array([[0, 51, 255], [102, 204, 5]], np.uint8), [[1], [0]]
+    net = Network([3, 4, 1], "tanh", dtype=dtype, seed=0, input_scale=1 / 255)
+    trace = net.trace_step(pixels, y)
+    first = trace.layers[0]
+    np.testing.assert_allclose(trace.X, pixels / 255, 1e-6)
+    np.testing.assert_allclose(trace.X @ first.weights + first.biases, first.z, 1e-5, 1e-6)
+    np.testing.assert_allclose(trace.X.T @ first.delta, first.dweights, 1e-5, 1e-6)
+    assert "  X, multiplied by 0.00392157  (2, 3)" in str(trace)
+    assert "  X  (1, 2)" in str(Network([2, 1], seed=0).trace_step([[1, 2]], [[3]]))
+    assert net.check_gradients(pixels, y)
+
+
 @pytest.mark.parametrize("noise", [{"dropout": 0.5}, {"input_noise": 0.1}, {"dropout": [0.1]}])
 def test_noise_cannot_be_traced(noise):
     X, y = waves(6)

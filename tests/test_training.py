@@ -685,6 +685,20 @@ def test_huge_inputs_diverge_or_learn_but_never_stall(core, dtype, size, solver)
     assert np.isfinite(net.params).all() and np.isfinite(net.moments).all()
 
 
+@pytest.mark.parametrize(
+    "scale, hint",
+    [(1, "values up to 255; bring them to about 1, as Network(..., input_scale=1/255) does"),
+     (0.5, "values up to 128; bring them to about 1)"), (1 / 255, None)],
+)  # fmt: skip
+def test_divergence_of_pixels(core, scale, hint):
+    X, y = waves()
+    pixels = np.uint8(np.clip(100 * X + 120, 0, 255))
+    assert pixels.max() == 255
+    net = Network([3, 8, 1], seed=0, input_scale=scale)
+    text, _ = diverges(net, pixels, y, learning_rate=1e30)
+    assert hint in text if hint else "X is not scaled" not in text
+
+
 def test_the_layer_is_named(core):
     X, y = waves()
     net = Network([3, 8, 5, 1], "relu", seed=0)

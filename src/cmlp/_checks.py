@@ -130,6 +130,11 @@ def check_number(
     return number
 
 
+def check_input_scale(value: Any) -> float:
+    """Return a factor of the inputs as a float that is finite and above zero also as a float32."""
+    return check_number("input_scale", value, 1e-37, 1e37)
+
+
 def check_integer(name: str, value: Any, low: int) -> int:
     """Return a parameter as an int of at least `low`."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):

@@ -26,7 +26,7 @@ f) Loops index memoryviews, so that the debug build (CMLP_DEBUG=1) checks their 
 Letters: n rows of X; m rows of a tile; i inputs, j outputs (units) of a layer; at, to: offsets.
 """
 
-from libc.math cimport INFINITY, expm1, fabs, fmax, isfinite, log, sqrt
+from libc.math cimport INFINITY, expm1, fabs, fmax, isfinite, log, sqrt, sqrtf
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
@@ -173,6 +173,7 @@ cdef struct Rows:  # rows of X or y, read through any strides and from any numbe
     Py_ssize_t n, width, row_stride, column_stride
     char kind
     bint labels
+    double scale  # every number is multiplied by it
 
 cdef struct Layout:  # of the workspace, in numbers
     Py_ssize_t batch, input_stride, target_stride
@@ -366,7 +367,7 @@ cdef class RowBuffer:
     cdef bint held
     cdef Rows rows
 
-    def __cinit__(self, array, Py_ssize_t width, bint labels=False):
+    def __cinit__(self, array, Py_ssize_t width, bint labels=False, double scale=1):
         PyObject_GetBuffer(array, &self.buffer, PyBUF_STRIDES | PyBUF_FORMAT)
         self.held = True
         cdef bint flat = labels and self.buffer.ndim == 1
@@ -384,6 +385,7 @@ cdef class RowBuffer:
         self.rows = Rows(
             <const char *>self.buffer.buf, self.buffer.shape[0], 1 if flat else width,
             self.buffer.strides[0], 0 if flat else self.buffer.strides[1], <char>ord(kind), flat,
+            scale,
         )
 
     def __dealloc__(self):
@@ -469,6 +471,10 @@ cdef inline void pack_tiles(
         pack_tiles_f32(to, rows, tiles, depth, a, a_depth)
     else:
         pack_tiles_f64(to, rows, tiles, depth, a, a_depth)
+
+
+cdef inline real root(real x) noexcept nogil:
+    return sqrtf(x) if real is float else sqrt(x)
 
 
 cdef inline void vector_exp(real *x, Py_ssize_t n) noexcept nogil:
@@ -609,9 +615,9 @@ def product(
 ):
     """Multiply two matrices as the layers do, for measurements.
 
-    `arrays` holds (n, depth), (depth, width) and, at least two rows of it, the result (n, width), one
-    after the other, and after them room for a copy: ``min(depth, 2048) * 64`` numbers. `width` is a
-    multiple of 64 bytes.
+    `arrays` holds (n, depth), (depth, width) and the result (n, width), one after the other, and
+    behind them room for a copy: ``min(depth, 2048) * 64`` numbers. There are two rows at least, and
+    `width` is a multiple of 64 bytes.
     """
     if min(n - 1, depth, width) < 1 or width * sizeof(real) % ALIGNMENT:
         raise ValueError("n must be at least 2, depth 1, and width a multiple of 64 bytes")
@@ -641,16 +647,19 @@ def multiply_adds(Py_ssize_t rounds, *, bint double_precision=False):
 
 def predict(
     const int64_t[:, ::1] plan, const real[::1] params, X, const int64_t[::1] rows,
-    real[:, ::1] out, real[::1] workspace,
+    real[:, ::1] out, real[::1] workspace, double input_scale=1.0,
 ):
-    """Write the output activations of the given rows of X (None: all) to `out`, (rows, n_out)."""
+    """Write the output activations of the given rows of X (None: all) to `out`, (rows, n_out).
+
+    Here and below, X is multiplied by `input_scale` as its rows are gathered.
+    """
     cdef real[:, ::1] no_record = None
-    run_forward(plan, params, X, rows, out, no_record, no_record, workspace)
+    run_forward(plan, params, X, rows, out, no_record, no_record, workspace, input_scale)
 
 
 def forward(
     const int64_t[:, ::1] plan, const real[::1] params, X, real[:, ::1] z, real[:, ::1] a,
-    real[::1] workspace,
+    real[::1] workspace, double input_scale=1.0,
 ):
     """Write every layer's weighted sums and activations to the records `z` and `a`.
 
@@ -658,19 +667,19 @@ def forward(
     """
     cdef real[:, ::1] no_out = None
     cdef const int64_t[::1] all_rows = None
-    run_forward(plan, params, X, all_rows, no_out, z, a, workspace)
+    run_forward(plan, params, X, all_rows, no_out, z, a, workspace, input_scale)
 
 
 cdef int run_forward(
     const int64_t[:, ::1] plan, const real[::1] params, X, const int64_t[::1] rows,
-    real[:, ::1] out, real[:, ::1] z, real[:, ::1] a, real[::1] workspace,
+    real[:, ::1] out, real[:, ::1] z, real[:, ::1] a, real[::1] workspace, double input_scale,
 ) except -1:
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *last = &layers_of(plan)[plan.shape[0] - 1]
     cdef const Layer *layer
     cdef Layout to = layout_of(plan, PREDICT_BATCH, 1, sizeof(real))
-    cdef RowBuffer source = RowBuffer(X, plan[0, 0])
-    cdef Rows no_targets = Rows(NULL, 0, 0, 0, 0, 0, False)
+    cdef RowBuffer source = RowBuffer(X, plan[0, 0], scale=input_scale)
+    cdef Rows no_targets = Rows(NULL, 0, 0, 0, 0, 0, False, 1)
     cdef const double[::1] weights = None
     cdef Run run = run_of(plan, source.rows, no_targets, weights, rows, to)
     cdef Py_ssize_t block, start, m, i, j, number, at
@@ -709,6 +718,7 @@ cdef int run_forward(
 def evaluate(
     const int64_t[:, ::1] plan, const real[::1] params, X, targets, const int64_t[::1] rows,
     objective, noise, Py_ssize_t step, real[:, ::1] out, real[::1] row_loss, real[::1] workspace,
+    double input_scale=1.0,
 ):
     """Write the outputs to `out` (unless it has no rows) and the cost of each row to `row_loss`.
 
@@ -717,7 +727,7 @@ def evaluate(
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *last = &layers_of(plan)[plan.shape[0] - 1]
     cdef Layout to = layout_of(plan, PREDICT_BATCH, 1, sizeof(real))
-    cdef RowBuffer source = RowBuffer(X, plan[0, 0])
+    cdef RowBuffer source = RowBuffer(X, plan[0, 0], scale=input_scale)
     cdef RowBuffer labels = RowBuffer(targets, last.n_out, True)
     cdef const double[::1] dropout = noise.dropout, weights = None
     cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows)
@@ -745,13 +755,14 @@ def evaluate(
 def gradient(
     const int64_t[:, ::1] plan, real[::1] params, X, targets, const double[::1] weights,
     const int64_t[::1] rows, objective, noise, Py_ssize_t step, real[::1] grads,
-    real[:, ::1] deltas, real[:, ::1] dX, real[::1] workspace,
+    real[:, ::1] deltas, real[:, ::1] dX, real[::1] workspace, double input_scale=1.0,
 ):
     """Write the gradient of the objective on one batch to `grads`, laid out like `params`.
 
     The chain rule, layer by layer from the last: ``dW = a_before^T delta``, ``db = sum delta``,
     ``delta_before = (delta W^T) * da/dz``. Each row counts by its weight, divided by the sum of the
-    batch's weights. With rows in `deltas` (a record) and `dX`, these are written as well.
+    batch's weights. With rows in `deltas` (a record) and `dX`, these are written as well; dX is
+    the derivative by X as it came, before the scale.
 
     Returns
     -------
@@ -761,7 +772,8 @@ def gradient(
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *first = layers_of(plan)
     cdef const Layer *last = &first[plan.shape[0] - 1]
-    cdef RowBuffer source = RowBuffer(X, first.n_in), labels = RowBuffer(targets, last.n_out, True)
+    cdef RowBuffer source = RowBuffer(X, first.n_in, scale=input_scale)
+    cdef RowBuffer labels = RowBuffer(targets, last.n_out, True)
     cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows)
     cdef Layout to = layout_of(plan, max(n, 1), 1, sizeof(real))
     cdef const double[::1] dropout = noise.dropout
@@ -823,14 +835,15 @@ cdef void input_gradient(
     const Run *run, const real[::1] params, real[::1] ws, Py_ssize_t n, real[:, ::1] dX,
     Py_ssize_t row,
 ) noexcept nogil:
-    """dC/dX = delta W^T of the first layer, through the place of the gathered inputs."""
+    """dC/dX = delta W^T of the first layer, by the scale of X; where the inputs were gathered."""
+    cdef real scale = <real>run.X.scale
     cdef Py_ssize_t i, j, inputs = run.to.inputs, stride = run.to.input_stride
     backward_inputs(
         run, &run.layers[0], params, ws, run.to.deltas, inputs, stride, n, IDENTITY, inputs, -1
     )
     for i in range(n):
         for j in range(dX.shape[1]):
-            dX[row + i, j] = ws[inputs + i * stride + j]
+            dX[row + i, j] = ws[inputs + i * stride + j] * scale
 
 
 def update(
@@ -844,7 +857,7 @@ def update(
     """
     check_plan(plan, params.shape[0], sizeof(real))
     cdef double norm = 0
-    cdef Rows nothing = Rows(NULL, 0, 0, 0, 0, 0, False)
+    cdef Rows nothing = Rows(NULL, 0, 0, 0, 0, 0, False, 1)
     cdef Run run = run_of(
         plan, nothing, nothing, None, None, layout_of(plan, 1, 1, sizeof(real))
     )
@@ -887,6 +900,7 @@ def train_epoch(
     Py_ssize_t rank=0,
     Py_ssize_t n_threads=1,
     int64_t[::1] team=None,
+    double input_scale=1.0,
 ):
     """Take one step per batch of `rows`, in order; batch i uses ``learning_rates[i]``.
 
@@ -900,7 +914,8 @@ def train_epoch(
     """
     check_plan(plan, params.shape[0], sizeof(real))
     cdef Py_ssize_t n_out = plan[plan.shape[0] - 1, 1]
-    cdef RowBuffer source = RowBuffer(X, plan[0, 0]), labels = RowBuffer(targets, n_out, True)
+    cdef RowBuffer source = RowBuffer(X, plan[0, 0], scale=input_scale)
+    cdef RowBuffer labels = RowBuffer(targets, n_out, True)
     cdef const double[::1] dropout = noise.dropout
     cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows), number = 0, start
     if rows is None:

@@ -58,40 +58,41 @@ cdef void drop_out(
 # Gathering a batch ---------------------------------------------------------------------------------
 
 cdef inline void convert_row(
-    const sample *first, Py_ssize_t stride, real[::1] ws, Py_ssize_t at, Py_ssize_t n
+    const sample *first, Py_ssize_t stride, real scale, real[::1] ws, Py_ssize_t at, Py_ssize_t n
 ) noexcept nogil:
     cdef Py_ssize_t j
     if stride == sizeof(sample):
         for j in range(n):
-            ws[at + j] = <real>first[j]
+            ws[at + j] = <real>first[j] * scale
     else:
         for j in range(n):
-            ws[at + j] = <real>(<const sample *>(<const char *>first + j * stride))[0]
+            ws[at + j] = <real>(<const sample *>(<const char *>first + j * stride))[0] * scale
 
 
 cdef void gather_row(const Rows *source, Py_ssize_t row, real[::1] ws, Py_ssize_t at) noexcept nogil:
     cdef const char *first = source.data + row * source.row_stride
     cdef Py_ssize_t stride = source.column_stride, n = source.width
+    cdef real scale = <real>source.scale
     if source.kind == b"f":
-        convert_row(<const float *>first, stride, ws, at, n)
+        convert_row(<const float *>first, stride, scale, ws, at, n)
     elif source.kind == b"B":
-        convert_row(<const uint8_t *>first, stride, ws, at, n)
+        convert_row(<const uint8_t *>first, stride, scale, ws, at, n)
     elif source.kind == b"d":
-        convert_row(<const double *>first, stride, ws, at, n)
+        convert_row(<const double *>first, stride, scale, ws, at, n)
     elif source.kind == b"q":
-        convert_row(<const int64_t *>first, stride, ws, at, n)
+        convert_row(<const int64_t *>first, stride, scale, ws, at, n)
     elif source.kind == b"i":
-        convert_row(<const int32_t *>first, stride, ws, at, n)
+        convert_row(<const int32_t *>first, stride, scale, ws, at, n)
     elif source.kind == b"h":
-        convert_row(<const int16_t *>first, stride, ws, at, n)
+        convert_row(<const int16_t *>first, stride, scale, ws, at, n)
     elif source.kind == b"b":
-        convert_row(<const int8_t *>first, stride, ws, at, n)
+        convert_row(<const int8_t *>first, stride, scale, ws, at, n)
     elif source.kind == b"H":
-        convert_row(<const uint16_t *>first, stride, ws, at, n)
+        convert_row(<const uint16_t *>first, stride, scale, ws, at, n)
     elif source.kind == b"I":
-        convert_row(<const uint32_t *>first, stride, ws, at, n)
+        convert_row(<const uint32_t *>first, stride, scale, ws, at, n)
     else:
-        convert_row(<const uint64_t *>first, stride, ws, at, n)
+        convert_row(<const uint64_t *>first, stride, scale, ws, at, n)
 
 
 cdef void gather_target(

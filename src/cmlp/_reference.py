@@ -275,8 +275,9 @@ def _layers(plan, flat) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield flat[w : w + n_in * stride].reshape(n_in, stride)[:, :n_out], flat[b : b + n_out]
 
 
-def _gather(X, rows, dtype):
-    return np.asarray(X if rows is None else X[rows], dtype=dtype)
+def _gather(X, rows, input_scale, dtype):
+    x = np.asarray(X if rows is None else X[rows], dtype=dtype)
+    return x if input_scale == 1 else x * dtype.type(input_scale)
 
 
 def _gather_targets(targets, rows, objective, n_out, dtype):
@@ -340,9 +341,9 @@ def workspace_size(plan, batch_size, n_threads=1):
 def product(n, depth, width, arrays, repeats=1):
     """Multiply two matrices as the layers do, for measurements.
 
-    `arrays` holds (n, depth), (depth, width) and, at least two rows of it, the result (n, width), one
-    after the other, and after them room for a copy: ``min(depth, 2048) * 64`` numbers. `width` is a
-    multiple of 64 bytes.
+    `arrays` holds (n, depth), (depth, width) and the result (n, width), one after the other, and
+    behind them room for a copy: ``min(depth, 2048) * 64`` numbers. There are two rows at least, and
+    `width` is a multiple of 64 bytes.
     """
     a, b, out = np.split(arrays, np.cumsum([n * depth, depth * width, n * width]))[:3]
     for _ in range(repeats):
@@ -359,21 +360,26 @@ def multiply_adds(rounds, *, double_precision=False):
 
 
 @_quiet
-def predict(plan, params, X, rows, out, workspace):
-    """Write the output activations of the given rows of X (None: all) to `out`, (rows, n_out)."""
+def predict(plan, params, X, rows, out, workspace, input_scale=1.0):
+    """Write the output activations of the given rows of X (None: all) to `out`, (rows, n_out).
+
+    Here and below, X is multiplied by `input_scale` as its rows are gathered.
+    """
     for start, stop, part in _chunks(X, rows):
-        x = _gather(X, part, params.dtype)
+        x = _gather(X, part, input_scale, params.dtype)
         out[start:stop] = _propagate(plan, params, x)[2][-1]
 
 
 @_quiet
-def forward(plan, params, X, z, a, workspace):
+def forward(plan, params, X, z, a, workspace, input_scale=1.0):
     """Write every layer's weighted sums and activations to the records `z` and `a`.
 
     A record has one row per row of X; layer l's units start at column ``plan[l, UNITS]``.
     """
     for start, stop, part in _chunks(X, None):
-        _, zs, activations, _ = _propagate(plan, params, _gather(X, part, params.dtype))
+        _, zs, activations, _ = _propagate(
+            plan, params, _gather(X, part, input_scale, params.dtype)
+        )
         for record, values in ((z, zs), (a, activations)):
             _write_record(plan, record[start:stop], values)
 
@@ -384,14 +390,17 @@ def _write_record(plan, record, values):
 
 
 @_quiet
-def evaluate(plan, params, X, targets, rows, objective, noise, step, out, row_loss, workspace):
+def evaluate(
+    plan, params, X, targets, rows, objective, noise, step, out, row_loss, workspace,
+    input_scale=1.0,
+):  # fmt: skip
     """Write the outputs to `out` (unless it has no rows) and the cost of each row to `row_loss`.
 
     With `noise`, these are what :func:`gradient` sees at this `step`.
     """
     n_out, code = plan[-1, spec.N_OUT], plan[-1, spec.ACTIVATION]
     for start, stop, part in _chunks(X, rows):
-        x = _gather(X, part, params.dtype)
+        x = _gather(X, part, input_scale, params.dtype)
         y = _gather_targets(targets, part, objective, n_out, params.dtype)
         _, zs, activations, _ = _propagate(plan, params, x, noise, step, start)
         row_loss[start:stop] = _cost(objective, code, zs[-1], activations[-1], y)
@@ -404,13 +413,15 @@ def evaluate(plan, params, X, targets, rows, objective, noise, step, out, row_lo
 
 @_quiet
 def gradient(
-    plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX, workspace
-):
+    plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX, workspace,
+    input_scale=1.0,
+):  # fmt: skip
     """Write the gradient of the objective on one batch to `grads`, laid out like `params`.
 
     The chain rule, layer by layer from the last: ``dW = a_before^T delta``, ``db = sum delta``,
     ``delta_before = (delta W^T) * da/dz``. Each row counts by its weight, divided by the sum of the
-    batch's weights. With rows in `deltas` (a record) and `dX`, these are written as well.
+    batch's weights. With rows in `deltas` (a record) and `dX`, these are written as well; dX is
+    the derivative by X as it came, before the scale.
 
     Returns
     -------
@@ -419,7 +430,8 @@ def gradient(
     """
     dtype = params.dtype
     y = _gather_targets(targets, rows, objective, plan[-1, spec.N_OUT], dtype)
-    x, zs, activations, slopes = _propagate(plan, params, _gather(X, rows, dtype), noise, step)
+    x = _gather(X, rows, input_scale, dtype)
+    x, zs, activations, slopes = _propagate(plan, params, x, noise, step)
     code = plan[-1, spec.ACTIVATION]
     cost = _cost(objective, code, zs[-1], activations[-1], y)
     delta = _output_delta(objective, code, zs[-1], activations[-1], y)
@@ -440,7 +452,7 @@ def gradient(
         if number:
             delta = (delta @ W.T) * slopes[number - 1]
         elif len(dX):
-            dX[:] = delta @ W.T
+            dX[:] = (delta @ W.T) * dtype.type(input_scale)
         loss += _penalise(W, dW, objective)
     return loss
 
@@ -528,6 +540,7 @@ def train_epoch(
     rank=0,
     n_threads=1,
     team=None,
+    input_scale=1.0,
 ):
     """Take one step per batch of `rows`, in order; batch i uses ``learning_rates[i]``.
 
@@ -547,7 +560,7 @@ def train_epoch(
         batch = rows[start : start + batch_size]
         loss = gradient(
             plan, params, X, targets, weights, batch, objective, noise, step + taken,
-            grads, nothing, nothing, workspace,
+            grads, nothing, nothing, workspace, input_scale,
         )  # fmt: skip
         if not math.isfinite(loss):
             return total, taken

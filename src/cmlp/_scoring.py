@@ -73,7 +73,7 @@ def evaluate(
     with net.scratch() as workspace:
         _dispatch.core.evaluate(
             net.plan, net.params, data.X, data.targets, rows, objective, Recipe().noise(net, 0), 0,
-            out, row_loss, workspace,
+            out, row_loss, workspace, net.input_scale,
         )  # fmt: skip
     targets = data.targets if rows is None else data.targets[rows]
     weights = data.weights if data.weights is None or rows is None else data.weights[rows]

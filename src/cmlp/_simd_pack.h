@@ -41,6 +41,20 @@ INLINE void NAME(transpose)(VEC x[])
 {
     ROUND(1) ROUND(2) ROUND(4) ROUND(8)
 }
+
+/* The sum of each of LANES vectors, in the order of the vectors: a transposition that adds on the way. */
+#define ADD_ROUND(S)                                                                            \
+    if (S < LANES) UNROLL for (int i = 0; i < LANES; i += 2 * S) {                              \
+        VEC low = x[i], high = x[(i + S) % LANES];                                              \
+        EXCHANGE(low, high, S)                                                                  \
+        x[i] = low + high;                                                                      \
+    }
+INLINE VEC NAME(sums)(VEC x[])
+{
+    ADD_ROUND(1) ADD_ROUND(2) ADD_ROUND(4) ADD_ROUND(8)
+    return x[0];
+}
+#undef ADD_ROUND
 #undef ROUND
 #undef EXCHANGE
 #ifdef PICK
@@ -82,9 +96,7 @@ FUNCTION void NAME(dot_rows)(ptrdiff_t rows, ptrdiff_t vectors, const REAL *w, p
             for (ptrdiff_t i = 0; i < rows - first; i++)
                 for (ptrdiff_t v = 0; v < vectors; v++)
                     sum[i] += NAME(load)(w + i * w_row + v * LANES) * NAME(load)(x + v * LANES);
-        NAME(transpose)(sum);
-        UNROLL for (int i = 1; i < LANES; i++) sum[0] += sum[i];
-        NAME(store)(out + first, sum[0]);
+        NAME(store)(out + first, NAME(sums)(sum));
     }
 }
 

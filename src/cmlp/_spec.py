@@ -194,6 +194,17 @@ def unknown(kind: str, name: object, known: Iterable[str], shown: Iterable[str])
 ALIGNMENT = 64
 """Bytes that each row of numbers is padded to: one cache line, one AVX-512 vector."""
 
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Return zeros from a multiple of ALIGNMENT on: no vector lies across two cache lines."""
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape)) * dtype.itemsize
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    zeros: NDArray[Any] = raw[start : start + size].view(dtype)
+    return zeros.reshape(shape)
+
+
 (N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS) = range(7)
 """Columns of the plan: fan-in, fan-out, padded fan-out, offsets of W and b in the parameters,
 activation code, offset of the layer's units in a record of one row."""

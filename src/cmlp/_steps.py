@@ -21,6 +21,7 @@ from ._spec import (
     Objective,
     Optimizer,
     Solver,
+    aligned,
     lookup,
     unknown,
 )
@@ -180,7 +181,7 @@ class Trainer:
         self.step_flops = 6.0 * products * batch_size
         self.n_threads = self._choose_threads(n_threads)
         size = _dispatch.core.workspace_size(net.plan, batch_size, self.n_threads)
-        self.workspace = np.empty(size, net.dtype)
+        self.workspace = aligned((size,), net.dtype)
         self.grads = np.zeros_like(net.params)
         self.pool: ThreadPoolExecutor | None = None
         if self.n_threads > 1:
@@ -251,7 +252,7 @@ class Trainer:
             result: tuple[float, int] = _dispatch.core.train_epoch(
                 net.plan, net.params, self.moments, data.X, data.targets, data.weights, rows,
                 self.batch_size, rates, net.steps, self.objective, self.optimizer, self.noise,
-                self.grads, self.workspace, rank, self.n_threads, team,
+                self.grads, self.workspace, rank, self.n_threads, team, net.input_scale,
             )  # fmt: skip
         except BaseException:
             team[TEAM_ABORTED] = 1
@@ -269,12 +270,12 @@ class Trainer:
             out = np.empty(y.shape, net.dtype)
             core.evaluate(
                 net.plan, net.params, data.X, data.targets, batch, self.objective, self.noise,
-                net.steps, out, np.empty(len(batch), net.dtype), self.workspace,
+                net.steps, out, np.empty(len(batch), net.dtype), self.workspace, net.input_scale,
             )  # fmt: skip
             value, slope = net.custom_loss(out, y)
             penalty = core.gradient(
                 net.plan, net.params, data.X[batch], slope, None, None, self.objective, self.noise,
-                net.steps, self.grads, nothing, nothing, self.workspace,
+                net.steps, self.grads, nothing, nothing, self.workspace, net.input_scale,
             )  # fmt: skip
             if not math.isfinite(value + penalty):
                 return total, taken

@@ -106,7 +106,7 @@ cdef void adam(
         v = state[1, at + j] + rest_2 * (g * g - state[1, at + j])
         state[0, at + j] = m
         state[1, at + j] = v
-        params[at + j] -= eta * m / (sqrt(v) + epsilon)
+        params[at + j] -= eta * m / (root(v) + epsilon)
 
 
 cdef void rmsprop(
@@ -120,7 +120,7 @@ cdef void rmsprop(
         g = scale * grads[g_at + j]
         v = state[0, at + j] + rest_2 * (g * g - state[0, at + j])
         state[0, at + j] = v
-        params[at + j] -= eta * g / (sqrt(v) + epsilon)
+        params[at + j] -= eta * g / (root(v) + epsilon)
 
 
 cdef double size_of_row(

@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch, _scoring, _steps, training
-from ._checks import check_integer, check_number, check_targets, check_weights, check_X
+from ._checks import (
+    check_input_scale,
+    check_integer,
+    check_number,
+    check_targets,
+    check_weights,
+    check_X,
+)
 from ._init import draw, initialiser
 from ._spec import (
     ACTIVATIONS,
@@ -28,6 +35,7 @@ from ._spec import (
     WEIGHTS,
     Loss,
     Solver,
+    aligned,
     lookup,
     make_plan,
 )
@@ -101,6 +109,9 @@ class Network:
         The quantile that the loss 'quantile' estimates, between 0 and 1.
     huber_delta : float
         The size of error from which the loss 'huber' is linear.
+    input_scale : float
+        A factor above 0 of every input, applied as rows are gathered: with ``input_scale=1/255``
+        pixels of 0 to 255 train in place, as the bytes they are.
 
     Attributes
     ----------
@@ -110,6 +121,8 @@ class Network:
         All weights and biases, one flat vector (rows padded to 64 bytes with zeros).
     weights, biases : list of ndarray
         Views into `params`, (n_in, n_out) and (n_out,) per layer: write into them to set them.
+    input_scale : float
+        What every input is multiplied by.
     classes : ndarray or None
         The labels in the order of the outputs, once the network has seen labels.
     feature_names, target_name : list of str, str or None
@@ -142,6 +155,7 @@ class Network:
         *,
         quantile: float = 0.5,
         huber_delta: float = 1.0,
+        input_scale: float = 1.0,
     ) -> None:
         if isinstance(sizes, str) or not isinstance(sizes, Iterable):
             raise TypeError(f"sizes must be a sequence such as [64, 32, 10], not {sizes!r}")
@@ -156,9 +170,10 @@ class Network:
         self.loss_row, self._custom_loss, out = self._resolve_loss(loss, out_activation)
         self.activations = (*self._resolve_hidden(activation), out)
         self.loss_parameter = self._resolve_parameter(quantile, huber_delta)
+        self.input_scale = check_input_scale(input_scale)
         self.weight_init = weight_init
         self.plan = make_plan(self.sizes, self.activations, self.dtype)
-        self.params = np.zeros(int(self.plan[-1, BIAS] + self.plan[-1, STRIDE]), self.dtype)
+        self.params = aligned((int(self.plan[-1, BIAS] + self.plan[-1, STRIDE]),), self.dtype)
         self.rng = np.random.default_rng(seed)
         for W, name in zip(self.weights, self.activations, strict=True):
             n_in, n_out = W.shape
@@ -256,9 +271,10 @@ class Network:
         hidden = self.activations[:-1]
         activation: Any = hidden[0] if len(set(hidden)) == 1 else list(hidden)
         named = f", activation={activation!r}" if hidden else ""
+        scaled = f", input_scale={self.input_scale!r}" if self.input_scale != 1 else ""
         return (
             f"Network({list(self.sizes)}{named}, out_activation={self.activations[-1]!r}, "
-            f"loss={self.loss_name!r}, dtype={self.dtype.name!r})"
+            f"loss={self.loss_name!r}, dtype={self.dtype.name!r}{scaled})"
         )
 
     def summary(self) -> str:
@@ -271,9 +287,10 @@ class Network:
                 f"{number:5d}  {n_in:6d} -> {n_out:5d}  {activation:12s}  {W.size:9,d}  {n_out:7,d}"
             )
         size = self.n_params * self.dtype.itemsize / 1000
+        scaled = f", inputs times {self.input_scale:g}" if self.input_scale != 1 else ""
         lines.append(
             f"{self.n_params:,} parameters ({size:,.1f} kB, {self.dtype.name}), "
-            f"loss {self.loss_name}"
+            f"loss {self.loss_name}{scaled}"
         )
         return "\n".join(lines)
 
@@ -314,7 +331,9 @@ class Network:
         X = check_X(X, self.sizes[0], self.dtype)
         out = np.empty((len(X), self.sizes[-1]), self.dtype)
         with self.scratch() as workspace:
-            _dispatch.core.predict(self.plan, self.params, X, None, out, workspace)
+            _dispatch.core.predict(
+                self.plan, self.params, X, None, out, workspace, self.input_scale
+            )
         return out
 
     def predict_classes(self, X: ArrayLike) -> Array:
@@ -346,7 +365,7 @@ class Network:
         X = check_X(X, self.sizes[0], self.dtype)
         z, a = self._record(len(X)), self._record(len(X))
         with self.scratch() as workspace:
-            _dispatch.core.forward(self.plan, self.params, X, z, a, workspace)
+            _dispatch.core.forward(self.plan, self.params, X, z, a, workspace, self.input_scale)
         return Propagation(self._cut_record(z), self._cut_record(a))
 
     def _record(self, n: int) -> Array:
@@ -439,12 +458,12 @@ class Network:
         if self.loss_row is None:
             out = np.empty((n, self.sizes[-1]), self.dtype)
             with self.scratch() as workspace:
-                core.predict(self.plan, self.params, data.X, None, out, workspace)
+                core.predict(self.plan, self.params, data.X, None, out, workspace, self.input_scale)
             value, targets = self.custom_loss(out, self.target_matrix(targets))
         with self.scratch(n) as workspace:
             value += core.gradient(
                 self.plan, self.params, data.X, targets, data.weights, None, objective, noise, 0,
-                grads, record, dX, workspace,
+                grads, record, dX, workspace, self.input_scale,
             )  # fmt: skip
         return value, grads, record, dX
 
@@ -454,7 +473,7 @@ class Network:
         """Return the optimizer's state, (n_moments, len(params)); another solver starts afresh."""
         if rule.name != self.solver:
             self.solver, self.steps = rule.name, 0
-            self.moments = np.zeros((rule.n_moments, len(self.params)), self.dtype)
+            self.moments = aligned((rule.n_moments, len(self.params)), self.dtype)
         return self.moments
 
     def fit(
@@ -729,7 +748,7 @@ class Network:
         other = copy.deepcopy(self)
         other.dtype = _check_dtype(dtype)
         other.plan = make_plan(self.sizes, self.activations, other.dtype)
-        other.params = np.zeros(int(other.plan[-1, BIAS] + other.plan[-1, STRIDE]), other.dtype)
+        other.params = aligned((int(other.plan[-1, BIAS] + other.plan[-1, STRIDE]),), other.dtype)
         for mine, theirs in zip(self._views(self.params), other._views(other.params), strict=True):
             for source, target in zip(mine, theirs, strict=True):
                 target[...] = source
@@ -757,6 +776,7 @@ class Network:
             "dtype": self.dtype.name,
             "feature_names": [str(name) for name in self.feature_names],
             "target_name": self.target_name,
+            "input_scale": self.input_scale,
         }
         parts = {"": self._views(self.params)}
         state = None
@@ -804,6 +824,7 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
             (loss or _lost_loss) if about["loss"] == "custom" else about["loss"],
             "zeros",
             about["dtype"],
+            input_scale=about["input_scale"],
             **({parameter: about["loss_parameter"]} if parameter else {}),
         )
         if saved.state is not None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import io
-from ._checks import check_integer
+from ._checks import check_input_scale, check_integer
 from ._spec import SOLVERS, lookup
 from .io import ModelFileError as ModelFileError
 from .training import History
@@ -137,6 +137,7 @@ def _described(path: str, metadata: dict[str, str], infos: dict[str, io.ArrayInf
 
 
 def _architecture(about: dict[str, Any]) -> dict[str, Any]:
+    about = {"input_scale": 1.0, **about}  # which older files lack
     about = {key: about[key] for key in _TYPES}
     for key, kind in _TYPES.items():
         if not isinstance(about[key], kind):
@@ -147,6 +148,7 @@ def _architecture(about: dict[str, Any]) -> dict[str, Any]:
         raise TypeError("feature names must be text")
     for size in about["sizes"]:
         check_integer("size", size, 1)
+    check_input_scale(about["input_scale"])
     if len(about["activations"]) != len(about["sizes"]) - 1 or not about["activations"]:
         raise ValueError("there must be one activation per layer")
     return about
@@ -161,6 +163,7 @@ _TYPES: dict[str, Any] = {
     "dtype": str,
     "feature_names": list,
     "target_name": (str, type(None)),
+    "input_scale": (int, float),
 }
 
 

@@ -66,7 +66,7 @@ def fold(net: Network, X: Array, inputs: Scaling, outputs: Scaling | None) -> Ne
     wide = net.astype(np.float64)
     W, b = wide.weights[0], wide.biases[0]
     W *= inputs.factor[:, None]
-    b -= inputs.mean @ W
+    b -= net.input_scale * (inputs.mean @ W)
     unit = 1.0
     if outputs is not None:
         unit = float(1 / outputs.factor[0])

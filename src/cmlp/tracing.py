@@ -51,6 +51,8 @@ class Trace:
         Their mean plus penalties, before and after the step.
     rule : str
         The update's formula.
+    input_scale : float
+        Of the network: X is what its first layer sees, multiplied by it.
     """
 
     X: Array
@@ -61,10 +63,12 @@ class Trace:
     new_loss: float
     loss_formula: str
     rule: str
+    input_scale: float = 1.0
 
     def _sections(self) -> list[tuple[str, list[tuple[str, Any]]]]:
         """Headings, each with (label, array or text) lines, in the order of the computation."""
-        sections: list[tuple[str, list[tuple[str, Any]]]] = [("Inputs", [("X", self.X)])]
+        scaled = "X" if self.input_scale == 1 else f"X, multiplied by {self.input_scale:g}"
+        sections: list[tuple[str, list[tuple[str, Any]]]] = [("Inputs", [(scaled, self.X)])]
         for layer in self.layers:
             sections.append(
                 (
@@ -180,8 +184,10 @@ def trace_step(net: Network, data: Data, recipe: Recipe, apply: bool) -> Trace:
     ]  # fmt: skip
     formula = "custom" if net.loss_row is None else net.loss_row.formula
     y = net.target_matrix(data.targets)
-    X = np.asarray(data.X, net.dtype)
-    return Trace(X, y, layers, costs, loss, new_loss, formula, recipe.rule.formula)
+    X = np.asarray(data.X, net.dtype) * net.dtype.type(net.input_scale)
+    return Trace(
+        X, y, layers, costs, loss, new_loss, formula, recipe.rule.formula, net.input_scale
+    )  # fmt: skip
 
 
 def _formula(activation: str) -> str:
@@ -197,7 +203,7 @@ def _row_costs(net: Network, data: Data, recipe: Recipe) -> Array:
     with net.scratch() as workspace:
         _dispatch.core.evaluate(
             net.plan, net.params, data.X, data.targets, None, recipe.objective(net),
-            recipe.noise(net, 0), 0, out, costs, workspace,
+            recipe.noise(net, 0), 0, out, costs, workspace, net.input_scale,
         )  # fmt: skip
     return costs
 

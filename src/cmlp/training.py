@@ -234,10 +234,12 @@ def _diverged(
     """Find the layer, put the last finite weights back, and say what usually helps."""
     where = _first_bad_layer(net, data.X[:256])
     safe.put_back()
-    largest = max(abs(float(data.X.min())), abs(float(data.X.max())))
     causes = [f"the learning rate is too high (it was {recipe.learning_rate:g}; try a tenth)"]
+    largest = net.input_scale * max(abs(float(data.X.min())), abs(float(data.X.max())))
     if largest > 20:
-        causes.append(f"X is not scaled (values up to {largest:.3g}; bring them to about 1)")
+        pixels = data.X.dtype == np.uint8 and net.input_scale == 1
+        how = ", as Network(..., input_scale=1/255) does" if pixels else ""
+        causes.append(f"X is not scaled (values up to {largest:.3g}; bring them to about 1{how})")
     if net.loss_row is not None and not net.loss_row.classifies:
         causes.append("y is not scaled")
     if recipe.clip_norm is None:
