@@ -71,11 +71,9 @@ class CmlpPredict(Predictor):
 class CmlpPredictor(Predictor):
     """``Network.predictor()``, which has bound what it can beforehand."""
 
-    def call(self, layers: Layers, X: Array) -> Callable[[], Any] | None:
+    def call(self, layers: Layers, X: Array) -> Callable[[], Any]:
         net = _network(layers)
-        if not hasattr(net, "predictor"):
-            return None
-        predictor = net.predictor()
+        predictor = net.predictor(len(X))
         return lambda: predictor(X)
 
 

@@ -155,9 +155,9 @@ def test_use_core_refuses(monkeypatch):
 
 def test_use_core_changes_what_runs(core, monkeypatch):
     called = []
-    predict = core.predict
-    monkeypatch.setattr(core, "predict", lambda *args: called.append(core.name) or predict(*args))
-    cmlp.Network([2, 1]).predict(np.ones((1, 2)))
+    forward = core.forward
+    monkeypatch.setattr(core, "forward", lambda *args: called.append(core.name) or forward(*args))
+    cmlp.Network([2, 1]).forward(np.ones((1, 2)), return_all=True)
     assert called == [cmlp.core_info().core]
 
 

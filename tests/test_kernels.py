@@ -483,6 +483,7 @@ TEAMS = {
     "clipped layer": ((17, 5), ("softmax",), 40, 7, "momentum", 0.01),
     "wide": ((70, 130, 97, 5), ("tanh", "silu", "softmax"), 150, 70, "adam", 0.0),
     "wide, clipped": ((131, 67, 5), ("tanh", "softmax"), 150, 70, "adam", 0.01),
+    "a wide row": ((21, 600, 300, 5), ("tanh", "relu", "softmax"), 3, 1, "momentum", 0.0),
     "passes": ((5, 7, 3), ("silu", "softmax"), 2500, 1300, "sgd", 0.0),
 }
 

@@ -21,10 +21,12 @@ FUNCTIONS = (
     "gradient", "update", "train_epoch",
 )  # fmt: skip
 
+CLASS = "Predictor"
+
 # Signatures --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("function", [*FUNCTIONS, CLASS])
 def test_signatures_are_the_same(core, function):
     mine, theirs = (inspect.signature(getattr(c, function)) for c in (core, _reference))
     assert list(mine.parameters) == list(theirs.parameters)
@@ -42,10 +44,19 @@ def test_the_seam_is_complete(core):
         if inspect.isfunction(value) and not name.startswith("_")
     }
     assert set(FUNCTIONS) == twin
-    assert set(FUNCTIONS) <= offered
+    assert {*FUNCTIONS, CLASS} <= offered
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_methods_of_the_class_are_the_same(core):
+    mine, theirs = getattr(core, CLASS), getattr(_reference, CLASS)
+    public = {n for n in vars(theirs) if not n.startswith("_")}
+    assert public == {n for n in vars(mine) if not n.startswith("_")}
+    for name in public:
+        method, twin = getattr(mine, name), getattr(theirs, name)
+        assert inspect.getdoc(method) == inspect.getdoc(twin)
+
+
+@pytest.mark.parametrize("function", [*FUNCTIONS, CLASS])
 def test_docstrings_are_the_same(core, function):
     def said(c):
         return inspect.getdoc(getattr(c, function)).splitlines()[1:]  # the first line may differ
@@ -120,6 +131,7 @@ def calls(compiled, dtype):
         "evaluate": training | out | {"row_loss": np.zeros(20, dtype)},
         "gradient": training | {"deltas": problem.record(), "dX": np.zeros((20, 5), dtype)},
         "update": training | state | {"learning_rate": 0.1},
+        CLASS: common,
         "train_epoch": training | state | {"batch_size": 7, "learning_rates": np.full(3, 0.1)},
     }
     for function, arguments in everything.items():

@@ -28,13 +28,15 @@ cdef void backward_inputs(
         for part in range(blocks(layer.n_out, MAX_DEPTH)):
             start = part * MAX_DEPTH
             depth = min(<Py_ssize_t>MAX_DEPTH, layer.n_out - start)
+            row = min(column, layer.n_in)  # columns of W^T are rows of W, behind which is padding
             pack_rows(
-                &ws[panel], vectors, layer.n_in - column, depth,
-                &params[layer.weights + column * layer.stride + start], layer.stride,
+                &ws[panel], vectors, layer.n_in - row, depth,
+                &params[layer.weights + row * layer.stride + start], layer.stride,
             )
+            row = min(column + columns, layer.n_in)
             ahead = ahead_of(
-                &params[layer.weights + (column + columns) * layer.stride + start],
-                min(columns, layer.n_in - column - columns) if large else 0, depth, layer.stride,
+                &params[layer.weights + row * layer.stride + start],
+                min(columns, layer.n_in - row) if large else 0, depth, layer.stride,
                 depth * grid.row_tiles,
             )
             for i in range(

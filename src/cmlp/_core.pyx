@@ -22,6 +22,8 @@ e) Rows are padded to 64 bytes. Loops run over the padding, which saves every re
 f) Loops index memoryviews, so that the debug build (CMLP_DEBUG=1) checks their bounds; a failed check
    is printed, as nothing below the seam can raise, and pytest makes a failure of it. Only products,
    copies and the vector functions take addresses.
+g) ``Predictor`` is the one class: a prediction of one row takes less than it takes to acquire the
+   arrays of a function's call. It cannot be pickled, so that no file names a core.
 
 Letters: n rows of X; m rows of a tile; i inputs, j outputs (units) of a layer; at, to: offsets.
 """
@@ -31,13 +33,21 @@ from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
 from cpython.buffer cimport (
-    PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer,
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release,
+    PyObject_GetBuffer,
 )
+from cpython.object cimport PyObject, Py_TYPE
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.ref cimport Py_INCREF
+
+cimport cython
+
+import numpy
 
 from cmlp import _spec as spec
 
 cdef extern from "_simd.h" nogil:
-    const Py_ssize_t TILE_SUMS, TILE_ROWS, TILE_VECTORS, LINE, BURST_DEPTH
+    const Py_ssize_t TILE_SUMS, TILE_ROWS, TILE_VECTORS, ROW_VECTORS, LINE, BURST_DEPTH
     ctypedef struct Ahead "ahead_t":
         const char *at
         const char *base
@@ -79,6 +89,8 @@ cdef extern from "_simd.h" nogil:
     void prefetch(const char *at, Py_ssize_t n_bytes)
     unsigned int flush_denormals()
     void restore_denormals(unsigned int before)
+    bint moderate_f32(const float *x, Py_ssize_t n, float scale)
+    bint moderate_f64(const double *x, Py_ssize_t n, double scale)
     void exp_n_f32(float *x, Py_ssize_t n)
     void exp_n_f64(double *x, Py_ssize_t n)
     void expm1_n_f32(float *x, Py_ssize_t n)
@@ -99,7 +111,24 @@ cdef extern from "_simd.h" nogil:
 
 cdef extern from "_barrier.h" nogil:
     int barrier_wait(int64_t *team, int64_t n_threads)
+    int64_t ATOMIC_ADD(int64_t *counter)
+    void ATOMIC_STORE(int64_t *to, int64_t value)
     const int TEAM_STEPS
+
+cdef extern from "_ndarray.h":
+    ctypedef struct dtype_t:
+        char byteorder
+        int number
+    ctypedef struct ndarray_t:
+        char *data
+        int ndim
+        Py_ssize_t *shape
+        Py_ssize_t *strides
+        dtype_t *dtype
+    ctypedef object (*ndarray_empty_t)(
+        int ndim, const Py_ssize_t *shape, PyObject *dtype, int fortran
+    )
+    ndarray_empty_t ndarray_empty_of(void **table)
 
 ctypedef fused real:
     float
@@ -136,10 +165,11 @@ cdef enum:
     MAX_THREADS = 1024
     MAX_DEPTH = 2048  # of a panel: 512 kB of four AVX-512 vectors, half an L2 cache
     OUTER_SIZE = 2048  # numbers of a gradient of one row that are used at a time; they stay in L1
-    ROW_VECTORS = 16  # that a thread takes of a product with one row
     PACK_TILES = 4  # tiles that read an operand before a copy of it pays
     LARGE = 1 << 17  # bytes of a matrix from which on it is fetched ahead; a part of an L2 cache
     PREFETCH_ROWS = 4  # that far ahead of the row that is being gathered
+    SMALL = 20_000  # multiply-adds of a prediction that keeps the GIL: it is let go in as much time
+    KEPT = 1 << 22  # bytes of a workspace that stays from one prediction to the next
     ALIGNMENT = 64
 
 cdef Py_ssize_t[5] tile_rows = [0, TILE_ROWS, TILE_SUMS // 2, TILE_SUMS // 3, TILE_SUMS // 4]
@@ -174,6 +204,8 @@ cdef struct Rows:  # rows of X or y, read through any strides and from any numbe
     char kind
     bint labels
     double scale  # every number is multiplied by it
+
+cdef Rows NO_ROWS = Rows(NULL, 0, 0, 0, 0, 0, False, 1)
 
 cdef struct Layout:  # of the workspace, in numbers
     Py_ssize_t batch, input_stride, target_stride
@@ -473,6 +505,13 @@ cdef inline void pack_tiles(
         pack_tiles_f64(to, rows, tiles, depth, a, a_depth)
 
 
+cdef inline bint moderate(const real *x, Py_ssize_t n, double scale) noexcept nogil:
+    if real is float:
+        return moderate_f32(x, n, <float>scale)
+    else:
+        return moderate_f64(x, n, scale)
+
+
 cdef inline real root(real x) noexcept nogil:
     return sqrtf(x) if real is float else sqrt(x)
 
@@ -537,6 +576,7 @@ include "_activations.pxi"
 include "_gather.pxi"
 include "_losses.pxi"
 include "_forward.pxi"
+include "_predict.pxi"
 include "_updates.pxi"
 include "_backward.pxi"
 include "_step.pxi"
@@ -653,8 +693,19 @@ def predict(
 
     Here and below, X is multiplied by `input_scale` as its rows are gathered.
     """
-    cdef real[:, ::1] no_record = None
-    run_forward(plan, params, X, rows, out, no_record, no_record, workspace, input_scale)
+    check_plan(plan, params.shape[0], sizeof(real))
+    cdef const Layer *last = &layers_of(plan)[plan.shape[0] - 1]
+    cdef Layout to = layout_of(plan, PREDICT_BATCH, 1, sizeof(real))
+    cdef RowBuffer source = RowBuffer(X, plan[0, 0], scale=input_scale)
+    cdef Run run = run_of(plan, source.rows, NO_ROWS, None, rows, to)
+    check_size("workspace", to.size, workspace.shape[0])
+    if rows is not None:
+        check_rows(rows, source.rows.n)
+    if out.shape[0] != run.n or out.shape[1] != last.n_out:
+        raise ValueError(f"out must be ({run.n}, {last.n_out})")
+    if run.n:
+        with nogil:
+            predict_rows(&run, params, workspace, &out[0, 0], False)
 
 
 def forward(
@@ -665,54 +716,30 @@ def forward(
 
     A record has one row per row of X; layer l's units start at column ``plan[l, UNITS]``.
     """
-    cdef real[:, ::1] no_out = None
-    cdef const int64_t[::1] all_rows = None
-    run_forward(plan, params, X, all_rows, no_out, z, a, workspace, input_scale)
-
-
-cdef int run_forward(
-    const int64_t[:, ::1] plan, const real[::1] params, X, const int64_t[::1] rows,
-    real[:, ::1] out, real[:, ::1] z, real[:, ::1] a, real[::1] workspace, double input_scale,
-) except -1:
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *last = &layers_of(plan)[plan.shape[0] - 1]
     cdef const Layer *layer
     cdef Layout to = layout_of(plan, PREDICT_BATCH, 1, sizeof(real))
     cdef RowBuffer source = RowBuffer(X, plan[0, 0], scale=input_scale)
-    cdef Rows no_targets = Rows(NULL, 0, 0, 0, 0, 0, False, 1)
-    cdef const double[::1] weights = None
-    cdef Run run = run_of(plan, source.rows, no_targets, weights, rows, to)
-    cdef Py_ssize_t block, start, m, i, j, number, at
-    cdef bint record = z is not None
+    cdef Run run = run_of(plan, source.rows, NO_ROWS, None, None, to)
+    cdef Py_ssize_t block, start, m, i, j, number, at, x_stride
+    cdef const real *x
     check_size("workspace", to.size, workspace.shape[0])
-    if rows is not None:
-        check_rows(rows, source.rows.n)
-    if record:
-        if min(z.shape[0], a.shape[0]) < run.n:
-            raise ValueError(f"a record of {run.n} rows was expected")
-        check_size("a record's row", last.units + last.stride, min(z.shape[1], a.shape[1]))
-    elif out.shape[0] != run.n or out.shape[1] != last.n_out:
-        raise ValueError(f"out must be ({run.n}, {last.n_out})")
+    if min(z.shape[0], a.shape[0]) < run.n:
+        raise ValueError(f"a record of {run.n} rows was expected")
+    check_size("a record's row", last.units + last.stride, min(z.shape[1], a.shape[1]))
     with nogil:
         for block in range(blocks(run.n, PREDICT_BATCH)):
             start = block * PREDICT_BATCH
             m = min(<Py_ssize_t>PREDICT_BATCH, run.n - start)
-            for i in range(m):
-                prefetch_row(&run, start + i + PREFETCH_ROWS)
-                gather_row(
-                    &run.X, row_number(&run, start + i), workspace, to.inputs + i * to.input_stride
-                )
-            predict_pass(&run, params, workspace, m, record, z, start)
-            for number in range(0 if record else run.n_layers - 1, run.n_layers):
+            x = bring_rows(&run, workspace, start, m, &x_stride)
+            predict_pass(&run, params, workspace, x, x_stride, m, True, z, start)
+            for number in range(run.n_layers):
                 layer = &run.layers[number]
                 for i in range(m):
                     at = to.activations + to.batch * layer.units + i * layer.stride
                     for j in range(layer.n_out):
-                        if record:
-                            a[start + i, layer.units + j] = workspace[at + j]
-                        else:
-                            out[start + i, j] = workspace[at + j]
-    return 0
+                        a[start + i, layer.units + j] = workspace[at + j]
 
 
 def evaluate(
@@ -961,3 +988,6 @@ def train_epoch(
             number = blocks(n, batch_size)
         restore_denormals(denormals)
     return total, number
+
+
+find_numpy()

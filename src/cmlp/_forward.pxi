@@ -1,11 +1,22 @@
 # Forward propagation -------------------------------------------------------------------------------
 
-cdef void forward_layer(
+cdef inline void forward_layer(
     const Run *run, const Layer *layer, const real[::1] params, real[::1] ws, Py_ssize_t from_,
     Py_ssize_t from_stride, Py_ssize_t to, Py_ssize_t n, Py_ssize_t code, Py_ssize_t slopes,
     const Drop *drop,
 ) noexcept nogil:
-    """a = f(a_before W + b) for n rows, this thread's tiles; IDENTITY leaves the weighted sums.
+    """a = f(a_before W + b) for n rows of the workspace; see :func:`forward_rows`."""
+    forward_rows(
+        run, layer, params, ws, &ws[from_], from_stride, to, n, code, slopes, drop
+    )
+
+
+cdef void forward_rows(
+    const Run *run, const Layer *layer, const real[::1] params, real[::1] ws, const real *a,
+    Py_ssize_t a_stride, Py_ssize_t to, Py_ssize_t n, Py_ssize_t code, Py_ssize_t slopes,
+    const Drop *drop,
+) noexcept nogil:
+    """f(a W + b) for n rows from anywhere, this thread's tiles; IDENTITY leaves the weighted sums.
 
     da/dz goes to `slopes`, unless that is below 0; units are dropped, unless `drop` is NULL.
     """
@@ -20,7 +31,7 @@ cdef void forward_layer(
     cdef Grid grid
     cdef Ahead ahead
     if n == 1:
-        forward_row(run, layer, params, ws, from_, to, code, slopes, drop)
+        forward_row(run, layer, params, ws, a, to, code, slopes, drop)
         return
     grid = grid_of(n, stride, sizeof(real), run)
     packs = grid.column_tiles > 1 and grid.row_tiles >= PACK_TILES
@@ -48,7 +59,7 @@ cdef void forward_layer(
                 m = min(grid.m, n - row)
                 at = row * stride + column
                 tile(
-                    m, vectors, depth, &ws[from_ + row * from_stride + start], from_stride, 1,
+                    m, vectors, depth, a + row * a_stride + start, a_stride, 1,
                     b, b_stride, copy, &ws[to + at] if start else bias, stride if start else 0,
                     &ws[to + at], stride, &ahead,
                 )
@@ -62,7 +73,7 @@ cdef void forward_layer(
 
 
 cdef void forward_row(
-    const Run *run, const Layer *layer, const real[::1] params, real[::1] ws, Py_ssize_t from_,
+    const Run *run, const Layer *layer, const real[::1] params, real[::1] ws, const real *a,
     Py_ssize_t to, Py_ssize_t code, Py_ssize_t slopes, const Drop *drop,
 ) noexcept nogil:
     """The same for a single row; threads share it by blocks of whole vectors."""
@@ -74,7 +85,7 @@ cdef void forward_row(
     )
     if first < last:
         row_product(
-            (last - first) // vector_lanes(sizeof(real)), layer.n_in, &ws[from_],
+            (last - first) // vector_lanes(sizeof(real)), layer.n_in, a,
             &params[layer.weights + first], layer.stride, &params[layer.bias + first],
             &ws[to + first],
         )
@@ -107,18 +118,17 @@ cdef inline void activate_tile(
 
 
 cdef void predict_pass(
-    const Run *run, const real[::1] params, real[::1] ws, Py_ssize_t n,
-    bint record_z, real[:, ::1] z, Py_ssize_t z_row,
+    const Run *run, const real[::1] params, real[::1] ws, const real *x, Py_ssize_t x_stride,
+    Py_ssize_t n, bint record_z, real[:, ::1] z, Py_ssize_t z_row,
 ) noexcept nogil:
-    """Activations of every layer, for n gathered rows; the weighted sums as well, if asked."""
-    cdef Py_ssize_t number, i, j, code
-    cdef Py_ssize_t from_ = run.to.inputs, from_stride = run.to.input_stride, at
+    """Activations of every layer, for n rows of inputs; the weighted sums as well, if asked."""
+    cdef Py_ssize_t number, i, j, code, at
     cdef const Layer *layer
     for number in range(run.n_layers):
         layer = &run.layers[number]
         at = run.to.activations + run.to.batch * layer.units
         code = IDENTITY if record_z or layer.activation == SOFTMAX else layer.activation
-        forward_layer(run, layer, params, ws, from_, from_stride, at, n, code, -1, NULL)
+        forward_rows(run, layer, params, ws, x, x_stride, at, n, code, -1, NULL)
         if record_z:
             for i in range(n):
                 for j in range(layer.n_out):
@@ -127,4 +137,4 @@ cdef void predict_pass(
             softmax_rows(ws, at, n, layer.n_out, layer.stride)
         elif record_z:
             activate_part(layer.activation, ws, at, -1, n * layer.stride)
-        from_, from_stride = at, layer.stride
+        x, x_stride = &ws[at], layer.stride

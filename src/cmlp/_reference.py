@@ -370,6 +370,68 @@ def predict(plan, params, X, rows, out, workspace, input_scale=1.0):
         out[start:stop] = _propagate(plan, params, x)[2][-1]
 
 
+class Predictor:
+    """A network's outputs, call after call, with all that does not change made ready.
+
+    Called with x, one row (n_in,) or up to `batch_size` rows (n, n_in), it returns the outputs,
+    (n_out,) or (n, n_out), in an array that the next call overwrites; or it writes them to `out`.
+    Other dtypes than the network's are converted. Nothing looks for NaN or infinity.
+
+    It reads `params` at every call, but stays with this array and this core. A predictor is for one
+    thread at a time, and cannot be pickled or copied.
+
+    Raises
+    ------
+    ValueError
+        If `x` or `out` has another shape, or `out` another dtype.
+    TypeError
+        If `x` does not hold real numbers.
+    RuntimeError
+        If another thread is in a call.
+    """
+
+    def __init__(self, plan, params, input_scale=1.0, batch_size=1):
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; it is {batch_size}")
+        self._plan, self._params, self._input_scale = plan, params, input_scale
+        self._n_in, self._n_out = int(plan[0, spec.N_IN]), int(plan[-1, spec.N_OUT])
+        self._out = np.empty((batch_size, self._n_out), params.dtype)
+
+    def __reduce__(self):
+        raise TypeError("a predictor cannot be pickled or copied: do so with its network")
+
+    def outputs(self, X):
+        """Return the outputs of rows X, (n, n_in), in a new array (n, n_out); or None.
+
+        None says that the caller should look at X, or at what it is doing: X is no array of such
+        rows of numbers, has none, or holds one that may not be finite; or another thread is in a
+        call.
+        """
+        return None  # looking costs little beside what NumPy does with a row
+
+    def __call__(self, x, out=None):
+        x = np.asarray(x)
+        if x.dtype.kind not in "fiub":
+            raise TypeError(f"x must hold real numbers; its dtype is {x.dtype}")
+        n_in, batch_size = self._n_in, len(self._out)
+        n = len(x) if x.ndim == 2 else 1
+        if x.ndim not in (1, 2) or x.shape[-1] != n_in or (out is None and n > batch_size):
+            raise ValueError(
+                f"x must be ({n_in},) or (n, {n_in}) with n up to {batch_size}; "
+                f"its shape is {x.shape}"
+            )
+        dtype, expected = self._params.dtype, (n, self._n_out)[2 - x.ndim :]
+        if out is None:
+            out = self._out[:n].reshape(expected)
+        elif out.shape != expected or out.dtype != dtype:
+            raise ValueError(f"out must be {expected}, {dtype}")
+        predict(
+            self._plan, self._params, x.reshape(n, n_in), None, out.reshape(n, self._n_out), None,
+            self._input_scale,
+        )  # fmt: skip
+        return out
+
+
 @_quiet
 def forward(plan, params, X, z, a, workspace, input_scale=1.0):
     """Write every layer's weighted sums and activations to the records `z` and `a`.

@@ -59,6 +59,10 @@
 #define TILE_ROWS (TILE_SUMS / 2)
 #define TILE_SHAPE(rows, vectors) ((vectors) * 16 + (rows))
 
+/* Vectors that a thread takes of a product with one row, and rows of B that it takes at a time. */
+#define ROW_VECTORS 16
+#define ROW_DEPTH 8
+
 /* vec holds numbers, ivec their bits or a comparison (all ones or zero in each lane), uvec bits that are
  * shifted; loose is a vec at any address. */
 #ifdef VECTOR_BYTES

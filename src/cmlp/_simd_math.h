@@ -233,6 +233,22 @@ OVER_ARRAY_WITH_SLOPE(gelu)
 OVER_ARRAY_WITH_SLOPE(silu)
 OVER_ARRAY_WITH_SLOPE(mish)
 
+/* Whether n numbers, times a factor, stay finite: of one that does not, the product is infinite or NaN, and
+ * times 0 that is NaN. n is anything. */
+FUNCTION int NAME(moderate)(const REAL *x, ptrdiff_t n, REAL factor)
+{
+    VEC sum[4] = {{0}};
+    REAL rest = 0, lanes[LANES];
+    ptrdiff_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        UNROLL for (int v = 0; v < 4; v++) sum[v] += NAME(load)(x + i + v * LANES) * factor * 0;
+    for (; i + LANES <= n; i += LANES) sum[0] += NAME(load)(x + i) * factor * 0;
+    for (; i < n; i++) rest += x[i] * factor * 0;
+    NAME(store)(lanes, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+    for (i = 0; i < LANES; i++) rest += lanes[i];
+    return rest == 0;
+}
+
 #undef K
 #undef SIGN_BIT
 #undef MANTISSA
