@@ -47,6 +47,7 @@ def main() -> int:
     parser.add_argument("--solver", choices=("sgd", "adam"), default="sgd", help="sgd has momentum")
     parser.add_argument("--net", action="append", metavar="SIZES", help="this one only; repeatable")
     parser.add_argument("--libraries", type=names, default=list(TRAINERS), help=",".join(TRAINERS))
+    parser.add_argument("--rows", type=int, help="of an epoch, at most: fewer stay in the caches")
     args = parser.parse_args()
     try:
         works = choose(args.net)
@@ -54,6 +55,8 @@ def main() -> int:
         parser.error(str(error))
     if unknown := set(args.libraries) - set(TRAINERS):
         parser.error(f"unknown library {unknown.pop()!r}; known: {', '.join(TRAINERS)}")
+    if args.rows:
+        works = tuple(w.smaller(max(1, min(args.rows, w.rows) // w.batch)) for w in works)
     if args.quick:
         works = tuple(work.smaller(10) for work in (works if args.net else works[:2]))
     about = _report.machine(_report.LIBRARIES) | {"solver": args.solver}
