@@ -14,7 +14,6 @@ its largest, after data, libraries and the network are there.
 from __future__ import annotations
 
 import argparse
-import inspect
 import os
 import sys
 import time
@@ -34,9 +33,6 @@ from ._work import Array, Work
 from ._workers import Worker
 
 SIZES, BATCH = (784, 128, 10), 128
-
-SCALED = "input_scale" in inspect.signature(cmlp.Network).parameters
-"""Whether a network can divide its inputs by 255 itself; else the pixels are converted before."""
 
 
 class Fit:
@@ -65,8 +61,7 @@ class Fit:
 
     def new_network(self) -> None:
         """Start afresh."""
-        scale: dict[str, Any] = {"input_scale": 1 / 255} if SCALED else {}
-        self.net = cmlp.Network(SIZES, seed=0, **scale)
+        self.net = cmlp.Network(SIZES, seed=0, input_scale=1 / 255)
 
     def run(self) -> None:
         """Fit the network."""
@@ -97,9 +92,8 @@ class Fit:
 
 
 def _pixels(images: Array) -> Array:
-    """Make rows of images, in place; converted if the network cannot."""
-    rows = images.reshape(len(images), -1)
-    return rows if SCALED else rows.astype(np.float32) / np.float32(255)
+    """Make rows of images, in place."""
+    return images.reshape(len(images), -1)
 
 
 def main() -> int:
@@ -113,8 +107,6 @@ def main() -> int:
         parser.error("give the folder that has mnist.npz: --data FOLDER, or CMLP_DATA")
     about = _report.machine()
     print(_report.headline(about))
-    if not SCALED:
-        print("this cmlp has no input_scale: the pixels are converted to float32 before")
     print()
     results = [measure(args, threads) for threads in args.threads]
     print(_report.table(HEADER, map(cells, results)))

@@ -79,8 +79,8 @@ def main() -> int:
 
 def products(cores: list[str], sizes: tuple[int, ...], seconds: float) -> list[dict[str, Any]]:
     """Measure products, print a table for each number type; returns a row for each product."""
-    if not cores or not all(hasattr(_dispatch._load(core), "product") for core in cores):
-        print("products: no compiled core that has `product`\n")
+    if not cores:
+        print("products: no compiled core\n")
         return []
     results: list[dict[str, Any]] = []
     for dtype in DTYPES:
