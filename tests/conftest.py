@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cmlp
-from cmlp import _dispatch
+from cmlp import _dispatch, _steps
 
 FORCED = os.environ.get("CMLP_CORE") or "auto"
 CORES = tuple(_dispatch._cores) if FORCED == "auto" else (FORCED,)
@@ -23,6 +23,12 @@ def core(request):
     request.node.user_properties.append(("core", request.param))
     with cmlp.use_core(request.param):
         yield _dispatch.core
+
+
+@pytest.fixture
+def threads_at_any_size(monkeypatch):
+    """Threads also where a step is too small to gain from them."""
+    monkeypatch.setattr(_steps, "THREAD_FLOPS", 0)
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])

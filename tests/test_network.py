@@ -192,12 +192,25 @@ def test_input_scale_is_shown_where_there_is_one():
     assert net.summary().endswith("inputs times 0.25")
 
 
-@pytest.mark.parametrize(
+duplicates = pytest.mark.parametrize(
     "duplicate",
     [copy.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net)),
      lambda net: net.astype("float64")],
     ids=["copy", "deepcopy", "pickle", "astype"],
 )  # fmt: skip
+
+
+@duplicates
+def test_copies_begin_at_a_cache_line(duplicate):
+    nets = [Network([3, 4, 2], seed=0)]
+    for _ in range(8):  # one may be there by chance
+        nets.append(duplicate(nets[-1]))
+        nets[-1].fit([[1, 2, 3], [3, 2, 1]], [0, 1], epochs=1)
+    for net in nets[1:]:
+        assert net.params.ctypes.data % 64 == net.moments.ctypes.data % 64 == 0
+
+
+@duplicates
 def test_input_scale_is_kept(duplicate):
     net = Network([3, 4, 2], seed=0, input_scale=1 / 255)
     other = duplicate(net)

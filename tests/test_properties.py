@@ -154,6 +154,7 @@ def test_only_the_proportions_of_weights_count(core, dtype, made, factor):
         np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.usefixtures("threads_at_any_size")
 @searching
 @given(
     widths=sizes, n=batches, batch_size=st.integers(1, 50), seed=seeds,

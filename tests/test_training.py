@@ -12,7 +12,7 @@ import pytest
 from helpers import blobs, python_process, refused, squared_error, waves
 
 import cmlp
-from cmlp import DivergenceError, Network, _scoring, _steps, training
+from cmlp import DivergenceError, Network, _dispatch, _scoring, _steps, training
 
 EVERYTHING = {
     "solver": "adamw",
@@ -59,6 +59,7 @@ def test_the_seed_decides(core, dtype, options):
     assert not np.array_equal(net.params, other.params)
 
 
+@pytest.mark.usefixtures("threads_at_any_size")
 @pytest.mark.parametrize("sizes", [(3, 3), (3, 1, 3), (3, 40, 33, 3)], ids=str)
 @pytest.mark.parametrize("batch_size", [1, 7, None], ids=str)
 @pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
@@ -434,6 +435,7 @@ def test_an_early_stop_before_the_first_epoch():
     assert trained(X60, Y60, epochs=0)[1] == {}
 
 
+@pytest.mark.usefixtures("threads_at_any_size")
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_a_failing_callback_leaves_no_threads(core, n_threads):
     def fails(state):
@@ -474,9 +476,8 @@ def test_max_time_ends_within_an_epoch(core, monkeypatch):
 def test_max_time_with_tiny_steps(core, kind):
     X = np.zeros((200_000, 2), np.float32)
     net = Network([2, 1], loss=squared_error if kind == "custom" else None)
-    began = time.perf_counter()
-    assert net.fit(X, X[:, 0], batch_size=1, max_time=0.1).stopped == "max_time"
-    assert time.perf_counter() - began < 2
+    history = net.fit(X, X[:, 0], epochs=100, batch_size=1, max_time=0.1)
+    assert history.stopped == "max_time" and len(history["loss"]) < 50
 
 
 def test_max_time_that_is_not_reached(core):
@@ -492,6 +493,7 @@ def interrupt(state):
         raise KeyboardInterrupt
 
 
+@pytest.mark.usefixtures("threads_at_any_size")
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_ctrl_c_between_epochs(core, n_threads):
     before = threading.active_count()
@@ -586,8 +588,10 @@ def test_plain_training_draws_nothing_but_the_order(core):
 LONG_EPOCH = """
 import sys, threading, time, warnings
 import numpy as np, cmlp
+from cmlp import _steps
 
 warnings.simplefilter("always")
+_steps.THREAD_FLOPS = 0
 n_threads, core = int(sys.argv[1]), sys.argv[2]
 X = np.random.default_rng(0).normal(size=(400_000, 64)).astype("f4")
 net = cmlp.Network([64, 256, 10], seed=0)
@@ -608,14 +612,22 @@ def test_ctrl_c_within_an_epoch(core, n_threads):
     try:
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.4)
-        began = time.perf_counter()
         process.send_signal(signal.SIGINT)
-        text, _ = process.communicate(timeout=20)
+        text, _ = process.communicate(timeout=100)
     finally:
         process.kill()
     assert text.splitlines()[-1] == "interrupted True True 0", text
     assert "interrupted after 0 of 100 epochs" in text
-    assert time.perf_counter() - began < 5
+
+
+def test_small_steps_stay_on_one_thread(core, monkeypatch):
+    monkeypatch.setattr(_dispatch, "usable_cpus", lambda: 4)
+    X, y = blobs()
+    for width, n_threads, expected in [(4, 2, 1), (4, None, 1), (900, 2, 2), (900, None, 4)]:
+        net = Network([3, width, width, 3], seed=0)
+        trainer = _steps.Trainer(net, net._data(X, y), _steps.Recipe(), 32, n_threads)
+        trainer.close()
+        assert trainer.n_threads == (1 if core.name == "python" else expected)
 
 
 # Divergence ---------------------------------------------------------------------------------------
@@ -634,6 +646,7 @@ def diverges(net, X, y, **options):
     return str(caught.value), good
 
 
+@pytest.mark.usefixtures("threads_at_any_size")
 @pytest.mark.parametrize("solver", ["sgd", "adam", "adamw", "rmsprop"])
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_divergence_in_the_first_epoch(core, dtype, solver, n_threads):

@@ -192,9 +192,10 @@ class Trainer:
     def _choose_threads(self, n_threads: int | None) -> int:
         if _dispatch.core.name == "python" or self.net.loss_row is None:
             return 1  # NumPy's products have threads of their own
-        if n_threads is not None:  # more than processors would wait for each other
-            return min(n_threads, _dispatch.usable_cpus())
-        return _dispatch.usable_cpus() if self.step_flops >= THREAD_FLOPS else 1
+        if self.step_flops < THREAD_FLOPS:
+            return 1
+        cpus = _dispatch.usable_cpus()  # more threads than that would wait for each other
+        return cpus if n_threads is None else min(n_threads, cpus)
 
     def close(self) -> None:
         """End the threads."""

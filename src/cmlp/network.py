@@ -25,6 +25,7 @@ from ._checks import (
 from ._init import draw, initialiser
 from ._spec import (
     ACTIVATIONS,
+    ALIGNMENT,
     BIAS,
     LOSSES,
     N_IN,
@@ -611,8 +612,8 @@ class Network:
         max_time : float or None
             Seconds after which to stop, within an epoch if need be.
         n_threads : int or None
-            None uses every processor where a step is large enough to gain; never more than there
-            are. The result is the same.
+            The most to use; None for every processor. Never more than there are, and one where a
+            step is too small to gain. The result is the same for any number.
         verbose : int
             0 silent; 1 a progress line on a terminal, lines elsewhere; 2 a line per epoch.
         beta_1, beta_2, epsilon : float
@@ -793,6 +794,14 @@ class Network:
         state = {**self.__dict__, "_workspaces": []}
         state.pop("_bound", None)  # it belongs to this memory and this processor
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for name in ("params", "moments"):  # a pickle does not know where an array began
+            array = state[name]
+            if array.flags.writeable and array.ctypes.data % ALIGNMENT:  # not a mapped file
+                setattr(self, name, aligned(array.shape, self.dtype))
+                getattr(self, name)[...] = array
 
     def astype(self, dtype: Any) -> Network:
         """Return a copy in another dtype, without optimizer state."""
