@@ -83,7 +83,15 @@ class Worker:
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the object and return what it returns."""
+        self.ask(method, *arguments)
+        return self.answer()
+
+    def ask(self, method: str, *arguments: Any) -> None:
+        """Have a method called, without waiting for what :meth:`answer` will return."""
         self._pipe.send((method, arguments))
+
+    def answer(self) -> Any:
+        """Wait for what the method returns."""
         kind, value = self._receive()
         if kind == "missing":
             raise WorkerError(f"no module named {value!r}, which another one needs")

@@ -6,12 +6,15 @@ Each sweep changes one thing and keeps the rest. Its points take turns in one pr
 fastest turn of each counts. The fraction of the peak says how well the arithmetic units are used;
 it is of as many threads as the step has, float32. Rows: the time per row of a whole epoch, with
 what a call of ``fit`` costs; all else is per step. ReLU, SGD with momentum, one thread except where
-threads are what changes: there the step takes as many as it is told, also where it is too small.
+threads are what changes: there the step takes as many as it is told, where it is large enough to
+gain. Processes: the same step on all processors, in one process and in two at once; if they share
+fairly, it takes twice as long.
 """
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 import cmlp
@@ -21,6 +24,7 @@ from ._charts import lines
 from ._steps import Steps
 from ._timing import Peak, fastest
 from ._work import Work
+from ._workers import Worker
 
 ROWS = 4096
 """Of an epoch, unless they are what changes; four batches at least."""
@@ -57,7 +61,7 @@ def sweeps(quick: bool) -> dict[str, list[Point]]:
 def main() -> int:
     """Run the benchmark."""
     parser = _report.parser("scaling", __doc__, seconds=10)
-    known = list(dict.fromkeys(name.split(",")[0] for name in sweeps(True)))
+    known = [*dict.fromkeys(name.split(",")[0] for name in sweeps(True)), "processes"]
     parser.add_argument(
         "--sweep", type=_report.list_of(str), default=known, help=",".join(known) + " (all)"
     )
@@ -73,6 +77,8 @@ def main() -> int:
             rows = measure(name, points, _report.seconds_of(args), 0.01 if args.quick else 0.05)
             show(name, rows)
             results += rows
+    if "processes" in args.sweep:
+        results += processes(_report.seconds_of(args), 0.05 if args.quick else 0.5)
     _report.write_json(args.json, about, results)
     if args.chart:
         draw(args.chart, about, results)
@@ -106,6 +112,35 @@ def measure(name: str, points: list[Point], seconds: float, least: float) -> lis
     ]
 
 
+def processes(seconds: float, least: float) -> list[dict[str, Any]]:
+    """Measure a step on all processors, alone and beside other processes that do the same."""
+    cpus = cmlp.core_info().cpus
+    work = _work((784, 512, 512, 10), 128)
+    make = partial(Steps, n_threads=cpus, least=least)
+    workers = [Worker(make, work, threads=cpus) for _ in range(2)]
+
+    def together(n: int) -> float:
+        for worker in workers[:n]:
+            worker.ask("turn")
+        return max(float(worker.answer()) for worker in workers[:n])
+
+    try:
+        best = fastest({str(n): partial(together, n) for n in (1, 2)}, seconds)
+    finally:
+        for worker in workers:
+            worker.close()
+    alone, beside = best["1"], best["2"]
+    print(
+        f"{work.net}, {work.batch}, {cpus} threads: {_report.number(1e6 * alone)} us a step alone, "
+        f"{_report.number(1e6 * beside)} in each of two processes at once, "
+        f"{_report.number(beside / alone)} times as long\n"
+    )
+    return [
+        {"processes": n, "net": work.net, "batch": work.batch, "threads": cpus, "us": 1e6 * seconds}
+        for n, seconds in ((1, alone), (2, beside))
+    ]
+
+
 def show(name: str, rows: list[dict[str, Any]]) -> None:
     """Print the table of a sweep."""
     header = (name, "net, batch", *_report.RATES, "time/row, first = 1")
@@ -124,6 +159,7 @@ def show(name: str, rows: list[dict[str, Any]]) -> None:
 
 def draw(file: str, about: dict[str, Any], results: list[dict[str, Any]]) -> None:
     """Draw the fraction of the peak (GFLOP/s, where it is not known) over what changes."""
+    results = [row for row in results if "sweep" in row]
     known = all(row["of_peak"] for row in results)
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for row in results:
