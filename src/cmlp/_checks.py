@@ -48,8 +48,11 @@ def _as_numbers(name: str, values: ArrayLike) -> Array:
     return array
 
 
-def _check_finite(name: str, array: Array, dtype: np.dtype[Any]) -> None:
-    """Refuse NaN, infinity and what becomes infinity in `dtype`, without a big temporary."""
+def _check_finite(name: str, array: Array, dtype: np.dtype[Any], missing: bool = False) -> None:
+    """Refuse infinity, what becomes it in `dtype`, and NaN unless it stands for something missing.
+
+    Makes no big temporary.
+    """
     if array.dtype.kind != "f" or array.size == 0:
         return
     largest = np.finfo(dtype).max
@@ -58,9 +61,11 @@ def _check_finite(name: str, array: Array, dtype: np.dtype[Any]) -> None:
         return
     for start in range(0, len(array), 4096):
         block = array[start : start + 4096]
-        bad = np.argwhere(~(np.abs(block) <= largest))
+        bad = np.argwhere(~(np.abs(block) <= largest) & ~(missing & np.isnan(block)))
         if len(bad):
             break
+    else:
+        return
     where = tuple(bad[0])
     value = block[where]
     place = f"row {start + where[0]}" + (f", column {where[1]}" if array.ndim > 1 else "")
@@ -217,6 +222,7 @@ def check_targets(
     classes: Array | None,
     dtype: np.dtype[Any],
     name: str = "y",
+    missing: bool = False,
 ) -> tuple[Array, Array | None]:
     """Encode targets for the cores.
 
@@ -229,6 +235,8 @@ def check_targets(
         None for a custom loss.
     classes : ndarray or None
         The labels, in the order of the outputs, where they are known already.
+    missing : bool
+        Whether NaN stands for a target that is not known.
 
     Returns
     -------
@@ -248,7 +256,7 @@ def check_targets(
     if y.dtype == object and not any(isinstance(value, (str, bytes)) for value in y.flat):
         y = np.asarray(y.tolist())
     if y.dtype.kind in "fc":
-        _check_finite(name, y if y.dtype.kind == "f" else _as_numbers(name, y), dtype)
+        _check_finite(name, y if y.dtype.kind == "f" else _as_numbers(name, y), dtype, missing)
     classifies = loss is not None and loss.classifies
     if y.ndim == 1 and (n_out > 1 or y.dtype.kind not in "fiub"):
         if n_out == 1 and not classifies:
@@ -265,14 +273,14 @@ def check_targets(
         targets, classes = _index_labels(y, n_out, classes, name)
         return (targets, classes) if n_out > 1 else (targets[:, None], classes)
     if y.ndim == 1:
-        return _check_single_output(y, loss, classes, dtype, name)
+        return _check_single_output(y, loss, classes, dtype, name, missing)
     if y.shape[1] != n_out:
         raise ValueError(
             f"{name} has {y.shape[1]} columns, but this network has {n_out} "
             f"output{'s' * (n_out > 1)}"
         )
     y = _as_numbers(name, y)
-    _check_domain(y, loss, dtype, name)
+    _check_domain(y, loss, dtype, name, missing)
     if loss is not None and loss.name == "categorical_crossentropy":
         sums = y.sum(axis=1, dtype=np.float64)
         off = np.flatnonzero(np.abs(sums - 1) > 1e-3)
@@ -286,7 +294,12 @@ def check_targets(
 
 
 def _check_single_output(
-    y: Array, loss: Loss | None, classes: Array | None, dtype: np.dtype[Any], name: str
+    y: Array,
+    loss: Loss | None,
+    classes: Array | None,
+    dtype: np.dtype[Any],
+    name: str,
+    missing: bool,
 ) -> tuple[Array, Array | None]:
     """Numbers for one output; for binary cross-entropy also two labels such as -1 and 1."""
     if y.dtype.kind == "b" and not (loss is not None and loss.classifies):
@@ -298,12 +311,16 @@ def _check_single_output(
     if loss is not None and loss.classifies and _is_label_like(y, True) and len(y):
         place, classes = _index_labels(y, 1, classes, name)
         return place[:, None], classes
-    _check_domain(y, loss, dtype, name)
+    _check_domain(y, loss, dtype, name, missing)
     return y[:, None], classes
 
 
-def _check_domain(y: Array, loss: Loss | None, dtype: np.dtype[Any], name: str) -> None:
-    _check_finite(name, y, dtype)
+def _check_domain(
+    y: Array, loss: Loss | None, dtype: np.dtype[Any], name: str, missing: bool
+) -> None:
+    _check_finite(name, y, dtype, missing)
+    if missing:
+        y = y[y == y]  # all but NaN
     if loss is None or y.size == 0:
         return
     low, high = loss.targets

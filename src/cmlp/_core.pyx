@@ -125,6 +125,7 @@ cdef struct Layer:  # a row of the plan
 cdef struct Objective:
     int loss
     double parameter, label_smoothing, l1, l2
+    bint missing
 
 cdef struct Optimizer:
     int solver
@@ -391,7 +392,7 @@ cdef Run run_of(
         run.n = rows.shape[0]
         if run.n:
             run.rows = &rows[0]
-    run.objective = Objective(0, 0, 0, 0, 0)
+    run.objective = Objective(0, 0, 0, 0, 0, False)
     run.optimizer = Optimizer(0, 0, 0, 0, 0, 0, 0, 0)
     run.noise = Noise(0, 0, NULL, 0)
     run.fused, run.rank, run.n_threads, run.team = False, 0, 1, NULL
@@ -399,7 +400,7 @@ cdef Run run_of(
 
 
 cdef Objective read_objective(object o) except *:
-    return Objective(o.loss, o.parameter, o.label_smoothing, o.l1, o.l2)
+    return Objective(o.loss, o.parameter, o.label_smoothing, o.l1, o.l2, o.missing)
 
 
 cdef Optimizer read_optimizer(object o) except *:

@@ -48,6 +48,10 @@ cdef void softmax_rows(
         divide_by_sum(ws, at + i * stride, n_out)
 
 
+cdef inline bint is_missing(const Objective *objective, real y) noexcept nogil:
+    return objective.missing and y != y
+
+
 cdef void logits_to_costs(
     const Run *run, const Layer *layer, real[::1] ws, Py_ssize_t at, Py_ssize_t y,
     Py_ssize_t delta, Py_ssize_t costs, Py_ssize_t n,
@@ -79,6 +83,9 @@ cdef void logits_to_costs(
         elif loss == BINARY:
             # -(y log p + (1 - y) log(1 - p)) is max(z, 0) - y z + log(1 + e^-|z|)
             for j in range(row, row + n_out):
+                if is_missing(&run.objective, ws[y + j]):
+                    ws[delta + j] = -INFINITY  # whose softplus is 0
+                    continue
                 z = ws[delta + j]
                 cost += fmax(z, 0) - ws[y + j] * z
                 ws[delta + j] = <real>-fabs(z)
@@ -91,7 +98,7 @@ cdef void logits_to_costs(
                 if ws[y + j] > 0:
                     z = ws[delta + j] - log(ws[y + j])
                     cost += ws[y + j] * (expm1(z) - z)
-                else:
+                elif not is_missing(&run.objective, ws[y + j]):
                     cost += ws[at + j]
         ws[costs + i] = <real>cost
 
@@ -107,6 +114,9 @@ cdef double cost_and_slope(
 ) noexcept nogil:
     """Cost of one output, and dC/da."""
     cdef double r = a - y, q = objective.parameter, p
+    if is_missing(objective, y):
+        slope[0] = 0
+        return 0
     if r != r:  # a NaN has no sign to be lost in
         slope[0] = r
         return r
@@ -190,6 +200,10 @@ cdef void finish_rows(
         if belong:
             for j in range(row, row + layer.n_out):
                 ws[delta + j] = part * (ws[at + j] - ws[y + j])
+            if run.objective.missing:
+                for j in range(row, row + layer.n_out):
+                    if ws[y + j] != ws[y + j]:
+                        ws[delta + j] = 0
         else:
             for j in range(row, row + layer.n_out):
                 ws[delta + j] *= part

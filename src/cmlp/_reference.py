@@ -143,11 +143,21 @@ def _from_logits(loss, out_activation):
 
 def _cost(objective, out_activation, z, a, y):
     """Cost of each row, (rows,). Cross-entropies never take the log of a rounded probability."""
+    cost = _output_costs(objective, out_activation, z, a, y)
+    return _without_missing(objective, y, cost).sum(axis=1)
+
+
+def _without_missing(objective, y, values):
+    """The values of the outputs, 0 where the target is NaN and that means missing."""
+    return np.where(np.isnan(y), 0, values) if objective.missing else values
+
+
+def _output_costs(objective, out_activation, z, a, y):
     loss, parameter = objective.loss, objective.parameter
     eps = np.finfo(a.dtype).eps
     r = a - y
     if loss == spec.EXTERNAL_LOSS:
-        return np.zeros(len(a), a.dtype)
+        return np.zeros_like(a)
     if _from_logits(loss, out_activation):
         if loss == _BINARY:
             # -(y log p + (1 - y) log(1 - p)) with p = logistic(z); small terms to small terms
@@ -175,7 +185,7 @@ def _cost(objective, out_activation, z, a, y):
         cost = a - y + _x_log_y(y, y / np.maximum(a, eps))
     else:
         cost = np.maximum(-parameter * r, (1 - parameter) * r)
-    return cost.sum(axis=1)
+    return cost
 
 
 def _cost_slope(objective, a, y):
@@ -204,8 +214,8 @@ def _cost_slope(objective, a, y):
 def _output_delta(objective, out_activation, z, a, y):
     """dC/dz of the output layer, row by row: where backpropagation starts."""
     if _from_logits(objective.loss, out_activation):
-        return a - y
-    da = _cost_slope(objective, a, y)
+        return _without_missing(objective, y, a - y)
+    da = _without_missing(objective, y, _cost_slope(objective, a, y))
     if out_activation == _SOFTMAX:  # every output depends on every weighted sum of its row
         return a * (da - (da * a).sum(axis=1, keepdims=True))
     return da * _SLOPE[out_activation](z, a)

@@ -43,8 +43,14 @@ def split(
 
 
 def r2_score(y: Array, output: Array, weights: NDArray[np.float64] | None) -> float:
-    """1 - residual / total sum of squares, averaged over outputs; 1 for a constant met exactly."""
+    """1 - residual / total sum of squares, averaged over outputs; 1 for a constant met exactly.
+
+    A NaN in y is left out; so is an output of which no row is known.
+    """
     y = np.asarray(y, np.float64)
+    known = ~np.isnan(y)
+    if not known.all():
+        return _r2_of_known(y, output, weights, known)
     mean = np.average(y, axis=0, weights=weights)
     residual = np.average((y - output) ** 2, axis=0, weights=weights)
     total = np.average((y - mean) ** 2, axis=0, weights=weights)
@@ -53,12 +59,25 @@ def r2_score(y: Array, output: Array, weights: NDArray[np.float64] | None) -> fl
     return float(1 - ratio.mean())
 
 
+def _r2_of_known(
+    y: Array, output: Array, weights: NDArray[np.float64] | None, known: Array
+) -> float:
+    """Average R^2 of the outputs, each over the rows in which it is known."""
+    scores = []
+    for column, rows in enumerate(known.T):
+        part = None if weights is None else weights[rows]
+        if rows.any() and (part is None or part.any()):
+            scores.append(r2_score(y[rows, column, None], output[rows, column, None], part))
+    return float(np.mean(scores)) if scores else math.nan
+
+
 def accuracy(targets: Array, output: Array, weights: NDArray[np.float64] | None) -> float:
-    """Share of the rows read right; of a multi-label row, every label must be."""
+    """Share of the rows read right; of a multi-label row, every label that is known must be."""
     if targets.ndim == 1:
         right = output.argmax(axis=1) == targets
     else:
-        right = ((output > 0.5) == (targets > 0.5)).all(axis=1)
+        same = (output > 0.5) == (targets > 0.5)
+        right = (same | (targets != targets)).all(axis=1)
     return float(np.average(right, weights=weights))
 
 

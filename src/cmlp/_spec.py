@@ -219,6 +219,8 @@ class Objective(NamedTuple):
     label_smoothing: float = 0.0
     l1: float = 0.0
     l2: float = 0.0
+    missing: bool = False
+    """Whether NaN stands for a target that nobody knows: it has no cost, and no gradient."""
 
 
 class Optimizer(NamedTuple):

@@ -87,7 +87,8 @@ class Recipe:
                 f"label_smoothing needs a cross-entropy loss; this network's is {net.loss_name}"
             )
         code = EXTERNAL_LOSS if row is None else row.code
-        return Objective(code, net.loss_parameter, self.label_smoothing, self.l1, self.l2)
+        missing = row is not None and net.missing_targets
+        return Objective(code, net.loss_parameter, self.label_smoothing, self.l1, self.l2, missing)
 
     def optimizer(self) -> Optimizer:
         """Return how the core moves the parameters."""

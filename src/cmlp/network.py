@@ -113,6 +113,11 @@ class Network:
     input_scale : float
         A factor above 0 of every input, applied as rows are gathered: with ``input_scale=1/255``
         pixels of 0 to 255 train in place, as the bytes they are.
+    missing_targets : bool
+        With True, a NaN in y stands for a target that is not known: that output of the row has no
+        loss, no gradient and no part in the score; the row's other outputs have. With False it is
+        an error. Not for categorical cross-entropy, whose outputs share one target. A loss of your
+        own sees the NaN.
 
     Attributes
     ----------
@@ -124,6 +129,8 @@ class Network:
         Views into `params`, (n_in, n_out) and (n_out,) per layer: write into them to set them.
     input_scale : float
         What every input is multiplied by.
+    missing_targets : bool
+        Whether y may hold NaN, for targets that are not known.
     classes : ndarray or None
         The labels in the order of the outputs, once the network has seen labels.
     feature_names, target_name : list of str, str or None
@@ -160,6 +167,7 @@ class Network:
         quantile: float = 0.5,
         huber_delta: float = 1.0,
         input_scale: float = 1.0,
+        missing_targets: bool = False,
     ) -> None:
         if isinstance(sizes, str) or not isinstance(sizes, Iterable):
             raise TypeError(f"sizes must be a sequence such as [64, 32, 10], not {sizes!r}")
@@ -175,6 +183,7 @@ class Network:
         self.activations = (*self._resolve_hidden(activation), out)
         self.loss_parameter = self._resolve_parameter(quantile, huber_delta)
         self.input_scale = check_input_scale(input_scale)
+        self.missing_targets = self._resolve_missing(missing_targets)
         self.weight_init = weight_init
         self.plan = make_plan(self.sizes, self.activations, self.dtype)
         self.params = aligned((int(self.plan[-1, BIAS] + self.plan[-1, STRIDE]),), self.dtype)
@@ -237,6 +246,14 @@ class Network:
         quantile = check_number("quantile", quantile, 0, 1)
         huber_delta = check_number("huber_delta", huber_delta, 0)
         return {"quantile": quantile, "huber": huber_delta}.get(self.loss_name, 0.0)
+
+    def _resolve_missing(self, missing_targets: bool) -> bool:
+        if missing_targets and self.loss_name == "categorical_crossentropy":
+            raise ValueError(
+                "missing_targets has no meaning for categorical_crossentropy, whose outputs share "
+                "one target: leave the rows out, or give them the sample_weight 0"
+            )
+        return bool(missing_targets)
 
     # What it is ----------------------------------------------------------------------------------
 
@@ -463,8 +480,9 @@ class Network:
         if weights is not None and self.loss_row is None:
             raise ValueError("sample_weight has no meaning for a custom loss; use it inside")
         targets, self.classes = check_targets(
-            y, len(X), self.sizes[-1], self.loss_row, self.classes, self.dtype, f"y{suffix}"
-        )
+            y, len(X), self.sizes[-1], self.loss_row, self.classes, self.dtype, f"y{suffix}",
+            self.missing_targets,
+        )  # fmt: skip
         return Data(X, targets, weights)
 
     def loss(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -837,6 +855,7 @@ class Network:
             "feature_names": [str(name) for name in self.feature_names],
             "target_name": self.target_name,
             "input_scale": self.input_scale,
+            "missing_targets": self.missing_targets,
         }
         parts = {"": self._views(self.params)}
         state = None
@@ -885,6 +904,7 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
             "zeros",
             about["dtype"],
             input_scale=about["input_scale"],
+            missing_targets=about["missing_targets"],
             **({parameter: about["loss_parameter"]} if parameter else {}),
         )
         if saved.state is not None:

@@ -137,7 +137,7 @@ def _described(path: str, metadata: dict[str, str], infos: dict[str, io.ArrayInf
 
 
 def _architecture(about: dict[str, Any]) -> dict[str, Any]:
-    about = {"input_scale": 1.0, **about}  # which older files lack
+    about = {"input_scale": 1.0, "missing_targets": False, **about}  # which older files lack
     about = {key: about[key] for key in _TYPES}
     for key, kind in _TYPES.items():
         if not isinstance(about[key], kind):
@@ -164,6 +164,7 @@ _TYPES: dict[str, Any] = {
     "feature_names": list,
     "target_name": (str, type(None)),
     "input_scale": (int, float),
+    "missing_targets": bool,
 }
 
 
