@@ -83,6 +83,10 @@ ctypedef fused sample:  # what a row of X or y may hold
     int64_t
     uint64_t
 
+ctypedef fused place:  # what columns and beginnings of sparse rows are
+    int32_t
+    int64_t
+
 include "_vectors.pxi"
 
 name = __name__.rpartition("_")[2]
@@ -144,8 +148,12 @@ cdef struct Rows:  # rows of X or y, read through any strides and from any numbe
     char kind
     bint labels
     double scale  # every number is multiplied by it
+    const char *indices  # of sparse rows: columns of the numbers; NULL: rows are dense
+    const char *indptr  # where each row begins among them
+    Py_ssize_t stored  # numbers
+    bint wide  # indices and indptr are int64, not int32
 
-cdef Rows NO_ROWS = Rows(NULL, 0, 0, 0, 0, 0, False, 1)
+cdef Rows NO_ROWS = Rows(NULL, 0, 0, 0, 0, 0, False, 1, NULL, NULL, 0, False)
 
 cdef struct Layout:  # of the workspace, in numbers
     Py_ssize_t batch, input_stride, target_stride
@@ -333,13 +341,21 @@ cdef int check_size(str what, Py_ssize_t expected, Py_ssize_t came) except -1:
     return 0
 
 
+cdef object SparseRows = spec.SparseRows
+cdef int64_t NOTHING = 0  # an address for no numbers
+
+
 cdef class RowBuffer:
     """Holds the buffer of X or y for the time of a call, and describes it without Python."""
     cdef Py_buffer buffer
     cdef bint held
     cdef Rows rows
+    cdef object places  # of sparse rows: memoryviews of their columns and beginnings
 
     def __cinit__(self, array, Py_ssize_t width, bint labels=False, double scale=1):
+        if type(array) is SparseRows and not labels:
+            self.hold_sparse(array, width, scale)
+            return
         PyObject_GetBuffer(array, &self.buffer, PyBUF_STRIDES | PyBUF_FORMAT)
         self.held = True
         cdef bint flat = labels and self.buffer.ndim == 1
@@ -357,8 +373,44 @@ cdef class RowBuffer:
         self.rows = Rows(
             <const char *>self.buffer.buf, self.buffer.shape[0], 1 if flat else width,
             self.buffer.strides[0], 0 if flat else self.buffer.strides[1], <char>ord(kind), flat,
-            scale,
+            scale, NULL, NULL, 0, False,
         )
+
+    cdef int hold_sparse(self, array, Py_ssize_t width, double scale) except -1:
+        """The same for sparse rows: three vectors, whose content the loops look at themselves."""
+        cdef const int32_t[::1] indices, indptr
+        cdef const int64_t[::1] wide_indices, wide_indptr
+        PyObject_GetBuffer(array.data, &self.buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+        self.held = True
+        cdef str kind = self.buffer.format.decode()
+        if kind not in ("f", "d") or self.buffer.ndim != 1:
+            raise ValueError(f"cannot read sparse numbers of format {kind!r}")
+        if array.shape[1] != width:
+            raise ValueError(f"expected rows of {width} numbers")
+        cdef Rows rows = Rows(
+            <const char *>self.buffer.buf, 0, width, 0, 0, <char>ord(kind), False, scale,
+            NULL, NULL, self.buffer.shape[0], array.indices.dtype.itemsize == 8,
+        )
+        cdef Py_ssize_t n_places, n_starts
+        if rows.wide:
+            wide_indices, wide_indptr = array.indices, array.indptr
+            self.places = (wide_indices, wide_indptr)
+            n_places, n_starts = wide_indices.shape[0], wide_indptr.shape[0]
+            rows.indices = <const char *>&wide_indices[0] if n_places else <const char *>&NOTHING
+            rows.indptr = <const char *>&wide_indptr[0] if n_starts else NULL
+        else:
+            indices, indptr = array.indices, array.indptr
+            self.places = (indices, indptr)
+            n_places, n_starts = indices.shape[0], indptr.shape[0]
+            rows.indices = <const char *>&indices[0] if n_places else <const char *>&NOTHING
+            rows.indptr = <const char *>&indptr[0] if n_starts else NULL
+        if n_starts < 1 or n_places != rows.stored:
+            raise ValueError(
+                f"{rows.stored} sparse numbers need as many columns, and beginnings of the rows"
+            )
+        rows.n = n_starts - 1
+        self.rows = rows
+        return 0
 
     def __dealloc__(self):
         if self.held:
@@ -677,9 +729,8 @@ def update(
     """
     check_plan(plan, params.shape[0], sizeof(real))
     cdef double norm = 0
-    cdef Rows nothing = Rows(NULL, 0, 0, 0, 0, 0, False, 1)
     cdef Run run = run_of(
-        plan, nothing, nothing, None, None, layout_of(plan, 1, 1, sizeof(real))
+        plan, NO_ROWS, NO_ROWS, None, None, layout_of(plan, 1, 1, sizeof(real))
     )
     run.optimizer = read_optimizer(optimizer)
     check_size("grads", params.shape[0], grads.shape[0])

@@ -69,7 +69,46 @@ cdef inline void convert_row(
             ws[at + j] = <real>(<const sample *>(<const char *>first + j * stride))[0] * scale
 
 
+cdef inline void add_sparse_row(
+    const Rows *source, const sample *data, const place *indices, const place *indptr,
+    Py_ssize_t row, real[::1] ws, Py_ssize_t at,
+) noexcept nogil:
+    """Add the numbers of a sparse row to zeros; whatever the indices hold, it stays inside."""
+    cdef Py_ssize_t k, last = min(<Py_ssize_t>indptr[row + 1], source.stored)
+    cdef Py_ssize_t column
+    cdef real scale = <real>source.scale
+    for k in range(max(<Py_ssize_t>indptr[row], 0), last):
+        column = indices[k]
+        if 0 <= column < source.width:
+            ws[at + column] += <real>data[k] * scale
+
+
+cdef void gather_sparse_row(
+    const Rows *source, Py_ssize_t row, real[::1] ws, Py_ssize_t at
+) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef const float *floats = <const float *>source.data
+    cdef const double *doubles = <const double *>source.data
+    cdef const int32_t *indices = <const int32_t *>source.indices
+    cdef const int32_t *indptr = <const int32_t *>source.indptr
+    cdef const int64_t *wide_indices = <const int64_t *>source.indices
+    cdef const int64_t *wide_indptr = <const int64_t *>source.indptr
+    for j in range(at, at + source.width):
+        ws[j] = 0
+    if source.kind == b"f" and source.wide:
+        add_sparse_row(source, floats, wide_indices, wide_indptr, row, ws, at)
+    elif source.kind == b"f":
+        add_sparse_row(source, floats, indices, indptr, row, ws, at)
+    elif source.wide:
+        add_sparse_row(source, doubles, wide_indices, wide_indptr, row, ws, at)
+    else:
+        add_sparse_row(source, doubles, indices, indptr, row, ws, at)
+
+
 cdef void gather_row(const Rows *source, Py_ssize_t row, real[::1] ws, Py_ssize_t at) noexcept nogil:
+    if source.indices is not NULL:
+        gather_sparse_row(source, row, ws, at)
+        return
     cdef const char *first = source.data + row * source.row_stride
     cdef Py_ssize_t stride = source.column_stride, n = source.width
     cdef real scale = <real>source.scale

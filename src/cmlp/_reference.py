@@ -286,7 +286,8 @@ def _layers(plan, flat) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _gather(X, rows, input_scale, dtype):
-    x = np.asarray(X if rows is None else X[rows], dtype=dtype)
+    x = X if rows is None else X[rows]
+    x = x.dense(dtype) if isinstance(x, spec.SparseRows) else np.asarray(x, dtype=dtype)
     return x if input_scale == 1 else x * dtype.type(input_scale)
 
 

@@ -205,6 +205,49 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     return zeros.reshape(shape)
 
 
+class SparseRows:
+    """Rows of which only some numbers are stored (CSR, as in SciPy), read-only.
+
+    Row i has ``data[indptr[i]:indptr[i + 1]]`` in the columns ``indices[indptr[i]:indptr[i + 1]]``,
+    zeros elsewhere; numbers in the same column add up. The cores make one batch of rows dense at a
+    time, in their workspace.
+    """
+
+    def __init__(
+        self, data: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any], width: int
+    ) -> None:
+        self.data, self.indices, self.indptr = data, indices, indptr
+        self.shape, self.dtype = (len(indptr) - 1, width), data.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> SparseRows:
+        """Copy some rows: a slice, or an array of their numbers."""
+        numbers = np.arange(len(self))[rows]
+        first = self.indptr[numbers].astype(np.int64)
+        lengths = self.indptr[numbers + 1] - first
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        at = np.arange(indptr[-1]) + np.repeat(first - indptr[:-1], lengths)
+        indptr = indptr.astype(self.indptr.dtype)
+        return SparseRows(self.data[at], self.indices[at], indptr, self.shape[1])
+
+    def dense(self, dtype: Any) -> NDArray[Any]:
+        """Return all rows with their zeros."""
+        rows = np.zeros(self.shape, dtype)
+        numbers = np.repeat(np.arange(len(self)), np.diff(self.indptr))
+        np.add.at(rows, (numbers, self.indices), self.data.astype(dtype))
+        return rows
+
+    def min(self) -> float:
+        """Return the smallest number stored, 0 at most."""
+        return float(self.data.min(initial=0))
+
+    def max(self) -> float:
+        """Return the largest number stored, 0 at least."""
+        return float(self.data.max(initial=0))
+
+
 (N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS) = range(7)
 """Columns of the plan: fan-in, fan-out, padded fan-out, offsets of W and b in the parameters,
 activation code, offset of the layer's units in a record of one row."""

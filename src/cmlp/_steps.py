@@ -21,6 +21,7 @@ from ._spec import (
     Objective,
     Optimizer,
     Solver,
+    SparseRows,
     aligned,
     lookup,
     unknown,
@@ -137,7 +138,7 @@ def make_recipe(parameters: dict[str, Any]) -> Recipe:
 class Data:
     """Checked rows with their targets and weights, as the core takes them."""
 
-    X: Array
+    X: Array | SparseRows
     targets: Array
     weights: NDArray[np.float64] | None
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch, _scoring, _steps, training
 from ._checks import (
+    RowsLike,
     check_input_scale,
     check_integer,
     check_number,
@@ -332,12 +333,12 @@ class Network:
             if workspace.nbytes <= 1 << 22:
                 self._workspaces[:] = [workspace]
 
-    def predict(self, X: ArrayLike) -> Array:
+    def predict(self, X: RowsLike) -> Array:
         """Return the output activations.
 
         Parameters
         ----------
-        X : array-like, (n, n_in)
+        X : array-like or sparse, (n, n_in)
             Any real dtype and memory order; read row by row, never copied as a whole.
 
         Returns
@@ -360,11 +361,11 @@ class Network:
         ready: Array | None = outputs(X)
         if ready is not None:
             return ready
-        X = check_X(X, self.sizes[0], self.dtype)
-        out = np.empty((len(X), self.sizes[-1]), self.dtype)
+        rows = check_X(X, self.sizes[0], self.dtype)
+        out = np.empty((len(rows), self.sizes[-1]), self.dtype)
         with self.scratch() as workspace:
             _dispatch.core.predict(
-                self.plan, self.params, X, None, out, workspace, self.input_scale
+                self.plan, self.params, rows, None, out, workspace, self.input_scale
             )
         return out
 
@@ -403,7 +404,7 @@ class Network:
         check_integer("batch_size", batch_size, 1)
         return _dispatch.core.Predictor(self.plan, self.params, self.input_scale, batch_size)
 
-    def predict_classes(self, X: ArrayLike) -> Array:
+    def predict_classes(self, X: RowsLike) -> Array:
         """Return the likeliest label of each row, (n,); for several labels per row a 0/1 matrix."""
         out = self.predict(X)
         if self.classes is not None:
@@ -419,7 +420,7 @@ class Network:
             "use predict"
         )
 
-    def forward(self, X: ArrayLike, return_all: bool = False) -> Any:
+    def forward(self, X: RowsLike, return_all: bool = False) -> Any:
         """Propagate X through the layers.
 
         Returns
@@ -429,10 +430,10 @@ class Network:
         """
         if not return_all:
             return self.predict(X)
-        X = check_X(X, self.sizes[0], self.dtype)
-        z, a = self._record(len(X)), self._record(len(X))
+        rows = check_X(X, self.sizes[0], self.dtype)
+        z, a = self._record(len(rows)), self._record(len(rows))
         with self.scratch() as workspace:
-            _dispatch.core.forward(self.plan, self.params, X, z, a, workspace, self.input_scale)
+            _dispatch.core.forward(self.plan, self.params, rows, z, a, workspace, self.input_scale)
         return Propagation(self._cut_record(z), self._cut_record(a))
 
     def _record(self, n: int) -> Array:
@@ -470,32 +471,33 @@ class Network:
         return np.array(targets, self.dtype)  # a copy: what a custom loss does to it stays there
 
     def _data(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, suffix: str = ""
+        self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None, suffix: str = ""
     ) -> Data:
         """Check rows, targets and weights; the labels of the first targets seen are kept."""
-        X = check_X(X, self.sizes[0], self.dtype, f"X{suffix}")
-        if len(X) == 0:
+        rows = check_X(X, self.sizes[0], self.dtype, f"X{suffix}")
+        n = len(rows)
+        if n == 0:
             raise ValueError(f"X{suffix} has no rows")
-        weights = check_weights(sample_weight, len(X))
+        weights = check_weights(sample_weight, n)
         if weights is not None and self.loss_row is None:
             raise ValueError("sample_weight has no meaning for a custom loss; use it inside")
         targets, self.classes = check_targets(
-            y, len(X), self.sizes[-1], self.loss_row, self.classes, self.dtype, f"y{suffix}",
+            y, n, self.sizes[-1], self.loss_row, self.classes, self.dtype, f"y{suffix}",
             self.missing_targets,
         )  # fmt: skip
-        return Data(X, targets, weights)
+        return Data(rows, targets, weights)
 
-    def loss(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def loss(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the (weighted) mean loss of the rows, without penalties, dropout or smoothing."""
         return _scoring.evaluate(self, self._data(X, y, sample_weight), None)[0]
 
-    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def score(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the accuracy for classes, the coefficient of determination R^2 for numbers."""
         return _scoring.evaluate(self, self._data(X, y, sample_weight), None)[1]
 
     def gradients(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
@@ -546,7 +548,7 @@ class Network:
 
     def fit(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         *,
         epochs: int = 10,
@@ -564,7 +566,7 @@ class Network:
         clip_norm: float | None = None,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
-        X_val: ArrayLike | None = None,
+        X_val: RowsLike | None = None,
         y_val: ArrayLike | None = None,
         validation_fraction: float = 0.0,
         patience: int | None = None,
@@ -583,9 +585,10 @@ class Network:
 
         Parameters
         ----------
-        X : array-like, (n, n_in)
+        X : array-like or sparse, (n, n_in)
             Any real dtype and memory order. Rows are converted as batches are gathered: a set of
-            uint8 pixels is never copied.
+            uint8 pixels is never copied, and of a SciPy sparse matrix or array only one batch of
+            rows at a time has its zeros written out.
         y : array-like
             Class labels of any type, (n,); one-hot rows or a 0/1 matrix, (n, n_out); or numbers.
         epochs : int
@@ -695,7 +698,7 @@ class Network:
 
     def train_epoch(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         *,
         batch_size: int | None = 32,
@@ -716,7 +719,7 @@ class Network:
         return self._train(data, make_recipe(recipe), batch_size, shuffle, rows, n_threads)
 
     def step(
-        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, **recipe: Any
+        self, X: RowsLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, **recipe: Any
     ) -> float:
         """Take one step on these rows as one batch, and return their loss before it.
 
@@ -757,7 +760,7 @@ class Network:
 
     # For learners --------------------------------------------------------------------------------
 
-    def trace_step(self, X: ArrayLike, y: ArrayLike, *, apply: bool = True, **recipe: Any) -> Trace:
+    def trace_step(self, X: RowsLike, y: ArrayLike, *, apply: bool = True, **recipe: Any) -> Trace:
         """Take one step of backpropagation and return every number in it.
 
         Parameters
@@ -778,7 +781,7 @@ class Network:
 
     def check_gradients(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         *,
         l1: float = 0.0,

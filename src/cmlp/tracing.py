@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dispatch
-from ._spec import ACTIVATIONS, lookup
+from ._spec import ACTIVATIONS, SparseRows, lookup
 from ._steps import Snapshot
 
 if TYPE_CHECKING:
@@ -184,7 +184,8 @@ def trace_step(net: Network, data: Data, recipe: Recipe, apply: bool) -> Trace:
     ]  # fmt: skip
     formula = "custom" if net.loss_row is None else net.loss_row.formula
     y = net.target_matrix(data.targets)
-    X = np.asarray(data.X, net.dtype) * net.dtype.type(net.input_scale)
+    X = data.X.dense(net.dtype) if isinstance(data.X, SparseRows) else data.X
+    X = np.asarray(X, net.dtype) * net.dtype.type(net.input_scale)
     return Trace(
         X, y, layers, costs, loss, new_loss, formula, recipe.rule.formula, net.input_scale
     )  # fmt: skip

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from . import _dispatch
 from ._scoring import evaluate, metric_of, split
+from ._spec import SparseRows
 from ._steps import Data, Recipe, Snapshot, Trainer
 from ._terminal import Progress
 
@@ -253,7 +254,7 @@ def _diverged(
     return error
 
 
-def _first_bad_layer(net: Network, X: Array) -> str:
+def _first_bad_layer(net: Network, X: Array | SparseRows) -> str:
     """Name the layer where the numbers stop being finite: in its weights, or in its sums."""
     names = [
         f"layer {number} ({W.shape[0]} -> {W.shape[1]}, {activation})"
