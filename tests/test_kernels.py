@@ -115,6 +115,14 @@ def test_wide_layers(core, dtype, sizes):
     check_step(core, problem, OPTIMIZERS["momentum"], np.arange(61)[::-1].copy(), QUIET)
 
 
+@pytest.mark.parametrize("n", [2, 15, 16, 17, 40])
+@pytest.mark.parametrize("sizes", [(16, 32, 1), (32, 16, 2), (64, 2, 16, 3), (16, 4, 4), (16, 5)])
+def test_layers_of_few_units(core, dtype, sizes, n):
+    activations = ("tanh", "softplus", "softmax")[-len(sizes) + 1 :]
+    problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype)
+    check_forward(core, problem).check_gradient(problem.gradient(core))
+
+
 @pytest.mark.parametrize("activations", [("identity",), ("logistic",), ("softmax",)], ids="-".join)
 def test_one_layer(core, dtype, activations):
     problem = Problem((33, 5), activations, "squared_error", 26, dtype, weighted=True)
@@ -508,6 +516,28 @@ def test_any_number_of_threads_gives_the_same_bits(core, dtype, case):
         np.testing.assert_array_equal(state, results[0][1])
         assert took == results[0][2]
     assert (results[0][0] != problem.params).any()
+
+
+@pytest.mark.parametrize("sizes", [(4, 32, 32, 2), (33, 18, 5), (64, 3, 300, 1)])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_plain_steps_on_single_rows(core, dtype, name, sizes):
+    """One thread takes them in a shorter way, with the bits of several threads."""
+    activations = (*("relu", "tanh", "softplus")[: len(sizes) - 2], "softmax")
+    problem = Problem(sizes, activations, "categorical_crossentropy", 6, dtype, weighted=True,
+                      labels=True)  # fmt: skip
+    rows = np.random.default_rng(0).permutation(6)
+    check_step(core, problem, OPTIMIZERS[name], rows[rows == 0], QUIET)
+    results = []
+    for n_threads in (1, 2, 3):
+        params, state = problem.params.copy(), moments(problem, OPTIMIZERS[name])
+        took = take_epoch(core, problem, params, state, rows, 1, OPTIMIZERS[name], QUIET, 0,
+                          n_threads)  # fmt: skip
+        results.append((params, state, took))
+        assert not padding(problem.plan, params).any()
+    for params, state, took in results[1:]:
+        np.testing.assert_array_equal(params, results[0][0])
+        np.testing.assert_array_equal(state, results[0][1])
+        assert took == results[0][2]
 
 
 # Memory ------------------------------------------------------------------------------------------

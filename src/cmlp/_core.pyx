@@ -18,7 +18,7 @@ d) Threads share every phase by output tile, and meet at a barrier between phase
    region costs more than a small phase, and does not survive a fork.
 e) Rows are padded to 64 bytes. Loops run over the padding, which saves every remainder loop; the
    padding of W, b and delta is zero and stays zero (0 - eta * 0), that of activations is noise that
-   nothing reads.
+   nothing reads. Rows of up to 16 bytes have functions of their own (``*_narrow_*``).
 f) Loops index memoryviews, so that the debug build (CMLP_DEBUG=1) checks their bounds; a failed check
    is printed, as nothing below the seam can raise, and pytest makes a failure of it. Only products,
    copies and the vector functions take addresses.
@@ -28,7 +28,7 @@ g) ``Predictor`` is the one class: a prediction of one row takes less than it ta
 Letters: n rows of X; m rows of a tile; i inputs, j outputs (units) of a layer; at, to: offsets.
 """
 
-from libc.math cimport INFINITY, expm1, fabs, fmax, isfinite, log, sqrt, sqrtf
+from libc.math cimport INFINITY, expm1, fabs, fmax, isfinite, log, sqrt
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
@@ -107,7 +107,6 @@ cdef enum:
     PREDICT_BATCH = 128  # rows of one pass of a prediction: they fit the caches
     MAX_THREADS = 1024
     MAX_DEPTH = 2048  # of a panel: 512 kB of four AVX-512 vectors, half an L2 cache
-    OUTER_SIZE = 2048  # numbers of a gradient of one row that are used at a time; they stay in L1
     PACK_TILES = 4  # tiles that read an operand before a copy of it pays
     LARGE = 1 << 17  # bytes of a matrix from which on it is fetched ahead; a part of an L2 cache
     PREFETCH_ROWS = 4  # that far ahead of the row that is being gathered
@@ -186,7 +185,8 @@ cdef struct Pass:  # some rows of a batch that go through the network together
 
 cdef struct Step:  # what an update of one step needs, worked out once
     Py_ssize_t number
-    double rate, decay, scale
+    double decay
+    Rule rule
 
 cdef struct Grid:  # a product, cut into tiles; a thread works on some of them, column by column
     Py_ssize_t m, vectors, columns  # of a tile; the last ones may be smaller
@@ -236,7 +236,7 @@ cdef Layout layout_of(
     to.costs = to.shares + padded(to.batch, lanes)
     to.sums = to.costs + padded(to.batch, lanes)
     to.tiles = to.sums + padded(to.n_sums, lanes)
-    to.tile_size = max(<Py_ssize_t>OUTER_SIZE, TILE_SUMS * vector_lanes(itemsize))
+    to.tile_size = TILE_SUMS * vector_lanes(itemsize)
     to.panels = to.tiles + n_threads * to.tile_size
     to.panel_size = min(padded(max(widest, to.batch), lanes), MAX_DEPTH) * columns
     to.copies = to.panels + n_threads * to.panel_size
@@ -651,7 +651,7 @@ def gradient(
     cdef const double[::1] dropout = noise.dropout
     cdef Run run = run_of(plan, source.rows, labels.rows, weights, rows, to)
     run.objective, run.noise = read_objective(objective), read_noise(noise, dropout)
-    cdef Step now = plan_step(&run.optimizer, step, 0)
+    cdef Step now
     cdef real[:, ::1] no_state = None
     cdef Py_ssize_t block, done, number
     cdef double cost = 0, weight
@@ -672,6 +672,7 @@ def gradient(
                 first[number].stride,
             )
     with nogil:
+        plan_step(&now, &run.optimizer, step, 0)
         weight = total_weight(&run, 0, n)
         for block in range(blocks(n, to.batch)):
             done = block * to.batch
@@ -735,12 +736,12 @@ def update(
     run.optimizer = read_optimizer(optimizer)
     check_size("grads", params.shape[0], grads.shape[0])
     check_state(&run.optimizer, params.shape[0], state.shape[0], state.shape[1])
+    cdef Step now
     with nogil:
         if run.optimizer.clip_norm > 0:
             norm = sqrt(size_of_row(grads, 0, grads.shape[0] // 8 * 8, 0, 1))
-        update_all(
-            &run, plan_step(&run.optimizer, step, learning_rate), norm, params, state, grads
-        )
+        plan_step(&now, &run.optimizer, step, learning_rate)
+        update_all(&run, now, norm, params, state, grads)
 
 
 cdef int check_state(
@@ -813,16 +814,20 @@ def train_epoch(
     cdef Step now
     cdef double total = 0, cost
     cdef unsigned int denormals
+    cdef bint plain_rows = takes_plain_rows(&run)
     with nogil:
         denormals = flush_denormals()
         if not meet(&run):
             n = 0  # one of the team does not come: nobody begins
         for number in range(blocks(n, batch_size)):
             start = number * batch_size
-            now = plan_step(&run.optimizer, step + number, learning_rates[number])
-            cost = train_batch(
-                &run, &now, params, state, start, min(batch_size, n - start), grads, workspace
-            )
+            plan_step(&now, &run.optimizer, step + number, learning_rates[number])
+            if plain_rows:
+                cost = train_row(&run, &now, params, state, start, workspace)
+            else:
+                cost = train_batch(
+                    &run, &now, params, state, start, min(batch_size, n - start), grads, workspace
+                )
             if not isfinite(cost):
                 break
             total += cost

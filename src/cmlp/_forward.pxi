@@ -33,6 +33,9 @@ cdef void forward_rows(
     if n == 1:
         forward_row(run, layer, params, ws, a, to, code, slopes, drop)
         return
+    if is_narrow(layer.n_out, sizeof(real)) and layer.n_in % lanes == 0 and layer.n_in <= MAX_DEPTH:
+        forward_narrow(run, layer, params, ws, a, a_stride, to, n, code, slopes, drop)
+        return
     grid = grid_of(n, stride, sizeof(real), run)
     packs = grid.column_tiles > 1 and grid.row_tiles >= PACK_TILES
     for column_tile in range(grid.column_tiles):
@@ -72,6 +75,28 @@ cdef void forward_rows(
                     )
 
 
+cdef void forward_narrow(
+    const Run *run, const Layer *layer, const real[::1] params, real[::1] ws, const real *a,
+    Py_ssize_t a_stride, Py_ssize_t to, Py_ssize_t n, Py_ssize_t code, Py_ssize_t slopes,
+    const Drop *drop,
+) noexcept nogil:
+    """The same for a layer of few units, whose tiles would be padding for the most part."""
+    cdef Py_ssize_t stride = layer.stride, at
+    cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
+    cdef Grid grid = grid_of(n, stride, sizeof(real), run)  # who has which rows
+    cdef Py_ssize_t row = grid.first * grid.m, m = min(n, grid.last * grid.m) - row
+    if m <= 0:
+        return
+    at = to + row * stride
+    narrow_product(
+        m, layer.n_out, layer.n_in, a + row * a_stride, a_stride, &params[layer.weights], stride,
+        &ws[panel], &params[layer.bias], &ws[at], stride,
+    )
+    activate_tile(
+        layer, code, ws, at, slopes + row * stride if slopes >= 0 else -1, row, m, 0, stride, drop
+    )
+
+
 cdef void forward_row(
     const Run *run, const Layer *layer, const real[::1] params, real[::1] ws, const real *a,
     Py_ssize_t to, Py_ssize_t code, Py_ssize_t slopes, const Drop *drop,
@@ -81,13 +106,12 @@ cdef void forward_row(
     cdef Py_ssize_t n_blocks = blocks(layer.stride, block)
     cdef Py_ssize_t first = share(n_blocks, run.rank, run.n_threads) * block
     cdef Py_ssize_t last = min(
-        share(n_blocks, run.rank + 1, run.n_threads) * block, layer.stride
+        share(n_blocks, run.rank + 1, run.n_threads) * block, width_of(layer.n_out, sizeof(real))
     )
     if first < last:
         row_product(
-            (last - first) // vector_lanes(sizeof(real)), layer.n_in, a,
-            &params[layer.weights + first], layer.stride, &params[layer.bias + first],
-            &ws[to + first],
+            last - first, layer.n_in, a, &params[layer.weights + first], layer.stride,
+            &params[layer.bias + first], &ws[to + first],
         )
         activate_tile(
             layer, code, ws, to + first, slopes + first if slopes >= 0 else -1, 0, 1, first,

@@ -13,39 +13,17 @@ cdef inline bint from_logits(int loss, Py_ssize_t activation) noexcept nogil:
     )
 
 
-cdef inline void shift_row(real[::1] ws, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
-    """Subtract the largest number of a row, so that no exponential overflows."""
-    cdef Py_ssize_t j
-    cdef real top = ws[at]
-    for j in range(at + 1, at + n):
-        top = ws[j] if ws[j] > top else top
-    for j in range(at, at + n):
-        ws[j] -= top
-
-
-cdef inline double divide_by_sum(real[::1] ws, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
-    """Divide a row by its sum, which is returned."""
-    cdef Py_ssize_t j
-    cdef double total = 0
-    cdef real inverse
-    for j in range(at, at + n):
-        total += ws[j]
-    inverse = <real>(1 / total)
-    for j in range(at, at + n):
-        ws[j] *= inverse
-    return total
-
-
 cdef void softmax_rows(
     real[::1] ws, Py_ssize_t at, Py_ssize_t n, Py_ssize_t n_out, Py_ssize_t stride
 ) noexcept nogil:
     """Replace n rows of weighted sums by their softmax."""
     cdef Py_ssize_t i
+    if n > 1 and is_narrow(n_out, sizeof(real)):
+        narrow_softmax(&ws[at], n, stride, n_out)
+        return
+    shifted_exp(&ws[at], <real *>NULL, n, stride, n_out)
     for i in range(n):
-        shift_row(ws, at + i * stride, n_out)
-    vector_exp(&ws[at], n * stride)
-    for i in range(n):
-        divide_by_sum(ws, at + i * stride, n_out)
+        divide_by_sum(&ws[at + i * stride], n_out)
 
 
 cdef inline bint is_missing(const Objective *objective, real y) noexcept nogil:
@@ -65,21 +43,20 @@ cdef void logits_to_costs(
     cdef int loss = run.objective.loss
     cdef double cost, log_total, z
     if loss == CATEGORICAL:
-        for i in range(n):
-            shift_row(ws, at + i * stride, n_out)
-    for j in range(n * stride):
-        ws[delta + j] = ws[at + j]
-    if loss == BINARY:
-        vector_logistic(&ws[at], n * stride)
+        shifted_exp(&ws[at], &ws[delta], n, stride, n_out)
     else:
-        vector_exp(&ws[at], n * stride)
+        for j in range(n * stride):
+            ws[delta + j] = ws[at + j]
+        if loss == BINARY:
+            vector_logistic(&ws[at], n * stride)
+        else:
+            vector_exp(&ws[at], n * stride)
     for i in range(n):
         cost, row = 0, i * stride
         if loss == CATEGORICAL:
-            log_total = log(divide_by_sum(ws, at + row, n_out))
+            log_total = log(divide_by_sum(&ws[at + row], n_out))
             for j in range(row, row + n_out):
-                if ws[y + j] != 0:
-                    cost += ws[y + j] * (log_total - ws[delta + j])
+                cost += ws[y + j] * (log_total - ws[delta + j]) if ws[y + j] != 0 else 0.0
         elif loss == BINARY:
             # -(y log p + (1 - y) log(1 - p)) is max(z, 0) - y z + log(1 + e^-|z|)
             for j in range(row, row + n_out):
@@ -198,8 +175,9 @@ cdef void finish_rows(
         part = ws[to.shares + first + i]
         row = i * layer.stride
         if belong:
-            for j in range(row, row + layer.n_out):
-                ws[delta + j] = part * (ws[at + j] - ws[y + j])
+            difference(
+                &ws[delta + row], &ws[at + row], &ws[y + row], part, layer.n_out, layer.stride
+            )
             if run.objective.missing:
                 for j in range(row, row + layer.n_out):
                     if ws[y + j] != ws[y + j]:
@@ -207,5 +185,5 @@ cdef void finish_rows(
         else:
             for j in range(row, row + layer.n_out):
                 ws[delta + j] *= part
-        for j in range(row + layer.n_out, row + layer.stride):
-            ws[delta + j] = 0
+            for j in range(row + layer.n_out, row + layer.stride):
+                ws[delta + j] = 0

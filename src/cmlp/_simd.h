@@ -5,13 +5,14 @@
  *    No intrinsics: nothing below needs an instruction that the compilers do not find by themselves.
  * B. A compiler without vector types (MSVC) gets the same code with vectors of one lane. Only what C
  *    spells differently for a scalar has two definitions: the types and VEC_LESS.
- * C. Template by inclusion: the files at the end are read once with REAL = float and once with double.
- *    NAME(f) is f_f32 or f_f64.
+ * C. Template by inclusion: the files at the end are read with REAL = float and with double, each with wide
+ *    and with narrow vectors. NAME(f) is f_f32 or f_f64, f_narrow_f32 or f_narrow_f64.
  *
  * Never compile this with -ffast-math: rounding tricks and the handling of NaN rely on IEEE rules. */
 #ifndef CMLP_SIMD_H
 #define CMLP_SIMD_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -63,17 +64,21 @@
 #define ROW_VECTORS 16
 #define ROW_DEPTH 8
 
+/* A row of a few numbers is not worth a wide vector: storing 64 bytes takes two cycles, and a division as
+ * long as its vector is wide. Rows that fit these bytes have functions of their own, *_narrow_*. */
+#define NARROW_BYTES 16
+
 /* vec holds numbers, ivec their bits or a comparison (all ones or zero in each lane), uvec bits that are
  * shifted; loose is a vec at any address. */
 #ifdef VECTOR_BYTES
-#define VECTOR_TYPES(T, REAL, INT, UINT)                                                              \
-    typedef REAL vec_##T __attribute__((vector_size(VECTOR_BYTES)));                                  \
-    typedef INT ivec_##T __attribute__((vector_size(VECTOR_BYTES)));                                  \
-    typedef UINT uvec_##T __attribute__((vector_size(VECTOR_BYTES)));                                 \
-    typedef REAL loose_##T __attribute__((vector_size(VECTOR_BYTES), aligned(1), may_alias));
+#define VECTOR_TYPES(T, REAL, INT, UINT, BYTES)                                                       \
+    typedef REAL vec_##T __attribute__((vector_size(BYTES)));                                         \
+    typedef INT ivec_##T __attribute__((vector_size(BYTES)));                                         \
+    typedef UINT uvec_##T __attribute__((vector_size(BYTES)));                                        \
+    typedef REAL loose_##T __attribute__((vector_size(BYTES), aligned(1), may_alias));
 #define VEC_LESS(a, b) ((IVEC)((a) < (b)))
 #else
-#define VECTOR_TYPES(T, REAL, INT, UINT) \
+#define VECTOR_TYPES(T, REAL, INT, UINT, BYTES) \
     typedef REAL vec_##T, loose_##T;     \
     typedef INT ivec_##T;                \
     typedef UINT uvec_##T;
@@ -106,23 +111,49 @@ INLINE void ask_ahead(ahead_t *ahead)
     }
 }
 
-VECTOR_TYPES(f32, float, int32_t, uint32_t)
-VECTOR_TYPES(f64, double, int64_t, uint64_t)
+/* What an update does, worked out once per step; `rate` is eta, `scale` what the gradient is multiplied by. */
+enum { RULE_PLAIN, RULE_MOMENTUM, RULE_NESTEROV, RULE_ADAM, RULE_RMSPROP };
+typedef struct {
+    int kind;
+    double rate, scale, momentum, beta_1, beta_2, epsilon;
+} rule_t;
+
+VECTOR_TYPES(f32, float, int32_t, uint32_t, VECTOR_BYTES)
+VECTOR_TYPES(f64, double, int64_t, uint64_t, VECTOR_BYTES)
+VECTOR_TYPES(narrow_f32, float, int32_t, uint32_t, NARROW_BYTES)
+VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
+#define LANES ((int)(sizeof(VEC) / sizeof(REAL)))
 
 #define REAL float
 #define INT int32_t
 #define REAL_BITS 32
+#define ROOT sqrtf
 #define NAME(x) x##_f32
 #define VEC vec_f32
 #define IVEC ivec_f32
 #define UVEC uvec_f32
-#define LANES ((int)(sizeof(VEC) / sizeof(REAL)))
 #include "_simd_math.h"
 #include "_simd_tile.h"
 #include "_simd_pack.h"
+#include "_simd_softmax.h"
+#include "_simd_update.h"
+#undef NAME
+#undef VEC
+#undef IVEC
+#undef UVEC
+#define NAME(x) x##_narrow_f32
+#define VEC vec_narrow_f32
+#define IVEC ivec_narrow_f32
+#define UVEC uvec_narrow_f32
+#include "_simd_math.h"
+#include "_simd_tile.h"
+#include "_simd_pack.h"
+#include "_simd_softmax.h"
+#include "_simd_update.h"
 #undef REAL
 #undef INT
 #undef REAL_BITS
+#undef ROOT
 #undef NAME
 #undef VEC
 #undef IVEC
@@ -131,6 +162,7 @@ VECTOR_TYPES(f64, double, int64_t, uint64_t)
 #define REAL double
 #define INT int64_t
 #define REAL_BITS 64
+#define ROOT sqrt
 #define NAME(x) x##_f64
 #define VEC vec_f64
 #define IVEC ivec_f64
@@ -138,9 +170,25 @@ VECTOR_TYPES(f64, double, int64_t, uint64_t)
 #include "_simd_math.h"
 #include "_simd_tile.h"
 #include "_simd_pack.h"
+#include "_simd_softmax.h"
+#include "_simd_update.h"
+#undef NAME
+#undef VEC
+#undef IVEC
+#undef UVEC
+#define NAME(x) x##_narrow_f64
+#define VEC vec_narrow_f64
+#define IVEC ivec_narrow_f64
+#define UVEC uvec_narrow_f64
+#include "_simd_math.h"
+#include "_simd_tile.h"
+#include "_simd_pack.h"
+#include "_simd_softmax.h"
+#include "_simd_update.h"
 #undef REAL
 #undef INT
 #undef REAL_BITS
+#undef ROOT
 #undef NAME
 #undef VEC
 #undef IVEC

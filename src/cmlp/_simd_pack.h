@@ -1,7 +1,7 @@
 /* Copies that put what a tile reads next to each other: rows of a wide matrix lie a power of two apart,
  * fall into few sets of the caches, and evict each other.
  *
- * Included by _simd.h once per number type. */
+ * Included by _simd.h once per number type and width of vector. */
 
 /* One step of a transposition: x and y swap their blocks off the diagonal, `S` numbers wide. */
 #ifdef VECTOR_BYTES
@@ -83,21 +83,44 @@ FUNCTION void NAME(pack_rows)(REAL *panel, ptrdiff_t vectors, ptrdiff_t rows, pt
 FUNCTION void NAME(dot_rows)(ptrdiff_t rows, ptrdiff_t vectors, const REAL *w, ptrdiff_t w_row,
                              const REAL *x, REAL *out)
 {
-    VEC sum[LANES];
-    for (ptrdiff_t first = 0; first < rows; first += LANES, w += LANES * w_row) {
-        UNROLL for (int i = 0; i < LANES; i++) sum[i] = NAME(splat)(0);
-        if (first + LANES <= rows)
-            for (ptrdiff_t v = 0; v < vectors; v++) {
-                VEC x_v = NAME(load)(x + v * LANES);
-                UNROLL for (int i = 0; i < LANES; i++)
-                    sum[i] += NAME(load)(w + i * w_row + v * LANES) * x_v;
-            }
-        else
-            for (ptrdiff_t i = 0; i < rows - first; i++)
-                for (ptrdiff_t v = 0; v < vectors; v++)
-                    sum[i] += NAME(load)(w + i * w_row + v * LANES) * NAME(load)(x + v * LANES);
+    ptrdiff_t first = 0;
+    for (; first + LANES <= rows; first += LANES, w += LANES * w_row) {
+        VEC sum[LANES];
+        UNROLL for (int i = 0; i < LANES; i++) sum[i] = NAME(load)(w + i * w_row) * NAME(load)(x);
+        for (ptrdiff_t v = 1; v < vectors; v++) {
+            VEC x_v = NAME(load)(x + v * LANES);
+            UNROLL for (int i = 0; i < LANES; i++)
+                sum[i] += NAME(load)(w + i * w_row + v * LANES) * x_v;
+        }
         NAME(store)(out + first, NAME(sums)(sum));
     }
+    if (first < rows) {
+        VEC sum[LANES];
+        for (int i = 0; i < LANES; i++) sum[i] = NAME(splat)(0);
+        for (ptrdiff_t i = 0; i < rows - first; i++)
+            for (ptrdiff_t v = 0; v < vectors; v++)
+                sum[i] += NAME(load)(w + i * w_row + v * LANES) * NAME(load)(x + v * LANES);
+        NAME(store)(out + first, NAME(sums)(sum));
+    }
+}
+
+/* c[i][j] = init[j] + sum over k of a[i][k] b[k][j], for few columns j, with the same dot products; a tile
+ * would compute a whole vector of columns. `vectors` is the depth. The columns of b, b_depth apart in a row,
+ * are copied to `copy`. */
+FUNCTION void NAME(narrow_product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t vectors, const REAL *a,
+                                   ptrdiff_t a_row, const REAL *b, ptrdiff_t b_depth, REAL *copy,
+                                   const REAL *init, REAL *c, ptrdiff_t c_row)
+{
+    REAL sum[LANES];
+    for (ptrdiff_t j = 0; j < columns; j++)
+        for (ptrdiff_t k = 0; k < vectors * LANES; k++)
+            copy[j * vectors * LANES + k] = b[k * b_depth + j];
+    for (; rows > 0; rows -= LANES, a += LANES * a_row, c += LANES * c_row)
+        for (ptrdiff_t j = 0; j < columns; j++) {
+            ptrdiff_t m = rows < LANES ? rows : LANES;
+            NAME(dot_rows)(m, vectors, a, a_row, copy + j * vectors * LANES, sum);
+            for (ptrdiff_t i = 0; i < m; i++) c[i * c_row + j] = sum[i] + init[j];
+        }
 }
 
 /* The first operand of a weight gradient, A(i,k) = a[k][i]: tiles of `rows` numbers i, one after the

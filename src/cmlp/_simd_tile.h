@@ -6,7 +6,7 @@
  *   weight gradient  A(i,k) = activations[k][i]   B = delta
  * `init` is NULL (zeros), a bias (init_row = 0: the same for all rows), or C itself (add to it).
  *
- * Included by _simd.h once per number type. */
+ * Included by _simd.h once per number type and width of vector. */
 
 /* A tile of a few rows and up to TILE_VECTORS vectors of columns. Its sums, TILE_SUMS vectors at most,
  * stay in registers for the whole depth, and each output is one chain of multiply-adds in the order of
@@ -130,16 +130,6 @@ FUNCTION void NAME(row_product)(ptrdiff_t vectors, ptrdiff_t depth, const REAL *
     ROW(1, 8) ROW(2, 4) ROW(4, 2) ROW(8, 1)
 }
 #undef ROW
-
-/* c[i][:] = a[i] b for some rows: the weight gradient of one row of activations and one of deltas. */
-FUNCTION void NAME(outer)(ptrdiff_t rows, ptrdiff_t vectors, const REAL *a, const REAL *b, REAL *c)
-{
-    for (ptrdiff_t i = 0; i < rows; i++) {
-        VEC a_i = NAME(splat)(a[i]);
-        for (ptrdiff_t v = 0; v < vectors; v++, c += LANES)
-            NAME(store)(c, a_i * NAME(load)(b + v * LANES));
-    }
-}
 
 /* Multiply-adds in registers, for the machine's peak; returns its floating-point operations. */
 FUNCTION double NAME(multiply_adds)(ptrdiff_t rounds)

@@ -141,6 +141,57 @@ cdef void backward_pass(
     meet(run)
 
 
+cdef inline bint takes_plain_rows(const Run *run) noexcept nogil:
+    """Whether the steps of a call are those of :func:`train_row`."""
+    return (
+        run.to.batch == 1 and run.fused and run.n_threads == 1
+        and run.objective.l1 == 0 and run.objective.l2 == 0
+        and run.noise.input_noise == 0 and run.noise.n_rates == 0
+    )
+
+
+cdef inline double train_row(
+    const Run *run, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t i,
+    real[::1] ws,
+) noexcept nogil:
+    """:func:`train_batch` for a single row of one thread, without noise or penalties.
+
+    It calls the same functions on that row, with nothing around them: in a small net, what other
+    batches need takes as long as the products.
+    """
+    cdef const Layout *to = &run.to
+    cdef const Layer *layer
+    cdef Py_ssize_t number, row = row_number(run, i), last = run.n_layers - 1, from_ = to.inputs
+    cdef double cost, weight = 1 if run.weights is NULL else run.weights[row]
+    gather_row(&run.X, row, ws, to.inputs)
+    gather_target(
+        &run.targets, row, ws, to.targets, run.layers[last].n_out, to.target_stride, &run.objective
+    )
+    ws[to.shares] = 1 if weight > 0 else 0
+    prefetch_row(run, i + 1)
+    for number in range(last + 1):
+        layer = &run.layers[number]
+        forward_row(
+            run, layer, params, ws, &ws[from_], to.activations + layer.units,
+            layer.activation if number < last else IDENTITY, to.slopes + layer.units, NULL,
+        )
+        from_ = to.activations + layer.units
+    finish_rows(run, ws, 0, 1)
+    cost = ws[to.costs] * weight
+    if not isfinite(cost):
+        return cost
+    for number in range(last, -1, -1):
+        layer = &run.layers[number]
+        from_ = to.inputs
+        if number:
+            backward_layer(run, number, params, ws, 1)
+            from_ = to.activations + run.layers[number - 1].units
+        backward_row_weights(
+            run, layer, step, params, state, ws, from_, to.deltas + layer.units
+        )
+    return cost
+
+
 cdef double train_batch(
     const Run *run, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t first,
     Py_ssize_t n, real[::1] grads, real[::1] ws,

@@ -2,6 +2,7 @@
 
 cdef extern from "_simd.h" nogil:
     const Py_ssize_t TILE_SUMS, TILE_ROWS, TILE_VECTORS, ROW_VECTORS, LINE, BURST_DEPTH
+    const Py_ssize_t NARROW_BYTES
     ctypedef struct Ahead "ahead_t":
         const char *at
         const char *base
@@ -9,6 +10,22 @@ cdef extern from "_simd.h" nogil:
         Py_ssize_t left, lines, done, stride, burst
         Py_ssize_t[2] also
     void ask_ahead(Ahead *ahead)
+    int RULE_PLAIN, RULE_MOMENTUM, RULE_NESTEROV, RULE_ADAM, RULE_RMSPROP
+    ctypedef struct Rule "rule_t":
+        int kind
+        double rate, scale, momentum, beta_1, beta_2, epsilon
+    void update_f32(const Rule *rule, Py_ssize_t rows, Py_ssize_t n, const float *factors,
+                    const float *g, Py_ssize_t g_row, Py_ssize_t row, float *w, float *moment,
+                    float *second)
+    void update_narrow_f32(const Rule *rule, Py_ssize_t rows, Py_ssize_t n, const float *factors,
+                           const float *g, Py_ssize_t g_row, Py_ssize_t row, float *w,
+                           float *moment, float *second)
+    void update_f64(const Rule *rule, Py_ssize_t rows, Py_ssize_t n, const double *factors,
+                    const double *g, Py_ssize_t g_row, Py_ssize_t row, double *w, double *moment,
+                    double *second)
+    void update_narrow_f64(const Rule *rule, Py_ssize_t rows, Py_ssize_t n, const double *factors,
+                           const double *g, Py_ssize_t g_row, Py_ssize_t row, double *w,
+                           double *moment, double *second)
     void tile_f32(Py_ssize_t rows, Py_ssize_t vectors, Py_ssize_t depth,
                   const float *a, Py_ssize_t a_row, Py_ssize_t a_depth,
                   const float *b, Py_ssize_t b_depth, float *copy,
@@ -21,17 +38,23 @@ cdef extern from "_simd.h" nogil:
                   Ahead *ahead)
     void row_product_f32(Py_ssize_t vectors, Py_ssize_t depth, const float *a, const float *b,
                          Py_ssize_t b_depth, const float *init, float *c)
+    void row_product_narrow_f32(Py_ssize_t vectors, Py_ssize_t depth, const float *a,
+                                const float *b, Py_ssize_t b_depth, const float *init, float *c)
     void row_product_f64(Py_ssize_t vectors, Py_ssize_t depth, const double *a, const double *b,
                          Py_ssize_t b_depth, const double *init, double *c)
+    void row_product_narrow_f64(Py_ssize_t vectors, Py_ssize_t depth, const double *a,
+                                const double *b, Py_ssize_t b_depth, const double *init,
+                                double *c)
     void dot_rows_f32(Py_ssize_t rows, Py_ssize_t vectors, const float *w, Py_ssize_t w_row,
                       const float *x, float *out)
+    void dot_rows_narrow_f32(Py_ssize_t rows, Py_ssize_t vectors, const float *w,
+                             Py_ssize_t w_row, const float *x, float *out)
     void dot_rows_f64(Py_ssize_t rows, Py_ssize_t vectors, const double *w, Py_ssize_t w_row,
                       const double *x, double *out)
+    void dot_rows_narrow_f64(Py_ssize_t rows, Py_ssize_t vectors, const double *w,
+                             Py_ssize_t w_row, const double *x, double *out)
     double multiply_adds_f32(Py_ssize_t rounds)
     double multiply_adds_f64(Py_ssize_t rounds)
-    void outer_f32(Py_ssize_t rows, Py_ssize_t vectors, const float *a, const float *b, float *c)
-    void outer_f64(Py_ssize_t rows, Py_ssize_t vectors, const double *a, const double *b,
-                   double *c)
     void pack_rows_f32(float *panel, Py_ssize_t vectors, Py_ssize_t rows, Py_ssize_t depth,
                        const float *w, Py_ssize_t w_row)
     void pack_rows_f64(double *panel, Py_ssize_t vectors, Py_ssize_t rows, Py_ssize_t depth,
@@ -53,6 +76,36 @@ cdef extern from "_simd.h" nogil:
     void logistic_n_f64(double *x, Py_ssize_t n)
     void tanh_n_f32(float *x, Py_ssize_t n)
     void tanh_n_f64(double *x, Py_ssize_t n)
+    void shifted_exp_f32(float *x, float *shifted, Py_ssize_t rows,
+                         Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
+    double divide_by_sum_f32(float *x, Py_ssize_t n_out, Py_ssize_t n)
+    void shifted_exp_narrow_f32(float *x, float *shifted, Py_ssize_t rows,
+                                Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
+    double divide_by_sum_narrow_f32(float *x, Py_ssize_t n_out, Py_ssize_t n)
+    void narrow_softmax_f32(float *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t n_out)
+    void narrow_product_f32(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t vectors,
+                            const float *a, Py_ssize_t a_row, const float *b,
+                            Py_ssize_t b_depth, float *copy, const float *init, float *c,
+                            Py_ssize_t c_row)
+    void shifted_exp_f64(double *x, double *shifted, Py_ssize_t rows,
+                         Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
+    double divide_by_sum_f64(double *x, Py_ssize_t n_out, Py_ssize_t n)
+    void shifted_exp_narrow_f64(double *x, double *shifted, Py_ssize_t rows,
+                                Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
+    double divide_by_sum_narrow_f64(double *x, Py_ssize_t n_out, Py_ssize_t n)
+    void narrow_softmax_f64(double *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t n_out)
+    void narrow_product_f64(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t vectors,
+                            const double *a, Py_ssize_t a_row, const double *b,
+                            Py_ssize_t b_depth, double *copy, const double *init, double *c,
+                            Py_ssize_t c_row)
+    void difference_f32(float *delta, const float *a, const float *y, float part,
+                        Py_ssize_t n_out, Py_ssize_t n, Py_ssize_t stride)
+    void difference_narrow_f32(float *delta, const float *a, const float *y, float part,
+                               Py_ssize_t n_out, Py_ssize_t n, Py_ssize_t stride)
+    void difference_f64(double *delta, const double *a, const double *y, double part,
+                        Py_ssize_t n_out, Py_ssize_t n, Py_ssize_t stride)
+    void difference_narrow_f64(double *delta, const double *a, const double *y, double part,
+                               Py_ssize_t n_out, Py_ssize_t n, Py_ssize_t stride)
     void softplus_n_f32(float *x, float *slope, Py_ssize_t n)
     void softplus_n_f64(double *x, double *slope, Py_ssize_t n)
     void gelu_n_f32(float *x, float *slope, Py_ssize_t n)
@@ -94,32 +147,58 @@ cdef inline Ahead ahead_of(
     return ahead
 
 
+cdef inline bint is_narrow(Py_ssize_t n, Py_ssize_t itemsize) noexcept nogil:
+    """Whether rows of n numbers are for the functions with narrow vectors, here and below."""
+    return n * itemsize <= NARROW_BYTES
+
+
+cdef inline Py_ssize_t width_of(Py_ssize_t n, Py_ssize_t itemsize) noexcept nogil:
+    """Numbers of the vectors that hold a row of n."""
+    return NARROW_BYTES // itemsize if is_narrow(n, itemsize) else padded(n, vector_lanes(itemsize))
+
+
 cdef inline void row_product(
-    Py_ssize_t vectors, Py_ssize_t depth, const real *a, const real *b, Py_ssize_t b_depth,
+    Py_ssize_t width, Py_ssize_t depth, const real *a, const real *b, Py_ssize_t b_depth,
     const real *init, real *c,
 ) noexcept nogil:
-    if real is float:
-        row_product_f32(vectors, depth, a, b, b_depth, init, c)
+    if is_narrow(width, sizeof(real)):
+        if real is float:
+            row_product_narrow_f32(1, depth, a, b, b_depth, init, c)
+        else:
+            row_product_narrow_f64(1, depth, a, b, b_depth, init, c)
+    elif real is float:
+        row_product_f32(width // vector_lanes(4), depth, a, b, b_depth, init, c)
     else:
-        row_product_f64(vectors, depth, a, b, b_depth, init, c)
+        row_product_f64(width // vector_lanes(8), depth, a, b, b_depth, init, c)
 
 
 cdef inline void dot_rows(
-    Py_ssize_t rows, Py_ssize_t vectors, const real *w, Py_ssize_t w_row, const real *x, real *out
+    Py_ssize_t rows, Py_ssize_t width, const real *w, Py_ssize_t w_row, const real *x, real *out
 ) noexcept nogil:
-    if real is float:
-        dot_rows_f32(rows, vectors, w, w_row, x, out)
+    if is_narrow(width, sizeof(real)):
+        if real is float:
+            dot_rows_narrow_f32(rows, 1, w, w_row, x, out)
+        else:
+            dot_rows_narrow_f64(rows, 1, w, w_row, x, out)
+    elif real is float:
+        dot_rows_f32(rows, width // vector_lanes(4), w, w_row, x, out)
     else:
-        dot_rows_f64(rows, vectors, w, w_row, x, out)
+        dot_rows_f64(rows, width // vector_lanes(8), w, w_row, x, out)
 
 
-cdef inline void outer(
-    Py_ssize_t rows, Py_ssize_t vectors, const real *a, const real *b, real *c
+cdef inline void move(
+    const Rule *rule, Py_ssize_t rows, Py_ssize_t width, const real *factors, const real *g,
+    Py_ssize_t g_row, Py_ssize_t row, real *w, real *moment, real *second,
 ) noexcept nogil:
-    if real is float:
-        outer_f32(rows, vectors, a, b, c)
+    if is_narrow(width, sizeof(real)):
+        if real is float:
+            update_narrow_f32(rule, rows, width, factors, g, g_row, row, w, moment, second)
+        else:
+            update_narrow_f64(rule, rows, width, factors, g, g_row, row, w, moment, second)
+    elif real is float:
+        update_f32(rule, rows, width, factors, g, g_row, row, w, moment, second)
     else:
-        outer_f64(rows, vectors, a, b, c)
+        update_f64(rule, rows, width, factors, g, g_row, row, w, moment, second)
 
 
 cdef inline void pack_rows(
@@ -149,15 +228,77 @@ cdef inline bint moderate(const real *x, Py_ssize_t n, double scale) noexcept no
         return moderate_f64(x, n, scale)
 
 
-cdef inline real root(real x) noexcept nogil:
-    return sqrtf(x) if real is float else sqrt(x)
-
-
 cdef inline void vector_exp(real *x, Py_ssize_t n) noexcept nogil:
     if real is float:
         exp_n_f32(x, n)
     else:
         exp_n_f64(x, n)
+
+
+cdef inline void shifted_exp(
+    real *x, real *shifted, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t n_out
+) noexcept nogil:
+    cdef Py_ssize_t width = width_of(n_out, sizeof(real))
+    if is_narrow(n_out, sizeof(real)):
+        if real is float:
+            shifted_exp_narrow_f32(x, shifted, rows, stride, n_out, width)
+        else:
+            shifted_exp_narrow_f64(x, shifted, rows, stride, n_out, width)
+    elif real is float:
+        shifted_exp_f32(x, shifted, rows, stride, n_out, width)
+    else:
+        shifted_exp_f64(x, shifted, rows, stride, n_out, width)
+
+
+cdef inline double divide_by_sum(real *x, Py_ssize_t n_out) noexcept nogil:
+    cdef Py_ssize_t width = width_of(n_out, sizeof(real))
+    if is_narrow(n_out, sizeof(real)):
+        if real is float:
+            return divide_by_sum_narrow_f32(x, n_out, width)
+        else:
+            return divide_by_sum_narrow_f64(x, n_out, width)
+    elif real is float:
+        return divide_by_sum_f32(x, n_out, width)
+    else:
+        return divide_by_sum_f64(x, n_out, width)
+
+
+cdef inline void narrow_softmax(
+    real *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t n_out
+) noexcept nogil:
+    if real is float:
+        narrow_softmax_f32(x, rows, stride, n_out)
+    else:
+        narrow_softmax_f64(x, rows, stride, n_out)
+
+
+cdef inline void narrow_product(
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const real *a, Py_ssize_t a_row,
+    const real *b, Py_ssize_t b_depth, real *copy, const real *init, real *c, Py_ssize_t c_row,
+) noexcept nogil:
+    if real is float:
+        narrow_product_f32(
+            rows, columns, depth // vector_lanes(4), a, a_row, b, b_depth, copy, init, c, c_row
+        )
+    else:
+        narrow_product_f64(
+            rows, columns, depth // vector_lanes(8), a, a_row, b, b_depth, copy, init, c, c_row
+        )
+
+
+cdef inline void difference(
+    real *delta, const real *a, const real *y, real part, Py_ssize_t n_out, Py_ssize_t stride
+) noexcept nogil:
+    cdef Py_ssize_t width = width_of(n_out, sizeof(real))
+    if is_narrow(n_out, sizeof(real)):
+        if real is float:
+            difference_narrow_f32(delta, a, y, part, n_out, width, stride)
+        else:
+            difference_narrow_f64(delta, a, y, part, n_out, width, stride)
+    elif real is float:
+        difference_f32(delta, a, y, part, n_out, width, stride)
+    else:
+        difference_f64(delta, a, y, part, n_out, width, stride)
 
 
 cdef inline void vector_expm1(real *x, Py_ssize_t n) noexcept nogil:
