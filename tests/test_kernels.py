@@ -115,10 +115,10 @@ def test_wide_layers(core, dtype, sizes):
     check_step(core, problem, OPTIMIZERS["momentum"], np.arange(61)[::-1].copy(), QUIET)
 
 
-@pytest.mark.parametrize("n", [2, 15, 16, 17, 40])
+@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 40])
 @pytest.mark.parametrize("sizes", [(16, 32, 1), (32, 16, 2), (64, 2, 16, 3), (16, 4, 4), (16, 5)])
 def test_layers_of_few_units(core, dtype, sizes, n):
-    activations = ("tanh", "softplus", "softmax")[-len(sizes) + 1 :]
+    activations = (*("elu", "softplus")[: len(sizes) - 2], "softmax")
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype)
     check_forward(core, problem).check_gradient(problem.gradient(core))
 

@@ -113,9 +113,9 @@ cdef void forward_row(
             last - first, layer.n_in, a, &params[layer.weights + first], layer.stride,
             &params[layer.bias + first], &ws[to + first],
         )
-        activate_tile(
+        activate_tile(  # in whole vectors
             layer, code, ws, to + first, slopes + first if slopes >= 0 else -1, 0, 1, first,
-            last - first, drop,
+            padded(last - first, vector_lanes(sizeof(real))), drop,
         )
 
 
