@@ -126,8 +126,8 @@ cdef void backward_weights(
     cdef Ahead rows = rows_ahead(
         run, next_rows.first, next_rows.n, grid.last - grid.first
     )
-    if n == 1 and run.fused and not penalised:
-        backward_row_weights(run, layer, step, params, state, ws, from_, delta)
+    if n == 1 and run.fused and stride <= OUTER_SIZE:
+        backward_row_weights(run, layer, step, params, state, ws, from_, delta, scratch)
         return
     if copied:
         pack_tiles(&ws[copies], grid.m, grid.row_tiles, n, &ws[from_], from_stride)
@@ -159,7 +159,7 @@ cdef void backward_weights(
                         &run.objective, params, at, stride, ws, scratch, columns, m, columns
                     )
                 update_rows(
-                    step, params, state, at, stride, <const real *>NULL, ws, scratch, columns, m,
+                    &run.optimizer, step, params, state, at, stride, ws, scratch, columns, m,
                     columns, True,
                 )
             else:
@@ -178,23 +178,28 @@ cdef void backward_weights(
                 )
 
 
-cdef inline void backward_row_weights(
+cdef void backward_row_weights(
     const Run *run, const Layer *layer, const Step *step, real[::1] params, real[:, ::1] state,
-    real[::1] ws, Py_ssize_t from_, Py_ssize_t delta,
+    real[::1] ws, Py_ssize_t from_, Py_ssize_t delta, Py_ssize_t scratch,
 ) noexcept nogil:
-    """The same for a single row, fused: its gradient a_before^T delta is never written."""
-    cdef Py_ssize_t stride = layer.stride, width = width_of(layer.n_out, sizeof(real))
+    """The same for a single row, fused: some whole rows of W at a time."""
+    cdef Py_ssize_t stride = layer.stride, vectors = stride // vector_lanes(sizeof(real))
+    cdef Py_ssize_t m = OUTER_SIZE // stride, at, n
     cdef Py_ssize_t row = share(layer.n_in, run.rank, run.n_threads)
-    cdef Py_ssize_t m = share(layer.n_in, run.rank + 1, run.n_threads) - row
-    if m > 0:
+    cdef Py_ssize_t last = share(layer.n_in, run.rank + 1, run.n_threads)
+    while row < last:
+        n, at = min(m, last - row), layer.weights + row * stride
+        outer(n, vectors, &ws[from_ + row], &ws[delta], &ws[scratch])
+        if run.objective.l1 != 0 or run.objective.l2 != 0:
+            penalise(&run.objective, params, at, stride, ws, scratch, stride, n, stride)
         update_rows(
-            step, params, state, layer.weights + row * stride, stride, &ws[from_ + row], ws, delta,
-            0, m, width, True,
+            &run.optimizer, step, params, state, at, stride, ws, scratch, stride, n, stride, True
         )
+        row += n
     if run.rank == 0:
         update_rows(
-            step, params, state, layer.bias, stride, <const real *>NULL, ws, delta, stride, 1,
-            width, False,
+            &run.optimizer, step, params, state, layer.bias, stride, ws, delta, stride, 1, stride,
+            False,
         )
 
 
@@ -222,7 +227,7 @@ cdef void backward_bias(
     if run.fused:
         tile(1, vectors, n, &one, 0, 0, delta, stride, NULL, <real *>NULL, 0, &ws[scratch], columns, NULL)
         update_rows(
-            step, params, state, at, columns, <const real *>NULL, ws, scratch, columns, 1, columns,
+            &run.optimizer, step, params, state, at, columns, ws, scratch, columns, 1, columns,
             False,
         )
     else:

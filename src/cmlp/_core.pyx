@@ -28,7 +28,7 @@ g) ``Predictor`` is the one class: a prediction of one row takes less than it ta
 Letters: n rows of X; m rows of a tile; i inputs, j outputs (units) of a layer; at, to: offsets.
 """
 
-from libc.math cimport INFINITY, expm1, fabs, fmax, isfinite, log, sqrt
+from libc.math cimport INFINITY, expm1, fabs, fmax, isfinite, log, sqrt, sqrtf
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
@@ -107,6 +107,7 @@ cdef enum:
     PREDICT_BATCH = 128  # rows of one pass of a prediction: they fit the caches
     MAX_THREADS = 1024
     MAX_DEPTH = 2048  # of a panel: 512 kB of four AVX-512 vectors, half an L2 cache
+    OUTER_SIZE = 2048  # numbers of a gradient of one row that are used at a time; they stay in L1
     PACK_TILES = 4  # tiles that read an operand before a copy of it pays
     LARGE = 1 << 17  # bytes of a matrix from which on it is fetched ahead; a part of an L2 cache
     PREFETCH_ROWS = 4  # that far ahead of the row that is being gathered
@@ -185,8 +186,7 @@ cdef struct Pass:  # some rows of a batch that go through the network together
 
 cdef struct Step:  # what an update of one step needs, worked out once
     Py_ssize_t number
-    double decay
-    Rule rule
+    double rate, decay, scale
 
 cdef struct Grid:  # a product, cut into tiles; a thread works on some of them, column by column
     Py_ssize_t m, vectors, columns  # of a tile; the last ones may be smaller
@@ -236,7 +236,7 @@ cdef Layout layout_of(
     to.costs = to.shares + padded(to.batch, lanes)
     to.sums = to.costs + padded(to.batch, lanes)
     to.tiles = to.sums + padded(to.n_sums, lanes)
-    to.tile_size = TILE_SUMS * vector_lanes(itemsize)
+    to.tile_size = max(<Py_ssize_t>OUTER_SIZE, TILE_SUMS * vector_lanes(itemsize))
     to.panels = to.tiles + n_threads * to.tile_size
     to.panel_size = min(padded(max(widest, to.batch), lanes), MAX_DEPTH) * columns
     to.copies = to.panels + n_threads * to.panel_size
@@ -672,7 +672,7 @@ def gradient(
                 first[number].stride,
             )
     with nogil:
-        plan_step(&now, &run.optimizer, step, 0)
+        now = plan_step(&run.optimizer, step, 0)
         weight = total_weight(&run, 0, n)
         for block in range(blocks(n, to.batch)):
             done = block * to.batch
@@ -740,7 +740,7 @@ def update(
     with nogil:
         if run.optimizer.clip_norm > 0:
             norm = sqrt(size_of_row(grads, 0, grads.shape[0] // 8 * 8, 0, 1))
-        plan_step(&now, &run.optimizer, step, learning_rate)
+        now = plan_step(&run.optimizer, step, learning_rate)
         update_all(&run, now, norm, params, state, grads)
 
 
@@ -821,7 +821,7 @@ def train_epoch(
             n = 0  # one of the team does not come: nobody begins
         for number in range(blocks(n, batch_size)):
             start = number * batch_size
-            plan_step(&now, &run.optimizer, step + number, learning_rates[number])
+            now = plan_step(&run.optimizer, step + number, learning_rates[number])
             if plain_rows:
                 cost = train_row(&run, &now, params, state, start, workspace)
             else:

@@ -12,7 +12,6 @@
 #ifndef CMLP_SIMD_H
 #define CMLP_SIMD_H
 
-#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -111,13 +110,6 @@ INLINE void ask_ahead(ahead_t *ahead)
     }
 }
 
-/* What an update does, worked out once per step; `rate` is eta, `scale` what the gradient is multiplied by. */
-enum { RULE_PLAIN, RULE_MOMENTUM, RULE_NESTEROV, RULE_ADAM, RULE_RMSPROP };
-typedef struct {
-    int kind;
-    double rate, scale, momentum, beta_1, beta_2, epsilon;
-} rule_t;
-
 VECTOR_TYPES(f32, float, int32_t, uint32_t, VECTOR_BYTES)
 VECTOR_TYPES(f64, double, int64_t, uint64_t, VECTOR_BYTES)
 VECTOR_TYPES(narrow_f32, float, int32_t, uint32_t, NARROW_BYTES)
@@ -127,7 +119,6 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #define REAL float
 #define INT int32_t
 #define REAL_BITS 32
-#define ROOT sqrtf
 #define NAME(x) x##_f32
 #define VEC vec_f32
 #define IVEC ivec_f32
@@ -136,7 +127,6 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #include "_simd_tile.h"
 #include "_simd_pack.h"
 #include "_simd_softmax.h"
-#include "_simd_update.h"
 #undef NAME
 #undef VEC
 #undef IVEC
@@ -149,11 +139,9 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #include "_simd_tile.h"
 #include "_simd_pack.h"
 #include "_simd_softmax.h"
-#include "_simd_update.h"
 #undef REAL
 #undef INT
 #undef REAL_BITS
-#undef ROOT
 #undef NAME
 #undef VEC
 #undef IVEC
@@ -162,7 +150,6 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #define REAL double
 #define INT int64_t
 #define REAL_BITS 64
-#define ROOT sqrt
 #define NAME(x) x##_f64
 #define VEC vec_f64
 #define IVEC ivec_f64
@@ -171,7 +158,6 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #include "_simd_tile.h"
 #include "_simd_pack.h"
 #include "_simd_softmax.h"
-#include "_simd_update.h"
 #undef NAME
 #undef VEC
 #undef IVEC
@@ -184,11 +170,9 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #include "_simd_tile.h"
 #include "_simd_pack.h"
 #include "_simd_softmax.h"
-#include "_simd_update.h"
 #undef REAL
 #undef INT
 #undef REAL_BITS
-#undef ROOT
 #undef NAME
 #undef VEC
 #undef IVEC

@@ -16,13 +16,6 @@ INLINE void NAME(store)(REAL *p, VEC x) { *(NAME(loose) *)p = x; }
 INLINE VEC NAME(splat)(REAL x) { return x - (VEC){0}; }
 INLINE IVEC NAME(v_bits)(VEC x) { IVEC i; memcpy(&i, &x, sizeof i); return i; }
 INLINE VEC NAME(v_from_bits)(IVEC i) { VEC x; memcpy(&x, &i, sizeof x); return x; }
-/* The compilers make one instruction of this. */
-INLINE VEC NAME(v_root)(VEC x)
-{
-    UNROLL for (int i = 0; i < LANES; i++) ((REAL *)&x)[i] = ROOT(((REAL *)&x)[i]);
-    return x;
-}
-
 /* a where the mask is set, b elsewhere */
 INLINE VEC NAME(v_select)(IVEC mask, VEC a, VEC b)
 {

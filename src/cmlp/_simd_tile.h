@@ -131,6 +131,16 @@ FUNCTION void NAME(row_product)(ptrdiff_t vectors, ptrdiff_t depth, const REAL *
 }
 #undef ROW
 
+/* c[i][:] = a[i] b for some rows: the weight gradient of one row of activations and one of deltas. */
+FUNCTION void NAME(outer)(ptrdiff_t rows, ptrdiff_t vectors, const REAL *a, const REAL *b, REAL *c)
+{
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        VEC a_i = NAME(splat)(a[i]);
+        for (ptrdiff_t v = 0; v < vectors; v++, c += LANES)
+            NAME(store)(c, a_i * NAME(load)(b + v * LANES));
+    }
+}
+
 /* Multiply-adds in registers, for the machine's peak; returns its floating-point operations. */
 FUNCTION double NAME(multiply_adds)(ptrdiff_t rounds)
 {

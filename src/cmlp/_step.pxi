@@ -143,6 +143,10 @@ cdef void backward_pass(
 
 cdef inline bint takes_plain_rows(const Run *run) noexcept nogil:
     """Whether the steps of a call are those of :func:`train_row`."""
+    cdef Py_ssize_t number
+    for number in range(run.n_layers):
+        if run.layers[number].stride > OUTER_SIZE:
+            return False
     return (
         run.to.batch == 1 and run.fused and run.n_threads == 1
         and run.objective.l1 == 0 and run.objective.l2 == 0
@@ -187,7 +191,7 @@ cdef inline double train_row(
             backward_layer(run, number, params, ws, 1)
             from_ = to.activations + run.layers[number - 1].units
         backward_row_weights(
-            run, layer, step, params, state, ws, from_, to.deltas + layer.units
+            run, layer, step, params, state, ws, from_, to.deltas + layer.units, to.tiles
         )
     return cost
 

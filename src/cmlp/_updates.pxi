@@ -1,19 +1,13 @@
 # Updates -------------------------------------------------------------------------------------------
 
-cdef inline void plan_step(
-    Step *step, const Optimizer *o, Py_ssize_t number, double learning_rate
-) noexcept nogil:
-    step.number, step.decay = number, learning_rate * o.weight_decay
-    step.rule = Rule(RULE_RMSPROP, learning_rate, 1, o.momentum, o.beta_1, o.beta_2, o.epsilon)
-    if o.solver == SGD and o.momentum == 0:
-        step.rule.kind = RULE_PLAIN
-    elif o.solver == SGD:
-        step.rule.kind = RULE_NESTEROV if o.nesterov else RULE_MOMENTUM
-    elif o.solver == ADAM:
-        step.rule.kind = RULE_ADAM
-        step.rule.rate *= (
-            sqrt(1 - o.beta_2 ** <double>(number + 1)) / (1 - o.beta_1 ** <double>(number + 1))
+cdef Step plan_step(const Optimizer *o, Py_ssize_t number, double learning_rate) noexcept nogil:
+    cdef Step step = Step(number, learning_rate, learning_rate * o.weight_decay, 1.0)
+    if o.solver == ADAM:
+        step.rate = (
+            learning_rate * sqrt(1 - o.beta_2 ** <double>(number + 1))
+            / (1 - o.beta_1 ** <double>(number + 1))
         )
+    return step
 
 
 cdef void penalise(
@@ -35,27 +29,98 @@ cdef void penalise(
 
 
 cdef inline void update_rows(
-    const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t at, Py_ssize_t stride,
-    const real *factors, const real[::1] grads, Py_ssize_t g_at, Py_ssize_t g_stride, Py_ssize_t m,
+    const Optimizer *o, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t at,
+    Py_ssize_t stride, const real[::1] grads, Py_ssize_t g_at, Py_ssize_t g_stride, Py_ssize_t m,
     Py_ssize_t n, bint decays,
 ) noexcept nogil:
-    """Move m rows of n parameters against their gradient; `decays`: they are weights, not biases.
-
-    Its rows lie in `grads`, `g_stride` apart; each is multiplied by its factor, if there are any.
-    """
-    cdef Py_ssize_t i, j
-    cdef real keep
-    if decays and step.decay != 0:
-        keep = <real>(1 - step.decay)
-        for i in range(m):
-            for j in range(at + i * stride, at + i * stride + n):
-                params[j] *= keep
+    """Move m rows of n parameters against their gradient; `decays`: they are weights, not biases."""
+    cdef Py_ssize_t i
     if n == stride and n == g_stride:  # no gaps between the rows
         m, n = 1, m * n
-    move(
-        &step.rule, m, n, factors, &grads[g_at], g_stride, stride, &params[at], &state[0, at],
-        &state[1, at] if step.rule.kind == RULE_ADAM else <real *>NULL,
-    )
+    for i in range(m):
+        if decays and step.decay != 0:
+            decay_row(step, params, at, n)
+        if o.solver == SGD and o.momentum == 0:
+            descend(step, params, at, grads, g_at, n)
+        elif o.solver == SGD:
+            descend_with_momentum(o, step, params, state, at, grads, g_at, n)
+        elif o.solver == ADAM:
+            adam(o, step, params, state, at, grads, g_at, n)
+        else:
+            rmsprop(o, step, params, state, at, grads, g_at, n)
+        at += stride
+        g_at += g_stride
+
+
+cdef void decay_row(
+    const Step *step, real[::1] params, Py_ssize_t at, Py_ssize_t n
+) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef real keep = <real>(1 - step.decay)
+    for j in range(n):
+        params[at + j] *= keep
+
+
+cdef void descend(
+    const Step *step, real[::1] params, Py_ssize_t at, const real[::1] grads, Py_ssize_t g_at,
+    Py_ssize_t n,
+) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef real eta = <real>step.rate, scale = <real>step.scale
+    for j in range(n):
+        params[at + j] -= eta * (scale * grads[g_at + j])
+
+
+cdef void descend_with_momentum(
+    const Optimizer *o, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t at,
+    const real[::1] grads, Py_ssize_t g_at, Py_ssize_t n,
+) noexcept nogil:
+    """v = mu v - eta g; w += v, or Nesterov's mu v - eta g with the new v."""
+    cdef Py_ssize_t j
+    cdef real eta = <real>step.rate, scale = <real>step.scale, mu = <real>o.momentum, g, v
+    if o.nesterov:
+        for j in range(n):
+            g = eta * (scale * grads[g_at + j])
+            v = mu * state[0, at + j] - g
+            state[0, at + j] = v
+            params[at + j] += mu * v - g
+    else:
+        for j in range(n):
+            g = eta * (scale * grads[g_at + j])
+            v = mu * state[0, at + j] - g
+            state[0, at + j] = v
+            params[at + j] += v
+
+
+cdef void adam(
+    const Optimizer *o, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t at,
+    const real[::1] grads, Py_ssize_t g_at, Py_ssize_t n,
+) noexcept nogil:
+    """Kingma & Ba 2015, in their efficient form: the bias correction is in the rate."""
+    cdef Py_ssize_t j
+    cdef real eta = <real>step.rate, scale = <real>step.scale, epsilon = <real>o.epsilon, g, m, v
+    cdef real rest_1 = <real>(1 - o.beta_1), rest_2 = <real>(1 - o.beta_2)
+    for j in range(n):
+        g = scale * grads[g_at + j]
+        m = state[0, at + j] + rest_1 * (g - state[0, at + j])
+        v = state[1, at + j] + rest_2 * (g * g - state[1, at + j])
+        state[0, at + j] = m
+        state[1, at + j] = v
+        params[at + j] -= eta * m / (root(v) + epsilon)
+
+
+cdef void rmsprop(
+    const Optimizer *o, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t at,
+    const real[::1] grads, Py_ssize_t g_at, Py_ssize_t n,
+) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef real eta = <real>step.rate, scale = <real>step.scale, epsilon = <real>o.epsilon, g, v
+    cdef real rest_2 = <real>(1 - o.beta_2)
+    for j in range(n):
+        g = scale * grads[g_at + j]
+        v = state[0, at + j] + rest_2 * (g * g - state[0, at + j])
+        state[0, at + j] = v
+        params[at + j] -= eta * g / (root(v) + epsilon)
 
 
 cdef double size_of_row(
@@ -133,18 +198,18 @@ cdef void update_all(
     cdef Py_ssize_t number, first, n
     cdef const Layer *layer
     if o.clip_norm > 0 and norm > o.clip_norm:
-        step.rule.scale = o.clip_norm / norm
+        step.scale = o.clip_norm / norm
     for number in range(run.n_layers):
         layer = &run.layers[number]
         first = share(layer.n_in, run.rank, run.n_threads)
         n = share(layer.n_in, run.rank + 1, run.n_threads) - first
         first = layer.weights + first * layer.stride
         update_rows(
-            &step, params, state, first, layer.stride, <const real *>NULL, grads, first,
-            layer.stride, n, layer.stride, True,
+            o, &step, params, state, first, layer.stride, grads, first, layer.stride, n,
+            layer.stride, True,
         )
         if run.rank == 0:
             update_rows(
-                &step, params, state, layer.bias, layer.stride, <const real *>NULL, grads,
-                layer.bias, layer.stride, 1, layer.stride, False,
+                o, &step, params, state, layer.bias, layer.stride, grads, layer.bias, layer.stride,
+                1, layer.stride, False,
             )

@@ -10,22 +10,6 @@ cdef extern from "_simd.h" nogil:
         Py_ssize_t left, lines, done, stride, burst
         Py_ssize_t[2] also
     void ask_ahead(Ahead *ahead)
-    int RULE_PLAIN, RULE_MOMENTUM, RULE_NESTEROV, RULE_ADAM, RULE_RMSPROP
-    ctypedef struct Rule "rule_t":
-        int kind
-        double rate, scale, momentum, beta_1, beta_2, epsilon
-    void update_f32(const Rule *rule, Py_ssize_t rows, Py_ssize_t n, const float *factors,
-                    const float *g, Py_ssize_t g_row, Py_ssize_t row, float *w, float *moment,
-                    float *second)
-    void update_narrow_f32(const Rule *rule, Py_ssize_t rows, Py_ssize_t n, const float *factors,
-                           const float *g, Py_ssize_t g_row, Py_ssize_t row, float *w,
-                           float *moment, float *second)
-    void update_f64(const Rule *rule, Py_ssize_t rows, Py_ssize_t n, const double *factors,
-                    const double *g, Py_ssize_t g_row, Py_ssize_t row, double *w, double *moment,
-                    double *second)
-    void update_narrow_f64(const Rule *rule, Py_ssize_t rows, Py_ssize_t n, const double *factors,
-                           const double *g, Py_ssize_t g_row, Py_ssize_t row, double *w,
-                           double *moment, double *second)
     void tile_f32(Py_ssize_t rows, Py_ssize_t vectors, Py_ssize_t depth,
                   const float *a, Py_ssize_t a_row, Py_ssize_t a_depth,
                   const float *b, Py_ssize_t b_depth, float *copy,
@@ -55,6 +39,9 @@ cdef extern from "_simd.h" nogil:
                              Py_ssize_t w_row, const double *x, double *out)
     double multiply_adds_f32(Py_ssize_t rounds)
     double multiply_adds_f64(Py_ssize_t rounds)
+    void outer_f32(Py_ssize_t rows, Py_ssize_t vectors, const float *a, const float *b, float *c)
+    void outer_f64(Py_ssize_t rows, Py_ssize_t vectors, const double *a, const double *b,
+                   double *c)
     void pack_rows_f32(float *panel, Py_ssize_t vectors, Py_ssize_t rows, Py_ssize_t depth,
                        const float *w, Py_ssize_t w_row)
     void pack_rows_f64(double *panel, Py_ssize_t vectors, Py_ssize_t rows, Py_ssize_t depth,
@@ -186,19 +173,13 @@ cdef inline void dot_rows(
         dot_rows_f64(rows, width // vector_lanes(8), w, w_row, x, out)
 
 
-cdef inline void move(
-    const Rule *rule, Py_ssize_t rows, Py_ssize_t width, const real *factors, const real *g,
-    Py_ssize_t g_row, Py_ssize_t row, real *w, real *moment, real *second,
+cdef inline void outer(
+    Py_ssize_t rows, Py_ssize_t vectors, const real *a, const real *b, real *c
 ) noexcept nogil:
-    if is_narrow(width, sizeof(real)):
-        if real is float:
-            update_narrow_f32(rule, rows, width, factors, g, g_row, row, w, moment, second)
-        else:
-            update_narrow_f64(rule, rows, width, factors, g, g_row, row, w, moment, second)
-    elif real is float:
-        update_f32(rule, rows, width, factors, g, g_row, row, w, moment, second)
+    if real is float:
+        outer_f32(rows, vectors, a, b, c)
     else:
-        update_f64(rule, rows, width, factors, g, g_row, row, w, moment, second)
+        outer_f64(rows, vectors, a, b, c)
 
 
 cdef inline void pack_rows(
@@ -226,6 +207,10 @@ cdef inline bint moderate(const real *x, Py_ssize_t n, double scale) noexcept no
         return moderate_f32(x, n, <float>scale)
     else:
         return moderate_f64(x, n, scale)
+
+
+cdef inline real root(real x) noexcept nogil:
+    return sqrtf(x) if real is float else sqrt(x)
 
 
 cdef inline void vector_exp(real *x, Py_ssize_t n) noexcept nogil:
