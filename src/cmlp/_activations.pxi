@@ -27,7 +27,7 @@ cdef void activate_part(
             ws[j] = a if a > 0 else s * a
     elif code == HARD_SIGMOID:
         for j in range(at, at + n):
-            a = ws[j] / 6 + <real>0.5
+            a = ws[j] / <real>6 + <real>0.5
             a = a if not a < 0 else 0
             ws[j] = a if not a > 1 else 1
     elif code == LOGISTIC:
@@ -71,7 +71,7 @@ cdef void times_slope_of_output(
 ) noexcept nogil:
     """Multiply n numbers at `delta` by da/dz, where that is a function of the activation at `at`."""
     cdef Py_ssize_t j
-    cdef real a, low
+    cdef real a, low, one = 1  # a literal would be a double, and so would be what it meets
     if code == RELU or code == LEAKY_RELU:
         low = 0 if code == RELU else <real>LEAKY_SLOPE
         for j in range(n):
@@ -79,15 +79,15 @@ cdef void times_slope_of_output(
     elif code == LOGISTIC:
         for j in range(n):
             a = ws[at + j]
-            ws[delta + j] *= a * (1 - a)
+            ws[delta + j] *= a * (one - a)
     elif code == TANH:
         for j in range(n):
             a = ws[at + j]
-            ws[delta + j] *= 1 - a * a
+            ws[delta + j] *= one - a * a
     elif code == ELU:
         for j in range(n):
             a = ws[at + j]
-            ws[delta + j] *= 1 if a > 0 else a + 1
+            ws[delta + j] *= one if a > 0 else a + one
     elif code == SELU:
         for j in range(n):
             a = ws[at + j]
