@@ -26,6 +26,7 @@ INLINE VEC NAME(v_min)(VEC x, REAL a) { return NAME(v_select)(VEC_LESS(a, x), NA
 
 #define K(constant) ((REAL)(constant))
 #define SIGN_BIT ((INT)((uint64_t)1 << (REAL_BITS - 1)))
+INLINE VEC NAME(v_abs)(VEC x) { return NAME(v_from_bits)(NAME(v_bits)(x) & ~SIGN_BIT); }
 INLINE VEC NAME(v_minus_abs)(VEC x) { return NAME(v_from_bits)(NAME(v_bits)(x) | SIGN_BIT); }
 /* `sign` gives the sign, `x >= 0` the rest */
 INLINE VEC NAME(v_with_sign)(VEC x, VEC sign)
@@ -43,10 +44,13 @@ INLINE VEC NAME(v_polynomial)(VEC x, const REAL *table, int n)
 }
 #define POLYNOMIAL(x, table) NAME(v_polynomial)(x, table, (int)(sizeof(table) / sizeof(REAL)))
 
-/* Coefficients: mpmath.chebyfit(f, interval, n) at 60 digits (near-minimax), rounded.
+/* Coefficients: mpmath.chebyfit(f, interval, n) at 60 digits (near-minimax), rounded; of the two quotients by
+ * Remez' exchange.
  * EXP    f(r) = (expm1(r) - r) / r^2                               |r| <= ln2 / 2
  * LOG1P  f(v) = (2 atanh(s / 2) / s - 1) / v,  s = sqrt(v)         0 <= v <= 4/9
  * PHI    f(u) = erfcx(a / sqrt2) / 2 (a + C),  u = (a-C) / (a+C)   0 <= a <= PHI_CUT,  C = PHI_CENTRE
+ * TANH   P / Q = tanh(x / 2) / x to within E cosh(x)             |x| <= TANH_CUT
+ *        Both times 29/16: numbers just below a power of two lose least by rounding.
  * LN2_HIGH has so few bits that n LN2_HIGH is exact (Cody and Waite 1980); LN2_LOW is the rest. */
 #if REAL_BITS == 32
 #define EXP_LOW K(-104)
@@ -56,6 +60,11 @@ INLINE VEC NAME(v_polynomial)(VEC x, const REAL *table, int n)
 #define PHI_CENTRE K(4)
 #define PHI_CUT K(15)
 #define MISH_CUT K(20)
+#define TANH_CUT K(9.02)
+#define TANH_P { \
+    0.00010346318, 0.0269784794, 0.90625 }
+#define TANH_Q { \
+    2.22461071e-06, 0.00218604794, 0.204998538, 1.8125 }
 #define EXP_TABLE { \
     0.00139262504, 0.00836323295, 0.0416665524, 0.166665763, 0.5 }
 #define LOG1P_TABLE { \
@@ -71,6 +80,13 @@ INLINE VEC NAME(v_polynomial)(VEC x, const REAL *table, int n)
 #define PHI_CENTRE K(5)
 #define PHI_CUT K(40)
 #define MISH_CUT K(40)
+#define TANH_CUT K(19.1)
+#define TANH_P { \
+    1.647061861613909e-13, 7.3124211587389891e-10, 7.728148443927193e-07, 0.00027484011390941943, \
+    0.032645958788163509, 0.90625 }
+#define TANH_Q { \
+    9.4517548716808158e-16, 1.3766975318334751e-11, 2.7515223216383791e-08, \
+    1.6606265795982693e-05, 0.0034733122480695116, 0.21633358424299282, 1.8125 }
 #define EXP_TABLE { \
     2.5100472505694996e-08, 2.7620201591031547e-07, 2.7557268276905696e-06, \
     2.4801521057868204e-05, 0.00019841269863171557, 0.0013888888917367081, 0.008333333333330039, \
@@ -138,11 +154,14 @@ INLINE VEC NAME(v_exp_minus_abs)(VEC x)
     return NAME(v_bounded_exp)(NAME(v_max)(NAME(v_minus_abs)(x), EXP_LOW));
 }
 
-/* tanh(x) = -m / (m + 2), m = expm1(-2|x|), with the sign of x: 2.5, 2.7 ulp */
+/* tanh(x) = 2 u v / (u^2 + v^2) where u / v = tanh(x / 2), u = x P(x^2), v = Q(x^2): an error of u / v counts
+ * only 1 / cosh(x) times, so P and Q are short. From TANH_CUT on it is 1: 3.8, 4.1 ulp */
 INLINE VEC NAME(v_tanh)(VEC x)
 {
-    VEC m = NAME(v_expm1)(K(2) * NAME(v_minus_abs)(x));
-    return NAME(v_with_sign)(-m / (m + K(2)), x);
+    static const REAL p[] = TANH_P, q[] = TANH_Q;
+    VEC a = NAME(v_min)(NAME(v_abs)(x), TANH_CUT), aa = a * a;
+    VEC u = a * POLYNOMIAL(aa, p), v = POLYNOMIAL(aa, q);
+    return NAME(v_with_sign)(NAME(v_min)((u + u) * v / (u * u + v * v), K(1)), x);
 }
 
 /* 1 / (1 + exp(-x)) from e = exp(-|x|); e / (1 + e) on the left keeps the relative accuracy: 2.4 ulp */
@@ -262,6 +281,9 @@ FUNCTION int NAME(moderate)(const REAL *x, ptrdiff_t n, REAL factor)
 #undef PHI_CENTRE
 #undef PHI_CUT
 #undef MISH_CUT
+#undef TANH_CUT
+#undef TANH_P
+#undef TANH_Q
 #undef POLYNOMIAL
 #undef OVER_ARRAY
 #undef OVER_ARRAY_WITH_SLOPE
