@@ -10,6 +10,8 @@ from cmlp import _spec as spec
 
 ULPS = {"exp": 2, "tanh": 4, "logistic": 4}
 """What the compiled cores promise in float32, in units of the last place of the result."""
+GELU_ULPS = 8
+"""The same of gelu, until the result is subnormal."""
 NUMPY_ULPS = 4
 """What NumPy promises for its float32 functions (numpy/_core/src/umath)."""
 
@@ -140,6 +142,21 @@ def test_units_in_the_last_place(core, name):
     off = errors_in_ulp(activated(core, name, z)[0], exact(name, z)[0])
     limit = ULPS[name] if core.vector_bytes else NUMPY_ULPS
     assert off.max() <= limit, f"{off.max():.3g} ulp at {z[off.argmax()]!r}"
+
+
+def test_gelu_far_below_zero(core):
+    z = np.linspace(-13.5, 5, 50_000, dtype=np.float32)
+    expected = exact("gelu", z)[0]
+    normal = np.abs(expected) >= np.finfo(np.float32).tiny
+    off = errors_in_ulp(activated(core, "gelu", z)[0], expected)[normal]
+    assert off.max() <= GELU_ULPS, f"{off.max():.3g} ulp at {z[normal][off.argmax()]!r}"
+
+
+def test_tanh_ends_at_one(core, dtype):
+    z = np.linspace(4, 24, 100_000, dtype=dtype)
+    value = activated(core, "tanh", np.concatenate([z, -z]))[0]
+    assert (np.abs(value) <= 1).all()
+    assert (np.abs(value)[np.concatenate([z, z]) >= 20] == 1).all()
 
 
 @pytest.mark.parametrize("name", ULPS)

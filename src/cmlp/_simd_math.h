@@ -44,21 +44,21 @@ INLINE VEC NAME(v_polynomial)(VEC x, const REAL *table, int n)
 }
 #define POLYNOMIAL(x, table) NAME(v_polynomial)(x, table, (int)(sizeof(table) / sizeof(REAL)))
 
-/* Coefficients: mpmath.chebyfit(f, interval, n) at 60 digits (near-minimax), rounded; of the two quotients by
- * Remez' exchange.
+/* Coefficients: mpmath.chebyfit(f, interval, n) at 60 digits (near-minimax), rounded; the quotients P / Q
+ * by Remez's exchange at 50 digits, for the smallest relative error.
  * EXP    f(r) = (expm1(r) - r) / r^2                               |r| <= ln2 / 2
  * LOG1P  f(v) = (2 atanh(s / 2) / s - 1) / v,  s = sqrt(v)         0 <= v <= 4/9
- * PHI    f(u) = erfcx(a / sqrt2) / 2 (a + C),  u = (a-C) / (a+C)   0 <= a <= PHI_CUT,  C = PHI_CENTRE
- * TANH   P / Q = tanh(x / 2) / x to within E cosh(x)             |x| <= TANH_CUT
- *        Both times 29/16: numbers just below a power of two lose least by rounding.
+ * PHI    P / Q = erfcx(a / sqrt2) / 2                              0 <= a <= PHI_CUT
+ * TANH   P / Q = tanh(x / 2) / x, P and Q in x^2                   0 <= x <= TANH_CUT
+ *        with the error weighted by 1 / cosh(x); both times 29/16: numbers just below a power of two
+ *        lose least by rounding.
  * LN2_HIGH has so few bits that n LN2_HIGH is exact (Cody and Waite 1980); LN2_LOW is the rest. */
 #if REAL_BITS == 32
 #define EXP_LOW K(-104)
 #define EXP_HIGH K(89)
 #define LN2_HIGH K(0.69317626953125)
 #define LN2_LOW K(-2.90889713e-05)
-#define PHI_CENTRE K(4)
-#define PHI_CUT K(15)
+#define PHI_CUT K(14.6)
 #define MISH_CUT K(20)
 #define TANH_CUT K(9.02)
 #define TANH_P { \
@@ -69,16 +69,16 @@ INLINE VEC NAME(v_polynomial)(VEC x, const REAL *table, int n)
     0.00139262504, 0.00836323295, 0.0416665524, 0.166665763, 0.5 }
 #define LOG1P_TABLE { \
     0.000524443341, 0.00220598583, 0.012502363, 0.0833332986 }
-#define PHI_TABLE { \
-    -0.000125558392, 0.000188996521, 0.00156688166, -0.00352097279, -0.00752540259, \
-    0.0604061857, -0.186523303, 0.387136698, -0.607896566, 0.755285144 }
+#define PHI_P { \
+    0.0041237803, 0.0406834626, 0.183384005, 0.438495652, 0.500000003 }
+#define PHI_Q { \
+    0.0103366662, 0.101984696, 0.469863675, 1.2031211, 1.67487629, 1 }
 #else
 #define EXP_LOW K(-746)
 #define EXP_HIGH K(710)
 #define LN2_HIGH K(0x1.62e42feep-1)
 #define LN2_LOW K(1.9082149292705877e-10)
-#define PHI_CENTRE K(5)
-#define PHI_CUT K(40)
+#define PHI_CUT K(38.7)
 #define MISH_CUT K(40)
 #define TANH_CUT K(19.1)
 #define TANH_P { \
@@ -95,41 +95,58 @@ INLINE VEC NAME(v_polynomial)(VEC x, const REAL *table, int n)
     7.707617574664846e-08, 1.6786076519288395e-07, 9.156091926262446e-07, 4.063154360856609e-06, \
     1.8781213458201444e-05, 8.877826873111747e-05, 0.00043402778744976297, \
     0.0022321428568053718, 0.012500000000004558, 0.08333333333333333 }
-#define PHI_TABLE { \
-    2.2061860857956886e-09, 7.573702456952603e-09, -1.0623937439932971e-08, \
-    -6.65400740125251e-08, 4.385236079192329e-08, 4.343124300104718e-07, -3.376318795644607e-07, \
-    -2.770264894685992e-06, 3.981274923141603e-06, 1.6681694446690882e-05, \
-    -4.976288868029808e-05, -5.937586780212169e-05, 0.0005448990707733159, \
-    -0.0007978693739469138, -0.0029933767701593532, 0.020795066797416595, -0.06911863870640436, \
-    0.16502036617051113, -0.31353315667129955, 0.49530561596997386, -0.6653825028900567, \
-    0.769193049750063 }
+#define PHI_P { \
+    1.4903684797111122e-06, 3.9583983886653739e-05, 0.00051588243095082435, \
+    0.0042642693647256986, 0.024441303442486677, 0.10036492488941201, 0.29523995628747551, \
+    0.60227226708063475, 0.78051657777632089, 0.49999999999999994 }
+#define PHI_Q { \
+    3.7357997708683567e-06, 9.9222333231583718e-05, 0.0012968612877002118, 0.010788160486207487, \
+    0.062550916459082076, 0.26206804349608526, 0.79877337758121714, 1.7408614404848779, \
+    2.58668856024613, 2.3589177163554926, 1 }
 #endif
 #define MANTISSA (REAL_BITS == 32 ? 23 : 52)
 #define BIAS ((INT)(REAL_BITS == 32 ? 127 : 1023))
+#define SMALL K(REAL_BITS == 32 ? 0x1p-63 : 0x1p-511) /* 2^-(BIAS / 2) */
 
 /* exp ---------------------------------------------------------------------------------------------- */
 
-/* Writes x = n ln2 + r, |r| <= ln2 / 2, and returns expm1(r); 2^n = scale[0] scale[1], because 2^n itself
- * may be subnormal or just too large. For |x| <= 170 (float64: 1400) and NaN. */
-INLINE VEC NAME(v_reduced_expm1)(VEC x, VEC scale[2])
+/* Writes x - rest = n ln2 + r, |r| <= ln2 / 2 + |rest|, and returns expm1(r). `shifted` gets n + offset in
+ * its low bits: adding 1.5 2^MANTISSA rounds to an integer and leaves it there. */
+INLINE VEC NAME(v_reduced_expm1)(VEC x, VEC rest, INT offset, UVEC *shifted)
 {
     static const REAL table[] = EXP_TABLE;
-    /* Adding 1.5 2^MANTISSA rounds to an integer and leaves it in the low bits, here as n + 2 BIAS;
-     * its halves, shifted to the exponent's place, are the two scales. */
-    const REAL rounder = K(1.5) * ((INT)1 << MANTISSA) + 2 * BIAS;
-    VEC shifted = x * K(1.4426950408889634) + rounder;
-    VEC n = shifted - rounder;
-    UVEC exponents = (UVEC)NAME(v_bits)(shifted), half = exponents >> 1;
+    const REAL rounder = K(1.5) * ((INT)1 << MANTISSA) + offset;
+    VEC rounded = x * K(1.4426950408889634) + rounder, n = rounded - rounder;
+    VEC r = (x - n * LN2_HIGH) - n * LN2_LOW - rest;
+    *shifted = (UVEC)NAME(v_bits)(rounded);
+    return r + r * r * POLYNOMIAL(r, table);
+}
+
+/* The same with 2^n = scale[0] scale[1], because 2^n itself may be subnormal or just too large. For
+ * |x| <= 170 (float64: 1400) and NaN. */
+INLINE VEC NAME(v_scaled_expm1)(VEC x, VEC scale[2])
+{
+    UVEC exponents, half;
+    VEC q = NAME(v_reduced_expm1)(x, NAME(splat)(0), 2 * BIAS, &exponents);
+    half = exponents >> 1;
     scale[0] = NAME(v_from_bits)((IVEC)(half << MANTISSA));
     scale[1] = NAME(v_from_bits)((IVEC)((exponents - half) << MANTISSA));
-    VEC r = (x - n * LN2_HIGH) - n * LN2_LOW;
-    return r + r * r * POLYNOMIAL(r, table);
+    return q;
+}
+
+/* exp(x - rest) for x <= 0, to where it is zero: one of the two scales can be a constant */
+INLINE VEC NAME(v_small_exp)(VEC x, VEC rest)
+{
+    UVEC exponents;
+    VEC q = NAME(v_reduced_expm1)(x, rest, BIAS + BIAS / 2, &exponents);
+    VEC scale = NAME(v_from_bits)((IVEC)(exponents << MANTISSA));
+    return (K(1) + q) * scale * SMALL;
 }
 
 /* exp(x) for |x| <= 170 (float64: 1400) */
 INLINE VEC NAME(v_bounded_exp)(VEC x)
 {
-    VEC scale[2], q = NAME(v_reduced_expm1)(x, scale);
+    VEC scale[2], q = NAME(v_scaled_expm1)(x, scale);
     return (K(1) + q) * scale[0] * scale[1];
 }
 
@@ -142,7 +159,7 @@ INLINE VEC NAME(v_exp)(VEC x)
 /* exp(x) - 1: 1.9, 2.4 ulp */
 INLINE VEC NAME(v_expm1)(VEC x)
 {
-    VEC scale[2], q = NAME(v_reduced_expm1)(NAME(v_min)(NAME(v_max)(x, EXP_LOW), EXP_HIGH), scale);
+    VEC scale[2], q = NAME(v_scaled_expm1)(NAME(v_min)(NAME(v_max)(x, EXP_LOW), EXP_HIGH), scale);
     /* 2^n q + (2^n - 1), exact where n = 0, with 1 / scale[1] made by negating the exponent */
     VEC inverse = NAME(v_from_bits)((INT)((INT)(2 * BIAS) << MANTISSA) - NAME(v_bits)(scale[1]));
     return (scale[0] * q + (scale[0] - inverse)) * scale[1];
@@ -151,17 +168,18 @@ INLINE VEC NAME(v_expm1)(VEC x)
 /* exp(-|x|): the one exponential that the functions below share; it cannot overflow. */
 INLINE VEC NAME(v_exp_minus_abs)(VEC x)
 {
-    return NAME(v_bounded_exp)(NAME(v_max)(NAME(v_minus_abs)(x), EXP_LOW));
+    return NAME(v_small_exp)(NAME(v_max)(NAME(v_minus_abs)(x), EXP_LOW), NAME(splat)(0));
 }
 
-/* tanh(x) = 2 u v / (u^2 + v^2) where u / v = tanh(x / 2), u = x P(x^2), v = Q(x^2): an error of u / v counts
- * only 1 / cosh(x) times, so P and Q are short. From TANH_CUT on it is 1: 3.8, 4.1 ulp */
+/* tanh(x) = 2 u v / (u^2 + v^2) where u / v = tanh(x / 2), u = x P(x^2), v = Q(x^2): of an error of u / v
+ * 1 / cosh(x) remains, so P and Q are short. From TANH_CUT on tanh rounds to 1. 3.9 ulp */
 INLINE VEC NAME(v_tanh)(VEC x)
 {
     static const REAL p[] = TANH_P, q[] = TANH_Q;
-    VEC a = NAME(v_min)(NAME(v_abs)(x), TANH_CUT), aa = a * a;
+    VEC a = NAME(v_abs)(x), aa = a * a, one = NAME(splat)(1);
     VEC u = a * POLYNOMIAL(aa, p), v = POLYNOMIAL(aa, q);
-    return NAME(v_with_sign)(NAME(v_min)((u + u) * v / (u * u + v * v), K(1)), x);
+    VEC below = NAME(v_min)((u + u) * v / (u * u + v * v), K(1));
+    return NAME(v_with_sign)(NAME(v_select)(VEC_LESS(NAME(splat)(TANH_CUT), a), one, below), x);
 }
 
 /* 1 / (1 + exp(-x)) from e = exp(-|x|); e / (1 + e) on the left keeps the relative accuracy: 2.4 ulp */
@@ -183,26 +201,26 @@ INLINE VEC NAME(v_softplus)(VEC x, VEC *slope)
     return NAME(v_max)(x, K(0)) + (s + s * v * POLYNOMIAL(v, table));
 }
 
-/* x Phi(x), and Phi(x) + x phi(x). Phi(-a) = phi(a) sqrt(2 pi) erfcx(a / sqrt2) / 2 for a = |x|, so one
- * exponential serves both. Value eps max(1, |x|), slope 2.4 eps; far below zero the rounding of x^2 / 2
- * counts: 70, 520 ulp. */
+/* x Phi(x), and Phi(x) + x phi(x). Phi(-a) = e erfcx(a / sqrt2) / 2 and phi(a) = e / sqrt(2 pi) with
+ * e = exp(-a^2 / 2), a = |x|, so one exponential serves both. a^2 is the square of `high`, a without the
+ * lower half of its digits, which is exact, and a small rest. Value 6.8, 8.2 ulp, slope 1.6 eps. */
 INLINE VEC NAME(v_gelu)(VEC x, VEC *slope)
 {
-    static const REAL table[] = PHI_TABLE;
-    VEC above = NAME(v_max)(x, -PHI_CUT), within = NAME(v_min)(above, PHI_CUT);
-    VEC a = -NAME(v_minus_abs)(within), t = K(1) / (a + PHI_CENTRE), u = (a - PHI_CENTRE) * t;
-    VEC e = NAME(v_bounded_exp)(a * a * K(-0.5));
-    VEC tail = e * (t * POLYNOMIAL(u, table));
-    VEC phi = NAME(v_select)(VEC_LESS(x, K(0)), tail, K(1) - tail);
-    *slope = phi + within * (e * K(0.3989422804014327));
-    return above * phi;
+    static const REAL p[] = PHI_P, q[] = PHI_Q;
+    VEC a = NAME(v_min)(NAME(v_abs)(x), PHI_CUT);
+    VEC high = NAME(v_from_bits)(NAME(v_bits)(a) & -((INT)1 << (MANTISSA / 2 + 1)));
+    VEC e = NAME(v_small_exp)(high * high * K(-0.5), (a - high) * (K(0.5) * (a + high)));
+    VEC ratio = POLYNOMIAL(a, p) / POLYNOMIAL(a, q), low = e * (ratio - a * K(0.3989422804014327));
+    *slope = NAME(v_select)(VEC_LESS(x, K(0)), low, K(1) - low);
+    return NAME(v_max)(x, K(0)) - e * (a * ratio);
 }
 
 /* x s, and s (1 + x (1 - s)), s = logistic(x): 3.7 ulp; slope 2 eps, and 6 ulp below -2 */
 INLINE VEC NAME(v_silu)(VEC x, VEC *slope)
 {
     VEC above = NAME(v_max)(x, EXP_LOW), within = NAME(v_min)(above, -EXP_LOW);
-    VEC e = NAME(v_bounded_exp)(NAME(v_minus_abs)(within)), large = K(1) / (K(1) + e), small = e * large;
+    VEC e = NAME(v_small_exp)(NAME(v_minus_abs)(within), NAME(splat)(0));
+    VEC large = K(1) / (K(1) + e), small = e * large;
     IVEC negative = VEC_LESS(x, K(0));
     VEC s = NAME(v_select)(negative, small, large), rest = NAME(v_select)(negative, large, small);
     *slope = s * (K(1) + within * rest);
@@ -271,14 +289,15 @@ FUNCTION int NAME(moderate)(const REAL *x, ptrdiff_t n, REAL factor)
 #undef SIGN_BIT
 #undef MANTISSA
 #undef BIAS
+#undef SMALL
 #undef EXP_TABLE
 #undef EXP_LOW
 #undef EXP_HIGH
 #undef LN2_HIGH
 #undef LN2_LOW
 #undef LOG1P_TABLE
-#undef PHI_TABLE
-#undef PHI_CENTRE
+#undef PHI_P
+#undef PHI_Q
 #undef PHI_CUT
 #undef MISH_CUT
 #undef TANH_CUT
