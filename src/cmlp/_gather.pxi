@@ -177,7 +177,8 @@ cdef inline Ahead rows_ahead(
     """
     cdef Ahead ahead
     cdef Py_ssize_t mine = share(n, run.rank, run.n_threads)
-    ahead.base, ahead.stride = run.X.data, run.X.row_stride
+    ahead.base = ahead.at = run.X.data
+    ahead.numbers, ahead.stride = NULL, run.X.row_stride
     ahead.lines = blocks(run.X.width * run.X.column_stride, LINE)
     ahead.left, ahead.done, ahead.also[0], ahead.also[1], ahead.burst = 0, 0, 0, 0, 0
     if 0 < run.X.column_stride <= 8 and run.rows is not NULL and n > 0:
