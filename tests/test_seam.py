@@ -282,15 +282,15 @@ def test_a_huge_batch_size_is_one_batch(core, dtype):
 SOURCE = Path(__file__).parents[1] / "src" / "cmlp"  # an installation has no .pyx
 
 STOREYS = (
-    ("_spec", "_cpu", "_terminal", "io", "datasets", "data"),
-    ("_reference", "_core", "_checks", "_init"),
-    ("_dispatch", "schedules", "tables"),
+    ("_spec", "_cpu", "_terminal", "io", "datasets", "data", "_sklearn", "_lbfgs"),
+    ("_reference", "_core", "_checks", "_init", "_estimator_base"),
+    ("_dispatch", "schedules", "tables", "_rows"),
     ("_steps",),
     ("_scoring",),
     ("training",),
-    ("saving", "tracing"),
+    ("saving", "tracing", "_fitting"),
     ("network",),
-    ("scaling",),
+    ("scaling", "_labels", "_mlp"),
     ("estimators", "demo", "_bench"),
     ("__init__",),
     ("_arguments",),

@@ -2,6 +2,7 @@
 
 The map:
 
+- :class:`MLPClassifier`, :class:`MLPRegressor`: scikit-learn's estimators, many times faster
 - :class:`Network`: the network; ``fit``, ``predict``, ``gradients``, ``trace_step``, ``save``
 - :func:`load`: a network from its file
 - :mod:`cmlp.schedules`: learning rates over time
@@ -23,13 +24,18 @@ from .training import DivergenceError, History, TrainingState
 __version__ = "0.1.0"
 
 __all__ = [
+    "ConvergenceWarning",
     "CoreInfo",
+    "DataConversionWarning",
     "DivergenceError",
     "GradientCheck",
     "Gradients",
     "History",
+    "MLPClassifier",
+    "MLPRegressor",
     "ModelFileError",
     "Network",
+    "NotFittedError",
     "Propagation",
     "Trace",
     "TrainingState",
@@ -40,7 +46,16 @@ __all__ = [
     "use_core",
 ]
 
-_LAZY = {"ModelFileError": "io", "Trace": "tracing", "GradientCheck": "tracing"}
+_LAZY = {
+    "ConvergenceWarning": "_sklearn",
+    "DataConversionWarning": "_sklearn",
+    "GradientCheck": "tracing",
+    "MLPClassifier": "estimators",
+    "MLPRegressor": "estimators",
+    "ModelFileError": "io",
+    "NotFittedError": "_sklearn",
+    "Trace": "tracing",
+}
 
 
 def __getattr__(name: str) -> _Any:

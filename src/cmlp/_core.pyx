@@ -130,6 +130,8 @@ cdef struct Objective:
     int loss
     double parameter, label_smoothing, l1, l2
     bint missing
+    bint per_batch
+    double cost_scale
 
 cdef struct Optimizer:
     int solver
@@ -444,7 +446,7 @@ cdef Run run_of(
         run.n = rows.shape[0]
         if run.n:
             run.rows = &rows[0]
-    run.objective = Objective(0, 0, 0, 0, 0, False)
+    run.objective = Objective(0, 0, 0, 0, 0, False, False, 1)
     run.optimizer = Optimizer(0, 0, 0, 0, 0, 0, 0, 0)
     run.noise = Noise(0, 0, NULL, 0)
     run.fused, run.rank, run.n_threads, run.team = False, 0, 1, NULL
@@ -452,7 +454,9 @@ cdef Run run_of(
 
 
 cdef Objective read_objective(object o) except *:
-    return Objective(o.loss, o.parameter, o.label_smoothing, o.l1, o.l2, o.missing)
+    return Objective(
+        o.loss, o.parameter, o.label_smoothing, o.l1, o.l2, o.missing, o.per_batch, o.cost_scale
+    )
 
 
 cdef Optimizer read_optimizer(object o) except *:
@@ -663,6 +667,9 @@ def gradient(
         check_size("a row of deltas", last.units + last.stride, deltas.shape[1])
     if dX.shape[0] and (dX.shape[0] != n or dX.shape[1] != first.n_in):
         raise ValueError(f"dX must be ({n}, {first.n_in}) or empty")
+    weight = total_weight(&run, 0, n)
+    if run.objective.per_batch:
+        share_penalties(&run.objective, weight)
     if n == 0:
         grads[:] = 0
         for number in range(run.n_layers):
@@ -673,7 +680,6 @@ def gradient(
             )
     with nogil:
         now = plan_step(&run.optimizer, step, 0)
-        weight = total_weight(&run, 0, n)
         for block in range(blocks(n, to.batch)):
             done = block * to.batch
             part = Pass(min(to.batch, n - done), done, done, weight)
@@ -686,7 +692,7 @@ def gradient(
                 record_deltas(&run, workspace, part.n, deltas, done)
             if dX.shape[0]:
                 input_gradient(&run, params, workspace, part.n, dX, done)
-        cost = cost / weight if weight > 0 else 0
+        cost = run.objective.cost_scale * cost / weight if weight > 0 else 0
         cost += penalty_of(&run, params)
     return cost
 
@@ -779,7 +785,7 @@ def train_epoch(
     Returns
     -------
     loss : float
-        Sum over the batches of the batch's loss times its weight.
+        Sum over the batches of the batch's loss times its weight (``per_batch``: its rows).
     n_steps : int
         Steps taken: fewer than there are batches if a loss was not finite, in which case the step
         that saw it was not taken.
@@ -812,7 +818,8 @@ def train_epoch(
         check_size("team", 16, team.shape[0])
         run.team = &team[0]
     cdef Step now
-    cdef double total = 0, cost
+    cdef double total = 0, cost, weight = 0
+    cdef Objective whole = run.objective
     cdef unsigned int denormals
     cdef bint plain_rows = takes_plain_rows(&run)
     with nogil:
@@ -822,6 +829,10 @@ def train_epoch(
         for number in range(blocks(n, batch_size)):
             start = number * batch_size
             now = plan_step(&run.optimizer, step + number, learning_rates[number])
+            if whole.per_batch:
+                weight = total_weight(&run, start, min(batch_size, n - start))
+                run.objective = whole
+                share_penalties(&run.objective, weight)
             if plain_rows:
                 cost = train_row(&run, &now, params, state, start, workspace)
             else:
@@ -830,6 +841,8 @@ def train_epoch(
                 )
             if not isfinite(cost):
                 break
+            if whole.per_batch and weight > 0:
+                cost *= min(batch_size, n - start) / weight
             total += cost
             if rank == 0 and run.team is not NULL:
                 run.team[TEAM_STEPS] = number + 1

@@ -510,8 +510,10 @@ def gradient(
     delta = _output_delta(objective, code, zs[-1], activations[-1], y)
 
     weight, share = _row_shares(weights, rows, len(x), objective)
+    objective = _share_penalties(objective, weight.sum())
     delta = np.asarray(delta * np.asarray(share, dtype)[:, None], dtype=dtype)
     loss = float((cost * weight).sum() / weight.sum()) if weight.any() else 0.0
+    loss *= objective.cost_scale
     grads[:] = 0
 
     inputs = [x, *activations[:-1]]
@@ -540,6 +542,14 @@ def _row_shares(weights, rows, n, objective):
         return weight, weight
     total = weight.sum()
     return weight, weight / total if total > 0 else np.zeros(n)
+
+
+def _share_penalties(objective, weight):
+    """Divide the penalties by the weight of a batch; rows that weigh nothing have none."""
+    if not objective.per_batch:
+        return objective
+    share = 1 / weight if weight > 0 else 0.0
+    return objective._replace(l1=objective.l1 * share, l2=objective.l2 * share)
 
 
 def _penalise(W, dW, objective):
@@ -620,7 +630,7 @@ def train_epoch(
     Returns
     -------
     loss : float
-        Sum over the batches of the batch's loss times its weight.
+        Sum over the batches of the batch's loss times its weight (``per_batch``: its rows).
     n_steps : int
         Steps taken: fewer than there are batches if a loss was not finite, in which case the step
         that saw it was not taken.
@@ -637,7 +647,8 @@ def train_epoch(
         )  # fmt: skip
         if not math.isfinite(loss):
             return total, taken
-        total += loss * (len(batch) if weights is None else float(weights[batch].sum()))
+        by_rows = weights is None or objective.per_batch
+        total += loss * (len(batch) if by_rows else float(weights[batch].sum()))
         update(plan, params, grads, state, optimizer, step + taken, learning_rates[taken])
         taken += 1
         if team is not None:

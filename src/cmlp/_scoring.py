@@ -102,13 +102,18 @@ def evaluate(
         loss = net.custom_loss(out, net.target_matrix(targets))[0]
     else:
         loss = float(np.average(row_loss.astype(np.float64), weights=weights)) if n else 0.0
-    if not n:
-        return loss, math.nan, out
+    return loss, score(net, targets, out, weights) if n else math.nan, out
+
+
+def score(
+    net: Network, targets: Array, output: Array, weights: NDArray[np.float64] | None
+) -> float:
+    """Return the accuracy or R^2 of outputs."""
     if metric_of(net, targets) == "r2":
-        return loss, r2_score(targets, out, weights), out
+        return r2_score(targets, output, weights)
     if net.loss_row is not None and net.loss_row.name == "categorical_crossentropy":
         targets = targets if targets.ndim == 1 else targets.argmax(axis=1)
-    return loss, accuracy(targets, out, weights), out
+    return accuracy(targets, output, weights)
 
 
 def metric_of(net: Network, targets: Array) -> str:

@@ -264,6 +264,11 @@ class Objective(NamedTuple):
     l2: float = 0.0
     missing: bool = False
     """Whether NaN stands for a target that nobody knows: it has no cost, and no gradient."""
+    per_batch: bool = False
+    """Penalties are divided by the weight of the batch; an epoch's loss is the mean of its batches'
+    losses by their numbers of rows."""
+    cost_scale: float = 1.0
+    """Factor of the rows' loss where a loss is reported; gradients do not see it."""
 
 
 class Optimizer(NamedTuple):

@@ -181,7 +181,7 @@ cdef inline double train_row(
         )
         from_ = to.activations + layer.units
     finish_rows(run, ws, 0, 1)
-    cost = ws[to.costs] * weight
+    cost = run.objective.cost_scale * ws[to.costs] * weight
     if not isfinite(cost):
         return cost
     for number in range(last, -1, -1):
@@ -213,7 +213,7 @@ cdef double train_batch(
     for block in range(blocks(n, run.to.batch)):
         done = block * run.to.batch
         now = Pass(min(run.to.batch, n - done), first + done, done, weight)
-        cost += forward_pass(run, &now, step.number, params, ws)
+        cost += run.objective.cost_scale * forward_pass(run, &now, step.number, params, ws)
         if block == 0 and penalised:
             cost += total_size(run, ws) * weight
         if not isfinite(cost):

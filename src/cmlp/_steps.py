@@ -318,7 +318,7 @@ class Trainer:
             if taken < len(wanted):
                 return math.nan, done
             total += loss
-            weight += self.data.weight(part)
+            weight += len(part) if self.objective.per_batch else self.data.weight(part)
             done += len(part)
             if done < len(rows) and out_of_time():
                 break

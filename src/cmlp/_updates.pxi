@@ -10,6 +10,12 @@ cdef Step plan_step(const Optimizer *o, Py_ssize_t number, double learning_rate)
     return step
 
 
+cdef inline void share_penalties(Objective *objective, double weight) noexcept nogil:
+    """Divide the penalties by the weight of a batch; rows that weigh nothing have none."""
+    objective.l1 = objective.l1 / weight if weight > 0 else 0
+    objective.l2 = objective.l2 / weight if weight > 0 else 0
+
+
 cdef void penalise(
     const Objective *objective, const real[::1] params, Py_ssize_t at, Py_ssize_t stride,
     real[::1] grads, Py_ssize_t g_at, Py_ssize_t g_stride, Py_ssize_t m, Py_ssize_t n,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
-class DivergenceError(ArithmeticError):
+class DivergenceError(ArithmeticError, ValueError):
     """Training stopped at a loss or a weight that is not finite; the last finite weights are kept.
 
     Attributes

@@ -1,0 +1,416 @@
+"""The fit of an estimator: epochs, stopping and curves by scikit-learn's rules.
+
+:mod:`cmlp.training` has the plain loop of a network; this one counts as scikit-learn does: alpha is
+divided by the batch's weight, training stops after more than ``n_iter_no_change`` epochs without
+an improvement by ``tol``, and the best weights come back if a validation score decides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _scoring, schedules, training
+from ._lbfgs import minimise_by_best
+from ._rows import blocks, dense, is_sparse
+from ._sklearn import ConvergenceWarning, shared
+from ._spec import Objective
+from ._steps import Data, Recipe, Snapshot, Trainer
+
+if TYPE_CHECKING:
+    from .network import Network
+
+Array = NDArray[Any]
+
+STOCHASTIC = ("sgd", "adam", "adamw", "rmsprop")
+
+
+@dataclass(frozen=True)
+class EstimatorRecipe(Recipe):
+    """What a step does, with penalties and losses counted as scikit-learn counts them."""
+
+    cost_scale: float = 1.0
+
+    def objective(self, net: Network) -> Objective:
+        return super().objective(net)._replace(per_batch=True, cost_scale=self.cost_scale)
+
+
+class Pace:
+    """The learning rate, from epoch to epoch.
+
+    'invscaling' and 'adaptive' are scikit-learn's and belong to 'sgd' there; with 'adam' they
+    leave the rate alone, as there. Everything else acts with every solver.
+    """
+
+    def __init__(self, estimator: Any) -> None:
+        name, warmup = estimator.learning_rate, estimator.warmup_fraction
+        self.learning_rate = self.initial = float(estimator.learning_rate_init)
+        self.power_t, self.epochs = float(estimator.power_t), int(estimator.max_iter)
+        self.rule = ""
+        if isinstance(name, str) and name in ("constant", "invscaling", "adaptive"):
+            self.rule = name if estimator.solver != "adam" else "constant"
+            name = "constant"
+        self.schedule = schedules.resolve(name)
+        if warmup:
+            self.schedule = dataclasses.replace(self.schedule, warmup_fraction=warmup)
+        self.epoch = 0
+
+    def rates(self, n_steps: int, losses: list[float]) -> NDArray[np.float64]:
+        """Return the rate of each step of the next epoch."""
+        base = self.learning_rate if self.rule else self.initial
+        epoch = min(self.epoch, self.epochs - 1)
+        rates = self.schedule.rates(base, epoch, self.epochs, n_steps, losses)
+        if not self.rule:
+            self.learning_rate = float(rates[-1])
+        self.epoch += 1
+        return rates
+
+    def epoch_ends(self, n_rows: int) -> None:
+        """Count the rows that were seen so far."""
+        if self.rule == "invscaling":
+            self.learning_rate = self.initial / (n_rows + 1) ** self.power_t
+
+    def stops(self) -> str:
+        """Answer a stall: why training stops, or nothing where it goes on with a smaller rate."""
+        if self.rule != "adaptive":
+            return " Stopping."
+        if self.learning_rate <= 1e-6:
+            return " Learning rate too small. Stopping."
+        self.learning_rate /= 5.0
+        return ""
+
+
+@dataclass
+class HeldOut:
+    """Rows to validate on: for the core, and as a scorer wants them."""
+
+    data: Data
+    rows: NDArray[np.int64] | None
+    X: Any
+    y: Any
+
+    def of(self, values: Any) -> Any:
+        return values if self.rows is None or values is None else values[self.rows]
+
+
+def split(
+    targets: Array, fraction: float, stratify: bool, rng: np.random.RandomState
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide the rows into training and validation rows; classes keep their proportions."""
+    n = len(targets)
+    n_val = math.ceil(n * fraction)
+    if n_val < 2:
+        raise ValueError(
+            "The validation set is too small. Increase 'validation_fraction' or the size of your "
+            "dataset."
+        )
+    if n_val >= n:
+        raise ValueError(
+            f"validation_fraction={fraction:g} of {n} rows leaves none to train on; lower it"
+        )
+    order = rng.permutation(n)
+    validation = order[:n_val]
+    if stratify:  # spread every class evenly over the line of rows, cut the line into equal steps
+        by_class = order[np.argsort(targets[order].ravel(), kind="stable")]
+        validation = by_class[((np.arange(n_val) + 0.5) * n / n_val).astype(np.int64)]
+    return np.setdiff1d(order, validation), np.sort(validation)
+
+
+# Epochs ------------------------------------------------------------------------------------------
+
+
+class Loop:
+    """One call of ``fit`` or ``partial_fit`` with a solver that takes steps."""
+
+    def __init__(
+        self, estimator: Any, data: Data, rows: NDArray[np.int64], held_out: HeldOut | None
+    ) -> None:
+        self.est, self.net, self.data = estimator, estimator.network_, data
+        self.order, self.held_out = rows, held_out
+        self.recipe: EstimatorRecipe = estimator._recipe()
+        self.batch_size = self._batch_size(len(rows))
+        self.n_steps = -(-len(rows) // self.batch_size)
+        self.watches = held_out is not None and estimator.early_stopping
+        self.trainer = Trainer(
+            self.net, data, self.recipe, self.batch_size, estimator._threads()
+        )
+        self.safe = Snapshot(self.net)
+        self.best = self.net.params.copy() if self.watches else None
+        self.start = time.perf_counter()
+        self.state = training.TrainingState(self.net, self.net.history, 0, estimator.max_iter)
+
+    def _batch_size(self, n: int) -> int:
+        if isinstance(self.est.batch_size, str):
+            return min(200, n)
+        if self.est.batch_size > n:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be "
+                "clipped",
+                stacklevel=5,
+            )
+        return min(int(self.est.batch_size), n)
+
+    def run(self, *, once: bool = False) -> None:
+        """Train until it stops: by convergence, the number of epochs, time or a callback."""
+        est = self.est
+        est.n_iter_ = 0
+        try:
+            training._call(est.callbacks, "on_train_begin", self.state)
+            while self.epoch() and not once:
+                if est.n_iter_ == est.max_iter:
+                    warnings.warn(
+                        shared(
+                            ConvergenceWarning,
+                            f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached "
+                            "and the optimization hasn't converged yet.",
+                        ),  # type: ignore[arg-type]
+                        stacklevel=4,
+                    )
+                    break
+        except KeyboardInterrupt:
+            if not training._all_finite(self.net.params):
+                self.safe.put_back()
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        finally:
+            self.trainer.close()
+            if self.best is not None:
+                self.net.params[:] = self.best
+        training._call(est.callbacks, "on_train_end", self.state)
+
+    def epoch(self) -> bool:
+        """Use every row once; False where training ends."""
+        est, began = self.est, time.perf_counter()
+        n = len(self.order)
+        if est.shuffle:
+            draw = np.arange(n)
+            est._random_state.shuffle(draw)
+            self.order = self.order[draw]
+        rates = est._optimizer.rates(self.n_steps, est.loss_curve_)
+        loss, n_rows = self._train(rates)
+        trained = time.perf_counter() - began
+        finite = math.isfinite(loss) and training._all_finite(self.net.params)
+        if not finite:
+            self._diverges()
+        else:
+            self.safe.take()
+        est.n_iter_ += 1
+        est.t_ += n_rows
+        est.loss_ = loss
+        est.loss_curve_.append(loss)
+        if est.verbose:
+            print(f"Iteration {est.n_iter_}, loss = {loss:.8f}")
+        values = {"epoch": len(est.loss_curve_) + 0.0, "loss": loss}
+        values |= self._validate(finite)
+        values["learning_rate"] = float(rates[-1])
+        values["seconds"] = time.perf_counter() - began
+        values["rows_per_second"] = n_rows / max(trained, 1e-9)
+        self.net.history.append(values)
+        self._count()
+        est._optimizer.epoch_ends(est.t_)
+        self.state.epoch += 1
+        training._call(est.callbacks, "on_epoch_end", self.state)
+        return finite and not (self._stalls() or self.state.stop or self._out_of_time())
+
+    def _out_of_time(self) -> bool:
+        limit = self.est.max_time
+        return limit is not None and time.perf_counter() - self.start >= limit
+
+    def _train(self, rates: NDArray[np.float64]) -> tuple[float, int]:
+        """Take the epoch's steps; rows of a sparse X become dense some batches at a time."""
+        if not is_sparse(self.data.X):
+            return self.trainer.epoch(self.order, rates, self._out_of_time)
+        size, data = self.batch_size, self.data
+        step = max(1, next(blocks(data.X)).stop // size)
+        total, done = 0.0, 0
+        for first in range(0, self.n_steps, step):
+            rows = self.order[first * size : (first + step) * size]
+            weights = None if data.weights is None else data.weights[rows]
+            self.trainer.data = Data(dense(data.X, rows), data.targets[rows], weights)
+            part = np.arange(len(rows), dtype=np.int64)
+            loss, n = self.trainer.epoch(part, rates[first : first + step], self._out_of_time)
+            if not math.isfinite(loss):
+                return loss, done
+            total, done = total + loss * n, done + n
+            if done < len(self.order) and self._out_of_time():
+                break
+        return total / done, done
+
+    def _validate(self, finite: bool) -> dict[str, float]:
+        """Loss and score on the rows that are held out."""
+        est, held_out = self.est, self.held_out
+        if held_out is None:
+            return {}
+        loss = score = math.nan
+        if finite:
+            loss, score = evaluate(self.net, held_out.data, held_out.rows)
+            loss *= self.recipe.cost_scale
+            if est.scoring is not None:
+                score = -loss if est.scoring == "loss" else self._scored(held_out)
+        est.validation_loss_curve_.append(loss)
+        est.validation_scores_.append(score)
+        if est.verbose:
+            print(f"Validation score: {score:f}")
+        return {"val_loss": loss, "val_score": score}
+
+    def _scored(self, held_out: HeldOut) -> float:
+        """Ask a scorer; names are scikit-learn's."""
+        scoring = self.est.scoring
+        if isinstance(scoring, str):
+            from sklearn.metrics import get_scorer
+
+            scoring = get_scorer(scoring)
+        weights = held_out.of(held_out.data.weights)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "X does not have valid feature names")
+            if weights is None:
+                return float(scoring(self.est, held_out.X, held_out.y))
+            return float(scoring(self.est, held_out.X, held_out.y, sample_weight=weights))
+
+    def _count(self) -> None:
+        """Count the epochs without an improvement, and remember the best."""
+        est = self.est
+        if self.watches:
+            score, best = est.validation_scores_[-1], est.best_validation_score_
+            stalls, improves = score < best + est.tol, score > best
+        else:
+            score, best = est.loss_curve_[-1], est._best_training_loss
+            stalls, improves = score > best - est.tol, score < best
+        est._no_improvement_count = est._no_improvement_count + 1 if stalls else 0
+        if improves:
+            est.best_iteration_ = len(est.loss_curve_)
+            if self.best is not None:
+                est.best_validation_score_ = score
+                np.copyto(self.best, self.net.params)
+            else:
+                est.best_loss_ = est._best_training_loss = score
+
+    def _stalls(self) -> bool:
+        est = self.est
+        if not est._no_improvement_count > est.n_iter_no_change:
+            return False
+        what = "Validation score" if self.watches else "Training loss"
+        reason = est._optimizer.stops()
+        if est.verbose:
+            print(
+                f"{what} did not improve more than tol={est.tol:f} for {est.n_iter_no_change} "
+                "consecutive epochs."
+                + (reason or f" Setting learning rate to {est._optimizer.learning_rate:f}")
+            )
+        if reason:
+            return True
+        est._no_improvement_count = 0
+        return False
+
+    def _diverges(self) -> None:
+        """Put the last finite weights back; without better ones to return to, say what happened."""
+        if self.best is not None:
+            self.safe.put_back()
+            return
+        data = self.data
+        sample = Data(dense(data.X, slice(256)), data.targets[:256], None)
+        error = training._diverged(self.net, sample, self.recipe, self.net.history, self.safe)
+        named = training.DivergenceError(
+            "Solver produced non-finite parameter weights. The input data may contain large values "
+            f"and need to be preprocessed. Here, {error}"
+        )
+        named.history = error.history
+        raise named
+
+
+def evaluate(net: Network, data: Data, rows: NDArray[np.int64] | None) -> tuple[float, float]:
+    """Return the mean loss and the score of some rows, which may be sparse."""
+    if not is_sparse(data.X):
+        return _scoring.evaluate(net, data, rows)[:2]
+    rows = np.arange(data.X.shape[0]) if rows is None else rows
+    weights = np.ones(len(rows)) if data.weights is None else data.weights[rows]
+    total, outputs = 0.0, []
+    for block in blocks(data.X[rows]):
+        some = rows[block]
+        part = Data(dense(data.X, some), data.targets[some], weights[block])
+        loss, _, out = _scoring.evaluate(net, part, None)
+        total += loss * weights[block].sum()
+        outputs.append(out)
+    score = _scoring.score(net, data.targets[rows], np.concatenate(outputs), weights)
+    return total / weights.sum(), score
+
+
+# L-BFGS ------------------------------------------------------------------------------------------
+
+
+def fit_lbfgs(estimator: Any, data: Data) -> None:
+    """Minimise the loss of all rows; in float64, whatever the network's dtype is."""
+    net = estimator.network_
+    work = net if net.dtype == np.float64 else net.astype("float64")
+    recipe = estimator._recipe()
+    parts = [*work.weights, *work.biases]
+    cuts = np.cumsum([part.size for part in parts])[:-1]
+
+    def put(x: NDArray[np.float64]) -> None:
+        for part, values in zip(parts, np.split(x, cuts), strict=True):
+            part[...] = values.reshape(part.shape)
+
+    def value_and_gradient(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        put(x)
+        loss, grads = _gradient(work, data, recipe)
+        weights, biases = work._views(grads)
+        return loss, np.concatenate([part.ravel() for part in [*weights, *biases]])
+
+    start = np.concatenate([part.ravel() for part in parts])
+    found = minimise_by_best(
+        value_and_gradient, start, estimator.tol, estimator.max_iter, estimator.max_fun
+    )
+    if not np.isfinite(found.x).all():
+        put(start)
+        raise training.DivergenceError(
+            "Solver produced non-finite parameter weights. The input data may contain large values "
+            "and need to be preprocessed."
+        )
+    put(found.x)
+    for mine, theirs in zip([*net.weights, *net.biases], parts, strict=True):
+        mine[...] = theirs
+    estimator.loss_, estimator.n_iter_ = found.value, min(found.n_iter, estimator.max_iter)
+    if found.status:
+        warnings.warn(
+            shared(
+                ConvergenceWarning,
+                f"lbfgs failed to converge after {found.n_iter} iteration(s) "
+                f"(status={found.status}):\n{found.message}\n\nIncrease the number of iterations "
+                f"to improve the convergence (max_iter={estimator.max_iter}).\nYou might also want "
+                "to scale the data.",
+            ),  # type: ignore[arg-type]
+            stacklevel=4,
+        )
+
+
+def _gradient(net: Network, data: Data, recipe: EstimatorRecipe) -> tuple[float, Array]:
+    """Return the objective of all rows and its gradient; sparse rows are summed up by blocks."""
+    if not is_sparse(data.X):
+        return net._backpropagate(data, recipe)[:2]
+    n = data.X.shape[0]
+    weights = np.ones(n) if data.weights is None else data.weights
+    plain = dataclasses.replace(recipe, l1=0.0, l2=0.0)
+    total, loss, grads = weights.sum(), 0.0, np.zeros_like(net.params)
+    for block in blocks(data.X):
+        part = Data(dense(data.X, block), data.targets[block], weights[block])
+        share = weights[block].sum() / total
+        value, slope, *_ = net._backpropagate(part, plain)
+        loss, grads = loss + share * value, grads + share * slope
+    for W, dW in zip(net.weights, net._views(grads)[0], strict=True):
+        loss += (recipe.l1 * np.abs(W).sum() + 0.5 * recipe.l2 * np.square(W).sum()) / total
+        dW += (recipe.l1 * np.sign(W) + recipe.l2 * W) / total
+    return loss, grads
+
+
+def penalties(alpha: float, l1_ratio: float) -> dict[str, float]:
+    """Divide alpha between L1 and L2."""
+    return {"l1": alpha * l1_ratio, "l2": alpha * (1 - l1_ratio)}
+
+

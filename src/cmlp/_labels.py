@@ -1,0 +1,160 @@
+"""Labels of a classifier: how they become targets, and outputs become labels again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._rows import column, is_sparse
+
+Array = NDArray[Any]
+
+
+def read_labels(y: Any) -> Array:
+    """Return labels as a vector of one type, or a multi-label indicator as a 0/1 matrix.
+
+    Raises
+    ------
+    ValueError
+        If y holds numbers that are no labels, missing values or labels of different types.
+    """
+    array = y.toarray() if is_sparse(y) else np.asarray(y)
+    if array.dtype.kind == "U" and not isinstance(y, np.ndarray):
+        array = np.asarray(y, dtype=object)  # NumPy makes text of a None or a NaN among text
+    array = column(array)
+    if array.dtype == object:
+        array = _of_one_type(array)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        what = "NaN" if np.isnan(array).any() else "infinity or a value too large"
+        raise ValueError(f"Input y contains {what}.")
+    if array.dtype.kind == "c":
+        raise ValueError("Complex data not supported for y: labels must be text or whole numbers")
+    if array.dtype.kind == "f" and (array != np.round(array)).any():
+        raise ValueError(
+            "Unknown label type: continuous. Maybe you are trying to fit a classifier, which "
+            "expects discrete classes on a regression target with continuous values."
+        )
+    if array.ndim == 2:
+        return _indicator(array)
+    if array.ndim != 1:
+        raise ValueError(f"y should be a 1d array, got an array of shape {array.shape} instead.")
+    return array
+
+
+def _indicator(array: Array) -> Array:
+    if array.dtype.kind in "US" or not np.isin(array, (0, 1)).all():
+        raise ValueError(
+            "Multioutput target data is not supported: a matrix y must be a multi-label "
+            "indicator, with 0 and 1 only"
+        )
+    return array.astype(np.uint8)
+
+
+def _of_one_type(array: Array) -> Array:
+    """Turn objects into text or numbers, whichever they are."""
+    values = array.ravel().tolist()
+    if any(value is None or (isinstance(value, float) and math.isnan(value)) for value in values):
+        raise ValueError("Input y contains NaN.")
+    kinds = {type(value) for value in values}
+    if not (kinds <= {str} or kinds <= {bytes} or kinds <= {int, float, bool, np.bool_}):
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise ValueError(f"Unknown label type: unknown. y holds labels of the types {names}.")
+    return array if kinds == {str} else np.array(values).reshape(array.shape)
+
+
+@dataclass
+class Labels:
+    """The labels of a problem, in the order of the outputs."""
+
+    classes: Array
+    multilabel: bool = False
+    sparse: bool = False
+
+    @classmethod
+    def of(cls, y: Array, sparse: bool = False) -> Labels:
+        """Find the labels in what :func:`read_labels` returned."""
+        if y.ndim == 2:
+            return cls(np.arange(y.shape[1]), True, sparse)
+        return cls(np.unique(y))
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs that a network needs: one for two classes, one per label or class else."""
+        n = len(self.classes)
+        return n if self.multilabel or n > 2 else 1
+
+    def encode(self, y: Array) -> Array:
+        """Return targets for the core: class numbers (n,), or 0 and 1 in (n, n_outputs).
+
+        Raises
+        ------
+        ValueError
+            For labels that are none of the classes.
+        """
+        if self.multilabel != (y.ndim == 2) or (y.ndim == 2 and y.shape[1] != len(self.classes)):
+            raise ValueError(
+                f"y has the shape {y.shape}, but this classifier was fitted on "
+                + ("a 0/1 matrix of {} labels" if self.multilabel else "one of {} labels per row")
+                .format(len(self.classes))
+            )
+        if self.multilabel:
+            return y
+        unseen = np.setdiff1d(y, self.classes)
+        if len(unseen):
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes}. "
+                f"'y' has {unseen}."
+            )
+        place = np.searchsorted(self.classes, y).astype(np.int64)
+        return place if self.n_outputs > 1 else place[:, None]
+
+    def decode(self, outputs: Array) -> Any:
+        """Return the label of each row of outputs; for several labels per row a 0/1 matrix."""
+        if self.multilabel:
+            matrix = (outputs > 0.5).astype(np.int64)
+            if not self.sparse:
+                return matrix
+            from scipy.sparse import csr_matrix  # y came from there
+
+            return csr_matrix(matrix)
+        if len(self.classes) == 1:
+            return np.repeat(self.classes, len(outputs))
+        if self.n_outputs == 1:
+            return self.classes[(outputs[:, 0] > 0.5).astype(np.intp)]
+        return self.classes[outputs.argmax(axis=1)]
+
+
+def class_weights(class_weight: Any, y: ArrayLike, labels: Labels) -> NDArray[np.float64] | None:
+    """Return each row's weight by its class.
+
+    Parameters
+    ----------
+    class_weight : None, 'balanced' or dict
+        'balanced': n / (number of classes * rows of the class); a dict maps labels to weights, 1
+        where it has none.
+    """
+    if class_weight is None:
+        return None
+    y = np.asarray(y)
+    if labels.multilabel:
+        raise ValueError(
+            "class_weight needs one label per row, but y is a multi-label matrix; "
+            "use sample_weight instead"
+        )
+    place = np.searchsorted(labels.classes, y)
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(
+                f"class_weight must be 'balanced', a dict or None; it is {class_weight!r}"
+            )
+        counts = np.bincount(place, minlength=len(labels.classes))
+        return np.asarray(len(y) / ((counts > 0).sum() * np.maximum(counts, 1)), float)[place]
+    known = labels.classes.tolist()
+    missing = [label for label in class_weight if label not in known]
+    if missing:
+        raise ValueError(f"class_weight names {missing}, but the classes are {known}")
+    return np.array([float(class_weight.get(label, 1.0)) for label in known])[place]

@@ -1,0 +1,437 @@
+"""What MLPClassifier and MLPRegressor share: parameters, network, fit and the ways to ask it.
+
+What a fit does step by step is in ``_fitting``, what it takes as X and y in ``_rows`` and
+``_labels``, what only scikit-learn asks for in ``_sklearn``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _dispatch, _fitting
+from ._checks import check_X
+from ._estimator_base import (
+    Estimator,
+    check_bools,
+    check_choice,
+    check_count,
+    check_real,
+    is_count,
+    refuse,
+)
+from ._fitting import STOCHASTIC, EstimatorRecipe, HeldOut, Loop, Pace, split
+from ._rows import blocks, dense, is_sparse, read_X
+from ._sklearn import wrapped
+from ._spec import ACTIVATION, ACTIVATIONS, EXTERNAL_LOSS, N_OUT, lookup
+from ._steps import Data
+from .network import Network
+
+Array = NDArray[Any]
+
+def takes_steps(estimator: Any) -> None:
+    if estimator.solver not in STOCHASTIC:
+        raise AttributeError(
+            "partial_fit is only available for stochastic optimizers. "
+            f"{estimator.solver} is not stochastic."
+        )
+
+
+class MLP(Estimator):
+    """What classifier and regressor share."""
+
+    def _keep(self, parameters: dict[str, Any]) -> None:
+        """Store the constructor's arguments as they came."""
+        for name, value in parameters.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
+
+    def _network_loss(self) -> Any:
+        """Return the loss as the network knows it."""
+        raise NotImplementedError
+
+    def _n_outputs(self, targets: Array) -> int:
+        """Return how many outputs the targets need."""
+        raise NotImplementedError
+
+    def _stratifies(self, targets: Array) -> bool:
+        """Whether rows that are held out keep the proportions of the classes."""
+        raise NotImplementedError
+
+    def _read(
+        self, X: Any, y: Any, sample_weight: Any, *, learns: bool = True, reset: bool = False,
+        incremental: bool = False,
+    ) -> tuple[Data, Any]:  # fmt: skip
+        """Check rows, and encode their targets; `learns`: they are to train on."""
+        raise NotImplementedError
+
+    # Parameters ----------------------------------------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        """Refuse parameters that are out of range; the network looks at the others."""
+        reals = {
+            "alpha": "[0, inf)", "learning_rate_init": "(0, inf)", "power_t": "[0, inf)",
+            "tol": "[0, inf)", "momentum": "[0, 1)", "validation_fraction": "[0, 1)",
+            "beta_1": "[0, 1)", "beta_2": "[0, 1)", "epsilon": "(0, inf)", "l1_ratio": "[0, 1]",
+            "weight_decay": "[0, inf)", "warmup_fraction": "[0, 1)", "input_noise": "[0, inf)",
+        }  # fmt: skip
+        for name, bounds in reals.items():
+            check_real(self, name, bounds)
+        for name in ("max_iter", "max_fun"):
+            check_count(self, name)
+        check_count(self, "batch_size", "auto")
+        check_count(self, "n_iter_no_change", np.inf)
+        check_bools(self, "shuffle", "warm_start", "nesterovs_momentum", "early_stopping")
+        check_choice(self, "solver", ("lbfgs", *STOCHASTIC))
+        for name in ("n_threads", "n_jobs"):
+            if getattr(self, name) is not None:
+                check_count(self, name, -1)
+        if self.max_time is not None:
+            check_real(self, "max_time", "[0, inf)")
+        if not isinstance(self.callbacks, Iterable):
+            raise refuse(self, "callbacks", "a list of callbacks")
+        if self.scoring is not None and not isinstance(self.scoring, (str, Callable)):  # type: ignore[arg-type]
+            raise refuse(self, "scoring", "a str, a callable or None")
+
+    def _hidden(self) -> list[int]:
+        given = self.hidden_layer_sizes
+        sizes = list(given) if np.iterable(given) else [given]
+        if not all(is_count(size) for size in sizes):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return [int(size) for size in sizes]
+
+    def _threads(self) -> int | None:
+        wanted = self.n_jobs if self.n_threads is None else self.n_threads
+        return None if wanted in (None, -1) else int(wanted)
+
+    def _recipe(self) -> EstimatorRecipe:
+        solver = self.solver if self.solver in STOCHASTIC else "sgd"
+        mean_over_outputs = self.network_.loss_name not in (
+            "poisson", "binary_crossentropy", "categorical_crossentropy",
+        )  # fmt: skip
+        return EstimatorRecipe(
+            solver=solver,
+            learning_rate=self.learning_rate_init,
+            momentum=self.momentum,
+            nesterov=self.nesterovs_momentum,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+            **_fitting.penalties(self.alpha, self.l1_ratio),
+            weight_decay=self.weight_decay,
+            dropout=self.dropout,
+            input_noise=self.input_noise,
+            label_smoothing=getattr(self, "label_smoothing", 0.0),
+            clip_norm=self.clip_norm,
+            cost_scale=1 / self.n_outputs_ if mean_over_outputs else 1.0,
+        )
+
+    # The network ---------------------------------------------------------------------------------
+
+    def _build(self, n_outputs: int) -> None:
+        """Make a new network, with scikit-learn's first weights unless others are asked for."""
+        random = self._random_state
+        auto = self.weight_init == "auto"
+        needs_seed = not auto or self.input_noise or np.any(self.dropout)
+        self.n_outputs_ = n_outputs
+        self.network_ = net = Network(
+            [self.n_features_in_, *self._hidden(), n_outputs],
+            self.activation,
+            self.out_activation,
+            self._network_loss(),
+            "zeros" if auto else self.weight_init,
+            self.dtype,
+            int(random.randint(2**31 - 1)) if needs_seed else 0,
+            quantile=getattr(self, "quantile", 0.5),
+            huber_delta=getattr(self, "huber_delta", 1.0),
+            input_scale=self.input_scale,
+        )
+        if auto:
+            hidden = net.activations[:-1]
+            for W, b, name in zip(
+                net.weights, net.biases, (*hidden, *hidden[-1:], "identity"), strict=False
+            ):
+                bound = np.sqrt((2 if name == "logistic" else 6) / (W.shape[0] + W.shape[1]))
+                W[...] = random.uniform(-bound, bound, W.shape)
+                b[...] = random.uniform(-bound, bound, b.shape)
+        net.feature_names = [str(name) for name in getattr(self, "feature_names_in_", ())]
+        self.n_layers_ = len(net.sizes)
+        self.out_activation_ = net.activations[-1]
+        self.history_ = net.history
+        self.n_iter_ = self.t_ = 0
+        if self.solver in STOCHASTIC:
+            self.loss_curve_: list[float] = []
+            self._no_improvement_count = 0
+            self._best_training_loss = np.inf
+            self.best_iteration_: int | None = None
+            self.best_loss_ = None if self.early_stopping else np.inf
+            self.validation_scores_: list[float] | None = None
+            self.validation_loss_curve_: list[float] | None = None
+            self.best_validation_score_: float | None = None
+
+    def _set_weights(self, coefs: Any, intercepts: Any) -> None:
+        """Start from weights that were given to ``fit``."""
+        for name, given, views in (
+            ("coefs_init", coefs, self.network_.weights),
+            ("intercepts_init", intercepts, self.network_.biases),
+        ):
+            if given is None:
+                continue
+            shapes = [view.shape for view in views]
+            if [np.shape(values) for values in given] != shapes:
+                raise ValueError(
+                    f"{name} must have arrays of the shapes {shapes}, one per layer; the shapes "
+                    f"are {[np.shape(values) for values in given]}"
+                )
+            for view, values in zip(views, given, strict=True):
+                view[...] = values
+
+    @property
+    def coefs_(self) -> list[Array]:
+        """The weights of each layer, as views: writing into them changes the network."""
+        return self._network().weights
+
+    @coefs_.setter
+    def coefs_(self, values: Any) -> None:
+        self._set_weights(values, None)
+
+    @property
+    def intercepts_(self) -> list[Array]:
+        """The biases of each layer, as views: writing into them changes the network."""
+        return self._network().biases
+
+    @intercepts_.setter
+    def intercepts_(self, values: Any) -> None:
+        self._set_weights(None, values)
+
+    def _network(self) -> Network:
+        """Return the network; without one it is an attribute that is not there."""
+        try:
+            net: Network = self.__dict__["network_"]
+        except KeyError:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no weights before it is fitted"
+            ) from None
+        return net
+
+    # Fitting -------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: ArrayLike | None = None,
+        coefs_init: Any = None,
+        intercepts_init: Any = None,
+        eval_set: Any = None,
+        validation_data: Any = None,
+    ) -> Any:
+        """Fit the network to X and y.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix, (n_samples, n_features)
+        y : array-like, (n_samples,) or (n_samples, n_outputs)
+            Labels, or a 0/1 matrix for several labels per row; numbers for the regressor.
+        sample_weight : array-like, (n_samples,), optional
+        X_val, y_val, sample_weight_val : optional
+            Rows to validate on after every epoch; with ``early_stopping`` they decide when to
+            stop, in place of rows taken from X. Also as ``eval_set=[(X, y)]`` or
+            ``validation_data=(X, y)``.
+        coefs_init, intercepts_init : list of array-like, optional
+            First weights and biases, one array per layer.
+
+        Returns
+        -------
+        self
+        """
+        if eval_set is not None:
+            if len(eval_set) != 1:
+                raise ValueError(f"eval_set must hold one pair (X, y); it holds {len(eval_set)}")
+            validation_data = eval_set[0]
+        if validation_data is not None:
+            X_val, y_val, *rest = validation_data
+            sample_weight_val = rest[0] if rest else sample_weight_val
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val go together; only one of them came")
+        validation = None if X_val is None else (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, validation, (coefs_init, intercepts_init))
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation: Any = None,
+        init: Any = (None, None),
+        *,
+        incremental: bool = False,
+    ) -> Any:
+        self._check_parameters()
+        first = not self.__sklearn_is_fitted__() or not (self.warm_start or incremental)
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None."
+            )
+        data, labels = self._read(X, y, sample_weight, reset=first, incremental=incremental)
+        n_outputs = self._n_outputs(data.targets)
+        if first or not incremental:
+            self._random_state = _random_state(self.random_state)
+        if first:
+            self._build(n_outputs)
+        self._check_shape(n_outputs)
+        self._set_weights(*init)
+        if self.solver == "lbfgs":
+            _fitting.fit_lbfgs(self, data)
+            return self
+        if not incremental or not hasattr(self, "_optimizer"):
+            self._optimizer = Pace(self)
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        rows, held_out = self._hold_out(data, labels, validation)
+        if held_out is not None and self.validation_scores_ is None:
+            self.validation_scores_, self.validation_loss_curve_ = [], []
+        if self.early_stopping and self.best_validation_score_ is None:
+            self.best_validation_score_ = -np.inf
+        Loop(self, data, rows, held_out).run(once=incremental)
+        return self
+
+    def _check_shape(self, n_outputs: int) -> None:
+        """Check that a network that goes on learning is the one that the parameters describe."""
+        wanted = (self.n_features_in_, *self._hidden(), n_outputs)
+        if self.network_.sizes != wanted:
+            raise ValueError(
+                f"the fitted network has the layers {self.network_.sizes}, but the parameters and "
+                f"y ask for {wanted}; set warm_start=False to begin anew"
+            )
+
+    def _hold_out(
+        self, data: Data, labels: Any, validation: Any
+    ) -> tuple[NDArray[np.int64], HeldOut | None]:
+        """Return the rows to train on, and what to validate on."""
+        rows = np.arange(data.X.shape[0], dtype=np.int64)
+        if validation is not None:
+            X_val, y_val, weights = validation
+            read, y_read = self._read(X_val, y_val, weights, learns=False)
+            return rows, HeldOut(read, None, X_val, y_read)
+        if not self.early_stopping:
+            return rows, None
+        rows, held = split(
+            data.targets, self.validation_fraction, self._stratifies(data.targets), self._random_state
+        )
+        return rows, HeldOut(data, held, data.X[held], labels[held])
+
+    # Answers -------------------------------------------------------------------------------------
+
+    def _outputs(self, X: Any) -> Array:
+        """Return the output activations of rows, (n, n_outputs)."""
+        state = self.__dict__
+        if type(X) is np.ndarray and "network_" in state and "feature_names_in_" not in state:
+            net: Network = state["network_"]
+            core, plan, params, scale, outputs = net._bound
+            if core is not _dispatch.core or plan is not net.plan or params is not net.params:
+                outputs = net._bind()
+            ready: Array | None = outputs(X)
+            if ready is not None:
+                return ready
+        return self._run(X)
+
+    def _run(self, X: Any, n_layers: int | None = None, linear: bool = False) -> Array:
+        """Propagate rows through some layers; `linear` stops short of the last activation."""
+        self._check_is_fitted()
+        net = self.network_
+        X = read_X(self, X, reset=False)
+        plan = net.plan[:n_layers]
+        if linear:
+            plan = plan.copy()
+            plan[-1, ACTIVATION] = lookup("activation", ACTIVATIONS, "identity").code
+        out = np.empty((X.shape[0], int(plan[-1, N_OUT])), net.dtype)
+        for block in blocks(X, None if is_sparse(X) else X.shape[0]):
+            part = check_X(dense(X, block), net.sizes[0], net.dtype)
+            with net.scratch() as workspace:
+                _dispatch.core.predict(
+                    plan, net.params, part, None, out[block], workspace, net.input_scale
+                )
+        return out
+
+    def transform(self, X: Any, layer: int = -1) -> Any:
+        """Return the activations of a hidden layer, (n_samples, units).
+
+        Parameters
+        ----------
+        layer : int
+            Which hidden layer, counted from 0 or, below zero, from the end: -1 is the last.
+        """
+        self._check_is_fitted()
+        n_hidden = self.n_layers_ - 2
+        if not -n_hidden <= layer < n_hidden:
+            raise ValueError(f"layer={layer} is none of this network's {n_hidden} hidden layers")
+        number = layer % n_hidden
+        names = self._unit_names(self.network_.sizes[1 + number])
+        return wrapped(self, self._run(X, 1 + number), X, names)
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Fit, and return the activations of the last hidden layer."""
+        return self.fit(X, y, **fit_params).transform(X)
+
+    def get_feature_names_out(self, input_features: Any = None) -> Array:
+        """Return names for the columns of ``transform``: the class and the unit's number."""
+        self._check_is_fitted()
+        return self._unit_names(self.network_.sizes[-2])
+
+    def _unit_names(self, n: int) -> Array:
+        prefix = type(self).__name__.lower()
+        return np.asarray([f"{prefix}{i}" for i in range(n)], dtype=object)
+
+    def input_gradient(self, X: Any) -> Array:
+        """Return the derivatives of the outputs by the inputs.
+
+        For the classifier these are the probabilities' (with two classes, the second one's).
+
+        Returns
+        -------
+        ndarray, (n_samples, n_features), or (n_samples, n_outputs, n_features)
+        """
+        self._check_is_fitted()
+        net, core = self.network_, _dispatch.core
+        X = read_X(self, X, reset=False)
+        gradients = np.empty((X.shape[0], self.n_outputs_, X.shape[1]), net.dtype)
+        objective = self._recipe().objective(net)._replace(
+            loss=EXTERNAL_LOSS, label_smoothing=0.0, l1=0.0, l2=0.0
+        )
+        noise = EstimatorRecipe().noise(net, 0)
+        scrap, nothing = np.empty_like(net.params), np.empty((0, 0), net.dtype)
+        for block in blocks(X, 256):
+            part = check_X(dense(X, block), net.sizes[0], net.dtype)
+            for output in range(self.n_outputs_):
+                slope = np.zeros((len(part), self.n_outputs_), net.dtype)
+                slope[:, output] = 1
+                dX = np.empty(part.shape, net.dtype)
+                with net.scratch(len(part)) as workspace:
+                    core.gradient(
+                        net.plan, net.params, part, slope, None, None, objective, noise, 0, scrap,
+                        nothing, dX, workspace, net.input_scale,
+                    )  # fmt: skip
+                gradients[block, output] = dX
+        return gradients[:, 0] if self.n_outputs_ == 1 else gradients
+
+
+def _random_state(seed: Any) -> np.random.RandomState:
+    """Return the generator that scikit-learn would use: the same numbers for the same seed."""
+    if seed is None or seed is np.random:
+        return np.random.mtrand._rand  # type: ignore[attr-defined, no-any-return]
+    if isinstance(seed, np.random.RandomState):
+        return seed
+    if isinstance(seed, np.random.Generator):
+        return np.random.RandomState(seed.integers(2**32 - 1, dtype=np.uint32))
+    if is_count(seed, 0):
+        return np.random.RandomState(int(seed))
+    raise ValueError(f"{seed!r} cannot be used to seed a numpy.random.RandomState instance")

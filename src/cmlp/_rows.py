@@ -1,0 +1,292 @@
+"""What users call X and y: tables, matrices and sequences become rows that the core reads.
+
+Dense numbers stay as they are, of any dtype. A sparse matrix stays sparse: rows become dense as
+they are gathered, some thousand at a time, never the whole matrix.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._checks import READABLE
+from ._sklearn import DataConversionWarning, class_of
+
+Array = NDArray[Any]
+
+BLOCK_NUMBERS = 1 << 21
+"""Numbers of a sparse matrix that are dense at a time."""
+
+
+def is_sparse(X: Any) -> bool:
+    """Whether X is one of SciPy's sparse matrices or arrays."""
+    return hasattr(X, "tocsr") and hasattr(X, "nnz")
+
+
+def dense(X: Any, rows: Any) -> Array:
+    """Return some rows of a dense or sparse X as an array."""
+    part = X[rows]
+    array: Array = part.toarray() if is_sparse(part) else part
+    return array
+
+
+def blocks(X: Any, n: int | None = None) -> Iterator[slice]:
+    """Cut the rows of X so that each block is small as a dense array, or holds n rows."""
+    n = n or max(1, BLOCK_NUMBERS // max(X.shape[1], 1))
+    for start in range(0, X.shape[0], n):
+        yield slice(start, min(start + n, X.shape[0]))
+
+
+# Names -------------------------------------------------------------------------------------------
+
+
+def feature_names(X: Any) -> Array | None:
+    """Return the columns' names of a table, if they are all text."""
+    columns = getattr(X, "columns", None)
+    if columns is None or isinstance(X, np.ndarray):
+        columns = getattr(X, "column_names", None)
+    if columns is None or callable(columns):
+        return None
+    names = list(columns)
+    kinds = sorted({type(name).__name__ for name in names})
+    if len(kinds) > 1 and "str" in kinds:
+        raise TypeError(
+            "Feature names are only supported if all input features have string names, but your "
+            f"input has {kinds} as feature name / column name types. If you want feature names to "
+            "be stored and validated, you must convert them all to strings, by using "
+            "X.columns = X.columns.astype(str) for example. Otherwise you can remove feature / "
+            "column names from your input data, or convert them all to a non-string data type."
+        )
+    return np.asarray(names, dtype=object) if kinds == ["str"] else None
+
+
+def check_names(estimator: Any, X: Any, *, reset: bool) -> None:
+    """Keep the names of the columns, or compare them with those of before."""
+    names = feature_names(X)
+    if reset:
+        if names is not None:
+            estimator.feature_names_in_ = names
+        elif hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+        return
+    fitted = getattr(estimator, "feature_names_in_", None)
+    who = type(estimator).__name__
+    if fitted is None and names is not None:
+        warnings.warn(f"X has feature names, but {who} was fitted without feature names",
+                      stacklevel=4)  # fmt: skip
+    elif fitted is not None and names is None:
+        warnings.warn(f"X does not have valid feature names, but {who} was fitted with feature "
+                      "names", stacklevel=4)  # fmt: skip
+    elif fitted is not None and names is not None and list(fitted) != list(names):
+        raise ValueError(_name_difference(list(fitted), list(names)))
+
+
+def _name_difference(fitted: list[str], names: list[str]) -> str:
+    def listed(title: str, which: list[str]) -> str:
+        lines = [f"- {name}\n" for name in which[:5]]
+        return f"{title}\n{''.join(lines)}{'- ...' * (len(which) > 5)}\n" if which else ""
+
+    message = "The feature names should match those that were passed during fit.\n"
+    unseen, missing = sorted(set(names) - set(fitted)), sorted(set(fitted) - set(names))
+    message += listed("Feature names unseen at fit time:", unseen)
+    message += listed("Feature names seen at fit time, yet now missing:", missing)
+    if not unseen and not missing:
+        message += "Feature names must be in the same order as they were in fit.\n"
+    return message
+
+
+# Numbers -----------------------------------------------------------------------------------------
+
+
+def _array_of(X: Any) -> Array:
+    """Make an array of anything that says how."""
+    if isinstance(X, np.ndarray) or hasattr(X, "__array__"):
+        return np.asarray(X)
+    if hasattr(X, "to_numpy"):
+        return np.asarray(X.to_numpy())
+    if hasattr(X, "__dataframe__"):
+        return _from_interchange(X.__dataframe__())
+    return np.asarray(X)
+
+
+def _from_interchange(table: Any) -> Array:
+    """Read a table by the dataframe interchange protocol: one buffer of numbers per column."""
+    columns = []
+    for name in table.column_names():
+        column = table.get_column_by_name(name)
+        if column.null_count:
+            raise ValueError(f"Input X contains NaN: column {name!r} has missing values.")
+        parts = [chunk.get_buffers()["data"] for chunk in column.get_chunks()]
+        columns.append(np.concatenate([_from_buffer(*part) for part in parts])[: column.size()])
+    return np.column_stack(columns)
+
+
+def _from_buffer(buffer: Any, dtype: tuple[int, int, str, str]) -> Array:
+    import ctypes
+
+    kind, bits = {0: "i", 1: "u", 2: "f", 20: "b"}.get(int(dtype[0])), dtype[1]
+    if kind is None or bits < 8:
+        raise ValueError("X must hold numbers; encode text, categories and dates first")
+    raw = (ctypes.c_char * buffer.bufsize).from_address(buffer.ptr)
+    return np.frombuffer(bytes(raw), dtype=f"{kind}{bits // 8}")
+
+
+def _numbers(name: str, values: Any) -> Array:
+    """Return real numbers that the core reads, copied only if it could not read them."""
+    array = _array_of(values)
+    if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked entries; fill them first: {name}.filled(value)")
+    if array.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported\n{array}\n")
+    if array.dtype.kind in "OUS":
+        array = _from_objects(name, values, array)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{name} must hold numbers, but its dtype is {array.dtype}; encode it first"
+        )
+    if array.dtype.char not in READABLE or not array.dtype.isnative or not array.flags.aligned:
+        array = array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
+    return array
+
+
+def _from_objects(name: str, values: Any, array: Array) -> Array:
+    """Read numbers among Python objects; a table's missing values become NaN."""
+    if array.dtype.kind == "O" and hasattr(values, "isna"):  # pandas: pd.NA is no float
+        array = np.where(np.asarray(values.isna()), np.nan, array)
+    if array.dtype.kind == "O" and any(isinstance(v, complex) for v in array.ravel()[:1]):
+        raise ValueError(f"Complex data not supported\n{array}\n")
+    return array.astype(np.float64)
+
+
+def check_finite(name: str, array: Array, who: str) -> None:
+    """Refuse NaN and infinity, without a temporary."""
+    if array.dtype.kind != "f" or array.size == 0:
+        return
+    low, high = array.min(), array.max()
+    if np.isfinite(low) and np.isfinite(high):
+        return
+    if np.isnan(low):
+        raise ValueError(
+            f"Input {name} contains NaN.\n{who} does not accept missing values encoded as NaN: "
+            "remove those rows, or fill them in, for example with sklearn.impute.SimpleImputer "
+            "in a pipeline."
+        )
+    raise ValueError(f"Input {name} contains infinity or a value too large for {array.dtype!r}.")
+
+
+# X and y -----------------------------------------------------------------------------------------
+
+
+def read_X(estimator: Any, X: Any, *, reset: bool) -> Any:
+    """Return X as (rows, features): an array, or a sparse matrix by rows.
+
+    With `reset` it sets ``n_features_in_`` and ``feature_names_in_``, else it compares them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For another shape, NaN or infinity, and for what is no number.
+    """
+    check_names(estimator, X, reset=reset)
+    who = type(estimator).__name__
+    if is_sparse(X):
+        X = _read_sparse(X)
+        check_finite("X", X.data, who)
+    else:
+        X = _numbers("X", X)
+        _check_two_dimensions(X, who)
+        check_finite("X", X, who)
+    for axis, what in enumerate(("sample", "feature")):
+        if X.shape[axis] == 0:
+            raise ValueError(
+                f"Found array with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is "
+                f"required by {who}."
+            )
+    if reset:
+        estimator.n_features_in_ = int(X.shape[1])
+    elif X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {who} is expecting {estimator.n_features_in_} "
+            "features as input."
+        )
+    return X
+
+
+def _read_sparse(X: Any) -> Any:
+    if X.ndim != 2:
+        raise ValueError(f"Expected 2D input, got input with shape {X.shape}")
+    if X.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported\n{X}\n")
+    if X.dtype.kind not in "fiub":
+        raise ValueError(f"X must hold numbers, but its dtype is {X.dtype}")
+    X = X.tocsr()
+    return X if X.dtype.char in READABLE else X.astype(np.float64)
+
+
+def _check_two_dimensions(X: Array, who: str) -> None:
+    if X.ndim < 2:
+        what = "scalar" if X.ndim == 0 else "1D"
+        raise ValueError(
+            f"Expected 2D array, got {what} array instead:\narray={X}.\nReshape your data either "
+            "using array.reshape(-1, 1) if your data has a single feature or array.reshape(1, -1) "
+            "if it contains a single sample."
+        )
+    if X.ndim > 2:
+        raise ValueError(
+            f"Found array with dim {X.ndim}, while dim <= 2 is required by {who}; flatten each "
+            "row: X.reshape(len(X), -1)"
+        )
+
+
+def column(y: Array) -> Array:
+    """Make a vector of a single column, with a warning."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        warnings.warn(
+            "A column-vector y was passed when a 1d array was expected. Please change the shape "
+            "of y to (n_samples, ), for example using ravel().",
+            class_of(DataConversionWarning),  # type: ignore[arg-type]
+            stacklevel=6,
+        )
+        return y[:, 0]
+    return y
+
+
+def read_numbers(y: Any, who: str) -> Array:
+    """Return the targets of a regressor, (n,) or (n, n_outputs)."""
+    if is_sparse(y):
+        raise TypeError("Sparse data was passed for y, but dense data is required: y.toarray()")
+    array = _numbers("y", y)
+    if array.ndim not in (1, 2):
+        raise ValueError(f"y should be a 1d or 2d array, got an array of shape {array.shape}.")
+    check_finite("y", array, who)
+    return column(array)
+
+
+def check_lengths(*arrays: Any) -> None:
+    """Check that X and y have as many rows."""
+    lengths = [array.shape[0] for array in arrays]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"Found input variables with inconsistent numbers of samples: {lengths}")
+
+
+def read_weights(sample_weight: Any, n: int, name: str = "sample_weight") -> Array | None:
+    """Return the rows' weights as float64, (n,), or None."""
+    if sample_weight is None:
+        return None
+    weights = np.asarray(_numbers(name, sample_weight), np.float64)
+    if weights.ndim == 0:
+        weights = np.full(n, float(weights))
+    if weights.ndim != 1:
+        raise ValueError(f"Sample weights must be 1D array or scalar, got {weights.ndim}D array.")
+    if weights.shape != (n,):
+        raise ValueError(f"{name}.shape == {weights.shape}, expected {(n,)}!")
+    check_finite(name, weights, name)
+    if weights.min() < 0:
+        raise ValueError(f"Negative values in data passed to `{name}`")
+    if not weights.any():
+        raise ValueError(f"{name} must not be zero everywhere: there would be nothing to learn")
+    return np.ascontiguousarray(weights)

@@ -1,0 +1,471 @@
+"""MLPClassifier and MLPRegressor: scikit-learn's names, parameters and results over a Network.
+
+Everything a script for ``sklearn.neural_network`` does works here, without scikit-learn too.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._estimator_base import check_choice, check_real
+from ._labels import Labels, class_weights, read_labels
+from ._mlp import MLP, takes_steps
+from ._rows import check_lengths, is_sparse, read_numbers, read_weights, read_X
+from ._scoring import r2_score
+from ._sklearn import only_if
+from ._spec import LOSSES, lookup
+from ._steps import Data
+
+Array = NDArray[Any]
+
+LOG_LOSSES = (
+    "log_loss", "bce", "binary_crossentropy", "categorical_crossentropy", "cross_entropy",
+)  # fmt: skip
+
+
+class MLPClassifier(MLP):
+    """A multilayer perceptron that predicts classes, or several labels per row.
+
+    ``sklearn.neural_network.MLPClassifier`` with the same parameters, defaults and results, and
+    more. With the same `random_state` it starts from the same weights and uses the rows in the
+    same order.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int
+        Units of each hidden layer.
+    activation : str or sequence of str
+        Of the hidden layers, one for all or one each: 'identity', 'logistic', 'tanh', 'relu',
+        'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'mish', 'softplus', 'hard_sigmoid'.
+    solver : {'adam', 'sgd', 'lbfgs', 'adamw', 'rmsprop'}
+        'lbfgs' uses all rows at once, in float64: for small data.
+    alpha : float
+        Strength of the penalty on the weights, divided by the weight of the batch (without sample
+        weights its rows): ``alpha * (l1_ratio |W| + (1 - l1_ratio) / 2 W^2) / rows``.
+    batch_size : int or 'auto'
+        Rows per step; 'auto' is ``min(200, n_samples)``.
+    learning_rate : str, Schedule or callable
+        'constant', 'invscaling' and 'adaptive' are scikit-learn's: the last two change the rate of
+        every solver but 'adam'. 'cosine', 'one_cycle', 'step', 'exponential', one of
+        :mod:`cmlp.schedules` or a callable of the epoch act with every solver.
+    learning_rate_init : float
+        The rate that the schedule starts from.
+    power_t : float
+        Exponent of 'invscaling'.
+    max_iter : int
+        Most epochs (of 'lbfgs': iterations).
+    shuffle : bool
+        Draw a new order of the rows for each epoch.
+    random_state : int, RandomState, Generator or None
+        Source of first weights, order of rows, split and dropout. None uses NumPy's global
+        generator, as scikit-learn does.
+    tol : float
+        Change of loss or score that counts as an improvement; of 'lbfgs', the largest derivative
+        at which it has converged.
+    verbose : bool or int
+        Print the loss of every epoch.
+    warm_start : bool
+        ``fit`` goes on where it stopped, with the optimizer's state.
+    momentum, nesterovs_momentum : float, bool
+        Of 'sgd'.
+    early_stopping : bool
+        Stop by the score on rows that are held out, and bring the best weights back.
+    validation_fraction : float
+        Part of the rows that is held out for it, unless ``fit`` gets ``X_val``.
+    beta_1, beta_2, epsilon : float
+        Of 'adam', 'adamw' and (`beta_2`) 'rmsprop'.
+    n_iter_no_change : int or inf
+        Training stops after more epochs than that without an improvement.
+    max_fun : int
+        Most evaluations of 'lbfgs'.
+    loss : str
+        'log_loss': binary cross-entropy for two classes and for several labels per row,
+        categorical for more classes.
+    out_activation : str, optional
+        Of the output layer; by default 'logistic' or 'softmax', as belongs to the loss.
+    l1_ratio : float
+        Part of `alpha` that weighs ``|W|``.
+    weight_decay : float
+        Taken off the weights beside the gradient (AdamW's decay, for every solver).
+    warmup_fraction : float
+        Part of the training over which the learning rate rises from zero.
+    dropout : float or sequence of float
+        Probability that a hidden unit is switched off; one for all or one per layer.
+    input_noise : float
+        Standard deviation of noise added to the inputs.
+    weight_init : str
+        'auto' is scikit-learn's: weights and biases uniform within
+        ``sqrt(6 / (n_in + n_out))`` (2 in place of 6 for 'logistic'). Others: see
+        :class:`cmlp.Network`.
+    class_weight : dict, 'balanced' or None
+        Weight of each class, multiplied with the sample weights.
+    label_smoothing : float
+        Moves targets this far towards equal probabilities.
+    clip_norm : float or None
+        Largest norm of a gradient.
+    input_scale : float
+        Factor of every input, applied as rows are gathered: 1/255 for bytes of pixels.
+    scoring : str, callable or None
+        What decides on the rows held out: None is the accuracy, 'loss' the (negative) loss, a name
+        one of scikit-learn's scorers, a callable ``scorer(estimator, X, y)``.
+    callbacks : iterable
+        Functions of a :class:`cmlp.TrainingState`, called after each epoch.
+    max_time : float or None
+        Seconds after which training stops.
+    n_threads, n_jobs : int or None
+        Threads; None (or -1) uses every processor where a step is large enough to gain.
+    dtype : {'float32', 'float64'}
+        What is computed in, whatever the dtype of X is.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        The labels, in the order of the outputs.
+    coefs_, intercepts_ : list of ndarray
+        Weights (n_in, n_out) and biases (n_out,) per layer: views, to be written to as well.
+    loss_, best_loss_, loss_curve_
+        Training loss with the penalty: of the last epoch, the lowest, of every epoch.
+    validation_scores_, best_validation_score_, validation_loss_curve_
+        The same of the rows held out; None where there are none.
+    best_iteration_ : int
+        The epoch with the best score (without early stopping: the lowest training loss), from 1.
+    history_ : History
+        Everything about every epoch, a dict of lists.
+    n_iter_, t_ : int
+        Epochs of the last fit; rows seen.
+    n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_
+        The network's shape, and its inputs.
+    network_ : Network
+        The network itself.
+
+    Examples
+    --------
+    >>> import cmlp
+    >>> digits = cmlp.load_digits()
+    >>> clf = cmlp.MLPClassifier((32,), max_iter=20, tol=0, random_state=0, input_scale=1 / 16)
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", cmlp.ConvergenceWarning)
+    ...     clf = clf.fit(digits.X_train, digits.y_train)
+    >>> bool(clf.score(digits.X_test, digits.y_test) > 0.9)
+    True
+    """
+
+    _estimator_type = "classifier"
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: str | Sequence[str] = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        loss: str = "log_loss",
+        out_activation: str | None = None,
+        l1_ratio: float = 0.0,
+        weight_decay: float = 0.0,
+        warmup_fraction: float = 0.0,
+        dropout: float | Sequence[float] = 0.0,
+        input_noise: float = 0.0,
+        weight_init: str = "auto",
+        class_weight: dict[Any, float] | str | None = None,
+        label_smoothing: float = 0.0,
+        clip_norm: float | None = None,
+        input_scale: float = 1.0,
+        scoring: str | Callable[..., float] | None = None,
+        callbacks: Iterable[Any] = (),
+        max_time: float | None = None,
+        n_threads: int | None = None,
+        n_jobs: int | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        self._keep(locals())
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_choice(self, "loss", LOG_LOSSES)
+        check_real(self, "label_smoothing", "[0, 1)")
+
+    def _network_loss(self) -> str:
+        single = self._labels.multilabel or self._labels.n_outputs == 1
+        return "binary_crossentropy" if single else "categorical_crossentropy"
+
+    def _n_outputs(self, targets: Array) -> int:
+        return self._labels.n_outputs
+
+    def _stratifies(self, targets: Array) -> bool:
+        """Whether there is one label per row; a class of one row is an error with two classes."""
+        if self._labels.multilabel:
+            return False
+        if targets.ndim == 2:
+            counts = np.bincount(targets[:, 0], minlength=len(self.classes_))
+            if counts.min() < 2:
+                few = [str(label) for label in self.classes_[counts < 2]]
+                raise ValueError(
+                    f"The least populated classes in y have only {counts.min()} member, which is "
+                    "too few. The minimum number of groups for any class cannot be less than 2. "
+                    f"Classes with too few members are: {few}"
+                )
+        return True
+
+    def _read(
+        self, X: Any, y: Any, sample_weight: Any, *, learns: bool = True, reset: bool = False,
+        incremental: bool = False,
+    ) -> tuple[Data, Any]:  # fmt: skip
+        X = read_X(self, X, reset=reset)
+        sparse, y = is_sparse(y), read_labels(y)
+        check_lengths(X, y)
+        if learns:
+            self._learn_labels(y, sparse, incremental)
+        targets = self._labels.encode(y)
+        weights = read_weights(sample_weight, len(y))
+        by_class = class_weights(self.class_weight, y, self._labels)
+        if by_class is not None:
+            weights = by_class if weights is None else weights * by_class
+        return Data(X, targets, weights), y
+
+    def _learn_labels(self, y: Array, sparse: bool, incremental: bool) -> None:
+        """Find the labels in y, or compare it with those of before."""
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._labels = Labels.of(y, sparse)
+            self.classes_ = self._labels.classes
+        elif self.warm_start:
+            classes = Labels.of(y).classes
+            if set(classes.tolist()) != set(self.classes_.tolist()):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the previous "
+                    f"call to fit. Previously got {self.classes_}, `y` has {classes}"
+                )
+
+    @only_if(takes_steps)
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, classes: Any = None
+    ) -> Any:
+        """Use every row once, and go on where the last call stopped.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix, (n_samples, n_features)
+        y : array-like, (n_samples,) or (n_samples, n_labels)
+        sample_weight : array-like, (n_samples,), optional
+        classes : array-like
+            All labels that will ever come; needed at the first call.
+
+        Returns
+        -------
+        self
+        """
+        known = getattr(self, "classes_", None)
+        if classes is None and known is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        if classes is not None:
+            given = np.unique(read_labels(classes))
+            if known is None:
+                labels = read_labels(y)
+                self._labels = Labels.of(labels, is_sparse(y)) if labels.ndim == 2 else (
+                    Labels(given)
+                )  # fmt: skip
+                self.classes_ = self._labels.classes
+            elif not np.array_equal(known, given):
+                raise ValueError(
+                    f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
+                    f"{known!r}"
+                )
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> Any:
+        """Return the likeliest label of each row; for several labels per row a 0/1 matrix."""
+        outputs = self._outputs(X)
+        return self._labels.decode(outputs)
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return the probability of each class, (n_samples, n_classes)."""
+        outputs = self._outputs(X)
+        if outputs.shape[1] > 1 or self._labels.multilabel:
+            return outputs
+        both = np.empty((len(outputs), 2), outputs.dtype)
+        both[:, 1] = outputs[:, 0]
+        np.subtract(1, outputs[:, 0], out=both[:, 0])
+        return both
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Return the logarithms of the probabilities."""
+        probabilities = self.predict_proba(X)
+        with np.errstate(divide="ignore"):
+            return np.log(probabilities, out=probabilities)
+
+    def decision_function(self, X: Any) -> Array:
+        """Return the outputs before their activation: (n_samples,) for two classes, else a matrix.
+
+        Above 0 the second of two classes, or a label, is the likelier; else the largest wins.
+        """
+        sums = self._run(X, linear=True)
+        return sums[:, 0] if sums.shape[1] == 1 and not self._labels.multilabel else sums
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Return the accuracy: the share of rows with the right label, or all labels right."""
+        predicted, y = self.predict(X), read_labels(y)
+        predicted = predicted.toarray() if is_sparse(predicted) else predicted
+        check_lengths(predicted, y)
+        right = predicted == y if y.ndim == 1 else (predicted == y).all(axis=1)
+        return float(np.average(right, weights=sample_weight))
+
+
+class MLPRegressor(MLP):
+    """A multilayer perceptron that predicts numbers, one or several per row.
+
+    ``sklearn.neural_network.MLPRegressor`` with the same parameters, defaults and results, and
+    more. What is not listed here is as in :class:`MLPClassifier`.
+
+    Parameters
+    ----------
+    loss : str or callable
+        'squared_error', 'absolute_error', 'huber', 'poisson', 'quantile', or a function as
+        :class:`cmlp.Network` takes it. The reported loss is half the squared error, averaged over
+        the outputs; of 'poisson' half the deviance, summed over them.
+    quantile : float
+        Of the loss 'quantile', between 0 and 1.
+    huber_delta : float
+        The size of error from which the loss 'huber' is linear.
+    scoring : str, callable or None
+        None is the coefficient of determination, R^2.
+
+    Examples
+    --------
+    >>> import numpy as np, cmlp
+    >>> X = np.linspace(-3, 3, 200)[:, None]
+    >>> y = np.sin(X[:, 0])
+    >>> model = cmlp.MLPRegressor("squared_error", (30,), "tanh", solver="lbfgs", random_state=0)
+    >>> bool(model.fit(X, y).score(X, y) > 0.99)
+    True
+    """
+
+    _estimator_type = "regressor"
+
+    def __init__(
+        self,
+        loss: Any = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: str | Sequence[str] = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        out_activation: str | None = None,
+        quantile: float = 0.5,
+        huber_delta: float = 1.0,
+        l1_ratio: float = 0.0,
+        weight_decay: float = 0.0,
+        warmup_fraction: float = 0.0,
+        dropout: float | Sequence[float] = 0.0,
+        input_noise: float = 0.0,
+        weight_init: str = "auto",
+        clip_norm: float | None = None,
+        input_scale: float = 1.0,
+        scoring: str | Callable[..., float] | None = None,
+        callbacks: Iterable[Any] = (),
+        max_time: float | None = None,
+        n_threads: int | None = None,
+        n_jobs: int | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        self._keep(locals())
+
+    def _network_loss(self) -> Any:
+        if callable(self.loss):
+            return self.loss
+        row = lookup("loss", [row for row in LOSSES if not row.classifies], self.loss)
+        return row.name
+
+    def _n_outputs(self, targets: Array) -> int:
+        return int(targets.shape[1])
+
+    def _stratifies(self, targets: Array) -> bool:
+        return False
+
+    def _read(
+        self, X: Any, y: Any, sample_weight: Any, *, learns: bool = True, reset: bool = False,
+        incremental: bool = False,
+    ) -> tuple[Data, Any]:  # fmt: skip
+        X = read_X(self, X, reset=reset)
+        y = read_numbers(y, type(self).__name__)
+        check_lengths(X, y)
+        if self._network_loss() == "poisson" and y.min() < 0:
+            raise ValueError(f"Some value(s) of y are out of the valid range of the loss 'poisson': "
+                             f"it needs y of at least 0, and y holds {y.min():g}")  # fmt: skip
+        weights = read_weights(sample_weight, len(y))
+        return Data(X, y if y.ndim == 2 else y[:, None], weights), y
+
+    @only_if(takes_steps)
+    def partial_fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Any:
+        """Use every row once, and go on where the last call stopped.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix, (n_samples, n_features)
+        y : array-like, (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like, (n_samples,), optional
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> Array:
+        """Return the predicted numbers, (n_samples,) or (n_samples, n_outputs)."""
+        outputs = self._outputs(X)
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Return the coefficient of determination R^2, averaged over the outputs."""
+        predicted, y = self.predict(X), read_numbers(y, type(self).__name__)
+        check_lengths(predicted, y)
+        if len(y) < 2:
+            warnings.warn("R^2 score is not well-defined with less than two samples.", stacklevel=2)
+            return float("nan")
+        weights = read_weights(sample_weight, len(y))
+        shape = (len(y), -1)
+        return r2_score(y.reshape(shape), predicted.reshape(shape), weights)
