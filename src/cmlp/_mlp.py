@@ -26,7 +26,7 @@ from ._estimator_base import (
 from ._fitting import STOCHASTIC, EstimatorRecipe, HeldOut, Loop, Pace, split
 from ._rows import blocks, dense, is_sparse, read_X
 from ._sklearn import wrapped
-from ._spec import ACTIVATION, ACTIVATIONS, EXTERNAL_LOSS, N_OUT, lookup
+from ._spec import ACTIVATION, ACTIVATIONS, EXTERNAL_LOSS, N_OUT, aligned, lookup
 from ._steps import Data
 from .network import Network
 
@@ -354,12 +354,12 @@ class MLP(Estimator):
             plan = plan.copy()
             plan[-1, ACTIVATION] = lookup("activation", ACTIVATIONS, "identity").code
         out = np.empty((X.shape[0], int(plan[-1, N_OUT])), net.dtype)
+        workspace = aligned((_dispatch.core.workspace_size(plan, 1),), net.dtype)
         for block in blocks(X, None if is_sparse(X) else X.shape[0]):
             part = check_X(dense(X, block), net.sizes[0], net.dtype)
-            with net.scratch() as workspace:
-                _dispatch.core.predict(
-                    plan, net.params, part, None, out[block], workspace, net.input_scale
-                )
+            _dispatch.core.predict(
+                plan, net.params, part, None, out[block], workspace, net.input_scale
+            )
         return out
 
     def transform(self, X: Any, layer: int = -1) -> Any:

@@ -455,8 +455,13 @@ class MLPRegressor(MLP):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Array:
-        """Return the predicted numbers, (n_samples,) or (n_samples, n_outputs)."""
+        """Return the predicted numbers, (n_samples,) or (n_samples, n_outputs).
+
+        They are float64, unless X is float32.
+        """
         outputs = self._outputs(X)
+        if outputs.dtype != np.float64 and getattr(X, "dtype", None) != np.float32:
+            outputs = outputs.astype(np.float64)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
