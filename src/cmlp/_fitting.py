@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
+NOT_FINITE = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and "
+    "need to be preprocessed."
+)
+"""What a user of scikit-learn knows; the cause follows."""
+
 STOCHASTIC = ("sgd", "adam", "adamw", "rmsprop")
 
 
@@ -314,15 +320,16 @@ class Loop:
         if self.best is not None:
             self.safe.put_back()
             return
-        data = self.data
-        sample = Data(dense(data.X, slice(256)), data.targets[:256], None)
-        error = training._diverged(self.net, sample, self.recipe, self.net.history, self.safe)
-        named = training.DivergenceError(
-            "Solver produced non-finite parameter weights. The input data may contain large values "
-            f"and need to be preprocessed. Here, {error}"
-        )
-        named.history = error.history
-        raise named
+        sample = Data(dense(self.data.X, slice(256)), self.data.targets[:256], None)
+        history = self.net.history
+        try:
+            cause = str(training._diverged(self.net, sample, self.recipe, history, self.safe))
+        except ValueError as too_large:  # for the network's dtype
+            self.safe.put_back()
+            cause = str(too_large)
+        error = training.DivergenceError(f"{NOT_FINITE} {cause[0].upper()}{cause[1:]}")
+        error.history = history
+        raise error
 
 
 def evaluate(net: Network, data: Data, rows: NDArray[np.int64] | None) -> tuple[float, float]:
@@ -369,10 +376,7 @@ def fit_lbfgs(estimator: Any, data: Data) -> None:
     )
     if not np.isfinite(found.x).all():
         put(start)
-        raise training.DivergenceError(
-            "Solver produced non-finite parameter weights. The input data may contain large values "
-            "and need to be preprocessed."
-        )
+        raise training.DivergenceError(NOT_FINITE)
     put(found.x)
     for mine, theirs in zip([*net.weights, *net.biases], parts, strict=True):
         mine[...] = theirs

@@ -192,30 +192,40 @@ class MLP(Estimator):
     @property
     def coefs_(self) -> list[Array]:
         """The weights of each layer, as views: writing into them changes the network."""
-        return self._network().weights
+        return self._weights_of("coefs_")
 
     @coefs_.setter
     def coefs_(self, values: Any) -> None:
-        self._set_weights(values, None)
+        self._give_weights("coefs_", values)
 
     @property
     def intercepts_(self) -> list[Array]:
         """The biases of each layer, as views: writing into them changes the network."""
-        return self._network().biases
+        return self._weights_of("intercepts_")
 
     @intercepts_.setter
     def intercepts_(self, values: Any) -> None:
-        self._set_weights(None, values)
+        self._give_weights("intercepts_", values)
 
-    def _network(self) -> Network:
-        """Return the network; without one it is an attribute that is not there."""
+    def _weights_of(self, name: str) -> list[Array]:
+        state = self.__dict__
+        if "network_" in state:
+            net: Network = state["network_"]
+            return net.weights if name == "coefs_" else net.biases
         try:
-            net: Network = self.__dict__["network_"]
+            given: list[Array] = state["_given_weights"][name]
         except KeyError:
             raise AttributeError(
-                f"{type(self).__name__!r} object has no weights before it is fitted"
+                f"{type(self).__name__!r} object has no attribute {name!r}: it is not fitted"
             ) from None
-        return net
+        return given
+
+    def _give_weights(self, name: str, values: Any) -> None:
+        """Write weights to the network, or keep them for the first ``partial_fit``."""
+        if "network_" in self.__dict__:
+            self._set_weights(*((values, None) if name == "coefs_" else (None, values)))
+        else:
+            self.__dict__.setdefault("_given_weights", {})[name] = list(values)
 
     # Fitting -------------------------------------------------------------------------------------
 
@@ -286,7 +296,10 @@ class MLP(Estimator):
         if first or not incremental:
             self._random_state = _random_state(self.random_state)
         if first:
+            given = self.__dict__.pop("_given_weights", {})
             self._build(n_outputs)
+            if incremental or self.warm_start:
+                self._set_weights(given.get("coefs_"), given.get("intercepts_"))
         self._check_shape(n_outputs)
         self._set_weights(*init)
         if self.solver == "lbfgs":
