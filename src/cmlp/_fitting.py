@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from . import _scoring, schedules, training
 from ._lbfgs import minimise_by_best
-from ._rows import blocks, dense, is_sparse
 from ._sklearn import ConvergenceWarning, shared
 from ._spec import Objective
 from ._steps import Data, Recipe, Snapshot, Trainer
@@ -200,7 +199,7 @@ class Loop:
             est._random_state.shuffle(draw)
             self.order = self.order[draw]
         rates = est._optimizer.rates(self.n_steps, est.loss_curve_)
-        loss, n_rows = self._train(rates)
+        loss, n_rows = self.trainer.epoch(self.order, rates, self._out_of_time)
         trained = time.perf_counter() - began
         finite = math.isfinite(loss) and training._all_finite(self.net.params)
         if not finite:
@@ -229,26 +228,6 @@ class Loop:
         limit = self.est.max_time
         return limit is not None and time.perf_counter() - self.start >= limit
 
-    def _train(self, rates: NDArray[np.float64]) -> tuple[float, int]:
-        """Take the epoch's steps; rows of a sparse X become dense some batches at a time."""
-        if not is_sparse(self.data.X):
-            return self.trainer.epoch(self.order, rates, self._out_of_time)
-        size, data = self.batch_size, self.data
-        step = max(1, next(blocks(data.X)).stop // size)
-        total, done = 0.0, 0
-        for first in range(0, self.n_steps, step):
-            rows = self.order[first * size : (first + step) * size]
-            weights = None if data.weights is None else data.weights[rows]
-            self.trainer.data = Data(dense(data.X, rows), data.targets[rows], weights)
-            part = np.arange(len(rows), dtype=np.int64)
-            loss, n = self.trainer.epoch(part, rates[first : first + step], self._out_of_time)
-            if not math.isfinite(loss):
-                return loss, done
-            total, done = total + loss * n, done + n
-            if done < len(self.order) and self._out_of_time():
-                break
-        return total / done, done
-
     def _validate(self, finite: bool) -> dict[str, float]:
         """Loss and score on the rows that are held out."""
         est, held_out = self.est, self.held_out
@@ -256,7 +235,7 @@ class Loop:
             return {}
         loss = score = math.nan
         if finite:
-            loss, score = evaluate(self.net, held_out.data, held_out.rows)
+            loss, score, _ = _scoring.evaluate(self.net, held_out.data, held_out.rows)
             loss *= self.recipe.cost_scale
             if est.scoring is not None:
                 score = -loss if est.scoring == "loss" else self._scored(held_out)
@@ -320,7 +299,7 @@ class Loop:
         if self.best is not None:
             self.safe.put_back()
             return
-        sample = Data(dense(self.data.X, slice(256)), self.data.targets[:256], None)
+        sample = Data(self.data.X[:256], self.data.targets[:256], None)
         history = self.net.history
         try:
             cause = str(training._diverged(self.net, sample, self.recipe, history, self.safe))
@@ -330,23 +309,6 @@ class Loop:
         error = training.DivergenceError(f"{NOT_FINITE} {cause[0].upper()}{cause[1:]}")
         error.history = history
         raise error
-
-
-def evaluate(net: Network, data: Data, rows: NDArray[np.int64] | None) -> tuple[float, float]:
-    """Return the mean loss and the score of some rows, which may be sparse."""
-    if not is_sparse(data.X):
-        return _scoring.evaluate(net, data, rows)[:2]
-    rows = np.arange(data.X.shape[0]) if rows is None else rows
-    weights = np.ones(len(rows)) if data.weights is None else data.weights[rows]
-    total, outputs = 0.0, []
-    for block in blocks(data.X[rows]):
-        some = rows[block]
-        part = Data(dense(data.X, some), data.targets[some], weights[block])
-        loss, _, out = _scoring.evaluate(net, part, None)
-        total += loss * weights[block].sum()
-        outputs.append(out)
-    score = _scoring.score(net, data.targets[rows], np.concatenate(outputs), weights)
-    return total / weights.sum(), score
 
 
 # L-BFGS ------------------------------------------------------------------------------------------
@@ -366,7 +328,7 @@ def fit_lbfgs(estimator: Any, data: Data) -> None:
 
     def value_and_gradient(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         put(x)
-        loss, grads = _gradient(work, data, recipe)
+        loss, grads, *_ = work._backpropagate(data, recipe)
         weights, biases = work._views(grads)
         return loss, np.concatenate([part.ravel() for part in [*weights, *biases]])
 
@@ -392,25 +354,6 @@ def fit_lbfgs(estimator: Any, data: Data) -> None:
             ),  # type: ignore[arg-type]
             stacklevel=4,
         )
-
-
-def _gradient(net: Network, data: Data, recipe: EstimatorRecipe) -> tuple[float, Array]:
-    """Return the objective of all rows and its gradient; sparse rows are summed up by blocks."""
-    if not is_sparse(data.X):
-        return net._backpropagate(data, recipe)[:2]
-    n = data.X.shape[0]
-    weights = np.ones(n) if data.weights is None else data.weights
-    plain = dataclasses.replace(recipe, l1=0.0, l2=0.0)
-    total, loss, grads = weights.sum(), 0.0, np.zeros_like(net.params)
-    for block in blocks(data.X):
-        part = Data(dense(data.X, block), data.targets[block], weights[block])
-        share = weights[block].sum() / total
-        value, slope, *_ = net._backpropagate(part, plain)
-        loss, grads = loss + share * value, grads + share * slope
-    for W, dW in zip(net.weights, net._views(grads)[0], strict=True):
-        loss += (recipe.l1 * np.abs(W).sum() + 0.5 * recipe.l2 * np.square(W).sum()) / total
-        dW += (recipe.l1 * np.sign(W) + recipe.l2 * W) / total
-    return loss, grads
 
 
 def penalties(alpha: float, l1_ratio: float) -> dict[str, float]:

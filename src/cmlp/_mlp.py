@@ -24,7 +24,7 @@ from ._estimator_base import (
     refuse,
 )
 from ._fitting import STOCHASTIC, EstimatorRecipe, HeldOut, Loop, Pace, split
-from ._rows import blocks, dense, is_sparse, read_X
+from ._rows import read_X
 from ._sklearn import wrapped
 from ._spec import ACTIVATION, ACTIVATIONS, EXTERNAL_LOSS, N_OUT, aligned, lookup
 from ._steps import Data
@@ -368,11 +368,8 @@ class MLP(Estimator):
             plan[-1, ACTIVATION] = lookup("activation", ACTIVATIONS, "identity").code
         out = np.empty((X.shape[0], int(plan[-1, N_OUT])), net.dtype)
         workspace = aligned((_dispatch.core.workspace_size(plan, 1),), net.dtype)
-        for block in blocks(X, None if is_sparse(X) else X.shape[0]):
-            part = check_X(dense(X, block), net.sizes[0], net.dtype)
-            _dispatch.core.predict(
-                plan, net.params, part, None, out[block], workspace, net.input_scale
-            )
+        X = check_X(X, net.sizes[0], net.dtype)
+        _dispatch.core.predict(plan, net.params, X, None, out, workspace, net.input_scale)
         return out
 
     def transform(self, X: Any, layer: int = -1) -> Any:
@@ -422,18 +419,17 @@ class MLP(Estimator):
         )
         noise = EstimatorRecipe().noise(net, 0)
         scrap, nothing = np.empty_like(net.params), np.empty((0, 0), net.dtype)
-        for block in blocks(X, 256):
-            part = check_X(dense(X, block), net.sizes[0], net.dtype)
+        X = check_X(X, net.sizes[0], net.dtype)
+        with net.scratch(len(X)) as workspace:
             for output in range(self.n_outputs_):
-                slope = np.zeros((len(part), self.n_outputs_), net.dtype)
+                slope = np.zeros((len(X), self.n_outputs_), net.dtype)
                 slope[:, output] = 1
-                dX = np.empty(part.shape, net.dtype)
-                with net.scratch(len(part)) as workspace:
-                    core.gradient(
-                        net.plan, net.params, part, slope, None, None, objective, noise, 0, scrap,
-                        nothing, dX, workspace, net.input_scale,
-                    )  # fmt: skip
-                gradients[block, output] = dX
+                dX = np.empty(X.shape, net.dtype)
+                core.gradient(
+                    net.plan, net.params, X, slope, None, None, objective, noise, 0, scrap,
+                    nothing, dX, workspace, net.input_scale,
+                )  # fmt: skip
+                gradients[:, output] = dX
         return gradients[:, 0] if self.n_outputs_ == 1 else gradients
 
 

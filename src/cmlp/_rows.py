@@ -1,44 +1,27 @@
 """What users call X and y: tables, matrices and sequences become rows that the core reads.
 
-Dense numbers stay as they are, of any dtype. A sparse matrix stays sparse: rows become dense as
-they are gathered, some thousand at a time, never the whole matrix.
+Dense numbers stay as they are, of any dtype, and a sparse matrix stays sparse. The messages are
+those that users of scikit-learn know.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import READABLE
+from ._checks import READABLE, _check_sparse
 from ._sklearn import DataConversionWarning, class_of
+from ._spec import SparseRows
 
 Array = NDArray[Any]
-
-BLOCK_NUMBERS = 1 << 21
-"""Numbers of a sparse matrix that are dense at a time."""
 
 
 def is_sparse(X: Any) -> bool:
     """Whether X is one of SciPy's sparse matrices or arrays."""
     return hasattr(X, "tocsr") and hasattr(X, "nnz")
-
-
-def dense(X: Any, rows: Any) -> Array:
-    """Return some rows of a dense or sparse X as an array."""
-    part = X[rows]
-    array: Array = part.toarray() if is_sparse(part) else part
-    return array
-
-
-def blocks(X: Any, n: int | None = None) -> Iterator[slice]:
-    """Cut the rows of X so that each block is small as a dense array, or holds n rows."""
-    n = n or max(1, BLOCK_NUMBERS // max(X.shape[1], 1))
-    for start in range(0, X.shape[0], n):
-        yield slice(start, min(start + n, X.shape[0]))
 
 
 # Names -------------------------------------------------------------------------------------------
@@ -181,8 +164,8 @@ def check_finite(name: str, array: Array, who: str) -> None:
 # X and y -----------------------------------------------------------------------------------------
 
 
-def read_X(estimator: Any, X: Any, *, reset: bool) -> Any:
-    """Return X as (rows, features): an array, or a sparse matrix by rows.
+def read_X(estimator: Any, X: Any, *, reset: bool) -> Array | SparseRows:
+    """Return X as (rows, features): an array of any dtype that the core reads, or sparse rows.
 
     With `reset` it sets ``n_features_in_`` and ``feature_names_in_``, else it compares them.
 
@@ -193,13 +176,11 @@ def read_X(estimator: Any, X: Any, *, reset: bool) -> Any:
     """
     check_names(estimator, X, reset=reset)
     who = type(estimator).__name__
-    if is_sparse(X):
-        X = _read_sparse(X)
-        check_finite("X", X.data, who)
-    else:
+    if not (is_sparse(X) or isinstance(X, SparseRows)):
         X = _numbers("X", X)
         _check_two_dimensions(X, who)
-        check_finite("X", X, who)
+    elif len(X.shape) != 2:
+        raise ValueError(f"Expected 2D input, got input with shape {X.shape}")
     for axis, what in enumerate(("sample", "feature")):
         if X.shape[axis] == 0:
             raise ValueError(
@@ -213,18 +194,15 @@ def read_X(estimator: Any, X: Any, *, reset: bool) -> Any:
             f"X has {X.shape[1]} features, but {who} is expecting {estimator.n_features_in_} "
             "features as input."
         )
+    if is_sparse(X):
+        if X.dtype.kind == "c":
+            raise ValueError(f"Complex data not supported\n{X}\n")
+        X = X.tocsr()
+        check_finite("X", X.data, who)
+        return _check_sparse(X, X.shape[1], np.dtype(np.float64), "X")
+    if isinstance(X, np.ndarray):
+        check_finite("X", X, who)
     return X
-
-
-def _read_sparse(X: Any) -> Any:
-    if X.ndim != 2:
-        raise ValueError(f"Expected 2D input, got input with shape {X.shape}")
-    if X.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported\n{X}\n")
-    if X.dtype.kind not in "fiub":
-        raise ValueError(f"X must hold numbers, but its dtype is {X.dtype}")
-    X = X.tocsr()
-    return X if X.dtype.char in READABLE else X.astype(np.float64)
 
 
 def _check_two_dimensions(X: Array, who: str) -> None:

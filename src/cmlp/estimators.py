@@ -416,6 +416,11 @@ class MLPRegressor(MLP):
     def _network_loss(self) -> Any:
         if callable(self.loss):
             return self.loss
+        if not isinstance(self.loss, str):
+            raise ValueError(
+                f"loss must be a name or a function, not {self.loss!r}; it comes first, as in "
+                "scikit-learn since 1.7: write hidden_layer_sizes=..."
+            )
         row = lookup("loss", [row for row in LOSSES if not row.classifies], self.loss)
         return row.name
 

@@ -1,0 +1,718 @@
+"""MLPClassifier and MLPRegressor as they are without scikit-learn; see also test_sklearn.py."""
+
+import copy
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from helpers import blobs, python_output, refused, waves
+
+import cmlp
+from cmlp import MLPClassifier, MLPRegressor, _fitting
+from cmlp._estimator_base import Estimator
+
+BOTH = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+
+
+def data(kind):
+    return blobs() if kind is MLPClassifier else (waves()[0], waves()[1][:, 0])
+
+
+def quiet(estimator, *arguments, **more):
+    """Fit without a word about epochs that were too few."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cmlp.ConvergenceWarning)
+        return estimator.fit(*arguments, **more)
+
+
+# Parameters --------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_repr_shows_what_is_not_the_default(kind):
+    assert repr(kind()) == f"{kind.__name__}()"
+    shown = repr(kind(solver="sgd", alpha=0.1, hidden_layer_sizes=(3, 2)))
+    assert shown == f"{kind.__name__}(alpha=0.1, hidden_layer_sizes=(3, 2), solver='sgd')"
+
+
+@BOTH
+def test_parameters_by_name(kind):
+    estimator = kind(alpha=0.5)
+    params = estimator.get_params()
+    assert params["alpha"] == 0.5 and params["dtype"] == "float32"
+    assert kind(**params).get_params() == params
+    assert estimator.set_params(alpha=2, solver="sgd") is estimator
+    assert (estimator.alpha, estimator.solver) == (2, "sgd")
+    assert vars(kind(**params)) == params  # the constructor keeps them, and does nothing else
+    with refused(ValueError, f"Invalid parameter 'alpa' for estimator {kind.__name__}(", "'alpha'"):
+        estimator.set_params(alpa=1)
+
+
+def test_nested_parameters():
+    class Outer(Estimator):
+        def __init__(self, inner=None):
+            self.inner = inner
+
+    outer = Outer(MLPClassifier(alpha=3))
+    assert outer.get_params()["inner__alpha"] == 3
+    assert "inner__alpha" not in outer.get_params(deep=False)
+    outer.set_params(inner__alpha=4, inner__solver="sgd")
+    assert (outer.inner.alpha, outer.inner.solver) == (4, "sgd")
+
+
+@BOTH
+@pytest.mark.parametrize("params, message", [
+    ({"alpha": -1}, "'alpha' parameter of MLP.* must be a float in the range .0.0, inf.*Got -1"),
+    ({"learning_rate_init": 0}, r"in the range \(0.0, inf\)"),
+    ({"tol": "small"}, "'tol' parameter"),
+    ({"momentum": True}, "'momentum' parameter"),
+    ({"batch_size": 0}, r"'batch_size' .* an int in the range \[1, inf\) or 'auto'. Got 0"),
+    ({"max_iter": 2.5}, "'max_iter' parameter .* an int"),
+    ({"n_iter_no_change": 0}, "or inf"),
+    ({"shuffle": 1}, "'shuffle' .* instance of 'bool'"),
+    ({"solver": "newton"}, "'solver' .* a str among .*'lbfgs'"),
+    ({"hidden_layer_sizes": (3, 0)}, r"hidden_layer_sizes must be > 0, got \[3, 0\]"),
+    ({"hidden_layer_sizes": -1}, r"hidden_layer_sizes must be > 0, got \[-1\]"),
+    ({"activation": "sigmoidal"}, "Unknown activation 'sigmoidal'"),
+    ({"learning_rate": "cosines"}, "Unknown schedule 'cosines'.*Did you mean 'cosine'"),
+    ({"dtype": "float16"}, "dtype must be"),
+    ({"dropout": 1.0}, "dropout"),
+    ({"n_threads": 0}, "'n_threads'"),
+    ({"max_time": -1}, "'max_time'"),
+    ({"callbacks": 3}, "'callbacks'"),
+    ({"scoring": 3}, "'scoring'"),
+    ({"random_state": "one"}, "'one' cannot be used to seed"),
+])  # fmt: skip
+def test_parameters_that_are_refused(kind, params, message):
+    estimator = kind(**params)  # says nothing: scikit-learn's rule
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(*data(kind))
+
+
+# Fits --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs", "adamw", "rmsprop"])
+@pytest.mark.parametrize("number_type", ["float32", "float64"])
+def test_a_classifier_learns(core, solver, number_type):
+    X, y = blobs(120, 4, 3)
+    clf = MLPClassifier((16,), solver=solver, learning_rate_init=0.05, max_iter=40,
+                        random_state=0, dtype=number_type)  # fmt: skip
+    assert quiet(clf, X, y) is clf
+    assert clf.score(X, y) > 0.95
+    P = clf.predict_proba(X)
+    assert P.shape == (120, 3) and P.dtype == clf.coefs_[0].dtype == number_type
+    np.testing.assert_allclose(P.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(clf.classes_[P.argmax(axis=1)], clf.predict(X))
+    np.testing.assert_array_equal(clf.decision_function(X).argmax(axis=1), P.argmax(axis=1))
+    np.testing.assert_allclose(clf.predict_log_proba(X), np.log(P))
+    assert [W.shape for W in clf.coefs_] == [(4, 16), (16, 3)]
+    assert [b.shape for b in clf.intercepts_] == [(16,), (3,)]
+    assert (clf.n_layers_, clf.n_outputs_, clf.out_activation_) == (3, 3, "softmax")
+    assert clf.n_features_in_ == 4 and clf.n_iter_ <= 40
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber", "quantile"])
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_a_regressor_learns(core, loss, n_outputs):
+    X, y = waves(200, 3, n_outputs)
+    y = y[:, 0] if n_outputs == 1 else y
+    model = MLPRegressor(loss, (32,), "tanh", learning_rate_init=0.02, max_iter=100, random_state=0)
+    quiet(model, X, y)
+    assert model.score(X, y) > 0.9
+    assert model.predict(X).shape == y.shape
+    assert model.predict(X).dtype == np.float64
+    assert model.predict(X.astype(np.float32)).dtype == np.float32
+
+
+def test_the_loss_comes_first():
+    with refused(ValueError, "loss must be a name or a function, not (30,)", "hidden_layer_sizes="):
+        MLPRegressor((30,)).fit(*data(MLPRegressor))
+    with refused(ValueError, "Unknown loss 'hubert'", "Did you mean 'huber'"):
+        MLPRegressor("hubert").fit(*data(MLPRegressor))
+
+
+def test_poisson_counts(core):
+    X = np.linspace(0, 1, 200)[:, None]
+    y = np.random.default_rng(0).poisson(np.exp(1 + X[:, 0]))
+    model = MLPRegressor("poisson", (4,), "tanh", solver="lbfgs", random_state=1).fit(X, y)
+    assert model.out_activation_ == "exp"
+    np.testing.assert_allclose(model.predict(X), np.exp(1 + X[:, 0]), rtol=0.2)
+    with refused(ValueError, "y of at least 0"):
+        model.fit(X, -1.0 - y)
+
+
+@pytest.mark.parametrize("labels", [
+    ["no", "yes"], ["a", "b", "c"], [False, True], [-1, 1], [3, 5, 9], [0.0, 1.0, 2.0], [b"x", b"y"],
+])  # fmt: skip
+@pytest.mark.parametrize("objects", [False, True])
+def test_labels_of_any_type(labels, objects):
+    X, y = blobs(60, 3, len(labels))
+    y = np.array(labels)[y]
+    clf = MLPClassifier((8,), solver="lbfgs", random_state=0).fit(X, y.astype(object) if objects
+                                                                 else y)  # fmt: skip
+    assert clf.classes_.tolist() == sorted(labels)
+    assert clf.score(X, y) == 1
+    np.testing.assert_array_equal(clf.predict(X), y)
+    assert clf.n_outputs_ == (1 if len(labels) == 2 else 3)
+    if len(labels) == 2:
+        assert clf.predict_proba(X).shape == (60, 2) and clf.decision_function(X).shape == (60,)
+
+
+def test_several_labels_per_row(core):
+    X, _ = blobs(80, 3)
+    Y = np.stack([X[:, 0] > 0, X[:, 1] > 1, X[:, 2] + X[:, 0] > 0], axis=1).astype(int)
+    clf = MLPClassifier((16,), solver="lbfgs", random_state=0).fit(X, Y)
+    assert clf.out_activation_ == "logistic" and clf.classes_.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(clf.predict(X), Y)
+    assert clf.predict_proba(X).shape == Y.shape
+    with refused(ValueError, "y has the shape (80, 2)"):
+        clf.partial_fit(X, Y[:, :2]) if hasattr(clf, "partial_fit") else clf._read(
+            X, Y[:, :2], None, learns=False
+        )
+
+
+def test_a_single_class():
+    X, _ = blobs()
+    clf = quiet(MLPClassifier((4,), max_iter=3), X, np.full(60, "only"))
+    assert set(clf.predict(X)) == {"only"}
+
+
+@pytest.mark.parametrize("y, message", [
+    (np.linspace(0, 1, 60), "Unknown label type: continuous"),
+    (["a", 1] * 30, "Unknown label type: unknown"),
+    (["a", None] * 30, "Input y contains NaN"),
+    ([0.0, np.nan] * 30, "Input y contains NaN"),
+    (np.arange(120).reshape(60, 2), "Multioutput target data is not supported"),
+    (np.zeros((2, 3, 10)), "y should be a 1d array"),
+    (np.zeros(59), "inconsistent numbers of samples: [60, 59]"),
+    (None, "requires y to be passed, but the target y is None"),
+])  # fmt: skip
+def test_labels_that_are_refused(y, message):
+    with refused(ValueError, message):
+        MLPClassifier().fit(blobs()[0], y)
+
+
+@BOTH
+@pytest.mark.parametrize("change, message", [
+    (lambda X: X[0], "Expected 2D array, got 1D array instead"),
+    (lambda X: 1.0, "Expected 2D array, got scalar array instead"),
+    (lambda X: X[None], "Found array with dim 3"),
+    (lambda X: X[:0], "Found array with 0 sample(s) (shape=(0, 3))"),
+    (lambda X: X[:, :0], "Found array with 0 feature(s) (shape=(60, 0))"),
+    (lambda X: X * 1j, "Complex data not supported"),
+    (lambda X: np.where(X == X[3, 1], np.nan, X), "Input X contains NaN."),
+    (lambda X: np.where(X == X[3, 1], np.inf, X), "Input X contains infinity or a value too large"),
+    (lambda X: X.astype(str).astype(object) + "?", "could not convert string to float"),
+    (lambda X: X.astype("datetime64[s]"), "X must hold numbers"),
+    (lambda X: np.ma.masked_array(X, X > 0), "masked"),
+])  # fmt: skip
+def test_rows_that_are_refused(kind, change, message):
+    X, y = data(kind)
+    with refused(ValueError, message):
+        kind().fit(change(X), y)
+
+
+@BOTH
+def test_before_and_after_fit(kind):
+    X, y = data(kind)
+    estimator = kind(hidden_layer_sizes=(4,), max_iter=2)
+    for ask in ("predict", "transform", "input_gradient", "get_feature_names_out"):
+        with refused(cmlp.NotFittedError, f"This {kind.__name__} instance is not fitted yet"):
+            getattr(estimator, ask)(X)
+    assert not hasattr(estimator, "coefs_")
+    quiet(estimator, X, y)
+    with refused(ValueError, f"X has 2 features, but {kind.__name__} is expecting 3 features as"):
+        estimator.predict(X[:, :2])
+
+
+def test_the_same_seed_gives_the_same_network():
+    X, y = blobs()
+    fits = [
+        quiet(MLPClassifier((5,), max_iter=4, random_state=seed), X, y)
+        for seed in (3, np.random.RandomState(3), 4)
+    ]
+    for mine, same in zip(fits[0].coefs_, fits[1].coefs_, strict=True):
+        np.testing.assert_array_equal(mine, same)
+    assert (fits[0].coefs_[0] != fits[2].coefs_[0]).any()
+    quiet(MLPClassifier(max_iter=1, random_state=np.random.default_rng(0)), X, y)
+
+
+@pytest.mark.parametrize("activation, factor", [("relu", 6), ("logistic", 2)])
+def test_first_weights_are_uniform_within_the_usual_bound(activation, factor):
+    X, y = blobs(n_in=100)
+    model = quiet(MLPClassifier((400,), activation, max_iter=1, learning_rate_init=1e-12), X, y)
+    for W, b in zip(model.coefs_, model.intercepts_, strict=True):
+        bound = np.sqrt(factor / sum(W.shape))
+        assert 0.98 * bound < np.abs(W).max() <= bound * (1 + 1e-6)
+        assert 0 < np.abs(b).max() <= bound * (1 + 1e-6)
+
+
+@BOTH
+def test_weights_are_views(kind):
+    X, y = data(kind)
+    estimator = quiet(kind(hidden_layer_sizes=(4,), max_iter=2), X, y)
+    estimator.coefs_[1][:] = 0
+    estimator.intercepts_[1] = np.full(estimator.n_outputs_, 3.0)
+    expected = {0: 1 / estimator.n_outputs_} if kind is MLPClassifier else {0: 3.0}
+    answer = estimator.predict_proba(X) if kind is MLPClassifier else estimator.predict(X)
+    np.testing.assert_allclose(answer, expected[0], rtol=1e-6)
+    estimator.coefs_ = [np.ones_like(W) for W in estimator.coefs_]
+    assert (estimator.coefs_[0] == 1).all()
+    with refused(ValueError, "coefs_init must have arrays of the shapes"):
+        estimator.coefs_ = [np.ones((2, 2))]
+
+
+@BOTH
+def test_fit_from_given_weights(kind):
+    X, y = data(kind)
+    first = quiet(kind(hidden_layer_sizes=(4,), max_iter=2, random_state=0), X, y)
+    start = [W.copy() for W in first.coefs_], [b.copy() for b in first.intercepts_]
+    again = kind(
+        hidden_layer_sizes=(4,), max_iter=1, shuffle=False, learning_rate_init=1e-12
+    )
+    quiet(again, X, y, coefs_init=start[0], intercepts_init=start[1])
+    np.testing.assert_allclose(again.coefs_[0], start[0][0], atol=1e-6)
+    np.testing.assert_allclose(again.intercepts_[1], start[1][1], atol=1e-6)
+    with refused(ValueError, "intercepts_init must have arrays of the shapes [(4,)"):
+        again.fit(X, y, intercepts_init=start[0])
+
+
+def test_weights_before_the_first_partial_fit():
+    model = MLPRegressor(hidden_layer_sizes=(), solver="sgd", learning_rate_init=1e-12)
+    model.coefs_, model.intercepts_ = [np.array([[2.0], [1.0]])], [np.array([0.5])]
+    assert model.coefs_[0][0, 0] == 2
+    model.partial_fit([[1.0, 1.0]], [0.0])
+    np.testing.assert_allclose(model.predict([[1.0, 2.0]]), 4.5)
+
+
+# Stopping, curves, validation --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_it_stops_when_the_counter_is_greater(patience):
+    X, y = blobs()
+    clf = MLPClassifier((4,), tol=1e3, n_iter_no_change=patience, random_state=0).fit(X, y)
+    assert clf.n_iter_ == patience + 2  # the first epoch is an improvement on infinity
+    assert clf.best_loss_ == min(clf.loss_curve_) and clf.loss_ == clf.loss_curve_[-1]
+    assert clf.validation_scores_ is clf.best_validation_score_ is None
+    assert clf.t_ == 60 * clf.n_iter_
+    assert clf.best_iteration_ == 1 + int(np.argmin(clf.loss_curve_))
+    assert clf.history_["loss"] == clf.loss_curve_
+
+
+def test_too_few_epochs_warn():
+    with pytest.warns(cmlp.ConvergenceWarning, match=r"Maximum iterations \(2\) reached") as caught:
+        MLPClassifier((4,), max_iter=2).fit(*blobs())
+    assert caught[0].filename == __file__
+
+
+def test_early_stopping_brings_the_best_weights_back(core):
+    X, y = waves(100)
+    model = MLPRegressor(hidden_layer_sizes=(30,), early_stopping=True, learning_rate_init=0.1,
+                         validation_fraction=0.3, random_state=1)  # fmt: skip
+    model.fit(X, y[:, 0])
+    assert len(model.validation_scores_) == model.n_iter_ == len(model.validation_loss_curve_)
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    assert model.best_loss_ is None
+    assert model.best_iteration_ == 1 + int(np.argmax(model.validation_scores_))
+    _, held = _fitting.split(y, 0.3, False, _after_first_weights(model))
+    assert model.score(X[held], y[held, 0]) == pytest.approx(model.best_validation_score_)
+
+
+def _after_first_weights(model):
+    """The generator as the fit finds it when it divides the rows."""
+    random = np.random.RandomState(model.random_state)
+    for W in model.coefs_:
+        random.uniform(size=W.shape), random.uniform(size=W.shape[1])
+    return random
+
+
+def test_validation_rows_of_ones_own():
+    X, y = blobs(90)
+    forms = [
+        {"X_val": X[60:], "y_val": y[60:]},
+        {"eval_set": [(X[60:], y[60:])]},
+        {"validation_data": (X[60:], y[60:])},
+        {"X_val": X[60:], "y_val": y[60:], "sample_weight_val": np.ones(30)},
+    ]
+    curves = []
+    for form in forms:
+        clf = MLPClassifier((4,), max_iter=5, random_state=0)
+        curves.append(quiet(clf, X[:60], y[:60], **form).validation_loss_curve_)
+        assert len(curves[-1]) == 5
+        assert clf.validation_scores_[-1] == clf.score(X[60:], y[60:])
+        assert clf.best_validation_score_ is None  # they watch, and decide nothing
+    for curve in curves[1:]:
+        np.testing.assert_allclose(curve, curves[0], rtol=1e-6)
+    clf = MLPClassifier((4,), early_stopping=True, random_state=0).fit(X[:60], y[:60], **forms[0])
+    assert clf.best_validation_score_ == clf.score(X[60:], y[60:])
+    for bad, message in (
+        ({"X_val": X}, "X_val and y_val go together"),
+        ({"eval_set": [(X, y)] * 2}, "eval_set must hold one pair"),
+    ):
+        with refused(ValueError, message):
+            clf.fit(X, y, **bad)
+
+
+def test_a_score_of_ones_own_decides():
+    X, y = blobs(90)
+
+    def few_zeros(estimator, X, y):
+        return float((estimator.predict(X) != 0).mean())
+
+    for scoring in (few_zeros, "loss"):
+        clf = MLPClassifier((4,), early_stopping=True, scoring=scoring, max_iter=5, random_state=0)
+        quiet(clf, X, y)
+        assert len(clf.validation_scores_) == 5
+    np.testing.assert_allclose(clf.validation_scores_, -np.array(clf.validation_loss_curve_))
+
+
+@pytest.mark.parametrize("y, fraction, message", [
+    ([0, 0, 0, 1] * 1, 0.5, "least populated classes in y have only 1 member"),
+    ([0, 0, 1, 1], 0.1, "The validation set is too small"),
+    ([0, 0, 1, 1], 0.9, "leaves none to train on"),
+])  # fmt: skip
+def test_splits_that_cannot_be(y, fraction, message):
+    X = np.arange(2.0 * len(y)).reshape(-1, 2)
+    clf = MLPClassifier(early_stopping=True, validation_fraction=fraction)
+    with refused(ValueError, message):
+        clf.fit(X, y)
+
+
+def test_a_split_keeps_the_proportions_of_the_classes():
+    y = np.repeat([0, 1, 2], [60, 30, 10])
+    train, held = _fitting.split(y, 0.2, True, np.random.RandomState(0))
+    np.testing.assert_array_equal(np.bincount(y[held]), [12, 6, 2])
+    np.testing.assert_array_equal(np.sort(np.concatenate([train, held])), np.arange(100))
+
+
+def test_learning_rates():
+    X, y = blobs()
+
+    def rates(solver="sgd", **params):
+        clf = MLPClassifier((4,), solver=solver, max_iter=6, learning_rate_init=0.1, **params)
+        return quiet(clf, X, y).history_["learning_rate"]
+
+    assert rates() == [0.1] * 6
+    expected = [0.1, *(0.1 / (60 * epoch + 1) ** 0.3 for epoch in range(1, 6))]
+    np.testing.assert_allclose(rates(learning_rate="invscaling", power_t=0.3), expected)
+    stalls = {"learning_rate": "adaptive", "tol": 1e3, "n_iter_no_change": 1}
+    np.testing.assert_allclose(rates(**stalls), [0.1, 0.1, 0.1, 0.02, 0.02, 0.004])
+    assert rates("adam", learning_rate="invscaling") == [0.1] * 6  # as in scikit-learn
+    assert rates("adam", learning_rate="cosine")[-1] < 0.05
+    assert rates("rmsprop", learning_rate="invscaling")[-1] < 0.02
+    np.testing.assert_allclose(rates(learning_rate=lambda epoch: 0.1 / (epoch + 1))[2], 0.1 / 3)
+    np.testing.assert_allclose(rates(warmup_fraction=0.5)[:4], [1 / 30, 2 / 30, 0.1, 0.1])
+    step = cmlp.schedules.Step(every=2, multiplier=0.5)
+    np.testing.assert_allclose(rates("adam", learning_rate=step)[::2], [0.1, 0.05, 0.025])
+
+
+def test_verbose_prints_a_line_per_epoch(capsys):
+    MLPClassifier((4,), solver="sgd", tol=1e3, n_iter_no_change=1, verbose=True).fit(*blobs())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Iteration 1, loss = ")
+    assert lines[-1] == (
+        "Training loss did not improve more than tol=1000.000000 for 1 consecutive epochs. Stopping."
+    )
+
+
+def test_callbacks_and_time():
+    X, y = blobs()
+    seen = []
+
+    def watch(state):
+        seen.append(state.history["loss"][-1])
+        state.stop = len(seen) == 3
+
+    clf = quiet(MLPClassifier((4,), callbacks=[watch]), X, y)
+    assert clf.n_iter_ == 3 and seen == clf.loss_curve_
+    assert quiet(MLPClassifier((4,), max_time=0), X, y).n_iter_ == 1
+
+
+def test_an_interrupt_warns_and_keeps_the_model():
+    X, y = blobs()
+
+    def interrupt(state):
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+
+    clf = MLPClassifier((4,), callbacks=[interrupt])
+    with pytest.warns(UserWarning, match="Training interrupted by user."):
+        clf.fit(X, y)
+    assert clf.n_iter_ == 2 and clf.predict(X).shape == y.shape
+
+
+@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
+def test_training_that_diverges(core, solver):
+    X, y = waves()
+    model = MLPRegressor(hidden_layer_sizes=(8,), activation="exp", solver=solver,
+                         learning_rate_init=1e6, random_state=0)  # fmt: skip
+    X = X * (1 if solver == "sgd" else 1e6)
+    with refused(ValueError, "Solver produced non-finite parameter weights. The input data may"):
+        model.fit(X, y[:, 0])
+    with pytest.raises(cmlp.DivergenceError):
+        model.fit(X, y[:, 0])
+    if solver == "sgd":  # with a validation score there is a best network to return to
+        model.set_params(early_stopping=True)
+        model.fit(X, y[:, 0])
+        assert np.isnan(model.validation_scores_[-1]) and np.isnan(model.loss_)
+        assert np.isfinite(model.coefs_[0]).all()
+
+
+def test_numbers_beyond_float32():
+    with refused(ValueError, "Solver produced non-finite", "too large for float32; scale it"):
+        MLPRegressor().fit(np.full((10, 2), 1e300), np.arange(10.0))
+
+
+# Going on ----------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_partial_fit_is_an_epoch_of_fit(core, kind):
+    X, y = data(kind)
+    params = {"hidden_layer_sizes": (5,), "random_state": 0, "shuffle": False, "batch_size": 16}
+    whole = quiet(kind(max_iter=6, **params), X, y, sample_weight=np.linspace(0, 1, 60))
+    parts = kind(**params)
+    for _ in range(6):
+        more = {"classes": [0, 1, 2]} if kind is MLPClassifier else {}
+        parts.partial_fit(X, y, np.linspace(0, 1, 60), **more)
+        assert parts.n_iter_ == 1
+    assert parts.loss_curve_ == whole.loss_curve_ and parts.t_ == whole.t_
+    for mine, theirs in zip(parts.coefs_, whole.coefs_, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_partial_fit_with_several_labels_per_row():
+    X, y = blobs()
+    Y = np.eye(3, dtype=int)[y]
+    clf = MLPClassifier((8,), random_state=0, learning_rate_init=0.05)
+    for _ in range(40):
+        clf.partial_fit(X, Y, classes=[0, 1, 2])
+    assert clf.score(X, Y) > 0.9
+
+
+def test_partial_fit_and_its_classes():
+    X, y = blobs()
+    with refused(ValueError, "classes must be passed on the first call to partial_fit."):
+        MLPClassifier().partial_fit(X, y)
+    clf = MLPClassifier((4,)).partial_fit(X, y, classes=[0, 1, 2, 7])
+    assert clf.predict_proba(X).shape == (60, 4)
+    clf.partial_fit(X[:3], [7, 7, 7])
+    with refused(ValueError, "is not the same as on last call to partial_fit"):
+        clf.partial_fit(X, y, classes=[0, 1])
+    with refused(ValueError, "`y` has classes not in `self.classes_`"):
+        clf.partial_fit(X, y + 1)
+    with refused(ValueError, "partial_fit does not support early_stopping=True"):
+        clf.set_params(early_stopping=True).partial_fit(X, y)
+    assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
+    with refused(AttributeError, "lbfgs is not stochastic"):
+        MLPRegressor(solver="lbfgs").partial_fit(X, y)
+
+
+@BOTH
+def test_warm_start_keeps_the_optimizer(kind):
+    X, y = data(kind)
+    params = {"hidden_layer_sizes": (5,), "random_state": 0, "shuffle": False}
+    whole = quiet(kind(max_iter=6, **params), X, y)
+    warm = kind(max_iter=3, warm_start=True, **params)
+    quiet(quiet(warm, X, y), X, y)
+    assert warm.n_iter_ == 3
+    np.testing.assert_array_equal(warm.loss_curve_, whole.loss_curve_)
+    cold = quiet(kind(max_iter=3, **params), X, y)
+    quiet(cold, X, y)
+    assert len(cold.loss_curve_) == 3
+    with refused(ValueError, "the fitted network has the layers (3, 5,"):
+        warm.set_params(hidden_layer_sizes=(6,)).fit(X, y)
+
+
+def test_warm_start_and_its_classes():
+    X, y = blobs()
+    clf = quiet(MLPClassifier((4,), max_iter=1, warm_start=True), X, y)
+    message = r"Previously got \[0 1 2\], `y` has \[1 2 3\]"
+    with pytest.raises(ValueError, match=message):
+        clf.fit(X, y + 1)
+
+
+# Weights -----------------------------------------------------------------------------------------
+
+
+def test_class_weight_is_a_sample_weight():
+    X, y = blobs(60, 3, 3)
+    X, y = X[:50], y[:50]
+    counts = np.bincount(y)
+    cases = {
+        "balanced": (50 / (3 * counts))[y],
+        ((1, 4.0), (2, 0.5)): np.array([1, 4.0, 0.5])[y],
+    }
+    for class_weight, sample_weight in cases.items():
+        given = class_weight if class_weight == "balanced" else dict(class_weight)
+        params = {"max_iter": 5, "random_state": 0, "dtype": "float64"}
+        mine = quiet(MLPClassifier((4,), class_weight=given, **params), X, y)
+        same = quiet(MLPClassifier((4,), **params), X, y, sample_weight)
+        np.testing.assert_allclose(mine.loss_curve_, same.loss_curve_, rtol=1e-12)
+    for bad, message in (
+        ("even", "class_weight must be 'balanced'"),
+        ({5: 1.0}, "class_weight names [5], but the classes are [0, 1, 2]"),
+    ):
+        with refused(ValueError, message):
+            MLPClassifier(class_weight=bad).fit(X, y)
+    with refused(ValueError, "class_weight needs one label per row"):
+        MLPClassifier(class_weight="balanced").fit(X, np.eye(3)[y])
+
+
+@pytest.mark.parametrize("weights, message", [
+    (np.ones(59), "sample_weight.shape == (59,), expected (60,)"),
+    (np.ones((60, 2)), "Sample weights must be 1D array or scalar, got 2D"),
+    (-np.ones(60), "Negative values in data passed to `sample_weight`"),
+    (np.zeros(60), "must not be zero everywhere"),
+    (np.full(60, np.nan), "Input sample_weight contains NaN"),
+])  # fmt: skip
+def test_weights_that_are_refused(weights, message):
+    with refused(ValueError, message):
+        MLPClassifier().fit(*blobs(), weights)
+
+
+@BOTH
+@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
+def test_a_row_of_weight_zero_is_no_row(core, kind, solver):
+    X, y = data(kind)
+    weights = np.r_[np.full(40, 2.0), np.zeros(20)]
+    params = {"hidden_layer_sizes": (4,), "max_iter": 8, "shuffle": False, "dtype": "float64",
+              "random_state": 0, "alpha": 0.1, "solver": solver, "tol": 1e-12}  # fmt: skip
+    weighted = quiet(kind(**params), X, y, weights)
+    repeated = quiet(kind(**params), np.r_[X[:40], X[:40]], np.r_[y[:40], y[:40]])
+    for mine, theirs in zip(weighted.coefs_, repeated.coefs_, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-9)
+
+
+# Looking inside ----------------------------------------------------------------------------------
+
+
+def test_transform_returns_hidden_layers(core):
+    X, y = blobs()
+    clf = quiet(MLPClassifier((5, 4), ["tanh", "relu"], max_iter=3, random_state=0), X, y)
+    first = np.tanh(X @ clf.coefs_[0] + clf.intercepts_[0])
+    last = np.maximum(first @ clf.coefs_[1] + clf.intercepts_[1], 0)
+    np.testing.assert_allclose(clf.transform(X, 0), first, atol=1e-5)
+    np.testing.assert_allclose(clf.transform(X), last, atol=1e-5)
+    np.testing.assert_array_equal(clf.transform(X, layer=1), clf.transform(X, layer=-1))
+    assert list(clf.get_feature_names_out()) == [f"mlpclassifier{i}" for i in range(4)]
+    for layer in (2, -3):
+        with refused(ValueError, f"layer={layer} is none of this network's 2 hidden layers"):
+            clf.transform(X, layer)
+    z = last @ clf.coefs_[2] + clf.intercepts_[2]
+    np.testing.assert_allclose(clf.decision_function(X), z, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_gradient_by_the_inputs(core, n_classes):
+    X, y = blobs(12, 3, n_classes)
+    clf = MLPClassifier((6,), "tanh", max_iter=5, dtype="float64", random_state=0, input_scale=0.5)
+    dX = quiet(clf, X, y).input_gradient(X)
+    assert dX.shape == ((12, 3) if n_classes == 2 else (12, 3, 3))
+    for column in range(3):
+        move = np.zeros(3)
+        move[column] = 1e-6
+        change = (clf.predict_proba(X + move) - clf.predict_proba(X - move)) / 2e-6
+        expected = change[:, 1] if n_classes == 2 else change
+        np.testing.assert_allclose(dX[..., column], expected, atol=1e-8)
+
+
+@BOTH
+def test_copies_and_pickles(kind):
+    X, y = data(kind)
+    estimator = kind(hidden_layer_sizes=(5,), random_state=0).partial_fit(
+        X, y, **({"classes": [0, 1, 2]} if kind is MLPClassifier else {})
+    )
+    for other in (copy.deepcopy(estimator), pickle.loads(pickle.dumps(estimator))):
+        np.testing.assert_array_equal(other.predict(X), estimator.predict(X))
+        other.partial_fit(X, y)
+        fresh = copy.deepcopy(estimator).partial_fit(X, y)
+        np.testing.assert_array_equal(other.coefs_[0], fresh.coefs_[0])
+        assert len(estimator.loss_curve_) == 1
+
+
+def test_score():
+    X, y = blobs()
+    clf = MLPClassifier((8,), solver="lbfgs", random_state=0).fit(X, y)
+    wrong = np.where(np.arange(60) < 15, (y + 1) % 3, y)
+    assert clf.score(X, wrong) == 0.75
+    assert clf.score(X, wrong, np.arange(60) >= 15) == 1
+    model = MLPRegressor().fit(X, y)
+    with pytest.warns(UserWarning, match="less than two samples"):
+        assert np.isnan(model.score(X[:1], y[:1]))
+
+
+def test_a_table_without_scikit_learn(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "sklearn.utils", None)
+    text = MLPClassifier(alpha=0.25, solver="<b>")._repr_html_()
+    assert "<td>alpha</td><td>0.25</td>" in text and "&lt;b&gt;" in text
+    assert MLPClassifier()._repr_mimebundle_()["text/plain"] == "MLPClassifier()"
+
+
+def test_nothing_else_is_imported():
+    code = """if True:
+        import sys, warnings
+        warnings.simplefilter("ignore")
+        import numpy as np, cmlp
+        assert "cmlp.estimators" not in sys.modules
+        from cmlp import MLPClassifier
+        X = np.random.default_rng(0).normal(size=(20, 3))
+        clf = MLPClassifier((4,), max_iter=2).fit(X, X[:, 0] > 0)
+        clf.predict_proba(X), clf.transform(X), clf.score(X, X[:, 0] > 0), repr(clf)
+        print(*[name for name in ("sklearn", "scipy", "pandas", "polars") if name in sys.modules])
+    """
+    status, text = python_output("-c", code)
+    assert (status, text.strip()) == (0, "")
+
+
+# Tables ------------------------------------------------------------------------------------------
+
+
+class Table:
+    """Rows with names, as a data frame has them, that become an array when asked."""
+
+    def __init__(self, values, columns):
+        self.values, self.columns = values, columns
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype)
+
+
+def test_names_of_columns():
+    X, y = blobs()
+    clf = quiet(MLPClassifier((4,), max_iter=2), Table(X, ["a", "b", "c"]), y)
+    assert clf.feature_names_in_.tolist() == ["a", "b", "c"]
+    expected = clf.predict(Table(X, ["a", "b", "c"]))
+    with pytest.warns(UserWarning, match="X does not have valid feature names, but MLPClassifier"):
+        np.testing.assert_array_equal(clf.predict(X), expected)
+    with refused(ValueError, "should match", "unseen at fit time:\n- d", "now missing:\n- c"):
+        clf.predict(Table(X, ["a", "b", "d"]))
+    with refused(ValueError, "must be in the same order"):
+        clf.predict(Table(X, ["b", "a", "c"]))
+    with refused(TypeError, "only supported if all input features have string names"):
+        clf.fit(Table(X, ["a", 1, "c"]), y)
+    plain = quiet(clf, X, y)
+    assert not hasattr(plain, "feature_names_in_")
+    with pytest.warns(UserWarning, match="X has feature names, but MLPClassifier was fitted"):
+        plain.predict(Table(X, ["a", "b", "c"]))
+    assert not hasattr(quiet(clf, Table(X, [0, 1, 2]), y), "feature_names_in_")
+
+
+@pytest.mark.parametrize("number_type", ["uint8", "int64", "bool", "float16", "float64", "O", ">f8"])
+def test_numbers_of_any_type(number_type):
+    X = np.random.default_rng(0).integers(0, 2, (40, 3))
+    y = X.sum(axis=1)
+    expected = quiet(MLPRegressor(max_iter=3, random_state=0), X.astype(np.float32), y)
+    model = quiet(MLPRegressor(max_iter=3, random_state=0), X.astype(number_type), y)
+    np.testing.assert_array_equal(model.coefs_[0], expected.coefs_[0])
+
+
+def test_a_column_of_targets_warns():
+    X, y = blobs()
+    for estimator in (MLPClassifier((4,), max_iter=1), MLPRegressor(max_iter=1)):
+        with pytest.warns(cmlp.DataConversionWarning, match="A column-vector y was passed"):
+            quiet(estimator, X, y[:, None])
+        assert estimator.predict(X).shape == (60,)
