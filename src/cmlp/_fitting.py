@@ -336,7 +336,7 @@ def fit_lbfgs(estimator: Any, data: Data) -> None:
     found = minimise_by_best(
         value_and_gradient, start, estimator.tol, estimator.max_iter, estimator.max_fun
     )
-    if not np.isfinite(found.x).all():
+    if not (math.isfinite(found.value) and np.isfinite(found.x).all()):
         put(start)
         raise training.DivergenceError(NOT_FINITE)
     put(found.x)

@@ -29,9 +29,9 @@ def is_sparse(X: Any) -> bool:
 
 def feature_names(X: Any) -> Array | None:
     """Return the columns' names of a table, if they are all text."""
-    columns = getattr(X, "columns", None)
-    if columns is None or isinstance(X, np.ndarray):
-        columns = getattr(X, "column_names", None)
+    columns = getattr(X, "column_names", None)  # pyarrow's, whose columns are the data
+    if columns is None or callable(columns):
+        columns = getattr(X, "columns", None)
     if columns is None or callable(columns):
         return None
     names = list(columns)
