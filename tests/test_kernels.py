@@ -449,6 +449,46 @@ def test_an_epoch_is_its_steps(core, dtype, name, clip):
     assert not any(padding(problem.plan, row).any() for row in state)
 
 
+@pytest.mark.parametrize("clip", [0.0, 0.02], ids=["fused", "clipped"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_penalties_per_batch(core, dtype, clip, weighted):
+    """They are those of a step whose penalties the caller has divided by the batch's weight."""
+    problem = Problem((9, 17, 5), ("tanh", "identity"), "squared_error", 50, dtype, l1=0.3, l2=0.4,
+                      weighted=weighted)  # fmt: skip
+    optimizer = OPTIMIZERS["momentum"]._replace(clip_norm=clip)
+    rows = np.random.default_rng(3).permutation(50)
+    if weighted:
+        problem.weights[rows[13:26]] = 0  # a batch that weighs nothing has no penalty
+    plain = problem.objective
+    problem.objective = plain._replace(per_batch=True, cost_scale=0.25)
+    whole, state = problem.params.copy(), moments(problem, optimizer)
+    total, n_steps = take_epoch(core, problem, whole, state, rows, 13, optimizer)
+    assert n_steps == 4
+    parts, state, expected = problem.params.copy(), moments(problem, optimizer), 0.0
+    for number, rate in enumerate(np.linspace(0.1, 0.05, 4)):
+        batch = rows[13 * number : 13 * number + 13]
+        weight = problem.weights[batch].sum() if weighted else float(len(batch))
+        weight = weight or np.inf
+        mine = problem.gradient(core, parts, batch)
+        problem.objective = plain._replace(l1=0, l2=0)
+        cost = problem.gradient(core, parts, batch)[0]
+        problem.objective = plain._replace(l1=0.3 / weight, l2=0.4 / weight)
+        loss, grads, *_ = problem.gradient(core, parts, batch)
+        check_same(core, mine[1], grads)
+        loss -= 0.75 * cost
+        np.testing.assert_allclose(mine[0], loss, rtol=1e-5)
+        expected += loss * len(batch) * np.isfinite(weight)
+        core.train_epoch(
+            problem.plan, parts, state, problem.X, problem.targets, problem.weights, batch, 13,
+            np.array([rate]), 4 + number, problem.objective, optimizer, QUIET,
+            problem.like_params(0), problem.scratch(core, n=13),
+        )  # fmt: skip
+        problem.objective = plain._replace(per_batch=True, cost_scale=0.25)
+    np.testing.assert_allclose(whole, parts, rtol=64 * np.finfo(dtype).eps,
+                               atol=64 * np.finfo(dtype).eps)  # fmt: skip
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+
+
 def test_no_rows(core, dtype):
     problem = Problem((3, 4, 2), ("tanh", "identity"), "squared_error", 6, dtype, l2=0.5)
     nothing = np.empty(0, np.int64)

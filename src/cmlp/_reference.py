@@ -548,8 +548,8 @@ def _share_penalties(objective, weight):
     """Divide the penalties by the weight of a batch; rows that weigh nothing have none."""
     if not objective.per_batch:
         return objective
-    share = 1 / weight if weight > 0 else 0.0
-    return objective._replace(l1=objective.l1 * share, l2=objective.l2 * share)
+    weight = weight if weight > 0 else math.inf
+    return objective._replace(l1=objective.l1 / weight, l2=objective.l2 / weight)
 
 
 def _penalise(W, dW, objective):
