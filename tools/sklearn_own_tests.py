@@ -68,9 +68,11 @@ def main() -> int:
     neural_network.MLPClassifier = cmlp.MLPClassifier
     neural_network.MLPRegressor = cmlp.MLPRegressor
     module = Path(neural_network.__file__).parent / "tests" / "test_mlp.py"
-    print(f"scikit-learn {sklearn.__version__}, cmlp's {cmlp.core_info().core} core, {arguments.dtype}")
+    core = cmlp.core_info().core
+    print(f"scikit-learn {sklearn.__version__}, cmlp's {core} core, {arguments.dtype}")
     code = pytest.main(
-        [str(module), "-q", "-p", "no:cacheprovider", "--noconftest", *options], [Replaced(left_out)]
+        [str(module), "-q", "-p", "no:cacheprovider", "--noconftest", *options],
+        [Replaced(left_out)],
     )
     for name, reason in left_out.items():
         print(f"not applicable: {name}: {reason}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterable
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,15 @@ import numpy as np
 from ._sklearn import NotFittedError, Protocols, shared
 
 
-@functools.cache
-def _defaults(estimator: type) -> dict[str, Any]:
+def _defaults(estimator: Any) -> dict[str, Any]:
     """Return the parameters of an estimator's constructor, sorted by name, and their defaults."""
-    parameters = inspect.signature(estimator.__init__).parameters  # type: ignore[misc]
+    kind: Any = type(estimator)
+    return _defaults_of(kind)
+
+
+@functools.cache
+def _defaults_of(kind: Any) -> dict[str, Any]:
+    parameters = inspect.signature(kind.__init__).parameters
     named = [p for p in parameters.values() if p.name != "self" and p.kind != p.VAR_KEYWORD]
     return {p.name: p.default for p in sorted(named, key=lambda p: p.name)}
 
@@ -33,7 +37,7 @@ class Estimator(Protocols):
             Also those of parameters that are estimators themselves, as ``name__parameter``.
         """
         params: dict[str, Any] = {}
-        for name in _defaults(type(self)):
+        for name in _defaults(self):
             value = params[name] = getattr(self, name)
             if deep and hasattr(value, "get_params") and not isinstance(value, type):
                 params |= {f"{name}__{key}": inner for key, inner in value.get_params().items()}
@@ -47,7 +51,7 @@ class Estimator(Protocols):
         ValueError
             If there is no such parameter.
         """
-        known = _defaults(type(self))
+        known = _defaults(self)
         nested: dict[str, dict[str, Any]] = {}
         for key, value in params.items():
             name, delimiter, inner = key.partition("__")
@@ -67,7 +71,7 @@ class Estimator(Protocols):
     def __repr__(self) -> str:
         changed = (
             f"{name}={getattr(self, name)!r}"
-            for name, default in _defaults(type(self)).items()
+            for name, default in _defaults(self).items()
             if repr(getattr(self, name)) != repr(default)
         )
         return f"{type(self).__name__}({', '.join(changed)})"
@@ -98,7 +102,7 @@ def check_real(estimator: Any, name: str, bounds: str) -> None:
     low, high = (float(part) for part in bounds[1:-1].split(","))
     value = getattr(estimator, name)
     right = (
-        isinstance(value, Real)
+        isinstance(value, (int, float, np.integer, np.floating))
         and not isinstance(value, (bool, np.bool_))
         and (value >= low if bounds[0] == "[" else value > low)
         and (value <= high if bounds[-1] == "]" else value < high)
@@ -111,7 +115,7 @@ def check_real(estimator: Any, name: str, bounds: str) -> None:
 def is_count(value: Any, low: int = 1) -> bool:
     """Whether a value is a whole number of at least `low`."""
     return (
-        isinstance(value, Integral) and not isinstance(value, (bool, np.bool_)) and value >= low
+        isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= low)
     )
 
 

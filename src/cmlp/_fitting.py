@@ -11,7 +11,6 @@ import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -144,9 +143,7 @@ class Loop:
         self.batch_size = self._batch_size(len(rows))
         self.n_steps = -(-len(rows) // self.batch_size)
         self.watches = held_out is not None and estimator.early_stopping
-        self.trainer = Trainer(
-            self.net, data, self.recipe, self.batch_size, estimator._threads()
-        )
+        self.trainer = Trainer(self.net, data, self.recipe, self.batch_size, estimator._threads())
         self.safe = Snapshot(self.net)
         self.best = self.net.params.copy() if self.watches else None
         self.start = time.perf_counter()
@@ -176,7 +173,7 @@ class Loop:
                             ConvergenceWarning,
                             f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached "
                             "and the optimization hasn't converged yet.",
-                        ),  # type: ignore[arg-type]
+                        ),
                         stacklevel=4,
                     )
                     break
@@ -351,7 +348,7 @@ def fit_lbfgs(estimator: Any, data: Data) -> None:
                 f"(status={found.status}):\n{found.message}\n\nIncrease the number of iterations "
                 f"to improve the convergence (max_iter={estimator.max_iter}).\nYou might also want "
                 "to scale the data.",
-            ),  # type: ignore[arg-type]
+            ),
             stacklevel=4,
         )
 
@@ -359,5 +356,3 @@ def fit_lbfgs(estimator: Any, data: Data) -> None:
 def penalties(alpha: float, l1_ratio: float) -> dict[str, float]:
     """Divide alpha between L1 and L2."""
     return {"l1": alpha * l1_ratio, "l2": alpha * (1 - l1_ratio)}
-
-

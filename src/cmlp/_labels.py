@@ -98,8 +98,9 @@ class Labels:
         if self.multilabel != (y.ndim == 2) or (y.ndim == 2 and y.shape[1] != len(self.classes)):
             raise ValueError(
                 f"y has the shape {y.shape}, but this classifier was fitted on "
-                + ("a 0/1 matrix of {} labels" if self.multilabel else "one of {} labels per row")
-                .format(len(self.classes))
+                + (
+                    "a 0/1 matrix of {} labels" if self.multilabel else "one of {} labels per row"
+                ).format(len(self.classes))
             )
         if self.multilabel:
             return y

@@ -88,7 +88,7 @@ def minimise(f: Function, x: Vector, gtol: float, max_iter: int, max_fun: int) -
         x, value, gradient = x + s, found.value, found.gradient
         n_iter += 1
         if fall <= FTOL * max(abs(before), abs(value), 1.0):
-            return Result(x, value, n_iter, 0, "CONVERGENCE: RELATIVE REDUCTION OF F <= FACTR*EPSMCH")
+            return Result(x, value, n_iter, 0, "CONVERGENCE: RELATIVE REDUCTION OF F IS SMALL")
 
 
 def _direction(gradient: Vector, steps: deque[tuple[Vector, Vector, float]]) -> Vector:
@@ -144,11 +144,8 @@ def _line_search(
         if not enough or value >= low.value:  # also where the value is not a number
             high = here
         else:
-            if high is not None and here.slope * (high.step - low.step) >= 0:
-                high = low
-            elif high is None and here.slope >= 0:
-                high = low
-            low = here
+            rises = here.slope * (1 if high is None else high.step - low.step) >= 0
+            low, high = here, low if rises else high
         step = 4 * step if high is None else _between(low, high)
     return best._replace(n_fun=min(budget, 30))
 

@@ -7,7 +7,7 @@ What a fit does step by step is in ``_fitting``, what it takes as X and y in ``_
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +32,7 @@ from .network import Network
 
 Array = NDArray[Any]
 
+
 def takes_steps(estimator: Any) -> None:
     if estimator.solver not in STOCHASTIC:
         raise AttributeError(
@@ -42,6 +43,11 @@ def takes_steps(estimator: Any) -> None:
 
 class MLP(Estimator):
     """What classifier and regressor share."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Parameters, which :meth:`_keep` sets, and what a fit adds to them."""
 
     def _keep(self, parameters: dict[str, Any]) -> None:
         """Store the constructor's arguments as they came."""
@@ -337,9 +343,8 @@ class MLP(Estimator):
             return rows, HeldOut(read, None, X_val, y_read)
         if not self.early_stopping:
             return rows, None
-        rows, held = split(
-            data.targets, self.validation_fraction, self._stratifies(data.targets), self._random_state
-        )
+        stratify = self._stratifies(data.targets)
+        rows, held = split(data.targets, self.validation_fraction, stratify, self._random_state)
         return rows, HeldOut(data, held, data.X[held], labels[held])
 
     # Answers -------------------------------------------------------------------------------------
@@ -349,7 +354,7 @@ class MLP(Estimator):
         state = self.__dict__
         if type(X) is np.ndarray and "network_" in state and "feature_names_in_" not in state:
             net: Network = state["network_"]
-            core, plan, params, scale, outputs = net._bound
+            core, plan, params, _, outputs = net._bound
             if core is not _dispatch.core or plan is not net.plan or params is not net.params:
                 outputs = net._bind()
             ready: Array | None = outputs(X)
@@ -414,8 +419,10 @@ class MLP(Estimator):
         net, core = self.network_, _dispatch.core
         X = read_X(self, X, reset=False)
         gradients = np.empty((X.shape[0], self.n_outputs_, X.shape[1]), net.dtype)
-        objective = self._recipe().objective(net)._replace(
-            loss=EXTERNAL_LOSS, label_smoothing=0.0, l1=0.0, l2=0.0
+        objective = (
+            self._recipe()
+            .objective(net)
+            ._replace(loss=EXTERNAL_LOSS, label_smoothing=0.0, l1=0.0, l2=0.0)
         )
         noise = EstimatorRecipe().noise(net, 0)
         scrap, nothing = np.empty_like(net.params), np.empty((0, 0), net.dtype)
@@ -436,7 +443,7 @@ class MLP(Estimator):
 def _random_state(seed: Any) -> np.random.RandomState:
     """Return the generator that scikit-learn would use: the same numbers for the same seed."""
     if seed is None or seed is np.random:
-        return np.random.mtrand._rand  # type: ignore[attr-defined, no-any-return]
+        return np.random.mtrand._rand
     if isinstance(seed, np.random.RandomState):
         return seed
     if isinstance(seed, np.random.Generator):

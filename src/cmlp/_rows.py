@@ -202,7 +202,8 @@ def read_X(estimator: Any, X: Any, *, reset: bool) -> Array | SparseRows:
         return _check_sparse(X, X.shape[1], np.dtype(np.float64), "X")
     if isinstance(X, np.ndarray):
         check_finite("X", X, who)
-    return X
+    rows: Array | SparseRows = X
+    return rows
 
 
 def _check_two_dimensions(X: Array, who: str) -> None:
@@ -226,7 +227,7 @@ def column(y: Array) -> Array:
         warnings.warn(
             "A column-vector y was passed when a 1d array was expected. Please change the shape "
             "of y to (n_samples, ), for example using ravel().",
-            class_of(DataConversionWarning),  # type: ignore[arg-type]
+            class_of(DataConversionWarning),
             stacklevel=6,
         )
         return y[:, 0]

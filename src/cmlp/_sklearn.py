@@ -34,7 +34,7 @@ class DataConversionWarning(UserWarning):
 
 
 @functools.cache
-def _joined(ours: type[Exception], theirs: type[Exception]) -> type[Exception]:
+def _joined(ours: Any, theirs: Any) -> Any:
     """Return a class that is both, and that pickle takes for ours."""
 
     def reduce(error: Exception) -> tuple[Any, ...]:
@@ -43,13 +43,14 @@ def _joined(ours: type[Exception], theirs: type[Exception]) -> type[Exception]:
     return type(ours.__name__, (ours, theirs), {"__module__": __name__, "__reduce__": reduce})
 
 
-def class_of(ours: type[Exception]) -> type[Exception]:
+def class_of(ours: type[Exception]) -> Any:
     """Return our class; where scikit-learn is loaded, a class that is also scikit-learn's."""
-    theirs = getattr(sys.modules.get("sklearn.exceptions"), ours.__name__, None)
-    return ours if theirs is None else _joined(ours, theirs)
+    mine: Any = ours
+    theirs: Any = getattr(sys.modules.get("sklearn.exceptions"), ours.__name__, None)
+    return ours if theirs is None else _joined(mine, theirs)
 
 
-def shared(ours: type[Exception], *arguments: Any) -> Exception:
+def shared(ours: type[Exception], *arguments: Any) -> Any:
     """Make an error or warning that is also scikit-learn's, where that is loaded."""
     return class_of(ours)(*arguments)
 
@@ -57,7 +58,7 @@ def shared(ours: type[Exception], *arguments: Any) -> Exception:
 # Methods that exist for some parameters only -----------------------------------------------------
 
 
-class only_if:  # noqa: N801 - a decorator
+class only_if:
     """Make a method that `check` may deny: ``hasattr`` then says no.
 
     Parameters
@@ -71,7 +72,7 @@ class only_if:  # noqa: N801 - a decorator
 
     def __call__(self, method: Callable[..., Any]) -> only_if:
         self.method = method
-        functools.update_wrapper(self, method)  # type: ignore[arg-type]
+        functools.update_wrapper(self, method)
         return self
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -123,7 +124,8 @@ class Protocols:
 
     def _requester(self) -> Any:
         """Return one of scikit-learn's own objects with our signatures and our requests."""
-        requester = _requester_of(type(self))()
+        kind: Any = type(self)
+        requester = _requester_of(kind)()
         if "_metadata_request" in self.__dict__:
             requester._metadata_request = self.__dict__["_metadata_request"]
         return requester
@@ -195,7 +197,7 @@ def wrapped(estimator: Any, data: Array, X: Any, names: Array) -> Any:
 
 
 @functools.cache
-def _requester_of(estimator: type) -> Any:
+def _requester_of(estimator: Any) -> Any:
     """Make a class of scikit-learn's with the signatures of an estimator's methods."""
     from sklearn.utils._metadata_requests import _MetadataRequester
 

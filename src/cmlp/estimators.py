@@ -332,7 +332,7 @@ class MLPClassifier(MLP):
         predicted = predicted.toarray() if is_sparse(predicted) else predicted
         check_lengths(predicted, y)
         right = predicted == y if y.ndim == 1 else (predicted == y).all(axis=1)
-        return float(np.average(right, weights=sample_weight))
+        return float(np.average(right, weights=read_weights(sample_weight, len(y))))
 
 
 class MLPRegressor(MLP):
@@ -438,8 +438,7 @@ class MLPRegressor(MLP):
         y = read_numbers(y, type(self).__name__)
         check_lengths(X, y)
         if self._network_loss() == "poisson" and y.min() < 0:
-            raise ValueError(f"Some value(s) of y are out of the valid range of the loss 'poisson': "
-                             f"it needs y of at least 0, and y holds {y.min():g}")  # fmt: skip
+            raise ValueError(f"the loss 'poisson' needs y of at least 0, but y holds {y.min():g}")
         weights = read_weights(sample_weight, len(y))
         return Data(X, y if y.ndim == 2 else y[:, None], weights), y
 
