@@ -134,10 +134,77 @@ def test_the_loss_comes_first():
         MLPRegressor("hubert").fit(*data(MLPRegressor))
 
 
+def test_a_loss_of_ones_own(core):
+    def squared(outputs, targets):
+        error = outputs - targets
+        return 0.5 * (error**2).mean(), error / len(error)
+
+    X, y = waves(60, 3, 2)
+    params = {"max_iter": 4, "random_state": 0, "dtype": "float64", "alpha": 0.1}
+    mine = quiet(MLPRegressor(squared, **params), X, y, X_val=X, y_val=y)
+    same = quiet(MLPRegressor(**params), X, y, X_val=X, y_val=y)
+    np.testing.assert_allclose(mine.loss_curve_, same.loss_curve_, rtol=1e-9)
+    np.testing.assert_allclose(mine.validation_loss_curve_, same.validation_loss_curve_, rtol=1e-9)
+    with refused(ValueError, "sample_weight has no meaning for a loss of your own"):
+        mine.fit(X, y, np.ones(60))
+
+
+def test_the_network_stands_alone(tmp_path):
+    X, y = blobs()
+    y = np.array(["a", "b", "c"], dtype=object)[y]
+    clf = MLPClassifier((4,), solver="lbfgs", random_state=0).fit(X, y)
+    clf.network_.save(tmp_path / "net.cmlp")
+    again = cmlp.load(tmp_path / "net.cmlp")
+    np.testing.assert_array_equal(again.predict_classes(X), clf.predict(X))
+
+
+def test_threads_and_their_other_name():
+    X, y = blobs()
+    fits = [
+        quiet(MLPClassifier((64,), max_iter=2, random_state=0, **threads), X, y)
+        for threads in ({"n_threads": 1}, {"n_jobs": 2}, {"n_jobs": -1}, {"n_threads": 2})
+    ]
+    for other in fits[1:]:
+        np.testing.assert_array_equal(other.coefs_[0], fits[0].coefs_[0])
+
+
+def test_regularisers(core):
+    X, y = blobs()
+    params = {"max_iter": 30, "random_state": 0, "learning_rate_init": 0.01}
+
+    def weights(**more):
+        clf = quiet(MLPClassifier((16,), **params, **more), X, y)
+        return np.concatenate([W.ravel() for W in clf.coefs_])
+
+    free = np.abs(weights(alpha=0.0))
+    assert np.abs(weights(alpha=20.0)).sum() < 0.9 * free.sum()
+    sparse = np.abs(weights(alpha=20.0, l1_ratio=1.0))
+    assert (sparse < 0.02).mean() > (free < 0.02).mean() + 0.1
+    assert np.abs(weights(alpha=0.0, weight_decay=1.0)).sum() < 0.95 * free.sum()
+    for more in ({"dropout": 0.3}, {"dropout": [0.3]}, {"input_noise": 0.1}, {"clip_norm": 0.01},
+                 {"label_smoothing": 0.1}):  # fmt: skip
+        assert (np.abs(weights(alpha=0.0, **more)) != free).any()
+    with refused(ValueError, "'label_smoothing' parameter of MLPClassifier"):
+        weights(label_smoothing=1.0)
+
+
+@pytest.mark.parametrize("name", ["he_normal", "orthogonal", "glorot_normal", "lecun_uniform"])
+def test_first_weights_by_name(name):
+    X, y = blobs(n_in=200)
+    fits = [
+        quiet(MLPClassifier((100,), max_iter=1, learning_rate_init=1e-12, random_state=seed,
+                            weight_init=name), X, y)
+        for seed in (0, 0, 1)
+    ]  # fmt: skip
+    first, same, other = (fit.coefs_[0] for fit in fits)
+    np.testing.assert_array_equal(first, same)
+    assert (first != other).any() and np.abs(fits[0].intercepts_[0]).max() < 1e-6
+
+
 def test_poisson_counts(core):
     X = np.linspace(0, 1, 200)[:, None]
     y = np.random.default_rng(0).poisson(np.exp(1 + X[:, 0]))
-    model = MLPRegressor("poisson", (4,), "tanh", solver="lbfgs", random_state=1).fit(X, y)
+    model = quiet(MLPRegressor("poisson", (4,), "tanh", solver="lbfgs", random_state=1), X, y)
     assert model.out_activation_ == "exp"
     np.testing.assert_allclose(model.predict(X), np.exp(1 + X[:, 0]), rtol=0.2)
     with refused(ValueError, "y of at least 0"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import python_output
 
-from cmlp import network
+from cmlp import estimators, network
 
 README = Path(__file__).parents[1] / "README.md"
 if not README.exists():
@@ -34,8 +34,9 @@ def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "digits.cmlp").exists() and np.isfinite(namespace["net"].params).all()
 
 
-def test_the_example_of_network_is_right():
-    failed, tried = doctest.testmod(network)
+@pytest.mark.parametrize("module", [network, estimators])
+def test_the_examples_of_the_docstrings_are_right(module):
+    failed, tried = doctest.testmod(module)
     assert tried > 3 and not failed
 
 

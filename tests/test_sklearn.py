@@ -32,6 +32,7 @@ KINDS = (MLPClassifier, MLPRegressor)
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.filterwarnings("ignore:.*does not inherit from"),
+    pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning"),  # older releases
 ]
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from . import _scoring, schedules, training
 from ._lbfgs import minimise_by_best
-from ._sklearn import ConvergenceWarning, shared
+from ._sklearn import ConvergenceWarning, scorer_named, shared
 from ._spec import Objective
 from ._steps import Data, Recipe, Snapshot, Trainer
 
@@ -243,12 +243,10 @@ class Loop:
         return {"val_loss": loss, "val_score": score}
 
     def _scored(self, held_out: HeldOut) -> float:
-        """Ask a scorer; names are scikit-learn's."""
+        """Ask a scorer, which may be scikit-learn's."""
         scoring = self.est.scoring
         if isinstance(scoring, str):
-            from sklearn.metrics import get_scorer
-
-            scoring = get_scorer(scoring)
+            scoring = scorer_named(scoring)
         weights = held_out.of(held_out.data.weights)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "X does not have valid feature names")

@@ -59,6 +59,10 @@ class MLP(Estimator):
         """Return the loss as the network knows it."""
         raise NotImplementedError
 
+    def _classes(self) -> Array | None:
+        """Return the labels in the order of the outputs, if there is one per row."""
+        return None
+
     def _n_outputs(self, targets: Array) -> int:
         """Return how many outputs the targets need."""
         raise NotImplementedError
@@ -116,7 +120,7 @@ class MLP(Estimator):
     def _recipe(self) -> EstimatorRecipe:
         solver = self.solver if self.solver in STOCHASTIC else "sgd"
         mean_over_outputs = self.network_.loss_name not in (
-            "poisson", "binary_crossentropy", "categorical_crossentropy",
+            "poisson", "binary_crossentropy", "categorical_crossentropy", "custom",
         )  # fmt: skip
         return EstimatorRecipe(
             solver=solver,
@@ -163,6 +167,7 @@ class MLP(Estimator):
                 bound = np.sqrt((2 if name == "logistic" else 6) / (W.shape[0] + W.shape[1]))
                 W[...] = random.uniform(-bound, bound, W.shape)
                 b[...] = random.uniform(-bound, bound, b.shape)
+        net.classes = self._classes()
         net.feature_names = [str(name) for name in getattr(self, "feature_names_in_", ())]
         self.n_layers_ = len(net.sizes)
         self.out_activation_ = net.activations[-1]

@@ -180,6 +180,25 @@ class Protocols:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
 
+def scorer_named(name: str) -> Callable[..., float]:
+    """Return one of scikit-learn's scorers.
+
+    Raises
+    ------
+    ImportError
+        Without scikit-learn, where 'loss' and functions are what can score.
+    """
+    try:
+        from sklearn.metrics import get_scorer
+    except ImportError as error:
+        raise ImportError(
+            f"scoring={name!r} is one of scikit-learn's scorers, which is not installed: "
+            "pip install 'cmlp[sklearn]', or use scoring='loss' or a function"
+        ) from error
+    scorer: Callable[..., float] = get_scorer(name)
+    return scorer
+
+
 def wrapped(estimator: Any, data: Array, X: Any, names: Array) -> Any:
     """Put what ``transform`` returns in the container that ``set_output`` chose."""
     if "sklearn" not in sys.modules:

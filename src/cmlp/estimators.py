@@ -214,6 +214,10 @@ class MLPClassifier(MLP):
         single = self._labels.multilabel or self._labels.n_outputs == 1
         return "binary_crossentropy" if single else "categorical_crossentropy"
 
+    def _classes(self) -> Array | None:
+        several = self._labels.multilabel or len(self.classes_) == 1
+        return None if several else np.array(self.classes_.tolist())
+
     def _n_outputs(self, targets: Array) -> int:
         return self._labels.n_outputs
 
@@ -440,6 +444,8 @@ class MLPRegressor(MLP):
         if self._network_loss() == "poisson" and y.min() < 0:
             raise ValueError(f"the loss 'poisson' needs y of at least 0, but y holds {y.min():g}")
         weights = read_weights(sample_weight, len(y))
+        if weights is not None and callable(self.loss):
+            raise ValueError("sample_weight has no meaning for a loss of your own; use it inside")
         return Data(X, y if y.ndim == 2 else y[:, None], weights), y
 
     @only_if(takes_steps)
