@@ -281,6 +281,29 @@ def test_data_frames(library):
             clf.fit(nullable, labels)
 
 
+@pytest.mark.filterwarnings("ignore:.*interchange")
+def test_data_frames_by_protocol_only():
+    pandas = pytest.importorskip("pandas")
+    X, y = blobs()
+
+    class Frame:
+        def __init__(self, frame):
+            self.frame = frame
+
+        def __dataframe__(self, **options):
+            return self.frame.__dataframe__(**options)
+
+    frame = pandas.DataFrame(X, columns=list("abc")).assign(c=lambda f: f.c > 0)
+    clf = MLPClassifier((4,), solver="lbfgs", random_state=0).fit(Frame(frame), y)
+    plain = MLPClassifier((4,), solver="lbfgs", random_state=0).fit(frame.to_numpy(float), y)
+    assert list(clf.feature_names_in_) == ["a", "b", "c"]
+    np.testing.assert_array_equal(clf.coefs_[0], plain.coefs_[0])
+    with refused(ValueError, "X must hold numbers"):
+        clf.fit(Frame(frame.assign(c="text")), y)
+    with refused(ValueError, "column 'c' has missing values"):
+        clf.fit(Frame(frame.assign(c=[None, *[1.0] * 59])), y)
+
+
 @pytest.mark.parametrize("form", ["csr", "csc", "coo", "lil"])
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_sparse_rows(core, form, solver):

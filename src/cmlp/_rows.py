@@ -32,6 +32,8 @@ def feature_names(X: Any) -> Array | None:
     columns = getattr(X, "column_names", None)  # pyarrow's, whose columns are the data
     if columns is None or callable(columns):
         columns = getattr(X, "columns", None)
+    if columns is None and hasattr(X, "__dataframe__"):
+        columns = X.__dataframe__().column_names()
     if columns is None or callable(columns):
         return None
     names = list(columns)
@@ -103,19 +105,22 @@ def _from_interchange(table: Any) -> Array:
         column = table.get_column_by_name(name)
         if column.null_count:
             raise ValueError(f"Input X contains NaN: column {name!r} has missing values.")
-        parts = [chunk.get_buffers()["data"] for chunk in column.get_chunks()]
-        columns.append(np.concatenate([_from_buffer(*part) for part in parts])[: column.size()])
+        kind = {0: "i", 1: "u", 2: "f", 20: "b"}.get(int(column.dtype[0]))
+        if kind is None or column.dtype[1] < 8:
+            raise ValueError("X must hold numbers; encode text, categories and dates first")
+        dtype = np.dtype(f"{kind}{column.dtype[1] // 8}")
+        parts = [_from_buffer(chunk, dtype) for chunk in column.get_chunks()]
+        columns.append(np.concatenate(parts))
     return np.column_stack(columns)
 
 
-def _from_buffer(buffer: Any, dtype: tuple[int, int, str, str]) -> Array:
+def _from_buffer(chunk: Any, dtype: np.dtype[Any]) -> Array:
+    """Copy the numbers of a chunk of a column."""
     import ctypes
 
-    kind, bits = {0: "i", 1: "u", 2: "f", 20: "b"}.get(int(dtype[0])), dtype[1]
-    if kind is None or bits < 8:
-        raise ValueError("X must hold numbers; encode text, categories and dates first")
-    raw = (ctypes.c_char * buffer.bufsize).from_address(buffer.ptr)
-    return np.frombuffer(bytes(raw), dtype=f"{kind}{bits // 8}")
+    buffer, _ = chunk.get_buffers()["data"]
+    raw = ctypes.string_at(buffer.ptr, buffer.bufsize)
+    return np.frombuffer(raw, dtype, chunk.size(), chunk.offset * dtype.itemsize)
 
 
 def _numbers(name: str, values: Any) -> Array:
