@@ -521,7 +521,9 @@ def test_training_that_diverges(core, solver):
         model.fit(X, y[:, 0])
     if solver == "sgd":  # with a validation score there is a best network to return to
         model.set_params(early_stopping=True)
-        model.fit(X, y[:, 0])
+        with pytest.warns(cmlp.ConvergenceWarning, match="training diverged in epoch") as caught:
+            model.fit(X, y[:, 0])
+        assert caught[0].filename == __file__
         assert np.isnan(model.validation_scores_[-1]) and np.isnan(model.loss_)
         assert np.isfinite(model.coefs_[0]).all()
 
@@ -590,6 +592,16 @@ def test_warm_start_keeps_the_optimizer(kind):
     assert len(cold.loss_curve_) == 3
     with refused(ValueError, "the fitted network has the layers (3, 5,"):
         warm.set_params(hidden_layer_sizes=(6,)).fit(X, y)
+
+
+def test_warm_start_with_another_solver():
+    X, y = blobs()
+    clf = MLPClassifier((8,), solver="lbfgs", warm_start=True, random_state=0).fit(X, y)
+    assert not hasattr(clf, "loss_curve_")
+    clf.set_params(solver="sgd", early_stopping=True, max_iter=3)
+    assert quiet(clf, X, y).score(X, y) == 1
+    clf.set_params(early_stopping=False)
+    assert len(quiet(clf, X, y).loss_curve_) == 6 and clf.best_loss_ < np.inf
 
 
 def test_warm_start_and_its_classes():

@@ -101,8 +101,9 @@ class HeldOut:
     X: Any
     y: Any
 
-    def of(self, values: Any) -> Any:
-        return values if self.rows is None or values is None else values[self.rows]
+    def of(self, values: Array) -> Array:
+        """Return the part of some values that belongs to these rows."""
+        return values if self.rows is None else np.asarray(values[self.rows])
 
 
 def split(
@@ -243,16 +244,15 @@ class Loop:
         return {"val_loss": loss, "val_score": score}
 
     def _scored(self, held_out: HeldOut) -> float:
-        """Ask a scorer, which may be scikit-learn's."""
-        scoring = self.est.scoring
+        """Ask a scorer: a function of the estimator, X and y, or one of scikit-learn's."""
+        scoring, weights = self.est.scoring, {}
         if isinstance(scoring, str):
             scoring = scorer_named(scoring)
-        weights = held_out.of(held_out.data.weights)
+            if held_out.data.weights is not None:
+                weights = {"sample_weight": held_out.of(held_out.data.weights)}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "X does not have valid feature names")
-            if weights is None:
-                return float(scoring(self.est, held_out.X, held_out.y))
-            return float(scoring(self.est, held_out.X, held_out.y, sample_weight=weights))
+            return float(scoring(self.est, held_out.X, held_out.y, **weights))
 
     def _count(self) -> None:
         """Count the epochs without an improvement, and remember the best."""
@@ -261,7 +261,7 @@ class Loop:
             score, best = est.validation_scores_[-1], est.best_validation_score_
             stalls, improves = score < best + est.tol, score > best
         else:
-            score, best = est.loss_curve_[-1], est._best_training_loss
+            score, best = est.loss_curve_[-1], est.best_loss_
             stalls, improves = score > best - est.tol, score < best
         est._no_improvement_count = est._no_improvement_count + 1 if stalls else 0
         if improves:
@@ -270,7 +270,7 @@ class Loop:
                 est.best_validation_score_ = score
                 np.copyto(self.best, self.net.params)
             else:
-                est.best_loss_ = est._best_training_loss = score
+                est.best_loss_ = score
 
     def _stalls(self) -> bool:
         est = self.est
@@ -290,9 +290,21 @@ class Loop:
         return False
 
     def _diverges(self) -> None:
-        """Put the last finite weights back; without better ones to return to, say what happened."""
+        """Put the last finite weights back, and say what happened.
+
+        It is an error, unless there are the best weights by a validation score to return to.
+        """
         if self.best is not None:
             self.safe.put_back()
+            warnings.warn(
+                shared(
+                    ConvergenceWarning,
+                    f"training diverged in epoch {self.est.n_iter_ + 1}; the weights with the best "
+                    "validation score are kept. Usual causes: the learning rate is too high (it "
+                    f"was {self.recipe.learning_rate:g}), X or y is not scaled.",
+                ),
+                stacklevel=6,
+            )
             return
         sample = Data(self.data.X[:256], self.data.targets[:256], None)
         history = self.net.history

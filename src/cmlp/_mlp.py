@@ -6,7 +6,7 @@ What a fit does step by step is in ``_fitting``, what it takes as X and y in ``_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,7 +103,7 @@ class MLP(Estimator):
             check_real(self, "max_time", "[0, inf)")
         if not isinstance(self.callbacks, Iterable):
             raise refuse(self, "callbacks", "a list of callbacks")
-        if self.scoring is not None and not isinstance(self.scoring, (str, Callable)):  # type: ignore[arg-type]
+        if not (self.scoring is None or isinstance(self.scoring, str) or callable(self.scoring)):
             raise refuse(self, "scoring", "a str, a callable or None")
 
     def _hidden(self) -> list[int]:
@@ -173,15 +173,24 @@ class MLP(Estimator):
         self.out_activation_ = net.activations[-1]
         self.history_ = net.history
         self.n_iter_ = self.t_ = 0
-        if self.solver in STOCHASTIC:
+        self.__dict__.pop("loss_curve_", None)
+
+    def _begin_curves(self, validates: bool) -> None:
+        """Begin what is written about every epoch, or go on with it."""
+        if not hasattr(self, "loss_curve_"):
             self.loss_curve_: list[float] = []
             self._no_improvement_count = 0
-            self._best_training_loss = np.inf
             self.best_iteration_: int | None = None
-            self.best_loss_ = None if self.early_stopping else np.inf
+            self.best_loss_: float | None = None
             self.validation_scores_: list[float] | None = None
             self.validation_loss_curve_: list[float] | None = None
             self.best_validation_score_: float | None = None
+        if validates and self.validation_scores_ is None:
+            self.validation_scores_, self.validation_loss_curve_ = [], []
+        if self.early_stopping and self.best_validation_score_ is None:
+            self.best_validation_score_ = -np.inf
+        elif not self.early_stopping and self.best_loss_ is None:
+            self.best_loss_ = np.inf
 
     def _set_weights(self, coefs: Any, intercepts: Any) -> None:
         """Start from weights that were given to ``fit``."""
@@ -321,10 +330,7 @@ class MLP(Estimator):
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         rows, held_out = self._hold_out(data, labels, validation)
-        if held_out is not None and self.validation_scores_ is None:
-            self.validation_scores_, self.validation_loss_curve_ = [], []
-        if self.early_stopping and self.best_validation_score_ is None:
-            self.best_validation_score_ = -np.inf
+        self._begin_curves(held_out is not None)
         Loop(self, data, rows, held_out).run(once=incremental)
         return self
 
