@@ -164,6 +164,22 @@ def test_curves_are_scikit_learns(core, solver, target, activation, weighted):
         np.testing.assert_allclose(mine, same, rtol=100 * rtol, atol=100 * rtol)
 
 
+@pytest.mark.parametrize("target", PROBLEMS[:-1])
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 1 / 3])
+def test_early_stopping_is_scikit_learns(target, fraction):
+    """The same rows are held out, so the same epoch is the best."""
+    X, y = problem(target)
+    name = "MLPRegressor" if "output" in target else "MLPClassifier"
+    params = {"early_stopping": True, "validation_fraction": fraction, "learning_rate_init": 0.01,
+              "hidden_layer_sizes": (7,), "random_state": 1, "n_iter_no_change": 5}  # fmt: skip
+    theirs = getattr(neural_network, name)(**params).fit(X, y)
+    ours = getattr(cmlp, name)(**params, dtype="float64").fit(X, y)
+    assert ours.n_iter_ == theirs.n_iter_ and ours.best_loss_ is theirs.best_loss_ is None
+    np.testing.assert_allclose(ours.validation_scores_, theirs.validation_scores_, rtol=1e-9)
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-9)
+    np.testing.assert_allclose(ours.coefs_[0], theirs.coefs_[0], rtol=1e-7, atol=1e-8)
+
+
 @pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
 def test_the_constructors_are_scikit_learns(kind):
     theirs = getattr(neural_network, kind)().get_params()

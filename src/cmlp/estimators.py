@@ -222,18 +222,17 @@ class MLPClassifier(MLP):
         return self._labels.n_outputs
 
     def _stratifies(self, targets: Array) -> bool:
-        """Whether there is one label per row; a class of one row is an error with two classes."""
-        if self._labels.multilabel:
+        """Whether there are two classes, as in scikit-learn; both need two rows then."""
+        if self._labels.multilabel or targets.ndim == 1:
             return False
-        if targets.ndim == 2:
-            counts = np.bincount(targets[:, 0], minlength=len(self.classes_))
-            if counts.min() < 2:
-                few = [str(label) for label in self.classes_[counts < 2]]
-                raise ValueError(
-                    f"The least populated classes in y have only {counts.min()} member, which is "
-                    "too few. The minimum number of groups for any class cannot be less than 2. "
-                    f"Classes with too few members are: {few}"
-                )
+        counts = np.bincount(targets[:, 0], minlength=len(self.classes_))
+        if counts.min() < 2:
+            few = [str(label) for label in self.classes_[counts < 2]]
+            raise ValueError(
+                f"The least populated classes in y have only {counts.min()} member, which is too "
+                "few. The minimum number of groups for any class cannot be less than 2. Classes "
+                f"with too few members are: {few}"
+            )
         return True
 
     def _read(
