@@ -729,6 +729,24 @@ def test_a_table_without_scikit_learn(monkeypatch):
     assert MLPClassifier()._repr_mimebundle_()["text/plain"] == "MLPClassifier()"
 
 
+def test_warnings_point_at_the_line_of_the_user():
+    X, y = blobs(n_classes=2)
+    named = MLPClassifier((4,), solver="lbfgs", random_state=0).fit(Table(X, ["a", "b", "c"]), y)
+    for act in (
+        lambda: named.predict(X),
+        lambda: named.score(X, y),
+        lambda: named.transform(X),
+        lambda: MLPClassifier((4,), max_iter=1).fit(X, y),
+        lambda: MLPClassifier((4,), max_iter=1, batch_size=99).fit(X, y[:, None]),
+        lambda: MLPClassifier((4,)).partial_fit(X, y[:, None], classes=[0, 1]),
+        lambda: MLPClassifier((4,), solver="lbfgs", max_iter=1).fit(X, y),
+    ):
+        with pytest.warns(UserWarning) as caught:
+            act()
+        assert {warning.filename for warning in caught} == {__file__}
+        assert len(caught) == len({str(warning.message) for warning in caught})
+
+
 def test_nothing_else_is_imported():
     code = """if True:
         import sys, warnings

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from . import _scoring, schedules, training
 from ._lbfgs import minimise_by_best
-from ._sklearn import ConvergenceWarning, scorer_named, shared
+from ._sklearn import ConvergenceWarning, scorer_named, warn
 from ._spec import Objective
 from ._steps import Data, Recipe, Snapshot, Trainer
 
@@ -179,10 +179,8 @@ class Loop:
         if isinstance(self.est.batch_size, str):
             return min(200, n)
         if self.est.batch_size > n:
-            warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be "
-                "clipped",
-                stacklevel=5,
+            warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
             )
         return min(int(self.est.batch_size), n)
 
@@ -194,19 +192,16 @@ class Loop:
             training._call(est.callbacks, "on_train_begin", self.state)
             while self.epoch() and not once:
                 if est.n_iter_ == est.max_iter:
-                    warnings.warn(
-                        shared(
-                            ConvergenceWarning,
-                            f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached "
-                            "and the optimization hasn't converged yet.",
-                        ),
-                        stacklevel=4,
+                    warn(
+                        f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached "
+                        "and the optimization hasn't converged yet.",
+                        ConvergenceWarning,
                     )
                     break
         except KeyboardInterrupt:
             if not training._all_finite(self.net.params):
                 self.safe.put_back()
-            warnings.warn("Training interrupted by user.", stacklevel=4)
+            warn("Training interrupted by user.")
         finally:
             self.trainer.close()
             if self.best is not None:
@@ -321,14 +316,11 @@ class Loop:
         """
         if self.best is not None:
             self.safe.put_back()
-            warnings.warn(
-                shared(
-                    ConvergenceWarning,
-                    f"training diverged in epoch {self.est.n_iter_ + 1}; the weights with the best "
-                    "validation score are kept. Usual causes: the learning rate is too high (it "
-                    f"was {self.recipe.learning_rate:g}), X or y is not scaled.",
-                ),
-                stacklevel=6,
+            warn(
+                f"training diverged in epoch {self.est.n_iter_ + 1}; the weights with the best "
+                "validation score are kept. Usual causes: the learning rate is too high (it "
+                f"was {self.recipe.learning_rate:g}), X or y is not scaled.",
+                ConvergenceWarning,
             )
             return
         sample = Data(self.data.X[:256], self.data.targets[:256], None)
@@ -376,15 +368,12 @@ def fit_lbfgs(estimator: Any, data: Data) -> None:
         mine[...] = theirs
     estimator.loss_, estimator.n_iter_ = found.value, min(found.n_iter, estimator.max_iter)
     if found.status:
-        warnings.warn(
-            shared(
-                ConvergenceWarning,
-                f"lbfgs failed to converge after {found.n_iter} iteration(s) "
-                f"(status={found.status}):\n{found.message}\n\nIncrease the number of iterations "
-                f"to improve the convergence (max_iter={estimator.max_iter}).\nYou might also want "
-                "to scale the data.",
-            ),
-            stacklevel=4,
+        warn(
+            f"lbfgs failed to converge after {found.n_iter} iteration(s) "
+            f"(status={found.status}):\n{found.message}\n\nIncrease the number of iterations "
+            f"to improve the convergence (max_iter={estimator.max_iter}).\nYou might also want "
+            "to scale the data.",
+            ConvergenceWarning,
         )
 
 

@@ -6,14 +6,13 @@ those that users of scikit-learn know.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import READABLE, _check_sparse
-from ._sklearn import DataConversionWarning, class_of
+from ._sklearn import DataConversionWarning, warn
 from ._spec import SparseRows
 
 Array = NDArray[Any]
@@ -61,11 +60,9 @@ def check_names(estimator: Any, X: Any, *, reset: bool) -> None:
     fitted = getattr(estimator, "feature_names_in_", None)
     who = type(estimator).__name__
     if fitted is None and names is not None:
-        warnings.warn(f"X has feature names, but {who} was fitted without feature names",
-                      stacklevel=4)  # fmt: skip
+        warn(f"X has feature names, but {who} was fitted without feature names")
     elif fitted is not None and names is None:
-        warnings.warn(f"X does not have valid feature names, but {who} was fitted with feature "
-                      "names", stacklevel=4)  # fmt: skip
+        warn(f"X does not have valid feature names, but {who} was fitted with feature names")
     elif fitted is not None and names is not None and list(fitted) != list(names):
         raise ValueError(_name_difference(list(fitted), list(names)))
 
@@ -229,11 +226,10 @@ def _check_two_dimensions(X: Array, who: str) -> None:
 def column(y: Array) -> Array:
     """Make a vector of a single column, with a warning."""
     if y.ndim == 2 and y.shape[1] == 1:
-        warnings.warn(
+        warn(
             "A column-vector y was passed when a 1d array was expected. Please change the shape "
             "of y to (n_samples, ), for example using ravel().",
-            class_of(DataConversionWarning),
-            stacklevel=6,
+            DataConversionWarning,
         )
         return y[:, 0]
     return y

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import html
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,15 @@ def class_of(ours: type[Exception]) -> Any:
 def shared(ours: type[Exception], *arguments: Any) -> Any:
     """Make an error or warning that is also scikit-learn's, where that is loaded."""
     return class_of(ours)(*arguments)
+
+
+def warn(message: str, kind: type[Warning] = UserWarning) -> None:
+    """Warn of the line that called into cmlp."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("cmlp."):
+        level, frame = level + 1, frame.f_back
+    warning = kind(message) if kind is UserWarning else shared(kind, message)
+    warnings.warn(warning, stacklevel=level)
 
 
 # Methods that exist for some parameters only -----------------------------------------------------

@@ -5,7 +5,6 @@ Everything a script for ``sklearn.neural_network`` does works here, without scik
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from ._labels import Labels, class_weights, read_labels
 from ._mlp import MLP, takes_steps
 from ._rows import check_lengths, is_sparse, read_numbers, read_weights, read_X
 from ._scoring import r2_score
-from ._sklearn import only_if
+from ._sklearn import only_if, warn
 from ._spec import LOSSES, lookup
 from ._steps import Data
 
@@ -288,11 +287,9 @@ class MLPClassifier(MLP):
         if classes is not None:
             given = np.unique(read_labels(classes))
             if known is None:
-                labels = read_labels(y)
-                self._labels = Labels.of(labels, is_sparse(y)) if labels.ndim == 2 else (
-                    Labels(given)
-                )  # fmt: skip
-                self.classes_ = self._labels.classes
+                several = is_sparse(y) or (np.ndim(y) == 2 and np.shape(y)[1] > 1)
+                labels = Labels.of(read_labels(y), is_sparse(y)) if several else Labels(given)
+                self._labels, self.classes_ = labels, labels.classes
             elif not np.array_equal(known, given):
                 raise ValueError(
                     f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
@@ -478,7 +475,7 @@ class MLPRegressor(MLP):
         predicted, y = self.predict(X), read_numbers(y, type(self).__name__)
         check_lengths(predicted, y)
         if len(y) < 2:
-            warnings.warn("R^2 score is not well-defined with less than two samples.", stacklevel=2)
+            warn("R^2 score is not well-defined with less than two samples.")
             return float("nan")
         weights = read_weights(sample_weight, len(y))
         shape = (len(y), -1)
