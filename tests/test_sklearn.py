@@ -5,6 +5,7 @@ Needs scikit-learn, from 1.4 on; ``tools/sklearn_own_tests.py`` runs its own tes
 
 import pickle
 import sys
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -338,6 +339,20 @@ def test_sparse_rows(core, form, solver):
         clf = MLPClassifier((4,), **params).fit(make(X), Y)
         assert sparse.issparse(clf.predict(make(X)))
         assert 0 <= clf.score(make(X), Y) <= 1
+
+
+def test_sparse_rows_stay_sparse():
+    sparse = pytest.importorskip("scipy.sparse")
+    X = sparse.random(20_000, 2_000, density=1e-3, format="csc", random_state=0)  # 160 MB if dense
+    y = np.arange(20_000) % 2
+    tracemalloc.start()
+    try:
+        for solver in ("adam", "lbfgs"):
+            MLPClassifier((4,), solver=solver, max_iter=1).fit(X, y).predict(X)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 80e6
 
 
 def test_pictures():

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from . import _scoring, schedules, training
 from ._lbfgs import minimise_by_best
 from ._sklearn import ConvergenceWarning, scorer_named, warn
-from ._spec import Objective
+from ._spec import SOLVERS, Objective
 from ._steps import Data, Recipe, Snapshot, Trainer
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ NOT_FINITE = (
 )
 """What a user of scikit-learn knows; the cause follows."""
 
-STOCHASTIC = ("sgd", "adam", "adamw", "rmsprop")
+STOCHASTIC = tuple(row.name for row in SOLVERS)
+"""Solvers that take a step per batch: all but 'lbfgs'."""
 
 
 @dataclass(frozen=True)
