@@ -149,6 +149,30 @@ def test_a_loss_of_ones_own(core):
         mine.fit(X, y, np.ones(60))
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_targets_that_are_not_known(core, solver):
+    """A NaN among several outputs says nothing; rows without one learn as ever."""
+    X, Y = waves(80, 3, 2)
+    known = np.where(np.arange(80)[:, None] % 4 == np.arange(2), np.nan, Y)
+    params = {"hidden_layer_sizes": (16,), "random_state": 0, "solver": solver,
+              "learning_rate_init": 0.02, "max_iter": 80}  # fmt: skip
+    model = quiet(MLPRegressor(**params), X, known)
+    assert model.score(X, Y) > 0.8 and model.score(X, known) > 0.8
+    only = quiet(MLPRegressor(**params), X, np.c_[Y[:, 0], np.full(80, np.nan)])
+    assert MLPRegressor.predict(only, X).shape == (80, 2)
+    labels = (Y > 0).astype(float)
+    clf = quiet(MLPClassifier(**params), X, np.where(np.isnan(known), np.nan, labels))
+    assert clf.score(X, labels) > 0.8
+    assert clf.score(X, np.where(np.isnan(known), np.nan, labels)) >= clf.score(X, labels)
+    for bad in (np.where(np.isnan(known), np.inf, Y), Y * np.inf):
+        with refused(ValueError, "Input y contains infinity"):
+            model.fit(X, bad)
+    with refused(ValueError, "Input y contains NaN"):
+        model.fit(X, known[:, 0])
+    with refused(ValueError, "Multioutput target data is not supported"):
+        clf.fit(X, np.where(np.isnan(known), np.nan, 2 * labels))
+
+
 def test_the_network_stands_alone(tmp_path):
     X, y = blobs()
     y = np.array(["a", "b", "c"], dtype=object)[y]

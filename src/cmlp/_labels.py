@@ -28,6 +28,8 @@ def read_labels(y: Any) -> Array:
     array = column(array)
     if array.dtype == object:
         array = _of_one_type(array)
+    if array.ndim == 2:
+        return _indicator(array)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         what = "NaN" if np.isnan(array).any() else "infinity or a value too large"
         raise ValueError(f"Input y contains {what}.")
@@ -38,20 +40,21 @@ def read_labels(y: Any) -> Array:
             "Unknown label type: continuous. Maybe you are trying to fit a classifier, which "
             "expects discrete classes on a regression target with continuous values."
         )
-    if array.ndim == 2:
-        return _indicator(array)
     if array.ndim != 1:
         raise ValueError(f"y should be a 1d array, got an array of shape {array.shape} instead.")
     return array
 
 
 def _indicator(array: Array) -> Array:
-    if array.dtype.kind in "US" or not np.isin(array, (0, 1)).all():
+    """Check a matrix of 0, 1 and, where a label is not known, NaN."""
+    numbers = array.dtype.kind in "fiub"
+    unknown = np.isnan(array) if array.dtype.kind == "f" else np.zeros(array.shape, bool)
+    if not (numbers and (np.isin(array, (0, 1)) | unknown).all()):
         raise ValueError(
             "Multioutput target data is not supported: a matrix y must be a multi-label "
-            "indicator, with 0 and 1 only"
+            "indicator, with 0 and 1 only (NaN for a label that is not known)"
         )
-    return array.astype(np.uint8)
+    return array.astype(np.float32 if unknown.any() else np.uint8)
 
 
 def _of_one_type(array: Array) -> Array:

@@ -59,6 +59,10 @@ class MLP(Estimator):
         """Return the loss as the network knows it."""
         raise NotImplementedError
 
+    def _masks(self) -> bool:
+        """Whether a NaN among the targets is one that is not known."""
+        raise NotImplementedError
+
     def _classes(self) -> Array | None:
         """Return the labels in the order of the outputs, if there is one per row."""
         return None
@@ -158,6 +162,7 @@ class MLP(Estimator):
             quantile=getattr(self, "quantile", 0.5),
             huber_delta=getattr(self, "huber_delta", 1.0),
             input_scale=self.input_scale,
+            missing_targets=self._masks(),
         )
         if auto:
             hidden = net.activations[:-1]

@@ -236,14 +236,26 @@ def column(y: Array) -> Array:
 
 
 def read_numbers(y: Any, who: str) -> Array:
-    """Return the targets of a regressor, (n,) or (n, n_outputs)."""
+    """Return the targets of a regressor, (n,) or (n, n_outputs).
+
+    Among several outputs NaN stands for a number that nobody knows.
+    """
     if is_sparse(y):
         raise TypeError("Sparse data was passed for y, but dense data is required: y.toarray()")
     array = _numbers("y", y)
     if array.ndim not in (1, 2):
         raise ValueError(f"y should be a 1d or 2d array, got an array of shape {array.shape}.")
-    check_finite("y", array, who)
+    if array.ndim == 1 or array.shape[1] == 1:
+        check_finite("y", array, who)
+    else:
+        check_no_infinity(array)
     return column(array)
+
+
+def check_no_infinity(y: Array) -> None:
+    """Refuse infinity in a matrix of targets, which may hold NaN."""
+    if y.dtype.kind == "f" and np.isinf(y).any():
+        raise ValueError(f"Input y contains infinity or a value too large for {y.dtype!r}.")
 
 
 def check_lengths(*arrays: Any) -> None:

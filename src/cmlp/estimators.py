@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._estimator_base import check_choice, check_real
 from ._labels import Labels, class_weights, read_labels
 from ._mlp import MLP, takes_steps
-from ._rows import check_lengths, is_sparse, read_numbers, read_weights, read_X
+from ._rows import check_finite, check_lengths, is_sparse, read_numbers, read_weights, read_X
 from ._scoring import r2_score
 from ._sklearn import only_if, warn
 from ._spec import LOSSES, lookup
@@ -213,6 +213,9 @@ class MLPClassifier(MLP):
         single = self._labels.multilabel or self._labels.n_outputs == 1
         return "binary_crossentropy" if single else "categorical_crossentropy"
 
+    def _masks(self) -> bool:
+        return self._labels.multilabel
+
     def _classes(self) -> Array | None:
         several = self._labels.multilabel or len(self.classes_) == 1
         return None if several else np.array(self.classes_.tolist())
@@ -331,7 +334,9 @@ class MLPClassifier(MLP):
         predicted, y = self.predict(X), read_labels(y)
         predicted = predicted.toarray() if is_sparse(predicted) else predicted
         check_lengths(predicted, y)
-        right = predicted == y if y.ndim == 1 else (predicted == y).all(axis=1)
+        right = predicted == y
+        if y.ndim == 2:  # of a row, every label that is known must be right
+            right = (right | np.isnan(y)).all(axis=1)
         return float(np.average(right, weights=read_weights(sample_weight, len(y))))
 
 
@@ -427,6 +432,9 @@ class MLPRegressor(MLP):
     def _n_outputs(self, targets: Array) -> int:
         return int(targets.shape[1])
 
+    def _masks(self) -> bool:
+        return self.n_outputs_ > 1 and not callable(self.loss)
+
     def _stratifies(self, targets: Array) -> bool:
         return False
 
@@ -437,11 +445,15 @@ class MLPRegressor(MLP):
         X = read_X(self, X, reset=reset)
         y = read_numbers(y, type(self).__name__)
         check_lengths(X, y)
-        if self._network_loss() == "poisson" and y.min() < 0:
-            raise ValueError(f"the loss 'poisson' needs y of at least 0, but y holds {y.min():g}")
+        if self._network_loss() == "poisson" and (y < 0).any():
+            raise ValueError(
+                f"the loss 'poisson' needs y of at least 0, but y holds {np.nanmin(y):g}"
+            )
         weights = read_weights(sample_weight, len(y))
         if weights is not None and callable(self.loss):
             raise ValueError("sample_weight has no meaning for a loss of your own; use it inside")
+        if callable(self.loss):
+            check_finite("y", y, type(self).__name__)
         return Data(X, y if y.ndim == 2 else y[:, None], weights), y
 
     @only_if(takes_steps)
@@ -471,7 +483,10 @@ class MLPRegressor(MLP):
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
-        """Return the coefficient of determination R^2, averaged over the outputs."""
+        """Return the coefficient of determination R^2, averaged over the outputs.
+
+        A NaN among several outputs is left out.
+        """
         predicted, y = self.predict(X), read_numbers(y, type(self).__name__)
         check_lengths(predicted, y)
         if len(y) < 2:
