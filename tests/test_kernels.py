@@ -537,10 +537,12 @@ TEAMS = {
 
 
 @pytest.mark.parametrize("case", TEAMS)
-def test_any_number_of_threads_gives_the_same_bits(core, dtype, case):
+@pytest.mark.parametrize("per_batch", [False, True])
+def test_any_number_of_threads_gives_the_same_bits(core, dtype, case, per_batch):
     sizes, activations, n, batch_size, name, clip = TEAMS[case]
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype, l1=1e-3, l2=1e-3,
                    weighted=True, labels=True)  # fmt: skip
+    problem.objective = problem.objective._replace(per_batch=per_batch)
     optimizer = OPTIMIZERS[name]._replace(clip_norm=clip)
     noise = spec.Noise(3, 0.1, np.full(len(sizes) - 2, 0.2))
     rows = np.random.default_rng(0).permutation(n)
