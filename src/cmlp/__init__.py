@@ -6,6 +6,8 @@ The map:
 - :class:`Network`: the network; ``fit``, ``predict``, ``gradients``, ``trace_step``, ``save``
 - :func:`load`: a network from its file
 - :mod:`cmlp.schedules`: learning rates over time
+- :func:`diagnose`: what is wrong with a training, in plain words
+- :mod:`cmlp.plot`: pictures of trainings and networks, with matplotlib
 - :func:`load_digits`: real data to begin with
 - :func:`core_info`, :func:`use_core`: which compiled core runs, and how to take another one
 
@@ -27,7 +29,9 @@ __all__ = [
     "ConvergenceWarning",
     "CoreInfo",
     "DataConversionWarning",
+    "Diagnosis",
     "DivergenceError",
+    "Finding",
     "GradientCheck",
     "Gradients",
     "History",
@@ -40,8 +44,10 @@ __all__ = [
     "Trace",
     "TrainingState",
     "core_info",
+    "diagnose",
     "load",
     "load_digits",
+    "plot",
     "schedules",
     "use_core",
 ]
@@ -49,12 +55,15 @@ __all__ = [
 _LAZY = {
     "ConvergenceWarning": "_sklearn",
     "DataConversionWarning": "_sklearn",
+    "Diagnosis": "diagnosis",
+    "Finding": "diagnosis",
     "GradientCheck": "tracing",
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",
     "ModelFileError": "io",
     "NotFittedError": "_sklearn",
     "Trace": "tracing",
+    "diagnose": "diagnosis",
 }
 
 
@@ -62,8 +71,8 @@ def __getattr__(name: str) -> _Any:
     """Import what a script that only predicts does not need when it is asked for."""
     import importlib
 
-    if name == "schedules":
-        return importlib.import_module("cmlp.schedules")
+    if name in ("plot", "schedules"):
+        return importlib.import_module(f"cmlp.{name}")
     if name in _LAZY:
         return getattr(importlib.import_module(f"cmlp.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'cmlp' has no attribute {name!r}")

@@ -45,6 +45,7 @@ from ._steps import Data, Recipe, make_recipe
 from .training import History
 
 if TYPE_CHECKING:
+    from .diagnosis import Diagnosis
     from .tracing import GradientCheck, Trace
 
 Array = NDArray[Any]
@@ -804,6 +805,18 @@ class Network:
 
         data = self._data(X, y)
         return tracing.check_gradients(self, data, Recipe(l1=l1, l2=l2), entries)
+
+    def diagnose(self, X: ArrayLike, y: ArrayLike, **more: Any) -> Diagnosis:
+        """Say in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
+
+        Parameters
+        ----------
+        **more
+            sample_weight; X_val and y_val.
+        """
+        from . import diagnosis
+
+        return diagnosis.diagnose(self, X, y, **more)
 
     # Files and copies ----------------------------------------------------------------------------
 

@@ -1,0 +1,430 @@
+"""diagnose: every finding with a case that has it and one that has not; silence on healthy fits."""
+
+import doctest
+import json
+import warnings
+
+import numpy as np
+import pytest
+from helpers import blobs, python_output, squared_error, waves
+
+import cmlp
+from cmlp import diagnosis
+
+DIGITS = cmlp.load_digits()
+PIXELS, LABELS = DIGITS.X_train / 16, DIGITS.y_train
+PIXELS_VAL, LABELS_VAL = DIGITS.X_test / 16, DIGITS.y_test
+
+
+def classifier(activation="relu", hidden=(32,), **kwargs):
+    return cmlp.Network([64, *hidden, 10], activation, seed=0, **kwargs)
+
+
+def warned(diagnosed):
+    """The codes of errors and warnings."""
+    return {finding.code for finding in diagnosed if finding.severity != "note"}
+
+
+def fitted(net, X, y, **kwargs):
+    net.fit(X, y, **{"epochs": 20, "learning_rate": 0.05} | kwargs)
+    return net
+
+
+# Silence -----------------------------------------------------------------------------------------
+
+HEALTHY = {
+    "relu": (("relu", (32,)), {}),
+    "wide": (("relu", (128,)), {}),
+    "deep": (("relu", (32, 32, 32)), {}),
+    "deep tanh": (("tanh", (32, 32, 32)), {}),
+    "deep logistic": (("logistic", (32, 32, 32)), {}),
+    "long": (("relu", (32, 32)), {"epochs": 100}),
+    "short": (("relu", (32,)), {"epochs": 8}),
+    "adam": (("tanh", (64,)), {"solver": "adam", "learning_rate": 0.002}),
+    "single rows": (("relu", (32,)), {"batch_size": 1, "learning_rate": 0.003, "epochs": 10}),
+    "cosine": (("gelu", (32,)), {"schedule": "cosine"}),
+    "dropout": (("relu", (64,)), {"dropout": 0.2, "l2": 1e-4}),
+    "patience": (("relu", (64,)), {"patience": 3, "epochs": 60}),
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_healthy_classifiers(name, seed):
+    (activation, hidden), how = HEALTHY[name]
+    net = cmlp.Network([64, *hidden, 10], activation, seed=seed)
+    fitted(net, PIXELS, LABELS, X_val=PIXELS_VAL, y_val=LABELS_VAL, **how)
+    found = cmlp.diagnose(net, PIXELS, LABELS, X_val=PIXELS_VAL, y_val=LABELS_VAL)
+    assert found and found.ok and not warned(found), str(found)
+    assert found.codes == ["constant-columns"]
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber", "quantile", "custom"])
+def test_healthy_regressions(core, dtype, loss):
+    X, y = waves(2000)
+    y = y + np.random.default_rng(1).normal(0, 0.1, y.shape)
+    loss = squared_error if loss == "custom" else loss
+    net = cmlp.Network([3, 32, 32, 1], "tanh", loss=loss, seed=0, dtype=dtype)
+    assert not warned(cmlp.diagnose(net, X, y))
+    fitted(net, X, y, learning_rate=0.02, validation_fraction=0.2)
+    found = cmlp.diagnose(net, X, y, X_val=X[:100], y_val=y[:100])
+    assert found.codes == [], str(found)
+    assert "Nothing is wrong that can be seen." in str(found)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "gelu", "selu"])
+def test_healthy_networks_before_they_are_fitted(dtype, activation):
+    for hidden in ((), (16,), (100,), (32, 32, 32)):
+        net = cmlp.Network([64, *hidden, 10], activation, seed=0, dtype=dtype)
+        assert not warned(cmlp.diagnose(net, PIXELS, LABELS)), hidden
+
+
+def test_healthy_multi_label_poisson_and_text(core):
+    X, y = blobs(600, 4, 3)
+    several = np.stack([y == 0, y > 0, y == 2], axis=1).astype(int)
+    net = cmlp.Network([4, 16, 3], loss="binary_crossentropy", seed=0)
+    assert not warned(cmlp.diagnose(fitted(net, X / 3, several), X / 3, several))
+    names = np.array(["low", "middle", "high"])[y]
+    assert not warned(cmlp.diagnose(cmlp.Network([4, 16, 3], seed=0), X / 3, names))
+    counts = np.random.default_rng(0).poisson(np.exp(1 + X[:, 0] / 6))
+    net = cmlp.Network([4, 16, 1], loss="poisson", seed=0)
+    assert not warned(cmlp.diagnose(fitted(net, X / 3, counts, learning_rate=0.01), X / 3, counts))
+
+
+def test_small_data(core):
+    X, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
+    net = cmlp.Network([2, 8, 1], "tanh", loss="binary_crossentropy", seed=0)
+    net.fit(X, y, epochs=200, batch_size=4, learning_rate=0.5)
+    assert cmlp.diagnose(net, X, y).codes == []
+    assert cmlp.diagnose(net, X[:1], y[:1]).findings is not None
+
+
+# The data ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 5))
+    return X, (X[:, 0] + X[:, 1] > 0).astype(int)
+
+
+def look(X, y, **kwargs):
+    return cmlp.diagnose(cmlp.Network([X.shape[1], 8, 2], seed=0), X, y, **kwargs)
+
+
+def test_unscaled_inputs(core, table):
+    X, y = table
+    assert look(X, y).codes == []
+    for factor, shift, what in ((500, 0, "root mean square 4"), (1e-5, 0, "root mean square"),
+                                (5, 2000, "mean 2e+03"), (0.002, 1, "mean 1 ")):  # fmt: skip
+        raw = X.copy()
+        raw[:, 2] = raw[:, 2] * factor + shift
+        finding = look(raw, y)["unscaled-inputs"]
+        assert finding.severity == "warning" and finding.names == ("2",)
+        assert finding.value == pytest.approx(np.sqrt((raw[:, 2] ** 2).mean()), rel=1e-6)
+        assert what in finding.meaning and "mean 0 and deviation 1" in finding.advice
+
+
+def test_names_of_columns(core, table):
+    pandas = pytest.importorskip("pandas")
+    X, y = table
+    X = pandas.DataFrame(X * [1, 1, 1, 1, 300], columns=["a", "b", "c", "d", "income"])
+    finding = look(X, y)["unscaled-inputs"]
+    assert finding.names == ("income",) and "'income'" in finding.meaning
+    net = cmlp.Network([5, 8, 2], seed=0)
+    net.feature_names = list("vwxyz")
+    assert cmlp.diagnose(net, X.to_numpy(), y)["unscaled-inputs"].names == ("z",)
+
+
+def test_bytes(core):
+    X = (PIXELS * 255).astype(np.uint8)
+    finding = cmlp.diagnose(classifier(), X, LABELS)["unscaled-inputs"]
+    assert (finding.parameter, finding.suggestion) == ("input_scale", 1 / 255)
+    assert not warned(cmlp.diagnose(classifier(input_scale=1 / 255), X, LABELS))
+
+
+def test_columns_of_zeros_and_ones_are_scaled(core, table):
+    X, y = table
+    X[:, 3] = np.arange(1000) % 500 == 0  # mean 0.002
+    X[:, 4] = np.arange(1000) % 500 != 0  # mean over deviation 22
+    assert look(X, y).codes == []
+
+
+def test_constant_columns(core, table):
+    X, y = table
+    X[:, 1] = 1
+    found = look(X, y)
+    assert found.codes == ["constant-columns"] and found.ok
+    assert found["constant-columns"].names == ("1",)
+
+
+def test_outliers(core, table):
+    X, y = table
+    X[7, 2] = 500
+    assert look(X, y)["outliers"].severity == "note"
+    X[7, 2] = 1e6
+    found = look(X, y)
+    assert found["outliers"].severity == "warning" and found["outliers"].value == 1e6
+    assert "unscaled-inputs" not in found.codes
+    rng = np.random.default_rng(0)
+    tails = np.stack([rng.exponential(size=1000), rng.laplace(size=1000)], axis=1)
+    assert look(tails, y).codes == []
+
+
+def test_missing_values(core, table):
+    X, y = table
+    X[3, 1], X[4, 1], X[5, 4] = np.nan, np.inf, np.nan
+    found = look(X, y)
+    assert found.codes == ["not-finite"] and not found
+    assert found["not-finite"].names == ("1", "4") and found["not-finite"].value == 3
+    target = np.where(np.arange(1000) == 9, np.nan, X[:, 0])
+    found = cmlp.diagnose(cmlp.Network([4, 1]), np.delete(X, 1, 1)[:5], target[5:10])
+    assert found["not-finite"].names == ("y",)
+
+
+def test_class_imbalance(core):
+    X, _ = blobs(2000, 3, 2)
+    y = np.array(["no", "yes"])[(np.arange(2000) % 40 == 0).astype(int)]
+    finding = look(X / 3, y)["class-imbalance"]
+    assert finding.value == pytest.approx(0.975) and finding.names == ("no", "yes")
+    assert "97.5%" in finding.meaning and finding.parameter == "sample_weight"
+    even = look(X / 3, y, sample_weight=np.where(y == "yes", 39.0, 1.0))
+    assert "class-imbalance" not in even.codes
+    assert "class-imbalance" not in look(X / 3, np.arange(2000) % 4 == 0).codes
+    one_hot = np.eye(2)[(y == "yes").astype(int)]
+    assert look(X / 3, one_hot)["class-imbalance"].value == pytest.approx(0.975)
+
+
+def test_contradictory_labels(core):
+    X = np.random.default_rng(0).integers(0, 3, (2000, 2)) - 1
+    y = X[:, 0] > 0
+    assert look(X, y).codes == []
+    flipped = y ^ (np.arange(2000) % 5 == 0)
+    finding = look(X, flipped)["contradictory-labels"]
+    assert finding.value == pytest.approx(0.2, abs=0.01) and "80." in finding.meaning
+
+
+def test_unscaled_targets(core, dtype):
+    X, y = waves(500)
+    net = cmlp.Network([3, 16, 1], seed=0, dtype=dtype)
+    assert cmlp.diagnose(net, X, y).codes == []
+    found = cmlp.diagnose(net, X, 200 + 50 * y)
+    assert found["unscaled-targets"].value == pytest.approx(
+        np.sqrt(((200 + 50 * y) ** 2).mean()), rel=1e-3
+    )
+    assert cmlp.diagnose(net, X, y / 1000)["unscaled-targets"].value < 0.01
+    fitted(net, X, 20 + 5 * y, epochs=200, solver="adam")
+    assert cmlp.diagnose(net, X, 20 + 5 * y)["unscaled-targets"].severity == "note"
+
+
+# The network -------------------------------------------------------------------------------------
+
+
+def test_dead_units(core, dtype):
+    net = fitted(classifier(hidden=(20, 20), dtype=dtype), PIXELS, LABELS)
+    assert "dead-units" not in net.diagnose(PIXELS, LABELS).codes
+    net.biases[1][:12] = -1000
+    finding = net.diagnose(PIXELS, LABELS)["dead-units"]
+    assert finding.value == pytest.approx(0.6) and finding.severity == "warning"
+    assert finding.names == ("layer 2 (20 relu units)",) and "12 units" in finding.meaning
+    assert finding.suggestion == pytest.approx(0.005)
+    net.biases[0][:] = -1000
+    finding = net.diagnose(PIXELS, LABELS)["dead-units"]
+    assert finding.severity == "error" and "layer 1" in finding.meaning
+
+
+@pytest.mark.parametrize("activation", ["tanh", "logistic", "hard_sigmoid"])
+def test_saturated_units(core, dtype, activation):
+    net = fitted(classifier(activation, dtype=dtype), PIXELS, LABELS)
+    assert "saturated-units" not in net.diagnose(PIXELS, LABELS).codes
+    net.weights[0][:, :16] *= 1000
+    finding = net.diagnose(PIXELS, LABELS)["saturated-units"]
+    assert 0.3 < finding.value <= 0.5 and finding.names == (f"layer 1 (32 {activation} units)",)
+
+
+def test_vanishing_and_exploding_gradients(core, dtype):
+    hidden = (16,) * 9
+    codes = classifier("logistic", hidden, dtype=dtype).diagnose(PIXELS, LABELS).codes
+    assert "vanishing-gradients" in codes
+    healthy = classifier("relu", hidden, dtype=dtype)
+    assert not {"vanishing-gradients", "exploding-gradients"} & set(
+        healthy.diagnose(PIXELS, LABELS).codes
+    )
+    net = fitted(classifier("tanh", (16,) * 5, dtype=dtype), PIXELS, LABELS, epochs=1)
+    for W in net.weights[1:-1]:
+        W *= 20
+    for W in net.weights[:1]:
+        W *= 1e-4
+    net.params[:] = np.where(net.params == 0, 0, net.params)
+    finding = net.diagnose(PIXELS, LABELS)
+    assert "exploding-gradients" in finding.codes, str(finding)
+
+
+def test_outputs_that_are_not_finite(core):
+    net = fitted(classifier(), PIXELS, LABELS, epochs=1)
+    net.weights[0][:] = 1e30
+    net.weights[1][:] = 1e30
+    assert net.diagnose(PIXELS, LABELS)["not-finite-outputs"].severity == "error"
+
+
+# The curve ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_learning_rate_too_high(core, dtype, seed):
+    net = cmlp.Network([64, 128, 10], seed=seed, dtype=dtype)
+    fitted(net, PIXELS, LABELS, learning_rate=0.5)
+    found = net.diagnose(PIXELS, LABELS)
+    assert {"learning-rate-too-high", "dead-units"} & set(found.codes)
+    for finding in found:
+        if finding.severity == "warning":
+            assert finding.parameter == "learning_rate", str(finding)
+            assert finding.suggestion == pytest.approx(0.05)
+
+
+def test_a_restless_curve(core):
+    net = fitted(classifier(), PIXELS, LABELS)
+    net.history["loss"] = [2.3, 1.2, 1.6, 1.0, 1.5, 1.1, 1.6, 1.0, 1.5, 1.0]
+    finding = net.diagnose(PIXELS, LABELS)["learning-rate-too-high"]
+    assert "jumps" in finding.meaning
+    net.history["loss"] = [2.3, 1.2, 0.6, 1.6, 0.5, 0.4, 0.38, 0.36, 0.35, 0.35]  # it healed
+    assert "learning-rate-too-high" not in net.diagnose(PIXELS, LABELS).codes
+
+
+def test_a_trial_that_diverges(core):
+    def steep(outputs, targets):
+        value, slope = squared_error(outputs, targets)
+        return value * 1e6, slope * 1e6
+
+    X, y = waves(500)
+    finding = cmlp.diagnose(cmlp.Network([3, 16, 1], loss=steep, seed=0), X, y)
+    assert finding.codes == ["learning-rate-too-high"]
+    assert finding["learning-rate-too-high"].severity == "error"
+    assert "diverged" in finding["learning-rate-too-high"].meaning
+    assert finding["learning-rate-too-high"].suggestion == pytest.approx(0.001)
+    found = cmlp.diagnose(cmlp.Network([3, 16, 1], seed=0), X * 1e6, y * 1e6)
+    assert found.codes == ["unscaled-inputs", "unscaled-targets"]  # the reason, not the rate
+
+
+@pytest.mark.parametrize("rate", [1e-4, 1e-5])
+def test_learning_rate_too_low(core, dtype, rate):
+    net = fitted(classifier(dtype=dtype), PIXELS, LABELS, learning_rate=rate)
+    finding = net.diagnose(PIXELS, LABELS)["learning-rate-too-low"]
+    assert finding.suggestion == pytest.approx(10 * rate) and "per epoch" in finding.meaning
+    assert "too-few-epochs" not in net.diagnose(PIXELS, LABELS).codes
+
+
+def test_too_few_epochs(core):
+    net = fitted(classifier("logistic"), PIXELS, LABELS, learning_rate=0.01, epochs=6)
+    finding = net.diagnose(PIXELS, LABELS)["too-few-epochs"]
+    assert (finding.parameter, finding.suggestion) == ("epochs", 18)
+    net.fit(PIXELS, LABELS, epochs=40, learning_rate=0.05)
+    assert "too-few-epochs" not in net.diagnose(PIXELS, LABELS).codes
+
+
+def test_over_fitting(core):
+    rng = np.random.default_rng(0)
+    X, X_val = rng.normal(size=(100, 30)), rng.normal(size=(400, 30))
+    y, y_val = (rng.random(len(rows)) < 0.5 + 0.3 * np.sign(rows[:, 0]) for rows in (X, X_val))
+    net = cmlp.Network([30, 64, 2], seed=0)
+    fitted(net, X, y, epochs=60, X_val=X_val, y_val=y_val)
+    from_rows = net.diagnose(X, y, X_val=X_val, y_val=y_val)["over-fitting"]
+    assert from_rows.value == pytest.approx(net.score(X, y) - net.score(X_val, y_val))
+    from_curve = net.diagnose(X, y)["over-fitting"]
+    assert "epoch" in from_curve.meaning and from_curve.parameter == "patience"
+    stopped = cmlp.Network([30, 64, 2], seed=0)
+    fitted(stopped, X, y, epochs=60, X_val=X_val, y_val=y_val, patience=3)
+    assert "over-fitting" not in stopped.diagnose(X, y).codes
+
+
+@pytest.mark.parametrize("loss", [None, "custom"])
+def test_no_better_than_a_constant(core, dtype, loss):
+    X, y = waves(1000)
+    rng = np.random.default_rng(0)
+    net = cmlp.Network([3, 4, 1], loss=loss and squared_error, seed=0, dtype=dtype)
+    noise = rng.normal(size=1000)
+    fitted(net, X, noise, learning_rate=0.001)
+    assert "no-better-than-constant" in net.diagnose(X, noise).codes
+    fitted(net, X, y, epochs=40)
+    assert "no-better-than-constant" not in net.diagnose(X, y).codes
+
+
+def test_labels_that_nothing_explains(core):
+    X, _ = blobs(3000, 3)
+    y = np.random.default_rng(0).integers(0, 2, 3000)
+    net = fitted(cmlp.Network([3, 8, 1], loss="bce", seed=0), X / 3, y, epochs=10)
+    assert warned(net.diagnose(X / 3, y)) == {"no-better-than-constant"}
+
+
+# What it is --------------------------------------------------------------------------------------
+
+
+def test_the_model_is_left_as_it_is(core):
+    for net in (classifier(), fitted(classifier(), PIXELS, LABELS, epochs=2)):
+        params, state = net.params.copy(), net.rng.bit_generator.state
+        history, steps, classes = dict(net.history), net.steps, net.classes
+        cmlp.diagnose(net, PIXELS, LABELS)
+        np.testing.assert_array_equal(net.params, params)
+        assert net.rng.bit_generator.state == state and dict(net.history) == history
+        assert net.steps == steps and net.classes is classes
+
+
+def test_the_same_answer_every_time(core):
+    net = fitted(classifier(), PIXELS, LABELS, learning_rate=0.5)
+    assert str(net.diagnose(PIXELS, LABELS)) == str(net.diagnose(PIXELS, LABELS))
+
+
+def test_many_rows_are_sampled(core):
+    X = np.tile(PIXELS, (6, 1)).astype(np.float32)
+    net = fitted(classifier(), PIXELS, LABELS, epochs=5)
+    found = net.diagnose(X, np.tile(LABELS, 6))
+    assert found.looked_at.startswith("4,096 of 22,938 rows")
+    assert "network 64-32-10 and 5 epochs" in found.looked_at
+
+
+def test_a_diagnosis_as_text_dict_and_page(core, table):
+    X, y = table
+    X[:, 2] *= 1000
+    X[:, 4] = 3
+    found = look(X, y)
+    assert not found and len(found) == 2 and [f.code for f in found] == found.codes
+    assert found.codes == ["unscaled-inputs", "constant-columns"]  # the gravest first
+    text = str(found)
+    assert text.startswith("1 warning, 1 note. Looked at all 1,000 rows, 5 columns")
+    assert "warning: unscaled-inputs" in text and "-> " in text
+    assert max(map(len, text.splitlines())) <= 120
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert plain["ok"] is False and plain["findings"][0]["names"] == ["2"]
+    assert "<code>unscaled-inputs</code>" in found._repr_html_()
+    with pytest.raises(KeyError, match="'nothing-like-it' was not found; found: unscaled"):
+        found["nothing-like-it"]
+
+
+def test_what_does_not_fit_is_refused(core):
+    net = classifier()
+    with pytest.raises(ValueError, match="go together"):
+        cmlp.diagnose(net, PIXELS, LABELS, X_val=PIXELS)
+    with pytest.raises(ValueError, match="as many rows"):
+        cmlp.diagnose(net, PIXELS, LABELS[:5])
+    with pytest.raises(ValueError, match="64"):
+        cmlp.diagnose(net, PIXELS[:, :5], LABELS)
+    with pytest.raises(ValueError, match="encode it first"):
+        cmlp.diagnose(net, PIXELS.astype(str), LABELS)
+
+
+def test_nothing_is_printed_or_warned(core, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cmlp.diagnose(classifier(), PIXELS * 1e4, LABELS)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_it_is_imported_when_it_is_asked_for():
+    code = "import sys, cmlp; assert 'cmlp.diagnosis' not in sys.modules; cmlp.diagnose"
+    assert python_output("-c", code) == (0, "")
+
+
+def test_the_example_is_right():
+    failed, tried = doctest.testmod(diagnosis)
+    assert tried > 3 and not failed
