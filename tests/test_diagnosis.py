@@ -357,6 +357,72 @@ def test_labels_that_nothing_explains(core):
     assert warned(net.diagnose(X / 3, y)) == {"no-better-than-constant"}
 
 
+# Estimators --------------------------------------------------------------------------------------
+
+
+def converged(model, X, y, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cmlp.ConvergenceWarning)
+        return model.fit(X, y, **kwargs)
+
+
+def test_healthy_estimators(core):
+    names = np.array(list("abcdefghij"))[LABELS]
+    clf = cmlp.MLPClassifier((64,), max_iter=30, random_state=0)
+    assert not warned(cmlp.diagnose(clf, PIXELS, names)) and not hasattr(clf, "network_")
+    converged(clf, PIXELS, names)
+    found = clf.diagnose(
+        PIXELS, names, X_val=PIXELS_VAL, y_val=np.array(list("abcdefghij"))[LABELS_VAL]
+    )
+    assert not warned(found), str(found)
+    X, y = waves(2000, n_out=2)
+    model = cmlp.MLPRegressor(hidden_layer_sizes=(30,), activation="tanh", random_state=0)
+    assert cmlp.diagnose(model, X, y).codes == []
+    assert converged(model, X, y).diagnose(X, y).codes == []
+    lbfgs = cmlp.MLPRegressor(solver="lbfgs", max_iter=50, random_state=0)
+    assert lbfgs.diagnose(X, y).codes == [] == converged(lbfgs, X, y).diagnose(X, y).codes
+
+
+def test_estimators_have_names_of_their_own(core):
+    names = np.where((LABELS == 3) & (np.arange(len(LABELS)) % 2 == 0), "three", "other")[:2000]
+    clf = cmlp.MLPClassifier((16,), learning_rate_init=1e-6, random_state=0)
+    for model in (clf, converged(clf.set_params(max_iter=20), PIXELS[:2000], names)):
+        found = model.diagnose(PIXELS[:2000], names)
+        assert found["learning-rate-too-low"].parameter == "learning_rate_init"
+    assert found["class-imbalance"].parameter == "class_weight"
+    clf.set_params(class_weight="balanced")
+    assert "class-imbalance" not in clf.diagnose(PIXELS[:2000], names).codes
+    found = clf.diagnose(PIXELS[:2000] * 1000, names)
+    assert "StandardScaler" in found["unscaled-inputs"].advice
+
+
+def test_early_stopping_is_no_over_fitting(core):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 30))
+    y = rng.random(400) < 0.5 + 0.3 * np.sign(X[:, 0])
+    how = {"max_iter": 100, "n_iter_no_change": 200, "random_state": 0, "learning_rate_init": 0.01}
+    clf = cmlp.MLPClassifier((64,), **how)
+    converged(clf, X[:200], y[:200], X_val=X[200:], y_val=y[200:])
+    assert clf.diagnose(X[:200], y[:200])["over-fitting"].parameter == "early_stopping"
+    converged(clf.set_params(early_stopping=True), X[:200], y[:200], X_val=X[200:], y_val=y[200:])
+    assert "over-fitting" not in clf.diagnose(X[:200], y[:200]).codes
+
+
+def test_sparse_rows_and_missing_targets(core):
+    sparse = pytest.importorskip("scipy.sparse")
+    X, y = sparse.csr_matrix(PIXELS * 1000), LABELS
+    net = cmlp.Network([64, 16, 10], seed=0)
+    dense = cmlp.diagnose(net, PIXELS * 1000, y)
+    assert str(cmlp.diagnose(net, X, y)) == str(dense) and "unscaled-inputs" in dense.codes
+    X.data[5] = np.nan
+    assert cmlp.diagnose(net, X, y).codes == ["not-finite"]
+    X, y = waves(1000, n_out=3)
+    y[::3, 1] = np.nan
+    net = cmlp.Network([3, 32, 3], "tanh", loss="squared_error", seed=0, missing_targets=True)
+    assert cmlp.diagnose(net, X, y).codes == []
+    assert cmlp.diagnose(fitted(net, X, y), X, y).codes == []
+
+
 # What it is --------------------------------------------------------------------------------------
 
 

@@ -164,7 +164,7 @@ def admit(
         X=_dense(X, rows).astype(np.float64) * scale,
         names=names or [str(number) for number in range(X.shape[1])],
         raw_bytes=X.dtype == np.uint8 and scale == 1,
-        missing=_missing(X, y),
+        missing=_missing(X, y, may_miss=net is not None and net.missing_targets),
         balanced=getattr(model, "class_weight", None) is not None,
         solver=str(getattr(model, "solver", "")),
         rate=float(getattr(model, "learning_rate_init", Recipe().learning_rate)),
@@ -178,7 +178,7 @@ def admit(
     sample = _dense(X, rows), y[rows], None if weights is None else weights[rows]
     if case.fitted and net is not None:
         case.net, case.history = copy.deepcopy(net), net.history
-        case.stopped = net.history.stopped
+        case.stopped = _why_stopped(model, net)
     else:
         model = _rehearse(case, model, *sample)
     case.rate = max(case.history.get("learning_rate", [case.rate]))
@@ -191,6 +191,15 @@ def admit(
             held_out = _dense(X_val, rows), np.asarray(y_val)[rows], None
             case.validation = _encoded(model, case.net, *held_out)
     return case
+
+
+def _why_stopped(model: Any, net: Network) -> str:
+    """Say why training ended: 'epochs' were over, 'patience' brought the best weights back, ..."""
+    if not hasattr(model, "n_iter_"):
+        return net.history.stopped
+    if model.early_stopping:
+        return "patience"
+    return "epochs" if model.n_iter_ >= model.max_iter else "tol"
 
 
 def _table(X: Any) -> Any:
@@ -235,7 +244,7 @@ def _column_names(model: Any, net: Network | None, X: Any) -> list[str]:
     return []
 
 
-def _missing(X: Any, y: Array) -> dict[str, int]:
+def _missing(X: Any, y: Array, may_miss: bool) -> dict[str, int]:
     """Count NaN and infinities in each column of X and in y, a block at a time."""
     found: dict[str, int] = {}
     values = X.data if hasattr(X, "tocsr") else X
@@ -247,7 +256,7 @@ def _missing(X: Any, y: Array) -> dict[str, int]:
         else:
             np.add.at(per_column, X.indices[~np.isfinite(values)], 1)
         found = {f"X{column}": int(per_column[column]) for column in np.flatnonzero(per_column)}
-    if y.dtype.kind == "f" and not _finite(y):
+    if y.dtype.kind == "f" and not may_miss and not _finite(y):
         found["y"] = int((~np.isfinite(y)).sum())
     return found
 
@@ -309,7 +318,7 @@ def _rehearse(case: Case, model: Any, X: Array, y: Array, weights: Array | None)
                     "max_iter": min(epochs, case.planned),
                     "max_time": REHEARSAL_SECONDS,
                     "early_stopping": False,
-                    "callbacks": None,
+                    "callbacks": (),
                     "verbose": 0,
                 }
                 trial.set_params(**{k: v for k, v in quiet.items() if k in trial.get_params()})
@@ -354,7 +363,9 @@ def constant_loss(net: Network, data: Data) -> float | None:
     if net.loss_row is None:
         return None
     y = net.target_matrix(data.targets).astype(np.float64)
-    mean = np.average(y, axis=0, weights=data.weights)
+    weights = np.ones(len(y)) if data.weights is None else data.weights
+    known = np.isfinite(y) * weights[:, None]
+    mean = np.nan_to_num(y * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1e-300)
     tiny = 1e-9
     outputs = {
         "logistic": [np.log(np.clip(mean, tiny, 1)) - np.log(np.clip(1 - mean, tiny, 1))],
@@ -362,7 +373,9 @@ def constant_loss(net: Network, data: Data) -> float | None:
         "exp": [np.log(np.maximum(mean, tiny))],
     }
     quantile = net.loss_parameter if net.loss_name == "quantile" else 0.5
-    candidates = outputs.get(net.loss_row.out_activation, [mean, np.quantile(y, quantile, axis=0)])
+    candidates = outputs.get(
+        net.loss_row.out_activation, [mean, np.nanquantile(y, quantile, axis=0)]
+    )
     parameter: dict[str, Any] = {}
     if net.loss_name in ("quantile", "huber"):
         name = "quantile" if net.loss_name == "quantile" else "huber_delta"
@@ -372,6 +385,7 @@ def constant_loss(net: Network, data: Data) -> float | None:
         loss=net.loss_name,
         weight_init="zeros",
         dtype="float64",
+        missing_targets=net.missing_targets,
         **parameter,
     )
     losses = []

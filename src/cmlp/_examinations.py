@@ -260,15 +260,15 @@ def _look_at_targets(case: Case) -> Iterator[Finding]:
     y = case.targets
     if y is None:
         return
-    std = float(y.std(axis=0).max())
-    rms = float(np.sqrt((y**2).mean(axis=0)).max())
+    std = float(np.nanstd(y, axis=0).max())
+    rms = float(np.sqrt(np.nanmean(y**2, axis=0)).max())
     if rms <= LARGE_TARGET and not 0 < std < SMALL_TARGET:
         return
     learned = case.fitted and case.state is not None and case.state.score > LEARNED
     yield Finding(
         "unscaled-targets", "note" if learned else "warning", rms if rms > LARGE_TARGET else std,
-        f"The targets have mean {y.mean():.3g} and deviation {std:.3g}, where first outputs are "
-        "about 1: "
+        f"The targets have mean {np.nanmean(y):.3g} and deviation {std:.3g}, where first outputs "
+        "are about 1: "
         + ("errors and gradients are huge, and the output's bias has far to go."
            if rms > LARGE_TARGET else
            "losses are so small that tolerances end the training early."),

@@ -30,6 +30,9 @@ from ._spec import ACTIVATION, ACTIVATIONS, EXTERNAL_LOSS, N_OUT, aligned, looku
 from ._steps import Data
 from .network import Network
 
+if TYPE_CHECKING:
+    from .diagnosis import Diagnosis
+
 Array = NDArray[Any]
 
 
@@ -421,6 +424,20 @@ class MLP(Estimator):
     def _unit_names(self, n: int) -> Array:
         prefix = type(self).__name__.lower()
         return np.asarray([f"{prefix}{i}" for i in range(n)], dtype=object)
+
+    def diagnose(
+        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **held_out: Any
+    ) -> Diagnosis:
+        """Say in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
+
+        Parameters
+        ----------
+        **held_out
+            X_val and y_val.
+        """
+        from . import diagnosis
+
+        return diagnosis.diagnose(self, X, y, sample_weight=sample_weight, **held_out)
 
     def input_gradient(self, X: Any) -> Array:
         """Return the derivatives of the outputs by the inputs.
