@@ -193,6 +193,30 @@ def admit(
     return case
 
 
+def network_of(model: Any) -> Network:
+    """Return a model's network: itself, or that of a fitted estimator."""
+    if hasattr(model, "plan"):
+        net: Network = model
+        return net
+    if not hasattr(model, "network_"):
+        raise ValueError(f"this {type(model).__name__} is not fitted yet: call fit first")
+    fitted: Network = model.network_
+    return fitted
+
+
+def rows_of(
+    model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
+) -> tuple[Network, Data]:
+    """Return a copy of a model's network, and some of the rows as it takes them."""
+    net = copy.deepcopy(network_of(model))
+    X, y = _table(X), np.asarray(y)
+    rows = _sample(X)
+    weights = check_weights(sample_weight, X.shape[0])
+    return net, _encoded(
+        model, net, _dense(X, rows), y[rows], None if weights is None else weights[rows]
+    )
+
+
 def _why_stopped(model: Any, net: Network) -> str:
     """Say why training ended: 'epochs' were over, 'patience' brought the best weights back, ..."""
     if not hasattr(model, "n_iter_"):

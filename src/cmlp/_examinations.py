@@ -28,9 +28,10 @@ Array = NDArray[Any]
 
 # Thresholds --------------------------------------------------------------------------------------
 
-LARGE_INPUT = 12.0
-"""Root mean square of a column. First weights are made for about 1: at 12, sums and gradients are a
-dozen times too large. Raw pixels of 0 to 16 (8 at most) still train well, bytes (70) do not."""
+LARGE_INPUT = 15.0
+"""Root mean square of a column. First weights are made for about 1: at 15, sums and gradients are
+fifteen times too large. Pixels of 0 to 16 (13 at most) still train well, bytes (70 and more) do not.
+"""
 
 SMALL_INPUT = 1e-3
 """Largest absolute value of a column. Its weights learn a thousand (with sgd a million) times more
@@ -248,8 +249,9 @@ def _unscaled(case: Case, columns: Columns, rms: Array, odd: Array) -> Finding:
     if case.estimator:
         advice = "Scale the columns: make_pipeline(StandardScaler(), model)."
     elif case.raw_bytes:
-        parameter, suggestion = "input_scale", 1 / 255
-        advice = "Multiply the pixels on the way in: Network(..., input_scale=1/255)."
+        most = 255 if case.X.max() > 127 else int(case.X.max())
+        parameter, suggestion = "input_scale", 1 / most
+        advice = f"Multiply the pixels on the way in: Network(..., input_scale=1/{most})."
     return Finding(
         "unscaled-inputs", "warning", float(rms[worst]), meaning, advice, parameter, suggestion,
         tuple(names),
