@@ -30,8 +30,8 @@ Array = NDArray[Any]
 
 LARGE_INPUT = 15.0
 """Root mean square of a column. First weights are made for about 1: at 15, sums and gradients are
-fifteen times too large. Pixels of 0 to 16 (13 at most) still train well, bytes (70 and more) do not.
-"""
+fifteen times too large. Pixels of 0 to 16 (13 at most) still train well, bytes (70 and more) do
+not."""
 
 SMALL_INPUT = 1e-3
 """Largest absolute value of a column. Its weights learn a thousand (with sgd a million) times more

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,34 +25,112 @@ def count(number: float) -> str:
 
 
 class Progress:
-    """One line per epoch; with ``verbose=1`` on a terminal, one line that is written over."""
+    """A line per epoch; with ``verbose=1`` before someone's eyes, one line or bar that moves on.
+
+    The bar is tqdm's, or rich's, where one of them is installed.
+    """
 
     def __init__(self, verbose: int, epochs: int, metric: str, core: str) -> None:
         self.verbose, self.epochs, self.metric, self.core = verbose, epochs, metric, core
-        self.live = verbose == 1 and sys.stdout.isatty()
+        self.live = _live(epochs) if verbose == 1 else None
 
     def epoch(self, values: Mapping[str, float]) -> None:
         """Show the epoch that has just ended."""
         if not self.verbose:
             return
-        number = int(values["epoch"])
-        parts = [f"epoch {number:{len(str(self.epochs))}d}", f"loss {values['loss']:.4f}"]
+        number = f"epoch {int(values['epoch']):{len(str(self.epochs))}d}"
+        parts = [f"loss {values['loss']:.4f}"]
         if "val_loss" in values:
             parts.append(f"val_loss {values['val_loss']:.4f}")
             parts.append(f"val_{self.metric} {values['val_score']:.4f}")
         parts += [f"{count(values['rows_per_second'])} rows/s", self.core]
-        line = "  ".join(parts)
-        if self.live:
-            width = (os.get_terminal_size(sys.stdout.fileno()).columns or 80) - 1  # 0: unknown
-            print(f"\r{line:{width}.{width}}", end="", flush=True)
+        numbers = "  ".join(parts)
+        if self.live is None:
+            print(f"{number}  {numbers}", flush=True)
         else:
-            print(line, flush=True)
+            self.live.show(number, numbers)
 
     def close(self) -> None:
         """Leave the terminal on a fresh line."""
-        if self.live:
-            print(flush=True)
-            self.live = False
+        if self.live is not None:
+            self.live.close()
+            self.live = None
+
+
+class _Line:
+    """A line of a terminal that is written over."""
+
+    def show(self, number: str, numbers: str) -> None:
+        width = (os.get_terminal_size(sys.stdout.fileno()).columns or 80) - 1  # 0: unknown
+        print(f"\r{f'{number}  {numbers}':{width}.{width}}", end="", flush=True)
+
+    def close(self) -> None:
+        print(flush=True)
+
+
+class _Tqdm:
+    """tqdm's bar, in a terminal or a notebook."""
+
+    def __init__(self, epochs: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a notebook without widgets gets a bar of text
+            from tqdm.auto import tqdm
+
+            # In a terminal of unknown size tqdm shows nothing at all; shutil says 80 by 24.
+            size: dict[str, Any] = {"dynamic_ncols": True}
+            if sys.stdout.isatty():
+                columns, rows = shutil.get_terminal_size()
+                size = {"ncols": columns, "nrows": rows}
+            looks = "epoch {n_fmt}/{total_fmt} |{bar:12}| {remaining}{postfix}"
+            self.bar = tqdm(total=epochs, file=sys.stdout, bar_format=looks, **size)
+
+    def show(self, number: str, numbers: str) -> None:
+        self.bar.set_postfix_str(numbers, refresh=False)
+        self.bar.update()
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+class _Rich:
+    """rich's bar, in a terminal or a notebook."""
+
+    def __init__(self, epochs: int) -> None:
+        from rich import progress
+
+        self.bar = progress.Progress(
+            progress.TextColumn("epoch"),
+            progress.MofNCompleteColumn(),
+            progress.BarColumn(),
+            progress.TextColumn("{task.fields[numbers]}"),
+            progress.TimeRemainingColumn(),
+        )
+        self.task = self.bar.add_task("", total=epochs, numbers="")
+        self.bar.start()
+
+    def show(self, number: str, numbers: str) -> None:
+        self.bar.update(self.task, advance=1, numbers=numbers)
+
+    def close(self) -> None:
+        self.bar.stop()
+
+
+def _live(epochs: int) -> _Line | _Tqdm | _Rich | None:
+    """Return what can be written over where standard output goes, None in a file or a pipe."""
+    terminal = sys.stdout.isatty()
+    if not terminal and not _in_notebook():
+        return None
+    for bar in (_Tqdm, _Rich):
+        with contextlib.suppress(ImportError):
+            return bar(epochs)
+    return _Line() if terminal else None
+
+
+def _in_notebook() -> bool:
+    """Whether a kernel of Jupyter runs this; asked without importing anything of it."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
 
 
 def confusion_table(truth: Array, read: Array, labels: Array) -> str:

@@ -637,7 +637,8 @@ class Network:
             The most to use; None for every processor. Never more than there are, and one where a
             step is too small to gain. The result is the same for any number.
         verbose : int
-            0 silent; 1 a progress line on a terminal, lines elsewhere; 2 a line per epoch.
+            0 silent; 1 a progress bar (tqdm's or rich's where one is installed, else a line that is
+            written over) on a terminal or in a notebook, lines elsewhere; 2 a line per epoch.
         beta_1, beta_2, epsilon : float
             Of 'adam' and 'adamw'; 'rmsprop' averages the squares with `beta_2`.
 
