@@ -396,6 +396,21 @@ def test_estimators_have_names_of_their_own(core):
     assert "StandardScaler" in found["unscaled-inputs"].advice
 
 
+def test_estimators_that_diverge(core):
+    X, y = waves(500)
+    y = y[:, 0]
+    model = cmlp.MLPRegressor(
+        "huber", (16,), solver="sgd", huber_delta=1e30, learning_rate_init=1e6, random_state=0
+    )
+    finding = model.diagnose(X, y)["learning-rate-too-high"]
+    assert finding.severity == "error" and finding.suggestion == pytest.approx(1e5)
+    assert "A trial with learning_rate_init=1e+06 diverged" in finding.meaning
+    model.set_params(early_stopping=True, learning_rate_init=1e6)
+    with pytest.warns(cmlp.ConvergenceWarning, match="diverged"):
+        model.fit(X, y)
+    assert "Training with" in model.diagnose(X, y)["learning-rate-too-high"].meaning
+
+
 def test_early_stopping_is_no_over_fitting(core):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(400, 30))

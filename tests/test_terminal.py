@@ -28,8 +28,8 @@ BARS = ("tqdm", "tqdm.auto", "rich")
 
 @pytest.fixture
 def watched(monkeypatch):
-    """A standard output that says it is a terminal."""
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    """A standard output that is taken for a terminal."""
+    monkeypatch.setattr(_terminal, "_in_terminal", lambda: True)
 
 
 @pytest.fixture
@@ -110,6 +110,19 @@ def test_tqdm(watched, fake_tqdm):
     ]  # fmt: skip
     assert fake_tqdm[0][2]["total"] == 5
     assert fake_tqdm[1][1][0].startswith("loss 0.") or "loss 1." in fake_tqdm[1][1][0]
+
+
+def test_estimators_have_the_bar_too(watched, fake_tqdm, capsys):
+    X, y = blobs(30)
+    how = {"tol": 1e3, "n_iter_no_change": 2, "random_state": 0, "early_stopping": True}
+    cmlp.MLPClassifier((4,), verbose=True, **how).fit(X, y)
+    names = [call[0] for call in fake_tqdm]
+    assert names == ["tqdm", *["set_postfix_str", "update"] * 4, "close"]
+    assert "val_score" in fake_tqdm[1][1][0] and fake_tqdm[0][2]["total"] == 200
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said.endswith("consecutive epochs. Stopping.")  # why it ended, below the bar
+    cmlp.MLPClassifier((4,), verbose=2, **how).fit(X, y)
+    assert "Iteration 3, loss" in capsys.readouterr().out and len(fake_tqdm) == len(names)
 
 
 def test_the_bar_is_closed_when_training_fails(watched, fake_tqdm):

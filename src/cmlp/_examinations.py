@@ -444,7 +444,8 @@ def _diverged(case: Case) -> Finding:
     word = case.word("learning_rate")
     return Finding(
         "learning-rate-too-high", "error", case.rate,
-        f"A trial with {word}={case.rate:g} diverged: the loss or a weight became infinite.",
+        f"{'Training' if case.fitted else 'A trial'} with {word}={case.rate:g} diverged: the loss "
+        "or a weight became infinite.",
         f"Lower {word} to {case.rate / 10:g}, scale X and y, or clip gradients (clip_norm=1).",
         word, case.rate / 10,
     )  # fmt: skip
@@ -452,6 +453,9 @@ def _diverged(case: Case) -> Finding:
 
 def _look_at_curve(case: Case) -> Iterator[Finding]:
     losses = np.asarray(case.history.get("loss", []), np.float64)
+    if not np.isfinite(losses).all():
+        yield _diverged(case)
+        return
     if len(losses) < MIN_EPOCHS or case.solver == "lbfgs":
         return
     state = case.network[2]

@@ -22,6 +22,7 @@ from ._lbfgs import minimise_by_best
 from ._sklearn import ConvergenceWarning, scorer_named, warn
 from ._spec import SOLVERS, Objective
 from ._steps import Data, Recipe, Snapshot, Trainer
+from ._terminal import in_short, live
 
 if TYPE_CHECKING:
     from .network import Network
@@ -174,6 +175,7 @@ class Loop:
         self.safe = Snapshot(self.net)
         self.best = self.net.params.copy() if self.watches else None
         self.start = time.perf_counter()
+        self.bar: Any = None
         self.state = training.TrainingState(self.net, self.net.history, 0, estimator.max_iter)
 
     def _batch_size(self, n: int) -> int:
@@ -189,6 +191,8 @@ class Loop:
         """Train until it stops: by convergence, the number of epochs, time or a callback."""
         est = self.est
         est.n_iter_ = 0
+        if est.verbose == 1 and not once:
+            self.bar = live(est.max_iter)
         try:
             training._call(est.callbacks, "on_train_begin", self.state)
             while self.epoch() and not once:
@@ -204,10 +208,21 @@ class Loop:
                 self.safe.put_back()
             warn("Training interrupted by user.")
         finally:
+            self._close_bar()
             self.trainer.close()
             if self.best is not None:
                 self.net.params[:] = self.best
         training._call(est.callbacks, "on_train_end", self.state)
+
+    def _close_bar(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def _say(self, text: str) -> None:
+        """Print a line of scikit-learn's, where no bar shows the same."""
+        if self.est.verbose and self.bar is None:
+            print(text)
 
     def epoch(self) -> bool:
         """Use every row once; False where training ends."""
@@ -229,14 +244,15 @@ class Loop:
         est.t_ += n_rows
         est.loss_ = loss
         est.loss_curve_.append(loss)
-        if est.verbose:
-            print(f"Iteration {est.n_iter_}, loss = {loss:.8f}")
+        self._say(f"Iteration {est.n_iter_}, loss = {loss:.8f}")
         values = {"epoch": len(est.loss_curve_) + 0.0, "loss": loss}
         values |= self._validate(finite)
         values["learning_rate"] = float(rates[-1])
         values["seconds"] = time.perf_counter() - began
         values["rows_per_second"] = n_rows / max(trained, 1e-9)
         self.net.history.append(values)
+        if self.bar is not None:
+            self.bar.show(f"epoch {est.n_iter_}", in_short(values, "score"))
         self._count()
         est._optimizer.epoch_ends(est.t_)
         self.state.epoch += 1
@@ -260,8 +276,7 @@ class Loop:
                 score = -loss if est.scoring == "loss" else self._scored(held_out)
         est.validation_loss_curve_.append(loss)
         est.validation_scores_.append(score)
-        if est.verbose:
-            print(f"Validation score: {score:f}")
+        self._say(f"Validation score: {score:f}")
         return {"val_loss": loss, "val_score": score}
 
     def _scored(self, held_out: HeldOut) -> float:
@@ -299,12 +314,13 @@ class Loop:
             return False
         what = "Validation score" if self.watches else "Training loss"
         reason = est._optimizer.stops()
-        if est.verbose:
-            print(
-                f"{what} did not improve more than tol={est.tol:f} for {est.n_iter_no_change} "
-                "consecutive epochs."
-                + (reason or f" Setting learning rate to {est._optimizer.learning_rate:f}")
-            )
+        if reason:
+            self._close_bar()
+        self._say(
+            f"{what} did not improve more than tol={est.tol:f} for {est.n_iter_no_change} "
+            "consecutive epochs."
+            + (reason or f" Setting learning rate to {est._optimizer.learning_rate:f}")
+        )
         if reason:
             return True
         est._no_improvement_count = 0

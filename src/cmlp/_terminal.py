@@ -24,6 +24,15 @@ def count(number: float) -> str:
     return f"{number:.3g}"
 
 
+def in_short(values: Mapping[str, float], metric: str) -> str:
+    """Write the numbers of an epoch in one line."""
+    parts = [f"loss {values['loss']:.4f}"]
+    if "val_loss" in values:
+        parts.append(f"val_loss {values['val_loss']:.4f}")
+        parts.append(f"val_{metric} {values['val_score']:.4f}")
+    return "  ".join([*parts, f"{count(values['rows_per_second'])} rows/s"])
+
+
 class Progress:
     """A line per epoch; with ``verbose=1`` before someone's eyes, one line or bar that moves on.
 
@@ -32,19 +41,14 @@ class Progress:
 
     def __init__(self, verbose: int, epochs: int, metric: str, core: str) -> None:
         self.verbose, self.epochs, self.metric, self.core = verbose, epochs, metric, core
-        self.live = _live(epochs) if verbose == 1 else None
+        self.live = live(epochs) if verbose == 1 else None
 
     def epoch(self, values: Mapping[str, float]) -> None:
         """Show the epoch that has just ended."""
         if not self.verbose:
             return
         number = f"epoch {int(values['epoch']):{len(str(self.epochs))}d}"
-        parts = [f"loss {values['loss']:.4f}"]
-        if "val_loss" in values:
-            parts.append(f"val_loss {values['val_loss']:.4f}")
-            parts.append(f"val_{self.metric} {values['val_score']:.4f}")
-        parts += [f"{count(values['rows_per_second'])} rows/s", self.core]
-        numbers = "  ".join(parts)
+        numbers = f"{in_short(values, self.metric)}  {self.core}"
         if self.live is None:
             print(f"{number}  {numbers}", flush=True)
         else:
@@ -78,7 +82,7 @@ class _Tqdm:
 
             # In a terminal of unknown size tqdm shows nothing at all; shutil says 80 by 24.
             size: dict[str, Any] = {"dynamic_ncols": True}
-            if sys.stdout.isatty():
+            if _in_terminal():
                 columns, rows = shutil.get_terminal_size()
                 size = {"ncols": columns, "nrows": rows}
             looks = "epoch {n_fmt}/{total_fmt} |{bar:12}| {remaining}{postfix}"
@@ -115,15 +119,19 @@ class _Rich:
         self.bar.stop()
 
 
-def _live(epochs: int) -> _Line | _Tqdm | _Rich | None:
+def live(epochs: int) -> _Line | _Tqdm | _Rich | None:
     """Return what can be written over where standard output goes, None in a file or a pipe."""
-    terminal = sys.stdout.isatty()
+    terminal = _in_terminal()
     if not terminal and not _in_notebook():
         return None
     for bar in (_Tqdm, _Rich):
         with contextlib.suppress(ImportError):
             return bar(epochs)
     return _Line() if terminal else None
+
+
+def _in_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _in_notebook() -> bool:

@@ -67,7 +67,8 @@ class MLPClassifier(MLP):
         Change of loss or score that counts as an improvement; of 'lbfgs', the largest derivative
         at which it has converged.
     verbose : bool or int
-        Print the loss of every epoch.
+        Print the loss of every epoch; 1 or True shows a progress bar instead on a terminal or in a
+        notebook (tqdm's or rich's where one is installed).
     warm_start : bool
         ``fit`` goes on where it stopped, with the optimizer's state.
     momentum, nesterovs_momentum : float, bool
