@@ -411,6 +411,27 @@ def test_estimators_that_diverge(core):
     assert "Training with" in model.diagnose(X, y)["learning-rate-too-high"].meaning
 
 
+def test_estimators_that_stop_on_the_flat(core):
+    X, _ = blobs(2000, 10)
+    y = (np.random.default_rng(0).normal(size=(2000, 10)) ** 2).sum(axis=1) > 9.34
+    clf = converged(cmlp.MLPClassifier((20, 20), "logistic", random_state=0), X / 3, y)
+    finding = clf.diagnose(X / 3, y)["no-better-than-constant"]
+    assert clf.n_iter_ < 60 and f"after {clf.n_iter_} epochs" in finding.advice
+    assert (finding.parameter, finding.suggestion) == ("n_iter_no_change", 50)
+
+
+def test_scale_explains_a_rate_that_seems_low(core):
+    X, y = waves(500)
+    y = 200 + 100 * y[:, 0]
+    model = cmlp.MLPRegressor(random_state=0, max_iter=30)
+    assert model.diagnose(X, y).codes == ["unscaled-targets"]
+    found = converged(model, X, y).diagnose(X, y)
+    assert warned(found) <= {"unscaled-targets", "no-better-than-constant", "too-few-epochs"}
+    lbfgs = converged(cmlp.MLPRegressor(solver="lbfgs", random_state=0, max_iter=500), X, y)
+    assert lbfgs.score(X, y) > 0.99
+    assert lbfgs.diagnose(X, y)["unscaled-targets"].severity == "note"  # learned all the same
+
+
 def test_early_stopping_is_no_over_fitting(core):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(400, 30))

@@ -104,6 +104,8 @@ class Case:
     """The largest learning rate so far, or the one that a trial begins with."""
     planned: int = USUAL_EPOCHS
     """Epochs that a model is to train for."""
+    patience: float = math.inf
+    """Epochs without an improvement that it waits for one."""
 
     @property
     def network(self) -> tuple[Network, Data, State]:
@@ -159,7 +161,7 @@ def admit(
     scale = 1.0 if net is None else net.input_scale
     case = Case(
         estimator=estimator,
-        fitted=net is not None and bool(net.history.get("loss") or net.steps),
+        fitted=net is not None and (estimator or bool(net.history.get("loss") or net.steps)),
         n_rows=X.shape[0],
         X=_dense(X, rows).astype(np.float64) * scale,
         names=names or [str(number) for number in range(X.shape[1])],
@@ -169,6 +171,7 @@ def admit(
         solver=str(getattr(model, "solver", "")),
         rate=float(getattr(model, "learning_rate_init", Recipe().learning_rate)),
         planned=int(getattr(model, "max_iter", USUAL_EPOCHS)),
+        patience=float(getattr(model, "n_iter_no_change", math.inf)),
     )
     if case.missing:
         return case
@@ -221,9 +224,9 @@ def _why_stopped(model: Any, net: Network) -> str:
     """Say why training ended: 'epochs' were over, 'patience' brought the best weights back, ..."""
     if not hasattr(model, "n_iter_"):
         return net.history.stopped
-    if model.early_stopping:
-        return "patience"
-    return "epochs" if model.n_iter_ >= model.max_iter else "tol"
+    if model.n_iter_ >= model.max_iter and not model.early_stopping:
+        return "epochs"
+    return "patience" if model.early_stopping else "tol"
 
 
 def _table(X: Any) -> Any:

@@ -114,6 +114,10 @@ TINY = 1e-300
 # The examinations --------------------------------------------------------------------------------
 
 
+UNSCALED = {"unscaled-inputs", "unscaled-targets", "outliers"}
+"""Findings that explain a learning rate that seems to be wrong."""
+
+
 def examine(case: Case) -> Iterator[Finding]:
     """Run every examination that the case allows."""
     if case.missing:
@@ -124,7 +128,7 @@ def examine(case: Case) -> Iterator[Finding]:
         for finding in examination(case):
             codes.add(finding.code)
             yield finding
-    if case.diverged and not codes & {"unscaled-inputs", "unscaled-targets", "outliers"}:
+    if case.diverged and not codes & UNSCALED:
         yield _diverged(case)  # otherwise that is why
     if case.state is None:
         return
@@ -137,7 +141,9 @@ def examine(case: Case) -> Iterator[Finding]:
         )  # fmt: skip
         return
     for examination in NETWORK_EXAMINATIONS:
-        yield from examination(case)
+        for finding in examination(case):
+            if finding.code != "learning-rate-too-low" or not codes & UNSCALED:
+                yield finding  # otherwise that is why
 
 
 def _look_at_missing(case: Case) -> Iterator[Finding]:
@@ -576,14 +582,26 @@ def _trial(net: Network, data: Data, rate: float) -> float:
 
 
 def _look_at_skill(case: Case) -> Iterator[Finding]:
-    state = case.network[2]
-    if case.fitted and not case.balanced and _useless(case, state):
-        yield Finding(
-            "no-better-than-constant", "warning", state.level or state.score,
-            "The network does no better on these rows than the same answer for every row.",
-            "Follow the other findings first; otherwise X may not hold what decides y, or the "
-            f"network has too few units, or too much {case.word('l2')}.",
-        )  # fmt: skip
+    net, _, state = case.network
+    if not case.fitted or case.balanced or not _useless(case, state):
+        return
+    advice = (
+        "Follow the other findings first; otherwise X may not hold what decides y, or the network "
+        f"has too few units, or too much {case.word('l2')}."
+    )
+    parameter, suggestion = None, None
+    epochs = len(net.history.get("loss", ()))
+    if case.stopped in ("tol", "patience") and math.isfinite(case.patience) and epochs:
+        parameter, suggestion = "n_iter_no_change", 5 * int(case.patience)
+        advice = (
+            f"It stopped after {epochs} epochs, perhaps on the flat before the slope: "
+            f"n_iter_no_change={suggestion} and tol=0. {advice}"
+        )
+    yield Finding(
+        "no-better-than-constant", "warning", state.level or state.score,
+        "The network does no better on these rows than the same answer for every row.",
+        advice, parameter, suggestion,
+    )  # fmt: skip
 
 
 def _useless(case: Case, state: State) -> bool:
@@ -628,9 +646,9 @@ def _over_fitting_by_score(case: Case) -> tuple[float, str] | None:
 def _over_fitting_by_curve(case: Case) -> tuple[float, str] | None:
     unit = case.network[2].constant
     losses = np.asarray(case.history.get("val_loss", []), np.float64)
-    trained = np.asarray(case.history["loss"])[-len(losses) :]
     if len(losses) < MIN_EPOCHS or case.stopped == "patience" or unit is None:
         return None  # by patience the best weights came back
+    trained = np.asarray(case.history["loss"])
     best = int(np.nanargmin(losses))
     low, now = losses[best], float(np.nanmedian(losses[-3:]))
     if now <= max(VALIDATION_RISE * low, low + RISE_LEVEL * unit) or trained[-1] >= trained[best]:

@@ -146,7 +146,7 @@ def _metric(model: Any, history: Any) -> str:
 def _curves(history: dict[str, list[float]], curves: Sequence[tuple[str, str]], ax: Any) -> Any:
     """Draw one line per (name, key) that the history has."""
     if not _has(history, "loss"):
-        raise ValueError("there is no curve yet: fit the model first")
+        raise ValueError("there is no curve: fit the model first (solver='lbfgs' keeps none)")
     ax = _axes(ax, (6.4, 4.0))
     for (name, key), colour, style in zip(curves, COLOURS, ("-", "--"), strict=False):
         if _has(history, key):
