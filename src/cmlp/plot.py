@@ -36,9 +36,9 @@ COLOURS = (
 """Okabe's and Ito's without the yellow, which white paper swallows, and
 an indigo; strongest first."""
 
-MARKERS = "osD^vPX*<>pd"
-MARKER_AREA = {"*": 2.6, "P": 1.6, "X": 1.6, "^": 1.3, "v": 1.3, "<": 1.3, ">": 1.3, "d": 1.3}
-"""Areas that make markers look equally large."""
+MARKERS = "osD^vPX*<>p"
+MARKER_AREA = {"*": 2.6, "P": 1.6, "X": 1.6, "^": 1.3, "v": 1.3, "<": 1.3, ">": 1.3}
+"""Areas that make markers look equally large; eleven of them meet 24 shades in ever new pairs."""
 
 AMOUNTS, DIFFERENCES = "cividis", "RdBu_r"
 """Colour maps for what begins at 0, and for what has a sign; both keep their order for the
@@ -161,7 +161,7 @@ def _mark_best(ax: Any, history: dict[str, list[float]], key: str, at: int) -> N
     epoch, value = history["epoch"][at], history[key][at]
     ax.axvline(epoch, color=GREY, lw=0.8, ls=(0, (1, 3)), zorder=0)
     ax.plot(
-        epoch, value, ls="", marker="o", ms=8, mfc="none", mec="black", mew=1.5,
+        epoch, value, ls="", marker="o", ms=8, mfc="none", mec=_ink(ax), mew=1.5,
         label=f"best: {value:.3g} in epoch {epoch:.0f}",
     )  # fmt: skip
 
@@ -515,7 +515,7 @@ def _output_bars(ax: Any, values: Array, names: list[str], net: Any) -> None:
     winner = values.argmax() if classes else -1
     colours = [COLOURS[1] if unit == winner else COLOURS[0] for unit in shown]
     ax.barh(np.arange(len(shown)), values[shown], color=colours, height=0.75)
-    ax.axvline(0, color="black", lw=0.8)
+    ax.axvline(0, color=_ink(ax), lw=0.8)
     ax.set_yticks(np.arange(len(shown)), [names[unit] for unit in shown])
     bounded = net.activations[-1] in ("softmax", "logistic", "hard_sigmoid")
     for place, unit in enumerate(shown):
@@ -587,7 +587,7 @@ def gradient_norms(
     names = zip(layers, net.sizes[1:], net.activations, strict=True)
     ax.set_xticks(layers, [f"{layer}\n{size}\n{name}" for layer, size, name in names])
     ax.set_xlim(0.6, len(deltas) + 0.4)
-    ax.set_xlabel("layer, its units and their activation")
+    ax.set_xlabel("layer")
     ax.set_ylabel("norm of the gradient")
     ax.legend(frameon=False)
     return _tidy(ax)
@@ -614,9 +614,14 @@ def _axes(ax: Any, size: tuple[float, float], layout: str = "constrained") -> An
 def _tidy(ax: Any, grid: bool = True) -> Any:
     ax.spines[["top", "right"]].set_visible(False)
     if grid:
-        ax.grid(axis="y", color="#E0E0E0", lw=0.7)
+        ax.grid(axis="y", color=GREY, alpha=0.2, lw=0.7)
         ax.set_axisbelow(True)
     return ax
+
+
+def _ink(ax: Any) -> Any:
+    """Return the colour of the text: black, or white in a dark style."""
+    return ax.xaxis.label.get_color()
 
 
 def _logarithmic(ax: Any) -> None:
