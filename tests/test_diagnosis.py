@@ -167,6 +167,12 @@ def test_outliers(core, table):
     found = look(X, y)
     assert found["outliers"].severity == "warning" and found["outliers"].value == 1e6
     assert "unscaled-inputs" not in found.codes
+    X[7, 2] = 0
+    mostly_zero = np.where(np.arange(5000).reshape(X.shape) % 7 < 5, 0.0, X)
+    mostly_zero[:, 0] = X[:, 0]
+    assert look(mostly_zero, y).codes == []
+    mostly_zero[5, 1] = 1e8
+    assert look(mostly_zero, y)["outliers"].names == ("1",)
     rng = np.random.default_rng(0)
     tails = np.stack([rng.exponential(size=1000), rng.laplace(size=1000)], axis=1)
     assert look(tails, y).codes == []

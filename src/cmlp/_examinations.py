@@ -41,9 +41,9 @@ OFFSET = 20.0
 """Mean over deviation: what varies is then one part in twenty of what the network sees."""
 
 OUTLIER_RANGES, OUTLIER, GREAT_OUTLIER = 100.0, 20.0, 1000.0
-"""Interquartile ranges from the median, and absolute value, from which a value is an outlier: none
-in normal, uniform or exponential columns. At 1,000 one row moves the weights more than all others.
-"""
+"""Interquartile ranges (where they are 0: ranges of the middle 98 %) from the median, and absolute
+value, from which a value is an outlier: none in normal, uniform or exponential columns. At 1,000
+one row moves the weights more than all others."""
 
 IMBALANCE = 9.0
 """Rows of the most frequent class per row of the rarest: a constant answer is 90 % right."""
@@ -184,8 +184,9 @@ class Columns:
 
     @classmethod
     def of(cls, X: Array) -> Columns:
-        low, middle, high = np.percentile(X, [25, 50, 75], axis=0)
-        reach = np.where(high > low, OUTLIER_RANGES * (high - low), np.inf)
+        lowest, low, middle, high, highest = np.percentile(X, [1, 25, 50, 75, 99], axis=0)
+        spread = np.where(high > low, high - low, highest - lowest)  # mostly 0, in the second case
+        reach = np.where(spread > 0, OUTLIER_RANGES * spread, np.inf)
         outside = np.abs(X - middle) > reach
         usual = np.clip(X, middle - reach, middle + reach)
         return cls(
