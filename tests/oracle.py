@@ -448,15 +448,17 @@ def stepped(problem, optimizer, grads, state, step, rate):
         ):
             target[0][...], target[1][...] = source
 
-    g, dg = np.abs(grads.value), grads.error
+    signed, dg = grads.value, grads.error
     if o.clip_norm:
         norm = float(np.linalg.norm(grads.value))
         assert norm > 1.01 * o.clip_norm, "the case is about clipping"
         spread = float(np.linalg.norm(dg)) / norm + 4 * eps
-        dg = o.clip_norm / norm * (dg + g * spread)
-        g = g * o.clip_norm / norm
+        dg = o.clip_norm / norm * (dg + np.abs(signed) * spread)
+        signed = signed * o.clip_norm / norm
+    g = np.abs(signed)
     W = np.abs(compact(exact.plan, params))
-    old = [np.abs(compact(exact.plan, row)) for row in moments]
+    before = [compact(exact.plan, row) for row in moments]
+    old = list(map(np.abs, before))
     twin.update(exact.plan, params, flat, moments, o, step, rate)
     new = [compact(exact.plan, row) for row in moments]
 
@@ -465,17 +467,29 @@ def stepped(problem, optimizer, grads, state, step, rate):
         errors = [dv if o.momentum else 0 * dv]
         move = o.momentum * dv + rate * dg if o.nesterov else dv
         size = np.abs(new[0]) + rate * g
+    elif o.solver == SOLVERS["lion"].code:
+        c = before[0] + (1 - o.beta_1) * (signed - before[0])
+        rounding = 4 * eps * (old[0] + g)
+        errors = [(1 - o.beta_2) * dg + rounding]
+        near_zero = np.abs(c) <= (1 - o.beta_1) * dg + rounding  # where c may have either sign
+        move, size = 2 * rate * near_zero, rate
     else:
         rest, adam = 1 - o.beta_2, o.solver == SOLVERS["adam"].code
         v = new[-1]
         dv = rest * (2 * g + dg) * dg + 4 * eps * (old[-1] + rest * g * g)
         errors = [dv]
         m, dm = g, dg
-        if adam:
-            t = step + 1
-            rate = rate * math.sqrt(1 - o.beta_2**t) / (1 - o.beta_1**t)
+        t = step + 1
+        if adam or o.solver == SOLVERS["nadam"].code:
             m, dm = np.abs(new[0]), (1 - o.beta_1) * dg + 4 * eps * (old[0] + g)
             errors = [dm, dv]
+        if adam:
+            rate = rate * math.sqrt(1 - o.beta_2**t) / (1 - o.beta_1**t)
+        elif o.solver == SOLVERS["nadam"].code:
+            of_mean, of_gradient = twin._nadam_rates(o, t)
+            rate = rate * math.sqrt(1 - o.beta_2**t)
+            m, dm = of_mean * m + of_gradient * g, of_mean * dm + of_gradient * dg
+            dm = dm + 4 * eps * m
         root = np.sqrt(v) + o.epsilon
         size = rate * m / root
         move = rate * (dm + m * dv / np.sqrt(v) / root) / root

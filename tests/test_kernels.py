@@ -45,6 +45,8 @@ OPTIMIZERS = {
     "adam": spec.Optimizer(SOLVERS["adam"].code),
     "adamw": spec.Optimizer(SOLVERS["adamw"].code, weight_decay=0.1),
     "rmsprop": spec.Optimizer(SOLVERS["rmsprop"].code, beta_2=0.9, weight_decay=0.05),
+    "nadam": spec.Optimizer(SOLVERS["nadam"].code, weight_decay=0.05),
+    "lion": spec.Optimizer(SOLVERS["lion"].code, beta_2=0.99, weight_decay=0.05),
 }
 REGULARISERS = {
     "plain": {},
@@ -325,7 +327,7 @@ def test_pixels_are_scaled_on_the_way(core, dtype, n, sizes):
 
 def moments(problem, optimizer, seed=5):
     """An optimizer's state in the middle of a training: no square is tiny."""
-    n = 2 if optimizer.solver == SOLVERS["adam"].code else 1
+    n = next(row.n_moments for row in SOLVERS.values() if row.code == optimizer.solver)
     state = np.zeros((n, len(problem.params)), problem.dtype)
     rng = np.random.default_rng(seed)
     for row in state:
@@ -524,6 +526,8 @@ def test_a_loss_that_is_not_finite_takes_no_step(core, dtype):
 TEAMS = {
     "one layer": ((17, 5), ("softmax",), 26, 13, "momentum", 0.0),
     "one row": ((9, 33, 5), ("gelu", "softmax"), 5, 1, "adam", 0.0),
+    "one row, lion": ((9, 33, 5), ("gelu", "softmax"), 5, 1, "lion", 0.0),
+    "wide, nadam": ((70, 130, 97, 5), ("tanh", "silu", "softmax"), 150, 70, "nadam", 0.0),
     "under a tile": ((9, 33, 5), ("relu", "softmax"), 20, 5, "nesterov", 0.0),
     "a tile": ((33, 65, 5), ("tanh", "softmax"), 36, 12, "rmsprop", 0.0),
     "over a tile": ((65, 31, 33, 5), ("elu", "mish", "softmax"), 39, 13, "adamw", 0.0),
@@ -649,3 +653,41 @@ def test_inputs_are_left_alone(core, dtype):
     now = problem.X, problem.targets, problem.weights, problem.plan
     for before, after in zip(kept, now, strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+def test_lion_is_that_of_the_paper(core, dtype):
+    """Chen et al. 2023, algorithm 2, as a loop over single numbers."""
+    problem = Problem((3, 5, 2), ("tanh", "identity"), "squared_error", 8, dtype)
+    optimizer = spec.Optimizer(SOLVERS["lion"].code, beta_1=0.9, beta_2=0.99, weight_decay=0.1)
+    params, state = problem.params.copy(), np.zeros((1, len(problem.params)), dtype)
+    numbers, means = params.astype(float).tolist(), [0.0] * len(params)
+    is_weight = problem.like_params(0)
+    for W, _ in layers(problem.plan, is_weight):
+        W[...] = 1
+    for step in range(30):
+        grads = problem.gradient(core, params)[1]
+        for j, gradient in enumerate(grads.tolist()):
+            update = 0.9 * means[j] + 0.1 * gradient
+            direction = (update > 0) - (update < 0)
+            numbers[j] -= 0.02 * (direction + 0.1 * numbers[j] * float(is_weight[j]))
+            means[j] = 0.99 * means[j] + 0.01 * gradient
+        core.update(problem.plan, params, grads, state, optimizer, step, 0.02)
+    np.testing.assert_allclose(params, numbers, rtol=0, atol=100 * np.finfo(dtype).eps)
+    assert not padding(problem.plan, params).any()
+
+
+def test_the_momentum_of_nadam_is_found_without_a_memory(core, dtype):
+    """The product of all momenta so far, from the number of the step alone."""
+    optimizer = spec.Optimizer(SOLVERS["nadam"].code, beta_1=0.99, epsilon=1e-30)
+    plan = spec.make_plan((1, 1), ["identity"], dtype)
+    product, lanes = 1.0, spec.ALIGNMENT // dtype.itemsize
+    for step in range(150):
+        momentum, following = (0.99 * (1 - 0.5 * 0.96 ** ((step + t) * 0.004)) for t in (1, 2))
+        product *= momentum
+        params, state = np.zeros(2 * lanes, dtype), np.zeros((2, 2 * lanes), dtype)
+        grads = np.zeros(2 * lanes, dtype)
+        grads[0] = 1
+        core.update(plan, params, grads, state, optimizer, step, 1.0)
+        expected = (1 - momentum) / (1 - product) + following * 0.01 / (1 - product * following)
+        expected *= np.sqrt((1 - 0.999 ** (step + 1)) / 0.001)
+        assert params[0] == pytest.approx(-expected, rel=1e3 * float(np.finfo(dtype).eps))

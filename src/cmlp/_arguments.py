@@ -86,7 +86,7 @@ def _rows(text: str) -> int | None:
 
 
 FIT: tuple[tuple[str, Callable[[str], Any], Any, str], ...] = (
-    ("solver", str, "sgd", "sgd, adam, adamw or rmsprop"),
+    ("solver", str, "sgd", "sgd, adam, adamw, nadam, rmsprop or lion"),
     ("epochs", int, 100, "times that every row is used, at most"),
     ("batch_size", _rows, 32, "rows per step, or 'all'"),
     ("learning_rate", float, None, "of a step (default: 0.01 for sgd, else 0.001)"),

@@ -211,7 +211,7 @@ cdef inline Ahead weights_ahead(
     cdef Ahead ahead = ahead_of(&params[at], m, columns, stride, n)
     if run.optimizer.solver != SGD or run.optimizer.momentum != 0:
         ahead.also[0] = <const char *>&state[0, at] - <const char *>&params[at]
-    if run.optimizer.solver == ADAM:
+    if n_moments(run.optimizer.solver) > 1:
         ahead.also[1] = <const char *>&state[1, at] - <const char *>&params[at]
     return ahead
 

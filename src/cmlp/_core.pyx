@@ -100,7 +100,7 @@ cdef enum:
     SQUARED, ABSOLUTE, HUBER, BINARY, CATEGORICAL, POISSON, QUANTILE, EXTERNAL
 
 cdef enum:
-    SGD, ADAM, RMSPROP
+    SGD, ADAM, RMSPROP, NADAM, LION
 
 cdef enum:
     MAX_BATCH = 1024  # rows of one pass; larger batches add up passes
@@ -117,6 +117,8 @@ cdef enum:
 
 cdef Py_ssize_t[5] tile_rows = [0, TILE_ROWS, TILE_SUMS // 2, TILE_SUMS // 3, TILE_SUMS // 4]
 cdef double LEAKY_SLOPE = spec.LEAKY_SLOPE
+cdef double NADAM_DECAY = spec.NADAM_DECAY
+cdef Py_ssize_t NADAM_STEPS = spec.NADAM_STEPS
 cdef double SELU_SCALE = spec.SELU_SCALE
 cdef double SELU_FLOOR = spec.SELU_SCALE * spec.SELU_ALPHA
 
@@ -189,6 +191,7 @@ cdef struct Pass:  # some rows of a batch that go through the network together
 cdef struct Step:  # what an update of one step needs, worked out once
     Py_ssize_t number
     double rate, decay, scale
+    double ahead  # of Nadam: the rate of the gradient itself, beside that of its mean
 
 cdef struct Grid:  # a product, cut into tiles; a thread works on some of them, column by column
     Py_ssize_t m, vectors, columns  # of a tile; the last ones may be smaller
@@ -753,7 +756,7 @@ def update(
 cdef int check_state(
     const Optimizer *o, Py_ssize_t n_params, Py_ssize_t moments, Py_ssize_t length
 ) except -1:
-    cdef Py_ssize_t needed = 2 if o.solver == ADAM else 1
+    cdef Py_ssize_t needed = n_moments(o.solver)
     if moments < needed or length < n_params:
         raise ValueError(f"state must be ({needed}, {n_params})")
     return 0

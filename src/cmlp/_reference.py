@@ -598,10 +598,32 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
         t = step + 1
         rate = eta * math.sqrt(1 - o.beta_2**t) / (1 - o.beta_1**t)
         params -= rate * m / (np.sqrt(v) + o.epsilon)
+    elif o.solver == 3:  # Nadam (Dozat 2016): Adam that steps along its next mean
+        m, v = state
+        m += (1 - o.beta_1) * (g - m)
+        v += (1 - o.beta_2) * (g * g - v)
+        of_mean, of_gradient = _nadam_rates(o, step + 1)
+        rate = eta * math.sqrt(1 - o.beta_2 ** (step + 1))
+        params -= (rate * of_mean * m + rate * of_gradient * g) / (np.sqrt(v) + o.epsilon)
+    elif o.solver == 4:  # Lion (Chen et al. 2023, algorithm 2)
+        m = state[0]
+        params -= eta * np.sign(m + (1 - o.beta_1) * (g - m))
+        m += (1 - o.beta_2) * (g - m)
     else:  # RMSprop (Hinton 2012, lecture 6)
         v = state[0]
         v += (1 - o.beta_2) * (g * g - v)
         params -= eta * g / (np.sqrt(v) + o.epsilon)
+
+
+def _nadam_rates(o, t):
+    """What the mean and the gradient itself are multiplied by; momentum grows with the steps."""
+
+    def momentum(t):
+        return o.beta_1 * (1 - 0.5 * spec.NADAM_DECAY**t)
+
+    product = math.prod(map(momentum, range(1, t + 1))) if t <= spec.NADAM_STEPS else 0.0
+    following = momentum(t + 1)
+    return following / (1 - product * following), (1 - momentum(t)) / (1 - product)
 
 
 def train_epoch(

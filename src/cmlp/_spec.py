@@ -132,6 +132,8 @@ SOLVERS = (
     Solver("adam", 1, 2, "m, v = means of g, g^2;  W -= eta sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)"),  # noqa: E501
     Solver("rmsprop", 2, 1, "v = rho v + (1 - rho) g^2;  W -= eta g / (sqrt(v) + eps)"),
     Solver("adamw", 1, 2, "adam, and W -= eta lambda W"),
+    Solver("nadam", 3, 2, "adam with W -= eta sqrt(1 - b2^t) (c1 m + c0 g) / (sqrt(v) + eps), c of mu_t"),  # noqa: E501
+    Solver("lion", 4, 1, "W -= eta sign(b1 m + (1 - b1) g);  m = b2 m + (1 - b2) g"),
 )  # fmt: skip
 
 
@@ -160,6 +162,10 @@ INITIALISERS = (
 )
 
 Row = TypeVar("Row", Activation, Loss, Solver, Initialiser)
+
+
+NADAM_DECAY, NADAM_STEPS = 0.96**0.004, 100
+"""Nadam's momentum at step t is ``b1 (1 - NADAM_DECAY**t / 2)``; the product of so many is 0."""
 
 
 def lookup(kind: str, table: Iterable[Row], name: object) -> Row:

@@ -1,7 +1,30 @@
 # Updates -------------------------------------------------------------------------------------------
 
+cdef inline Py_ssize_t n_moments(int solver) noexcept nogil:
+    """Arrays that a rule carries from step to step."""
+    return 2 if solver == ADAM or solver == NADAM else 1
+
+
+cdef inline double nadam_momentum(const Optimizer *o, Py_ssize_t t) noexcept nogil:
+    return o.beta_1 * (1 - 0.5 * NADAM_DECAY ** <double>t)
+
+
+cdef void plan_nadam(const Optimizer *o, Step *step) noexcept nogil:
+    """The rates of Nadam's mean gradient and of the gradient itself, corrected for their bias."""
+    cdef Py_ssize_t i, t = step.number + 1
+    cdef double product = 1 if t <= NADAM_STEPS else 0, following = nadam_momentum(o, t + 1)
+    cdef double rate = step.rate * sqrt(1 - o.beta_2 ** <double>t)
+    if t <= NADAM_STEPS:
+        for i in range(1, t + 1):
+            product *= nadam_momentum(o, i)
+    step.rate = rate * following / (1 - product * following)
+    step.ahead = rate * (1 - nadam_momentum(o, t)) / (1 - product)
+
+
 cdef Step plan_step(const Optimizer *o, Py_ssize_t number, double learning_rate) noexcept nogil:
-    cdef Step step = Step(number, learning_rate, learning_rate * o.weight_decay, 1.0)
+    cdef Step step = Step(number, learning_rate, learning_rate * o.weight_decay, 1.0, 0.0)
+    if o.solver == NADAM:
+        plan_nadam(o, &step)
     if o.solver == ADAM:
         step.rate = (
             learning_rate * sqrt(1 - o.beta_2 ** <double>(number + 1))
@@ -52,6 +75,10 @@ cdef inline void update_rows(
             descend_with_momentum(o, step, params, state, at, grads, g_at, n)
         elif o.solver == ADAM:
             adam(o, step, params, state, at, grads, g_at, n)
+        elif o.solver == NADAM:
+            nadam(o, step, params, state, at, grads, g_at, n)
+        elif o.solver == LION:
+            lion(o, step, params, state, at, grads, g_at, n)
         else:
             rmsprop(o, step, params, state, at, grads, g_at, n)
         at += stride
@@ -127,6 +154,39 @@ cdef void rmsprop(
         v = state[0, at + j] + rest_2 * (g * g - state[0, at + j])
         state[0, at + j] = v
         params[at + j] -= eta * g / (root(v) + epsilon)
+
+
+cdef void nadam(
+    const Optimizer *o, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t at,
+    const real[::1] grads, Py_ssize_t g_at, Py_ssize_t n,
+) noexcept nogil:
+    """Dozat 2016: Adam that steps along its next mean, with momentum that grows by a schedule."""
+    cdef Py_ssize_t j
+    cdef real eta = <real>step.rate, ahead = <real>step.ahead, scale = <real>step.scale
+    cdef real rest_1 = <real>(1 - o.beta_1), rest_2 = <real>(1 - o.beta_2)
+    cdef real epsilon = <real>o.epsilon, g, m, v
+    for j in range(n):
+        g = scale * grads[g_at + j]
+        m = state[0, at + j] + rest_1 * (g - state[0, at + j])
+        v = state[1, at + j] + rest_2 * (g * g - state[1, at + j])
+        state[0, at + j] = m
+        state[1, at + j] = v
+        params[at + j] -= (eta * m + ahead * g) / (root(v) + epsilon)
+
+
+cdef void lion(
+    const Optimizer *o, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t at,
+    const real[::1] grads, Py_ssize_t g_at, Py_ssize_t n,
+) noexcept nogil:
+    """Chen et al. 2023: every parameter moves by the rate, in the direction of a mean."""
+    cdef Py_ssize_t j
+    cdef real eta = <real>step.rate, scale = <real>step.scale, g, c, m
+    cdef real rest_1 = <real>(1 - o.beta_1), rest_2 = <real>(1 - o.beta_2)
+    for j in range(n):
+        g, m = scale * grads[g_at + j], state[0, at + j]
+        c = m + rest_1 * (g - m)
+        state[0, at + j] = m + rest_2 * (g - m)
+        params[at + j] -= eta if c > 0 else (-eta if c < 0 else 0)
 
 
 cdef double size_of_row(

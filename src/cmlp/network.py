@@ -596,8 +596,10 @@ class Network:
             Times that every row is used.
         batch_size : int or None
             Rows per step: 1 is stochastic descent, None (all rows) is batch descent.
-        solver : {'sgd', 'adam', 'adamw', 'rmsprop'}
+        solver : {'sgd', 'adam', 'adamw', 'rmsprop', 'nadam', 'lion'}
             The rule of a step. 'adamw' is 'adam'; its decay is `weight_decay` (0.01 is usual).
+            'nadam' is Dozat's with its schedule of momentum, as in PyTorch and Keras. 'lion' moves
+            every weight by the learning rate: a tenth of Adam's, and beta_2=0.99, are usual.
         learning_rate : float
         momentum : float
             Of 'sgd' (Polyak), [0, 1); with `nesterov`, Nesterov's.
@@ -640,7 +642,8 @@ class Network:
             0 silent; 1 a progress bar (tqdm's or rich's where one is installed, else a line that is
             written over) on a terminal or in a notebook, lines elsewhere; 2 a line per epoch.
         beta_1, beta_2, epsilon : float
-            Of 'adam' and 'adamw'; 'rmsprop' averages the squares with `beta_2`.
+            Of 'adam', 'adamw' and 'nadam'; 'rmsprop' averages the squares with `beta_2`, 'lion' has
+            no epsilon.
 
         Returns
         -------

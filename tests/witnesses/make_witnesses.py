@@ -52,6 +52,10 @@ def torch_cases():
         yield case("torch", [7, 31, 2], "gelu", mse, batch_size=7, l2=0.01, **recipe)
         yield case("torch", [7, 9, 4], "logistic", bce, batch_size=5, clip_norm=0.1, **recipe)
     yield case("torch", [4, 3], "relu", cce, l2=0.05)
+    nadam = {"solver": "nadam", "learning_rate": 0.02, "epsilon": TINY}
+    yield case("torch", [7, 15, 4], "tanh", cce, **nadam)
+    yield case("torch", [7, 31, 2], "gelu", mse, batch_size=2, l2=0.01, **nadam)
+    yield case("torch", [7, 9, 4], "logistic", bce, batch_size=5, clip_norm=0.1, **nadam)
 
 
 def sklearn_cases():
@@ -111,6 +115,7 @@ def torch_losses(case):
     import torch
     from torch.nn import functional as F
 
+    torch.set_default_dtype(torch.float64)  # in which NAdam keeps the product of its momenta
     recipe = case["recipe"]
     Ws, bs = ([torch.tensor(a, requires_grad=True) for a in part] for part in weights(case))
     X, y = map(torch.tensor, data(case))
@@ -127,8 +132,8 @@ def torch_losses(case):
     elif solver == "rmsprop":
         rule = torch.optim.RMSprop(groups, rate, recipe["beta_2"], recipe["epsilon"])
     else:
-        make = torch.optim.Adam if solver == "adam" else torch.optim.AdamW
-        rule = make(groups, rate, eps=recipe["epsilon"])
+        names = {"adam": "Adam", "adamw": "AdamW", "nadam": "NAdam"}
+        rule = getattr(torch.optim, names[solver])(groups, rate, eps=recipe["epsilon"])
 
     def cost(z, y):
         if case["loss"] == "categorical_crossentropy":
