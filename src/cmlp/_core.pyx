@@ -138,7 +138,8 @@ cdef struct Objective:
 cdef struct Optimizer:
     int solver
     bint nesterov
-    double momentum, beta_1, beta_2, epsilon, weight_decay, clip_norm
+    double momentum, beta_1, beta_2, epsilon, weight_decay, clip_norm, ema
+    Py_ssize_t ema_start
 
 cdef struct Noise:
     uint64_t seed
@@ -450,7 +451,7 @@ cdef Run run_of(
         if run.n:
             run.rows = &rows[0]
     run.objective = Objective(0, 0, 0, 0, 0, False, False, 1)
-    run.optimizer = Optimizer(0, 0, 0, 0, 0, 0, 0, 0)
+    run.optimizer = Optimizer(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     run.noise = Noise(0, 0, NULL, 0)
     run.fused, run.rank, run.n_threads, run.team = False, 0, 1, NULL
     return run
@@ -464,7 +465,8 @@ cdef Objective read_objective(object o) except *:
 
 cdef Optimizer read_optimizer(object o) except *:
     return Optimizer(
-        o.solver, o.nesterov, o.momentum, o.beta_1, o.beta_2, o.epsilon, o.weight_decay, o.clip_norm
+        o.solver, o.nesterov, o.momentum, o.beta_1, o.beta_2, o.epsilon, o.weight_decay,
+        o.clip_norm, o.ema, o.ema_start,
     )
 
 
@@ -734,11 +736,13 @@ def update(
 ):
     """Take one step against the gradient.
 
-    `grads` may be used up; `state` is (n_moments, len(params)); `step` counts the steps before this
-    one. Decoupled decay (``weight_decay``) touches weights only.
+    `grads` may be used up; `state` is (n_moments, len(params)), with one more row for the mean of
+    the parameters if ``optimizer.ema``; `step` counts the steps before this one. Decoupled decay
+    (``weight_decay``) touches weights only.
     """
     check_plan(plan, params.shape[0], sizeof(real))
     cdef double norm = 0
+    cdef Step now
     cdef Run run = run_of(
         plan, NO_ROWS, NO_ROWS, None, None, layout_of(plan, 1, 1, sizeof(real))
     )
@@ -751,12 +755,14 @@ def update(
             norm = sqrt(size_of_row(grads, 0, grads.shape[0] // 8 * 8, 0, 1))
         now = plan_step(&run.optimizer, step, learning_rate)
         update_all(&run, now, norm, params, state, grads)
+        if run.optimizer.ema > 0:
+            average(&run, &now, params, state)
 
 
 cdef int check_state(
     const Optimizer *o, Py_ssize_t n_params, Py_ssize_t moments, Py_ssize_t length
 ) except -1:
-    cdef Py_ssize_t needed = n_moments(o.solver)
+    cdef Py_ssize_t needed = n_moments(o.solver) + (o.ema > 0)
     if moments < needed or length < n_params:
         raise ValueError(f"state must be ({needed}, {n_params})")
     return 0

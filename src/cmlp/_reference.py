@@ -572,8 +572,9 @@ def _penalise(W, dW, objective):
 def update(plan, params, grads, state, optimizer, step, learning_rate):
     """Take one step against the gradient.
 
-    `grads` may be used up; `state` is (n_moments, len(params)); `step` counts the steps before this
-    one. Decoupled decay (``weight_decay``) touches weights only.
+    `grads` may be used up; `state` is (n_moments, len(params)), with one more row for the mean of
+    the parameters if ``optimizer.ema``; `step` counts the steps before this one. Decoupled decay
+    (``weight_decay``) touches weights only.
     """
     o, eta, g = optimizer, float(learning_rate), grads
     if o.clip_norm:
@@ -592,14 +593,14 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
         else:
             params -= eta * g
     elif o.solver == 1:  # Adam (Kingma & Ba 2015, section 2: the efficient order of computation)
-        m, v = state
+        m, v = state[:2]
         m += (1 - o.beta_1) * (g - m)
         v += (1 - o.beta_2) * (g * g - v)
         t = step + 1
         rate = eta * math.sqrt(1 - o.beta_2**t) / (1 - o.beta_1**t)
         params -= rate * m / (np.sqrt(v) + o.epsilon)
     elif o.solver == 3:  # Nadam (Dozat 2016): Adam that steps along its next mean
-        m, v = state
+        m, v = state[:2]
         m += (1 - o.beta_1) * (g - m)
         v += (1 - o.beta_2) * (g * g - v)
         of_mean, of_gradient = _nadam_rates(o, step + 1)
@@ -613,6 +614,9 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
         v = state[0]
         v += (1 - o.beta_2) * (g * g - v)
         params -= eta * g / (np.sqrt(v) + o.epsilon)
+    if o.ema:  # with Adam's correction of the bias: the first mean is the parameters themselves
+        mean, t = state[-1], step - o.ema_start + 1
+        mean += (1 - o.ema) / (1 - o.ema**t) * (params - mean)
 
 
 def _nadam_rates(o, t):

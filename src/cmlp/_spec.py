@@ -289,6 +289,10 @@ class Optimizer(NamedTuple):
     weight_decay: float = 0.0
     clip_norm: float = 0.0
     """Largest Euclidean norm of the whole gradient; 0 leaves it alone."""
+    ema: float = 0.0
+    """What a step leaves of the old mean of the parameters, the last row of the state; 0: none."""
+    ema_start: int = 0
+    """Steps before the mean began: it is free of bias, the plain mean of a start's few steps."""
 
 
 class Noise(NamedTuple):

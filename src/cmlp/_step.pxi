@@ -226,4 +226,6 @@ cdef double train_batch(
             norm = sqrt(total_size(run, ws))
         update_all(run, step[0], norm, params, state, grads)
         meet(run)
+    if run.optimizer.ema > 0:  # nobody changes parameters before this thread meets the others
+        average(run, step, params, state)
     return cost

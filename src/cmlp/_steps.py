@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -65,12 +66,13 @@ class Recipe:
     input_noise: float = 0.0
     label_smoothing: float = 0.0
     clip_norm: float | None = None
+    ema: float = 0.0
 
     def __post_init__(self) -> None:
         self.rule  # noqa: B018 - an unknown solver is refused here
         for name in ("learning_rate", "l1", "l2", "weight_decay", "input_noise"):
             check_number(name, getattr(self, name), 0)
-        for name in ("momentum", "beta_1", "beta_2", "label_smoothing"):
+        for name in ("momentum", "beta_1", "beta_2", "label_smoothing", "ema"):
             check_number(name, getattr(self, name), 0, 1, open_high=True)
         check_number("epsilon", self.epsilon, 1e-37)  # above zero also as a float32
         if self.clip_norm is not None and not check_number("clip_norm", self.clip_norm, 0):
@@ -102,6 +104,7 @@ class Recipe:
             float(self.epsilon),
             float(self.weight_decay),
             float(self.clip_norm or 0.0),
+            float(self.ema),
         )
 
     def noise(self, net: Network, seed: int) -> Noise:
@@ -154,17 +157,55 @@ class Snapshot:
         self.net = net
         self.params = net.params.copy()
         self.solver, self.moments, self.steps = net.solver, net.moments.copy(), net.steps
+        self.averaged, self.shown_average = net.averaged, net.shown_average
 
     def take(self) -> None:
         """Remember the present state instead, without a new allocation."""
         np.copyto(self.params, self.net.params)
         np.copyto(self.moments, self.net.moments)
-        self.steps = self.net.steps
+        self.steps, self.averaged = self.net.steps, self.net.averaged
+        self.shown_average = self.net.shown_average
 
     def put_back(self) -> None:
         """Restore what was remembered."""
         np.copyto(self.net.params, self.params)
         self.net.solver, self.net.moments, self.net.steps = self.solver, self.moments, self.steps
+        self.net.averaged, self.net.shown_average = self.averaged, self.shown_average
+
+
+def _digest(params: Array) -> int:
+    """Recognise parameters again."""
+    return zlib.crc32(params.data)
+
+
+def _exchange(net: Network) -> None:
+    """Put the mean of the parameters in their place, and them in the place of the mean."""
+    kept = net.params.copy()
+    net.params[:] = net.moments[-1]
+    net.moments[-1] = kept
+
+
+def show_average(net: Network) -> None:
+    """Put the mean of the parameters into the network, if it takes one and does not have it."""
+    if net.averaged and net.shown_average is None:
+        _exchange(net)
+        net.shown_average = _digest(net.params)
+
+
+def resume_from_average(net: Network) -> None:
+    """Bring back the parameters that the mean is of, so that training goes on.
+
+    If the network has others than the mean that was left in it, someone has written them:
+    training goes on from there, and a new mean begins.
+    """
+    if net.averaged and net.shown_average is not None:
+        if net.shown_average == _digest(net.params):
+            _exchange(net)
+        else:
+            net.averaged = 0
+    if not net.averaged:
+        net.moments[-1] = 0
+    net.shown_average = None
 
 
 class Trainer:
@@ -178,7 +219,7 @@ class Trainer:
         self.noise = recipe.noise(net, 0)
         if self.noise.input_noise or len(self.noise.dropout):
             self.noise = self.noise._replace(seed=int(net.rng.integers(2**63)))
-        self.moments = net.moments_for(recipe.rule)
+        self.moments = net.moments_for(recipe.rule, averages=recipe.ema > 0)
         products = int((net.plan[:, N_IN] * net.plan[:, N_OUT]).sum())
         self.step_flops = 6.0 * products * batch_size
         self.n_threads = self._choose_threads(n_threads)
@@ -200,7 +241,8 @@ class Trainer:
         return cpus if n_threads is None else min(n_threads, cpus)
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and leave the mean of the weights in the network, if there is one."""
+        show_average(self.net)
         if self.pool is not None:
             self.pool.shutdown()
 
@@ -306,6 +348,22 @@ class Trainer:
         n_rows : int
             Rows that were used.
         """
+        if self.optimizer.ema:
+            resume_from_average(self.net)
+            start = self.net.steps - self.net.averaged
+            self.optimizer = self.optimizer._replace(ema_start=start)
+        try:
+            return self._epoch(rows, rates, out_of_time)
+        finally:
+            if self.optimizer.ema:
+                self.net.averaged = self.net.steps - self.optimizer.ema_start
+
+    def _epoch(
+        self,
+        rows: NDArray[np.int64],
+        rates: NDArray[np.float64],
+        out_of_time: Callable[[], bool],
+    ) -> tuple[float, int]:
         in_python = self.net.loss_row is None or _dispatch.core.name == "python"
         overhead = PYTHON_FLOPS if in_python else COMPILED_FLOPS
         per_call = max(1, int(CALL_FLOPS / (self.step_flops + overhead)))

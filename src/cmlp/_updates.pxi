@@ -189,6 +189,25 @@ cdef void lion(
         params[at + j] -= eta if c > 0 else (-eta if c < 0 else 0)
 
 
+cdef void average(
+    const Run *run, const Step *step, const real[::1] params, real[:, ::1] state
+) noexcept nogil:
+    """The exponential mean of the parameters behind each step, this thread's part of them.
+
+    Adam's correction of the bias is in the rate: the first mean is the parameters themselves.
+    """
+    cdef const Optimizer *o = &run.optimizer
+    cdef Py_ssize_t j, row = n_moments(o.solver), lines = blocks(params.shape[0], 16)
+    cdef real rate = <real>(
+        (1 - o.ema) / (1 - o.ema ** <double>(step.number - o.ema_start + 1))
+    )
+    for j in range(
+        share(lines, run.rank, run.n_threads) * 16,
+        min(share(lines, run.rank + 1, run.n_threads) * 16, params.shape[0]),
+    ):
+        state[row, j] += rate * (params[j] - state[row, j])
+
+
 cdef double size_of_row(
     const real[::1] values, Py_ssize_t at, Py_ssize_t n, double l1, double l2
 ) noexcept nogil:

@@ -141,6 +141,9 @@ class Network:
         Every epoch so far.
     solver, moments, steps : str, ndarray, int
         The optimizer's state: its rule, (n_moments, len(params)), and the steps taken with them.
+        With weight averaging the last of the moments holds the weights that training goes on from.
+    averaged : int
+        Steps that the weights are a mean of (``fit(..., ema=0.999)``); 0 if they are no mean.
 
     Examples
     --------
@@ -197,7 +200,8 @@ class Network:
         self.feature_names: list[str] = []
         self.target_name: str | None = None
         self.history = History()
-        self.steps = 0
+        self.steps = self.averaged = 0
+        self.shown_average: int | None = None  # digest of the mean, while it is in `params`
         self.solver = ""
         self.moments = np.zeros((0, len(self.params)), self.dtype)
         self._workspaces: list[Array] = []
@@ -540,11 +544,19 @@ class Network:
 
     # Training ------------------------------------------------------------------------------------
 
-    def moments_for(self, rule: Solver) -> Array:
-        """Return the optimizer's state, (n_moments, len(params)); another solver starts afresh."""
-        if rule.name != self.solver:
+    def moments_for(self, rule: Solver, averages: bool = False) -> Array:
+        """Return the optimizer's state, (n_moments, len(params)); another solver starts afresh.
+
+        If it `averages`, there is one more row, for a mean of the parameters.
+        """
+        fresh = rule.name != self.solver
+        if fresh:
             self.solver, self.steps = rule.name, 0
-            self.moments = aligned((rule.n_moments, len(self.params)), self.dtype)
+        if fresh or len(self.moments) != rule.n_moments + averages:
+            moments = aligned((rule.n_moments + averages, len(self.params)), self.dtype)
+            if not fresh:
+                moments[: rule.n_moments] = self.moments[: rule.n_moments]
+            self.moments, self.averaged, self.shown_average = moments, 0, None
         return self.moments
 
     def fit(
@@ -565,6 +577,7 @@ class Network:
         input_noise: float = 0.0,
         label_smoothing: float = 0.0,
         clip_norm: float | None = None,
+        ema: float = 0.0,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
         X_val: RowsLike | None = None,
@@ -617,6 +630,13 @@ class Network:
         clip_norm : float or None
             Largest Euclidean norm of the whole gradient (with its penalties). Costs a pass over the
             gradient, which is otherwise never written out.
+        ema : float
+            Average the weights over the steps, [0, 1): each step leaves this much of the old mean,
+            0.999 is usual (an exponential mean, without bias towards the first weights). The mean
+            is what is validated, what callbacks see in the network, and what stays in it; the
+            loss of training is that of the weights that move. A further call with `ema` goes on
+            from those, unless the network's weights were changed meanwhile; one without it goes on
+            from the mean. 0 averages nothing.
         shuffle : bool
             Draw a new order of the rows for each epoch.
         sample_weight : array-like, (n,), optional
@@ -659,7 +679,7 @@ class Network:
         """
         recipe = Recipe(
             solver, learning_rate, momentum, nesterov, beta_1, beta_2, epsilon, l1, l2,
-            weight_decay, dropout, input_noise, label_smoothing, clip_norm,
+            weight_decay, dropout, input_noise, label_smoothing, clip_norm, ema,
         )  # fmt: skip
         recipe.objective(self), recipe.noise(self, 0)
         epochs = check_integer("epochs", epochs, 0)
@@ -850,7 +870,7 @@ class Network:
         for mine, theirs in zip(self._views(self.params), other._views(other.params), strict=True):
             for source, target in zip(mine, theirs, strict=True):
                 target[...] = source
-        other.solver, other.steps = "", 0
+        other.solver, other.steps, other.averaged, other.shown_average = "", 0, 0, None
         other.moments = np.zeros((0, len(other.params)), other.dtype)
         return other
 
@@ -883,6 +903,7 @@ class Network:
             parts |= {f"moment{i}.": self._views(m) for i, m in enumerate(self.moments)}
             generator = self.rng.bit_generator.state
             state = {"solver": self.solver, "steps": self.steps, "generator": generator}
+            state |= {"averaged": self.averaged, "shown_average": self.shown_average}
         saving.write(path, architecture, parts, self.classes, self.history, state)
 
 
@@ -928,9 +949,11 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
             **({parameter: about["loss_parameter"]} if parameter else {}),
         )
         if saved.state is not None:
+            averages = saved.state["averaged"] > 0
             if saved.state["solver"]:
-                net.moments_for(lookup("solver", SOLVERS, saved.state["solver"]))
-            net.steps = saved.state["steps"]
+                net.moments_for(lookup("solver", SOLVERS, saved.state["solver"]), averages)
+            net.steps, net.averaged = saved.state["steps"], saved.state["averaged"]
+            net.shown_average = saved.state["shown_average"]
             net.rng = saving.generator(saved.state["generator"])
     except saving.BAD_CONTENT as error:
         message = f"{os.fspath(path)} does not describe a network: {error}"

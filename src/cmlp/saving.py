@@ -1,7 +1,8 @@
 """What a model file means: the step between arrays with text (``io``) and a network.
 
 A file holds the arrays ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,) and so on,
-with the optimizer's state the same under ``moment0.`` and ``moment1.``, and as text the
+with the optimizer's state the same under ``moment0.`` and ``moment1.`` (where weights are averaged,
+the last of these holds those that training goes on from), and as text the
 architecture, the labels and the training record, each as JSON.
 """
 
@@ -190,7 +191,13 @@ def _classes(about: dict[str, Any], n: int) -> Array:
 
 def _state(state: dict[str, Any]) -> dict[str, Any]:
     """The optimizer's state, without its arrays."""
+    state = {"averaged": 0, "shown_average": None, **state}  # which older files lack
     check_integer("steps", state["steps"], 0)
+    check_integer("averaged", state["averaged"], 0)
+    if state["shown_average"] is not None:
+        check_integer("shown_average", state["shown_average"], 0)
+    if state["averaged"] > state["steps"] or (state["averaged"] and not state["solver"]):
+        raise ValueError("a mean is of steps that were taken")
     if state["steps"] >= 1 << 62 or not isinstance(state["solver"], str):
         raise ValueError("steps and solver are not those of an optimizer")
     generator(state["generator"])
@@ -222,6 +229,7 @@ def _check_arrays(
     """Compare every array's shape and dtype with the architecture."""
     solver = state["solver"] if state else ""
     n_moments = lookup("solver", SOLVERS, solver).n_moments if solver else 0
+    n_moments += bool(state and state["averaged"])
     if len(about["sizes"]) > len(infos) + 1:
         raise ValueError(f"{len(infos)} arrays do not make {len(about['sizes']) - 1} layers")
     expected = dict(_expected_shapes(about["sizes"], n_moments))

@@ -156,8 +156,8 @@ def _indented(text: str) -> str:
 
 def trace_step(net: Network, data: Data, recipe: Recipe, apply: bool) -> Trace:
     """See :meth:`Network.trace_step`."""
-    if np.any(np.asarray(recipe.dropout)) or recipe.input_noise:
-        raise ValueError("a trace shows one plain step: leave dropout and input_noise at 0")
+    if np.any(np.asarray(recipe.dropout)) or recipe.input_noise or recipe.ema:
+        raise ValueError("a trace shows one plain step: leave dropout, input_noise and ema at 0")
     core = _dispatch.core
     snapshot = Snapshot(net)
     before = snapshot.params

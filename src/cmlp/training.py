@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from . import _dispatch
 from ._scoring import evaluate, metric_of, split
 from ._spec import SparseRows
-from ._steps import Data, Recipe, Snapshot, Trainer
+from ._steps import Data, Recipe, Snapshot, Trainer, show_average
 from ._terminal import Progress
 
 if TYPE_CHECKING:
@@ -174,6 +174,7 @@ def fit(
             if not (math.isfinite(loss) and _all_finite(net.params)):
                 raise _diverged(net, data, recipe, history, safe)
             safe.take()
+            show_average(net)
             state.epoch += 1
             values = {"epoch": len(net.history.get("epoch", [])) + 1.0, "loss": loss}
             if validation is not None:
