@@ -461,6 +461,7 @@ def stepped(problem, optimizer, grads, state, step, rate):
     old = list(map(np.abs, before))
     twin.update(exact.plan, params, flat, moments, o, step, rate)
     new = [compact(exact.plan, row) for row in moments]
+    old_mean, new_mean = (old.pop(), new.pop()) if o.ema else (None, None)
 
     if o.solver == SOLVERS["sgd"].code:
         dv = rate * dg + 4 * eps * (o.momentum * old[0] + rate * g)
@@ -495,4 +496,8 @@ def stepped(problem, optimizer, grads, state, step, rate):
         move = rate * (dm + m * dv / np.sqrt(v) / root) / root
     decay = 2 * eps * W * compact(exact.plan, is_weight) * bool(o.weight_decay)
     error = move + decay + 8 * eps * (W + size)
+    if o.ema:
+        part = (1 - o.ema) / (1 - o.ema ** (step - o.ema_start + 1))
+        new.append(new_mean)
+        errors.append(part * error + 4 * eps * (old_mean + part * (W + size)))
     return Bounded(compact(exact.plan, params), error), list(map(Bounded, new, errors))

@@ -74,10 +74,10 @@ def test_calls_add_up(core, name):
 
 @pytest.mark.parametrize("clip_norm", [None, 0.1])
 def test_threads_give_the_same_bits(core, dtype, clip_norm):
-    X, y = blobs(300, 9)
-    nets = [Network([9, 65, 33, 3], dtype=dtype, seed=0) for _ in range(2)]
+    X, y = blobs(400, 9)
+    nets = [Network([9, 165, 100, 3], dtype=dtype, seed=0) for _ in range(2)]
     for n_threads, net in enumerate(nets, 1):
-        net.fit(X, y, epochs=2, batch_size=70, n_threads=n_threads, ema=0.9, clip_norm=clip_norm)
+        net.fit(X, y, epochs=2, batch_size=150, n_threads=n_threads, ema=0.9, clip_norm=clip_norm)
     np.testing.assert_array_equal(nets[0].params, nets[1].params)
     np.testing.assert_array_equal(nets[0].moments, nets[1].moments)
 

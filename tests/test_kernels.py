@@ -46,6 +46,7 @@ OPTIMIZERS = {
     "adamw": spec.Optimizer(SOLVERS["adamw"].code, weight_decay=0.1),
     "rmsprop": spec.Optimizer(SOLVERS["rmsprop"].code, beta_2=0.9, weight_decay=0.05),
     "nadam": spec.Optimizer(SOLVERS["nadam"].code, weight_decay=0.05),
+    "averaged": spec.Optimizer(SOLVERS["adam"].code, ema=0.9, ema_start=2),
     "lion": spec.Optimizer(SOLVERS["lion"].code, beta_2=0.99, weight_decay=0.05),
 }
 REGULARISERS = {
@@ -328,6 +329,7 @@ def test_pixels_are_scaled_on_the_way(core, dtype, n, sizes):
 def moments(problem, optimizer, seed=5):
     """An optimizer's state in the middle of a training: no square is tiny."""
     n = next(row.n_moments for row in SOLVERS.values() if row.code == optimizer.solver)
+    n += optimizer.ema > 0
     state = np.zeros((n, len(problem.params)), problem.dtype)
     rng = np.random.default_rng(seed)
     for row in state:
@@ -527,6 +529,8 @@ TEAMS = {
     "one layer": ((17, 5), ("softmax",), 26, 13, "momentum", 0.0),
     "one row": ((9, 33, 5), ("gelu", "softmax"), 5, 1, "adam", 0.0),
     "one row, lion": ((9, 33, 5), ("gelu", "softmax"), 5, 1, "lion", 0.0),
+    "averaged": ((17, 33, 5), ("tanh", "softmax"), 40, 13, "averaged", 0.0),
+    "averaged, clipped": ((17, 33, 5), ("tanh", "softmax"), 40, 13, "averaged", 0.01),
     "wide, nadam": ((70, 130, 97, 5), ("tanh", "silu", "softmax"), 150, 70, "nadam", 0.0),
     "under a tile": ((9, 33, 5), ("relu", "softmax"), 20, 5, "nesterov", 0.0),
     "a tile": ((33, 65, 5), ("tanh", "softmax"), 36, 12, "rmsprop", 0.0),

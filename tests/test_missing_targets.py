@@ -127,12 +127,12 @@ def test_a_loss_of_ones_own_sees_nan(core):
 
 
 def test_threads_give_the_same_bits(core):
-    X, y = waves(300, 5, 7)
+    X, y = waves(1200, 5, 7)
     y[np.random.default_rng(0).random(y.shape) < 0.5] = np.nan
     nets = []
     for n_threads in (1, 2):
-        net = Network([5, 33, 7], loss="huber", seed=0, missing_targets=True)
-        net.fit(X, y, epochs=2, batch_size=70, n_threads=n_threads)
+        net = Network([5, 300, 7], loss="huber", seed=0, missing_targets=True)
+        net.fit(X, y, epochs=2, batch_size=600, n_threads=n_threads)
         nets.append(net.params)
     assert np.isfinite(nets[0]).all()
     np.testing.assert_array_equal(*nets)

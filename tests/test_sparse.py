@@ -129,7 +129,7 @@ def test_threads_batches_and_losses(core, n):
     X, y = rows_with_zeros(n, 33), rows_with_zeros(n, 2, 1)
     nets = []
     for rows, n_threads in ((X, 1), (csr_of(X), 1), (csr_of(X), 2)):
-        net = Network([33, 40, 2], loss="huber", seed=0)
+        net = Network([33, 80, 2], loss="huber", seed=0)
         net.fit(rows, y, epochs=2, batch_size=None, n_threads=n_threads, clip_norm=0.1)
         net.fit(rows, y, epochs=1, batch_size=40, n_threads=n_threads)
         nets.append(net.params)
