@@ -46,7 +46,7 @@ OPTIMIZERS = {
     "adamw": spec.Optimizer(SOLVERS["adamw"].code, weight_decay=0.1),
     "rmsprop": spec.Optimizer(SOLVERS["rmsprop"].code, beta_2=0.9, weight_decay=0.05),
     "nadam": spec.Optimizer(SOLVERS["nadam"].code, weight_decay=0.05),
-    "averaged": spec.Optimizer(SOLVERS["adam"].code, ema=0.9, ema_start=2),
+    "averaged": spec.Optimizer(SOLVERS["adam"].code, ema=0.9),
     "lion": spec.Optimizer(SOLVERS["lion"].code, beta_2=0.99, weight_decay=0.05),
 }
 REGULARISERS = {

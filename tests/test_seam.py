@@ -203,6 +203,23 @@ SPOILERS = {
     "plan beyond its parameters": (("plan",), lambda a: changed(a, spec.BIAS, 10_000, 1)),
     "plan with another record": (("plan",), lambda a: changed(a, spec.UNITS, 4096, 1)),
     "plan of layers that do not meet": (("plan",), lambda a: changed(a, spec.N_IN, 8, 1)),
+    "plan with normalised outputs": (("plan",), lambda a: changed(a, spec.NORMALIZATION, 2, 1)),
+    "plan with an unknown normalisation": (
+        ("plan",),
+        lambda a: changed(a, spec.NORMALIZATION, 3),
+    ),
+    "plan with scales beyond its parameters": (
+        ("plan",),
+        lambda a: changed(changed(a, spec.NORMALIZATION, 2), spec.SCALE, 10_000),
+    ),
+    "plan with scales below its parameters": (
+        ("plan",),
+        lambda a: changed(changed(a, spec.NORMALIZATION, 2), spec.SCALE, -16),
+    ),
+    "plan with scales far beyond": (
+        ("plan",),
+        lambda a: changed(changed(a, spec.NORMALIZATION, 1), spec.SCALE, 2**63 - 1),
+    ),
     "plan with an unknown activation": (("plan",), lambda a: changed(a, spec.ACTIVATION, 99)),
 }
 
@@ -371,10 +388,11 @@ def test_import_brings_numpy_and_nothing_heavy():
 
 
 @pytest.mark.parametrize("plan", [
-    [[2**60, 16, 16, 0, 0, 0, 0]],
-    [[1, 16, 16, 0, 2**63 - 16, 0, 0]],
-    [[1, 2**62, 2**62, 0, 2**62, 0, 0]],
-    [[1, 16, 16, 2**62, 2**62, 0, 0]],
+    [[2**60, 16, 16, 0, 0, 0, 0, 0, 0]],
+    [[1, 16, 16, 0, 2**63 - 16, 0, 0, 0, 0]],
+    [[1, 2**62, 2**62, 0, 2**62, 0, 0, 0, 0]],
+    [[1, 16, 16, 2**62, 2**62, 0, 0, 0, 0]],
+    [[1, 16, 16, 0, 16, 0, 0, 1, 16], [16, 16, 16, 32, 288, 0, 16, 0, 0]],
 ])  # fmt: skip
 def test_plans_whose_sizes_would_overflow(compiled, plan):
     plan, params = np.array(plan, np.int64), np.zeros(64, np.float32)
@@ -414,10 +432,10 @@ def test_multiply_adds_are_counted(core):
 
 
 def test_a_workspace_needs_a_plan(compiled):
-    for plan in (np.zeros((0, 7), np.int64), np.zeros((1, 1), np.int64)):
+    for plan in (np.zeros((0, 9), np.int64), np.zeros((1, 1), np.int64)):
         with pytest.raises(ValueError, match="plan"):
             compiled.workspace_size(plan, 1)
     with pytest.raises(TypeError):
         compiled.workspace_size(None, 1)
     with pytest.raises(ValueError, match="n_threads"):
-        compiled.workspace_size(np.array([[1, 1, 16, 0, 16, 0, 0]]), 1, 10**9)
+        compiled.workspace_size(np.array([[1, 1, 16, 0, 16, 0, 0, 0, 0]]), 1, 10**9)

@@ -14,7 +14,8 @@ CASES = {case["name"]: case for case in witnesses.cases()}
 
 def losses_of(case, dtype):
     """Train with cmlp; returns the loss of each epoch."""
-    net = cmlp.Network(case["sizes"], case["hidden"], loss=case["loss"], dtype=dtype)
+    net = cmlp.Network(case["sizes"], case["hidden"], loss=case["loss"], dtype=dtype,
+                       normalization=case["normalization"])  # fmt: skip
     for mine, given in zip((net.weights, net.biases), witnesses.weights(case), strict=True):
         for target, source in zip(mine, given, strict=True):
             target[...] = source

@@ -171,7 +171,7 @@ cdef void backward_weights(
                     penalise(&run.objective, params, at, stride, grads, at, stride, m, columns)
             if copy is not NULL:
                 b, b_stride, copy = &ws[panel], columns, NULL
-            if row == 0:
+            if row == 0 and not layer.normalization:
                 backward_bias(
                     run, step, params, state, grads, ws, b, b_stride, layer.bias + column, vectors,
                     n, scratch, adds,
@@ -196,7 +196,7 @@ cdef void backward_row_weights(
             &run.optimizer, step, params, state, at, stride, ws, scratch, stride, n, stride, True
         )
         row += n
-    if run.rank == 0:
+    if run.rank == 0 and not layer.normalization:
         update_rows(
             &run.optimizer, step, params, state, layer.bias, stride, ws, delta, stride, 1, stride,
             False,

@@ -103,6 +103,9 @@ cdef enum:
     SGD, ADAM, RMSPROP, NADAM, LION
 
 cdef enum:
+    NOT_NORMALISED, BATCH, LAYERWISE
+
+cdef enum:
     MAX_BATCH = 1024  # rows of one pass; larger batches add up passes
     PREDICT_BATCH = 128  # rows of one pass of a prediction: they fit the caches
     MAX_THREADS = 1024
@@ -119,6 +122,8 @@ cdef Py_ssize_t[5] tile_rows = [0, TILE_ROWS, TILE_SUMS // 2, TILE_SUMS // 3, TI
 cdef double LEAKY_SLOPE = spec.LEAKY_SLOPE
 cdef double NADAM_DECAY = spec.NADAM_DECAY
 cdef Py_ssize_t NADAM_STEPS = spec.NADAM_STEPS
+cdef double NORMALIZATION_EPS = spec.NORMALIZATION_EPS
+cdef double NORMALIZATION_MOMENTUM = spec.NORMALIZATION_MOMENTUM
 cdef double SELU_SCALE = spec.SELU_SCALE
 cdef double SELU_FLOOR = spec.SELU_SCALE * spec.SELU_ALPHA
 
@@ -127,6 +132,7 @@ cdef double SELU_FLOOR = spec.SELU_SCALE * spec.SELU_ALPHA
 
 cdef struct Layer:  # a row of the plan
     int64_t n_in, n_out, stride, weights, bias, activation, units  # bias < 0: there is none
+    int64_t normalization, scale
 
 cdef struct Objective:
     int loss
@@ -163,7 +169,8 @@ cdef Rows NO_ROWS = Rows(NULL, 0, 0, 0, 0, 0, False, 1, NULL, NULL, 0, False)
 cdef struct Layout:  # of the workspace, in numbers
     Py_ssize_t batch, input_stride, target_stride
     Py_ssize_t inputs, targets, activations, slopes, deltas, shares, costs
-    Py_ssize_t sums, n_sums, tiles, tile_size, panels, panel_size, copies, copy_size, size
+    Py_ssize_t sums, n_sums, tiles, tile_size, panels, panel_size, copies, copy_size
+    Py_ssize_t normalised, statistics, units, size
 
 cdef struct Run:  # one call: all that its phases need to know
     const Layer *layers
@@ -177,6 +184,7 @@ cdef struct Run:  # one call: all that its phases need to know
     Noise noise
     Layout to
     bint fused  # the optimizer works on the tiles of the gradient
+    bint learns  # running statistics of a normalisation
     Py_ssize_t rank, n_threads
     int64_t *team
 
@@ -247,7 +255,13 @@ cdef Layout layout_of(
     to.panel_size = min(padded(max(widest, to.batch), lanes), MAX_DEPTH) * columns
     to.copies = to.panels + n_threads * to.panel_size
     to.copy_size = padded(widest + TILE_ROWS, lanes) * to.batch + 2 * lanes
-    to.size = to.copies + n_threads * to.copy_size
+    to.normalised = to.size = to.copies + n_threads * to.copy_size
+    to.units = units
+    if plan.shape[0] > 1 and layers[0].normalization:
+        to.statistics = to.normalised + to.batch * units
+        to.size = to.statistics + padded(
+            STATISTICS * units + plan.shape[0] * to.batch, lanes
+        )
     return to
 
 
@@ -289,9 +303,17 @@ cdef inline bint has_tiles(const Grid *grid, Py_ssize_t column_tile) noexcept no
 
 
 cdef int check_plan_shape(const int64_t[:, ::1] plan) except -1:
-    if plan.shape[0] < 1 or plan.shape[1] != 7:
-        raise ValueError("plan must have one row of 7 integers per layer")
+    if plan.shape[0] < 1 or plan.shape[1] != 9:
+        raise ValueError("plan must have one row of 9 integers per layer")
     return 0
+
+
+cdef inline bint fits_scale(const Layer *layer, Py_ssize_t n_params) noexcept nogil:
+    """Whether gamma, and what is kept with it, lies inside the parameters."""
+    cdef Py_ssize_t rows = 3 if layer.normalization == BATCH else 1
+    return layer.stride <= n_params // rows and (
+        0 <= layer.scale <= n_params - rows * layer.stride
+    )
 
 
 cdef int check_plan(
@@ -312,6 +334,9 @@ cdef int check_plan(
             or layer.units != units
             or not IDENTITY <= layer.activation <= SOFTMAX
             or (number and layer.n_in != plan[number - 1, 1])
+            or layer.normalization != (plan[0, 7] if number < plan.shape[0] - 1 else 0)
+            or not NOT_NORMALISED <= layer.normalization <= LAYERWISE
+            or (layer.normalization and not fits_scale(layer, n_params))
         ):
             raise ValueError(f"layer {number} of the plan does not fit {n_params} parameters")
         units += layer.stride
@@ -429,6 +454,7 @@ include "_losses.pxi"
 include "_forward.pxi"
 include "_predict.pxi"
 include "_updates.pxi"
+include "_normalization.pxi"
 include "_backward.pxi"
 include "_step.pxi"
 
@@ -453,7 +479,7 @@ cdef Run run_of(
     run.objective = Objective(0, 0, 0, 0, 0, False, False, 1)
     run.optimizer = Optimizer(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     run.noise = Noise(0, 0, NULL, 0)
-    run.fused, run.rank, run.n_threads, run.team = False, 0, 1, NULL
+    run.fused, run.learns, run.rank, run.n_threads, run.team = False, False, 0, 1, NULL
     return run
 
 
@@ -517,7 +543,7 @@ def product(
         raise ValueError("n must be at least 2, depth 1, and width a multiple of 64 bytes")
     if max(n, depth, width) > 1 << 20:
         raise ValueError("matrices for measurements have at most 2^20 rows and columns")
-    cdef Layer layer = Layer(depth, width, width, n * depth, -1, IDENTITY, 0)
+    cdef Layer layer = Layer(depth, width, width, n * depth, -1, IDENTITY, 0, 0, 0)
     cdef Run run
     run.rank, run.n_threads = 0, 1
     run.to.panels, run.to.panel_size = n * depth + depth * width + n * width, 0
@@ -603,15 +629,19 @@ def evaluate(
 ):
     """Write the outputs to `out` (unless it has no rows) and the cost of each row to `row_loss`.
 
-    With `noise`, these are what :func:`gradient` sees at this `step`.
+    With `noise`, these are what :func:`gradient` sees at this `step`; so they are with 'batch',
+    whose statistics are those of the rows, where :func:`predict` and :func:`forward` have the
+    running ones.
     """
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *last = &layers_of(plan)[plan.shape[0] - 1]
-    cdef Layout to = layout_of(plan, PREDICT_BATCH, 1, sizeof(real))
     cdef RowBuffer source = RowBuffer(X, plan[0, 0], scale=input_scale)
     cdef RowBuffer labels = RowBuffer(targets, last.n_out, True)
     cdef const double[::1] dropout = noise.dropout, weights = None
     cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows)
+    # Statistics of a batch are those of the same passes as in `gradient`.
+    cdef Py_ssize_t batch = max(n, 1) if plan[0, 7] == BATCH else PREDICT_BATCH
+    cdef Layout to = layout_of(plan, batch, 1, sizeof(real))
     cdef Run run = run_of(plan, source.rows, labels.rows, weights, rows, to)
     run.objective, run.noise = read_objective(objective), read_noise(noise, dropout)
     cdef Py_ssize_t block, start, i, j, at
@@ -621,9 +651,9 @@ def evaluate(
     if out.shape[0] and (out.shape[0] != n or out.shape[1] != last.n_out):
         raise ValueError(f"out must be ({n}, {last.n_out}) or empty")
     with nogil:
-        for block in range(blocks(n, PREDICT_BATCH)):
-            start = block * PREDICT_BATCH
-            now = Pass(min(<Py_ssize_t>PREDICT_BATCH, n - start), start, start, n)
+        for block in range(blocks(n, to.batch)):
+            start = block * to.batch
+            now = Pass(min(to.batch, n - start), start, start, n)
             forward_pass(&run, &now, step, params, workspace)
             for i in range(now.n):
                 row_loss[start + i] = workspace[to.costs + i]
@@ -637,13 +667,15 @@ def gradient(
     const int64_t[:, ::1] plan, real[::1] params, X, targets, const double[::1] weights,
     const int64_t[::1] rows, objective, noise, Py_ssize_t step, real[::1] grads,
     real[:, ::1] deltas, real[:, ::1] dX, real[::1] workspace, double input_scale=1.0,
+    bint learns=False,
 ):
     """Write the gradient of the objective on one batch to `grads`, laid out like `params`.
 
     The chain rule, layer by layer from the last: ``dW = a_before^T delta``, ``db = sum delta``,
     ``delta_before = (delta W^T) * da/dz``. Each row counts by its weight, divided by the sum of the
     batch's weights. With rows in `deltas` (a record) and `dX`, these are written as well; dX is
-    the derivative by X as it came, before the scale.
+    the derivative by X as it came, before the scale. If it `learns`, the running statistics of
+    'batch' in `params` follow those of the batch.
 
     Returns
     -------
@@ -660,6 +692,7 @@ def gradient(
     cdef const double[::1] dropout = noise.dropout
     cdef Run run = run_of(plan, source.rows, labels.rows, weights, rows, to)
     run.objective, run.noise = read_objective(objective), read_noise(noise, dropout)
+    run.learns = learns
     cdef Step now
     cdef real[:, ::1] no_state = None
     cdef Py_ssize_t block, done, number
@@ -817,7 +850,7 @@ def train_epoch(
     run.objective, run.noise = read_objective(objective), read_noise(noise, dropout)
     run.optimizer = read_optimizer(optimizer)
     run.fused = batch_size <= to.batch and run.optimizer.clip_norm == 0
-    run.rank, run.n_threads = rank, n_threads
+    run.learns, run.rank, run.n_threads = True, rank, n_threads
     check_state(&run.optimizer, params.shape[0], state.shape[0], state.shape[1])
     check_size("workspace", to.size, workspace.shape[0])
     check_size("learning_rates", blocks(n, batch_size), learning_rates.shape[0])

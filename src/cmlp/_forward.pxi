@@ -33,7 +33,10 @@ cdef void forward_rows(
     if n == 1:
         forward_row(run, layer, params, ws, a, to, code, slopes, drop)
         return
-    if is_narrow(layer.n_out, sizeof(real)) and layer.n_in % lanes == 0 and layer.n_in <= MAX_DEPTH:
+    if (
+        is_narrow(layer.n_out, sizeof(real)) and layer.bias >= 0
+        and layer.n_in % lanes == 0 and layer.n_in <= MAX_DEPTH
+    ):
         forward_narrow(run, layer, params, ws, a, a_stride, to, n, code, slopes, drop)
         return
     grid = grid_of(n, stride, sizeof(real), run)
@@ -111,7 +114,7 @@ cdef void forward_row(
     if first < last:
         row_product(
             last - first, layer.n_in, a, &params[layer.weights + first], layer.stride,
-            &params[layer.bias + first], &ws[to + first],
+            &params[layer.bias + first] if layer.bias >= 0 else <const real *>NULL, &ws[to + first],
         )
         activate_tile(  # in whole vectors
             layer, code, ws, to + first, slopes + first if slopes >= 0 else -1, 0, 1, first,
@@ -146,19 +149,30 @@ cdef void predict_pass(
     Py_ssize_t n, bint record_z, real[:, ::1] z, Py_ssize_t z_row,
 ) noexcept nogil:
     """Activations of every layer, for n rows of inputs; the weighted sums as well, if asked."""
-    cdef Py_ssize_t number, i, j, code, at
+    cdef Py_ssize_t number, i, j, code, at, row
     cdef const Layer *layer
+    cdef Layer plain
     for number in range(run.n_layers):
         layer = &run.layers[number]
         at = run.to.activations + run.to.batch * layer.units
         code = IDENTITY if record_z or layer.activation == SOFTMAX else layer.activation
-        forward_rows(run, layer, params, ws, x, x_stride, at, n, code, -1, NULL)
+        if layer.normalization:
+            code, plain = IDENTITY, without_bias(layer)
+            forward_rows(run, &plain, params, ws, x, x_stride, at, n, code, -1, NULL)
+            for i in range(n):
+                row = at + i * layer.stride
+                if layer.normalization == BATCH:
+                    apply_running(layer, params, ws, row)
+                else:
+                    normalise_row(layer, params, ws, row, row)
+        else:
+            forward_rows(run, layer, params, ws, x, x_stride, at, n, code, -1, NULL)
         if record_z:
             for i in range(n):
                 for j in range(layer.n_out):
                     z[z_row + i, layer.units + j] = ws[at + i * layer.stride + j]
         if layer.activation == SOFTMAX:
             softmax_rows(ws, at, n, layer.n_out, layer.stride)
-        elif record_z:
+        elif code != layer.activation:
             activate_part(layer.activation, ws, at, -1, n * layer.stride)
         x, x_stride = &ws[at], layer.stride

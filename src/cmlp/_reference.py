@@ -285,6 +285,59 @@ def _layers(plan, flat) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield flat[w : w + n_in * stride].reshape(n_in, stride)[:, :n_out], flat[b : b + n_out]
 
 
+def _parts(n, layer):
+    """The rows whose statistics are taken together: those of a pass, or all, each for itself."""
+    if layer[spec.NORMALIZATION] != _BATCH_NORMALIZATION:
+        return [slice(0, n)]
+    return [slice(start, min(start + _BATCH, n)) for start in range(0, n, _BATCH)]
+
+
+def _normalise(layer, params, z):
+    """gamma zhat + beta with zhat = (z - mean) / sqrt(variance + eps); see _spec.NORMALIZATIONS.
+
+    Returns it, and what backpropagation and the running statistics need: zhat, the inverse roots,
+    and the mean and variance of each pass.
+    """
+    ((gamma, *_),) = spec.normalization_views(layer[None], params)
+    beta = params[layer[spec.BIAS] :][: layer[spec.N_OUT]]
+    axis = 0 if layer[spec.NORMALIZATION] == _BATCH_NORMALIZATION else 1
+    zhat, inverse, statistics = np.empty_like(z), np.empty_like(z), []
+    for part in _parts(len(z), layer):
+        mean, variance = z[part].mean(axis, keepdims=True), z[part].var(axis, keepdims=True)
+        inverse[part] = 1 / np.sqrt(variance + z.dtype.type(spec.NORMALIZATION_EPS))
+        zhat[part] = (z[part] - mean) * inverse[part]
+        statistics.append((len(z[part]), mean, variance))
+    return gamma * zhat + beta, (zhat, inverse, statistics)
+
+
+def _normalised_delta(layer, params, grads, delta, kept):
+    """From dC/dy of a normalised layer to dC/dz; the gradients of gamma and beta on the way."""
+    zhat, inverse, _ = kept
+    ((gamma, *_),) = spec.normalization_views(layer[None], params)
+    ((dgamma, *_),) = spec.normalization_views(layer[None], grads)
+    dgamma[:] = (delta * zhat).sum(axis=0)
+    grads[layer[spec.BIAS] :][: layer[spec.N_OUT]] = delta.sum(axis=0)
+    axis = 0 if layer[spec.NORMALIZATION] == _BATCH_NORMALIZATION else 1
+    dzhat, dz = gamma * delta, np.empty_like(delta)
+    for part in _parts(len(delta), layer):
+        d, x = dzhat[part], zhat[part]
+        along = (d * x).mean(axis, keepdims=True)
+        dz[part] = inverse[part] * (d - d.mean(axis, keepdims=True) - x * along)
+    return dz
+
+
+def _track_statistics(plan, params, kept):
+    """Bring the running mean and variance along; that of more than one row without bias."""
+    rate = params.dtype.type(spec.NORMALIZATION_MOMENTUM)
+    for views, (_, _, statistics) in zip(
+        spec.normalization_views(plan, params), filter(None, kept), strict=True
+    ):
+        for n, mean, variance in statistics:
+            if len(views) == 3 and n > 1:
+                views[1][:] += rate * (mean[0] - views[1])
+                views[2][:] += rate * (variance[0] * (n / (n - 1)) - views[2])
+
+
 def _gather(X, rows, input_scale, dtype):
     x = X if rows is None else X[rows]
     x = x.dense(dtype) if isinstance(x, spec.SparseRows) else np.asarray(x, dtype=dtype)
@@ -303,8 +356,13 @@ def _gather_targets(targets, rows, objective, n_out, dtype):
     return np.asarray(y, dtype=dtype)
 
 
-def _propagate(plan, params, x, noise=None, step=0, first_row=0):
-    """Forward pass of a batch. Returns per layer the z, the a and the da/dz, all (rows, n_out)."""
+def _propagate(plan, params, x, noise=None, step=0, first_row=0, kept=None, running=False):
+    """Forward pass of a batch. Returns per layer the z, the a and the da/dz, all (rows, n_out).
+
+    Of a normalised layer z is what the activation is applied to; `kept` is filled with what the
+    way back needs, or None, of each layer. With 'batch' the statistics are those of the rows, or
+    the `running` ones.
+    """
     zs, activations, slopes = [], [], []
     if noise is not None and noise.input_noise:
         bell = _bell(x.shape, _key(noise.seed, step, 0), first_row)
@@ -312,7 +370,17 @@ def _propagate(plan, params, x, noise=None, step=0, first_row=0):
     a = x
     for number, (layer, (W, b)) in enumerate(zip(plan, _layers(plan, params), strict=True)):
         code = layer[spec.ACTIVATION]
-        z = a @ W + b
+        normalised = None
+        if running and layer[spec.NORMALIZATION] == _BATCH_NORMALIZATION:
+            ((gamma, mean, variance),) = spec.normalization_views(layer[None], params)
+            eps = params.dtype.type(spec.NORMALIZATION_EPS)
+            z = gamma * (a @ W - mean) / np.sqrt(variance + eps) + b
+        elif layer[spec.NORMALIZATION]:
+            z, normalised = _normalise(layer, params, a @ W)
+        else:
+            z = a @ W + b
+        if kept is not None:
+            kept.append(normalised)
         a = np.asarray(_ACTIVATE[code](z), dtype=z.dtype)
         slope = None if code == _SOFTMAX else np.asarray(_SLOPE[code](z, a), dtype=z.dtype)
         hidden = number < len(plan) - 1
@@ -329,6 +397,8 @@ def _propagate(plan, params, x, noise=None, step=0, first_row=0):
 
 _quiet = np.errstate(all="ignore")
 """Overflow is reported once, above, by what it did to the loss; the compiled twin is silent too."""
+
+_BATCH_NORMALIZATION = spec.NORMALIZATIONS.index("batch")
 
 _TEAM_STEPS = 10
 """Place in a team's array where the steps taken are counted (see _barrier.h)."""
@@ -378,7 +448,7 @@ def predict(plan, params, X, rows, out, workspace, input_scale=1.0):
     """
     for start, stop, part in _chunks(X, rows):
         x = _gather(X, part, input_scale, params.dtype)
-        out[start:stop] = _propagate(plan, params, x)[2][-1]
+        out[start:stop] = _propagate(plan, params, x, running=True)[2][-1]
 
 
 class Predictor:
@@ -451,7 +521,7 @@ def forward(plan, params, X, z, a, workspace, input_scale=1.0):
     """
     for start, stop, part in _chunks(X, None):
         _, zs, activations, _ = _propagate(
-            plan, params, _gather(X, part, input_scale, params.dtype)
+            plan, params, _gather(X, part, input_scale, params.dtype), running=True
         )
         for record, values in ((z, zs), (a, activations)):
             _write_record(plan, record[start:stop], values)
@@ -469,7 +539,9 @@ def evaluate(
 ):  # fmt: skip
     """Write the outputs to `out` (unless it has no rows) and the cost of each row to `row_loss`.
 
-    With `noise`, these are what :func:`gradient` sees at this `step`.
+    With `noise`, these are what :func:`gradient` sees at this `step`; so they are with 'batch',
+    whose statistics are those of the rows, where :func:`predict` and :func:`forward` have the
+    running ones.
     """
     n_out, code = plan[-1, spec.N_OUT], plan[-1, spec.ACTIVATION]
     for start, stop, part in _chunks(X, rows):
@@ -484,27 +556,43 @@ def evaluate(
 # Backpropagation ---------------------------------------------------------------------------------
 
 
-@_quiet
 def gradient(
     plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX, workspace,
-    input_scale=1.0,
+    input_scale=1.0, learns=False,
 ):  # fmt: skip
     """Write the gradient of the objective on one batch to `grads`, laid out like `params`.
 
     The chain rule, layer by layer from the last: ``dW = a_before^T delta``, ``db = sum delta``,
     ``delta_before = (delta W^T) * da/dz``. Each row counts by its weight, divided by the sum of the
     batch's weights. With rows in `deltas` (a record) and `dX`, these are written as well; dX is
-    the derivative by X as it came, before the scale.
+    the derivative by X as it came, before the scale. If it `learns`, the running statistics of
+    'batch' in `params` follow those of the batch.
 
     Returns
     -------
     float
         The weighted mean loss of the batch, plus the penalties.
     """
+    kept: list[Any] = []
+    loss = _backpropagate(
+        plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
+        input_scale, kept,
+    )  # fmt: skip
+    if learns:
+        _track_statistics(plan, params, kept)
+    return loss
+
+
+@_quiet
+def _backpropagate(
+    plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
+    input_scale, kept,
+):  # fmt: skip
+    """See :func:`gradient`; `kept` is filled with what each layer's normalisation found."""
     dtype = params.dtype
     y = _gather_targets(targets, rows, objective, plan[-1, spec.N_OUT], dtype)
     x = _gather(X, rows, input_scale, dtype)
-    x, zs, activations, slopes = _propagate(plan, params, x, noise, step)
+    x, zs, activations, slopes = _propagate(plan, params, x, noise, step, kept=kept)
     code = plan[-1, spec.ACTIVATION]
     cost = _cost(objective, code, zs[-1], activations[-1], y)
     delta = _output_delta(objective, code, zs[-1], activations[-1], y)
@@ -520,10 +608,13 @@ def gradient(
     parameters, gradients = list(_layers(plan, params)), list(_layers(plan, grads))
     for number in reversed(range(len(plan))):
         (W, _), (dW, db) = parameters[number], gradients[number]
+        if kept[number]:
+            delta = _normalised_delta(plan[number], params, grads, delta, kept[number])
+        else:
+            db[:] = delta.sum(axis=0)
         if len(deltas):
             _write_record(plan[number : number + 1], deltas, [delta])
         dW[:] = inputs[number].T @ delta
-        db[:] = delta.sum(axis=0)
         if number:
             delta = (delta @ W.T) * slopes[number - 1]
         elif len(dX):
@@ -667,14 +758,16 @@ def train_epoch(
     total, taken = 0.0, 0
     for start in range(0, len(rows), batch_size):
         batch = rows[start : start + batch_size]
-        loss = gradient(
-            plan, params, X, targets, weights, batch, objective, noise, step + taken,
-            grads, nothing, nothing, workspace, input_scale,
+        kept: list[Any] = []
+        loss = _backpropagate(
+            plan, params, X, targets, weights, batch, objective, noise, step + taken, grads,
+            nothing, nothing, input_scale, kept,
         )  # fmt: skip
         if not math.isfinite(loss):
             return total, taken
         by_rows = weights is None or objective.per_batch
         total += loss * (len(batch) if by_rows else float(weights[batch].sum()))
+        _track_statistics(plan, params, kept)
         update(plan, params, grads, state, optimizer, step + taken, learning_rates[taken])
         taken += 1
         if team is not None:

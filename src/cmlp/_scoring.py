@@ -89,9 +89,10 @@ def evaluate(
     out = np.empty((n, net.sizes[-1]), net.dtype)
     row_loss = np.empty(n, net.dtype)
     objective = Recipe().objective(net)
+    plan, params = net.for_prediction()
     with net.scratch() as workspace:
         _dispatch.core.evaluate(
-            net.plan, net.params, data.X, data.targets, rows, objective, Recipe().noise(net, 0), 0,
+            plan, params, data.X, data.targets, rows, objective, Recipe().noise(net, 0), 0,
             out, row_loss, workspace, net.input_scale,
         )  # fmt: skip
     targets = data.targets if rows is None else data.targets[rows]

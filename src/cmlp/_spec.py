@@ -254,9 +254,24 @@ class SparseRows:
         return float(self.data.max(initial=0))
 
 
-(N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS) = range(7)
+(N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS, NORMALIZATION, SCALE) = range(9)
 """Columns of the plan: fan-in, fan-out, padded fan-out, offsets of W and b in the parameters,
-activation code, offset of the layer's units in a record of one row."""
+activation code, offset of the layer's units in a record of one row; code of the normalisation and,
+if there is one, offset of gamma, behind which 'batch' has its running mean and variance. A
+normalised layer's b is beta, which is added behind the normalisation."""
+
+NORMALIZATIONS = (None, "batch", "layer")
+"""What hidden layers' weighted sums are normalised by, at the place of its code: nothing, a unit's
+mean and variance over the rows of a batch, or a row's over the units of its layer."""
+
+NORMALIZATION_PARTS = ("scale", "mean", "variance")
+"""What a normalised layer has beside its weights and bias: gamma, with 'batch' all three."""
+
+NORMALIZATION_EPS = 1e-5
+"""Added to a variance before its root is taken."""
+
+NORMALIZATION_MOMENTUM = 0.1
+"""Part of a batch in the running mean and variance, as in PyTorch."""
 
 
 class Objective(NamedTuple):
@@ -305,12 +320,17 @@ class Noise(NamedTuple):
     """Probability, one per hidden layer, that a unit is switched off; empty for none."""
 
 
-def make_plan(sizes: Iterable[int], activations: Iterable[str], dtype: Any) -> NDArray[np.int64]:
+def make_plan(
+    sizes: Iterable[int],
+    activations: Iterable[str],
+    dtype: Any,
+    normalization: str | None = None,
+) -> NDArray[np.int64]:
     """Lay a network out: one row per layer, the columns named above.
 
     Returns
     -------
-    ndarray of int64, shape (n_layers, 7)
+    ndarray of int64, shape (n_layers, 9)
     """
     sizes = tuple(sizes)
     lanes = ALIGNMENT // int(np.dtype(dtype).itemsize)
@@ -318,13 +338,68 @@ def make_plan(sizes: Iterable[int], activations: Iterable[str], dtype: Any) -> N
     def padded(n: int) -> int:
         return -(-n // lanes) * lanes
 
-    plan = np.zeros((len(sizes) - 1, 7), np.int64)
+    plan = np.zeros((len(sizes) - 1, 9), np.int64)
     offset = units = 0
     for layer, ((n_in, n_out), name) in enumerate(zip(pairwise(sizes), activations, strict=True)):
         stride = padded(n_out)
         code = lookup("activation", ACTIVATIONS, name).code
         bias = offset + n_in * stride
-        plan[layer] = n_in, n_out, stride, offset, bias, code, units
+        plan[layer] = n_in, n_out, stride, offset, bias, code, units, 0, 0
         offset = bias + stride
         units += stride
+    if normalization is not None:  # behind the weights and biases, where it is in nobody's way
+        for hidden in plan[:-1]:
+            hidden[NORMALIZATION], hidden[SCALE] = NORMALIZATIONS.index(normalization), offset
+            offset += _normalization_rows(hidden) * hidden[STRIDE]
     return plan
+
+
+def _normalization_rows(layer: NDArray[np.int64]) -> int:
+    """How many vectors a layer's normalisation has: gamma, and the running mean and variance."""
+    return (0, 3, 1)[layer[NORMALIZATION]]
+
+
+def params_size(plan: NDArray[np.int64]) -> int:
+    """Return how many numbers the parameters of a plan are, with the padding."""
+    extra = sum(_normalization_rows(layer) * int(layer[STRIDE]) for layer in plan)
+    return int(plan[-1, BIAS] + plan[-1, STRIDE]) + extra
+
+
+def normalization_views(
+    plan: NDArray[np.int64], flat: NDArray[Any]
+) -> list[tuple[NDArray[Any], ...]]:
+    """Cut gamma, and with 'batch' the running mean and variance, of each normalised layer."""
+    return [
+        tuple(
+            flat[at : at + layer[N_OUT]]
+            for at in layer[SCALE] + layer[STRIDE] * np.arange(_normalization_rows(layer))
+        )
+        for layer in plan
+        if layer[NORMALIZATION]
+    ]
+
+
+def folded(plan: NDArray[np.int64], params: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return a plan and parameters that predict the same without 'batch' normalisation.
+
+    gamma (a W - mean) / sqrt(variance + eps) + beta is a sum with other weights and another bias.
+    Anything else comes back as it is.
+    """
+    if plan[0, NORMALIZATION] != NORMALIZATIONS.index("batch"):
+        return plan, params
+    plain = plan.copy()
+    plain[:, [NORMALIZATION, SCALE]] = 0
+    size = params_size(plain)
+    flat = aligned((size,), params.dtype)
+    flat[:] = params[:size]
+    for layer, (gamma, mean, variance) in zip(
+        plan, normalization_views(plan, params), strict=False
+    ):
+        n_in, n_out, stride, at, bias = (
+            int(layer[column]) for column in (N_IN, N_OUT, STRIDE, WEIGHTS, BIAS)
+        )
+        factor = gamma / np.sqrt(variance.astype(np.float64) + NORMALIZATION_EPS)
+        W, b = flat[at : at + n_in * stride].reshape(n_in, stride)[:, :n_out], flat[bias:][:n_out]
+        np.multiply(W, factor, out=W, casting="same_kind")
+        np.subtract(b, mean * factor, out=b, casting="same_kind")
+    return plain, flat

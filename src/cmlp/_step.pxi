@@ -62,6 +62,7 @@ cdef double forward_pass(
     cdef Grid grid
     cdef Drop drop
     cdef const Layer *layer
+    cdef Layer plain
     gather(run, now, step, ws)
     meet(run)
     for number in range(last + 1):
@@ -69,10 +70,19 @@ cdef double forward_pass(
         at = run.to.batch * layer.units
         code = layer.activation if number < last else IDENTITY
         drop = Drop(dropout_of(run, number), key_of(run.noise.seed, step, number + 1), now.done)
-        forward_layer(
-            run, layer, params, ws, from_, from_stride, run.to.activations + at, now.n, code,
-            run.to.slopes + at, &drop,
-        )
+        if layer.normalization:
+            plain = without_bias(layer)
+            forward_layer(
+                run, &plain, params, ws, from_, from_stride, run.to.activations + at, now.n,
+                IDENTITY, -1, NULL,
+            )
+            meet(run)
+            normalise_forward(run, number, params, ws, now.n, &drop)
+        else:
+            forward_layer(
+                run, layer, params, ws, from_, from_stride, run.to.activations + at, now.n, code,
+                run.to.slopes + at, &drop,
+            )
         if number < last:
             meet(run)
         from_, from_stride = run.to.activations + at, layer.stride
@@ -125,6 +135,9 @@ cdef void backward_pass(
     for number in range(last, -1, -1):
         layer = &run.layers[number]
         meet(run)
+        if number and run.layers[number - 1].normalization:
+            normalise_backward(run, number - 1, params, ws, n)
+            meet(run)
         from_, from_stride = to.inputs, to.input_stride
         if number:
             from_ = to.activations + to.batch * run.layers[number - 1].units
@@ -136,6 +149,8 @@ cdef void backward_pass(
             to.deltas + to.batch * layer.units, n, adds, last_pass,
             &next_rows,
         )
+        if layer.normalization:
+            update_normalization(run, layer, step, params, state, grads, ws, n, adds)
         if number > 1:
             backward_layer(run, number - 1, params, ws, n)
     meet(run)
@@ -145,11 +160,11 @@ cdef inline bint takes_plain_rows(const Run *run) noexcept nogil:
     """Whether the steps of a call are those of :func:`train_row`."""
     cdef Py_ssize_t number
     for number in range(run.n_layers):
-        if run.layers[number].stride > OUTER_SIZE:
+        if run.layers[number].stride > OUTER_SIZE or run.layers[number].normalization:
             return False
     return (
         run.to.batch == 1 and run.fused and run.n_threads == 1
-        and run.objective.l1 == 0 and run.objective.l2 == 0
+        and run.objective.l1 == 0 and run.objective.l2 == 0 and run.optimizer.ema == 0
         and run.noise.input_noise == 0 and run.noise.n_rates == 0
     )
 

@@ -219,6 +219,10 @@ class Trainer:
         self.noise = recipe.noise(net, 0)
         if self.noise.input_noise or len(self.noise.dropout):
             self.noise = self.noise._replace(seed=int(net.rng.integers(2**63)))
+        if net.normalization == "batch" and batch_size == 1:
+            raise ValueError(
+                "normalization='batch' needs batches of at least 2 rows; 'layer' takes single ones"
+            )
         self.moments = net.moments_for(recipe.rule, averages=recipe.ema > 0)
         products = int((net.plan[:, N_IN] * net.plan[:, N_OUT]).sum())
         self.step_flops = 6.0 * products * batch_size
@@ -320,7 +324,7 @@ class Trainer:
             value, slope = net.custom_loss(out, y)
             penalty = core.gradient(
                 net.plan, net.params, data.X[batch], slope, None, None, self.objective, self.noise,
-                net.steps, self.grads, nothing, nothing, self.workspace, net.input_scale,
+                net.steps, self.grads, nothing, nothing, self.workspace, net.input_scale, True,
             )  # fmt: skip
             if not math.isfinite(value + penalty):
                 return total, taken

@@ -247,6 +247,8 @@ cdef void measure(
         to += layer.n_in
         if run.rank == 0:
             ws[to] = <real>size_of_row(values, layer.bias, layer.stride, l1, l2) if biases else 0
+            if biases and layer.normalization:
+                ws[to] += <real>size_of_row(values, layer.scale, layer.stride, l1, l2)
         to += 1
 
 
@@ -297,4 +299,9 @@ cdef void update_all(
             update_rows(
                 o, &step, params, state, layer.bias, layer.stride, grads, layer.bias, layer.stride,
                 1, layer.stride, False,
+            )
+        if run.rank == 0 and layer.normalization:
+            update_rows(
+                o, &step, params, state, layer.scale, layer.stride, grads, layer.scale,
+                layer.stride, 1, layer.stride, False,
             )

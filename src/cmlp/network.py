@@ -31,6 +31,8 @@ from ._spec import (
     LOSSES,
     N_IN,
     N_OUT,
+    NORMALIZATION_PARTS,
+    NORMALIZATIONS,
     SOLVERS,
     STRIDE,
     UNITS,
@@ -38,8 +40,12 @@ from ._spec import (
     Loss,
     Solver,
     aligned,
+    folded,
     lookup,
     make_plan,
+    normalization_views,
+    params_size,
+    unknown,
 )
 from ._steps import Data, Recipe, make_recipe
 from .training import History
@@ -71,6 +77,8 @@ class Gradients(NamedTuple):
     inputs: Array
     """dC/dX, (rows, n_in)."""
     loss: float
+    scales: list[Array]
+    """dC/dgamma of each normalised layer, (n_out,); empty if there is none."""
 
 
 class Views(list[Array]):
@@ -120,6 +128,14 @@ class Network:
         loss, no gradient and no part in the score; the row's other outputs have. With False it is
         an error. Not for categorical cross-entropy, whose outputs share one target. A loss of your
         own sees the NaN.
+    normalization : {None, 'batch', 'layer'}
+        Normalise the weighted sums of the hidden layers before their activation, to
+        ``gamma (z - mean) / sqrt(variance + 1e-5) + beta``. With 'batch' (Ioffe & Szegedy 2015) the
+        statistics are a unit's over the rows of a batch (of each 1,024 rows of a larger one; rows
+        count alike, whatever their weights are), and running means of them, a tenth of each new
+        batch, in prediction. One row has no variance: each unit of it is beta, so batches need
+        two. With 'layer' (Ba et al. 2016) they are a row's over the units of the layer. `biases`
+        are beta; L1, L2 and weight decay leave gamma and beta alone.
 
     Attributes
     ----------
@@ -133,6 +149,12 @@ class Network:
         What every input is multiplied by.
     missing_targets : bool
         Whether y may hold NaN, for targets that are not known.
+    normalization : str or None
+        'batch', 'layer' or None.
+    scales : list of ndarray
+        Views of gamma, (n_out,) per normalised layer.
+    running : list of (ndarray, ndarray)
+        Views of the running mean and variance, per layer normalised by 'batch'.
     classes : ndarray or None
         The labels in the order of the outputs, once the network has seen labels.
     feature_names, target_name : list of str, str or None
@@ -173,12 +195,14 @@ class Network:
         huber_delta: float = 1.0,
         input_scale: float = 1.0,
         missing_targets: bool = False,
+        normalization: str | None = None,
     ) -> None:
         if isinstance(sizes, str) or not isinstance(sizes, Iterable):
             raise TypeError(f"sizes must be a sequence such as [64, 32, 10], not {sizes!r}")
         self.sizes = tuple(check_integer("every size", size, 1) for size in sizes)
         if len(self.sizes) < 2:
             raise ValueError(f"sizes needs inputs and outputs, as in [64, 10]; it is {sizes!r}")
+        self.normalization = self._resolve_normalization(normalization)
         if self.n_params > 1 << 44:
             raise ValueError(
                 f"sizes={sizes!r} takes {self.n_params:.1e} parameters: no memory holds them"
@@ -190,12 +214,16 @@ class Network:
         self.input_scale = check_input_scale(input_scale)
         self.missing_targets = self._resolve_missing(missing_targets)
         self.weight_init = weight_init
-        self.plan = make_plan(self.sizes, self.activations, self.dtype)
-        self.params = aligned((int(self.plan[-1, BIAS] + self.plan[-1, STRIDE]),), self.dtype)
+        self.plan = make_plan(self.sizes, self.activations, self.dtype, self.normalization)
+        self.params = aligned((params_size(self.plan),), self.dtype)
         self.rng = np.random.default_rng(seed)
         for W, name in zip(self.weights, self.activations, strict=True):
             n_in, n_out = W.shape
             W[...] = draw(initialiser(weight_init, name), n_in, n_out, self.rng)
+        for gamma, *statistics in normalization_views(self.plan, self.params):
+            gamma[...] = 1
+            for variance in statistics[1:]:
+                variance[...] = 1
         self.classes: Array | None = None
         self.feature_names: list[str] = []
         self.target_name: str | None = None
@@ -261,6 +289,16 @@ class Network:
             )
         return bool(missing_targets)
 
+    def _resolve_normalization(self, normalization: str | None) -> str | None:
+        if normalization is None:
+            return None
+        names = NORMALIZATIONS[1:]
+        if normalization not in names:
+            raise unknown("normalization", normalization, names, ("None", *names))
+        if len(self.sizes) == 2:
+            raise ValueError("normalization needs a hidden layer; this network has none")
+        return normalization
+
     # What it is ----------------------------------------------------------------------------------
 
     @property
@@ -270,8 +308,9 @@ class Network:
 
     @property
     def n_params(self) -> int:
-        """Number of weights and biases, without the padding."""
-        return sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes))
+        """Number of weights, biases and scales, without the padding."""
+        gammas = sum(self.sizes[1:-1]) if self.normalization else 0
+        return sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes)) + gammas
 
     def _views(self, flat: Array) -> tuple[Views, Views]:
         """Cut a vector laid out like `params` into weights and biases."""
@@ -294,11 +333,38 @@ class Network:
         """Each layer's biases, (n_out,), as views into `params`."""
         return self._views(self.params)[1]
 
+    @property
+    def scales(self) -> list[Array]:
+        """Each normalised layer's gamma, (n_out,), as views into `params`."""
+        return self._scale_views(self.params)
+
+    def _scale_views(self, flat: Array) -> list[Array]:
+        return Views(gamma for gamma, *_ in normalization_views(self.plan, flat))
+
+    @property
+    def running(self) -> list[tuple[Array, Array]]:
+        """Running mean and variance of each layer normalised by 'batch', as views."""
+        parts = normalization_views(self.plan, self.params)
+        return [(part[1], part[2]) for part in parts if len(part) == 3]
+
+    def _parts(self, flat: Array, prefix: str = "") -> dict[str, Array]:
+        """Cut a vector laid out like `params` into all its parts, by their names in a file."""
+        kinds = dict(zip(("weight", "bias"), self._views(flat), strict=True))
+        normalization = zip(*normalization_views(self.plan, flat), strict=True)
+        kinds |= zip(NORMALIZATION_PARTS, normalization, strict=False)
+        return {
+            f"{prefix}layers.{number}.{kind}": part
+            for kind, parts in kinds.items()
+            for number, part in enumerate(parts)
+        }
+
     def __repr__(self) -> str:
         hidden = self.activations[:-1]
         activation: Any = hidden[0] if len(set(hidden)) == 1 else list(hidden)
         named = f", activation={activation!r}" if hidden else ""
         scaled = f", input_scale={self.input_scale!r}" if self.input_scale != 1 else ""
+        if self.normalization:
+            scaled += f", normalization={self.normalization!r}"
         return (
             f"Network({list(self.sizes)}{named}, out_activation={self.activations[-1]!r}, "
             f"loss={self.loss_name!r}, dtype={self.dtype.name!r}{scaled})"
@@ -315,6 +381,8 @@ class Network:
             )
         size = self.n_params * self.dtype.itemsize / 1000
         scaled = f", inputs times {self.input_scale:g}" if self.input_scale != 1 else ""
+        if self.normalization:
+            scaled += f", hidden layers normalised by {self.normalization}"
         lines.append(
             f"{self.n_params:,} parameters ({size:,.1f} kB, {self.dtype.name}), "
             f"loss {self.loss_name}{scaled}"
@@ -374,6 +442,23 @@ class Network:
             )
         return out
 
+    def for_prediction(self) -> tuple[NDArray[np.int64], Array]:
+        """Return the plan and parameters that predict, with 'batch' folded into the weights."""
+        return folded(self.plan, self.params)
+
+    def folded(self) -> Network:
+        """Return a copy with normalisation by 'batch' folded into its weights.
+
+        It predicts the same, up to rounding, and has no statistics to learn any more. One that is
+        normalised otherwise, or not at all, is copied as it is, without optimizer state.
+        """
+        other = self.astype(self.dtype)
+        if self.normalization == "batch":
+            other.normalization = None
+            other.plan, other.params = self.for_prediction()
+            other.moments = np.zeros((0, len(other.params)), other.dtype)
+        return other
+
     def _bind(self) -> Callable[[ArrayLike], Array | None]:
         """Make the short way of :meth:`predict` ready for the core and parameters of now.
 
@@ -404,10 +489,12 @@ class Network:
 
             It belongs to the parameters and the core of now. Changes in place are seen, such as
             training or ``net.weights[0] = W``; after ``net.params = other`` or
-            :class:`cmlp.use_core` make another one. Make one for each thread. It is not pickled.
+            :class:`cmlp.use_core` make another one, as behind every training with
+            ``normalization='batch'``, which is folded into weights of its own. Make one for each
+            thread. It is not pickled.
         """
         check_integer("batch_size", batch_size, 1)
-        return _dispatch.core.Predictor(self.plan, self.params, self.input_scale, batch_size)
+        return _dispatch.core.Predictor(*self.for_prediction(), self.input_scale, batch_size)
 
     def predict_classes(self, X: RowsLike) -> Array:
         """Return the likeliest label of each row, (n,); for several labels per row a 0/1 matrix."""
@@ -431,7 +518,8 @@ class Network:
         Returns
         -------
         ndarray or Propagation
-            The outputs, (n, n_out); with ``return_all`` every layer's sums and activations.
+            The outputs, (n, n_out); with ``return_all`` every layer's sums (of a normalised layer:
+            what its activation is applied to) and activations.
         """
         if not return_all:
             return self.predict(X)
@@ -511,6 +599,9 @@ class Network:
     ) -> Gradients:
         """Return the derivatives of ``loss(X, y) + l1 sum|W| + l2/2 sum W^2`` by backpropagation.
 
+        With ``normalization='batch'`` these are of the loss with the statistics of these rows, as a
+        step takes them; ``net.folded().gradients(X, y)`` has those of the loss in prediction.
+
         Returns
         -------
         Gradients
@@ -518,7 +609,7 @@ class Network:
         """
         data = self._data(X, y, sample_weight)
         loss, grads, _, dX = self._backpropagate(data, Recipe(l1=l1, l2=l2), inputs=True)
-        return Gradients(*self._views(grads), dX, loss)
+        return Gradients(*self._views(grads), dX, loss, self._scale_views(grads))
 
     def _backpropagate(
         self, data: Data, recipe: Recipe, *, deltas: bool = False, inputs: bool = False
@@ -532,8 +623,11 @@ class Network:
         targets, value = data.targets, 0.0
         if self.loss_row is None:
             out = np.empty((n, self.sizes[-1]), self.dtype)
-            with self.scratch() as workspace:
-                core.predict(self.plan, self.params, data.X, None, out, workspace, self.input_scale)
+            with self.scratch(n) as workspace:
+                core.evaluate(
+                    self.plan, self.params, data.X, targets, None, objective, noise, 0, out,
+                    np.empty(n, self.dtype), workspace, self.input_scale,
+                )  # fmt: skip
             value, targets = self.custom_loss(out, self.target_matrix(targets))
         with self.scratch(n) as workspace:
             value += core.gradient(
@@ -865,11 +959,11 @@ class Network:
         """Return a copy in another dtype, without optimizer state."""
         other = copy.deepcopy(self)
         other.dtype = _check_dtype(dtype)
-        other.plan = make_plan(self.sizes, self.activations, other.dtype)
-        other.params = aligned((int(other.plan[-1, BIAS] + other.plan[-1, STRIDE]),), other.dtype)
-        for mine, theirs in zip(self._views(self.params), other._views(other.params), strict=True):
-            for source, target in zip(mine, theirs, strict=True):
-                target[...] = source
+        other.plan = make_plan(self.sizes, self.activations, other.dtype, self.normalization)
+        other.params = aligned((params_size(other.plan),), other.dtype)
+        theirs = other._parts(other.params)
+        for name, part in self._parts(self.params).items():
+            theirs[name][...] = part
         other.solver, other.steps, other.averaged, other.shown_average = "", 0, 0, None
         other.moments = np.zeros((0, len(other.params)), other.dtype)
         return other
@@ -896,15 +990,17 @@ class Network:
             "target_name": self.target_name,
             "input_scale": self.input_scale,
             "missing_targets": self.missing_targets,
+            "normalization": self.normalization,
         }
-        parts = {"": self._views(self.params)}
+        arrays = self._parts(self.params)
         state = None
         if optimizer:
-            parts |= {f"moment{i}.": self._views(m) for i, m in enumerate(self.moments)}
+            for number, moment in enumerate(self.moments):
+                arrays |= self._parts(moment, f"moment{number}.")
             generator = self.rng.bit_generator.state
             state = {"solver": self.solver, "steps": self.steps, "generator": generator}
             state |= {"averaged": self.averaged, "shown_average": self.shown_average}
-        saving.write(path, architecture, parts, self.classes, self.history, state)
+        saving.write(path, architecture, arrays, self.classes, self.history, state)
 
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
@@ -946,6 +1042,7 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
             about["dtype"],
             input_scale=about["input_scale"],
             missing_targets=about["missing_targets"],
+            normalization=about["normalization"],
             **({parameter: about["loss_parameter"]} if parameter else {}),
         )
         if saved.state is not None:
@@ -961,9 +1058,10 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
     net.weight_init = about["weight_init"]
     net.feature_names, net.target_name = about["feature_names"], about["target_name"]
     net.classes, net.history = saved.classes, saved.history
-    parts = {"": net._views(net.params)}
-    parts |= {f"moment{i}.": net._views(m) for i, m in enumerate(net.moments)}
-    for key, view in saving.named(parts).items():
+    views = net._parts(net.params)
+    for number, moment in enumerate(net.moments):
+        views |= net._parts(moment, f"moment{number}.")
+    for key, view in views.items():
         view[...] = saved.arrays[key]
     return net
 

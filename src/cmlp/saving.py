@@ -1,16 +1,17 @@
 """What a model file means: the step between arrays with text (``io``) and a network.
 
-A file holds the arrays ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,) and so on,
-with the optimizer's state the same under ``moment0.`` and ``moment1.`` (where weights are averaged,
-the last of these holds those that training goes on from), and as text the
-architecture, the labels and the training record, each as JSON.
+A file holds the arrays ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,) and so on, of
+a normalised layer also ``scale`` (and ``mean`` and ``variance``), with the optimizer's state the
+same under ``moment0.`` and ``moment1.`` (where weights are averaged, the last of these holds those
+that training goes on from), and as text the architecture, the labels and the training record, each
+as JSON.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -19,12 +20,11 @@ from numpy.typing import NDArray
 
 from . import io
 from ._checks import check_input_scale, check_integer
-from ._spec import SOLVERS, lookup
+from ._spec import NORMALIZATION_PARTS, SOLVERS, lookup
 from .io import ModelFileError as ModelFileError
 from .training import History
 
 Array = NDArray[Any]
-Views = tuple[list[Array], list[Array]]
 
 FORMAT_VERSION = "1"
 
@@ -45,20 +45,10 @@ class Saved(NamedTuple):
     state: dict[str, Any] | None
 
 
-def named(parts: Mapping[str, Views]) -> dict[str, Array]:
-    """Give the weights and biases of each part (parameters, moments) their names in the file."""
-    return {
-        f"{prefix}layers.{number}.{kind}": array
-        for prefix, views in parts.items()
-        for kind, arrays in zip(("weight", "bias"), views, strict=True)
-        for number, array in enumerate(arrays)
-    }
-
-
 def write(
     path: str | os.PathLike[str],
     architecture: dict[str, Any],
-    parts: Mapping[str, Views],
+    arrays: Mapping[str, Array],
     classes: Array | None,
     history: History,
     state: dict[str, Any] | None,
@@ -79,7 +69,7 @@ def write(
         metadata["classes"] = json.dumps(labels)
     if state is not None:
         metadata["optimizer"] = json.dumps(state, default=np.ndarray.tolist)
-    io.write(path, named(parts), metadata)
+    io.write(path, dict(arrays), metadata)
 
 
 def _thinned(history: History) -> dict[str, list[float]]:
@@ -138,7 +128,8 @@ def _described(path: str, metadata: dict[str, str], infos: dict[str, io.ArrayInf
 
 
 def _architecture(about: dict[str, Any]) -> dict[str, Any]:
-    about = {"input_scale": 1.0, "missing_targets": False, **about}  # which older files lack
+    older = {"input_scale": 1.0, "missing_targets": False, "normalization": None}
+    about = {**older, **about}
     about = {key: about[key] for key in _TYPES}
     for key, kind in _TYPES.items():
         if not isinstance(about[key], kind):
@@ -166,6 +157,7 @@ _TYPES: dict[str, Any] = {
     "target_name": (str, type(None)),
     "input_scale": (int, float),
     "missing_targets": bool,
+    "normalization": (str, type(None)),
 }
 
 
@@ -232,7 +224,8 @@ def _check_arrays(
     n_moments += bool(state and state["averaged"])
     if len(about["sizes"]) > len(infos) + 1:
         raise ValueError(f"{len(infos)} arrays do not make {len(about['sizes']) - 1} layers")
-    expected = dict(_expected_shapes(about["sizes"], n_moments))
+    kinds = {None: 0, "batch": 3, "layer": 1}[about["normalization"]]
+    expected = dict(_expected_shapes(about["sizes"], n_moments, NORMALIZATION_PARTS[:kinds]))
     shapes = {key: info.shape for key, info in infos.items()}
     for key in sorted(expected.keys() | shapes.keys()):
         if expected.get(key) != shapes.get(key):
@@ -242,8 +235,12 @@ def _check_arrays(
             raise ValueError(f"array {key!r} is {info.dtype}, expected {about['dtype']}")
 
 
-def _expected_shapes(sizes: list[int], n_moments: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _expected_shapes(
+    sizes: list[int], n_moments: int, kinds: Sequence[str]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
     for prefix in ("", *(f"moment{number}." for number in range(n_moments))):
         for number, (n_in, n_out) in enumerate(pairwise(sizes)):
             yield f"{prefix}layers.{number}.weight", (n_in, n_out)
             yield f"{prefix}layers.{number}.bias", (n_out,)
+            for kind in kinds if number < len(sizes) - 2 else ():
+                yield f"{prefix}layers.{number}.{kind}", (n_out,)

@@ -158,6 +158,8 @@ def trace_step(net: Network, data: Data, recipe: Recipe, apply: bool) -> Trace:
     """See :meth:`Network.trace_step`."""
     if np.any(np.asarray(recipe.dropout)) or recipe.input_noise or recipe.ema:
         raise ValueError("a trace shows one plain step: leave dropout, input_noise and ema at 0")
+    if net.normalization:
+        raise ValueError("a trace shows plain layers: use a network with normalization=None")
     core = _dispatch.core
     snapshot = Snapshot(net)
     before = snapshot.params
@@ -259,11 +261,15 @@ def check_gradients(net: Network, data: Data, recipe: Recipe, entries: int | Non
     rng = np.random.default_rng(0)
     layers = []
     parts = zip(*net._views(grads), exact.weights, exact.biases, strict=True)
+    scales = list(zip(net._scale_views(grads), exact.scales, strict=True))
     for number, (dW, db, W, b) in enumerate(parts, 1):
-        sizes = np.abs(np.concatenate([dW.ravel(), db])).astype(np.float64)
+        letters = [("W", W, dW), ("b", b, db)]
+        letters += [("gamma", gamma, slopes) for slopes, gamma in scales[number - 1 : number]]
+        sizes = np.abs(np.concatenate([slopes.ravel() for _, _, slopes in letters]))
+        sizes = sizes.astype(np.float64)
         scale = float(np.max(sizes, where=np.isfinite(sizes), initial=1e-8))
         worst = CheckedLayer(f"layer {number}", "none", 0.0, 0.0, -1.0)
-        for letter, values, slopes in (("W", W, dW), ("b", b, db)):
+        for letter, values, slopes in letters:
             chosen = np.arange(values.size)
             if entries is not None and entries < values.size:
                 chosen = rng.choice(values.size, entries, replace=False)

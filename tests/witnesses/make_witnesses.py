@@ -25,13 +25,15 @@ STEPS = 10
 TINY = 1e-30
 
 
-def case(library, sizes, hidden, loss, rows=24, **recipe):
+def case(library, sizes, hidden, loss, rows=24, normalization=None, **recipe):
     """One training: `recipe` is that of ``Network.fit``."""
     recipe = {"learning_rate": 0.1, "momentum": 0.0} | recipe
     words = [library, *map(str, sizes), hidden, loss]
+    words += [normalization] * (normalization is not None)
     words += [f"{name}={value}" for name, value in recipe.items()]
     return {"name": " ".join(words), "library": library, "sizes": sizes, "hidden": hidden,
-            "loss": loss, "rows": rows, "recipe": recipe}  # fmt: skip
+            "loss": loss, "rows": rows, "normalization": normalization,
+            "recipe": recipe}  # fmt: skip
 
 
 def torch_cases():
@@ -52,6 +54,9 @@ def torch_cases():
         yield case("torch", [7, 31, 2], "gelu", mse, batch_size=7, l2=0.01, **recipe)
         yield case("torch", [7, 9, 4], "logistic", bce, batch_size=5, clip_norm=0.1, **recipe)
     yield case("torch", [4, 3], "relu", cce, l2=0.05)
+    for kind in ("batch", "layer"):
+        yield case("torch", [7, 15, 9, 4], "tanh", cce, normalization=kind, **adam)
+        yield case("torch", [7, 31, 2], "gelu", mse, normalization=kind, batch_size=6, **sgd)
     nadam = {"solver": "nadam", "learning_rate": 0.02, "epsilon": TINY}
     yield case("torch", [7, 15, 4], "tanh", cce, **nadam)
     yield case("torch", [7, 31, 2], "gelu", mse, batch_size=2, l2=0.01, **nadam)
@@ -125,7 +130,9 @@ def torch_losses(case):
     }
     activate = other.get(case["hidden"]) or getattr(F, case["hidden"])
     decay, rate = recipe.get("weight_decay", 0.0), recipe["learning_rate"]
-    groups = [{"params": Ws, "weight_decay": decay}, {"params": bs, "weight_decay": 0.0}]
+    gammas = [torch.ones(n, requires_grad=True) for n in case["sizes"][1:-1]]
+    rest = bs + gammas if case["normalization"] else bs
+    groups = [{"params": Ws, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
     solver = recipe.get("solver", "sgd")
     if solver == "sgd":
         rule = torch.optim.SGD(groups, rate, recipe["momentum"], nesterov="nesterov" in recipe)
@@ -156,8 +163,14 @@ def torch_losses(case):
         for part in batches(case):
             a = X[part]
             for number, (W, b) in enumerate(zip(Ws, bs, strict=True), 1):
-                a = a @ W + b
-                a = activate(a) if number < len(Ws) else a
+                hidden = number < len(Ws)
+                if hidden and case["normalization"] == "batch":
+                    a = F.batch_norm(a @ W, None, None, gammas[number - 1], b, training=True)
+                elif hidden and case["normalization"] == "layer":
+                    a = F.layer_norm(a @ W, b.shape, gammas[number - 1], b)
+                else:
+                    a = a @ W + b
+                a = activate(a) if hidden else a
             loss = cost(a, y[part])
             loss = loss + recipe.get("l2", 0.0) / 2 * sum((W**2).sum() for W in Ws)
             rule.zero_grad()
