@@ -782,7 +782,6 @@ def update(
     run.optimizer = read_optimizer(optimizer)
     check_size("grads", params.shape[0], grads.shape[0])
     check_state(&run.optimizer, params.shape[0], state.shape[0], state.shape[1])
-    cdef Step now
     with nogil:
         if run.optimizer.clip_norm > 0:
             norm = sqrt(size_of_row(grads, 0, grads.shape[0] // 8 * 8, 0, 1))
