@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -47,6 +48,12 @@ def test_parameters_by_name(kind):
     assert vars(kind(**params)) == params  # the constructor keeps them, and does nothing else
     with refused(ValueError, f"Invalid parameter 'alpa' for estimator {kind.__name__}(", "'alpha'"):
         estimator.set_params(alpa=1)
+
+
+@BOTH
+def test_every_parameter_is_documented(kind):
+    described = MLPClassifier.__doc__ + kind.__doc__
+    assert not [name for name in kind().get_params() if not re.search(rf"\b{name}\b", described)]
 
 
 def test_nested_parameters():
