@@ -2,7 +2,7 @@
 
 The map:
 
-- :class:`MLPClassifier`, :class:`MLPRegressor`: scikit-learn's estimators, many times faster
+- :class:`MLPClassifier`, :class:`MLPRegressor`: scikit-learn's estimators, without scikit-learn
 - :class:`Network`: the network; ``fit``, ``predict``, ``gradients``, ``trace_step``, ``save``
 - :func:`load`: a network from its file
 - :mod:`cmlp.schedules`: learning rates over time
