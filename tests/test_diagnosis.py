@@ -463,6 +463,10 @@ def test_sparse_rows_and_missing_targets(core):
     net = cmlp.Network([3, 32, 3], "tanh", loss="squared_error", seed=0, missing_targets=True)
     assert cmlp.diagnose(net, X, y).codes == []
     assert cmlp.diagnose(fitted(net, X, y), X, y).codes == []
+    model = cmlp.MLPRegressor(hidden_layer_sizes=(30,), activation="tanh", random_state=0)
+    assert cmlp.diagnose(model, X, y).codes == [] == converged(model, X, y).diagnose(X, y).codes
+    y[0, 1] = np.inf
+    assert cmlp.diagnose(model, X, y)["not-finite"].value == 1
 
 
 # What it is --------------------------------------------------------------------------------------

@@ -166,7 +166,7 @@ def admit(
         X=_dense(X, rows).astype(np.float64) * scale,
         names=names or [str(number) for number in range(X.shape[1])],
         raw_bytes=X.dtype == np.uint8 and scale == 1,
-        missing=_missing(X, y, may_miss=net is not None and net.missing_targets),
+        missing=_missing(X, y, may_miss=_masks(net, y)),
         balanced=getattr(model, "class_weight", None) is not None,
         solver=str(getattr(model, "solver", "")),
         rate=float(getattr(model, "learning_rate_init", Recipe().learning_rate)),
@@ -283,9 +283,15 @@ def _missing(X: Any, y: Array, may_miss: bool) -> dict[str, int]:
         else:
             np.add.at(per_column, X.indices[~np.isfinite(values)], 1)
         found = {f"X{column}": int(per_column[column]) for column in np.flatnonzero(per_column)}
-    if y.dtype.kind == "f" and not may_miss and not _finite(y):
-        found["y"] = int((~np.isfinite(y)).sum())
+    if y.dtype.kind == "f" and not _finite(y):
+        bad = int((np.isinf(y) if may_miss else ~np.isfinite(y)).sum())
+        found |= {"y": bad} if bad else {}
     return found
+
+
+def _masks(net: Network | None, y: Array) -> bool:
+    """Whether a NaN in y is a target that nobody knows, as estimators take it among several."""
+    return y.ndim == 2 and y.shape[1] > 1 if net is None else net.missing_targets
 
 
 def _finite(values: Array) -> bool:
