@@ -586,10 +586,11 @@ def test_plain_training_draws_nothing_but_the_order(core):
 
 
 LONG_EPOCH = """
-import sys, threading, time, warnings
+import signal, sys, threading, time, warnings
 import numpy as np, cmlp
 from cmlp import _steps
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may ignore it
 warnings.simplefilter("always")
 _steps.THREAD_FLOPS = 0
 n_threads, core = int(sys.argv[1]), sys.argv[2]
