@@ -430,8 +430,47 @@ def test_what_is_refused(core):
     for ask in (lambda: net.fit(X, y, batch_size=1), lambda: net.step(X[:1], y[:1])):
         with refused(ValueError, "at least 2 rows", "'layer'"):
             ask()
-    with refused(ValueError, "plain layers", "normalization=None"):
-        net.trace_step(X, y)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trace_shows_what_lies_between_z_and_a(core, dtype, kind):
+    """Each number is made of those above it, and the step is that of `step`."""
+    net, other = network(kind, dtype=dtype), network(kind, dtype=dtype)
+    X, y = rows_of(net, 12)
+    kept = net.params.copy()
+    net.trace_step(X, y, apply=False, solver="adam")
+    np.testing.assert_array_equal(net.params, kept)
+    trace = net.trace_step(X, y, solver="adam")
+    other.step(X, y, solver="adam")
+    room = 500 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(net.params, other.params, rtol=0, atol=50 * room)
+    a, axis = X, 0 if kind == "batch" else 1
+    for layer in trace.layers[:-1]:
+        z = a @ layer.weights
+        zhat = (z - z.mean(axis, keepdims=True)) / np.sqrt(z.var(axis, keepdims=True) + 1e-5)
+        normalised = layer.normalization
+        y_ = normalised.gamma * zhat + layer.biases
+        for came, expected in (
+            (layer.z, z), (normalised.zhat, zhat), (normalised.y, y_), (layer.a, np.tanh(y_)),
+        ):  # fmt: skip
+            np.testing.assert_allclose(came, expected, rtol=0, atol=room)
+        a = layer.a
+    first, second = trace.layers[:2]
+    dy = (second.delta @ second.weights.T) * (1 - first.a**2)
+    np.testing.assert_allclose(first.dbiases, dy.sum(axis=0), rtol=0, atol=room)
+    dgamma = (dy * first.normalization.zhat).sum(axis=0)
+    np.testing.assert_allclose(first.normalization.dgamma, dgamma, rtol=0, atol=room)
+    np.testing.assert_allclose(first.dweights, X.T @ first.delta, rtol=0, atol=room)
+    np.testing.assert_array_equal(first.normalization.new_gamma, net.scales[0])
+    assert trace.layers[-1].normalization is None
+    text = str(trace)
+    places = [text.find(f"\n  {part}") for part in (
+        "gamma ", "beta ", "z = a_before W ", "zhat = ", "y = gamma zhat + beta", "a = ",
+        "y ", "dC/dbeta", "dC/dgamma", "delta = dC/dz", "new gamma", "new beta",
+    )]  # fmt: skip
+    assert -1 not in places
+    assert ("1e-5), over the rows" in text) == (kind == "batch")
+    assert text.count("zhat = ") == 2 and "new gamma" in trace._repr_html_()
 
 
 # PyTorch -----------------------------------------------------------------------------------------

@@ -612,9 +612,18 @@ class Network:
         return Gradients(*self._views(grads), dX, loss, self._scale_views(grads))
 
     def _backpropagate(
-        self, data: Data, recipe: Recipe, *, deltas: bool = False, inputs: bool = False
+        self,
+        data: Data,
+        recipe: Recipe,
+        *,
+        deltas: bool = False,
+        inputs: bool = False,
+        learns: bool = False,
     ) -> tuple[float, Array, Array, Array]:
-        """Loss, flat gradient, record of deltas and dC/dX (the last two empty unless asked for)."""
+        """Loss, flat gradient, record of deltas and dC/dX (the last two empty unless asked for).
+
+        If it `learns`, running statistics follow those of the rows.
+        """
         n, core = len(data.X), _dispatch.core
         objective, noise = recipe.objective(self), recipe.noise(self, 0)
         grads = np.zeros_like(self.params)
@@ -632,7 +641,7 @@ class Network:
         with self.scratch(n) as workspace:
             value += core.gradient(
                 self.plan, self.params, data.X, targets, data.weights, None, objective, noise, 0,
-                grads, record, dX, workspace, self.input_scale,
+                grads, record, dX, workspace, self.input_scale, learns,
             )  # fmt: skip
         return value, grads, record, dX
 
@@ -892,7 +901,8 @@ class Network:
         Returns
         -------
         Trace
-            Per layer z, a, delta, dC/dW, dC/db, and the weights before and after; print it.
+            Per layer z, a, delta, dC/dW, dC/db, and the weights before and after, of a normalised
+            layer also what lies between z and a; print it.
         """
         from . import tracing
 

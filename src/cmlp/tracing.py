@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _dispatch
+from . import _dispatch, _reference
 from ._spec import ACTIVATIONS, SparseRows, lookup
 from ._steps import Snapshot
 
@@ -20,8 +20,22 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
+class TracedNormalization(NamedTuple):
+    """What lies between a layer's z and its activation, which is then one of y."""
+
+    formula: str
+    zhat: Array
+    y: Array
+    gamma: Array
+    dgamma: Array
+    new_gamma: Array
+
+
 class TracedLayer(NamedTuple):
-    """One layer's part of a step; z, a and delta have a row per row of X."""
+    """One layer's part of a step; z, a and delta have a row per row of X.
+
+    The biases of a normalised layer are its beta.
+    """
 
     name: str
     formula: str
@@ -34,6 +48,53 @@ class TracedLayer(NamedTuple):
     dbiases: Array
     new_weights: Array
     new_biases: Array
+    normalization: TracedNormalization | None = None
+
+    def forward(self) -> list[tuple[str, Any]]:
+        """What is said of the way to the activations."""
+        normalised = self.normalization
+        if normalised is None:
+            return [
+                ("W", self.weights),
+                ("b", self.biases),
+                ("z = a_before W + b", self.z),
+                (f"a = {self.formula}", self.a),
+            ]
+        return [
+            ("W", self.weights),
+            ("gamma", normalised.gamma),
+            ("beta", self.biases),
+            ("z = a_before W", self.z),
+            (f"zhat = {normalised.formula}", normalised.zhat),
+            ("y = gamma zhat + beta", normalised.y),
+            (f"a = {self.formula}, of y for z", self.a),
+        ]
+
+    def backward(self, chain: str) -> list[tuple[str, Any]]:
+        """What is said of the gradients."""
+        normalised = self.normalization
+        if normalised is None:
+            return [
+                (f"delta = dC/dz = {chain}", self.delta),
+                ("dC/dW = a_before^T delta", self.dweights),
+                ("dC/db = sum of delta over the rows", self.dbiases),
+            ]
+        return [
+            (f"dC/dbeta = sum over the rows of dC/dy = {chain}", self.dbiases),
+            ("dC/dgamma = sum of dC/dy * zhat over the rows", normalised.dgamma),
+            ("delta = dC/dz = dC/dy gamma * dzhat/dz", self.delta),
+            ("dC/dW = a_before^T delta", self.dweights),
+        ]
+
+    def update(self) -> list[tuple[str, Any]]:
+        """What is said of the step."""
+        if self.normalization is None:
+            return [("new W", self.new_weights), ("new b", self.new_biases)]
+        return [
+            ("new W", self.new_weights),
+            ("new gamma", self.normalization.new_gamma),
+            ("new beta", self.new_biases),
+        ]
 
 
 @dataclass(frozen=True)
@@ -70,17 +131,7 @@ class Trace:
         scaled = "X" if self.input_scale == 1 else f"X, multiplied by {self.input_scale:g}"
         sections: list[tuple[str, list[tuple[str, Any]]]] = [("Inputs", [(scaled, self.X)])]
         for layer in self.layers:
-            sections.append(
-                (
-                    f"Forward, {layer.name}",
-                    [
-                        ("W", layer.weights),
-                        ("b", layer.biases),
-                        ("z = a_before W + b", layer.z),
-                        (f"a = {layer.formula}", layer.a),
-                    ],
-                )
-            )
+            sections.append((f"Forward, {layer.name}", layer.forward()))
         sections.append(
             (
                 "Cost",
@@ -95,23 +146,9 @@ class Trace:
             layer = self.layers[number]
             last = number == len(self.layers) - 1
             chain = "dC/da * da/dz, over the rows" if last else "(delta_after W_after^T) * da/dz"
-            sections.append(
-                (
-                    f"Backward, {layer.name}",
-                    [
-                        (f"delta = dC/dz = {chain}", layer.delta),
-                        ("dC/dW = a_before^T delta", layer.dweights),
-                        ("dC/db = sum of delta over the rows", layer.dbiases),
-                    ],
-                )
-            )
+            sections.append((f"Backward, {layer.name}", layer.backward(chain)))
         for layer in self.layers:
-            sections.append(
-                (
-                    f"Update, {layer.name}: {self.rule}",
-                    [("new W", layer.new_weights), ("new b", layer.new_biases)],
-                )
-            )
+            sections.append((f"Update, {layer.name}: {self.rule}", layer.update()))
         sections.append(("After the step", [("loss", f"{self.new_loss:.6g}")]))
         return sections
 
@@ -158,15 +195,15 @@ def trace_step(net: Network, data: Data, recipe: Recipe, apply: bool) -> Trace:
     """See :meth:`Network.trace_step`."""
     if np.any(np.asarray(recipe.dropout)) or recipe.input_noise or recipe.ema:
         raise ValueError("a trace shows one plain step: leave dropout, input_noise and ema at 0")
-    if net.normalization:
-        raise ValueError("a trace shows plain layers: use a network with normalization=None")
     core = _dispatch.core
     snapshot = Snapshot(net)
     before = snapshot.params
-    record = net.forward(data.X, return_all=True)
+    X = data.X.dense(net.dtype) if isinstance(data.X, SparseRows) else data.X
+    X = np.asarray(X, net.dtype) * net.dtype.type(net.input_scale)
+    z, a, normalised = _propagated(net, X)
     costs = _row_costs(net, data, recipe)
-    loss, grads, deltas, _ = net._backpropagate(data, recipe, deltas=True)
-    dweights, dbiases = (list(map(np.copy, views)) for views in net._views(grads))
+    loss, grads, deltas, _ = net._backpropagate(data, recipe, deltas=True, learns=True)
+    gradients = grads.copy()  # the update may use them up
     moments = net.moments_for(recipe.rule)
     core.update(
         net.plan, net.params, grads, moments, recipe.optimizer(), net.steps,
@@ -177,20 +214,49 @@ def trace_step(net: Network, data: Data, recipe: Recipe, apply: bool) -> Trace:
     new_loss = net._backpropagate(data, recipe)[0]
     if not apply:
         snapshot.put_back()
+    over = "the rows" if net.normalization == "batch" else "the layer's units"
+    normalizations: list[TracedNormalization | None] = [
+        TracedNormalization(f"(z - mean) / sqrt(variance + 1e-5), over {over}", *numbers)
+        for numbers in zip(
+            *zip(*normalised, strict=True), *map(net._scale_views, (before, gradients, after)),
+            strict=True,
+        )
+    ]  # fmt: skip
+    normalizations += [None] * (len(net.plan) - len(normalizations))
     layers = [
         TracedLayer(f"layer {number} ({activation})", _formula(activation), *numbers)
         for number, activation, *numbers in zip(
-            range(1, len(net.plan) + 1), net.activations, *net._views(before), *record,
-            net._cut_record(deltas), dweights, dbiases, *net._views(after), strict=True,
+            range(1, len(net.plan) + 1), net.activations, *net._views(before), z, a,
+            net._cut_record(deltas), *net._views(gradients), *net._views(after), normalizations,
+            strict=True,
         )
     ]  # fmt: skip
     formula = "custom" if net.loss_row is None else net.loss_row.formula
     y = net.target_matrix(data.targets)
-    X = data.X.dense(net.dtype) if isinstance(data.X, SparseRows) else data.X
-    X = np.asarray(X, net.dtype) * net.dtype.type(net.input_scale)
     return Trace(
         X, y, layers, costs, loss, new_loss, formula, recipe.rule.formula, net.input_scale
     )  # fmt: skip
+
+
+def _propagated(
+    net: Network, X: Array
+) -> tuple[list[Array], list[Array], list[tuple[Array, Array]]]:
+    """Every layer's z and a as the step sees them; of normalised layers also zhat and y."""
+    kept: list[Any] = []
+    twin: Any = _reference  # of any core: no other function tells what a normalisation does
+    with np.errstate(all="ignore"):
+        _, sums, activations, _ = twin._propagate(net.plan, net.params, X, kept=kept)
+        z = [
+            a_before @ W if part else sums[number]
+            for number, (a_before, W, part) in enumerate(
+                zip([X, *activations[:-1]], net.weights, kept, strict=True)
+            )
+        ]
+    return (
+        z,
+        activations,
+        [(part[0], y) for part, y in zip(kept, sums, strict=True) if part is not None],
+    )
 
 
 def _formula(activation: str) -> str:
@@ -199,15 +265,15 @@ def _formula(activation: str) -> str:
 
 def _row_costs(net: Network, data: Data, recipe: Recipe) -> Array:
     """Loss of each row; a custom loss gives one number for all."""
-    out = net.predict(data.X)
-    if net.loss_row is None:
-        return np.full(len(out), net.custom_loss(out, net.target_matrix(data.targets))[0])
-    costs = np.empty(len(out), net.dtype)
-    with net.scratch() as workspace:
+    n = len(data.X)
+    out, costs = np.empty((n, net.sizes[-1]), net.dtype), np.empty(n, net.dtype)
+    with net.scratch(n) as workspace:
         _dispatch.core.evaluate(
             net.plan, net.params, data.X, data.targets, None, recipe.objective(net),
             recipe.noise(net, 0), 0, out, costs, workspace, net.input_scale,
         )  # fmt: skip
+    if net.loss_row is None:
+        costs[:] = net.custom_loss(out, net.target_matrix(data.targets))[0]
     return costs
 
 
