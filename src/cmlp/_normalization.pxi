@@ -40,6 +40,9 @@ cdef void normalise_columns(
     cdef Py_ssize_t mean = statistic(run, layer, MEAN), variance = statistic(run, layer, VARIANCE)
     cdef Py_ssize_t inverse = statistic(run, layer, INVERSE)
     cdef real part = <real>(1.0 / n), centred
+    for i in range(n):
+        for j in range(max(first, layer.n_out), last):  # products leave anything in the padding
+            ws[z + i * stride + j] = 0
     for j in range(first, last):
         ws[mean + j] = 0
         ws[variance + j] = 0
@@ -104,10 +107,14 @@ cdef real normalise_row(
 ) noexcept nogil:
     """One row, by its statistics over the units: zhat to `kept`, which may be z; then y replaces z.
 
-    The padding of z is 0 as it comes; that of zhat is 0. Returns 1 / sqrt(variance + eps).
+    The padding of z may be anything, as products leave it; that of zhat and y is 0. Returns
+    1 / sqrt(variance + eps).
     """
     cdef Py_ssize_t j
-    cdef real mean = sum_of_row(ws, z, layer.stride) / <real>layer.n_out, inverse
+    cdef real mean, inverse
+    for j in range(layer.n_out, layer.stride):
+        ws[z + j] = 0
+    mean = sum_of_row(ws, z, layer.stride) / <real>layer.n_out
     for j in range(layer.n_out):
         ws[kept + j] = ws[z + j] - mean
     for j in range(layer.n_out, layer.stride):
