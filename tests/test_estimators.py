@@ -89,6 +89,8 @@ def test_nested_parameters():
     ({"max_time": -1}, "'max_time'"),
     ({"callbacks": 3}, "'callbacks'"),
     ({"scoring": 3}, "'scoring'"),
+    ({"normalization": "rows"}, "Unknown normalization 'rows'"),
+    ({"normalization": "batch", "solver": "lbfgs"}, "use normalization='layer' or another solver"),
     ({"random_state": "one"}, "'one' cannot be used to seed"),
 ])  # fmt: skip
 def test_parameters_that_are_refused(kind, params, message):
@@ -217,6 +219,32 @@ def test_regularisers(core):
         assert (np.abs(weights(alpha=0.0, **more)) != free).any()
     with refused(ValueError, "'label_smoothing' parameter of MLPClassifier"):
         weights(label_smoothing=1.0)
+
+
+@pytest.mark.parametrize(
+    "normalization, solver", [("batch", "adam"), ("layer", "adam"), ("layer", "lbfgs")]
+)
+def test_normalised_layers(core, normalization, solver):
+    X, y = waves(120)
+    model = MLPRegressor(hidden_layer_sizes=(16, 8), activation="tanh", solver=solver, tol=0,
+                         learning_rate_init=0.02, max_iter=60, random_state=0, dtype="float64",
+                         batch_size=20, normalization=normalization)  # fmt: skip
+    quiet(model, X, y[:, 0])
+    net = model.network_
+    assert net.normalization == normalization
+    assert all((gamma != 1).any() for gamma in net.scales)
+    assert model.score(X, y[:, 0]) > 0.9
+    gradient = model.input_gradient(X)
+    for column in range(3):
+        step = np.eye(3)[column] * 1e-5
+        rise = model.predict(X + step) - model.predict(X - step)
+        np.testing.assert_allclose(gradient[:, column], rise / 2e-5, atol=1e-6)
+    start = [W.copy() for W in model.coefs_], [b.copy() for b in model.intercepts_]
+    again = MLPRegressor(**model.get_params() | {"max_iter": 1, "learning_rate_init": 1e-12})
+    quiet(again, X, y[:, 0], coefs_init=start[0], intercepts_init=start[1])
+    if solver == "adam":
+        np.testing.assert_allclose(again.coefs_[1], start[0][1], atol=1e-9)
+        np.testing.assert_allclose(again.intercepts_[0], start[1][0], atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["he_normal", "orthogonal", "glorot_normal", "lecun_uniform"])

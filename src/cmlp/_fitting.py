@@ -360,7 +360,7 @@ def fit_lbfgs(estimator: Any, data: Data) -> None:
     net = estimator.network_
     work = net if net.dtype == np.float64 else net.astype("float64")
     recipe = estimator._recipe()
-    parts = [*work.weights, *work.biases]
+    parts = [*work.weights, *work.biases, *work.scales]
     cuts = np.cumsum([part.size for part in parts])[:-1]
 
     def put(x: NDArray[np.float64]) -> None:
@@ -371,7 +371,8 @@ def fit_lbfgs(estimator: Any, data: Data) -> None:
         put(x)
         loss, grads, *_ = work._backpropagate(data, recipe)
         weights, biases = work._views(grads)
-        return loss, np.concatenate([part.ravel() for part in [*weights, *biases]])
+        slopes = [*weights, *biases, *work._scale_views(grads)]
+        return loss, np.concatenate([slope.ravel() for slope in slopes])
 
     start = np.concatenate([part.ravel() for part in parts])
     found = minimise_by_best(
@@ -381,7 +382,7 @@ def fit_lbfgs(estimator: Any, data: Data) -> None:
         put(start)
         raise training.DivergenceError(NOT_FINITE)
     put(found.x)
-    for mine, theirs in zip([*net.weights, *net.biases], parts, strict=True):
+    for mine, theirs in zip([*net.weights, *net.biases, *net.scales], parts, strict=True):
         mine[...] = theirs
     estimator.loss_, estimator.n_iter_ = found.value, min(found.n_iter, estimator.max_iter)
     if found.status:

@@ -112,6 +112,11 @@ class MLP(Estimator):
             raise refuse(self, "callbacks", "a list of callbacks")
         if not (self.scoring is None or isinstance(self.scoring, str) or callable(self.scoring)):
             raise refuse(self, "scoring", "a str, a callable or None")
+        if self.normalization == "batch" and self.solver == "lbfgs":
+            raise ValueError(
+                "normalization='batch' keeps running means of its batches, and 'lbfgs' has none; "
+                "use normalization='layer' or another solver"
+            )
 
     def _hidden(self) -> list[int]:
         given = self.hidden_layer_sizes
@@ -166,6 +171,7 @@ class MLP(Estimator):
             huber_delta=getattr(self, "huber_delta", 1.0),
             input_scale=self.input_scale,
             missing_targets=self._masks(),
+            normalization=self.normalization,
         )
         if auto:
             hidden = net.activations[:-1]
@@ -458,7 +464,8 @@ class MLP(Estimator):
             ._replace(loss=EXTERNAL_LOSS, label_smoothing=0.0, l1=0.0, l2=0.0)
         )
         noise = EstimatorRecipe().noise(net, 0)
-        scrap, nothing = np.empty_like(net.params), np.empty((0, 0), net.dtype)
+        plan, params = net.for_prediction()
+        scrap, nothing = np.empty_like(params), np.empty((0, 0), net.dtype)
         X = check_X(X, net.sizes[0], net.dtype)
         with net.scratch(len(X)) as workspace:
             for output in range(self.n_outputs_):
@@ -466,7 +473,7 @@ class MLP(Estimator):
                 slope[:, output] = 1
                 dX = np.empty(X.shape, net.dtype)
                 core.gradient(
-                    net.plan, net.params, X, slope, None, None, objective, noise, 0, scrap,
+                    plan, params, X, slope, None, None, objective, noise, 0, scrap,
                     nothing, dX, workspace, net.input_scale,
                 )  # fmt: skip
                 gradients[:, output] = dX

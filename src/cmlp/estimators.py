@@ -121,6 +121,9 @@ class MLPClassifier(MLP):
         Threads; None (or -1) uses every processor where a step is large enough to gain.
     dtype : {'float32', 'float64'}
         What is computed in, whatever the dtype of X is.
+    normalization : {None, 'batch', 'layer'}
+        Of the hidden layers' weighted sums, as :class:`cmlp.Network` describes it; 'batch' is not
+        for 'lbfgs', and needs batches of at least two rows.
 
     Attributes
     ----------
@@ -202,6 +205,7 @@ class MLPClassifier(MLP):
         n_threads: int | None = None,
         n_jobs: int | None = None,
         dtype: Any = "float32",
+        normalization: str | None = None,
     ) -> None:
         self._keep(locals())
 
@@ -416,6 +420,7 @@ class MLPRegressor(MLP):
         n_threads: int | None = None,
         n_jobs: int | None = None,
         dtype: Any = "float32",
+        normalization: str | None = None,
     ) -> None:
         self._keep(locals())
 
