@@ -91,6 +91,7 @@ def test_nested_parameters():
     ({"scoring": 3}, "'scoring'"),
     ({"normalization": "rows"}, "Unknown normalization 'rows'"),
     ({"normalization": "batch", "solver": "lbfgs"}, "use normalization='layer' or another solver"),
+    ({"ema": 1}, r"'ema' .* in the range \[0.0, 1.0\)"),
     ({"random_state": "one"}, "'one' cannot be used to seed"),
 ])  # fmt: skip
 def test_parameters_that_are_refused(kind, params, message):
@@ -592,13 +593,56 @@ def test_numbers_beyond_float32():
         MLPRegressor().fit(np.full((10, 2), 1e300), np.arange(10.0))
 
 
+def test_the_mean_of_the_weights(core):
+    """One step per epoch: a callback sees the weights behind each step, or their mean."""
+    X, y = waves(50, n_out=2)
+    seen = {0.0: [], 0.8: []}
+    for ema, steps in seen.items():
+        model = MLPRegressor(
+            hidden_layer_sizes=(5,), batch_size=50, max_iter=6, random_state=0, dtype="float64",
+            ema=ema, callbacks=[lambda state, to=steps: to.append(state.network.params.copy())],
+        )  # fmt: skip
+        quiet(model, X, y, X_val=X, y_val=y)
+        assert model.validation_scores_[-1] == pytest.approx(model.score(X, y), abs=1e-12)
+    for number, mean in enumerate(seen[0.8], 1):
+        shares = 0.8 ** np.arange(number)[::-1]
+        expected = np.tensordot(shares / shares.sum(), seen[0.0][:number], axes=1)
+        np.testing.assert_allclose(mean, expected, atol=1e-12)
+    np.testing.assert_array_equal(model.network_.params, seen[0.8][-1])
+    np.testing.assert_array_equal(model.network_.moments[-1], seen[0.0][-1])
+
+
+def test_the_best_mean_comes_back():
+    X, y = waves(100)
+    seen = []
+    model = MLPRegressor(hidden_layer_sizes=(30,), early_stopping=True, learning_rate_init=0.1,
+                         ema=0.5, random_state=1,
+                         callbacks=[lambda s: seen.append(s.network.params.copy())])  # fmt: skip
+    model.fit(X, y[:, 0])
+    assert model.best_iteration_ < model.n_iter_
+    np.testing.assert_array_equal(model.network_.params, seen[model.best_iteration_ - 1])
+
+
+def test_a_mean_survives_divergence():
+    X, y = waves()
+    model = MLPRegressor(hidden_layer_sizes=(8,), solver="sgd", ema=0.9, random_state=0,
+                         warm_start=True, max_iter=3, batch_size=4)  # fmt: skip
+    quiet(model, X, y[:, 0])
+    before = model.network_.params.copy()
+    with pytest.raises(cmlp.DivergenceError):
+        model.set_params(learning_rate_init=1e30).fit(X, y[:, 0])
+    np.testing.assert_array_equal(model.network_.params, before)
+
+
 # Going on ----------------------------------------------------------------------------------------
 
 
 @BOTH
-def test_partial_fit_is_an_epoch_of_fit(core, kind):
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_partial_fit_is_an_epoch_of_fit(core, kind, ema):
     X, y = data(kind)
-    params = {"hidden_layer_sizes": (5,), "random_state": 0, "shuffle": False, "batch_size": 16}
+    params = {"hidden_layer_sizes": (5,), "random_state": 0, "shuffle": False, "batch_size": 16,
+              "ema": ema}  # fmt: skip
     whole = quiet(kind(max_iter=6, **params), X, y, sample_weight=np.linspace(0, 1, 60))
     parts = kind(**params)
     for _ in range(6):

@@ -21,7 +21,7 @@ from . import _scoring, schedules, training
 from ._lbfgs import minimise_by_best
 from ._sklearn import ConvergenceWarning, scorer_named, warn
 from ._spec import SOLVERS, Objective
-from ._steps import Data, Recipe, Snapshot, Trainer
+from ._steps import Data, Recipe, Snapshot, Trainer, show_average
 from ._terminal import in_short, live
 
 if TYPE_CHECKING:
@@ -240,6 +240,7 @@ class Loop:
             self._diverges()
         else:
             self.safe.take()
+            show_average(self.net)
         est.n_iter_ += 1
         est.t_ += n_rows
         est.loss_ = loss

@@ -94,6 +94,7 @@ class MLP(Estimator):
             "tol": "[0, inf)", "momentum": "[0, 1)", "validation_fraction": "[0, 1)",
             "beta_1": "[0, 1)", "beta_2": "[0, 1)", "epsilon": "(0, inf)", "l1_ratio": "[0, 1]",
             "weight_decay": "[0, inf)", "warmup_fraction": "[0, 1)", "input_noise": "[0, inf)",
+            "ema": "[0, 1)",
         }  # fmt: skip
         for name, bounds in reals.items():
             check_real(self, name, bounds)
@@ -148,6 +149,7 @@ class MLP(Estimator):
             input_noise=self.input_noise,
             label_smoothing=getattr(self, "label_smoothing", 0.0),
             clip_norm=self.clip_norm,
+            ema=self.ema,
             cost_scale=1 / self.n_outputs_ if mean_over_outputs else 1.0,
         )
 

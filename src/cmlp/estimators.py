@@ -124,6 +124,10 @@ class MLPClassifier(MLP):
     normalization : {None, 'batch', 'layer'}
         Of the hidden layers' weighted sums, as :class:`cmlp.Network` describes it; 'batch' is not
         for 'lbfgs', and needs batches of at least two rows.
+    ema : float
+        Average the weights over the steps, [0, 1): each step leaves this much of the old mean; 0
+        averages nothing. The mean is what is validated, shown to callbacks and left in the network;
+        ``partial_fit`` and ``warm_start`` go on from the weights that it is of. Not of 'lbfgs'.
 
     Attributes
     ----------
@@ -206,6 +210,7 @@ class MLPClassifier(MLP):
         n_jobs: int | None = None,
         dtype: Any = "float32",
         normalization: str | None = None,
+        ema: float = 0.0,
     ) -> None:
         self._keep(locals())
 
@@ -421,6 +426,7 @@ class MLPRegressor(MLP):
         n_jobs: int | None = None,
         dtype: Any = "float32",
         normalization: str | None = None,
+        ema: float = 0.0,
     ) -> None:
         self._keep(locals())
 
