@@ -56,6 +56,19 @@ def test_every_parameter_is_documented(kind):
     assert not [name for name in kind().get_params() if not re.search(rf"\b{name}\b", described)]
 
 
+@pytest.mark.parametrize("params, message", [
+    ({"dropout": 2}, "dropout must be at least 0 and below 1; it is 2.0"),
+    ({"alpha": np.float32(-1)}, "Got -1.0 instead."),
+    ({"max_iter": np.int64(0)}, "Got 0 instead."),
+    ({"hidden_layer_sizes": np.array([3, 0])}, "hidden_layer_sizes must be > 0, got [3, 0]."),
+    ({"class_weight": {np.int64(7): 1.0}}, "class_weight names [7], but the classes are [0, 1, 2]"),
+    ({"input_scale": np.float64(0)}, "it is 0.0"),
+])  # fmt: skip
+def test_messages_show_plain_numbers(params, message):
+    with refused(ValueError, message):
+        MLPClassifier(**params).fit(*blobs())
+
+
 def test_nested_parameters():
     class Outer(Estimator):
         def __init__(self, inner=None):

@@ -183,6 +183,11 @@ def check_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64
     return weights
 
 
+def plain(value: Any) -> Any:
+    """Return a number without its NumPy type, which no message needs to show."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def check_number(
     name: str, value: Any, low: float, high: float = np.inf, *, open_high: bool = False
 ) -> float:
@@ -192,12 +197,12 @@ def check_number(
             raise TypeError
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, not {value!r}") from None
+        raise TypeError(f"{name} must be a number, not {plain(value)!r}") from None
     if not np.isfinite(number):
-        raise ValueError(f"{name} must be a finite number, not {value!r}")
+        raise ValueError(f"{name} must be a finite number, not {plain(value)!r}")
     if not (low <= number < high if open_high else low <= number <= high):
         upper = "" if high == np.inf else f" and {'below' if open_high else 'at most'} {high:g}"
-        raise ValueError(f"{name} must be at least {low:g}{upper}; it is {value!r}")
+        raise ValueError(f"{name} must be at least {low:g}{upper}; it is {plain(value)!r}")
     return number
 
 
@@ -209,7 +214,7 @@ def check_input_scale(value: Any) -> float:
 def check_integer(name: str, value: Any, low: int) -> int:
     """Return a parameter as an int of at least `low`."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
+        raise TypeError(f"{name} must be a whole number, not {plain(value)!r}")
     if value < low:
         raise ValueError(f"{name} must be at least {low}; it is {value}")
     return int(value)

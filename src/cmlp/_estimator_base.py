@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ._checks import plain
 from ._sklearn import NotFittedError, Protocols, shared
 
 
@@ -93,7 +94,7 @@ def refuse(estimator: Any, name: str, expected: str) -> ValueError:
     value = getattr(estimator, name)
     return ValueError(
         f"The {name!r} parameter of {type(estimator).__name__} must be {expected}. "
-        f"Got {value!r} instead."
+        f"Got {plain(value)!r} instead."
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import plain
 from ._rows import column, is_sparse
 
 Array = NDArray[Any]
@@ -158,7 +159,7 @@ def class_weights(class_weight: Any, y: ArrayLike, labels: Labels) -> NDArray[np
         counts = np.bincount(place, minlength=len(labels.classes))
         return np.asarray(len(y) / ((counts > 0).sum() * np.maximum(counts, 1)), float)[place]
     known = labels.classes.tolist()
-    missing = [label for label in class_weight if label not in known]
+    missing = [plain(label) for label in class_weight if label not in known]
     if missing:
         raise ValueError(f"class_weight names {missing}, but the classes are {known}")
     return np.array([float(class_weight.get(label, 1.0)) for label in known])[place]

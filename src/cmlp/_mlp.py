@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch, _fitting
-from ._checks import check_X
+from ._checks import check_X, plain
 from ._estimator_base import (
     Estimator,
     check_bools,
@@ -121,10 +121,10 @@ class MLP(Estimator):
 
     def _hidden(self) -> list[int]:
         given = self.hidden_layer_sizes
-        sizes = list(given) if np.iterable(given) else [given]
+        sizes = [plain(size) for size in (given if np.iterable(given) else [given])]
         if not all(is_count(size) for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        return [int(size) for size in sizes]
+        return sizes
 
     def _threads(self) -> int | None:
         wanted = self.n_jobs if self.n_threads is None else self.n_threads
