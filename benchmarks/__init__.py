@@ -3,6 +3,7 @@
 - ``training``: a training step beside scikit-learn, PyTorch, torch.compile and JAX
 - ``inference``: a prediction beside NumPy, ONNX Runtime, JAX, PyTorch and scikit-learn; its memory
 - ``fit``: a whole fit of MNIST beside the bare step; accuracy, memory
+- ``estimators``: MLPClassifier and MLPRegressor beside scikit-learn's: scores, fits, grid search
 - ``paths``: every core of this machine beside the NumPy path
 - ``variants``: Adam, float64, other activations, threads and cores beside the plain step
 - ``scaling``: a step over rows, width, depth, batch and threads

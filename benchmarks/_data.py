@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,9 +32,6 @@ class Table:
     y: Array
     X_test: Array
     y_test: Array
-
-    def __str__(self) -> str:
-        return f"{self.name}, {len(self.X):,} rows of {self.X.shape[1]}"
 
     def astype(self, dtype: str) -> Table:
         """Return the table with X, and a number to predict, of another dtype."""

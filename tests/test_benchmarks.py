@@ -20,7 +20,17 @@ if not (ROOT / "benchmarks").is_dir():
     pytest.skip("the tests run without their repository", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 try:
-    from benchmarks import _report, _timing, _work, _workers, kernels, scaling, training
+    from benchmarks import (
+        _data,
+        _report,
+        _timing,
+        _work,
+        _workers,
+        estimators,
+        kernels,
+        scaling,
+        training,
+    )
 finally:
     sys.path.remove(str(ROOT))
 
@@ -350,6 +360,98 @@ def test_fit_runs_on_a_folder(tmp_path):
     assert row["rows"] == 300 and row["epochs"] == 2 and row["rows_per_second"] > 0
     code, text = python_output("-m", "benchmarks.fit", PYTHONPATH=PATH, CMLP_DATA="")
     assert code == 2 and "--data FOLDER" in text
+
+
+def write_tables(folder):
+    """Make up files of all tables: of 400 rows, or a little more than their first part."""
+    rng = np.random.default_rng(0)
+    lengths = {"adult.npz": 16_700, "letter.npz": 16_400}
+    for source in _data.SOURCES.values():
+        n = lengths.get(source.file, 400)
+        y = np.arange(n) % 10 if source.classifies else 5 * rng.standard_normal(n)
+        X = np.abs(y[:, None]) + rng.random((n, 3))
+        test = np.arange(n) >= 300
+        np.savez(folder / source.file, X=X, y=y, n_train_official=300, is_test=test)
+    images = rng.integers(0, 256, (400, 28, 28), np.uint8)
+    labels = np.arange(400, dtype=np.uint8) % 10
+    np.savez(
+        folder / "mnist.npz",
+        X_train=images[:300], y_train=labels[:300], X_test=images[300:], y_test=labels[300:],
+    )  # fmt: skip
+
+
+def test_tables_are_read(tmp_path):
+    write_tables(tmp_path)
+    for name in ("Letter", "Satimage", "optdigits", "Wine quality", "MNIST"):
+        table = _data.load(str(tmp_path), name)
+        n_test = {"Wine quality": 80, "Letter": 400}.get(name, 100)
+        assert len(table.X_test) == len(table.y_test) == n_test
+        assert (
+            len(table.X) == len(table.y) == {"Letter": 16_000, "Wine quality": 320}.get(name, 300)
+        )
+        if _data.SOURCES[name].pixels:
+            assert table.X.min() >= 0 and table.X.max() == 1
+        else:
+            np.testing.assert_allclose(table.X.mean(axis=0), 0, atol=1e-12)
+            np.testing.assert_allclose(table.X.std(axis=0), 1)
+    assert table.classifies and sorted(set(table.y)) == list(range(10))
+    assert table.astype("float32").X.dtype == np.float32
+    few = _data.load(str(tmp_path), "MNIST", rows=20)
+    assert len(few.X) == len(few.X_test) == 20
+    (tmp_path / "letter.npz").unlink()
+    assert _data.missing(str(tmp_path), ["Letter", "MNIST"]) == ["letter.npz"]
+
+
+def test_columns_of_zeros_and_ones_stay():
+    train = np.array([[0, 1.0, 7], [1, 3, 7], [0, 5, 7]])
+    scaled, other = _data._standardised(train, np.array([[1, 3.0, 7]]))
+    np.testing.assert_allclose(scaled[:, 0], [0, 1, 0])
+    np.testing.assert_allclose(scaled[:, 1], np.sqrt(1.5) * np.array([-1, 0, 1]))
+    np.testing.assert_allclose(other, [[1, 0, 0]])
+    assert not scaled[:, 2].any()
+
+
+def test_scores_differ_by_standard_errors_of_both():
+    theirs, ours = np.array([0.8, 0.9, 1.0]), np.array([0.6, 0.7, 0.8])
+    error = 0.1 / 3**0.5
+    assert estimators.standard_error(theirs) == pytest.approx(error)
+    assert estimators.in_errors(ours, theirs) == pytest.approx(-0.2 / (2**0.5 * error))
+    assert estimators.in_errors(np.ones(3), np.ones(3)) == 0
+    assert estimators.in_errors(np.ones(3), np.zeros(3)) == np.inf
+    table = _data.Table("t", True, *4 * [np.zeros((3, 1))])
+    found = {"scikit-learn": theirs, "cmlp": ours, "cmlp float64": theirs + 0.01}
+    row = estimators.compare_scores(table, 5, {name: list(found[name]) for name in found})
+    assert row["difference"]["cmlp"] < -2 and not row["alike"]
+    assert row["largest"]["cmlp float64"] == pytest.approx(0.01)
+    assert estimators.score_cells(row)[-1] == "DIFFERENT"
+
+
+def test_estimators_run_on_a_folder(tmp_path):
+    pytest.importorskip("sklearn")
+    write_tables(tmp_path)
+    text, data = run("estimators", "--seconds", "0", "--data", tmp_path, tmp_path=tmp_path)
+    parts = {part: [row for row in data["results"] if row["part"] == part]
+             for part in estimators.PARTS}  # fmt: skip
+    assert {row["table"] for row in parts["scores"]} == set(estimators.EPOCHS)
+    assert len(parts["fits"]) == 2 * len(estimators.FITS)
+    assert all(row["ratio"] > 0 for row in parts["fits"])
+    assert all(set(row["us"]) == {"cmlp", "scikit-learn"} for row in parts["predict"])
+    assert len(parts["grid"]) == 3 and "2 threads" in text
+
+
+def test_estimators_say_what_is_missing(tmp_path):
+    write_tables(tmp_path)
+    program = "-m", "benchmarks.estimators", "--data", tmp_path
+    code, text = python_output("-m", "benchmarks.estimators", PYTHONPATH=PATH, CMLP_DATA="")
+    assert code == 2 and "--data FOLDER" in text
+    code, text = python_output(*program, "--part", "speed", PYTHONPATH=PATH)
+    assert code == 2 and "unknown 'speed'; known: scores, fits, predict, grid" in text
+    if importlib.util.find_spec("sklearn") is None:
+        code, text = python_output(*program, PYTHONPATH=PATH)
+        assert code == 2 and "scikit-learn is not installed" in text
+    (tmp_path / "adult.npz").unlink()
+    code, text = python_output(*program, PYTHONPATH=PATH)
+    assert code == 2 and "lacks adult.npz" in text
 
 
 @pytest.mark.skipif(not HAS_MATPLOTLIB, reason="charts need matplotlib")
