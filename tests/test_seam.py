@@ -300,8 +300,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "cmlp"  # an installation has no .p
 
 STOREYS = (
     ("_spec", "_cpu", "_terminal", "io", "datasets", "data", "_sklearn", "_lbfgs"),
-    ("_reference", "_core", "_checks", "_init", "_estimator_base"),
-    ("_dispatch", "schedules", "tables", "_rows"),
+    ("_reference", "_core", "_checks", "_init"),
+    ("_dispatch", "schedules", "tables", "_rows", "_estimator_base"),
     ("_steps",),
     ("_scoring",),
     ("training",),
