@@ -149,7 +149,8 @@ def admit(
 ) -> Case:
     """Draw the rows, and make the copy that is examined."""
     estimator = not hasattr(model, "plan")
-    net: Network | None = getattr(model, "network_", None) if estimator else model
+    fitted = not estimator or hasattr(model, "network_") or hasattr(model, "estimators_")
+    net = network_of(model) if fitted else None
     names = _column_names(model, net, X)
     X, y = _table(X), np.asarray(y)
     if X.ndim != 2 or X.shape[0] == 0 or len(y) != X.shape[0]:
@@ -196,15 +197,24 @@ def admit(
     return case
 
 
-def network_of(model: Any) -> Network:
-    """Return a model's network: itself, or that of a fitted estimator."""
+def networks_of(model: Any) -> list[Network]:
+    """Return a model's networks: itself, or those of a fitted estimator's members."""
     if hasattr(model, "plan"):
-        net: Network = model
-        return net
-    if not hasattr(model, "network_"):
+        return [model]
+    members = getattr(model, "estimators_", [model])
+    if not all(hasattr(member, "network_") for member in members):
         raise ValueError(f"this {type(model).__name__} is not fitted yet: call fit first")
-    fitted: Network = model.network_
-    return fitted
+    return [member.network_ for member in members]
+
+
+def network_of(model: Any) -> Network:
+    """Return the one network that a model has."""
+    networks = networks_of(model)
+    if len(networks) > 1:
+        raise ValueError(
+            "an ensemble has several networks: ask for one member's, as in model.estimators_[0]"
+        )
+    return networks[0]
 
 
 def rows_of(
@@ -353,6 +363,7 @@ def _rehearse(case: Case, model: Any, X: Array, y: Array, weights: Array | None)
                     "early_stopping": False,
                     "callbacks": (),
                     "verbose": 0,
+                    "n_ensemble": 1,
                 }
                 trial.set_params(**{k: v for k, v in quiet.items() if k in trial.get_params()})
                 trial.fit(X, y, sample_weight=weights)

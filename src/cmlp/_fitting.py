@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from . import _scoring, schedules, training
 from ._lbfgs import minimise_by_best
-from ._sklearn import ConvergenceWarning, scorer_named, warn
+from ._sklearn import ConvergenceWarning, held_warnings, scorer_named, warn
 from ._spec import SOLVERS, Objective
 from ._steps import Data, Recipe, Snapshot, Trainer, show_average
 from ._terminal import in_short, live
@@ -261,7 +260,9 @@ class Loop:
         return finite and not (self._stalls() or self.state.stop or self._out_of_time())
 
     def _out_of_time(self) -> bool:
-        limit = self.est.max_time
+        halt, limit = self.est._halt, self.est.max_time
+        if halt is not None and halt.is_set():
+            return True
         return limit is not None and time.perf_counter() - self.start >= limit
 
     def _validate(self, finite: bool) -> dict[str, float]:
@@ -287,9 +288,12 @@ class Loop:
             scoring = scorer_named(scoring)
             if held_out.data.weights is not None:
                 weights = {"sample_weight": held_out.of(held_out.data.weights)}
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "X does not have valid feature names")
-            return float(scoring(self.est, held_out.X, held_out.y, **weights))
+        with held_warnings() as said:
+            score = float(scoring(self.est, held_out.X, held_out.y, **weights))
+        for message, kind in said:
+            if not message.startswith("X does not have valid feature names"):
+                warn(message, kind)
+        return score
 
     def _count(self) -> None:
         """Count the epochs without an improvement, and remember the best."""
@@ -369,6 +373,8 @@ def fit_lbfgs(estimator: Any, data: Data) -> None:
             part[...] = values.reshape(part.shape)
 
     def value_and_gradient(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        if estimator._halt is not None and estimator._halt.is_set():
+            raise KeyboardInterrupt
         put(x)
         loss, grads, *_ = work._backpropagate(data, recipe)
         weights, biases = work._views(grads)
@@ -381,7 +387,9 @@ def fit_lbfgs(estimator: Any, data: Data) -> None:
     )
     if not (math.isfinite(found.value) and np.isfinite(found.x).all()):
         put(start)
-        raise training.DivergenceError(NOT_FINITE)
+        error = training.DivergenceError(NOT_FINITE)
+        error.history = net.history
+        raise error
     put(found.x)
     for mine, theirs in zip([*net.weights, *net.biases, *net.scales], parts, strict=True):
         mine[...] = theirs

@@ -6,13 +6,13 @@ What a fit does step by step is in ``_fitting``, what it takes as X and y in ``_
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _dispatch, _fitting
+from . import _dispatch, _ensemble, _fitting
 from ._checks import check_X, plain
 from ._estimator_base import (
     Estimator,
@@ -31,6 +31,8 @@ from ._steps import Data
 from .network import Network
 
 if TYPE_CHECKING:
+    import threading
+
     from .diagnosis import Diagnosis
 
 Array = NDArray[Any]
@@ -51,6 +53,12 @@ class MLP(Estimator):
 
         def __getattr__(self, name: str) -> Any:
             """Parameters, which :meth:`_keep` sets, and what a fit adds to them."""
+
+    network_: Any = _ensemble.OfOneNetwork()
+    best_iteration_: Any = _ensemble.OfOneNetwork()
+
+    _halt: threading.Event | None = None
+    """What stops the training of an ensemble's member."""
 
     def _keep(self, parameters: dict[str, Any]) -> None:
         """Store the constructor's arguments as they came."""
@@ -98,7 +106,7 @@ class MLP(Estimator):
         }  # fmt: skip
         for name, bounds in reals.items():
             check_real(self, name, bounds)
-        for name in ("max_iter", "max_fun"):
+        for name in ("max_iter", "max_fun", "n_ensemble"):
             check_count(self, name)
         check_count(self, "batch_size", "auto")
         check_count(self, "n_iter_no_change", np.inf)
@@ -161,6 +169,7 @@ class MLP(Estimator):
         auto = self.weight_init == "auto"
         needs_seed = not auto or self.input_noise or np.any(self.dropout)
         self.n_outputs_ = n_outputs
+        self.__dict__.pop("estimators_", None)
         self.network_ = net = Network(
             [self.n_features_in_, *self._hidden(), n_outputs],
             self.activation,
@@ -196,7 +205,7 @@ class MLP(Estimator):
         if not hasattr(self, "loss_curve_"):
             self.loss_curve_: list[float] = []
             self._no_improvement_count = 0
-            self.best_iteration_: int | None = None
+            self.best_iteration_ = None
             self.best_loss_: float | None = None
             self.validation_scores_: list[float] | None = None
             self.validation_loss_curve_: list[float] | None = None
@@ -248,18 +257,18 @@ class MLP(Estimator):
         if "network_" in state:
             net: Network = state["network_"]
             return net.weights if name == "coefs_" else net.biases
-        try:
-            given: list[Array] = state["_given_weights"][name]
-        except KeyError:
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}: it is not fitted"
-            ) from None
-        return given
+        given: dict[str, list[Array]] = state.get("_given_weights", {})
+        return given[name] if name in given else _ensemble.absent(self, name)
 
     def _give_weights(self, name: str, values: Any) -> None:
         """Write weights to the network, or keep them for the first ``partial_fit``."""
         if "network_" in self.__dict__:
             self._set_weights(*((values, None) if name == "coefs_" else (None, values)))
+        elif self.n_ensemble > 1:
+            raise AttributeError(
+                f"an ensemble has {name} per member, as in estimators_[0].{name}; to begin from "
+                f"weights, call fit(..., {name.rstrip('_')}_init=...)"
+            )
         else:
             self.__dict__.setdefault("_given_weights", {})[name] = list(values)
 
@@ -327,8 +336,40 @@ class MLP(Estimator):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None."
             )
+        if not first:
+            self._check_ensemble()
         data, labels = self._read(X, y, sample_weight, reset=first, incremental=incremental)
+        held_out = None
+        if validation is not None:
+            X_val, y_val, weights = validation
+            read, y_read = self._read(X_val, y_val, weights, learns=False)
+            held_out = HeldOut(read, None, X_val, y_read)
+        if self.n_ensemble > 1:
+            generator = _random_state(self.random_state)
+            _ensemble.fit(
+                self, data, labels, held_out, init, generator=generator, first=first,
+                incremental=incremental,
+            )  # fmt: skip
+        else:
+            self._train(data, labels, held_out, init, incremental=incremental)
+        return self
+
+    def _check_ensemble(self) -> None:
+        """Check that an estimator that goes on learning has as many members as before."""
+        n = len(vars(self).get("estimators_", [self]))
+        if n > self.n_ensemble or (n < self.n_ensemble and "network_" in vars(self)):
+            raise ValueError(
+                f"n_ensemble={self.n_ensemble}, but {n} were fitted: an ensemble that goes on "
+                "learning can get more members, a single network cannot; set warm_start=False to "
+                "begin anew"
+            )
+
+    def _train(
+        self, data: Data, labels: Any, held_out: HeldOut | None, init: Any, *, incremental: bool
+    ) -> None:
+        """Train the network on rows that were read."""
         n_outputs = self._n_outputs(data.targets)
+        first = "network_" not in vars(self) or not (self.warm_start or incremental)
         if first or not incremental:
             self._random_state = _random_state(self.random_state)
         if first:
@@ -340,15 +381,18 @@ class MLP(Estimator):
         self._set_weights(*init)
         if self.solver == "lbfgs":
             _fitting.fit_lbfgs(self, data)
-            return self
+            return
         if not incremental or not hasattr(self, "_optimizer"):
             self._optimizer = Pace(self)
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        rows, held_out = self._hold_out(data, labels, validation)
+        rows = np.arange(data.X.shape[0], dtype=np.int64)
+        if held_out is None and self.early_stopping:
+            stratify = self._stratifies(data.targets)
+            rows, held = split(data.targets, self.validation_fraction, stratify, self._random_state)
+            held_out = HeldOut(data, held, data.X[held], labels[held])
         self._begin_curves(held_out is not None)
         Loop(self, data, rows, held_out).run(once=incremental)
-        return self
 
     def _check_shape(self, n_outputs: int) -> None:
         """Check that a network that goes on learning is the one that the parameters describe."""
@@ -358,21 +402,6 @@ class MLP(Estimator):
                 f"the fitted network has the layers {self.network_.sizes}, but the parameters and "
                 f"y ask for {wanted}; set warm_start=False to begin anew"
             )
-
-    def _hold_out(
-        self, data: Data, labels: Any, validation: Any
-    ) -> tuple[NDArray[np.int64], HeldOut | None]:
-        """Return the rows to train on, and what to validate on."""
-        rows = np.arange(data.X.shape[0], dtype=np.int64)
-        if validation is not None:
-            X_val, y_val, weights = validation
-            read, y_read = self._read(X_val, y_val, weights, learns=False)
-            return rows, HeldOut(read, None, X_val, y_read)
-        if not self.early_stopping:
-            return rows, None
-        stratify = self._stratifies(data.targets)
-        rows, held = split(data.targets, self.validation_fraction, stratify, self._random_state)
-        return rows, HeldOut(data, held, data.X[held], labels[held])
 
     # Answers -------------------------------------------------------------------------------------
 
@@ -389,23 +418,36 @@ class MLP(Estimator):
                 return ready
         return self._run(X)
 
-    def _run(self, X: Any, n_layers: int | None = None, linear: bool = False) -> Array:
-        """Propagate rows through some layers; `linear` stops short of the last activation."""
+    def _networks(self) -> list[Network]:
+        """Return the network, or one per member of the ensemble."""
+        members = vars(self).get("estimators_")
+        return [self.network_] if members is None else [each.network_ for each in members]
+
+    def _ask(self, ask: Callable[[Network, Any], Array], X: Any, join: Any = _ensemble.mean) -> Any:
+        """Ask every network about the rows, and join what they say if there are several."""
         self._check_is_fitted()
-        net = self.network_
         X = read_X(self, X, reset=False)
-        plan = net.plan[:n_layers]
-        if linear:
-            plan = plan.copy()
-            plan[-1, ACTIVATION] = lookup("activation", ACTIVATIONS, "identity").code
-        out = np.empty((X.shape[0], int(plan[-1, N_OUT])), net.dtype)
-        workspace = aligned((_dispatch.core.workspace_size(plan, 1),), net.dtype)
-        X = check_X(X, net.sizes[0], net.dtype)
-        _dispatch.core.predict(plan, net.params, X, None, out, workspace, net.input_scale)
-        return out
+        networks = self._networks()
+        answers = (ask(net, X) for net in networks)
+        return next(answers) if len(networks) == 1 else join(answers)
+
+    def _run(self, X: Any) -> Array:
+        """Return the output activations of any rows."""
+        outputs: Array = self._ask(propagate, X)
+        return outputs
+
+    def _run_with_std(self, X: Any) -> tuple[Array, Array]:
+        """Return the mean of the members' outputs, and their standard deviation."""
+        self._check_is_fitted()
+        if len(self._networks()) == 1:
+            raise ValueError("return_std compares the members of an ensemble: set n_ensemble=5")
+        mean, std = self._ask(propagate, X, _ensemble.mean_and_std)
+        return mean, std
 
     def transform(self, X: Any, layer: int = -1) -> Any:
         """Return the activations of a hidden layer, (n_samples, units).
+
+        Of an ensemble: those of all members side by side, (n_samples, n_ensemble * units).
 
         Parameters
         ----------
@@ -417,8 +459,12 @@ class MLP(Estimator):
         if not -n_hidden <= layer < n_hidden:
             raise ValueError(f"layer={layer} is none of this network's {n_hidden} hidden layers")
         number = layer % n_hidden
-        names = self._unit_names(self.network_.sizes[1 + number])
-        return wrapped(self, self._run(X, 1 + number), X, names)
+
+        def hidden(net: Network, rows: Any) -> Array:
+            return propagate(net, rows, 1 + number)
+
+        units: Array = self._ask(hidden, X, _ensemble.side_by_side)
+        return wrapped(self, units, X, self._unit_names(units.shape[1]))
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit, and return the activations of the last hidden layer."""
@@ -427,7 +473,8 @@ class MLP(Estimator):
     def get_feature_names_out(self, input_features: Any = None) -> Array:
         """Return names for the columns of ``transform``: the class and the unit's number."""
         self._check_is_fitted()
-        return self._unit_names(self.network_.sizes[-2])
+        networks = self._networks()
+        return self._unit_names(len(networks) * networks[0].sizes[-2])
 
     def _unit_names(self, n: int) -> Array:
         prefix = type(self).__name__.lower()
@@ -450,36 +497,50 @@ class MLP(Estimator):
     def input_gradient(self, X: Any) -> Array:
         """Return the derivatives of the outputs by the inputs.
 
-        For the classifier these are the probabilities' (with two classes, the second one's).
+        For the classifier these are the probabilities' (with two classes, the second one's); for
+        an ensemble, the mean prediction's.
 
         Returns
         -------
         ndarray, (n_samples, n_features), or (n_samples, n_outputs, n_features)
         """
-        self._check_is_fitted()
-        net, core = self.network_, _dispatch.core
-        X = read_X(self, X, reset=False)
-        gradients = np.empty((X.shape[0], self.n_outputs_, X.shape[1]), net.dtype)
-        objective = (
-            self._recipe()
-            .objective(net)
-            ._replace(loss=EXTERNAL_LOSS, label_smoothing=0.0, l1=0.0, l2=0.0)
-        )
-        noise = EstimatorRecipe().noise(net, 0)
-        plan, params = net.for_prediction()
-        scrap, nothing = np.empty_like(params), np.empty((0, 0), net.dtype)
-        X = check_X(X, net.sizes[0], net.dtype)
-        with net.scratch(len(X)) as workspace:
-            for output in range(self.n_outputs_):
-                slope = np.zeros((len(X), self.n_outputs_), net.dtype)
-                slope[:, output] = 1
-                dX = np.empty(X.shape, net.dtype)
-                core.gradient(
-                    plan, params, X, slope, None, None, objective, noise, 0, scrap,
-                    nothing, dX, workspace, net.input_scale,
-                )  # fmt: skip
-                gradients[:, output] = dX
+        gradients: Array = self._ask(slopes, X)
         return gradients[:, 0] if self.n_outputs_ == 1 else gradients
+
+
+def propagate(net: Network, X: Any, n_layers: int | None = None, linear: bool = False) -> Array:
+    """Propagate rows through some layers; `linear` stops short of the last activation."""
+    plan = net.plan[:n_layers]
+    if linear:
+        plan = plan.copy()
+        plan[-1, ACTIVATION] = lookup("activation", ACTIVATIONS, "identity").code
+    out = np.empty((X.shape[0], int(plan[-1, N_OUT])), net.dtype)
+    workspace = aligned((_dispatch.core.workspace_size(plan, 1),), net.dtype)
+    X = check_X(X, net.sizes[0], net.dtype)
+    _dispatch.core.predict(plan, net.params, X, None, out, workspace, net.input_scale)
+    return out
+
+
+def slopes(net: Network, X: Any) -> Array:
+    """Return the derivatives of the outputs by the inputs, (n, n_out, n_in)."""
+    core, n_outputs = _dispatch.core, net.sizes[-1]
+    gradients = np.empty((X.shape[0], n_outputs, X.shape[1]), net.dtype)
+    recipe = EstimatorRecipe()
+    objective, noise = recipe.objective(net)._replace(loss=EXTERNAL_LOSS), recipe.noise(net, 0)
+    plan, params = net.for_prediction()
+    scrap, nothing = np.empty_like(params), np.empty((0, 0), net.dtype)
+    X = check_X(X, net.sizes[0], net.dtype)
+    with net.scratch(len(X)) as workspace:
+        for output in range(n_outputs):
+            slope = np.zeros((len(X), n_outputs), net.dtype)
+            slope[:, output] = 1
+            dX = np.empty(X.shape, net.dtype)
+            core.gradient(
+                plan, params, X, slope, None, None, objective, noise, 0, scrap, nothing, dX,
+                workspace, net.input_scale,
+            )  # fmt: skip
+            gradients[:, output] = dX
+    return gradients
 
 
 def _random_state(seed: Any) -> np.random.RandomState:

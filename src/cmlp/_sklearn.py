@@ -7,11 +7,13 @@ or warn is an instance of scikit-learn's class too, once a program has imported 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 from numpy.typing import NDArray
@@ -56,8 +58,29 @@ def shared(ours: type[Exception], *arguments: Any) -> Any:
     return class_of(ours)(*arguments)
 
 
+_held: ContextVar[list[tuple[str, type[Warning]]] | None] = ContextVar("_held", default=None)
+
+
+@contextlib.contextmanager
+def held_warnings() -> Iterator[list[tuple[str, type[Warning]]]]:
+    """Collect what :func:`warn` is to say in this thread, and leave the saying to the caller.
+
+    ``warnings.catch_warnings`` would change the filters of all threads.
+    """
+    said: list[tuple[str, type[Warning]]] = []
+    token = _held.set(said)
+    try:
+        yield said
+    finally:
+        _held.reset(token)
+
+
 def warn(message: str, kind: type[Warning] = UserWarning) -> None:
     """Warn of the line that called into cmlp."""
+    said = _held.get()
+    if said is not None:
+        said.append((message, kind))
+        return
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("cmlp."):
         level, frame = level + 1, frame.f_back
@@ -102,7 +125,7 @@ class Protocols:
     _sklearn_auto_wrap_output_keys = frozenset({"transform"})
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "network_")
+        return not vars(self).keys().isdisjoint(("network_", "estimators_"))
 
     def __sklearn_tags__(self) -> Any:
         """Say what the estimator is and takes (scikit-learn 1.6 and newer)."""

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._ensemble import log_odds, log_probabilities
 from ._estimator_base import check_choice, check_real
 from ._labels import Labels, class_weights, read_labels
-from ._mlp import MLP, takes_steps
+from ._mlp import MLP, propagate, takes_steps
 from ._rows import check_finite, check_lengths, is_sparse, read_numbers, read_weights, read_X
 from ._scoring import r2_score
 from ._sklearn import only_if, warn
 from ._spec import LOSSES, lookup
 from ._steps import Data
+from .network import Network
 
 Array = NDArray[Any]
 
@@ -128,6 +130,11 @@ class MLPClassifier(MLP):
         Average the weights over the steps, [0, 1): each step leaves this much of the old mean; 0
         averages nothing. The mean is what is validated, shown to callbacks and left in the network;
         ``partial_fit`` and ``warm_start`` go on from the weights that it is of. Not of 'lbfgs'.
+    n_ensemble : int
+        Above 1, train so many networks that differ in all that `random_state` draws (first weights,
+        order of rows, rows held out), one per thread at a time, and predict their mean. Callbacks
+        are called by each member, from its thread, with its state; `max_time` is that of all; with
+        `verbose` there is a line per member.
 
     Attributes
     ----------
@@ -149,6 +156,11 @@ class MLPClassifier(MLP):
         The network's shape, and its inputs.
     network_ : Network
         The network itself.
+    estimators_ : list
+        Of an ensemble: its members, fitted estimators with a network each. The ensemble itself has
+        no ``network_``, ``coefs_``, ``intercepts_`` and ``best_iteration_``; its losses, scores,
+        curves and ``history_`` are means over the members (that have the epoch), ``n_iter_`` and
+        ``t_`` the largest.
 
     Examples
     --------
@@ -211,6 +223,7 @@ class MLPClassifier(MLP):
         dtype: Any = "float32",
         normalization: str | None = None,
         ema: float = 0.0,
+        n_ensemble: int = 1,
     ) -> None:
         self._keep(locals())
 
@@ -315,9 +328,23 @@ class MLPClassifier(MLP):
         outputs = self._outputs(X)
         return self._labels.decode(outputs)
 
-    def predict_proba(self, X: Any) -> Array:
-        """Return the probability of each class, (n_samples, n_classes)."""
-        outputs = self._outputs(X)
+    def predict_proba(self, X: Any, return_std: bool = False) -> Any:
+        """Return the probability of each class, (n_samples, n_classes).
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix, (n_samples, n_features)
+        return_std : bool
+            Also return the standard deviation over the members of an ensemble, of the same shape.
+        """
+        if not return_std:
+            return self._for_each_class(self._outputs(X))
+        mean, std = self._run_with_std(X)
+        proba = self._for_each_class(mean)
+        return proba, np.broadcast_to(std, proba.shape).copy()
+
+    def _for_each_class(self, outputs: Array) -> Array:
+        """Return a column per class, also of one output for two classes."""
         if outputs.shape[1] > 1 or self._labels.multilabel:
             return outputs
         both = np.empty((len(outputs), 2), outputs.dtype)
@@ -327,16 +354,23 @@ class MLPClassifier(MLP):
 
     def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithms of the probabilities."""
-        probabilities = self.predict_proba(X)
+        probabilities: Array = self.predict_proba(X)
         with np.errstate(divide="ignore"):
             return np.log(probabilities, out=probabilities)
 
     def decision_function(self, X: Any) -> Array:
         """Return the outputs before their activation: (n_samples,) for two classes, else a matrix.
 
-        Above 0 the second of two classes, or a label, is the likelier; else the largest wins.
+        Above 0 the second of two classes, or a label, is the likelier; else the largest wins. Of an
+        ensemble they are those of the mean probabilities: log(p / (1 - p)) or log(p).
         """
-        sums = self._run(X, linear=True)
+
+        def linear(net: Network, rows: Any) -> Array:
+            return propagate(net, rows, linear=True)
+
+        self._check_is_fitted()
+        single = self._network_loss() == "binary_crossentropy"
+        sums: Array = self._ask(linear, X, log_odds if single else log_probabilities)
         return sums[:, 0] if sums.shape[1] == 1 and not self._labels.multilabel else sums
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
@@ -427,6 +461,7 @@ class MLPRegressor(MLP):
         dtype: Any = "float32",
         normalization: str | None = None,
         ema: float = 0.0,
+        n_ensemble: int = 1,
     ) -> None:
         self._keep(locals())
 
@@ -484,15 +519,21 @@ class MLPRegressor(MLP):
         """
         return self._fit(X, y, sample_weight, incremental=True)
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Return the predicted numbers, (n_samples,) or (n_samples, n_outputs).
 
         They are float64, unless X is float32.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix, (n_samples, n_features)
+        return_std : bool
+            Also return the standard deviation over the members of an ensemble, of the same shape.
         """
-        outputs = self._outputs(X)
-        if outputs.dtype != np.float64 and getattr(X, "dtype", None) != np.float32:
-            outputs = outputs.astype(np.float64)
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        if not return_std:
+            return _numbers_of(self._outputs(X), X)
+        mean, std = self._run_with_std(X)
+        return _numbers_of(mean, X), _numbers_of(std, X)
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """Return the coefficient of determination R^2, averaged over the outputs.
@@ -507,3 +548,10 @@ class MLPRegressor(MLP):
         weights = read_weights(sample_weight, len(y))
         shape = (len(y), -1)
         return r2_score(y.reshape(shape), predicted.reshape(shape), weights)
+
+
+def _numbers_of(outputs: Array, X: Any) -> Array:
+    """Return outputs as float64 unless X is float32, and those of one column as a vector."""
+    if outputs.dtype != np.float64 and getattr(X, "dtype", None) != np.float32:
+        outputs = outputs.astype(np.float64)
+    return outputs[:, 0] if outputs.shape[1] == 1 else outputs

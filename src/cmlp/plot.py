@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._case import network_of, rows_of
+from ._case import network_of, networks_of, rows_of
 from ._examinations import gradient_norms as _norms
 
 __all__ = [
@@ -167,7 +167,10 @@ def _mark_best(ax: Any, history: dict[str, list[float]], key: str, at: int) -> N
 
 
 def _history(model: Any) -> Any:
-    return model if isinstance(model, dict) else network_of(model).history
+    if isinstance(model, dict):
+        return model
+    history = getattr(model, "history_", None)  # of an ensemble it is the mean
+    return networks_of(model)[0].history if history is None else history
 
 
 def _has(history: dict[str, list[float]], key: str) -> bool:
@@ -283,7 +286,8 @@ def decision_regions(
     -------
     matplotlib Axes
     """
-    net = network_of(model)
+    networks = networks_of(model)
+    net = networks[0]
     names = _column_names(model, X)
     points, y = np.asarray(X, float), np.asarray(y)
     if net.sizes[0] != 2 or points.ndim != 2 or points.shape[1] != 2:
@@ -299,7 +303,8 @@ def decision_regions(
     low, high = points.min(axis=0), points.max(axis=0)
     margin = 0.08 * np.where(high > low, high - low, 1)
     across, up = (np.linspace(low[i] - margin[i], high[i] + margin[i], resolution) for i in (0, 1))
-    outputs = net.predict(np.stack(np.meshgrid(across, up), axis=-1).reshape(-1, 2))
+    grid = np.stack(np.meshgrid(across, up), axis=-1).reshape(-1, 2)
+    outputs = np.mean([each.predict(grid) for each in networks], axis=0)
     outputs = outputs.astype(np.float64).reshape(resolution, resolution, -1)
     extent = (across[0], across[-1], up[0], up[-1])
     if len(points) > MOST_POINTS:
@@ -691,7 +696,7 @@ def _column_names(model: Any, X: Any) -> list[str]:
     for names in (
         getattr(X, "columns", None),
         getattr(model, "feature_names_in_", None),
-        network_of(model).feature_names,
+        networks_of(model)[0].feature_names,
     ):
         if names is not None and len(names) == 2:
             return [_short(name) for name in names]
