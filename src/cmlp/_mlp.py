@@ -163,27 +163,36 @@ class MLP(Estimator):
 
     # The network ---------------------------------------------------------------------------------
 
-    def _build(self, n_outputs: int) -> None:
-        """Make a new network, with scikit-learn's first weights unless others are asked for."""
-        random = self._random_state
-        auto = self.weight_init == "auto"
-        needs_seed = not auto or self.input_noise or np.any(self.dropout)
+    def _new_network(self, n_outputs: int, weight_init: str, seed: int) -> Network:
+        """Make a network as the parameters describe it."""
         self.n_outputs_ = n_outputs
-        self.__dict__.pop("estimators_", None)
-        self.network_ = net = Network(
+        net = Network(
             [self.n_features_in_, *self._hidden(), n_outputs],
             self.activation,
             self.out_activation,
             self._network_loss(),
-            "zeros" if auto else self.weight_init,
+            weight_init,
             self.dtype,
-            int(random.randint(2**31 - 1)) if needs_seed else 0,
+            seed,
             quantile=getattr(self, "quantile", 0.5),
             huber_delta=getattr(self, "huber_delta", 1.0),
             input_scale=self.input_scale,
             missing_targets=self._masks(),
             normalization=self.normalization,
         )
+        net.classes = self._classes()
+        net.feature_names = [str(name) for name in getattr(self, "feature_names_in_", ())]
+        self.n_layers_ = len(net.sizes)
+        self.out_activation_ = net.activations[-1]
+        return net
+
+    def _build(self, n_outputs: int) -> None:
+        """Begin anew, with scikit-learn's first weights unless others are asked for."""
+        random = self._random_state
+        auto = self.weight_init == "auto"
+        needs_seed = not auto or self.input_noise or np.any(self.dropout)
+        seed = int(random.randint(2**31 - 1)) if needs_seed else 0
+        net = self._new_network(n_outputs, "zeros" if auto else self.weight_init, seed)
         if auto:
             hidden = net.activations[:-1]
             for W, b, name in zip(
@@ -192,11 +201,8 @@ class MLP(Estimator):
                 bound = np.sqrt((2 if name == "logistic" else 6) / (W.shape[0] + W.shape[1]))
                 W[...] = random.uniform(-bound, bound, W.shape)
                 b[...] = random.uniform(-bound, bound, b.shape)
-        net.classes = self._classes()
-        net.feature_names = [str(name) for name in getattr(self, "feature_names_in_", ())]
-        self.n_layers_ = len(net.sizes)
-        self.out_activation_ = net.activations[-1]
-        self.history_ = net.history
+        self.__dict__.pop("estimators_", None)
+        self.network_, self.history_ = net, net.history
         self.n_iter_ = self.t_ = 0
         self.__dict__.pop("loss_curve_", None)
 
@@ -216,6 +222,13 @@ class MLP(Estimator):
             self.best_validation_score_ = -np.inf
         elif not self.early_stopping and self.best_loss_ is None:
             self.best_loss_ = np.inf
+
+    def _forget_the_best(self) -> None:
+        """Count improvements anew: what is learned from now on has other losses and scores."""
+        self._no_improvement_count = 0
+        for name, worst in (("best_loss_", np.inf), ("best_validation_score_", -np.inf)):
+            if vars(self).get(name) is not None:
+                setattr(self, name, worst)
 
     def _set_weights(self, coefs: Any, intercepts: Any) -> None:
         """Start from weights that were given to ``fit``."""

@@ -173,7 +173,7 @@ class Snapshot:
         self.net.averaged, self.net.shown_average = self.averaged, self.shown_average
 
 
-def _digest(params: Array) -> int:
+def digest(params: Array) -> int:
     """Recognise parameters again."""
     return zlib.crc32(params.data)
 
@@ -189,7 +189,7 @@ def show_average(net: Network) -> None:
     """Put the mean of the parameters into the network, if it takes one and does not have it."""
     if net.averaged and net.shown_average is None:
         _exchange(net)
-        net.shown_average = _digest(net.params)
+        net.shown_average = digest(net.params)
 
 
 def resume_from_average(net: Network) -> None:
@@ -199,7 +199,7 @@ def resume_from_average(net: Network) -> None:
     training goes on from there, and a new mean begins.
     """
     if net.averaged and net.shown_average is not None:
-        if net.shown_average == _digest(net.params):
+        if net.shown_average == digest(net.params):
             _exchange(net)
         else:
             net.averaged = 0

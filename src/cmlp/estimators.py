@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._ensemble import log_odds, log_probabilities
 from ._estimator_base import check_choice, check_real
+from ._growth import grow, joined
 from ._labels import Labels, class_weights, read_labels
 from ._mlp import MLP, propagate, takes_steps
 from ._rows import check_finite, check_lengths, is_sparse, read_numbers, read_weights, read_X
@@ -322,6 +323,51 @@ class MLPClassifier(MLP):
                     f"{known!r}"
                 )
         return self._fit(X, y, sample_weight, incremental=True)
+
+    def add_classes(self, labels: ArrayLike) -> Any:
+        """Make room for labels that were not there before, which ``partial_fit`` can then learn.
+
+        The network gets an output for each, and keeps all others with their optimizer state. The
+        new outputs begin with the mean of the old weights: no prediction changes, and the
+        probabilities of the old classes stay in proportion. Two classes, which had one output
+        between them, get one each.
+
+        Parameters
+        ----------
+        labels : array-like or label
+            Those that are known already are left alone. ``classes_`` stays sorted.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For several labels per row, labels of another type, and a network of one class.
+        """
+        self._check_is_fitted()
+        if len(self.classes_) == 2 and self.out_activation is not None:
+            raise ValueError(
+                "add_classes makes softmax of the one output of two classes, but out_activation is "
+                f"{self.out_activation!r}; leave it None"
+            )
+        known = joined(self._labels, labels)
+        if len(known.classes) > len(self.classes_):
+            for member in vars(self).get("estimators_", ()):
+                member._grow(known)
+            self._grow(known)
+        return self
+
+    def _grow(self, labels: Labels) -> None:
+        """Get outputs for all these labels."""
+        places = np.searchsorted(labels.classes, self.classes_)
+        self._labels, self.classes_ = labels, labels.classes
+        larger = self._new_network(labels.n_outputs, "zeros", 0)
+        if "network_" in vars(self):
+            grow(self.network_, larger, places)
+            self.network_ = larger
+            self._forget_the_best()
 
     def predict(self, X: Any) -> Any:
         """Return the likeliest label of each row; for several labels per row a 0/1 matrix."""

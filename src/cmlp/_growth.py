@@ -1,0 +1,86 @@
+"""New outputs for new classes, in a network that goes on learning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._labels import Labels, read_labels
+from ._spec import SOLVERS, lookup
+from ._steps import digest
+
+if TYPE_CHECKING:
+    from .network import Network
+
+Array = NDArray[Any]
+
+
+def joined(known: Labels, labels: ArrayLike) -> Labels:
+    """Return the classes that are known and those that come, sorted.
+
+    Raises
+    ------
+    ValueError
+        If there can be no new outputs for them.
+    """
+    if known.multilabel:
+        raise ValueError(
+            "add_classes needs one label per row, but this classifier was fitted on several: fit a "
+            "new one to a y with more columns"
+        )
+    if len(known.classes) == 1:
+        raise ValueError(
+            f"this classifier knows one class, {known.classes}, and has learned nothing to keep: "
+            "begin with partial_fit(X, y, classes=...) that names them all"
+        )
+    given = read_labels([labels] if np.ndim(labels) == 0 else labels)
+    if len(given) and _kind(given) is not _kind(known.classes):
+        raise ValueError(
+            f"labels must be of the type of those before, {known.classes}; they are {given}"
+        )
+    return Labels(np.union1d(known.classes, given)) if len(given) else known
+
+
+def _kind(labels: Array) -> type:
+    return next((kind for kind in (str, bytes) if isinstance(labels[0], kind)), float)
+
+
+def grow(net: Network, larger: Network, places: NDArray[np.intp]) -> None:
+    """Copy weights and optimizer state into a network with more outputs.
+
+    A new class has the mean of the old weighted sums, so no row is taken for it; softmax of the
+    old ones is in proportion what it was. Its optimizer state is zero.
+
+    Parameters
+    ----------
+    places : ndarray of int
+        Which of the larger network's outputs the old classes have.
+    """
+    _copy(net, net.params, larger, larger.params, places, weights=True)
+    if net.solver:
+        rule = lookup("solver", SOLVERS, net.solver)
+        moments = larger.moments_for(rule, len(net.moments) > rule.n_moments)
+        for number, (old, new) in enumerate(zip(net.moments, moments, strict=True)):
+            averaged = number == rule.n_moments  # the weights that a mean is of
+            _copy(net, old, larger, new, places, weights=averaged)
+    larger.steps, larger.averaged, shown = net.steps, net.averaged, net.shown_average
+    larger.shown_average = digest(larger.params) if shown == digest(net.params) else shown
+    larger.rng, larger.history = net.rng, net.history
+
+
+def _copy(
+    net: Network, flat: Array, larger: Network, target: Array, places: Array, *, weights: bool
+) -> None:
+    """Copy a vector laid out like the parameters: the last layer's columns go to their places."""
+    last = f"layers.{len(net.plan) - 1}."
+    views = larger._parts(target)
+    for name, part in net._parts(flat).items():
+        if not name.startswith(last):
+            views[name][...] = part
+            continue
+        if part.shape[-1] == 1:  # a logistic output is softmax of minus and plus its half
+            part = np.concatenate([-part / 2, part / 2], axis=-1) * weights
+        views[name][...] = part.mean(axis=-1, keepdims=True) if weights else 0
+        views[name][..., places] = part
