@@ -667,6 +667,32 @@ def test_partial_fit_is_an_epoch_of_fit(core, kind, ema):
         np.testing.assert_array_equal(mine, theirs)
 
 
+@BOTH
+@pytest.mark.parametrize("n_ensemble", [1, 2])
+def test_partial_fit_with_rows_to_validate_on(kind, n_ensemble):
+    X, y = data(kind)
+    more = {"classes": [0, 1, 2]} if kind is MLPClassifier else {}
+    model = kind(hidden_layer_sizes=(16,), random_state=0, learning_rate_init=0.05, tol=0.01,
+                 n_iter_no_change=3, n_ensemble=n_ensemble)  # fmt: skip
+    for calls in range(1, 400):
+        model.partial_fit(X[:40], y[:40], X_val=X[40:], y_val=y[40:], **more)
+        assert len(model.validation_scores_) == len(model.validation_loss_curve_) == calls
+        if model.should_stop_:
+            break
+    else:
+        pytest.fail("it never stops")
+    assert model.score(X[40:], y[40:]) > 0.8 and model.best_loss_ is None
+    if n_ensemble == 1:
+        scores = model.validation_scores_
+        assert scores[-1] == pytest.approx(model.score(X[40:], y[40:]))  # weights are not put back
+        assert model.best_validation_score_ == max(scores)
+        assert model.best_iteration_ == 1 + int(np.argmax(scores))
+    with refused(ValueError, "X_val and y_val go together"):
+        model.partial_fit(X, y, X_val=X)
+    model.partial_fit(X, y)  # from here on it goes by the loss of training
+    assert not model.should_stop_ and model.best_loss_ == pytest.approx(model.loss_)
+
+
 def test_partial_fit_with_several_labels_per_row():
     X, y = blobs()
     Y = np.eye(3, dtype=int)[y]

@@ -162,6 +162,7 @@ def _keep(ensemble: Any, members: list[Any]) -> None:
     for name in ("loss_", "best_loss_", "best_validation_score_"):
         values = [vars(member).get(name) for member in kept]
         setattr(ensemble, name, None if None in values else float(np.mean(values)))
+    ensemble.should_stop_ = all(vars(member).get("should_stop_", True) for member in kept)
     ensemble.history_ = mean_history([member.history_ for member in kept])
     ensemble.loss_curve_ = ensemble.history_.get("loss", [])
     ensemble.validation_scores_ = ensemble.history_.get("val_score")

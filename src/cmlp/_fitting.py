@@ -162,17 +162,24 @@ class Loop:
     """One call of ``fit`` or ``partial_fit`` with a solver that takes steps."""
 
     def __init__(
-        self, estimator: Any, data: Data, rows: NDArray[np.int64], held_out: HeldOut | None
+        self,
+        estimator: Any,
+        data: Data,
+        rows: NDArray[np.int64],
+        held_out: HeldOut | None,
+        *,
+        once: bool,
     ) -> None:
         self.est, self.net, self.data = estimator, estimator.network_, data
         self.order, self.held_out = rows, held_out
         self.recipe: EstimatorRecipe = estimator._recipe()
         self.batch_size = self._batch_size(len(rows))
         self.n_steps = -(-len(rows) // self.batch_size)
-        self.watches = held_out is not None and estimator.early_stopping
+        self.once = once
+        self.by_score = held_out is not None and (estimator.early_stopping or once)
         self.trainer = Trainer(self.net, data, self.recipe, self.batch_size, estimator._threads())
         self.safe = Snapshot(self.net)
-        self.best = self.net.params.copy() if self.watches else None
+        self.best = self.net.params.copy() if self.by_score and not once else None
         self.start = time.perf_counter()
         self.bar: Any = None
         self.state = training.TrainingState(self.net, self.net.history, 0, estimator.max_iter)
@@ -186,15 +193,15 @@ class Loop:
             )
         return min(int(self.est.batch_size), n)
 
-    def run(self, *, once: bool = False) -> None:
+    def run(self) -> None:
         """Train until it stops: by convergence, the number of epochs, time or a callback."""
         est = self.est
         est.n_iter_ = 0
-        if est.verbose == 1 and not once:
+        if est.verbose == 1 and not self.once:
             self.bar = live(est.max_iter)
         try:
             training._call(est.callbacks, "on_train_begin", self.state)
-            while self.epoch() and not once:
+            while self.epoch() and not self.once:
                 if est.n_iter_ == est.max_iter:
                     warn(
                         f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached "
@@ -257,7 +264,8 @@ class Loop:
         est._optimizer.epoch_ends(est.t_)
         self.state.epoch += 1
         training._call(est.callbacks, "on_epoch_end", self.state)
-        return finite and not (self._stalls() or self.state.stop or self._out_of_time())
+        est.should_stop_ = not finite or self._stalls() or self.state.stop
+        return not (est.should_stop_ or self._out_of_time())
 
     def _out_of_time(self) -> bool:
         halt, limit = self.est._halt, self.est.max_time
@@ -298,7 +306,7 @@ class Loop:
     def _count(self) -> None:
         """Count the epochs without an improvement, and remember the best."""
         est = self.est
-        if self.watches:
+        if self.by_score:
             score, best = est.validation_scores_[-1], est.best_validation_score_
             stalls, improves = score < best + est.tol, score > best
         else:
@@ -307,17 +315,15 @@ class Loop:
         est._no_improvement_count = est._no_improvement_count + 1 if stalls else 0
         if improves:
             est.best_iteration_ = len(est.loss_curve_)
+            setattr(est, "best_validation_score_" if self.by_score else "best_loss_", score)
             if self.best is not None:
-                est.best_validation_score_ = score
                 np.copyto(self.best, self.net.params)
-            else:
-                est.best_loss_ = score
 
     def _stalls(self) -> bool:
         est = self.est
         if not est._no_improvement_count > est.n_iter_no_change:
             return False
-        what = "Validation score" if self.watches else "Training loss"
+        what = "Validation score" if self.by_score else "Training loss"
         reason = est._optimizer.stops()
         if reason:
             self._close_bar()

@@ -206,7 +206,7 @@ class MLP(Estimator):
         self.n_iter_ = self.t_ = 0
         self.__dict__.pop("loss_curve_", None)
 
-    def _begin_curves(self, validates: bool) -> None:
+    def _begin_curves(self, validates: bool, by_score: bool) -> None:
         """Begin what is written about every epoch, or go on with it."""
         if not hasattr(self, "loss_curve_"):
             self.loss_curve_: list[float] = []
@@ -218,9 +218,9 @@ class MLP(Estimator):
             self.best_validation_score_: float | None = None
         if validates and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
-        if self.early_stopping and self.best_validation_score_ is None:
+        if by_score and self.best_validation_score_ is None:
             self.best_validation_score_ = -np.inf
-        elif not self.early_stopping and self.best_loss_ is None:
+        elif not by_score and self.best_loss_ is None:
             self.best_loss_ = np.inf
 
     def _forget_the_best(self) -> None:
@@ -327,9 +327,7 @@ class MLP(Estimator):
         if validation_data is not None:
             X_val, y_val, *rest = validation_data
             sample_weight_val = rest[0] if rest else sample_weight_val
-        if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val go together; only one of them came")
-        validation = None if X_val is None else (X_val, y_val, sample_weight_val)
+        validation = (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation, (coefs_init, intercepts_init))
 
     def _fit(
@@ -337,7 +335,7 @@ class MLP(Estimator):
         X: Any,
         y: Any,
         sample_weight: Any,
-        validation: Any = None,
+        validation: tuple[Any, Any, Any],
         init: Any = (None, None),
         *,
         incremental: bool = False,
@@ -353,8 +351,10 @@ class MLP(Estimator):
             self._check_ensemble()
         data, labels = self._read(X, y, sample_weight, reset=first, incremental=incremental)
         held_out = None
-        if validation is not None:
-            X_val, y_val, weights = validation
+        X_val, y_val, weights = validation
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val go together; only one of them came")
+        if X_val is not None:
             read, y_read = self._read(X_val, y_val, weights, learns=False)
             held_out = HeldOut(read, None, X_val, y_read)
         if self.n_ensemble > 1:
@@ -404,8 +404,9 @@ class MLP(Estimator):
             stratify = self._stratifies(data.targets)
             rows, held = split(data.targets, self.validation_fraction, stratify, self._random_state)
             held_out = HeldOut(data, held, data.X[held], labels[held])
-        self._begin_curves(held_out is not None)
-        Loop(self, data, rows, held_out).run(once=incremental)
+        loop = Loop(self, data, rows, held_out, once=incremental)
+        self._begin_curves(held_out is not None, loop.by_score)
+        loop.run()
 
     def _check_shape(self, n_outputs: int) -> None:
         """Check that a network that goes on learning is the one that the parameters describe."""

@@ -149,6 +149,9 @@ class MLPClassifier(MLP):
         The same of the rows held out; None where there are none.
     best_iteration_ : int
         The epoch with the best score (without early stopping: the lowest training loss), from 1.
+    should_stop_ : bool
+        Whether there were more than `n_iter_no_change` epochs without an improvement, or a callback
+        asked for the end: what ends ``fit``, and may end a loop around ``partial_fit``.
     history_ : History
         Everything about every epoch, a dict of lists.
     n_iter_, t_ : int
@@ -292,7 +295,15 @@ class MLPClassifier(MLP):
 
     @only_if(takes_steps)
     def partial_fit(
-        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, classes: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        classes: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Any:
         """Use every row once, and go on where the last call stopped.
 
@@ -302,7 +313,9 @@ class MLPClassifier(MLP):
         y : array-like, (n_samples,) or (n_samples, n_labels)
         sample_weight : array-like, (n_samples,), optional
         classes : array-like
-            All labels that will ever come; needed at the first call.
+            All labels that will come (see :meth:`add_classes`); needed at the first call.
+        X_val, y_val, sample_weight_val : optional
+            Rows to validate on; ``should_stop_`` then goes by their score.
 
         Returns
         -------
@@ -322,7 +335,8 @@ class MLPClassifier(MLP):
                     f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
                     f"{known!r}"
                 )
-        return self._fit(X, y, sample_weight, incremental=True)
+        validation = (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, validation, incremental=True)
 
     def add_classes(self, labels: ArrayLike) -> Any:
         """Make room for labels that were not there before, which ``partial_fit`` can then learn.
@@ -550,7 +564,16 @@ class MLPRegressor(MLP):
         return Data(X, y if y.ndim == 2 else y[:, None], weights), y
 
     @only_if(takes_steps)
-    def partial_fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Any:
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Any:
         """Use every row once, and go on where the last call stopped.
 
         Parameters
@@ -558,12 +581,15 @@ class MLPRegressor(MLP):
         X : array-like or sparse matrix, (n_samples, n_features)
         y : array-like, (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like, (n_samples,), optional
+        X_val, y_val, sample_weight_val : optional
+            Rows to validate on; ``should_stop_`` then goes by their score.
 
         Returns
         -------
         self
         """
-        return self._fit(X, y, sample_weight, incremental=True)
+        validation = (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, validation, incremental=True)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Return the predicted numbers, (n_samples,) or (n_samples, n_outputs).
