@@ -34,7 +34,12 @@ MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
 PARTS = (".h", ".pxi")  # what _core.pyx is made of
 
 CHECKS = ("boundscheck", "wraparound", "initializedcheck", "nonecheck")
-DIRECTIVES = {**dict.fromkeys(CHECKS, DEBUG), "cdivision": not DEBUG, "embedsignature": False}
+DIRECTIVES = {
+    **dict.fromkeys(CHECKS, DEBUG),
+    "cdivision": not DEBUG,
+    "embedsignature": False,
+    "show_performance_hints": not DEBUG,  # each check would be one
+}
 
 
 def levels():
