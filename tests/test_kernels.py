@@ -38,6 +38,16 @@ def noisy(problem, seed=12345):
     return spec.Noise(seed, 0.1, np.array([0.3, 0.0, 0.5])[: len(problem.plan) - 1])
 
 
+FEW_UNITS = [
+    (16, 32, 1),
+    (32, 16, 2),
+    (64, 2, 16, 3),
+    (16, 4, 4),
+    (16, 5),
+    (37, 2),
+    (150, 4, 100, 1),
+]
+
 OPTIMIZERS = {
     "sgd": spec.Optimizer(),
     "momentum": spec.Optimizer(momentum=0.9),
@@ -119,7 +129,7 @@ def test_wide_layers(core, dtype, sizes):
 
 
 @pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 40])
-@pytest.mark.parametrize("sizes", [(16, 32, 1), (32, 16, 2), (64, 2, 16, 3), (16, 4, 4), (16, 5)])
+@pytest.mark.parametrize("sizes", FEW_UNITS, ids=str)
 def test_layers_of_few_units(core, dtype, sizes, n):
     activations = (*("elu", "softplus")[: len(sizes) - 2], "softmax")
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype)
@@ -541,6 +551,9 @@ TEAMS = {
     "wide, clipped": ((131, 67, 5), ("tanh", "softmax"), 150, 70, "adam", 0.01),
     "a wide row": ((21, 600, 300, 5), ("tanh", "relu", "softmax"), 3, 1, "momentum", 0.0),
     "passes": ((5, 7, 3), ("silu", "softmax"), 2500, 1300, "sgd", 0.0),
+    "few units": ((150, 2, 70, 2), ("tanh", "silu", "softmax"), 60, 20, "adam", 0.0),
+    "few units, clipped": ((150, 70, 2), ("tanh", "softmax"), 60, 20, "adam", 0.01),
+    "few units, passes": ((150, 2), ("softmax",), 2500, 1300, "momentum", 0.0),
 }
 
 

@@ -129,6 +129,12 @@ cdef void backward_weights(
     if n == 1 and run.fused and stride <= OUTER_SIZE:
         backward_row_weights(run, layer, step, params, state, ws, from_, delta, scratch)
         return
+    if is_narrow(layer.n_out, sizeof(real)):
+        backward_narrow_weights(
+            run, layer, step, params, state, grads, ws, from_, from_stride, delta, n, adds,
+            last_pass, next_rows,
+        )
+        return
     if copied:
         pack_tiles(&ws[copies], grid.m, grid.row_tiles, n, &ws[from_], from_stride)
     for column_tile in range(grid.column_tiles):
@@ -176,6 +182,55 @@ cdef void backward_weights(
                     run, step, params, state, grads, ws, b, b_stride, layer.bias + column, vectors,
                     n, scratch, adds,
                 )
+
+
+cdef void backward_narrow_weights(
+    const Run *run, const Layer *layer, const Step *step, real[::1] params, real[:, ::1] state,
+    real[::1] grads, real[::1] ws, Py_ssize_t from_, Py_ssize_t from_stride, Py_ssize_t delta,
+    Py_ssize_t n, bint adds, bint last_pass, const Pass *next_rows,
+) noexcept nogil:
+    """The same for a layer of few units, whose tiles would be padding for the most part.
+
+    They are those of the transpose, dW^T = delta^T a_before: few rows, whole vectors of inputs.
+    """
+    cdef Py_ssize_t lanes = vector_lanes(sizeof(real)), block = TILE_VECTORS * lanes
+    cdef Py_ssize_t stride = layer.stride, n_blocks = blocks(layer.n_in, block)
+    cdef Py_ssize_t first = share(n_blocks, run.rank, run.n_threads)
+    cdef Py_ssize_t last = share(n_blocks, run.rank + 1, run.n_threads)
+    cdef Py_ssize_t scratch = run.to.tiles + run.rank * run.to.tile_size
+    cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
+    cdef Py_ssize_t number, row, m, columns, at
+    cdef bint penalised = run.objective.l1 != 0 or run.objective.l2 != 0
+    cdef Ahead rows = rows_ahead(run, next_rows.first, next_rows.n, last - first)
+    for number in range(first, last):
+        row = number * block
+        m = min(block, layer.n_in - row)
+        columns = padded(m, lanes)  # from_stride has room for them
+        at = layer.weights + row * stride
+        ask_ahead(&rows)
+        tile(
+            layer.n_out, columns // lanes, n, &ws[delta], 1, stride, &ws[from_ + row], from_stride,
+            NULL, <real *>NULL, 0, &ws[panel], columns, NULL,
+        )
+        if run.fused:
+            narrow_transpose(m, layer.n_out, &ws[panel], columns, False, &ws[scratch], stride)
+            if penalised:
+                penalise(&run.objective, params, at, stride, ws, scratch, stride, m, stride)
+            update_rows(
+                &run.optimizer, step, params, state, at, stride, ws, scratch, stride, m, stride,
+                True,
+            )
+        else:
+            narrow_transpose(m, layer.n_out, &ws[panel], columns, adds, &grads[at], stride)
+            if penalised and last_pass:
+                penalise(&run.objective, params, at, stride, grads, at, stride, m, stride)
+    if first == 0 < last and not layer.normalization:
+        for number in range(blocks(stride, block)):
+            at = number * block
+            backward_bias(
+                run, step, params, state, grads, ws, &ws[delta + at], stride, layer.bias + at,
+                min(block, stride - at) // lanes, n, scratch, adds,
+            )
 
 
 cdef void backward_row_weights(

@@ -234,6 +234,7 @@ cdef Layout layout_of(
     cdef const Layer *last = &layers[plan.shape[0] - 1]
     cdef Py_ssize_t lanes = ALIGNMENT // itemsize, units = last.units + last.stride, number
     cdef Py_ssize_t columns = TILE_VECTORS * vector_lanes(itemsize), widest = layers[0].n_in
+    columns = max(columns, NARROW_BYTES // itemsize)  # of a panel
     to.batch = min(batch_size, MAX_BATCH)
     to.input_stride = padded(layers[0].n_in, lanes)
     to.target_stride = last.stride

@@ -35,7 +35,7 @@ cdef void forward_rows(
         return
     if (
         is_narrow(layer.n_out, sizeof(real)) and layer.bias >= 0
-        and layer.n_in % lanes == 0 and layer.n_in <= MAX_DEPTH
+        and lanes <= layer.n_in <= MAX_DEPTH
     ):
         forward_narrow(run, layer, params, ws, a, a_stride, to, n, code, slopes, drop)
         return

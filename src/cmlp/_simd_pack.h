@@ -105,21 +105,44 @@ FUNCTION void NAME(dot_rows)(ptrdiff_t rows, ptrdiff_t vectors, const REAL *w, p
 }
 
 /* c[i][j] = init[j] + sum over k of a[i][k] b[k][j], for few columns j, with the same dot products; a tile
- * would compute a whole vector of columns. `vectors` is the depth. The columns of b, b_depth apart in a row,
- * are copied to `copy`. */
-FUNCTION void NAME(narrow_product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t vectors, const REAL *a,
+ * would compute a whole vector of columns. The depth is a vector at least; what is left of it behind whole
+ * vectors is added number by number. The columns of b, b_depth apart in a row, are copied to `copy`. */
+FUNCTION void NAME(narrow_product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth, const REAL *a,
                                    ptrdiff_t a_row, const REAL *b, ptrdiff_t b_depth, REAL *copy,
                                    const REAL *init, REAL *c, ptrdiff_t c_row)
 {
+    ptrdiff_t vectors = depth / LANES;
     REAL sum[LANES];
     for (ptrdiff_t j = 0; j < columns; j++)
-        for (ptrdiff_t k = 0; k < vectors * LANES; k++)
-            copy[j * vectors * LANES + k] = b[k * b_depth + j];
+        for (ptrdiff_t k = 0; k < depth; k++) copy[j * depth + k] = b[k * b_depth + j];
     for (; rows > 0; rows -= LANES, a += LANES * a_row, c += LANES * c_row)
         for (ptrdiff_t j = 0; j < columns; j++) {
+            const REAL *b_j = copy + j * depth;
             ptrdiff_t m = rows < LANES ? rows : LANES;
-            NAME(dot_rows)(m, vectors, a, a_row, copy + j * vectors * LANES, sum);
-            for (ptrdiff_t i = 0; i < m; i++) c[i * c_row + j] = sum[i] + init[j];
+            NAME(dot_rows)(m, vectors, a, a_row, b_j, sum);
+            for (ptrdiff_t i = 0; i < m; i++) {
+                for (ptrdiff_t k = vectors * LANES; k < depth; k++) sum[i] += a[i * a_row + k] * b_j[k];
+                c[i * c_row + j] = sum[i] + init[j];
+            }
+        }
+}
+
+/* c[i][j] = t[j][i] for `rows` rows of c, of `columns` numbers, with zeros behind them up to c_row; added to
+ * what is there, if `adds`. The rows of t are t_row long, a multiple of LANES. */
+FUNCTION void NAME(narrow_transpose)(ptrdiff_t rows, ptrdiff_t columns, const REAL *t, ptrdiff_t t_row,
+                                     int adds, REAL *c, ptrdiff_t c_row)
+{
+    VEC x[LANES];
+    for (ptrdiff_t first = 0; first < rows; first += LANES)
+        for (ptrdiff_t j = 0; j < c_row; j += LANES) {
+            ptrdiff_t m = rows - first < LANES ? rows - first : LANES;
+            UNROLL for (int i = 0; i < LANES; i++)
+                x[i] = j + i < columns ? NAME(load)(t + (j + i) * t_row + first) : NAME(splat)(0);
+            NAME(transpose)(x);
+            for (ptrdiff_t i = 0; i < m; i++) {
+                REAL *to = c + (first + i) * c_row + j;
+                NAME(store)(to, adds ? NAME(load)(to) + x[i] : x[i]);
+            }
         }
 }
 

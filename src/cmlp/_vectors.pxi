@@ -70,7 +70,9 @@ cdef extern from "_simd.h" nogil:
                                 Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
     double divide_by_sum_narrow_f32(float *x, Py_ssize_t n_out, Py_ssize_t n)
     void narrow_softmax_f32(float *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t n_out)
-    void narrow_product_f32(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t vectors,
+    void narrow_transpose_f32(Py_ssize_t rows, Py_ssize_t columns, const float *t,
+                              Py_ssize_t t_row, bint adds, float *c, Py_ssize_t c_row)
+    void narrow_product_f32(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
                             const float *a, Py_ssize_t a_row, const float *b,
                             Py_ssize_t b_depth, float *copy, const float *init, float *c,
                             Py_ssize_t c_row)
@@ -81,7 +83,9 @@ cdef extern from "_simd.h" nogil:
                                 Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
     double divide_by_sum_narrow_f64(double *x, Py_ssize_t n_out, Py_ssize_t n)
     void narrow_softmax_f64(double *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t n_out)
-    void narrow_product_f64(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t vectors,
+    void narrow_transpose_f64(Py_ssize_t rows, Py_ssize_t columns, const double *t,
+                              Py_ssize_t t_row, bint adds, double *c, Py_ssize_t c_row)
+    void narrow_product_f64(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
                             const double *a, Py_ssize_t a_row, const double *b,
                             Py_ssize_t b_depth, double *copy, const double *init, double *c,
                             Py_ssize_t c_row)
@@ -262,13 +266,19 @@ cdef inline void narrow_product(
     const real *b, Py_ssize_t b_depth, real *copy, const real *init, real *c, Py_ssize_t c_row,
 ) noexcept nogil:
     if real is float:
-        narrow_product_f32(
-            rows, columns, depth // vector_lanes(4), a, a_row, b, b_depth, copy, init, c, c_row
-        )
+        narrow_product_f32(rows, columns, depth, a, a_row, b, b_depth, copy, init, c, c_row)
     else:
-        narrow_product_f64(
-            rows, columns, depth // vector_lanes(8), a, a_row, b, b_depth, copy, init, c, c_row
-        )
+        narrow_product_f64(rows, columns, depth, a, a_row, b, b_depth, copy, init, c, c_row)
+
+
+cdef inline void narrow_transpose(
+    Py_ssize_t rows, Py_ssize_t columns, const real *t, Py_ssize_t t_row, bint adds, real *c,
+    Py_ssize_t c_row,
+) noexcept nogil:
+    if real is float:
+        narrow_transpose_f32(rows, columns, t, t_row, adds, c, c_row)
+    else:
+        narrow_transpose_f64(rows, columns, t, t_row, adds, c, c_row)
 
 
 cdef inline void difference(
