@@ -376,15 +376,28 @@ def test_an_interrupt_ends_all_members_and_keeps_them(listening, at):
 # Those that look at models -----------------------------------------------------------------------
 
 
-def test_diagnose_names_the_members():
+def test_diagnose_looks_at_every_member():
     X, y = blobs()
     clf = MLPClassifier(**PARAMS)
     before = cmlp.diagnose(clf, X, y)
     assert before.codes == cmlp.diagnose(MLPClassifier(**PARAMS | {"n_ensemble": 1}), X, y).codes
     quiet(clf, X, y)
-    with refused(ValueError, "an ensemble has several networks", "model.estimators_[0]"):
-        clf.diagnose(X, y)
-    assert clf.estimators_[0].diagnose(X, y).looked_at
+    each = [member.diagnose(X, y) for member in clf.estimators_]
+    found = clf.diagnose(X, y)
+    assert set(found.codes) == {code for diagnosis in each for code in diagnosis.codes}
+    assert found.looked_at == f"{len(each)} members; for the first at {each[0].looked_at}"
+
+
+def test_diagnose_says_how_many_members_have_it():
+    X, y = blobs()
+    clf = quiet(MLPClassifier(**PARAMS), X, y)
+    clf.estimators_[1].intercepts_[0][...] = -100.0  # its relu units are all dead
+    healthy, ill = (member.diagnose(X, y) for member in clf.estimators_[:2])
+    assert "dead-units" in ill.codes and "dead-units" not in healthy.codes
+    n = len(clf.estimators_)
+    assert clf.diagnose(X, y)["dead-units"].meaning.startswith(f"In 1 of {n} members: ")
+    all_of_them = clf.diagnose(X * np.array([1.0, 1.0, 5000.0]), y)
+    assert "members" not in all_of_them["unscaled-inputs"].meaning
 
 
 def test_pictures_of_an_ensemble():

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -127,7 +127,7 @@ def diagnose(
     Parameters
     ----------
     model : Network, MLPClassifier or MLPRegressor
-        Fitted or not.
+        Fitted or not. Of a fitted ensemble every member is looked at.
     X, y : array-like
         The training data. At most 4,096 rows, drawn evenly, are looked at (all of them for
         missing values and the number of each class), so that memory is bounded.
@@ -152,6 +152,29 @@ def diagnose(
     """
     if (X_val is None) != (y_val is None):
         raise ValueError("X_val and y_val go together; only one of them came")
-    case = admit(model, X, y, sample_weight, X_val, y_val)
-    findings = sorted(examine(case), key=lambda finding: SEVERITIES.index(finding.severity))
-    return Diagnosis(findings, case.looked_at())
+    each = []
+    for member in getattr(model, "estimators_", [model]):
+        case = admit(member, X, y, sample_weight, X_val, y_val)
+        each.append(Diagnosis(sorted(examine(case), key=_gravity), case.looked_at()))
+    return each[0] if len(each) == 1 else _joined(each)
+
+
+def _gravity(finding: Finding) -> int:
+    return SEVERITIES.index(finding.severity)
+
+
+def _joined(each: Sequence[Diagnosis]) -> Diagnosis:
+    """Report what was found in the members of an ensemble: each code once, where it is gravest."""
+    by_code: dict[str, list[Finding]] = {}
+    for diagnosis in each:
+        for finding in diagnosis:
+            by_code.setdefault(finding.code, []).append(finding)
+    findings = []
+    for found in by_code.values():
+        gravest = min(found, key=_gravity)
+        if len(found) < len(each):
+            meaning = f"In {len(found)} of {len(each)} members: {gravest.meaning}"
+            gravest = replace(gravest, meaning=meaning)
+        findings.append(gravest)
+    looked_at = f"{len(each)} members; for the first at {each[0].looked_at}"
+    return Diagnosis(sorted(findings, key=_gravity), looked_at)
