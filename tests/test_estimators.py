@@ -190,7 +190,7 @@ def test_targets_that_are_not_known(core, solver):
     for bad in (np.where(np.isnan(known), np.inf, Y), Y * np.inf):
         with refused(ValueError, "Input y contains infinity"):
             model.fit(X, bad)
-    with refused(ValueError, "Input y contains NaN"):
+    with pytest.raises(ValueError, match=r"^Input y contains NaN\.$"):  # no advice about X
         model.fit(X, known[:, 0])
     with refused(ValueError, "Multioutput target data is not supported"):
         clf.fit(X, np.where(np.isnan(known), np.nan, 2 * labels))
@@ -299,6 +299,12 @@ def test_labels_of_any_type(labels, objects):
     assert clf.n_outputs_ == (1 if len(labels) == 2 else 3)
     if len(labels) == 2:
         assert clf.predict_proba(X).shape == (60, 2) and clf.decision_function(X).shape == (60,)
+
+
+def test_a_list_of_text_has_text_for_classes():
+    X, y = blobs()
+    clf = quiet(MLPClassifier((4,), max_iter=2), X, [["no", "yes", "maybe"][i] for i in y])
+    assert clf.classes_.dtype.kind == clf.predict(X).dtype.kind == "U"
 
 
 def test_several_labels_per_row(core):
@@ -783,7 +789,8 @@ def test_class_weight_is_a_sample_weight():
 
 @pytest.mark.parametrize("weights, message", [
     (np.ones(59), "sample_weight.shape == (59,), expected (60,)"),
-    (np.ones((60, 2)), "Sample weights must be 1D array or scalar, got 2D"),
+    (np.ones((60, 2)), "Sample weights must be 1D array or scalar, got 2D array. Expected either a "
+     "scalar value or a 1D array of length 60."),
     (-np.ones(60), "Negative values in data passed to `sample_weight`"),
     (np.zeros(60), "must not be zero everywhere"),
     (np.full(60, np.nan), "Input sample_weight contains NaN"),
@@ -925,7 +932,8 @@ def test_names_of_columns():
     expected = clf.predict(Table(X, ["a", "b", "c"]))
     with pytest.warns(UserWarning, match="X does not have valid feature names, but MLPClassifier"):
         np.testing.assert_array_equal(clf.predict(X), expected)
-    with refused(ValueError, "should match", "unseen at fit time:\n- d", "now missing:\n- c"):
+    seen = "unseen at fit time:\n- d\nFeature names seen at fit time, yet now missing:\n- c\n"
+    with refused(ValueError, "should match", seen):
         clf.predict(Table(X, ["a", "b", "d"]))
     with refused(ValueError, "must be in the same order"):
         clf.predict(Table(X, ["b", "a", "c"]))

@@ -63,9 +63,9 @@ BELOW_FLOAT32 = {
 """Checks that compare two fits or two batches to 1e-7, which is less than a rounding of float32."""
 
 
-def checks_of(kind, number_type):
+def checks_of(kind, number_type, n_ensemble=1):
     """The checks that ``parametrize_with_checks`` would run."""
-    estimator = kind(dtype=number_type, max_iter=100)
+    estimator = kind(dtype=number_type, max_iter=100, n_ensemble=n_ensemble)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if hasattr(estimator_checks, "estimator_checks_generator"):
@@ -84,6 +84,11 @@ CHECKS = [
     for estimator, check in checks_of(kind, number_type)
     if number_type == "float64" or name_of(check) not in BELOW_FLOAT32
 ]
+OF_ENSEMBLES = [
+    pytest.param(estimator, check, id=f"{kind.__name__}-{name_of(check)}")
+    for kind in KINDS
+    for estimator, check in checks_of(kind, "float64", n_ensemble=2)
+]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -94,10 +99,19 @@ def test_checks_of_scikit_learn(core, estimator, check, monkeypatch):
     check(estimator)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("estimator, check", OF_ENSEMBLES)
+def test_checks_of_scikit_learn_on_ensembles(estimator, check, monkeypatch):
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+    check(estimator)
+
+
+@pytest.mark.parametrize("n_ensemble", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_check_is_missing(kind):
+def test_no_check_is_missing(kind, n_ensemble):
     counts = {version: n[KINDS.index(kind)] for version, n in N_CHECKS.items()}
-    assert len(checks_of(kind, "float64")) == counts.get(VERSION, pytest.approx(60, abs=15))
+    checks = checks_of(kind, "float64", n_ensemble)
+    assert len(checks) == counts.get(VERSION, pytest.approx(60, abs=15))
 
 
 # The same numbers --------------------------------------------------------------------------------
@@ -240,6 +254,22 @@ def test_errors_and_warnings_are_scikit_learns_too():
     with pytest.warns(DataConversionWarning) as warned:
         MLPRegressor(max_iter=1).fit(X, y[:, None])
     assert any(issubclass(w.category, cmlp.DataConversionWarning) for w in warned)
+
+
+def test_deviations_are_routed():
+    """A pipeline hands ``return_std`` to the last step that asks for it."""
+    X, y = blobs(n=60)[:2]
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = MLPRegressor(hidden_layer_sizes=4, max_iter=2, n_ensemble=2)
+        model.set_predict_request(return_std=True)
+        pipeline = make_pipeline(StandardScaler(), model).fit(X, X[:, 0])
+        assert [part.shape for part in pipeline.predict(X, return_std=True)] == [(60,)] * 2
+        clf = MLPClassifier(4, max_iter=2, n_ensemble=2).set_predict_proba_request(return_std=True)
+        pipeline = make_pipeline(StandardScaler(), clf).fit(X, y)
+        proba, std = pipeline.predict_proba(X, return_std=True)
+        assert proba.shape == std.shape == (60, len(pipeline.classes_))
+        requests = MLPClassifier().set_transform_request(layer=True).get_metadata_routing()
+        assert requests.transform.requests["layer"] is True
 
 
 def test_metadata_is_routed():

@@ -25,7 +25,7 @@ def read_labels(y: Any) -> Array:
     """
     array = y.toarray() if is_sparse(y) else np.asarray(y)
     if array.dtype.kind == "U" and not isinstance(y, np.ndarray):
-        array = np.asarray(y, dtype=object)  # NumPy makes text of a None or a NaN among text
+        _of_one_type(np.asarray(y, dtype=object))  # NumPy makes text of a None or a NaN among it
     array = column(array)
     if array.dtype == object:
         array = _of_one_type(array)

@@ -69,8 +69,8 @@ def check_names(estimator: Any, X: Any, *, reset: bool) -> None:
 
 def _name_difference(fitted: list[str], names: list[str]) -> str:
     def listed(title: str, which: list[str]) -> str:
-        lines = [f"- {name}\n" for name in which[:5]]
-        return f"{title}\n{''.join(lines)}{'- ...' * (len(which) > 5)}\n" if which else ""
+        lines = [title, *(f"- {name}" for name in which[:5]), *["- ..."] * (len(which) > 5), ""]
+        return "\n".join(lines) if which else ""
 
     message = "The feature names should match those that were passed during fit.\n"
     unseen, missing = sorted(set(names) - set(fitted)), sorted(set(fitted) - set(names))
@@ -147,7 +147,7 @@ def _from_objects(name: str, values: Any, array: Array) -> Array:
     return array.astype(np.float64)
 
 
-def check_finite(name: str, array: Array, who: str) -> None:
+def check_finite(name: str, array: Array, advice: str = "") -> None:
     """Refuse NaN and infinity, without a temporary."""
     if array.dtype.kind != "f" or array.size == 0:
         return
@@ -155,12 +155,16 @@ def check_finite(name: str, array: Array, who: str) -> None:
     if np.isfinite(low) and np.isfinite(high):
         return
     if np.isnan(low):
-        raise ValueError(
-            f"Input {name} contains NaN.\n{who} does not accept missing values encoded as NaN: "
-            "remove those rows, or fill them in, for example with sklearn.impute.SimpleImputer "
-            "in a pipeline."
-        )
+        raise ValueError(f"Input {name} contains NaN.{advice}")
     raise ValueError(f"Input {name} contains infinity or a value too large for {array.dtype!r}.")
+
+
+def _check_finite_inputs(X: Array, who: str) -> None:
+    advice = (
+        f"\n{who} does not accept missing values encoded as NaN: remove those rows, or fill them "
+        "in, for example with sklearn.impute.SimpleImputer in a pipeline."
+    )
+    check_finite("X", X, advice)
 
 
 # X and y -----------------------------------------------------------------------------------------
@@ -200,10 +204,10 @@ def read_X(estimator: Any, X: Any, *, reset: bool) -> Array | SparseRows:
         if X.dtype.kind == "c":
             raise ValueError(f"Complex data not supported\n{X}\n")
         X = X.tocsr()
-        check_finite("X", X.data, who)
+        _check_finite_inputs(X.data, who)
         return _check_sparse(X, X.shape[1], np.dtype(np.float64), "X")
     if isinstance(X, np.ndarray):
-        check_finite("X", X, who)
+        _check_finite_inputs(X, who)
     rows: Array | SparseRows = X
     return rows
 
@@ -235,7 +239,7 @@ def column(y: Array) -> Array:
     return y
 
 
-def read_numbers(y: Any, who: str) -> Array:
+def read_numbers(y: Any) -> Array:
     """Return the targets of a regressor, (n,) or (n, n_outputs).
 
     Among several outputs NaN stands for a number that nobody knows.
@@ -246,7 +250,7 @@ def read_numbers(y: Any, who: str) -> Array:
     if array.ndim not in (1, 2):
         raise ValueError(f"y should be a 1d or 2d array, got an array of shape {array.shape}.")
     if array.ndim == 1 or array.shape[1] == 1:
-        check_finite("y", array, who)
+        check_finite("y", array)
     else:
         check_no_infinity(array)
     return column(array)
@@ -273,10 +277,13 @@ def read_weights(sample_weight: Any, n: int, name: str = "sample_weight") -> Arr
     if weights.ndim == 0:
         weights = np.full(n, float(weights))
     if weights.ndim != 1:
-        raise ValueError(f"Sample weights must be 1D array or scalar, got {weights.ndim}D array.")
+        raise ValueError(
+            f"Sample weights must be 1D array or scalar, got {weights.ndim}D array. Expected "
+            f"either a scalar value or a 1D array of length {n}."
+        )
     if weights.shape != (n,):
         raise ValueError(f"{name}.shape == {weights.shape}, expected {(n,)}!")
-    check_finite(name, weights, name)
+    check_finite(name, weights)
     if weights.min() < 0:
         raise ValueError(f"Negative values in data passed to `{name}`")
     if not weights.any():

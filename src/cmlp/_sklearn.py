@@ -185,6 +185,10 @@ class Protocols:
         """Say which metadata ``score`` asks for, as in scikit-learn."""
         return self._request("set_score_request", metadata)
 
+    def set_transform_request(self, **metadata: Any) -> Any:
+        """Say which metadata ``transform`` asks for, as in scikit-learn."""
+        return self._request("set_transform_request", metadata)
+
     # Containers of outputs
 
     def set_output(self, *, transform: str | None = None) -> Any:

@@ -412,6 +412,10 @@ class MLPClassifier(MLP):
         np.subtract(1, outputs[:, 0], out=both[:, 0])
         return both
 
+    def set_predict_proba_request(self, **metadata: Any) -> Any:
+        """Say which metadata ``predict_proba`` asks for, as in scikit-learn."""
+        return self._request("set_predict_proba_request", metadata)
+
     def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithms of the probabilities."""
         probabilities: Array = self.predict_proba(X)
@@ -550,7 +554,7 @@ class MLPRegressor(MLP):
         incremental: bool = False,
     ) -> tuple[Data, Any]:  # fmt: skip
         X = read_X(self, X, reset=reset)
-        y = read_numbers(y, type(self).__name__)
+        y = read_numbers(y)
         check_lengths(X, y)
         if self._network_loss() == "poisson" and (y < 0).any():
             raise ValueError(
@@ -560,7 +564,7 @@ class MLPRegressor(MLP):
         if weights is not None and callable(self.loss):
             raise ValueError("sample_weight has no meaning for a loss of your own; use it inside")
         if callable(self.loss):
-            check_finite("y", y, type(self).__name__)
+            check_finite("y", y)
         return Data(X, y if y.ndim == 2 else y[:, None], weights), y
 
     @only_if(takes_steps)
@@ -607,12 +611,16 @@ class MLPRegressor(MLP):
         mean, std = self._run_with_std(X)
         return _numbers_of(mean, X), _numbers_of(std, X)
 
+    def set_predict_request(self, **metadata: Any) -> Any:
+        """Say which metadata ``predict`` asks for, as in scikit-learn."""
+        return self._request("set_predict_request", metadata)
+
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """Return the coefficient of determination R^2, averaged over the outputs.
 
         A NaN among several outputs is left out.
         """
-        predicted, y = self.predict(X), read_numbers(y, type(self).__name__)
+        predicted, y = self.predict(X), read_numbers(y)
         check_lengths(predicted, y)
         if len(y) < 2:
             warn("R^2 score is not well-defined with less than two samples.")
