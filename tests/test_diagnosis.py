@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from conftest import CORES
 from helpers import blobs, python_output, squared_error, waves
 
 import cmlp
@@ -14,6 +15,13 @@ from cmlp import diagnosis
 DIGITS = cmlp.load_digits()
 PIXELS, LABELS = DIGITS.X_train / 16, DIGITS.y_train
 PIXELS_VAL, LABELS_VAL = DIGITS.X_test / 16, DIGITS.y_test
+
+
+@pytest.fixture(params=dict.fromkeys((CORES[0], CORES[-1])))
+def core(request):
+    """The fastest core and the NumPy core: what is examined does not differ below."""
+    with cmlp.use_core(request.param):
+        yield
 
 
 def classifier(activation="relu", hidden=(32,), **kwargs):
