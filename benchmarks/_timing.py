@@ -111,17 +111,27 @@ class Peak:
         rounds = self.ROUNDS if self.threads == 1 else 20 * self.ROUNDS
         flops: list[int] = []
 
-        def run() -> None:
+        def run(cpu: int) -> None:
+            if self.threads > 1 and hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(0, {cpu})  # this thread; else two may begin on one processor
             flops.append(self.multiply_adds(rounds))
 
-        others = [threading.Thread(target=run) for _ in range(self.threads - 1)]
+        if self.threads == 1:
+            start = time.perf_counter()
+            run(0)
+            return self.vectors * (time.perf_counter() - start) / flops[0]
+        team = [threading.Thread(target=run, args=(cpu,)) for cpu in self._processors()]
         start = time.perf_counter()
-        for other in others:
-            other.start()
-        run()
-        for other in others:
-            other.join()
+        for thread in team:
+            thread.start()
+        for thread in team:
+            thread.join()
         return self.vectors * (time.perf_counter() - start) / sum(flops)
+
+    def _processors(self) -> list[int]:
+        """Choose a processor for each thread; several have one where there are too few."""
+        usable = sorted(processors(self.threads)) if hasattr(os, "sched_getaffinity") else [0]
+        return [usable[i % len(usable)] for i in range(self.threads)]
 
     def pinned_turn(self) -> float:
         """Do it on as many processors as threads."""
