@@ -38,6 +38,7 @@ DIRECTIVES = {
     **dict.fromkeys(CHECKS, DEBUG),
     "cdivision": not DEBUG,
     "embedsignature": False,
+    "freethreading_compatible": True,  # see tests/test_threads.py
     "show_performance_hints": not DEBUG,  # each check would be one
 }
 
@@ -79,7 +80,9 @@ class Build(build_ext):
     """Compiles the levels side by side, and decides what happens where there is no compiler."""
 
     def build_extensions(self):
-        if BUILD == "auto" and not self.compiler_works():
+        if not self.compiler_works():
+            if BUILD == "require":
+                sys.exit("cmlp: no working C compiler, and CMLP_BUILD is 'require'")
             print("cmlp: no working C compiler; installing the NumPy path alone", file=sys.stderr)
             self.extensions.clear()
             return
@@ -101,7 +104,9 @@ class Build(build_ext):
                 objects = self.compiler.compile(
                     [str(source)], output_dir=folder, include_dirs=[include]
                 )
-                self.compiler.link_shared_object(objects, str(Path(folder, "try.so")))
+                linked = Path(folder, "try.so")
+                self.compiler.link_shared_object(objects, str(linked))
+                linked.stat()  # some that are no compilers succeed at everything
             except Exception as error:  # distutils raises its own kinds, and OSError
                 print(f"cmlp: the C compiler does not work: {error}", file=sys.stderr)
                 return False

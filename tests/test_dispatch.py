@@ -171,6 +171,7 @@ def test_core_info(core, monkeypatch):
     assert lines[0].startswith(f"core       {core.name} (")
     assert lines[1] == f"available  {', '.join(info.available)}"
     assert lines[2] == "missing    sse9: too new" and lines[3] == f"cpus       {info.cpus}"
+    assert lines[4] == f"threads    {info.threads}" and 1 <= info.threads <= info.cpus
 
 
 def test_importing_cmlp_imports_nothing_heavy():

@@ -299,7 +299,7 @@ def test_a_huge_batch_size_is_one_batch(core, dtype):
 SOURCE = Path(__file__).parents[1] / "src" / "cmlp"  # an installation has no .pyx
 
 STOREYS = (
-    ("_spec", "_cpu", "_terminal", "io", "datasets", "data", "_sklearn", "_lbfgs"),
+    ("_spec", "_cpu", "_processors", "_terminal", "io", "datasets", "data", "_sklearn", "_lbfgs"),
     ("_reference", "_core", "_checks", "_init"),
     ("_dispatch", "schedules", "tables", "_rows", "_estimator_base"),
     ("_steps",),

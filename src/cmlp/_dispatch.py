@@ -1,7 +1,8 @@
 """Chooses the core, once, when cmlp is imported: the only place that knows there are several.
 
-``CMLP_CORE`` (auto, avx512, avx2, baseline, python) overrides the choice. Everyone else calls
-``_dispatch.core.<function>`` and does not ask which core it is.
+``CMLP_CORE`` (auto, avx512, avx2, baseline, python) overrides the choice, and ``CMLP_NUM_THREADS``
+bounds the threads that are used unasked. Everyone else calls ``_dispatch.core.<function>`` and does
+not ask which core it is.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import os
 import warnings
 from dataclasses import dataclass
 from types import ModuleType
+from typing import NoReturn
 
 from . import _reference
+from ._processors import read_bound, usable_cpus
 
 COMPILED = ("avx512", "avx2", "baseline")
 """The compiled cores, the fastest first."""
@@ -34,7 +37,10 @@ class CoreInfo:
     missing : dict of str to str
         The others, each with the reason.
     cpus : int
-        Processors that this process may use.
+        Processors that this process may use: by its affinity, and by the quota of its container.
+    threads : int
+        Threads that are used at most where none are asked for: all processors, or
+        ``CMLP_NUM_THREADS``.
     """
 
     core: str
@@ -42,11 +48,13 @@ class CoreInfo:
     available: tuple[str, ...]
     missing: dict[str, str]
     cpus: int
+    threads: int
 
     def __str__(self) -> str:
         lines = [f"core       {describe(self.core)}", f"available  {', '.join(self.available)}"]
         lines += [f"missing    {name}: {reason}" for name, reason in self.missing.items()]
-        return "\n".join([*lines, f"cpus       {self.cpus}"])
+        lines += [f"cpus       {self.cpus}", f"threads    {self.threads}"]
+        return "\n".join(lines)
 
 
 def describe(name: str) -> str:
@@ -58,11 +66,13 @@ def describe(name: str) -> str:
     return "python (NumPy; no compiled core is installed: reinstall with a C compiler for speed)"
 
 
-def usable_cpus() -> int:
-    """Count the processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def threads_for(wanted: int | None) -> int:
+    """Return how many threads to use: no more than are wanted, nor than there are processors.
+
+    More of them would wait for each other. None stands for ``CMLP_NUM_THREADS``, or for all.
+    """
+    most = _bound if wanted is None else wanted
+    return usable_cpus() if most is None else min(most, usable_cpus())
 
 
 def _find_cores() -> tuple[dict[str, ModuleType | None], dict[str, str]]:
@@ -71,10 +81,14 @@ def _find_cores() -> tuple[dict[str, ModuleType | None], dict[str, str]]:
     missing: dict[str, str] = {}
     try:
         levels = importlib.import_module("cmlp._cpu").levels()
-    except ModuleNotFoundError as error:
-        if error.name != "cmlp._cpu":
-            raise
-        reason = "not in this installation (built without a C compiler, or CMLP_BUILD=none)"
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "cmlp._cpu":
+            reason = "not in this installation (built without a C compiler, or CMLP_BUILD=none)"
+            if not os.path.isdir(os.path.dirname(__file__)):
+                reason = "no compiled module can be imported from a zip file; unpack or install it"
+        else:
+            reason = f"cmlp._cpu failed to import: {error}"
+            _warn_of("modules are", error)
         return {"python": _reference}, dict.fromkeys(COMPILED, reason)
     for name in COMPILED:
         if name not in levels:
@@ -109,25 +123,48 @@ def _choose(name: str) -> ModuleType:
             _missing[candidate] = f"it failed to import: {error}"
             if name != "auto":
                 raise RuntimeError(f"core {name!r} cannot run here: {_missing[name]}") from error
-            warnings.warn(
-                f"cmlp's compiled core {candidate!r} is installed but failed to import ({error}); "
-                "a slower one is used. Reinstall cmlp.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            _warn_of(f"core {candidate!r} is", error)
     raise AssertionError("the NumPy path is always there")
 
 
+def _warn_of(what: str, error: ImportError) -> None:
+    warnings.warn(
+        f"cmlp's compiled {what} installed but failed to import ({error}); a slower core is used. "
+        "Reinstall cmlp.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+class _Refusal(ModuleType):
+    """Stands in for the core if the environment asks for nonsense: whoever needs it is told.
+
+    So ``import cmlp`` goes well, and the command answers with one line.
+    """
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ImportError(self.__doc__)
+
+
 _cores, _missing = _find_cores()
+core: ModuleType
 try:
     core = _choose(os.environ.get("CMLP_CORE") or "auto")
 except (RuntimeError, ValueError) as error:
-    raise ImportError(f"CMLP_CORE: {error}") from error
+    core = _Refusal("core", f"CMLP_CORE: {error}")
+_bound: int | None = None
+try:
+    _bound = read_bound(os.environ.get("CMLP_NUM_THREADS"))
+except ValueError as error:
+    core = _Refusal("core", str(error))
 
 
 def core_info() -> CoreInfo:
     """Return which core is in use, which others there are, and why the rest is not."""
-    return CoreInfo(core.name, core.vector_bytes, tuple(_cores), dict(_missing), usable_cpus())
+    return CoreInfo(
+        core.name, core.vector_bytes, tuple(_cores), dict(_missing), usable_cpus(),
+        threads_for(None),
+    )  # fmt: skip
 
 
 class use_core:

@@ -68,7 +68,7 @@ def fit(
     from concurrent.futures import ThreadPoolExecutor, wait  # slow to import
 
     n = ensemble.n_ensemble
-    workers = min(n, ensemble._threads() or n, _dispatch.usable_cpus())
+    workers = min(n, _dispatch.threads_for(ensemble._threads()))
     members = _members(ensemble, [] if first else ensemble.estimators_, generator, workers)
     stop = threading.Event()
 

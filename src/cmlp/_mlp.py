@@ -391,6 +391,13 @@ class MLP(Estimator):
             if incremental or self.warm_start:
                 self._set_weights(given.get("coefs_"), given.get("intercepts_"))
         self._check_shape(n_outputs)
+        with self.network_.alone():
+            self._learn(data, labels, held_out, init, incremental=incremental)
+
+    def _learn(
+        self, data: Data, labels: Any, held_out: HeldOut | None, init: Any, *, incremental: bool
+    ) -> None:
+        """Move the weights of the network that is there."""
         self._set_weights(*init)
         if self.solver == "lbfgs":
             _fitting.fit_lbfgs(self, data)

@@ -241,8 +241,7 @@ class Trainer:
             return 1  # NumPy's products have threads of their own
         if self.step_flops < THREAD_FLOPS:
             return 1
-        cpus = _dispatch.usable_cpus()  # more threads than that would wait for each other
-        return cpus if n_threads is None else min(n_threads, cpus)
+        return _dispatch.threads_for(n_threads)
 
     def close(self) -> None:
         """End the threads, and leave the mean of the weights in the network, if there is one."""

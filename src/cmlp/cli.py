@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else error, 2)
     except UnicodeEncodeError as error:
         return _fail(f"{error}; PYTHONIOENCODING=utf-8 or --out FILE helps", 2)
-    except ValueError as error:
+    except (ImportError, ValueError) as error:
         return _fail(error, 2)
 
 
@@ -369,9 +369,8 @@ def _report(net: Network, X: Array, y: Array) -> str:
 
 def _info(args: argparse.Namespace) -> int:
     if args.model is None:
-        python = platform.python_version()
-        print(f"cmlp       {__version__} (Python {python}, NumPy {np.__version__})")
-        print(_dispatch.core_info())
+        python, core = platform.python_version(), _dispatch.core_info()
+        print(f"cmlp       {__version__} (Python {python}, NumPy {np.__version__})\n{core}")
         return 0
     net = load(args.model)
     print(f"{args.model}: {os.path.getsize(args.model):,} bytes, format {saving.FORMAT_VERSION}")

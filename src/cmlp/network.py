@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import math
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 CustomLoss = Callable[[Array, Array], tuple[float, ArrayLike]]
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Propagation(NamedTuple):
@@ -79,6 +82,17 @@ class Gradients(NamedTuple):
     loss: float
     scales: list[Array]
     """dC/dgamma of each normalised layer, (n_out,); empty if there is none."""
+
+
+def _trains(method: Method) -> Method:
+    """Let no two threads train a network at once: see :meth:`Network.alone`."""
+
+    @functools.wraps(method)
+    def guarded(self: Network, *args: Any, **kwargs: Any) -> Any:
+        with self.alone():
+            return method(self, *args, **kwargs)
+
+    return cast(Method, guarded)
 
 
 class Views(list[Array]):
@@ -233,6 +247,7 @@ class Network:
         self.solver = ""
         self.moments = np.zeros((0, len(self.params)), self.dtype)
         self._workspaces: list[Array] = []
+        self._training = threading.RLock()  # a callback may train the network that it sees
 
     def _resolve_loss(
         self, loss: str | CustomLoss | None, out_activation: str | None
@@ -647,6 +662,24 @@ class Network:
 
     # Training ------------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Train in this block, and refuse other threads that want to train the same network.
+
+        Two trainings at once would take steps from each other's weights with moments of their own,
+        and no result could be had again. Predictions are no trainings: they see the weights of the
+        moment.
+        """
+        if not self._training.acquire(blocking=False):
+            raise RuntimeError(
+                "another thread is training this network: wait for it, or train a copy "
+                "(copy.deepcopy(net))"
+            )
+        try:
+            yield
+        finally:
+            self._training.release()
+
     def moments_for(self, rule: Solver, averages: bool = False) -> Array:
         """Return the optimizer's state, (n_moments, len(params)); another solver starts afresh.
 
@@ -662,6 +695,7 @@ class Network:
             self.moments, self.averaged, self.shown_average = moments, 0, None
         return self.moments
 
+    @_trains
     def fit(
         self,
         X: RowsLike,
@@ -824,6 +858,7 @@ class Network:
             verbose=verbose,
         )
 
+    @_trains
     def train_epoch(
         self,
         X: RowsLike,
@@ -846,6 +881,7 @@ class Network:
         rows = np.arange(len(data.X), dtype=np.int64)
         return self._train(data, make_recipe(recipe), batch_size, shuffle, rows, n_threads)
 
+    @_trains
     def step(
         self, X: RowsLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, **recipe: Any
     ) -> float:
@@ -888,6 +924,7 @@ class Network:
 
     # For learners --------------------------------------------------------------------------------
 
+    @_trains
     def trace_step(self, X: RowsLike, y: ArrayLike, *, apply: bool = True, **recipe: Any) -> Trace:
         """Take one step of backpropagation and return every number in it.
 
@@ -954,11 +991,13 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_workspaces": []}
-        state.pop("_bound", None)  # it belongs to this memory and this processor
+        for name in ("_bound", "_training"):  # they belong to this process
+            state.pop(name, None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._training = threading.RLock()
         for name in ("params", "moments"):  # a pickle does not know where an array began
             array = state[name]
             if array.flags.writeable and array.ctypes.data % ALIGNMENT:  # not a mapped file

@@ -200,7 +200,7 @@ def fit(
         warnings.warn(
             f"training was interrupted after {state.epoch} of {epochs} epochs; "
             "the network keeps what it has learned",
-            stacklevel=3,
+            stacklevel=4,
         )
     finally:
         progress.close()

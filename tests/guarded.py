@@ -1,0 +1,186 @@
+"""Run by test_memory.py: every function of a core on arrays that lie against forbidden pages.
+
+``python guarded.py CORE`` names each case before it begins, so that the last line says which one
+touched a page that it must not; the process is then ended by the operating system.
+"""
+
+import copy
+import ctypes
+import mmap
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from oracle import QUIET, Problem, problems_at_odd_sizes
+
+import cmlp
+from cmlp import _dispatch
+from cmlp import _spec as spec
+
+PAGE = mmap.PAGESIZE
+SIDES = ("behind", "in front")
+KINDS = ("f4", "f8", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "?")
+
+
+class Pages:
+    """Memory with a forbidden page at both ends; arrays lie against one of them."""
+
+    def __init__(self, side):
+        self.side, self.protect = side, ctypes.CDLL(None, use_errno=True).mprotect
+        self.protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        self.held = []
+
+    def put(self, array):
+        """Copy an array to memory of its own, its last number before a page, or its first after."""
+        size = -(-array.nbytes // PAGE) * PAGE
+        memory = mmap.mmap(-1, size + 2 * PAGE)
+        begin = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        for page in (begin, begin + PAGE + size):
+            if self.protect(page, PAGE, 0):
+                raise OSError(ctypes.get_errno(), "mprotect")
+        at = PAGE if self.side == "in front" else PAGE + size - array.nbytes
+        copy = np.frombuffer(memory, array.dtype, array.size, at).reshape(array.shape)
+        copy[...] = array
+        self.held.append(memory)
+        return copy
+
+    def put_all(self, value):
+        """The same for whatever crosses the seam."""
+        if isinstance(value, np.ndarray):
+            return self.put(value)
+        if isinstance(value, spec.SparseRows):
+            parts = map(self.put, (value.data, value.indices, value.indptr))
+            return spec.SparseRows(*parts, value.shape[1])
+        if isinstance(value, spec.Noise):
+            return value._replace(dropout=self.put(value.dropout))
+        return value
+
+
+def sparse(X, dtype=np.int32):
+    """Every third number of some rows; the last row, and the last column of another, have one."""
+    mask = np.arange(X.size).reshape(X.shape) % 3 == (X.size - 1) % 3
+    indptr = np.concatenate([[0], np.cumsum(mask.sum(axis=1))]).astype(dtype)
+    return spec.SparseRows(X[mask], np.nonzero(mask)[1].astype(dtype), indptr, X.shape[1])
+
+
+def normalised(problem, kind):
+    """The same with a normalised hidden layer."""
+    other = copy.copy(problem)
+    other.plan = spec.make_plan(problem.sizes, problem.activations, problem.dtype, kind)
+    other.params = np.full(spec.params_size(other.plan), 0.1, problem.dtype)
+    return other
+
+
+def optimizers():
+    adam = next(row.code for row in spec.SOLVERS if row.name == "adam")
+    return (
+        spec.Optimizer(momentum=0.9),
+        spec.Optimizer(adam, weight_decay=0.1, ema=0.9),
+        spec.Optimizer(adam, clip_norm=0.01),
+    )
+
+
+def run(core, problem, X, side, noise=QUIET):
+    """Call everything once, all arrays guarded."""
+    pages, n, (n_in, *_, n_out) = Pages(side), problem.n, problem.sizes
+    put, dtype = pages.put_all, problem.dtype
+    plan, params, X = put(problem.plan), put(problem.params), put(X)
+    targets, weights = put(problem.targets), put(np.ones(n))
+    rows, noise = put(np.arange(n)[::-1].copy()), put(noise)
+    workspace, out = put(problem.scratch(core)), put(np.zeros((n, n_out), dtype))
+    z, a, deltas = (put(problem.record()) for _ in range(3))
+    costs, dX = put(np.zeros(n, dtype)), put(np.zeros((n, n_in), dtype))
+    grads, objective = put(np.zeros_like(params)), problem.objective
+    core.predict(plan, params, X, None, out, workspace, 0.5)
+    core.predict(plan, params, X, rows, out, workspace)
+    core.forward(plan, params, X, z, a, workspace)
+    core.evaluate(plan, params, X, targets, rows, objective, noise, 0, out, costs, workspace)
+    core.gradient(plan, params, X, targets, weights, rows, objective, noise, 0, grads, deltas, dX,
+                  workspace)  # fmt: skip
+    if not isinstance(X, spec.SparseRows):
+        predictor = core.Predictor(plan, params)
+        predictor.outputs(X)
+        predictor(X, out)
+        predictor(X[-1], out[-1])
+    for optimizer in optimizers():
+        state = put(np.ones((3, len(params)), dtype))
+        core.update(plan, params, grads, state, optimizer, 1, 0.01)
+        for batch_size in {1, min(7, n), n}:
+            rates = put(np.full(-(-n // batch_size), 0.01))
+            core.train_epoch(
+                plan, params, state, X, targets, weights, rows, batch_size, rates, 0, objective,
+                optimizer, noise, grads, workspace,
+            )  # fmt: skip
+
+
+def run_team(core, problem, side):
+    """Three threads on the same guarded arrays."""
+    pages, n = Pages(side), problem.n
+    put = pages.put_all
+    arrays = [problem.plan, problem.params, np.ones((2, len(problem.params)), problem.dtype),
+              problem.X, problem.targets, None, np.arange(n)]  # fmt: skip
+    arrays = list(map(put, arrays))
+    optimizer, rates, team = optimizers()[2], put(np.full(2, 0.01)), put(np.zeros(16, np.int64))
+    grads, workspace = put(problem.like_params(0)), put(problem.scratch(core, 3))
+
+    def rank(number):
+        return core.train_epoch(
+            *arrays, -(-n // 2), rates, 0, problem.objective, optimizer, QUIET, grads, workspace,
+            number, 3, team,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(3) as pool:
+        assert len(set(pool.map(rank, range(3)))) == 1
+
+
+def run_parts(core, dtype, side):
+    """What is there for measurements and tests."""
+    pages = Pages(side)
+    for code in range(len(spec.ACTIVATIONS) - 1):
+        core.activate(code, pages.put(np.linspace(-9, 9, 128, dtype=dtype).reshape(2, 64)))
+    core.product(13, 7, 48, pages.put(np.ones(13 * 7 + 7 * 48 + 13 * 48 + 7 * 64, dtype)))
+
+
+def say(*case):
+    print(*case, flush=True)
+
+
+def main(name):
+    cmlp.use_core(name)
+    core = _dispatch.core
+    for side in SIDES:
+        for dtype in (np.dtype("f4"), np.dtype("f8")):
+            say(name, dtype, "parts", side)
+            run_parts(core, dtype, side)
+            noise = spec.Noise(1, 0.1, np.array([0.3]))
+            for problem in problems_at_odd_sizes(dtype, l2=0.01):
+                say(name, dtype, problem.sizes, problem.n, side)
+                run(core, problem, problem.X, side, noise)
+            problem = Problem((131, 97, 70), ("gelu", "softmax"), "squared_error", 61, dtype)
+            run_team(core, problem, side)
+            problem = Problem((33, 17, 2), ("relu", "softmax"), "categorical_crossentropy", 15,
+                              dtype, labels=True)  # fmt: skip
+            for normalization in ("batch", "layer"):
+                say(name, dtype, normalization, side)
+                run(core, normalised(problem, normalization), problem.X, side, noise)
+            for kind in KINDS:
+                say(name, dtype, "X of", kind, side)
+                run(core, problem, (problem.X * 9).astype(kind), side)
+            for index in (np.int32, np.int64):
+                say(name, dtype, "sparse", index, side)
+                run(core, problem, sparse(problem.X, index), side)
+    say("done")
+
+
+def touch(side):
+    """Read the first number that is forbidden: this must end the process."""
+    array = Pages(side).put(np.ones(5))
+    beyond = array.nbytes if side == "behind" else -1
+    print(ctypes.string_at(array.ctypes.data + beyond, 1))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "touch":
+        touch(sys.argv[2])
+    else:
+        main(sys.argv[1])
