@@ -201,12 +201,18 @@ ALIGNMENT = 64
 """Bytes that each row of numbers is padded to: one cache line, one AVX-512 vector."""
 
 
+def address(array: NDArray[Any]) -> int:
+    """Return where the first number lies, without ``array.ctypes``: that imports ctypes."""
+    where: int = array.__array_interface__["data"][0]
+    return where
+
+
 def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """Return zeros from a multiple of ALIGNMENT on: no vector lies across two cache lines."""
     dtype = np.dtype(dtype)
     size = int(np.prod(shape)) * dtype.itemsize
     raw = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
+    start = -address(raw) % ALIGNMENT
     zeros: NDArray[Any] = raw[start : start + size].view(dtype)
     return zeros.reshape(shape)
 

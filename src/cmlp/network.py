@@ -41,6 +41,7 @@ from ._spec import (
     WEIGHTS,
     Loss,
     Solver,
+    address,
     aligned,
     folded,
     lookup,
@@ -1000,7 +1001,7 @@ class Network:
         self._training = threading.RLock()
         for name in ("params", "moments"):  # a pickle does not know where an array began
             array = state[name]
-            if array.flags.writeable and array.ctypes.data % ALIGNMENT:  # not a mapped file
+            if array.flags.writeable and address(array) % ALIGNMENT:  # not a mapped file
                 setattr(self, name, aligned(array.shape, self.dtype))
                 getattr(self, name)[...] = array
 
