@@ -1,7 +1,8 @@
 """Places where cmlp cannot be as it would like to be, and what is said there."""
 
-import importlib.util
+import importlib.metadata
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -165,11 +166,18 @@ COMPILERS = {
 }
 
 
+def setuptools_generation():
+    try:
+        return int(importlib.metadata.version("setuptools").split(".")[0])
+    except importlib.metadata.PackageNotFoundError:
+        return 0
+
+
 @pytest.fixture
 def build(tmp_path):
     """Run setup.py with a compiler of this kind; returns its exit code, text and modules."""
-    if not (TOP / "setup.py").exists() or importlib.util.find_spec("setuptools") is None:
-        pytest.skip("builds from a source tree, with setuptools")
+    if not (TOP / "setup.py").exists() or setuptools_generation() < 77:
+        pytest.skip("builds from a source tree, with setuptools 77 or newer")
     if os.name != "posix" or shutil.which("cc") is None:
         pytest.skip("the compilers that this test invents are shell scripts around cc")
     (tmp_path / "Cython").mkdir()
@@ -209,7 +217,7 @@ def test_a_build_that_requires_a_compiler(build):
     assert "cmlp: no working C compiler, and CMLP_BUILD is 'require'" in text
 
 
-@pytest.mark.skipif(len(COMPILED) < 3, reason="this platform has no levels to leave out")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="there is no level to leave out")
 def test_a_compiler_too_old_for_a_level(build):
     code, text, names = build("old", CMLP_BUILD="auto")
     assert (code, names) == (0, {"_cpu", "_core_baseline", "_core_avx2"}), text

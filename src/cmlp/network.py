@@ -794,8 +794,9 @@ class Network:
         max_time : float or None
             Seconds after which to stop, within an epoch if need be.
         n_threads : int or None
-            The most to use; None for every processor. Never more than there are, and one where a
-            step is too small to gain. The result is the same for any number.
+            The most to use; None for every processor, or for ``CMLP_NUM_THREADS`` of the
+            environment. Never more than the process may use, and one where a step is too small to
+            gain. The result is the same for any number.
         verbose : int
             0 silent; 1 a progress bar (tqdm's or rich's where one is installed, else a line that is
             written over) on a terminal or in a notebook, lines elsewhere; 2 a line per epoch.
@@ -814,6 +815,8 @@ class Network:
             When the loss or a weight is not finite; the last finite weights are kept.
         ValueError, TypeError
             For data or parameters that do not fit; the message says what does.
+        RuntimeError
+            If another thread is training this network.
         """
         recipe = Recipe(
             solver, learning_rate, momentum, nesterov, beta_1, beta_2, epsilon, l1, l2,
