@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from conftest import CORES
 from helpers import blobs, python_output, refused
 
 import cmlp
@@ -176,8 +177,9 @@ print(os.waitstatus_to_exitcode(status), np.array_equal(train(), before))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_fork_after_a_fit_on_threads(core):
-    assert python_output("-c", FORK, core.name) == (0, "0 True\n")
+@pytest.mark.parametrize("name", dict.fromkeys([CORES[0], CORES[-1]]))
+def test_fork_after_a_fit_on_threads(name):
+    assert python_output("-c", FORK, name) == (0, "0 True\n")
 
 
 INTERPRETERS = """
