@@ -7,7 +7,6 @@ CMLP_DEBUG=1         the same source with every Cython check on, and -O1 -g
 """
 
 import os
-import platform
 import sys
 import sysconfig
 import tempfile
@@ -31,6 +30,9 @@ UNIX_FLAGS = ["-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibili
 UNIX_FLAGS += ["-O1", "-g"] if DEBUG else ["-O3"]
 MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
 
+# One build for all Pythons from 3.11 on, where there is a stable ABI: not without the GIL.
+STABLE_ABI = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+
 PARTS = (".h", ".pxi")  # what _core.pyx is made of
 
 CHECKS = ("boundscheck", "wraparound", "initializedcheck", "nonecheck")
@@ -44,10 +46,11 @@ DIRECTIVES = {
 
 
 def levels():
-    """Flags of each level, for the compilers of this platform."""
-    if sys.platform == "darwin" or platform.machine().lower() not in ("x86_64", "amd64"):
+    """Flags of each level, for the compilers of the platform that is built for."""
+    system = sysconfig.get_platform()  # of another one: that of _PYTHON_HOST_PLATFORM
+    if system.startswith("macosx") or not system.endswith(("x86_64", "amd64")):
         return {"baseline": []}
-    if sysconfig.get_platform().startswith("win"):
+    if system.startswith("win"):
         return {"baseline": [], "avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"]}
     return {"baseline": [], "avx2": AVX2, "avx512": AVX512}
 
@@ -63,6 +66,8 @@ def extensions():
             include_dirs=["src/cmlp"],
             depends=[str(path) for path in Path("src/cmlp").iterdir() if path.suffix in PARTS],
             extra_compile_args=list(flags),
+            define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE_ABI else [],
+            py_limited_api=STABLE_ABI,
             optional=BUILD == "auto",  # a compiler too old for a level leaves that level out
         )
 
@@ -116,4 +121,5 @@ class Build(build_ext):
 setup(
     ext_modules=[] if BUILD == "none" else extensions(),
     cmdclass={"build_ext": Build},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if STABLE_ABI else {},
 )

@@ -201,6 +201,8 @@ cdef class Predictor:
     def __reduce__(self):
         raise TypeError("a predictor cannot be pickled or copied: do so with its network")
 
+    @cython.binding(False)  # the quickest way to call a method, and the same in every build
+    @cython.always_allow_keywords(False)
     def outputs(self, X):
         """Return the outputs of rows X, (n, n_in), in a new array (n, n_out); or None.
 
