@@ -31,7 +31,9 @@ UNIX_FLAGS += ["-O1", "-g"] if DEBUG else ["-O3"]
 MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
 
 # One build for all Pythons from 3.11 on, where there is a stable ABI: not without the GIL.
-STABLE_ABI = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+STABLE_ABI = sys.implementation.name == "cpython" and not sysconfig.get_config_var(
+    "Py_GIL_DISABLED"
+)
 
 PARTS = (".h", ".pxi")  # what _core.pyx is made of
 

@@ -3,9 +3,9 @@
     python tools/wheels.py [--glibc 2.17] [--to dist]
     python tools/wheels.py --check dist
 
-From the sdist come a pure wheel and Linux wheels for x86-64 and aarch64: zig is a C compiler for any
-processor and any glibc. The second form checks what others have built. What it needs: `pip install
---group wheels`, and binutils for objdump. Any check that fails ends it.
+From the sdist come a pure wheel and Linux wheels for x86-64 and aarch64: zig is a C compiler for
+any processor and any glibc. The second form checks what others have built. What it needs: `pip
+install --group wheels`, and binutils for objdump. Any check that fails ends it.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def check_sdist(sdist: Path) -> None:
 
 
 def check_wheel(wheel: Path) -> None:
-    """Size, content and metadata of a wheel; of a compiled one also its ABI and its machine code."""
+    """Size and content of a wheel; of a compiled one also its ABI and its machine code."""
     if wheel.stat().st_size > LARGEST:
         sys.exit(f"{wheel.name} has {wheel.stat().st_size:,} bytes, more than {LARGEST:,}")
     with zipfile.ZipFile(wheel) as archive:
