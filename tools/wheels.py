@@ -107,8 +107,7 @@ def build_linux_wheel(sdist: Path, to: Path, machine: str, glibc: str) -> Path:
             CFLAGS="-Wno-unused-command-line-argument",
             _PYTHON_HOST_PLATFORM=f"linux-{machine}",
         )
-        platform = f"manylinux_{glibc.replace('.', '_')}_{machine}"
-        tool("auditwheel", "repair", "--only-plat", "--plat", platform, "-w", to, wheel)
+        tool("auditwheel", "repair", "--only-plat", "-w", to, wheel)  # names the oldest glibc
     (repaired,) = to.glob(f"*_{machine}.whl")
     return repaired
 
