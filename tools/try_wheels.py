@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -114,7 +113,7 @@ def try_processors(wheels: Path, folder: Path) -> None:
 def try_aarch64(wheels: Path, folder: Path, root: Path) -> None:
     """The tests of the core on an emulated ARM, with Debian's Python."""
     if not root.exists():
-        include = "--include=python3.11"
+        include = "--include=python3.11,libstdc++6"
         run("mmdebstrap", "--arch=arm64", "--variant=extract", include, "bookworm", root)
     packages = folder / "aarch64"
     for what in ("numpy", *TESTS), ("cmlp", "--no-index", "--no-deps", "--find-links", wheels):
@@ -142,8 +141,9 @@ def main() -> None:
         with tarfile.open(sdist) as archive:
             archive.extractall(folder, filter="data")
         (source,) = folder.iterdir()
-        shutil.rmtree(source / "src")
-        os.chdir(source)
+        for part in ("tests", "pyproject.toml"):
+            (source / part).rename(folder / part)
+        os.chdir(folder)
         for python in arguments.python:
             try_python(python, wheels, folder)
         if arguments.processors:
