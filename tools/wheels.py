@@ -130,7 +130,7 @@ def check_wheel(wheel: Path) -> None:
     if wheel.stat().st_size > LARGEST:
         sys.exit(f"{wheel.name} has {wheel.stat().st_size:,} bytes, more than {LARGEST:,}")
     with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
+        names = [name for name in archive.namelist() if not name.endswith("/")]
     stray = [name for name in names if not re.fullmatch(CONTENT, name, re.VERBOSE)]
     if stray:
         sys.exit(f"{wheel.name} contains {stray}")
