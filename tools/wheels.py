@@ -28,7 +28,7 @@ LARGEST = 2_000_000  # bytes of a wheel
 CONTENT = r"""
     cmlp/\w+\.py | cmlp/py\.typed
     | cmlp/_(cpu|core_[a-z0-9]+)(\.abi3|\.(cpython-|cp)\d+t-[\w-]+)?\.(so|pyd)
-    | cmlp/data/(__init__\.py|\w+\.npz|LICENSE-\w+\.txt)
+    | cmlp/data/(__init__\.py|\w+\.npz)
     | cmlp-[\d.]+\.dist-info/(METADATA|WHEEL|RECORD|entry_points\.txt|top_level\.txt)
     | cmlp-[\d.]+\.dist-info/licenses/(LICENSE|src/cmlp/data/LICENSE-\w+\.txt)
 """
