@@ -197,7 +197,7 @@ warnings.simplefilter("ignore")
 try:
     import numpy
 except Exception as error:
-    print("NumPy refuses:", error, flush=True)
+    print("NumPy refuses:", *str(error).split(), flush=True)
 else:
     import cmlp
     net = cmlp.Network([2, 3, 2], seed=0)
