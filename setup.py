@@ -30,10 +30,13 @@ UNIX_FLAGS = ["-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibili
 UNIX_FLAGS += ["-O1", "-g"] if DEBUG else ["-O3"]
 MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
 
-# One build for all Pythons from 3.12 on, where there is a stable ABI: not without the GIL. In that of
-# 3.11 the counts of immortal objects, such as None, drift with every prediction.
-WITHOUT_GIL = sysconfig.get_config_var("Py_GIL_DISABLED")
-STABLE_ABI = sys.implementation.name == "cpython" and sys.version_info >= (3, 12) and not WITHOUT_GIL
+# One build for all Pythons from 3.12 on, where there is a stable ABI: not without the GIL. In that
+# of 3.11 the counts of immortal objects, such as None, drift with every prediction.
+STABLE_ABI = (
+    sys.implementation.name == "cpython"
+    and sys.version_info >= (3, 12)
+    and not sysconfig.get_config_var("Py_GIL_DISABLED")
+)
 
 PARTS = (".h", ".pxi")  # what _core.pyx is made of
 
