@@ -108,18 +108,17 @@ class Peak:
 
     def turn(self) -> float:
         """Return the seconds of one operation."""
-        rounds = self.ROUNDS if self.threads == 1 else 20 * self.ROUNDS
+        if self.threads == 1:
+            start = time.perf_counter()
+            flop: int = self.multiply_adds(self.ROUNDS)
+            return self.vectors * (time.perf_counter() - start) / flop
         flops: list[int] = []
 
         def run(cpu: int) -> None:
-            if self.threads > 1 and hasattr(os, "sched_setaffinity"):
+            if hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, {cpu})  # this thread; else two may begin on one processor
-            flops.append(self.multiply_adds(rounds))
+            flops.append(self.multiply_adds(20 * self.ROUNDS))
 
-        if self.threads == 1:
-            start = time.perf_counter()
-            run(0)
-            return self.vectors * (time.perf_counter() - start) / flops[0]
         team = [threading.Thread(target=run, args=(cpu,)) for cpu in self._processors()]
         start = time.perf_counter()
         for thread in team:

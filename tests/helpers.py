@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,3 +58,15 @@ def python_output(*arguments, **environment):
     process = python_process(*arguments, **environment)
     text, _ = process.communicate(timeout=120)
     return process.returncode, text
+
+
+def data_for(kind):
+    """Small data for an estimator: classes or numbers."""
+    return blobs() if kind is cmlp.MLPClassifier else (waves()[0], waves()[1][:, 0])
+
+
+def fit_quietly(estimator, *arguments, **more):
+    """Fit without a word about epochs that were too few."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cmlp.ConvergenceWarning)
+        return estimator.fit(*arguments, **more)

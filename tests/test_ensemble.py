@@ -5,27 +5,16 @@ import os
 import pickle
 import signal
 import threading
-import warnings
 
 import numpy as np
 import pytest
-from helpers import blobs, refused, waves
+from helpers import blobs, data_for, fit_quietly, refused, waves
 
 import cmlp
 from cmlp import MLPClassifier, MLPRegressor, _ensemble
 
 BOTH = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 PARAMS = {"hidden_layer_sizes": (6,), "max_iter": 4, "random_state": 0, "n_ensemble": 3}
-
-
-def data(kind):
-    return blobs() if kind is MLPClassifier else (waves()[0], waves()[1][:, 0])
-
-
-def quiet(estimator, *arguments, **more):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", cmlp.ConvergenceWarning)
-        return estimator.fit(*arguments, **more)
 
 
 def alone(member):
@@ -36,13 +25,13 @@ def alone(member):
 @BOTH
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_members_are_what_they_would_be_alone(core, kind, solver):
-    X, y = data(kind)
-    ensemble = quiet(kind(**PARAMS, solver=solver), X, y)
+    X, y = data_for(kind)
+    ensemble = fit_quietly(kind(**PARAMS, solver=solver), X, y)
     seeds = np.random.RandomState(0).randint(2**31 - 1, size=3).tolist()
     assert [member.random_state for member in ensemble.estimators_] == seeds
     for member in ensemble.estimators_:
         assert (member.n_ensemble, member.n_threads) == (1, 1)
-        same = quiet(alone(member), X, y)
+        same = fit_quietly(alone(member), X, y)
         np.testing.assert_array_equal(same.network_.params, member.network_.params)
         assert same.n_iter_ == member.n_iter_ and same.loss_ == member.loss_
         np.testing.assert_array_equal(same.predict(X), member.predict(X))
@@ -53,7 +42,7 @@ def test_members_are_what_they_would_be_alone(core, kind, solver):
 @pytest.mark.parametrize("n_outputs", [1, 2])
 def test_a_regressor_says_mean_and_deviation(core, n_outputs):
     X, y = waves(n_out=n_outputs)
-    model = quiet(MLPRegressor(**PARAMS, dtype="float64"), X, y.squeeze())
+    model = fit_quietly(MLPRegressor(**PARAMS, dtype="float64"), X, y.squeeze())
     each = np.stack([member.predict(X) for member in model.estimators_])
     mean, std = model.predict(X, return_std=True)
     assert mean.shape == std.shape == y.squeeze().shape
@@ -64,7 +53,7 @@ def test_a_regressor_says_mean_and_deviation(core, n_outputs):
         y, mean.reshape(y.shape), None))  # fmt: skip
     gradients = np.stack([member.input_gradient(X) for member in model.estimators_])
     np.testing.assert_allclose(model.input_gradient(X), gradients.mean(axis=0), rtol=1e-9)
-    model = quiet(MLPRegressor(**PARAMS), X, y.squeeze())
+    model = fit_quietly(MLPRegressor(**PARAMS), X, y.squeeze())
     for rows, number_type in ((X, np.float64), (X.astype(np.float32), np.float32)):
         assert all(part.dtype == number_type for part in model.predict(rows, return_std=True))
 
@@ -73,7 +62,7 @@ def test_a_regressor_says_mean_and_deviation(core, n_outputs):
 def test_a_classifier_says_mean_probabilities_and_their_spread(core, n_classes):
     X, y = blobs(n_classes=n_classes)
     y = np.array(["a", "b", "c"])[y]
-    clf = quiet(MLPClassifier(**PARAMS, dtype="float64"), X, y)
+    clf = fit_quietly(MLPClassifier(**PARAMS, dtype="float64"), X, y)
     each = np.stack([member.predict_proba(X) for member in clf.estimators_])
     mean, std = clf.predict_proba(X, return_std=True)
     assert mean.shape == std.shape == (60, n_classes)
@@ -103,7 +92,7 @@ def test_decisions_are_finite_however_large_the_sums_are(join):
 def test_several_labels_per_row():
     X, y = blobs()
     Y = np.eye(3, dtype=int)[y]
-    clf = quiet(MLPClassifier(**PARAMS | {"max_iter": 100, "learning_rate_init": 0.05}), X, Y)
+    clf = fit_quietly(MLPClassifier(**PARAMS | {"max_iter": 100, "learning_rate_init": 0.05}), X, Y)
     assert clf.score(X, Y) > 0.9
     mean, std = clf.predict_proba(X, return_std=True)
     assert mean.shape == std.shape == Y.shape
@@ -112,8 +101,10 @@ def test_several_labels_per_row():
 
 @BOTH
 def test_any_number_of_threads_gives_the_same(core, kind):
-    X, y = data(kind)
-    fits = [quiet(kind(**PARAMS, early_stopping=True, n_threads=n), X, y) for n in (1, 2, None)]
+    X, y = data_for(kind)
+    fits = [
+        fit_quietly(kind(**PARAMS, early_stopping=True, n_threads=n), X, y) for n in (1, 2, None)
+    ]
     for other in fits[1:]:
         np.testing.assert_array_equal(other.predict(X), fits[0].predict(X))
         assert other.loss_curve_ == fits[0].loss_curve_
@@ -123,8 +114,8 @@ def test_any_number_of_threads_gives_the_same(core, kind):
 
 @BOTH
 def test_hidden_layers_stand_side_by_side(kind):
-    X, y = data(kind)
-    ensemble = quiet(kind(**PARAMS | {"hidden_layer_sizes": (6, 4)}), X, y)
+    X, y = data_for(kind)
+    ensemble = fit_quietly(kind(**PARAMS | {"hidden_layer_sizes": (6, 4)}), X, y)
     for layer, units in ((-1, 4), (0, 6)):
         parts = [member.transform(X, layer) for member in ensemble.estimators_]
         np.testing.assert_array_equal(ensemble.transform(X, layer), np.hstack(parts))
@@ -134,11 +125,11 @@ def test_hidden_layers_stand_side_by_side(kind):
 
 @BOTH
 def test_what_belongs_to_one_network_is_found_in_the_members(kind):
-    X, y = data(kind)
+    X, y = data_for(kind)
     ensemble = kind(**PARAMS)
     with refused(AttributeError, "'network_': it is not fitted"):
         ensemble.network_  # noqa: B018
-    quiet(ensemble, X, y)
+    fit_quietly(ensemble, X, y)
     for name in ("network_", "coefs_", "intercepts_", "best_iteration_"):
         assert not hasattr(ensemble, name)
         with refused(
@@ -147,13 +138,13 @@ def test_what_belongs_to_one_network_is_found_in_the_members(kind):
             getattr(ensemble, name)
     with refused(AttributeError, "call fit(..., coefs_init=...)"):
         ensemble.coefs_ = []
-    single = quiet(kind(**PARAMS | {"n_ensemble": 1}), X, y)
+    single = fit_quietly(kind(**PARAMS | {"n_ensemble": 1}), X, y)
     ask = single.predict if kind is MLPRegressor else single.predict_proba
     with refused(ValueError, "return_std compares the members of an ensemble"):
         ask(X, return_std=True)
-    quiet(single.set_params(n_ensemble=2), X, y)
+    fit_quietly(single.set_params(n_ensemble=2), X, y)
     assert not hasattr(single, "network_") and len(single.estimators_) == 2
-    quiet(single.set_params(n_ensemble=1), X, y)
+    fit_quietly(single.set_params(n_ensemble=1), X, y)
     assert not hasattr(single, "estimators_") and single.best_iteration_ == 4
 
 
@@ -184,14 +175,14 @@ def test_weights_sparse_rows_and_validation_rows():
     X, y = blobs()
     X = np.where(np.abs(X) < 1, 0, X)
     fits = [
-        quiet(MLPClassifier(**PARAMS, class_weight="balanced"), rows, y,
+        fit_quietly(MLPClassifier(**PARAMS, class_weight="balanced"), rows, y,
               np.linspace(0, 1, 60), X_val=X[:10], y_val=y[:10])
         for rows in (X, sparse.csr_matrix(X))
     ]  # fmt: skip
     np.testing.assert_array_equal(fits[0].predict_proba(X), fits[1].predict_proba(X))
     assert len(fits[0].validation_scores_) == 4
     member = fits[0].estimators_[1]
-    same = quiet(alone(member), X, y, np.linspace(0, 1, 60), X_val=X[:10], y_val=y[:10])
+    same = fit_quietly(alone(member), X, y, np.linspace(0, 1, 60), X_val=X[:10], y_val=y[:10])
     np.testing.assert_array_equal(same.coefs_[0], member.coefs_[0])
     assert same.validation_scores_ == member.validation_scores_
 
@@ -201,7 +192,7 @@ def test_weights_sparse_rows_and_validation_rows():
 
 @BOTH
 def test_partial_fit(core, kind):
-    X, y = data(kind)
+    X, y = data_for(kind)
     more = {"classes": [0, 1, 2]} if kind is MLPClassifier else {}
     ensemble = kind(**PARAMS)
     for _ in range(3):
@@ -216,27 +207,27 @@ def test_partial_fit(core, kind):
 
 @BOTH
 def test_warm_start_and_more_members(kind):
-    X, y = data(kind)
-    ensemble = quiet(kind(**PARAMS, warm_start=True), X, y)
+    X, y = data_for(kind)
+    ensemble = fit_quietly(kind(**PARAMS, warm_start=True), X, y)
     members = ensemble.estimators_
-    quiet(ensemble.set_params(n_ensemble=4), X, y)
+    fit_quietly(ensemble.set_params(n_ensemble=4), X, y)
     assert ensemble.estimators_[:3] == members and len(ensemble.estimators_) == 4
     assert [len(member.loss_curve_) for member in ensemble.estimators_] == [8, 8, 8, 4]
     assert len({member.random_state for member in ensemble.estimators_}) == 4
     for n_ensemble in (2, 1):
         with refused(ValueError, f"n_ensemble={n_ensemble}, but 4 were fitted", "warm_start=False"):
             ensemble.set_params(n_ensemble=n_ensemble).fit(X, y)
-    single = quiet(kind(**PARAMS | {"n_ensemble": 1}, warm_start=True), X, y)
+    single = fit_quietly(kind(**PARAMS | {"n_ensemble": 1}, warm_start=True), X, y)
     with refused(ValueError, "n_ensemble=3, but 1 were fitted", "a single network cannot"):
         single.set_params(n_ensemble=3).fit(X, y)
 
 
 @BOTH
 def test_first_weights_that_are_given(kind):
-    X, y = data(kind)
-    first = quiet(kind(**PARAMS), X, y).estimators_[0]
+    X, y = data_for(kind)
+    first = fit_quietly(kind(**PARAMS), X, y).estimators_[0]
     ensemble = kind(**PARAMS | {"max_iter": 1, "learning_rate_init": 1e-12})
-    quiet(ensemble, X, y, coefs_init=first.coefs_, intercepts_init=first.intercepts_)
+    fit_quietly(ensemble, X, y, coefs_init=first.coefs_, intercepts_init=first.intercepts_)
     for member in ensemble.estimators_:
         np.testing.assert_allclose(member.coefs_[0], first.coefs_[0], atol=1e-6)
 
@@ -244,17 +235,17 @@ def test_first_weights_that_are_given(kind):
 @BOTH
 def test_clones(kind):
     sklearn = pytest.importorskip("sklearn.base")
-    X, y = data(kind)
-    ensemble = quiet(kind(**PARAMS), X, y)
+    X, y = data_for(kind)
+    ensemble = fit_quietly(kind(**PARAMS), X, y)
     clone = sklearn.clone(ensemble)
     assert not hasattr(clone, "estimators_")
-    np.testing.assert_array_equal(quiet(clone, X, y).predict(X), ensemble.predict(X))
+    np.testing.assert_array_equal(fit_quietly(clone, X, y).predict(X), ensemble.predict(X))
 
 
 @BOTH
 def test_copies_and_pickles(kind):
-    X, y = data(kind)
-    ensemble = quiet(kind(**PARAMS), X, y)
+    X, y = data_for(kind)
+    ensemble = fit_quietly(kind(**PARAMS), X, y)
     assert repr(ensemble).endswith("n_ensemble=3, random_state=0)")
     for other in (copy.deepcopy(ensemble), pickle.loads(pickle.dumps(ensemble))):
         np.testing.assert_array_equal(other.predict(X), ensemble.predict(X))
@@ -280,7 +271,7 @@ def test_a_warning_of_several_members_comes_once():
 
 
 def test_verbose_prints_a_line_per_member(capsys):
-    clf = quiet(MLPClassifier(**PARAMS, verbose=True), *blobs())
+    clf = fit_quietly(MLPClassifier(**PARAMS, verbose=True), *blobs())
     lines = sorted(capsys.readouterr().out.splitlines())
     assert lines == [
         f"estimators_[{number}]: 4 iterations, loss = {member.loss_:.8f}"
@@ -295,7 +286,7 @@ def test_callbacks_are_called_by_each_member():
         seen.append((state.network, threading.get_ident()))
         state.stop = state.epoch == 2
 
-    clf = quiet(MLPClassifier(**PARAMS, callbacks=[watch], n_threads=2), *blobs())
+    clf = fit_quietly(MLPClassifier(**PARAMS, callbacks=[watch], n_threads=2), *blobs())
     assert [member.n_iter_ for member in clf.estimators_] == [2, 2, 2]
     counts = [sum(net is member.network_ for net, _ in seen) for member in clf.estimators_]
     assert counts == [2, 2, 2] and threading.get_ident() not in {thread for _, thread in seen}
@@ -319,7 +310,7 @@ def test_an_error_of_one_member_stops_all():
 
 def test_time_is_that_of_all_members():
     clf = MLPClassifier(**PARAMS | {"n_ensemble": 4}, max_time=8, n_threads=1)
-    assert quiet(clf, *blobs()).estimators_[0].max_time == 2
+    assert fit_quietly(clf, *blobs()).estimators_[0].max_time == 2
 
 
 def test_members_that_diverge(core):
@@ -334,7 +325,7 @@ def test_members_that_diverge(core):
     model = MLPRegressor(**PARAMS, callbacks=[spoil], n_threads=1)
     with refused(cmlp.DivergenceError, "Solver produced non-finite", "This is of estimators_[0]; 1 "
                  "of 3 members diverged, [0]; the others are trained."):  # fmt: skip
-        quiet(model, X, y[:, 0])
+        fit_quietly(model, X, y[:, 0])
     assert [member.n_iter_ for member in model.estimators_] == [1, 4, 4]
     assert calls[0] is model.estimators_[0].network_
     assert np.isfinite(model.predict(X)).all()
@@ -370,7 +361,7 @@ def test_an_interrupt_ends_all_members_and_keeps_them(listening, at):
         clf.fit(X, y)
     assert 1 <= len(clf.estimators_) < 4 and clf.predict(X).shape == (60,)
     clf.set_params(max_iter=1, callbacks=(), warm_start=True)
-    assert len(quiet(clf, X, y).estimators_) == 4  # the others are made up for
+    assert len(fit_quietly(clf, X, y).estimators_) == 4  # the others are made up for
 
 
 # Those that look at models -----------------------------------------------------------------------
@@ -381,7 +372,7 @@ def test_diagnose_looks_at_every_member():
     clf = MLPClassifier(**PARAMS)
     before = cmlp.diagnose(clf, X, y)
     assert before.codes == cmlp.diagnose(MLPClassifier(**PARAMS | {"n_ensemble": 1}), X, y).codes
-    quiet(clf, X, y)
+    fit_quietly(clf, X, y)
     each = [member.diagnose(X, y) for member in clf.estimators_]
     found = clf.diagnose(X, y)
     assert set(found.codes) == {code for diagnosis in each for code in diagnosis.codes}
@@ -390,7 +381,7 @@ def test_diagnose_looks_at_every_member():
 
 def test_diagnose_says_how_many_members_have_it():
     X, y = blobs()
-    clf = quiet(MLPClassifier(**PARAMS), X, y)
+    clf = fit_quietly(MLPClassifier(**PARAMS), X, y)
     clf.estimators_[1].intercepts_[0][...] = -100.0  # its relu units are all dead
     healthy, ill = (member.diagnose(X, y) for member in clf.estimators_[:2])
     assert "dead-units" in ill.codes and "dead-units" not in healthy.codes
@@ -406,7 +397,7 @@ def test_pictures_of_an_ensemble():
     from cmlp import plot
 
     X, y = blobs(n_in=2)
-    clf = quiet(MLPClassifier(**PARAMS), X, y, X_val=X, y_val=y)
+    clf = fit_quietly(MLPClassifier(**PARAMS), X, y, X_val=X, y_val=y)
     (line, *_) = plot.loss_curve(clf).get_lines()
     np.testing.assert_allclose(line.get_ydata(), clf.loss_curve_)
     plot.confusion_matrix(clf, X, y)

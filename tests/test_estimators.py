@@ -3,28 +3,16 @@
 import copy
 import pickle
 import re
-import warnings
 
 import numpy as np
 import pytest
-from helpers import blobs, python_output, refused, waves
+from helpers import blobs, data_for, fit_quietly, python_output, refused, waves
 
 import cmlp
 from cmlp import MLPClassifier, MLPRegressor, _fitting
 from cmlp._estimator_base import Estimator
 
 BOTH = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
-
-
-def data(kind):
-    return blobs() if kind is MLPClassifier else (waves()[0], waves()[1][:, 0])
-
-
-def quiet(estimator, *arguments, **more):
-    """Fit without a word about epochs that were too few."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", cmlp.ConvergenceWarning)
-        return estimator.fit(*arguments, **more)
 
 
 # Parameters --------------------------------------------------------------------------------------
@@ -110,7 +98,7 @@ def test_nested_parameters():
 def test_parameters_that_are_refused(kind, params, message):
     estimator = kind(**params)  # says nothing: scikit-learn's rule
     with pytest.raises(ValueError, match=message):
-        estimator.fit(*data(kind))
+        estimator.fit(*data_for(kind))
 
 
 # Fits --------------------------------------------------------------------------------------------
@@ -122,7 +110,7 @@ def test_a_classifier_learns(core, solver, number_type):
     X, y = blobs(120, 4, 3)
     clf = MLPClassifier((16,), solver=solver, learning_rate_init=0.05, max_iter=40,
                         random_state=0, dtype=number_type)  # fmt: skip
-    assert quiet(clf, X, y) is clf
+    assert fit_quietly(clf, X, y) is clf
     assert clf.score(X, y) > 0.95
     P = clf.predict_proba(X)
     assert P.shape == (120, 3) and P.dtype == clf.coefs_[0].dtype == number_type
@@ -143,7 +131,7 @@ def test_a_regressor_learns(core, loss, n_outputs):
     X, y = waves(200, 3, n_outputs)
     y = y[:, 0] if n_outputs == 1 else y
     model = MLPRegressor(loss, (32,), "tanh", learning_rate_init=0.02, max_iter=100, random_state=0)
-    quiet(model, X, y)
+    fit_quietly(model, X, y)
     assert model.score(X, y) > 0.9
     assert model.predict(X).shape == y.shape
     assert model.predict(X).dtype == np.float64
@@ -152,9 +140,9 @@ def test_a_regressor_learns(core, loss, n_outputs):
 
 def test_the_loss_comes_first():
     with refused(ValueError, "loss must be a name or a function, not (30,)", "hidden_layer_sizes="):
-        MLPRegressor((30,)).fit(*data(MLPRegressor))
+        MLPRegressor((30,)).fit(*data_for(MLPRegressor))
     with refused(ValueError, "Unknown loss 'hubert'", "Did you mean 'huber'"):
-        MLPRegressor("hubert").fit(*data(MLPRegressor))
+        MLPRegressor("hubert").fit(*data_for(MLPRegressor))
 
 
 def test_a_loss_of_ones_own(core):
@@ -164,8 +152,8 @@ def test_a_loss_of_ones_own(core):
 
     X, y = waves(60, 3, 2)
     params = {"max_iter": 4, "random_state": 0, "dtype": "float64", "alpha": 0.1}
-    mine = quiet(MLPRegressor(squared, **params), X, y, X_val=X, y_val=y)
-    same = quiet(MLPRegressor(**params), X, y, X_val=X, y_val=y)
+    mine = fit_quietly(MLPRegressor(squared, **params), X, y, X_val=X, y_val=y)
+    same = fit_quietly(MLPRegressor(**params), X, y, X_val=X, y_val=y)
     np.testing.assert_allclose(mine.loss_curve_, same.loss_curve_, rtol=1e-9)
     np.testing.assert_allclose(mine.validation_loss_curve_, same.validation_loss_curve_, rtol=1e-9)
     with refused(ValueError, "sample_weight has no meaning for a loss of your own"):
@@ -179,12 +167,12 @@ def test_targets_that_are_not_known(core, solver):
     known = np.where(np.arange(80)[:, None] % 4 == np.arange(2), np.nan, Y)
     params = {"hidden_layer_sizes": (16,), "random_state": 0, "solver": solver,
               "learning_rate_init": 0.02, "max_iter": 80}  # fmt: skip
-    model = quiet(MLPRegressor(**params), X, known)
+    model = fit_quietly(MLPRegressor(**params), X, known)
     assert model.score(X, Y) > 0.8 and model.score(X, known) > 0.8
-    only = quiet(MLPRegressor(**params), X, np.c_[Y[:, 0], np.full(80, np.nan)])
+    only = fit_quietly(MLPRegressor(**params), X, np.c_[Y[:, 0], np.full(80, np.nan)])
     assert MLPRegressor.predict(only, X).shape == (80, 2)
     labels = (Y > 0).astype(float)
-    clf = quiet(MLPClassifier(**params), X, np.where(np.isnan(known), np.nan, labels))
+    clf = fit_quietly(MLPClassifier(**params), X, np.where(np.isnan(known), np.nan, labels))
     assert clf.score(X, labels) > 0.8
     assert clf.score(X, np.where(np.isnan(known), np.nan, labels)) >= clf.score(X, labels)
     for bad in (np.where(np.isnan(known), np.inf, Y), Y * np.inf):
@@ -208,7 +196,7 @@ def test_the_network_stands_alone(tmp_path):
 def test_threads_and_their_other_name():
     X, y = blobs()
     fits = [
-        quiet(MLPClassifier((64,), max_iter=2, random_state=0, **threads), X, y)
+        fit_quietly(MLPClassifier((64,), max_iter=2, random_state=0, **threads), X, y)
         for threads in ({"n_threads": 1}, {"n_jobs": 2}, {"n_jobs": -1}, {"n_threads": 2})
     ]
     for other in fits[1:]:
@@ -220,7 +208,7 @@ def test_regularisers(core):
     params = {"max_iter": 30, "random_state": 0, "learning_rate_init": 0.01}
 
     def weights(**more):
-        clf = quiet(MLPClassifier((16,), **params, **more), X, y)
+        clf = fit_quietly(MLPClassifier((16,), **params, **more), X, y)
         return np.concatenate([W.ravel() for W in clf.coefs_])
 
     free = np.abs(weights(alpha=0.0))
@@ -243,7 +231,7 @@ def test_normalised_layers(core, normalization, solver):
     model = MLPRegressor(hidden_layer_sizes=(16, 8), activation="tanh", solver=solver, tol=0,
                          learning_rate_init=0.02, max_iter=60, random_state=0, dtype="float64",
                          batch_size=20, normalization=normalization)  # fmt: skip
-    quiet(model, X, y[:, 0])
+    fit_quietly(model, X, y[:, 0])
     net = model.network_
     assert net.normalization == normalization
     assert all((gamma != 1).any() for gamma in net.scales)
@@ -255,7 +243,7 @@ def test_normalised_layers(core, normalization, solver):
         np.testing.assert_allclose(gradient[:, column], rise / 2e-5, atol=1e-6)
     start = [W.copy() for W in model.coefs_], [b.copy() for b in model.intercepts_]
     again = MLPRegressor(**model.get_params() | {"max_iter": 1, "learning_rate_init": 1e-12})
-    quiet(again, X, y[:, 0], coefs_init=start[0], intercepts_init=start[1])
+    fit_quietly(again, X, y[:, 0], coefs_init=start[0], intercepts_init=start[1])
     if solver == "adam":
         np.testing.assert_allclose(again.coefs_[1], start[0][1], atol=1e-9)
         np.testing.assert_allclose(again.intercepts_[0], start[1][0], atol=1e-9)
@@ -265,7 +253,7 @@ def test_normalised_layers(core, normalization, solver):
 def test_first_weights_by_name(name):
     X, y = blobs(n_in=200)
     fits = [
-        quiet(MLPClassifier((100,), max_iter=1, learning_rate_init=1e-12, random_state=seed,
+        fit_quietly(MLPClassifier((100,), max_iter=1, learning_rate_init=1e-12, random_state=seed,
                             weight_init=name), X, y)
         for seed in (0, 0, 1)
     ]  # fmt: skip
@@ -277,7 +265,7 @@ def test_first_weights_by_name(name):
 def test_poisson_counts(core):
     X = np.linspace(0, 1, 200)[:, None]
     y = np.random.default_rng(0).poisson(np.exp(1 + X[:, 0]))
-    model = quiet(MLPRegressor("poisson", (4,), "tanh", solver="lbfgs", random_state=1), X, y)
+    model = fit_quietly(MLPRegressor("poisson", (4,), "tanh", solver="lbfgs", random_state=1), X, y)
     assert model.out_activation_ == "exp"
     np.testing.assert_allclose(model.predict(X), np.exp(1 + X[:, 0]), rtol=0.2)
     with refused(ValueError, "y of at least 0"):
@@ -303,7 +291,7 @@ def test_labels_of_any_type(labels, objects):
 
 def test_a_list_of_text_has_text_for_classes():
     X, y = blobs()
-    clf = quiet(MLPClassifier((4,), max_iter=2), X, [["no", "yes", "maybe"][i] for i in y])
+    clf = fit_quietly(MLPClassifier((4,), max_iter=2), X, [["no", "yes", "maybe"][i] for i in y])
     assert clf.classes_.dtype.kind == clf.predict(X).dtype.kind == "U"
 
 
@@ -322,7 +310,7 @@ def test_several_labels_per_row(core):
 
 def test_a_single_class():
     X, _ = blobs()
-    clf = quiet(MLPClassifier((4,), max_iter=3), X, np.full(60, "only"))
+    clf = fit_quietly(MLPClassifier((4,), max_iter=3), X, np.full(60, "only"))
     assert set(clf.predict(X)) == {"only"}
 
 
@@ -356,20 +344,20 @@ def test_labels_that_are_refused(y, message):
     (lambda X: np.ma.masked_array(X, X > 0), "masked"),
 ])  # fmt: skip
 def test_rows_that_are_refused(kind, change, message):
-    X, y = data(kind)
+    X, y = data_for(kind)
     with refused(ValueError, message):
         kind().fit(change(X), y)
 
 
 @BOTH
 def test_before_and_after_fit(kind):
-    X, y = data(kind)
+    X, y = data_for(kind)
     estimator = kind(hidden_layer_sizes=(4,), max_iter=2)
     for ask in ("predict", "transform", "input_gradient", "get_feature_names_out"):
         with refused(cmlp.NotFittedError, f"This {kind.__name__} instance is not fitted yet"):
             getattr(estimator, ask)(X)
     assert not hasattr(estimator, "coefs_")
-    quiet(estimator, X, y)
+    fit_quietly(estimator, X, y)
     with refused(ValueError, f"X has 2 features, but {kind.__name__} is expecting 3 features as"):
         estimator.predict(X[:, :2])
 
@@ -377,19 +365,21 @@ def test_before_and_after_fit(kind):
 def test_the_same_seed_gives_the_same_network():
     X, y = blobs()
     fits = [
-        quiet(MLPClassifier((5,), max_iter=4, random_state=seed), X, y)
+        fit_quietly(MLPClassifier((5,), max_iter=4, random_state=seed), X, y)
         for seed in (3, np.random.RandomState(3), 4)
     ]
     for mine, same in zip(fits[0].coefs_, fits[1].coefs_, strict=True):
         np.testing.assert_array_equal(mine, same)
     assert (fits[0].coefs_[0] != fits[2].coefs_[0]).any()
-    quiet(MLPClassifier(max_iter=1, random_state=np.random.default_rng(0)), X, y)
+    fit_quietly(MLPClassifier(max_iter=1, random_state=np.random.default_rng(0)), X, y)
 
 
 @pytest.mark.parametrize("activation, factor", [("relu", 6), ("logistic", 2)])
 def test_first_weights_are_uniform_within_the_usual_bound(activation, factor):
     X, y = blobs(n_in=100)
-    model = quiet(MLPClassifier((400,), activation, max_iter=1, learning_rate_init=1e-12), X, y)
+    model = fit_quietly(
+        MLPClassifier((400,), activation, max_iter=1, learning_rate_init=1e-12), X, y
+    )
     for W, b in zip(model.coefs_, model.intercepts_, strict=True):
         bound = np.sqrt(factor / sum(W.shape))
         assert 0.98 * bound < np.abs(W).max() <= bound * (1 + 1e-6)
@@ -398,8 +388,8 @@ def test_first_weights_are_uniform_within_the_usual_bound(activation, factor):
 
 @BOTH
 def test_weights_are_views(kind):
-    X, y = data(kind)
-    estimator = quiet(kind(hidden_layer_sizes=(4,), max_iter=2), X, y)
+    X, y = data_for(kind)
+    estimator = fit_quietly(kind(hidden_layer_sizes=(4,), max_iter=2), X, y)
     estimator.coefs_[1][:] = 0
     estimator.intercepts_[1] = np.full(estimator.n_outputs_, 3.0)
     expected = {0: 1 / estimator.n_outputs_} if kind is MLPClassifier else {0: 3.0}
@@ -413,11 +403,11 @@ def test_weights_are_views(kind):
 
 @BOTH
 def test_fit_from_given_weights(kind):
-    X, y = data(kind)
-    first = quiet(kind(hidden_layer_sizes=(4,), max_iter=2, random_state=0), X, y)
+    X, y = data_for(kind)
+    first = fit_quietly(kind(hidden_layer_sizes=(4,), max_iter=2, random_state=0), X, y)
     start = [W.copy() for W in first.coefs_], [b.copy() for b in first.intercepts_]
     again = kind(hidden_layer_sizes=(4,), max_iter=1, shuffle=False, learning_rate_init=1e-12)
-    quiet(again, X, y, coefs_init=start[0], intercepts_init=start[1])
+    fit_quietly(again, X, y, coefs_init=start[0], intercepts_init=start[1])
     np.testing.assert_allclose(again.coefs_[0], start[0][0], atol=1e-6)
     np.testing.assert_allclose(again.intercepts_[1], start[1][1], atol=1e-6)
     with refused(ValueError, "intercepts_init must have arrays of the shapes [(4,)"):
@@ -485,7 +475,7 @@ def test_validation_rows_of_ones_own():
     curves = []
     for form in forms:
         clf = MLPClassifier((4,), max_iter=5, random_state=0)
-        curves.append(quiet(clf, X[:60], y[:60], **form).validation_loss_curve_)
+        curves.append(fit_quietly(clf, X[:60], y[:60], **form).validation_loss_curve_)
         assert len(curves[-1]) == 5
         assert clf.validation_scores_[-1] == clf.score(X[60:], y[60:])
         assert clf.best_validation_score_ is None  # they watch, and decide nothing
@@ -509,7 +499,7 @@ def test_a_score_of_ones_own_decides():
 
     for scoring in (few_zeros, "loss"):
         clf = MLPClassifier((4,), early_stopping=True, scoring=scoring, max_iter=5, random_state=0)
-        quiet(clf, X, y)
+        fit_quietly(clf, X, y)
         assert len(clf.validation_scores_) == 5
     np.testing.assert_allclose(clf.validation_scores_, -np.array(clf.validation_loss_curve_))
 
@@ -538,7 +528,7 @@ def test_learning_rates():
 
     def rates(solver="sgd", **params):
         clf = MLPClassifier((4,), solver=solver, max_iter=6, learning_rate_init=0.1, **params)
-        return quiet(clf, X, y).history_["learning_rate"]
+        return fit_quietly(clf, X, y).history_["learning_rate"]
 
     assert rates() == [0.1] * 6
     expected = [0.1, *(0.1 / (60 * epoch + 1) ** 0.3 for epoch in range(1, 6))]
@@ -570,9 +560,9 @@ def test_callbacks_and_time():
         seen.append(state.history["loss"][-1])
         state.stop = len(seen) == 3
 
-    clf = quiet(MLPClassifier((4,), callbacks=[watch]), X, y)
+    clf = fit_quietly(MLPClassifier((4,), callbacks=[watch]), X, y)
     assert clf.n_iter_ == 3 and seen == clf.loss_curve_
-    assert quiet(MLPClassifier((4,), max_time=0), X, y).n_iter_ == 1
+    assert fit_quietly(MLPClassifier((4,), max_time=0), X, y).n_iter_ == 1
 
 
 def test_an_interrupt_warns_and_keeps_the_model():
@@ -621,7 +611,7 @@ def test_the_mean_of_the_weights(core):
             hidden_layer_sizes=(5,), batch_size=50, max_iter=6, random_state=0, dtype="float64",
             ema=ema, callbacks=[lambda state, to=steps: to.append(state.network.params.copy())],
         )  # fmt: skip
-        quiet(model, X, y, X_val=X, y_val=y)
+        fit_quietly(model, X, y, X_val=X, y_val=y)
         assert model.validation_scores_[-1] == pytest.approx(model.score(X, y), abs=1e-12)
     for number, mean in enumerate(seen[0.8], 1):
         shares = 0.8 ** np.arange(number)[::-1]
@@ -646,7 +636,7 @@ def test_a_mean_survives_divergence():
     X, y = waves()
     model = MLPRegressor(hidden_layer_sizes=(8,), solver="sgd", ema=0.9, random_state=0,
                          warm_start=True, max_iter=3, batch_size=4)  # fmt: skip
-    quiet(model, X, y[:, 0])
+    fit_quietly(model, X, y[:, 0])
     before = model.network_.params.copy()
     with pytest.raises(cmlp.DivergenceError):
         model.set_params(learning_rate_init=1e30).fit(X, y[:, 0])
@@ -659,10 +649,10 @@ def test_a_mean_survives_divergence():
 @BOTH
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_partial_fit_is_an_epoch_of_fit(core, kind, ema):
-    X, y = data(kind)
+    X, y = data_for(kind)
     params = {"hidden_layer_sizes": (5,), "random_state": 0, "shuffle": False, "batch_size": 16,
               "ema": ema}  # fmt: skip
-    whole = quiet(kind(max_iter=6, **params), X, y, sample_weight=np.linspace(0, 1, 60))
+    whole = fit_quietly(kind(max_iter=6, **params), X, y, sample_weight=np.linspace(0, 1, 60))
     parts = kind(**params)
     for _ in range(6):
         more = {"classes": [0, 1, 2]} if kind is MLPClassifier else {}
@@ -676,7 +666,7 @@ def test_partial_fit_is_an_epoch_of_fit(core, kind, ema):
 @BOTH
 @pytest.mark.parametrize("n_ensemble", [1, 2])
 def test_partial_fit_with_rows_to_validate_on(kind, n_ensemble):
-    X, y = data(kind)
+    X, y = data_for(kind)
     more = {"classes": [0, 1, 2]} if kind is MLPClassifier else {}
     model = kind(hidden_layer_sizes=(16,), random_state=0, learning_rate_init=0.05, tol=0.01,
                  n_iter_no_change=3, n_ensemble=n_ensemble)  # fmt: skip
@@ -728,15 +718,15 @@ def test_partial_fit_and_its_classes():
 
 @BOTH
 def test_warm_start_keeps_the_optimizer(kind):
-    X, y = data(kind)
+    X, y = data_for(kind)
     params = {"hidden_layer_sizes": (5,), "random_state": 0, "shuffle": False}
-    whole = quiet(kind(max_iter=6, **params), X, y)
+    whole = fit_quietly(kind(max_iter=6, **params), X, y)
     warm = kind(max_iter=3, warm_start=True, **params)
-    quiet(quiet(warm, X, y), X, y)
+    fit_quietly(fit_quietly(warm, X, y), X, y)
     assert warm.n_iter_ == 3
     np.testing.assert_array_equal(warm.loss_curve_, whole.loss_curve_)
-    cold = quiet(kind(max_iter=3, **params), X, y)
-    quiet(cold, X, y)
+    cold = fit_quietly(kind(max_iter=3, **params), X, y)
+    fit_quietly(cold, X, y)
     assert len(cold.loss_curve_) == 3
     with refused(ValueError, "the fitted network has the layers (3, 5,"):
         warm.set_params(hidden_layer_sizes=(6,)).fit(X, y)
@@ -747,14 +737,14 @@ def test_warm_start_with_another_solver():
     clf = MLPClassifier((8,), solver="lbfgs", warm_start=True, random_state=0).fit(X, y)
     assert not hasattr(clf, "loss_curve_")
     clf.set_params(solver="sgd", early_stopping=True, max_iter=3)
-    assert quiet(clf, X, y).score(X, y) == 1
+    assert fit_quietly(clf, X, y).score(X, y) == 1
     clf.set_params(early_stopping=False)
-    assert len(quiet(clf, X, y).loss_curve_) == 6 and clf.best_loss_ < np.inf
+    assert len(fit_quietly(clf, X, y).loss_curve_) == 6 and clf.best_loss_ < np.inf
 
 
 def test_warm_start_and_its_classes():
     X, y = blobs()
-    clf = quiet(MLPClassifier((4,), max_iter=1, warm_start=True), X, y)
+    clf = fit_quietly(MLPClassifier((4,), max_iter=1, warm_start=True), X, y)
     message = r"Previously got \[0 1 2\], `y` has \[1 2 3\]"
     with pytest.raises(ValueError, match=message):
         clf.fit(X, y + 1)
@@ -774,8 +764,8 @@ def test_class_weight_is_a_sample_weight():
     for class_weight, sample_weight in cases.items():
         given = class_weight if class_weight == "balanced" else dict(class_weight)
         params = {"max_iter": 5, "random_state": 0, "dtype": "float64"}
-        mine = quiet(MLPClassifier((4,), class_weight=given, **params), X, y)
-        same = quiet(MLPClassifier((4,), **params), X, y, sample_weight)
+        mine = fit_quietly(MLPClassifier((4,), class_weight=given, **params), X, y)
+        same = fit_quietly(MLPClassifier((4,), **params), X, y, sample_weight)
         np.testing.assert_allclose(mine.loss_curve_, same.loss_curve_, rtol=1e-12)
     for bad, message in (
         ("even", "class_weight must be 'balanced'"),
@@ -803,12 +793,12 @@ def test_weights_that_are_refused(weights, message):
 @BOTH
 @pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
 def test_a_row_of_weight_zero_is_no_row(core, kind, solver):
-    X, y = data(kind)
+    X, y = data_for(kind)
     weights = np.r_[np.full(40, 2.0), np.zeros(20)]
     params = {"hidden_layer_sizes": (4,), "max_iter": 8, "shuffle": False, "dtype": "float64",
               "random_state": 0, "alpha": 0.1, "solver": solver, "tol": 1e-12}  # fmt: skip
-    weighted = quiet(kind(**params), X, y, weights)
-    repeated = quiet(kind(**params), np.r_[X[:40], X[:40]], np.r_[y[:40], y[:40]])
+    weighted = fit_quietly(kind(**params), X, y, weights)
+    repeated = fit_quietly(kind(**params), np.r_[X[:40], X[:40]], np.r_[y[:40], y[:40]])
     for mine, theirs in zip(weighted.coefs_, repeated.coefs_, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-9)
 
@@ -818,7 +808,7 @@ def test_a_row_of_weight_zero_is_no_row(core, kind, solver):
 
 def test_transform_returns_hidden_layers(core):
     X, y = blobs()
-    clf = quiet(MLPClassifier((5, 4), ["tanh", "relu"], max_iter=3, random_state=0), X, y)
+    clf = fit_quietly(MLPClassifier((5, 4), ["tanh", "relu"], max_iter=3, random_state=0), X, y)
     first = np.tanh(X @ clf.coefs_[0] + clf.intercepts_[0])
     last = np.maximum(first @ clf.coefs_[1] + clf.intercepts_[1], 0)
     np.testing.assert_allclose(clf.transform(X, 0), first, atol=1e-5)
@@ -836,7 +826,7 @@ def test_transform_returns_hidden_layers(core):
 def test_gradient_by_the_inputs(core, n_classes):
     X, y = blobs(12, 3, n_classes)
     clf = MLPClassifier((6,), "tanh", max_iter=5, dtype="float64", random_state=0, input_scale=0.5)
-    dX = quiet(clf, X, y).input_gradient(X)
+    dX = fit_quietly(clf, X, y).input_gradient(X)
     assert dX.shape == ((12, 3) if n_classes == 2 else (12, 3, 3))
     for column in range(3):
         move = np.zeros(3)
@@ -848,7 +838,7 @@ def test_gradient_by_the_inputs(core, n_classes):
 
 @BOTH
 def test_copies_and_pickles(kind):
-    X, y = data(kind)
+    X, y = data_for(kind)
     estimator = kind(hidden_layer_sizes=(5,), random_state=0).partial_fit(
         X, y, **({"classes": [0, 1, 2]} if kind is MLPClassifier else {})
     )
@@ -927,7 +917,7 @@ class Table:
 
 def test_names_of_columns():
     X, y = blobs()
-    clf = quiet(MLPClassifier((4,), max_iter=2), Table(X, ["a", "b", "c"]), y)
+    clf = fit_quietly(MLPClassifier((4,), max_iter=2), Table(X, ["a", "b", "c"]), y)
     assert clf.feature_names_in_.tolist() == ["a", "b", "c"]
     expected = clf.predict(Table(X, ["a", "b", "c"]))
     with pytest.warns(UserWarning, match="X does not have valid feature names, but MLPClassifier"):
@@ -939,19 +929,19 @@ def test_names_of_columns():
         clf.predict(Table(X, ["b", "a", "c"]))
     with refused(TypeError, "only supported if all input features have string names"):
         clf.fit(Table(X, ["a", 1, "c"]), y)
-    plain = quiet(clf, X, y)
+    plain = fit_quietly(clf, X, y)
     assert not hasattr(plain, "feature_names_in_")
     with pytest.warns(UserWarning, match="X has feature names, but MLPClassifier was fitted"):
         plain.predict(Table(X, ["a", "b", "c"]))
-    assert not hasattr(quiet(clf, Table(X, [0, 1, 2]), y), "feature_names_in_")
+    assert not hasattr(fit_quietly(clf, Table(X, [0, 1, 2]), y), "feature_names_in_")
 
 
 @pytest.mark.parametrize("number_type", ["uint8", "int64", "bool", "float16", "float64", "O"])
 def test_numbers_of_any_type(number_type):
     X = np.random.default_rng(0).integers(0, 2, (40, 3))
     y = X.sum(axis=1)
-    expected = quiet(MLPRegressor(max_iter=3, random_state=0), X.astype(np.float32), y)
-    model = quiet(MLPRegressor(max_iter=3, random_state=0), X.astype(number_type), y)
+    expected = fit_quietly(MLPRegressor(max_iter=3, random_state=0), X.astype(np.float32), y)
+    model = fit_quietly(MLPRegressor(max_iter=3, random_state=0), X.astype(number_type), y)
     np.testing.assert_array_equal(model.coefs_[0], expected.coefs_[0])
 
 
@@ -959,5 +949,5 @@ def test_a_column_of_targets_warns():
     X, y = blobs()
     for estimator in (MLPClassifier((4,), max_iter=1), MLPRegressor(max_iter=1)):
         with pytest.warns(cmlp.DataConversionWarning, match="A column-vector y was passed"):
-            quiet(estimator, X, y[:, None])
+            fit_quietly(estimator, X, y[:, None])
         assert estimator.predict(X).shape == (60,)
