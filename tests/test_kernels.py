@@ -48,6 +48,9 @@ FEW_UNITS = [
     (150, 4, 100, 1),
 ]
 
+HALF_VECTORS = [(24, 8), (7, 40, 20), (36, 100, 56, 6)]
+"""Layers whose last vector is padding for half of it or more, in float32, float64 or both."""
+
 OPTIMIZERS = {
     "sgd": spec.Optimizer(),
     "momentum": spec.Optimizer(momentum=0.9),
@@ -134,6 +137,15 @@ def test_layers_of_few_units(core, dtype, sizes, n):
     activations = (*("elu", "softplus")[: len(sizes) - 2], "softmax")
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype)
     check_forward(core, problem).check_gradient(problem.gradient(core))
+
+
+@pytest.mark.parametrize("n", [2, 19, 61])
+@pytest.mark.parametrize("sizes", HALF_VECTORS, ids=str)
+def test_half_vectors(core, dtype, sizes, n):
+    activations = (*("tanh", "relu")[: len(sizes) - 2], "softmax")
+    problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype, l2=0.01)
+    check_forward(core, problem).check_gradient(problem.gradient(core))
+    check_step(core, problem, OPTIMIZERS["adam"], np.arange(n)[::-1].copy(), QUIET)
 
 
 @pytest.mark.parametrize("activations", [("identity",), ("logistic",), ("softmax",)], ids="-".join)

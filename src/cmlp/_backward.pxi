@@ -10,7 +10,7 @@ cdef void backward_inputs(
     `stride` is that of delta_before and of the activations `a` that da/dz is a function of.
     """
     cdef Py_ssize_t lanes = vector_lanes(sizeof(real))
-    cdef Py_ssize_t column_tile, column, vectors, columns, part, start, depth, i, row, m, at
+    cdef Py_ssize_t column_tile, column, columns, part, start, depth, i, row, m, at
     cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
     cdef bint large = layer.n_in * layer.stride * <Py_ssize_t>sizeof(real) > LARGE
     cdef Grid grid
@@ -24,13 +24,12 @@ cdef void backward_inputs(
             continue
         column = column_tile * grid.columns
         columns = min(grid.columns, stride - column)
-        vectors = columns // lanes
         for part in range(blocks(layer.n_out, MAX_DEPTH)):
             start = part * MAX_DEPTH
             depth = min(<Py_ssize_t>MAX_DEPTH, layer.n_out - start)
             row = min(column, layer.n_in)  # columns of W^T are rows of W, behind which is padding
             pack_rows(
-                &ws[panel], vectors, layer.n_in - row, depth,
+                &ws[panel], columns // lanes, layer.n_in - row, depth,
                 &params[layer.weights + row * layer.stride + start], layer.stride,
             )
             row = min(column + columns, layer.n_in)
@@ -46,9 +45,10 @@ cdef void backward_inputs(
                 m = min(grid.m, n - row)
                 at = row * stride + column
                 tile(
-                    m, vectors, depth, &ws[delta + row * layer.stride + start], layer.stride, 1,
-                    &ws[panel], columns, NULL, &ws[to + at] if start else <real *>NULL, stride,
-                    &ws[to + at], stride, &ahead,
+                    m, columns, layer.n_in - column, depth,
+                    &ws[delta + row * layer.stride + start], layer.stride, 1, &ws[panel], columns,
+                    NULL, &ws[to + at] if start else <real *>NULL, stride, &ws[to + at], stride,
+                    &ahead,
                 )
                 if start + depth == layer.n_out:
                     times_slope_of_tile(
@@ -110,7 +110,7 @@ cdef void backward_weights(
     `next_rows` are asked for meanwhile.
     """
     cdef Py_ssize_t lanes = vector_lanes(sizeof(real)), stride = layer.stride
-    cdef Py_ssize_t column_tile, column, vectors, columns, i, row, m, at, a_stride, b_stride
+    cdef Py_ssize_t column_tile, column, columns, wanted, i, row, m, at, a_stride, b_stride
     cdef Grid grid = grid_of(layer.n_in, stride, sizeof(real), run)
     cdef Py_ssize_t scratch = run.to.tiles + run.rank * run.to.tile_size
     cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
@@ -142,9 +142,9 @@ cdef void backward_weights(
             continue
         column = column_tile * grid.columns
         columns = min(grid.columns, stride - column)
-        vectors = columns // lanes
+        wanted = layer.n_out - column
         b, b_stride = &ws[delta + column], stride
-        copy = &ws[panel] if packs and vectors > 1 else <real *>NULL
+        copy = &ws[panel] if packs and columns > lanes else <real *>NULL
         for i in range(first_row_tile(&grid, column_tile), last_row_tile(&grid, column_tile)):
             row = i * grid.m
             m = min(grid.m, layer.n_in - row)
@@ -157,7 +157,7 @@ cdef void backward_weights(
                 if large:
                     ahead = weights_ahead(run, params, state, at, m, columns, stride, n)
                 tile(
-                    m, vectors, n, a, 1, a_stride, b, b_stride, copy, <real *>NULL, 0,
+                    m, columns, wanted, n, a, 1, a_stride, b, b_stride, copy, <real *>NULL, 0,
                     &ws[scratch], columns, &ahead if large else NULL,
                 )
                 if penalised:
@@ -170,7 +170,7 @@ cdef void backward_weights(
                 )
             else:
                 tile(
-                    m, vectors, n, a, 1, a_stride, b, b_stride, copy,
+                    m, columns, wanted, n, a, 1, a_stride, b, b_stride, copy,
                     &grads[at] if adds else <real *>NULL, stride, &grads[at], stride, NULL,
                 )
                 if penalised and last_pass:
@@ -179,8 +179,8 @@ cdef void backward_weights(
                 b, b_stride, copy = &ws[panel], columns, NULL
             if row == 0 and not layer.normalization:
                 backward_bias(
-                    run, step, params, state, grads, ws, b, b_stride, layer.bias + column, vectors,
-                    n, scratch, adds,
+                    run, step, params, state, grads, ws, b, b_stride, layer.bias + column, columns,
+                    wanted, n, scratch, adds,
                 )
 
 
@@ -209,7 +209,7 @@ cdef void backward_narrow_weights(
         at = layer.weights + row * stride
         ask_ahead(&rows)
         tile(
-            layer.n_out, columns // lanes, n, &ws[delta], 1, stride, &ws[from_ + row], from_stride,
+            layer.n_out, columns, m, n, &ws[delta], 1, stride, &ws[from_ + row], from_stride,
             NULL, <real *>NULL, 0, &ws[panel], columns, NULL,
         )
         if run.fused:
@@ -229,7 +229,7 @@ cdef void backward_narrow_weights(
             at = number * block
             backward_bias(
                 run, step, params, state, grads, ws, &ws[delta + at], stride, layer.bias + at,
-                min(block, stride - at) // lanes, n, scratch, adds,
+                min(block, stride - at), layer.n_out - at, n, scratch, adds,
             )
 
 
@@ -273,20 +273,22 @@ cdef inline Ahead weights_ahead(
 
 cdef void backward_bias(
     const Run *run, const Step *step, real[::1] params, real[:, ::1] state, real[::1] grads,
-    real[::1] ws, const real *delta, Py_ssize_t stride, Py_ssize_t at, Py_ssize_t vectors,
-    Py_ssize_t n, Py_ssize_t scratch, bint adds,
+    real[::1] ws, const real *delta, Py_ssize_t stride, Py_ssize_t at, Py_ssize_t columns,
+    Py_ssize_t wanted, Py_ssize_t n, Py_ssize_t scratch, bint adds,
 ) noexcept nogil:
     """db = sum of delta over the rows, for some columns: the gradient of an input that is 1."""
     cdef real one = 1
-    cdef Py_ssize_t columns = vectors * vector_lanes(sizeof(real))
     if run.fused:
-        tile(1, vectors, n, &one, 0, 0, delta, stride, NULL, <real *>NULL, 0, &ws[scratch], columns, NULL)
+        tile(
+            1, columns, wanted, n, &one, 0, 0, delta, stride, NULL, <real *>NULL, 0, &ws[scratch],
+            columns, NULL,
+        )
         update_rows(
             &run.optimizer, step, params, state, at, columns, ws, scratch, columns, 1, columns,
             False,
         )
     else:
         tile(
-            1, vectors, n, &one, 0, 0, delta, stride, NULL, &grads[at] if adds else <real *>NULL, 0,
-            &grads[at], columns, NULL,
+            1, columns, wanted, n, &one, 0, 0, delta, stride, NULL,
+            &grads[at] if adds else <real *>NULL, 0, &grads[at], columns, NULL,
         )

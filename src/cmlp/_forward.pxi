@@ -21,7 +21,7 @@ cdef void forward_rows(
     da/dz goes to `slopes`, unless that is below 0; units are dropped, unless `drop` is NULL.
     """
     cdef Py_ssize_t lanes = vector_lanes(sizeof(real)), stride = layer.stride, b_stride
-    cdef Py_ssize_t column_tile, column, vectors, columns, part, start, depth, i, row, m, at
+    cdef Py_ssize_t column_tile, column, columns, part, start, depth, i, row, m, at
     cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
     cdef bint large = layer.n_in * stride * <Py_ssize_t>sizeof(real) > LARGE
     cdef const real *b
@@ -46,13 +46,12 @@ cdef void forward_rows(
             continue
         column = column_tile * grid.columns
         columns = min(grid.columns, stride - column)
-        vectors = columns // lanes
         bias = &params[layer.bias + column] if layer.bias >= 0 else <const real *>NULL
         for part in range(blocks(layer.n_in, MAX_DEPTH)):
             start = part * MAX_DEPTH
             depth = min(<Py_ssize_t>MAX_DEPTH, layer.n_in - start)
             b, b_stride = &params[layer.weights + start * stride + column], stride
-            copy = &ws[panel] if packs and vectors > 1 else <real *>NULL  # the first tile makes it
+            copy = &ws[panel] if packs and columns > lanes else <real *>NULL  # the first tile makes it
             ahead = ahead_of(  # the next panel, if there is one
                 &params[layer.weights + start * stride + column + columns],
                 depth if large and column + columns < stride else 0, columns, stride,
@@ -65,9 +64,10 @@ cdef void forward_rows(
                 m = min(grid.m, n - row)
                 at = row * stride + column
                 tile(
-                    m, vectors, depth, a + row * a_stride + start, a_stride, 1,
-                    b, b_stride, copy, &ws[to + at] if start else bias, stride if start else 0,
-                    &ws[to + at], stride, &ahead,
+                    m, columns, layer.n_out - column, depth,
+                    a + row * a_stride + start, a_stride, 1, b, b_stride, copy,
+                    &ws[to + at] if start else bias, stride if start else 0, &ws[to + at], stride,
+                    &ahead,
                 )
                 if copy is not NULL:
                     b, b_stride, copy = &ws[panel], columns, NULL

@@ -56,8 +56,13 @@
 #define TILE_SUMS 12
 #define TILE_VECTORS 2
 #endif
+#if defined(__AVX512F__)
+#define HALVES 1 /* tiles may end in half a vector */
+#else
+#define HALVES 0
+#endif
 #define TILE_ROWS (TILE_SUMS / 2)
-#define TILE_SHAPE(rows, vectors) ((vectors) * 16 + (rows))
+#define TILE_SHAPE(rows, vectors, half) ((half) * 128 + (vectors) * 16 + (rows))
 
 /* Vectors that a thread takes of a product with one row, and rows of B that it takes at a time. */
 #define ROW_VECTORS 16
@@ -112,6 +117,10 @@ INLINE void ask_ahead(ahead_t *ahead)
 
 VECTOR_TYPES(f32, float, int32_t, uint32_t, VECTOR_BYTES)
 VECTOR_TYPES(f64, double, int64_t, uint64_t, VECTOR_BYTES)
+#if HALVES
+VECTOR_TYPES(half_f32, float, int32_t, uint32_t, VECTOR_BYTES / 2)
+VECTOR_TYPES(half_f64, double, int64_t, uint64_t, VECTOR_BYTES / 2)
+#endif
 VECTOR_TYPES(narrow_f32, float, int32_t, uint32_t, NARROW_BYTES)
 VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #define LANES ((int)(sizeof(VEC) / sizeof(REAL)))
@@ -123,6 +132,10 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #define VEC vec_f32
 #define IVEC ivec_f32
 #define UVEC uvec_f32
+#if HALVES
+#define HALF vec_half_f32
+#define HALF_AND_ZEROS(x) ((VEC){(x)[0], (x)[1], (x)[2], (x)[3], (x)[4], (x)[5], (x)[6], (x)[7]})
+#endif
 #include "_simd_math.h"
 #include "_simd_tile.h"
 #include "_simd_pack.h"
@@ -131,6 +144,8 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #undef VEC
 #undef IVEC
 #undef UVEC
+#undef HALF
+#undef HALF_AND_ZEROS
 #define NAME(x) x##_narrow_f32
 #define VEC vec_narrow_f32
 #define IVEC ivec_narrow_f32
@@ -154,6 +169,10 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #define VEC vec_f64
 #define IVEC ivec_f64
 #define UVEC uvec_f64
+#if HALVES
+#define HALF vec_half_f64
+#define HALF_AND_ZEROS(x) ((VEC){(x)[0], (x)[1], (x)[2], (x)[3]})
+#endif
 #include "_simd_math.h"
 #include "_simd_tile.h"
 #include "_simd_pack.h"
@@ -162,6 +181,8 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #undef VEC
 #undef IVEC
 #undef UVEC
+#undef HALF
+#undef HALF_AND_ZEROS
 #define NAME(x) x##_narrow_f64
 #define VEC vec_narrow_f64
 #define IVEC ivec_narrow_f64

@@ -13,52 +13,89 @@
  * k: a number does not depend on the shape of the tile that it was computed in. A tile of two vectors
  * or more leaves the rows of B in `copy`, without gaps, for those that follow: rows of a wide matrix lie
  * a power of two apart, fall into few sets of the caches, and evict each other. `copy` and `ahead` may
- * be NULL. */
-#define TILE(ROWS, VECTORS)                                                                     \
-    case TILE_SHAPE(ROWS, VECTORS): {                                                           \
+ * be NULL. Every third row has a pointer, from which the rows between are one and two strides away: that
+ * fits into addresses, where a number for every row would not fit into the processor's registers.
+ *
+ * If `half`, the last vector's second half is padding: zeros are written there, and nothing is computed.
+ * Processors that take two cycles for 64 bytes take one for the half; to the others it is all the same. */
+#ifdef HALF
+#define WITH_HALF(statement) statement
+INLINE HALF NAME(low_half)(VEC x) { HALF y; memcpy(&y, &x, sizeof y); return y; }
+#else
+#define WITH_HALF(statement)
+#endif
+#define TILE(ROWS, VECTORS, half)                                                               \
+    case TILE_SHAPE(ROWS, VECTORS, half): {                                                     \
+        enum { WHOLE = VECTORS - half, THIRDS = (ROWS + 2) / 3 };                               \
+        const REAL *a_third[THIRDS], *b_k = b;                                                  \
         VEC sum[ROWS][VECTORS];                                                                 \
-        UNROLL for (int i = 0; i < ROWS; i++)                                                   \
+        WITH_HALF(HALF last[ROWS];)                                                             \
+        UNROLL for (int i = 0; i < THIRDS; i++) a_third[i] = a + 3 * i * a_row;                 \
+        UNROLL for (int i = 0; i < ROWS; i++) {                                                 \
             UNROLL for (int v = 0; v < VECTORS; v++)                                            \
                 sum[i][v] = init ? NAME(load)(init + i * init_row + v * LANES)                  \
                                  : NAME(splat)(0);                                              \
+            WITH_HALF(last[i] = NAME(low_half)(sum[i][VECTORS - 1]);)                           \
+        }                                                                                       \
         for (ptrdiff_t k = 0; k < depth;) {                                                     \
             ptrdiff_t end = k + BURST_DEPTH < depth ? k + BURST_DEPTH : depth;                  \
             if (ahead) ask_ahead(ahead);                                                        \
-            for (; k < end; k++) {                                                              \
-                VEC b_k[VECTORS];                                                               \
-                UNROLL for (int v = 0; v < VECTORS; v++)                                        \
-                    b_k[v] = NAME(load)(b + k * b_depth + v * LANES);                           \
+            for (; k < end; k++, b_k += b_depth) {                                              \
+                VEC b_kv[VECTORS];                                                              \
+                UNROLL for (int v = 0; v < VECTORS; v++) b_kv[v] = NAME(load)(b_k + v * LANES); \
                 if (VECTORS > 1 && copy)                                                        \
                     UNROLL for (int v = 0; v < VECTORS; v++)                                    \
-                        NAME(store)(copy + (k * VECTORS + v) * LANES, b_k[v]);                  \
+                        NAME(store)(copy + (k * VECTORS + v) * LANES, b_kv[v]);                 \
                 UNROLL for (int i = 0; i < ROWS; i++) {                                         \
-                    VEC a_ik = NAME(splat)(a[i * a_row + k * a_depth]);                         \
-                    UNROLL for (int v = 0; v < VECTORS; v++) sum[i][v] += a_ik * b_k[v];        \
+                    VEC a_ik = NAME(splat)(a_third[i / 3][i % 3 * a_row]);                      \
+                    UNROLL for (int v = 0; v < WHOLE; v++) sum[i][v] += a_ik * b_kv[v];         \
+                    WITH_HALF(HALF a_half = NAME(low_half)(a_ik);)                              \
+                    WITH_HALF(if (half) last[i] += a_half * NAME(low_half)(b_kv[VECTORS - 1]);) \
                 }                                                                               \
+                UNROLL for (int i = 0; i < THIRDS; i++) a_third[i] += a_depth;                  \
             }                                                                                   \
         }                                                                                       \
-        UNROLL for (int i = 0; i < ROWS; i++)                                                   \
+        UNROLL for (int i = 0; i < ROWS; i++) {                                                 \
+            WITH_HALF(if (half) sum[i][VECTORS - 1] = HALF_AND_ZEROS(last[i]);)                 \
             UNROLL for (int v = 0; v < VECTORS; v++)                                            \
                 NAME(store)(c + i * c_row + v * LANES, sum[i][v]);                              \
+        }                                                                                       \
     } break;
+#define TILES_OF_1_OR_2(half)                                                                   \
+    TILE(1, 1, half) TILE(2, 1, half) TILE(3, 1, half)                                          \
+    TILE(4, 1, half) TILE(5, 1, half) TILE(6, 1, half)                                          \
+    TILE(1, 2, half) TILE(2, 2, half) TILE(3, 2, half)                                          \
+    TILE(4, 2, half) TILE(5, 2, half) TILE(6, 2, half)
+#define TILES_OF_MORE(half)                                                                     \
+    TILE(7, 1, half) TILE(8, 1, half) TILE(9, 1, half)                                          \
+    TILE(10, 1, half) TILE(11, 1, half) TILE(12, 1, half)                                       \
+    TILE(7, 2, half) TILE(8, 2, half) TILE(9, 2, half)                                          \
+    TILE(10, 2, half) TILE(11, 2, half) TILE(12, 2, half)                                       \
+    TILE(1, 3, half) TILE(2, 3, half) TILE(3, 3, half) TILE(4, 3, half)                         \
+    TILE(5, 3, half) TILE(6, 3, half) TILE(7, 3, half) TILE(8, 3, half)                         \
+    TILE(1, 4, half) TILE(2, 4, half) TILE(3, 4, half)                                          \
+    TILE(4, 4, half) TILE(5, 4, half) TILE(6, 4, half)
 
-FUNCTION void NAME(tile)(ptrdiff_t rows, ptrdiff_t vectors, ptrdiff_t depth,
+FUNCTION void NAME(tile)(ptrdiff_t rows, ptrdiff_t vectors, int half, ptrdiff_t depth,
                          const REAL *a, ptrdiff_t a_row, ptrdiff_t a_depth,
                          const REAL *b, ptrdiff_t b_depth, REAL *copy,
                          const REAL *init, ptrdiff_t init_row, REAL *c, ptrdiff_t c_row,
                          ahead_t *ahead)
 {
-    switch (TILE_SHAPE(rows, vectors)) {
-        TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
-        TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2)
+    switch (TILE_SHAPE(rows, vectors, half)) {
+        TILES_OF_1_OR_2(0)
 #if TILE_SUMS > 12
-        TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1) TILE(11, 1) TILE(12, 1)
-        TILE(7, 2) TILE(8, 2) TILE(9, 2) TILE(10, 2) TILE(11, 2) TILE(12, 2)
-        TILE(1, 3) TILE(2, 3) TILE(3, 3) TILE(4, 3) TILE(5, 3) TILE(6, 3) TILE(7, 3) TILE(8, 3)
-        TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 4)
+        TILES_OF_MORE(0)
+#endif
+#ifdef HALF
+        TILES_OF_1_OR_2(1)
+        TILES_OF_MORE(1)
 #endif
     }
 }
+#undef WITH_HALF
+#undef TILES_OF_1_OR_2
+#undef TILES_OF_MORE
 #undef TILE
 
 /* One row, c = init + a B, of many columns: ROW_DEPTH rows of B at a time, which is then read in the order

@@ -3,6 +3,7 @@
 cdef extern from "_simd.h" nogil:
     const Py_ssize_t TILE_SUMS, TILE_ROWS, TILE_VECTORS, ROW_VECTORS, LINE, BURST_DEPTH
     const Py_ssize_t NARROW_BYTES
+    const bint HALVES
     ctypedef struct Ahead "ahead_t":
         const char *at
         const char *base
@@ -10,12 +11,12 @@ cdef extern from "_simd.h" nogil:
         Py_ssize_t left, lines, done, stride, burst
         Py_ssize_t[2] also
     void ask_ahead(Ahead *ahead)
-    void tile_f32(Py_ssize_t rows, Py_ssize_t vectors, Py_ssize_t depth,
+    void tile_f32(Py_ssize_t rows, Py_ssize_t vectors, bint half, Py_ssize_t depth,
                   const float *a, Py_ssize_t a_row, Py_ssize_t a_depth,
                   const float *b, Py_ssize_t b_depth, float *copy,
                   const float *init, Py_ssize_t init_row, float *c, Py_ssize_t c_row,
                   Ahead *ahead)
-    void tile_f64(Py_ssize_t rows, Py_ssize_t vectors, Py_ssize_t depth,
+    void tile_f64(Py_ssize_t rows, Py_ssize_t vectors, bint half, Py_ssize_t depth,
                   const double *a, Py_ssize_t a_row, Py_ssize_t a_depth,
                   const double *b, Py_ssize_t b_depth, double *copy,
                   const double *init, Py_ssize_t init_row, double *c, Py_ssize_t c_row,
@@ -109,19 +110,22 @@ cdef extern from "_simd.h" nogil:
 
 
 cdef inline void tile(
-    Py_ssize_t rows, Py_ssize_t vectors, Py_ssize_t depth,
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t wanted, Py_ssize_t depth,
     const real *a, Py_ssize_t a_row, Py_ssize_t a_depth, const real *b, Py_ssize_t b_depth,
     real *copy, const real *init, Py_ssize_t init_row, real *c, Py_ssize_t c_row, Ahead *ahead,
 ) noexcept nogil:
+    """C = init + A B for some rows and whole vectors of columns; those from `wanted` on are padding."""
+    cdef Py_ssize_t lanes = vector_lanes(sizeof(real)), vectors = columns // lanes
+    cdef bint half = HALVES and columns - wanted >= lanes // 2
     if real is float:
         tile_f32(
-            rows, vectors, depth, a, a_row, a_depth, b, b_depth, copy, init, init_row, c, c_row,
-            ahead,
+            rows, vectors, half, depth, a, a_row, a_depth, b, b_depth, copy, init, init_row, c,
+            c_row, ahead,
         )
     else:
         tile_f64(
-            rows, vectors, depth, a, a_row, a_depth, b, b_depth, copy, init, init_row, c, c_row,
-            ahead,
+            rows, vectors, half, depth, a, a_row, a_depth, b, b_depth, copy, init, init_row, c,
+            c_row, ahead,
         )
 
 
