@@ -178,6 +178,19 @@ def test_label_smoothing(core, dtype, loss, labels):
     oracle.costs.check(problem.evaluate(core)[1], "costs")
 
 
+@pytest.mark.parametrize("n_out", [2, 4, 5, 26])
+def test_costs_of_sure_answers_keep_their_digits(core, dtype, n_out):
+    """log(1 + a few times exp(-z)), of which 1 + exp(-z) would show nothing."""
+    problem = Problem((n_out, n_out), ("softmax",), "categorical_crossentropy", 9, dtype)
+    problem.X[:] = 0
+    problem.X[:, 1] = z = np.linspace(1, 60, 9)
+    ((W, b),) = layers(problem.plan, problem.params)
+    W[:], b[:], problem.targets[:] = np.eye(n_out), 0, np.eye(n_out)[1]
+    _, costs = problem.evaluate(core)
+    expected = np.log1p((n_out - 1) * np.exp(-z.astype(dtype).astype(float)))
+    np.testing.assert_allclose(costs, expected, rtol=20 * np.finfo(dtype).eps)
+
+
 def test_an_external_loss_is_the_gradient_by_the_outputs(core, dtype):
     problem = Problem((5, 17, 4), ("tanh", "softplus"), "squared_error", 19, dtype)
     problem.objective = problem.objective._replace(loss=spec.EXTERNAL_LOSS)
@@ -525,8 +538,12 @@ def test_no_rows(core, dtype):
     assert problem.evaluate(core, nothing)[1].shape == (0,)
 
 
-def test_a_loss_that_is_not_finite_takes_no_step(core, dtype):
-    problem = Problem((3, 4, 2), ("relu", "identity"), "squared_error", 30, dtype)
+@pytest.mark.parametrize(
+    ("out", "loss"),
+    [("identity", "squared_error"), ("softmax", "categorical_crossentropy")],
+)
+def test_a_loss_that_is_not_finite_takes_no_step(core, dtype, out, loss):
+    problem = Problem((3, 4, 2), ("relu", out), loss, 30, dtype)
     problem.X[25] = np.nan
     params, state = problem.params.copy(), moments(problem, OPTIMIZERS["momentum"])
     before, state_before = params.copy(), state.copy()

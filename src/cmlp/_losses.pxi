@@ -17,13 +17,10 @@ cdef void softmax_rows(
     real[::1] ws, Py_ssize_t at, Py_ssize_t n, Py_ssize_t n_out, Py_ssize_t stride
 ) noexcept nogil:
     """Replace n rows of weighted sums by their softmax."""
-    cdef Py_ssize_t i
     if n > 1 and is_narrow(n_out, sizeof(real)):
         narrow_softmax(&ws[at], n, stride, n_out)
-        return
-    shifted_exp(&ws[at], <real *>NULL, n, stride, n_out)
-    for i in range(n):
-        divide_by_sum(&ws[at + i * stride], n_out)
+    else:
+        softmax(&ws[at], n, stride, n_out)
 
 
 cdef inline bint is_missing(const Objective *objective, real y) noexcept nogil:
@@ -34,30 +31,23 @@ cdef void logits_to_costs(
     const Run *run, const Layer *layer, real[::1] ws, Py_ssize_t at, Py_ssize_t y,
     Py_ssize_t delta, Py_ssize_t costs, Py_ssize_t n,
 ) noexcept nogil:
-    """Turn n rows of weighted sums into activations; their costs are computed from the sums.
+    """Turn n rows of weighted sums into logistic or exp; their costs are computed from the sums.
 
     Small terms are added to small terms, so that a nearly right answer keeps its digits. `delta`
     holds weighted sums z meanwhile.
     """
     cdef Py_ssize_t i, j, row, stride = layer.stride, n_out = layer.n_out
     cdef int loss = run.objective.loss
-    cdef double cost, log_total, z
-    if loss == CATEGORICAL:
-        shifted_exp(&ws[at], &ws[delta], n, stride, n_out)
+    cdef double cost, z
+    for j in range(n * stride):
+        ws[delta + j] = ws[at + j]
+    if loss == BINARY:
+        vector_logistic(&ws[at], n * stride)
     else:
-        for j in range(n * stride):
-            ws[delta + j] = ws[at + j]
-        if loss == BINARY:
-            vector_logistic(&ws[at], n * stride)
-        else:
-            vector_exp(&ws[at], n * stride)
+        vector_exp(&ws[at], n * stride)
     for i in range(n):
         cost, row = 0, i * stride
-        if loss == CATEGORICAL:
-            log_total = log(divide_by_sum(&ws[at + row], n_out))
-            for j in range(row, row + n_out):
-                cost += ws[y + j] * (log_total - ws[delta + j]) if ws[y + j] != 0 else 0.0
-        elif loss == BINARY:
+        if loss == BINARY:
             # -(y log p + (1 - y) log(1 - p)) is max(z, 0) - y z + log(1 + e^-|z|)
             for j in range(row, row + n_out):
                 if is_missing(&run.objective, ws[y + j]):
@@ -165,6 +155,12 @@ cdef void finish_rows(
     at, delta = to.activations + units, to.deltas + units
     y = to.targets + first * to.target_stride
     cdef bint belong = from_logits(run.objective.loss, layer.activation)
+    if belong and layer.activation == SOFTMAX:
+        softmax_costs(
+            &ws[at], &ws[y], &ws[to.shares + first], &ws[delta], &ws[to.costs + first],
+            last - first, layer.stride, layer.n_out,
+        )
+        return
     if belong:
         logits_to_costs(run, layer, ws, at, y, delta, to.costs + first, last - first)
     else:

@@ -164,8 +164,11 @@ def _output_costs(objective, out_activation, z, a, y):
             cost = (np.maximum(z, 0) - y * z) + np.log1p(np.exp(-np.abs(z)))
         elif loss == _CATEGORICAL:
             shifted = z - z.max(axis=1, keepdims=True)
-            total = np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64)
-            cost = np.where(y == 0, 0, y * (np.log(total) - shifted))
+            # the logarithm of a sum whose largest term is 1; small terms to small terms
+            rest = np.where(shifted == 0, 0, np.exp(shifted))
+            rest = rest.sum(axis=1, keepdims=True, dtype=np.float64)
+            rest += np.count_nonzero(shifted == 0, axis=1, keepdims=True) - 1
+            cost = np.where(y == 0, 0, y * (np.log1p(rest) - shifted))
         else:
             d = z - np.log(np.where(y > 0, y, 1))
             cost = np.where(y > 0, y * (np.expm1(d) - d), a)

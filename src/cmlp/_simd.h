@@ -12,6 +12,7 @@
 #ifndef CMLP_SIMD_H
 #define CMLP_SIMD_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>

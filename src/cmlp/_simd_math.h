@@ -189,16 +189,34 @@ INLINE VEC NAME(v_logistic_of)(VEC e, VEC x)
 }
 INLINE VEC NAME(v_logistic)(VEC x) { return NAME(v_logistic_of)(NAME(v_exp_minus_abs)(x), x); }
 
-/* Activations with a slope: `*slope` gets the derivative; unused, the compiler drops it ------------ */
-
-/* log(1 + exp(x)) = max(x, 0) + log1p(e), e = exp(-|x|), and log1p(e) = 2 atanh(s / 2), s = 2e / (2 + e):
- * 2.8 ulp; slope 2.5 ulp */
-INLINE VEC NAME(v_softplus)(VEC x, VEC *slope)
+/* log(1 + x) = 2 atanh(s / 2), s = 2x / (2 + x), for x from 0 to 1 */
+INLINE VEC NAME(v_log1p)(VEC x)
 {
     static const REAL table[] = LOG1P_TABLE;
-    VEC e = NAME(v_exp_minus_abs)(x), s = (e + e) / (K(2) + e), v = s * s;
+    VEC s = (x + x) / (K(2) + x), v = s * s;
+    return s + s * v * POLYNOMIAL(v, table);
+}
+
+/* log(x) for finite x from 1 on, and NaN; `less_one` is x - 1, with the digits that it has besides x. It is
+ * n ln2 + log1p(m - 1) with x = 2^n m, where 2^-n is made from 2^n by negating the exponent. */
+INLINE VEC NAME(v_log)(VEC x, VEC less_one)
+{
+    const REAL rounder = K(1.5) * ((INT)1 << MANTISSA);
+    IVEC power = NAME(v_bits)(x) & ~(((INT)1 << MANTISSA) - 1), n = (power >> MANTISSA) - BIAS;
+    VEC m = x * NAME(v_from_bits)((INT)((INT)(2 * BIAS) << MANTISSA) - power);
+    VEC n_real = NAME(v_from_bits)(NAME(v_bits)(NAME(splat)(rounder)) + n) - rounder;
+    VEC rest = NAME(v_select)(VEC_LESS(x, K(2)), less_one, m - 1);
+    return n_real * K(0.6931471805599453) + NAME(v_log1p)(rest);
+}
+
+/* Activations with a slope: `*slope` gets the derivative; unused, the compiler drops it ------------ */
+
+/* log(1 + exp(x)) = max(x, 0) + log1p(e), e = exp(-|x|): 2.8 ulp; slope 2.5 ulp */
+INLINE VEC NAME(v_softplus)(VEC x, VEC *slope)
+{
+    VEC e = NAME(v_exp_minus_abs)(x);
     *slope = NAME(v_logistic_of)(e, x);
-    return NAME(v_max)(x, K(0)) + (s + s * v * POLYNOMIAL(v, table));
+    return NAME(v_max)(x, K(0)) + NAME(v_log1p)(e);
 }
 
 /* x Phi(x), and Phi(x) + x phi(x). Phi(-a) = e erfcx(a / sqrt2) / 2 and phi(a) = e / sqrt(2 pi) with

@@ -42,19 +42,30 @@ INLINE void NAME(transpose)(VEC x[])
     ROUND(1) ROUND(2) ROUND(4) ROUND(8)
 }
 
-/* The sum of each of LANES vectors, in the order of the vectors: a transposition that adds on the way. */
-#define ADD_ROUND(S)                                                                            \
+/* The sum, or the largest number, of each of LANES vectors, in the order of the vectors: a transposition
+ * that folds on the way. */
+#define FOLD_ROUND(S, FOLD)                                                                     \
     if (S < LANES) UNROLL for (int i = 0; i < LANES; i += 2 * S) {                              \
         VEC low = x[i], high = x[(i + S) % LANES];                                              \
         EXCHANGE(low, high, S)                                                                  \
-        x[i] = low + high;                                                                      \
+        x[i] = FOLD(low, high);                                                                 \
     }
+#define FOLD_ALL(FOLD) FOLD_ROUND(1, FOLD) FOLD_ROUND(2, FOLD) FOLD_ROUND(4, FOLD) FOLD_ROUND(8, FOLD)
+#define ADD(a, b) ((a) + (b))
 INLINE VEC NAME(sums)(VEC x[])
 {
-    ADD_ROUND(1) ADD_ROUND(2) ADD_ROUND(4) ADD_ROUND(8)
+    FOLD_ALL(ADD)
     return x[0];
 }
-#undef ADD_ROUND
+INLINE VEC NAME(larger)(VEC a, VEC b) { return NAME(v_select)(VEC_LESS(a, b), b, a); }
+INLINE VEC NAME(maxima)(VEC x[])
+{
+    FOLD_ALL(NAME(larger))
+    return x[0];
+}
+#undef ADD
+#undef FOLD_ALL
+#undef FOLD_ROUND
 #undef ROUND
 #undef EXCHANGE
 #ifdef PICK

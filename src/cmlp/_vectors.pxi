@@ -64,12 +64,16 @@ cdef extern from "_simd.h" nogil:
     void logistic_n_f64(double *x, Py_ssize_t n)
     void tanh_n_f32(float *x, Py_ssize_t n)
     void tanh_n_f64(double *x, Py_ssize_t n)
-    void shifted_exp_f32(float *x, float *shifted, Py_ssize_t rows,
-                         Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
-    double divide_by_sum_f32(float *x, Py_ssize_t n_out, Py_ssize_t n)
-    void shifted_exp_narrow_f32(float *x, float *shifted, Py_ssize_t rows,
-                                Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
-    double divide_by_sum_narrow_f32(float *x, Py_ssize_t n_out, Py_ssize_t n)
+    void softmax_f32(float *x, Py_ssize_t rows, Py_ssize_t stride,
+                     Py_ssize_t n_out, Py_ssize_t n)
+    void softmax_costs_f32(float *x, const float *y, const float *share,
+                           float *delta, float *cost, Py_ssize_t rows,
+                           Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
+    void softmax_narrow_f32(float *x, Py_ssize_t rows, Py_ssize_t stride,
+                     Py_ssize_t n_out, Py_ssize_t n)
+    void softmax_costs_narrow_f32(float *x, const float *y, const float *share,
+                           float *delta, float *cost, Py_ssize_t rows,
+                           Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
     void narrow_softmax_f32(float *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t n_out)
     void narrow_transpose_f32(Py_ssize_t rows, Py_ssize_t columns, const float *t,
                               Py_ssize_t t_row, bint adds, float *c, Py_ssize_t c_row)
@@ -77,12 +81,16 @@ cdef extern from "_simd.h" nogil:
                             const float *a, Py_ssize_t a_row, const float *b,
                             Py_ssize_t b_depth, float *copy, const float *init, float *c,
                             Py_ssize_t c_row)
-    void shifted_exp_f64(double *x, double *shifted, Py_ssize_t rows,
-                         Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
-    double divide_by_sum_f64(double *x, Py_ssize_t n_out, Py_ssize_t n)
-    void shifted_exp_narrow_f64(double *x, double *shifted, Py_ssize_t rows,
-                                Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
-    double divide_by_sum_narrow_f64(double *x, Py_ssize_t n_out, Py_ssize_t n)
+    void softmax_f64(double *x, Py_ssize_t rows, Py_ssize_t stride,
+                     Py_ssize_t n_out, Py_ssize_t n)
+    void softmax_costs_f64(double *x, const double *y, const double *share,
+                           double *delta, double *cost, Py_ssize_t rows,
+                           Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
+    void softmax_narrow_f64(double *x, Py_ssize_t rows, Py_ssize_t stride,
+                     Py_ssize_t n_out, Py_ssize_t n)
+    void softmax_costs_narrow_f64(double *x, const double *y, const double *share,
+                           double *delta, double *cost, Py_ssize_t rows,
+                           Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
     void narrow_softmax_f64(double *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t n_out)
     void narrow_transpose_f64(Py_ssize_t rows, Py_ssize_t columns, const double *t,
                               Py_ssize_t t_row, bint adds, double *c, Py_ssize_t c_row)
@@ -228,32 +236,35 @@ cdef inline void vector_exp(real *x, Py_ssize_t n) noexcept nogil:
         exp_n_f64(x, n)
 
 
-cdef inline void shifted_exp(
-    real *x, real *shifted, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t n_out
+cdef inline void softmax(
+    real *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t n_out
 ) noexcept nogil:
     cdef Py_ssize_t width = width_of(n_out, sizeof(real))
     if is_narrow(n_out, sizeof(real)):
         if real is float:
-            shifted_exp_narrow_f32(x, shifted, rows, stride, n_out, width)
+            softmax_narrow_f32(x, rows, stride, n_out, width)
         else:
-            shifted_exp_narrow_f64(x, shifted, rows, stride, n_out, width)
+            softmax_narrow_f64(x, rows, stride, n_out, width)
     elif real is float:
-        shifted_exp_f32(x, shifted, rows, stride, n_out, width)
+        softmax_f32(x, rows, stride, n_out, width)
     else:
-        shifted_exp_f64(x, shifted, rows, stride, n_out, width)
+        softmax_f64(x, rows, stride, n_out, width)
 
 
-cdef inline double divide_by_sum(real *x, Py_ssize_t n_out) noexcept nogil:
+cdef inline void softmax_costs(
+    real *x, const real *y, const real *share, real *delta, real *cost, Py_ssize_t rows,
+    Py_ssize_t stride, Py_ssize_t n_out,
+) noexcept nogil:
     cdef Py_ssize_t width = width_of(n_out, sizeof(real))
     if is_narrow(n_out, sizeof(real)):
         if real is float:
-            return divide_by_sum_narrow_f32(x, n_out, width)
+            softmax_costs_narrow_f32(x, y, share, delta, cost, rows, stride, n_out, width)
         else:
-            return divide_by_sum_narrow_f64(x, n_out, width)
+            softmax_costs_narrow_f64(x, y, share, delta, cost, rows, stride, n_out, width)
     elif real is float:
-        return divide_by_sum_f32(x, n_out, width)
+        softmax_costs_f32(x, y, share, delta, cost, rows, stride, n_out, width)
     else:
-        return divide_by_sum_f64(x, n_out, width)
+        softmax_costs_f64(x, y, share, delta, cost, rows, stride, n_out, width)
 
 
 cdef inline void narrow_softmax(
