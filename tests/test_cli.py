@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import refused
 
 import cmlp
 from cmlp import _bench, cli, demo, tables
@@ -355,6 +356,18 @@ def test_folded_network_is_float64_where_it_must_be(offset):
     folded = fold(net, X, inputs, None)
     assert folded.dtype == np.float64
     assert folded.predict(X) == pytest.approx(net.predict(inputs(X)), abs=1e-5)
+
+
+def test_folded_normalisation(core):
+    X, kind = rows()
+    inputs = Scaling.of(X, NAMES)
+    net = cmlp.Network([4, 6, 5, 3], "tanh", seed=1, input_scale=0.3, normalization="batch")
+    net.fit(inputs(X), kind, epochs=5)
+    folded = fold(net, X, inputs, None)
+    assert folded.predict(X) == pytest.approx(net.predict(inputs(X)), rel=1e-5, abs=1e-5)
+    layered = cmlp.Network([4, 6, 3], normalization="layer")
+    with refused(ValueError, "normalization='layer'", "scale X yourself, or use 'batch'"):
+        fold(layered, X, inputs, None)
 
 
 def test_scaled_columns():

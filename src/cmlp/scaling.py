@@ -62,11 +62,25 @@ def fold(net: Network, X: Array, inputs: Scaling, outputs: Scaling | None) -> Ne
     Network
         A copy; in float64 where the raw numbers need it (features with a mean far above their
         deviation, such as years or time stamps).
+
+    Raises
+    ------
+    ValueError
+        If the hidden layers are normalised by 'layer': there is no bias to take the means.
     """
+    if net.normalization == "layer":
+        raise ValueError(
+            "the means of the inputs cannot be built into a network with normalization='layer', "
+            "which has no bias in front of its statistics: scale X yourself, or use 'batch'"
+        )
     wide = net.astype(np.float64)
-    W, b = wide.weights[0], wide.biases[0]
+    W = wide.weights[0]
     W *= inputs.factor[:, None]
-    b -= net.input_scale * (inputs.mean @ W)
+    shift = net.input_scale * (inputs.mean @ W)
+    if net.normalization == "batch":  # there the bias comes behind the statistics
+        wide.running[0][0][...] += shift
+    else:
+        wide.biases[0][...] -= shift
     unit = 1.0
     if outputs is not None:
         unit = float(1 / outputs.factor[0])
