@@ -71,6 +71,12 @@ def test_nested_parameters():
 
 @BOTH
 @pytest.mark.parametrize("params, message", [
+    ({"verbose": -1}, "'verbose' parameter .* must be an int in the range .0, inf. or an inst"),
+    ({"hidden_layer_sizes": "30"}, "must be an array-like or an int .* Got '30' instead"),
+    ({"hidden_layer_sizes": (2.5,)}, r"an int in the range \[1, inf\). Got \(2.5,\) instead"),
+    ({"activation": 3}, "activation must be a name or a list of names, not 3"),
+    ({"random_state": 2**32}, "Seed must be between 0 and"),
+    ({"clip_norm": "small"}, "clip_norm must be a number"),
     ({"alpha": -1}, "'alpha' parameter of MLP.* must be a float in the range .0.0, inf.*Got -1"),
     ({"learning_rate_init": 0}, r"in the range \(0.0, inf\)"),
     ({"tol": "small"}, "'tol' parameter"),
@@ -97,8 +103,9 @@ def test_nested_parameters():
 ])  # fmt: skip
 def test_parameters_that_are_refused(kind, params, message):
     estimator = kind(**params)  # says nothing: scikit-learn's rule
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(cmlp.InvalidParameterError, match=message) as caught:
         estimator.fit(*data_for(kind))
+    assert isinstance(caught.value, ValueError) and isinstance(caught.value, TypeError)
 
 
 # Fits --------------------------------------------------------------------------------------------

@@ -139,6 +139,7 @@ def problem(name):
 SOLVERS = {
     "sgd": {"solver": "sgd", "batch_size": 50},
     "invscaling": {"solver": "sgd", "learning_rate": "invscaling", "nesterovs_momentum": False},
+    "undamped": {"solver": "sgd", "momentum": 1.0},
     "adaptive": {"solver": "sgd", "learning_rate": "adaptive", "tol": 0.05, "momentum": 0,
                  "n_iter_no_change": 2},
     "adam": {"solver": "adam", "batch_size": 50, "alpha": 0.5},

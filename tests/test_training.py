@@ -206,7 +206,7 @@ def test_validation_rows_without_weight(core):
 WRONG = {
     "solver": ("adamm", ValueError, ("Unknown solver 'adamm'", "'adam'?")),
     "learning_rate": (-0.1, ValueError, ("learning_rate", "at least 0", "-0.1")),
-    "momentum": (1.0, ValueError, ("momentum", "below 1", "1.0")),
+    "momentum": (1.5, ValueError, ("momentum", "at most 1", "1.5")),
     "beta_1": (-0.1, ValueError, ("beta_1", "at least 0")),
     "beta_2": (1, ValueError, ("beta_2", "below 1")),
     "epsilon": (-1e-8, ValueError, ("epsilon",)),

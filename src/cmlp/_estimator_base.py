@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from ._checks import plain
-from ._sklearn import NotFittedError, Protocols, shared
+from ._sklearn import InvalidParameterError, NotFittedError, Protocols, shared
 
 
 def _defaults(estimator: Any) -> dict[str, Any]:
@@ -89,13 +90,22 @@ class Estimator(Protocols):
 # Parameters that are out of range, in the words that users know ----------------------------------
 
 
-def refuse(estimator: Any, name: str, expected: str) -> ValueError:
+def refuse(estimator: Any, name: str, expected: str) -> InvalidParameterError:
     """Return the complaint about a parameter."""
     value = getattr(estimator, name)
-    return ValueError(
+    return InvalidParameterError(
         f"The {name!r} parameter of {type(estimator).__name__} must be {expected}. "
         f"Got {plain(value)!r} instead."
     )
+
+
+@contextlib.contextmanager
+def parameters_at_fault() -> Iterator[None]:
+    """Turn the complaints of those who use the parameters into the estimators' own."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise InvalidParameterError(str(error)) from None
 
 
 def check_real(estimator: Any, name: str, bounds: str) -> None:

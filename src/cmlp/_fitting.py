@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _scoring, schedules, training
+from ._estimator_base import parameters_at_fault
 from ._lbfgs import minimise_by_best
 from ._sklearn import ConvergenceWarning, held_warnings, scorer_named, warn
-from ._spec import SOLVERS, Objective
+from ._spec import SOLVERS, Noise, Objective
 from ._steps import Data, Recipe, Snapshot, Trainer, show_average
 from ._terminal import in_short, live
 
@@ -47,6 +48,10 @@ class EstimatorRecipe(Recipe):
     def objective(self, net: Network) -> Objective:
         return super().objective(net)._replace(per_batch=True, cost_scale=self.cost_scale)
 
+    @parameters_at_fault()
+    def noise(self, net: Network, seed: int) -> Noise:
+        return super().noise(net, seed)
+
 
 class Pace:
     """The learning rate, from epoch to epoch.
@@ -55,6 +60,7 @@ class Pace:
     leave the rate alone, as there. Everything else acts with every solver.
     """
 
+    @parameters_at_fault()
     def __init__(self, estimator: Any) -> None:
         name, warmup = estimator.learning_rate, estimator.warmup_fraction
         self.learning_rate = self.initial = float(estimator.learning_rate_init)

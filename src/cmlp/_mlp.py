@@ -21,11 +21,12 @@ from ._estimator_base import (
     check_count,
     check_real,
     is_count,
+    parameters_at_fault,
     refuse,
 )
 from ._fitting import STOCHASTIC, EstimatorRecipe, HeldOut, Loop, Pace, split
 from ._rows import read_X
-from ._sklearn import wrapped
+from ._sklearn import InvalidParameterError, wrapped
 from ._spec import ACTIVATION, ACTIVATIONS, EXTERNAL_LOSS, N_OUT, aligned, lookup
 from ._steps import Data
 from .network import Network
@@ -99,7 +100,7 @@ class MLP(Estimator):
         """Refuse parameters that are out of range; the network looks at the others."""
         reals = {
             "alpha": "[0, inf)", "learning_rate_init": "(0, inf)", "power_t": "[0, inf)",
-            "tol": "[0, inf)", "momentum": "[0, 1)", "validation_fraction": "[0, 1)",
+            "tol": "[0, inf)", "momentum": "[0, 1]", "validation_fraction": "[0, 1)",
             "beta_1": "[0, 1)", "beta_2": "[0, 1)", "epsilon": "(0, inf)", "l1_ratio": "[0, 1]",
             "weight_decay": "[0, inf)", "warmup_fraction": "[0, 1)", "input_noise": "[0, inf)",
             "ema": "[0, 1)",
@@ -112,6 +113,8 @@ class MLP(Estimator):
         check_count(self, "n_iter_no_change", np.inf)
         check_bools(self, "shuffle", "warm_start", "nesterovs_momentum", "early_stopping")
         check_choice(self, "solver", ("lbfgs", *STOCHASTIC))
+        if not (isinstance(self.verbose, (bool, np.bool_)) or is_count(self.verbose, 0)):
+            raise refuse(self, "verbose", "an int in the range [0, inf) or an instance of 'bool'")
         for name in ("n_threads", "n_jobs"):
             if getattr(self, name) is not None:
                 check_count(self, name, -1)
@@ -122,7 +125,7 @@ class MLP(Estimator):
         if not (self.scoring is None or isinstance(self.scoring, str) or callable(self.scoring)):
             raise refuse(self, "scoring", "a str, a callable or None")
         if self.normalization == "batch" and self.solver == "lbfgs":
-            raise ValueError(
+            raise InvalidParameterError(
                 "normalization='batch' keeps running means of its batches, and 'lbfgs' has none; "
                 "use normalization='layer' or another solver"
             )
@@ -130,14 +133,18 @@ class MLP(Estimator):
     def _hidden(self) -> list[int]:
         given = self.hidden_layer_sizes
         sizes = [plain(size) for size in (given if np.iterable(given) else [given])]
-        if not all(is_count(size) for size in sizes):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        if not all(type(size) is int for size in sizes):
+            expected = "an array-like or an int in the range [1, inf)"
+            raise refuse(self, "hidden_layer_sizes", expected)
+        if min(sizes, default=1) < 1:
+            raise InvalidParameterError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes
 
     def _threads(self) -> int | None:
         wanted = self.n_jobs if self.n_threads is None else self.n_threads
         return None if wanted in (None, -1) else int(wanted)
 
+    @parameters_at_fault()
     def _recipe(self) -> EstimatorRecipe:
         solver = self.solver if self.solver in STOCHASTIC else "sgd"
         mean_over_outputs = self.network_.loss_name not in (
@@ -163,6 +170,7 @@ class MLP(Estimator):
 
     # The network ---------------------------------------------------------------------------------
 
+    @parameters_at_fault()
     def _new_network(self, n_outputs: int, weight_init: str, seed: int) -> Network:
         """Make a network as the parameters describe it."""
         self.n_outputs_ = n_outputs
@@ -564,6 +572,7 @@ def slopes(net: Network, X: Any) -> Array:
     return gradients
 
 
+@parameters_at_fault()
 def _random_state(seed: Any) -> np.random.RandomState:
     """Return the generator that scikit-learn would use: the same numbers for the same seed."""
     if seed is None or seed is np.random:

@@ -28,6 +28,10 @@ class NotFittedError(ValueError, AttributeError):
     """An estimator was asked for what only a fitted one knows."""
 
 
+class InvalidParameterError(ValueError, TypeError):
+    """A parameter of an estimator is out of range, or of the wrong type."""
+
+
 class ConvergenceWarning(UserWarning):
     """Training ended before it had converged."""
 

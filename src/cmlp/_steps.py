@@ -72,7 +72,8 @@ class Recipe:
         self.rule  # noqa: B018 - an unknown solver is refused here
         for name in ("learning_rate", "l1", "l2", "weight_decay", "input_noise"):
             check_number(name, getattr(self, name), 0)
-        for name in ("momentum", "beta_1", "beta_2", "label_smoothing", "ema"):
+        check_number("momentum", self.momentum, 0, 1)
+        for name in ("beta_1", "beta_2", "label_smoothing", "ema"):
             check_number(name, getattr(self, name), 0, 1, open_high=True)
         check_number("epsilon", self.epsilon, 1e-37)  # above zero also as a float32
         if self.clip_norm is not None and not check_number("clip_norm", self.clip_norm, 0):

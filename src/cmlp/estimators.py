@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._ensemble import log_odds, log_probabilities
-from ._estimator_base import check_choice, check_real
+from ._estimator_base import check_choice, check_real, parameters_at_fault
 from ._growth import grow, joined
 from ._labels import Labels, class_weights, read_labels
 from ._mlp import MLP, propagate, takes_steps
@@ -75,7 +75,7 @@ class MLPClassifier(MLP):
     warm_start : bool
         ``fit`` goes on where it stopped, with the optimizer's state.
     momentum, nesterovs_momentum : float, bool
-        Of 'sgd'.
+        Of 'sgd'; at the momentum 1 no step is forgotten.
     early_stopping : bool
         Stop by the score on rows that are held out, and bring the best weights back.
     validation_fraction : float
@@ -275,7 +275,8 @@ class MLPClassifier(MLP):
             self._learn_labels(y, sparse, incremental)
         targets = self._labels.encode(y)
         weights = read_weights(sample_weight, len(y))
-        by_class = class_weights(self.class_weight, y, self._labels)
+        with parameters_at_fault():
+            by_class = class_weights(self.class_weight, y, self._labels)
         if by_class is not None:
             weights = by_class if weights is None else weights * by_class
         return Data(X, targets, weights), y
@@ -529,6 +530,7 @@ class MLPRegressor(MLP):
     ) -> None:
         self._keep(locals())
 
+    @parameters_at_fault()
     def _network_loss(self) -> Any:
         if callable(self.loss):
             return self.loss

@@ -753,7 +753,7 @@ class Network:
             every weight by the learning rate: a tenth of Adam's, and beta_2=0.99, are usual.
         learning_rate : float
         momentum : float
-            Of 'sgd' (Polyak), [0, 1); with `nesterov`, Nesterov's.
+            Of 'sgd' (Polyak), [0, 1]; with `nesterov`, Nesterov's.
         l1, l2 : float
             Adds ``l1 sum|W| + l2/2 sum W^2`` to the loss; biases are free.
         weight_decay : float
