@@ -1,8 +1,10 @@
 """MLPClassifier and MLPRegressor as they are without scikit-learn; see also test_sklearn.py."""
 
 import copy
+import datetime
 import pickle
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -280,7 +282,7 @@ def test_poisson_counts(core):
 
 
 @pytest.mark.parametrize("labels", [
-    ["no", "yes"], ["a", "b", "c"], [False, True], [-1, 1], [3, 5, 9], [0.0, 1.0], [b"x", b"y"],
+    ["no", "yes"], ["a", "b", "c"], [False, True], [-1, 1], [3, 5, 9], [0.0, 1.0],
 ])  # fmt: skip
 @pytest.mark.parametrize("objects", [False, True])
 def test_labels_of_any_type(labels, objects):
@@ -289,6 +291,7 @@ def test_labels_of_any_type(labels, objects):
     clf = MLPClassifier((8,), solver="lbfgs", random_state=0).fit(X, y.astype(object) if objects
                                                                  else y)  # fmt: skip
     assert clf.classes_.tolist() == sorted(labels)
+    assert clf.classes_.dtype == clf.predict(X).dtype == np.array(labels).dtype
     assert clf.score(X, y) == 1
     np.testing.assert_array_equal(clf.predict(X), y)
     assert clf.n_outputs_ == (1 if len(labels) == 2 else 3)
@@ -336,6 +339,16 @@ def test_labels_that_are_refused(y, message):
         MLPClassifier().fit(blobs()[0], y)
 
 
+@pytest.mark.parametrize("y", [np.array([b"x", b"y"] * 30), [b"x", b"y"] * 30,
+                               np.array([b"x", b"y"] * 30, dtype=object)])  # fmt: skip
+def test_bytes_are_no_labels(y):
+    X, known = blobs()
+    clf = fit_quietly(MLPClassifier((4,), max_iter=1), X, known)
+    for call in (MLPClassifier().fit, clf.score):
+        with refused(TypeError, "labels represented as bytes is not supported. Convert"):
+            call(X, y)
+
+
 @BOTH
 @pytest.mark.parametrize("change, message", [
     (lambda X: X[0], "Expected 2D array, got 1D array instead"),
@@ -347,13 +360,60 @@ def test_labels_that_are_refused(y, message):
     (lambda X: np.where(X > 2, np.nan, X), "Input X contains NaN."),
     (lambda X: np.where(X > 2, np.inf, X), "Input X contains infinity or a value too"),
     (lambda X: X.astype(str).astype(object) + "?", "could not convert string to float"),
-    (lambda X: X.astype("datetime64[s]"), "X must hold numbers"),
+    (lambda X: X.astype("datetime64[s]"), "dtype is datetime64[s] (X, row 0, column 0); encode"),
     (lambda X: np.ma.masked_array(X, X > 0), "masked"),
 ])  # fmt: skip
 def test_rows_that_are_refused(kind, change, message):
     X, y = data_for(kind)
     with refused(ValueError, message):
         kind().fit(change(X), y)
+
+
+class Lazy:
+    """A table that is yet to be computed, like polars' LazyFrame."""
+
+    def collect(self):
+        raise AssertionError("that may take long: only its owner does it")
+
+
+@BOTH
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+@pytest.mark.parametrize("wrap, message", [
+    (np.matrix, "np.matrix is not supported. Please convert to a numpy array with np.asarray."),
+    (lambda values: Lazy(), "is a Lazy, a plan whose rows are not there yet: pass "),
+])  # fmt: skip
+def test_containers_that_are_refused(kind, wrap, message):
+    X, y = data_for(kind)
+    estimator = fit_quietly(kind(hidden_layer_sizes=(4,), max_iter=1), X, y)
+    for call, arguments in (
+        (kind().fit, (wrap(X), y)),
+        (kind().fit, (X, wrap(y))),
+        (kind().fit, (X, y, wrap(y))),
+        (estimator.predict, (wrap(X),)),
+        (estimator.score, (X, wrap(y))),
+    ):
+        with refused(TypeError, message):
+            call(*arguments)
+
+
+def test_numbers_written_as_text():
+    """They are read where scikit-learn reads them: X to train on, and anything among objects."""
+    X, y = waves()
+    X, y = X.astype("U32"), y[:, 0].astype("U32")
+    model = MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=0)
+    expected = fit_quietly(model, X.astype(float), y.astype(float)).loss_
+    for text in (X, X.tolist(), X.astype(object), X.astype("S32")):
+        assert fit_quietly(model, text, y.astype(object)).loss_ == expected
+    np.testing.assert_array_equal(model.predict(X.astype(object)), model.predict(X.astype(float)))
+    for call, arguments in (
+        (model.predict, (X,)),
+        (model.predict, (X.tolist(),)),
+        (model.fit, (X, y)),
+        (model.fit, (X, y.tolist())),
+        (model.score, (X.astype(float), y)),
+    ):
+        with refused(ValueError, "dtype='numeric' is not compatible with arrays of bytes/strings"):
+            call(*arguments)
 
 
 @BOTH
@@ -868,6 +928,32 @@ def test_score():
         assert np.isnan(model.score(X[:1], y[:1]))
 
 
+def test_a_score_needs_targets_like_those_fitted():
+    X, y = blobs()
+    names, matrix = np.array(["a", "b", "c"])[y], np.eye(3, dtype=int)[y]
+    params = {"hidden_layer_sizes": (4,), "max_iter": 1}
+    fits = {kind: fit_quietly(MLPClassifier(**params), X, labels)
+            for kind, labels in (("numbers", y), ("text", names), ("matrix", matrix))}  # fmt: skip
+    for kind, labels, message in (
+        ("text", y, "Mix of label input types (string and number); Got [0 1 2] and ['a' 'b' 'c']."),
+        ("numbers", names, "Mix of label input types (string and number); Got ['a' 'b' 'c'] and"),
+        ("numbers", names.astype(object), "Mix of label input types"),
+        ("text", matrix, "y has the shape (60, 3), but this classifier was fitted on one of 3"),
+        ("matrix", y, "y has the shape (60,), but this classifier was fitted on a 0/1 matrix of 3"),
+    ):
+        with refused(ValueError, message):
+            fits[kind].score(X, labels)
+        with refused(ValueError, message):
+            fits[kind].fit(X, {"numbers": y, "text": names, "matrix": matrix}[kind], X_val=X,
+                           y_val=labels)  # fmt: skip
+    assert 0 <= fits["numbers"].score(X, y.astype(float)) <= 1
+    model = fit_quietly(MLPRegressor(**params), X, y)
+    with refused(ValueError, "y has the shape (60, 3), the predictions (60,): both need one"):
+        model.score(X, matrix)
+    with refused(ValueError, "y_val has the shape (60, 3), y has (60,): both need one"):
+        model.fit(X, y, X_val=X, y_val=matrix)
+
+
 def test_a_table_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sklearn.utils", None)
     text = MLPClassifier(alpha=0.25, solver="<b>")._repr_html_()
@@ -958,3 +1044,24 @@ def test_a_column_of_targets_warns():
         with pytest.warns(cmlp.DataConversionWarning, match="A column-vector y was passed"):
             fit_quietly(estimator, X, y[:, None])
         assert estimator.predict(X).shape == (60,)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what is not learned from may have any shape
+            estimator.score(X, y[:, None])
+
+
+@pytest.mark.parametrize("value, kind, came", [
+    ("x", ValueError, "could not convert string to float: 'x'"),
+    (datetime.date(2020, 1, 1), TypeError, "a real number, not 'datetime.date'"),
+])  # fmt: skip
+def test_what_is_no_number_is_named(value, kind, came):
+    X, y = blobs()
+    cells = X.astype(object)
+    cells[7, 1] = value
+    with refused(kind, came, "(X, row 7, column 'b'); encode text, categories and dates as"):
+        MLPClassifier().fit(Table(cells, ["a", "b", "c"]), y)
+    with refused(kind, came, "(X, row 7, column 1)"):
+        MLPClassifier().fit(cells, y)
+    with refused(kind, came, "(y, row 7)"):
+        MLPRegressor().fit(X, cells[:, 1])
+    with refused(TypeError, "(X); encode"):
+        MLPRegressor().fit(value if kind is TypeError else object(), y)

@@ -333,6 +333,35 @@ def test_data_frames(library):
             clf.fit(nullable, labels)
 
 
+@pytest.mark.parametrize("dtype", ["object", "str", "category"])
+def test_text_labels_of_a_data_frame(dtype):
+    pandas = pytest.importorskip("pandas")
+    X, y = blobs()
+    labels = pandas.Series(y).map({0: "a", 1: "b", 2: "c"}).astype(dtype)
+    params = {"hidden_layer_sizes": (4,), "max_iter": 2}
+    theirs = neural_network.MLPClassifier(**params).fit(X, labels)
+    ours = MLPClassifier(**params).fit(X, labels)
+    assert ours.classes_.dtype == theirs.classes_.dtype
+    assert ours.predict(X).dtype == theirs.predict(X).dtype
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_data_frames_that_are_refused(library):
+    module = pytest.importorskip(library)
+    X, y = blobs()
+    frame = module.DataFrame(dict(zip("abc", X.T, strict=True)))
+    if library == "polars":
+        for arguments, name in (((frame.lazy(), y), "X"), ((X, frame["a"].to_frame().lazy()), "y")):
+            with refused(TypeError, f"{name} is a LazyFrame", f"pass {name}.collect()"):
+                MLPClassifier().fit(*arguments)
+        return
+    dates = module.date_range("2020-01-01", periods=60)
+    with refused(TypeError, "not 'Timestamp' (X, row 0, column 'when'); encode text"):
+        MLPClassifier().fit(frame.assign(when=dates), y)
+    with refused(ValueError, "dtype is datetime64", "(X, row 0, column 'when'); encode text"):
+        MLPClassifier().fit(module.DataFrame({"when": dates}), y)
+
+
 @pytest.mark.filterwarnings("ignore:.*interchange")
 def test_data_frames_by_protocol_only():
     pandas = pytest.importorskip("pandas")
@@ -350,7 +379,7 @@ def test_data_frames_by_protocol_only():
     plain = MLPClassifier((4,), solver="lbfgs", random_state=0).fit(frame.to_numpy(float), y)
     assert list(clf.feature_names_in_) == ["a", "b", "c"]
     np.testing.assert_array_equal(clf.coefs_[0], plain.coefs_[0])
-    with refused(ValueError, "X must hold numbers"):
+    with refused(ValueError, "X must hold numbers, but column 'c' does not; encode text"):
         clf.fit(Frame(frame.assign(c="text")), y)
     with refused(ValueError, "column 'c' has missing values"):
         clf.fit(Frame(frame.assign(c=[None, *[1.0] * 59])), y)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._labels import Labels, read_labels
+from ._labels import Labels, is_text, read_labels
 from ._spec import SOLVERS, lookup
 from ._steps import digest
 
@@ -36,15 +36,11 @@ def joined(known: Labels, labels: ArrayLike) -> Labels:
             "begin with partial_fit(X, y, classes=...) that names them all"
         )
     given = read_labels([labels] if np.ndim(labels) == 0 else labels)
-    if len(given) and _kind(given) is not _kind(known.classes):
+    if len(given) and is_text(given) != is_text(known.classes):
         raise ValueError(
             f"labels must be of the type of those before, {known.classes}; they are {given}"
         )
     return Labels(np.union1d(known.classes, given)) if len(given) else known
-
-
-def _kind(labels: Array) -> type:
-    return next((kind for kind in (str, bytes) if isinstance(labels[0], kind)), float)
 
 
 def grow(net: Network, larger: Network, places: NDArray[np.intp]) -> None:

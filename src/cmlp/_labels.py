@@ -10,25 +10,38 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import plain
-from ._rows import column, is_sparse
+from ._rows import check_container, column, is_sparse
 
 Array = NDArray[Any]
 
 
-def read_labels(y: Any) -> Array:
+def read_labels(y: Any, *, learns: bool = False) -> Array:
     """Return labels as a vector of one type, or a multi-label indicator as a 0/1 matrix.
+
+    Parameters
+    ----------
+    learns : bool
+        Whether they are to train on; a single column of them is worth a warning then.
 
     Raises
     ------
     ValueError
         If y holds numbers that are no labels, missing values or labels of different types.
+    TypeError
+        For bytes, a np.matrix, and a table that is yet to be computed.
     """
+    check_container("y", y)
     array = y.toarray() if is_sparse(y) else np.asarray(y)
     if array.dtype.kind == "U" and not isinstance(y, np.ndarray):
         _of_one_type(np.asarray(y, dtype=object))  # NumPy makes text of a None or a NaN among it
-    array = column(array)
+    array = column(array, warns=learns)
     if array.dtype == object:
         array = _of_one_type(array)
+    if array.dtype.kind == "S":
+        raise TypeError(
+            "Support for labels represented as bytes is not supported. Convert the labels to a "
+            "string or integer format."
+        )
     if array.ndim == 2:
         return _indicator(array)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -59,7 +72,7 @@ def _indicator(array: Array) -> Array:
 
 
 def _of_one_type(array: Array) -> Array:
-    """Turn objects into text or numbers, whichever they are."""
+    """Turn objects into numbers, if they are not all text."""
     values = array.ravel().tolist()
     if any(value is None or (isinstance(value, float) and math.isnan(value)) for value in values):
         raise ValueError("Input y contains NaN.")
@@ -70,6 +83,11 @@ def _of_one_type(array: Array) -> Array:
     return array if kinds == {str} else np.array(values).reshape(array.shape)
 
 
+def is_text(labels: Array) -> bool:
+    """Whether labels that :func:`read_labels` returned are text, and no numbers."""
+    return isinstance(labels[0], str)
+
+
 @dataclass
 class Labels:
     """The labels of a problem, in the order of the outputs."""
@@ -77,6 +95,10 @@ class Labels:
     classes: Array
     multilabel: bool = False
     sparse: bool = False
+
+    def __post_init__(self) -> None:
+        if self.classes.dtype == object:  # text of a data frame
+            self.classes = np.array(self.classes.tolist())
 
     @classmethod
     def of(cls, y: Array, sparse: bool = False) -> Labels:
@@ -91,14 +113,8 @@ class Labels:
         n = len(self.classes)
         return n if self.multilabel or n > 2 else 1
 
-    def encode(self, y: Array) -> Array:
-        """Return targets for the core: class numbers (n,), or 0 and 1 in (n, n_outputs).
-
-        Raises
-        ------
-        ValueError
-            For labels that are none of the classes.
-        """
+    def check_comparable(self, y: Array) -> None:
+        """Refuse labels of another shape or another type than those of the problem."""
         if self.multilabel != (y.ndim == 2) or (y.ndim == 2 and y.shape[1] != len(self.classes)):
             raise ValueError(
                 f"y has the shape {y.shape}, but this classifier was fitted on "
@@ -106,6 +122,21 @@ class Labels:
                     "a 0/1 matrix of {} labels" if self.multilabel else "one of {} labels per row"
                 ).format(len(self.classes))
             )
+        if not self.multilabel and is_text(y) != is_text(self.classes):
+            raise ValueError(
+                "Mix of label input types (string and number); Got "
+                f"{np.unique(y)} and {self.classes}."
+            )
+
+    def encode(self, y: Array) -> Array:
+        """Return targets for the core: class numbers (n,), or 0 and 1 in (n, n_outputs).
+
+        Raises
+        ------
+        ValueError
+            For labels that are none of the classes, or of another shape or type.
+        """
+        self.check_comparable(y)
         if self.multilabel:
             return y
         unseen = np.setdiff1d(y, self.classes)

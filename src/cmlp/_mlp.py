@@ -364,6 +364,11 @@ class MLP(Estimator):
             raise ValueError("X_val and y_val go together; only one of them came")
         if X_val is not None:
             read, y_read = self._read(X_val, y_val, weights, learns=False)
+            if read.targets.shape[1:] != data.targets.shape[1:]:
+                raise ValueError(
+                    f"y_val has the shape {y_read.shape}, y has {labels.shape}: both need one "
+                    "column per output"
+                )
             held_out = HeldOut(read, None, X_val, y_read)
         if self.n_ensemble > 1:
             generator = _random_state(self.random_state)
@@ -455,7 +460,7 @@ class MLP(Estimator):
     def _ask(self, ask: Callable[[Network, Any], Array], X: Any, join: Any = _ensemble.mean) -> Any:
         """Ask every network about the rows, and join what they say if there are several."""
         self._check_is_fitted()
-        X = read_X(self, X, reset=False)
+        X = read_X(self, X, text=False)
         networks = self._networks()
         answers = (ask(net, X) for net in networks)
         return next(answers) if len(networks) == 1 else join(answers)

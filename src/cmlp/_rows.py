@@ -23,19 +23,36 @@ def is_sparse(X: Any) -> bool:
     return hasattr(X, "tocsr") and hasattr(X, "nnz")
 
 
+def check_container(name: str, values: Any) -> None:
+    """Refuse what NumPy would make something of that nobody meant."""
+    if isinstance(values, np.matrix):
+        raise TypeError(
+            "np.matrix is not supported. Please convert to a numpy array with np.asarray. For more "
+            "information see: https://numpy.org/doc/stable/reference/generated/numpy.matrix.html"
+        )
+    if hasattr(values, "collect") and not hasattr(values, "__array__"):
+        raise TypeError(
+            f"{name} is a {type(values).__name__}, a plan whose rows are not there yet: pass "
+            f"{name}.collect()"
+        )
+
+
 # Names -------------------------------------------------------------------------------------------
 
 
-def feature_names(X: Any) -> Array | None:
-    """Return the columns' names of a table, if they are all text."""
+def _columns(X: Any) -> list[Any]:
+    """Return what a table calls its columns."""
     columns = getattr(X, "column_names", None)  # pyarrow's, whose columns are the data
     if columns is None or callable(columns):
         columns = getattr(X, "columns", None)
     if columns is None and hasattr(X, "__dataframe__"):
         columns = X.__dataframe__().column_names()
-    if columns is None or callable(columns):
-        return None
-    names = list(columns)
+    return [] if columns is None or callable(columns) else list(columns)
+
+
+def feature_names(X: Any) -> Array | None:
+    """Return the columns' names of a table, if they are all text."""
+    names = _columns(X)
     kinds = sorted({type(name).__name__ for name in names})
     if len(kinds) > 1 and "str" in kinds:
         raise TypeError(
@@ -83,6 +100,8 @@ def _name_difference(fitted: list[str], names: list[str]) -> str:
 
 # Numbers -----------------------------------------------------------------------------------------
 
+ENCODE = "encode text, categories and dates as numbers first"
+
 
 def _array_of(X: Any) -> Array:
     """Make an array of anything that says how."""
@@ -104,7 +123,7 @@ def _from_interchange(table: Any) -> Array:
             raise ValueError(f"Input X contains NaN: column {name!r} has missing values.")
         kind = {0: "i", 1: "u", 2: "f", 20: "b"}.get(int(column.dtype[0]))
         if kind is None or column.dtype[1] < 8:
-            raise ValueError("X must hold numbers; encode text, categories and dates first")
+            raise ValueError(f"X must hold numbers, but column {name!r} does not; {ENCODE}")
         dtype = np.dtype(f"{kind}{column.dtype[1] // 8}")
         parts = [_from_buffer(chunk, dtype) for chunk in column.get_chunks()]
         columns.append(np.concatenate(parts))
@@ -120,18 +139,27 @@ def _from_buffer(chunk: Any, dtype: np.dtype[Any]) -> Array:
     return np.frombuffer(raw, dtype, chunk.size(), chunk.offset * dtype.itemsize)
 
 
-def _numbers(name: str, values: Any) -> Array:
-    """Return real numbers that the core reads, copied only if it could not read them."""
+def _numbers(name: str, values: Any, *, text: bool = True) -> Array:
+    """Return real numbers that the core reads, copied only if it could not read them.
+
+    Numbers that are written as text are read where `text` is true.
+    """
     array = _array_of(values)
     if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
         raise ValueError(f"{name} has masked entries; fill them first: {name}.filled(value)")
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported\n{array}\n")
+    if array.dtype.kind in "US" and not text:
+        raise ValueError(
+            "dtype='numeric' is not compatible with arrays of bytes/strings. Convert your data to "
+            f"numeric values explicitly instead: np.asarray({name}, dtype=float)"
+        )
     if array.dtype.kind in "OUS":
         array = _from_objects(name, values, array)
     if array.dtype.kind not in "fiub":
+        where = _place_of_no_number(name, values, array)
         raise ValueError(
-            f"{name} must hold numbers, but its dtype is {array.dtype}; encode it first"
+            f"{name} must hold numbers, but its dtype is {array.dtype} ({where}); {ENCODE}"
         )
     if array.dtype.char not in READABLE or not array.dtype.isnative or not array.flags.aligned:
         array = array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
@@ -144,7 +172,24 @@ def _from_objects(name: str, values: Any, array: Array) -> Array:
         array = np.where(np.asarray(values.isna()), np.nan, array)
     if array.dtype.kind == "O" and any(isinstance(v, complex) for v in array.ravel()[:1]):
         raise ValueError(f"Complex data not supported\n{array}\n")
-    return array.astype(np.float64)
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{error} ({_place_of_no_number(name, values, array)}); {ENCODE}") from None
+
+
+def _place_of_no_number(name: str, values: Any, array: Array) -> str:
+    """Say in which row and column the first value is that float() does not take."""
+    for place, value in np.ndenumerate(array):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            names = _columns(values)
+            shown = (place[0], names[place[1]]) if names and len(place) == 2 else place
+            axes = zip(("row", "column"), shown, strict=False)
+            return ", ".join([name, *(f"{axis} {number!r}" for axis, number in axes)])
+    return name
 
 
 def check_finite(name: str, array: Array, advice: str = "") -> None:
@@ -170,20 +215,22 @@ def _check_finite_inputs(X: Array, who: str) -> None:
 # X and y -----------------------------------------------------------------------------------------
 
 
-def read_X(estimator: Any, X: Any, *, reset: bool) -> Array | SparseRows:
+def read_X(estimator: Any, X: Any, *, reset: bool = False, text: bool = True) -> Array | SparseRows:
     """Return X as (rows, features): an array of any dtype that the core reads, or sparse rows.
 
     With `reset` it sets ``n_features_in_`` and ``feature_names_in_``, else it compares them.
+    Numbers written as text are read where `text` is true.
 
     Raises
     ------
     ValueError, TypeError
         For another shape, NaN or infinity, and for what is no number.
     """
+    check_container("X", X)
     check_names(estimator, X, reset=reset)
     who = type(estimator).__name__
     if not (is_sparse(X) or isinstance(X, SparseRows)):
-        X = _numbers("X", X)
+        X = _numbers("X", X, text=text)
         _check_two_dimensions(X, who)
     elif len(X.shape) != 2:
         raise ValueError(f"Expected 2D input, got input with shape {X.shape}")
@@ -227,33 +274,35 @@ def _check_two_dimensions(X: Array, who: str) -> None:
         )
 
 
-def column(y: Array) -> Array:
-    """Make a vector of a single column, with a warning."""
-    if y.ndim == 2 and y.shape[1] == 1:
+def column(y: Array, *, warns: bool) -> Array:
+    """Make a vector of a single column, with a warning where it is to train on."""
+    if y.ndim != 2 or y.shape[1] != 1:
+        return y
+    if warns:
         warn(
             "A column-vector y was passed when a 1d array was expected. Please change the shape "
             "of y to (n_samples, ), for example using ravel().",
             DataConversionWarning,
         )
-        return y[:, 0]
-    return y
+    return y[:, 0]
 
 
-def read_numbers(y: Any) -> Array:
-    """Return the targets of a regressor, (n,) or (n, n_outputs).
+def read_numbers(y: Any, *, learns: bool) -> Array:
+    """Return the targets of a regressor, (n,) or (n, n_outputs), to train on or to compare with.
 
     Among several outputs NaN stands for a number that nobody knows.
     """
+    check_container("y", y)
     if is_sparse(y):
         raise TypeError("Sparse data was passed for y, but dense data is required: y.toarray()")
-    array = _numbers("y", y)
+    array = _numbers("y", y, text=False)
     if array.ndim not in (1, 2):
         raise ValueError(f"y should be a 1d or 2d array, got an array of shape {array.shape}.")
     if array.ndim == 1 or array.shape[1] == 1:
         check_finite("y", array)
     else:
         check_no_infinity(array)
-    return column(array)
+    return column(array, warns=learns)
 
 
 def check_no_infinity(y: Array) -> None:
@@ -273,6 +322,7 @@ def read_weights(sample_weight: Any, n: int, name: str = "sample_weight") -> Arr
     """Return the rows' weights as float64, (n,), or None."""
     if sample_weight is None:
         return None
+    check_container(name, sample_weight)
     weights = np.asarray(_numbers(name, sample_weight), np.float64)
     if weights.ndim == 0:
         weights = np.full(n, float(weights))

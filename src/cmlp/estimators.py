@@ -269,7 +269,7 @@ class MLPClassifier(MLP):
         incremental: bool = False,
     ) -> tuple[Data, Any]:  # fmt: skip
         X = read_X(self, X, reset=reset)
-        sparse, y = is_sparse(y), read_labels(y)
+        sparse, y = is_sparse(y), read_labels(y, learns=learns)
         check_lengths(X, y)
         if learns:
             self._learn_labels(y, sparse, incremental)
@@ -443,6 +443,7 @@ class MLPClassifier(MLP):
         predicted, y = self.predict(X), read_labels(y)
         predicted = predicted.toarray() if is_sparse(predicted) else predicted
         check_lengths(predicted, y)
+        self._labels.check_comparable(y)
         right = predicted == y
         if y.ndim == 2:  # of a row, every label that is known must be right
             right = (right | np.isnan(y)).all(axis=1)
@@ -556,7 +557,7 @@ class MLPRegressor(MLP):
         incremental: bool = False,
     ) -> tuple[Data, Any]:  # fmt: skip
         X = read_X(self, X, reset=reset)
-        y = read_numbers(y)
+        y = read_numbers(y, learns=learns)
         check_lengths(X, y)
         if self._network_loss() == "poisson" and (y < 0).any():
             raise ValueError(
@@ -622,8 +623,13 @@ class MLPRegressor(MLP):
 
         A NaN among several outputs is left out.
         """
-        predicted, y = self.predict(X), read_numbers(y)
+        predicted, y = self.predict(X), read_numbers(y, learns=False)
         check_lengths(predicted, y)
+        if predicted.shape != y.shape:
+            raise ValueError(
+                f"y has the shape {y.shape}, the predictions {predicted.shape}: both need one "
+                "column per output"
+            )
         if len(y) < 2:
             warn("R^2 score is not well-defined with less than two samples.")
             return float("nan")
