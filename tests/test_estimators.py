@@ -113,7 +113,10 @@ def test_parameters_that_are_refused(kind, params, message):
 # Fits --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs", "adamw", "rmsprop"])
+SOLVERS = (*_fitting.STOCHASTIC, "lbfgs")
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("number_type", ["float32", "float64"])
 def test_a_classifier_learns(core, solver, number_type):
     X, y = blobs(120, 4, 3)
@@ -781,6 +784,37 @@ def test_partial_fit_and_its_classes():
     assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
     with refused(AttributeError, "lbfgs is not stochastic"):
         MLPRegressor(solver="lbfgs").partial_fit(X, y)
+
+
+SCHEDULES = ("constant", "invscaling", "adaptive", "cosine", "one_cycle", "step", "exponential",
+             lambda epoch: 0.01 / (epoch + 1))  # fmt: skip
+
+
+@BOTH
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_parameters_in_combination(kind, solver):
+    """Fits, refits and partial fits end with finite numbers.
+
+    Every solver meets every schedule and all triples of the four switches, every schedule each
+    switch on and off.
+    """
+    X, y = data_for(kind)
+    for number, schedule in enumerate(SCHEDULES, SOLVERS.index(solver)):
+        warm, early, several = (bool(number >> bit & 1) for bit in range(3))
+        weights = np.linspace(0, 1, 60) if warm ^ early ^ several else None
+        model = kind(hidden_layer_sizes=(5, 4), solver=solver, learning_rate=schedule, max_iter=3,
+                     warm_start=warm, early_stopping=early, n_ensemble=1 + several,
+                     random_state=0)  # fmt: skip
+        losses = [fit_quietly(model, X, y, weights).loss_ for _ in range(2)]
+        assert (losses[0] == losses[1]) is not warm
+        if solver != "lbfgs":
+            assert len(model.loss_curve_) == (6 if warm else 3)
+            assert (model.validation_scores_ is not None) is early
+            model.set_params(early_stopping=False).partial_fit(X, y, weights)
+            losses.append(model.loss_)
+            assert len(model.loss_curve_) == (7 if warm else 4)
+        assert np.isfinite([*losses, model.score(X, y, weights)]).all()
+        assert np.isfinite(model.transform(X)).all()
 
 
 @BOTH

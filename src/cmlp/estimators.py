@@ -44,8 +44,9 @@ class MLPClassifier(MLP):
     activation : str or sequence of str
         Of the hidden layers, one for all or one each: 'identity', 'logistic', 'tanh', 'relu',
         'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'mish', 'softplus', 'hard_sigmoid'.
-    solver : {'adam', 'sgd', 'lbfgs', 'adamw', 'rmsprop'}
-        'lbfgs' uses all rows at once, in float64: for small data.
+    solver : {'adam', 'sgd', 'lbfgs', 'adamw', 'rmsprop', 'nadam', 'lion'}
+        'lbfgs' uses all rows at once, in float64: for small data. 'lion' wants a tenth of Adam's
+        learning rate.
     alpha : float
         Strength of the penalty on the weights, divided by the weight of the batch (without sample
         weights its rows): ``alpha * (l1_ratio |W| + (1 - l1_ratio) / 2 W^2) / rows``.
@@ -81,7 +82,7 @@ class MLPClassifier(MLP):
     validation_fraction : float
         Part of the rows that is held out for it, unless ``fit`` gets ``X_val``.
     beta_1, beta_2, epsilon : float
-        Of 'adam', 'adamw' and (`beta_2`) 'rmsprop'.
+        Of 'adam', 'adamw', 'nadam', of 'rmsprop' (not `beta_1`) and of 'lion' (not `epsilon`).
     n_iter_no_change : int or inf
         Training stops after more epochs than that without an improvement.
     max_fun : int
