@@ -21,7 +21,12 @@ from sklearn import neural_network  # noqa: E402
 from sklearn.base import clone, is_classifier, is_regressor  # noqa: E402
 from sklearn.calibration import CalibratedClassifierCV  # noqa: E402
 from sklearn.datasets import make_multilabel_classification  # noqa: E402
-from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError  # noqa: E402
+from sklearn.exceptions import (  # noqa: E402
+    ConvergenceWarning,
+    DataConversionWarning,
+    NotFittedError,
+    UndefinedMetricWarning,
+)
 from sklearn.model_selection import GridSearchCV, cross_val_score  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
@@ -255,6 +260,9 @@ def test_errors_and_warnings_are_scikit_learns_too():
     with pytest.warns(DataConversionWarning) as warned:
         MLPRegressor(max_iter=1).fit(X, y[:, None])
     assert any(issubclass(w.category, cmlp.DataConversionWarning) for w in warned)
+    with pytest.warns(UndefinedMetricWarning) as warned:
+        MLPRegressor(max_iter=1).fit(X, y).score(X[:1], y[:1])
+    assert isinstance(warned[-1].message, cmlp.UndefinedMetricWarning)
 
 
 def test_deviations_are_routed():
@@ -350,6 +358,8 @@ def test_data_frames_that_are_refused(library):
     module = pytest.importorskip(library)
     X, y = blobs()
     frame = module.DataFrame(dict(zip("abc", X.T, strict=True)))
+    with refused(ValueError, "a 2-dimensional container but got <class", "Pass a DataFrame"):
+        MLPClassifier().fit(frame["a"], y)
     if library == "polars":
         for arguments, name in (((frame.lazy(), y), "X"), ((X, frame["a"].to_frame().lazy()), "y")):
             with refused(TypeError, f"{name} is a LazyFrame", f"pass {name}.collect()"):

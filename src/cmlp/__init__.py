@@ -44,6 +44,7 @@ __all__ = [
     "Propagation",
     "Trace",
     "TrainingState",
+    "UndefinedMetricWarning",
     "core_info",
     "diagnose",
     "load",
@@ -65,6 +66,7 @@ _LAZY = {
     "ModelFileError": "io",
     "NotFittedError": "_sklearn",
     "Trace": "tracing",
+    "UndefinedMetricWarning": "_sklearn",
     "diagnose": "diagnosis",
 }
 

@@ -214,6 +214,11 @@ def _check_finite_inputs(X: Array, who: str) -> None:
 
 # X and y -----------------------------------------------------------------------------------------
 
+RESHAPE = (
+    "Reshape your data either using array.reshape(-1, 1) if your data has a single feature or "
+    "array.reshape(1, -1) if it contains a single sample."
+)
+
 
 def read_X(estimator: Any, X: Any, *, reset: bool = False, text: bool = True) -> Array | SparseRows:
     """Return X as (rows, features): an array of any dtype that the core reads, or sparse rows.
@@ -230,10 +235,10 @@ def read_X(estimator: Any, X: Any, *, reset: bool = False, text: bool = True) ->
     check_names(estimator, X, reset=reset)
     who = type(estimator).__name__
     if not (is_sparse(X) or isinstance(X, SparseRows)):
-        X = _numbers("X", X, text=text)
-        _check_two_dimensions(X, who)
+        given, X = X, _numbers("X", X, text=text)
+        _check_two_dimensions(X, given, who)
     elif len(X.shape) != 2:
-        raise ValueError(f"Expected 2D input, got input with shape {X.shape}")
+        raise ValueError(f"Expected 2D input, got input with shape {X.shape}.\n{RESHAPE}")
     for axis, what in enumerate(("sample", "feature")):
         if X.shape[axis] == 0:
             raise ValueError(
@@ -259,14 +264,16 @@ def read_X(estimator: Any, X: Any, *, reset: bool = False, text: bool = True) ->
     return rows
 
 
-def _check_two_dimensions(X: Array, who: str) -> None:
+def _check_two_dimensions(X: Array, given: Any, who: str) -> None:
+    if X.ndim == 1 and hasattr(given, "to_frame"):  # the series of a data frame
+        raise ValueError(
+            f"Expected a 2-dimensional container but got {type(given)} instead. Pass a DataFrame "
+            "containing a single row (i.e. single sample) or a single column (i.e. single feature) "
+            "instead."
+        )
     if X.ndim < 2:
         what = "scalar" if X.ndim == 0 else "1D"
-        raise ValueError(
-            f"Expected 2D array, got {what} array instead:\narray={X}.\nReshape your data either "
-            "using array.reshape(-1, 1) if your data has a single feature or array.reshape(1, -1) "
-            "if it contains a single sample."
-        )
+        raise ValueError(f"Expected 2D array, got {what} array instead:\narray={X}.\n{RESHAPE}")
     if X.ndim > 2:
         raise ValueError(
             f"Found array with dim {X.ndim}, while dim <= 2 is required by {who}; flatten each "
@@ -337,5 +344,5 @@ def read_weights(sample_weight: Any, n: int, name: str = "sample_weight") -> Arr
     if weights.min() < 0:
         raise ValueError(f"Negative values in data passed to `{name}`")
     if not weights.any():
-        raise ValueError(f"{name} must not be zero everywhere: there would be nothing to learn")
+        raise ValueError("Sample weights must contain at least one non-zero number.")
     return np.ascontiguousarray(weights)

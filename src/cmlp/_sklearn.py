@@ -40,6 +40,10 @@ class DataConversionWarning(UserWarning):
     """Data came in another shape than expected, and was converted."""
 
 
+class UndefinedMetricWarning(UserWarning):
+    """A score is not defined on these rows."""
+
+
 @functools.cache
 def _joined(ours: Any, theirs: Any) -> Any:
     """Return a class that is both, and that pickle takes for ours."""

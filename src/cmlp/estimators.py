@@ -18,7 +18,7 @@ from ._labels import Labels, class_weights, read_labels
 from ._mlp import MLP, propagate, takes_steps
 from ._rows import check_finite, check_lengths, is_sparse, read_numbers, read_weights, read_X
 from ._scoring import r2_score
-from ._sklearn import only_if, warn
+from ._sklearn import UndefinedMetricWarning, only_if, warn
 from ._spec import LOSSES, lookup
 from ._steps import Data
 from .network import Network
@@ -632,7 +632,8 @@ class MLPRegressor(MLP):
                 "column per output"
             )
         if len(y) < 2:
-            warn("R^2 score is not well-defined with less than two samples.")
+            message = "R^2 score is not well-defined with less than two samples."
+            warn(message, UndefinedMetricWarning)
             return float("nan")
         weights = read_weights(sample_weight, len(y))
         shape = (len(y), -1)
