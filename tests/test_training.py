@@ -224,6 +224,7 @@ WRONG = {
     "max_time": (-1, ValueError, ("max_time", "at least 0")),
     "validation_fraction": (1.0, ValueError, ("validation_fraction", "below 1")),
     "schedule": ("cosin", ValueError, ("schedule 'cosin'", "'cosine'?", "one_cycle")),
+    "callbacks": ([3], TypeError, ("a function or have a method on_train_begin", "; 3 has none")),
     "X_val": (X60, ValueError, ("X_val and y_val go together",)),
     "y_val": (Y60, ValueError, ("X_val and y_val go together",)),
 }

@@ -179,6 +179,8 @@ class Loop:
         self.est, self.net, self.data = estimator, estimator.network_, data
         self.order, self.held_out = rows, held_out
         self.recipe: EstimatorRecipe = estimator._recipe()
+        with parameters_at_fault():
+            self.callbacks = training.check_callbacks(estimator.callbacks)
         self.batch_size = self._batch_size(len(rows))
         self.n_steps = -(-len(rows) // self.batch_size)
         self.once = once
@@ -206,7 +208,7 @@ class Loop:
         if est.verbose == 1 and not self.once:
             self.bar = live(est.max_iter)
         try:
-            training._call(est.callbacks, "on_train_begin", self.state)
+            training._call(self.callbacks, "on_train_begin", self.state)
             while self.epoch() and not self.once:
                 if est.n_iter_ == est.max_iter:
                     warn(
@@ -224,7 +226,7 @@ class Loop:
             self.trainer.close()
             if self.best is not None:
                 self.net.params[:] = self.best
-        training._call(est.callbacks, "on_train_end", self.state)
+        training._call(self.callbacks, "on_train_end", self.state)
 
     def _close_bar(self) -> None:
         if self.bar is not None:
@@ -269,7 +271,7 @@ class Loop:
         self._count()
         est._optimizer.epoch_ends(est.t_)
         self.state.epoch += 1
-        training._call(est.callbacks, "on_epoch_end", self.state)
+        training._call(self.callbacks, "on_epoch_end", self.state)
         est.should_stop_ = not finite or self._stalls() or self.state.stop
         return not (est.should_stop_ or self._out_of_time())
 

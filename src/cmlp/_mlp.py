@@ -6,7 +6,7 @@ What a fit does step by step is in ``_fitting``, what it takes as X and y in ``_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,8 +120,6 @@ class MLP(Estimator):
                 check_count(self, name, -1)
         if self.max_time is not None:
             check_real(self, "max_time", "[0, inf)")
-        if not isinstance(self.callbacks, Iterable):
-            raise refuse(self, "callbacks", "a list of callbacks")
         if not (self.scoring is None or isinstance(self.scoring, str) or callable(self.scoring)):
             raise refuse(self, "scoring", "a str, a callable or None")
         if self.normalization == "batch" and self.solver == "lbfgs":

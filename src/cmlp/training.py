@@ -95,6 +95,24 @@ class TrainingState:
     stop: bool = False
 
 
+EVENTS = ("on_train_begin", "on_epoch_end", "on_train_end")
+"""Methods of a callback, each of which it may have."""
+
+
+def check_callbacks(callbacks: Iterable[Any]) -> tuple[Any, ...]:
+    """Return callbacks as a tuple; refuse one that would never be called."""
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks must be a list, not {callbacks!r}")
+    listed = tuple(callbacks)
+    for callback in listed:
+        if not (callable(callback) or any(hasattr(callback, event) for event in EVENTS)):
+            raise TypeError(
+                f"a callback must be a function or have a method {', '.join(EVENTS[:-1])} or "
+                f"{EVENTS[-1]}; {callback!r} has none"
+            )
+    return listed
+
+
 def _call(callbacks: Iterable[Any], event: str, state: TrainingState) -> None:
     """Tell every callback: an object by its method, a plain function of epochs only."""
     for callback in callbacks:
@@ -140,9 +158,7 @@ def fit(
     from . import schedules  # imported when there is something to fit
 
     plan = schedules.resolve(schedule)
-    if not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks must be a list, not {callbacks!r}")
-    callbacks = tuple(callbacks)
+    callbacks = check_callbacks(callbacks)
     rows = np.arange(len(data.X), dtype=np.int64)
     held_out: NDArray[np.int64] | None = None
     if validation_fraction:
