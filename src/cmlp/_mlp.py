@@ -325,6 +325,15 @@ class MLP(Estimator):
         Returns
         -------
         self
+
+        Raises
+        ------
+        InvalidParameterError
+            For a parameter that is out of range; it is a ValueError and a TypeError.
+        ValueError, TypeError
+            For X, y and weights that cannot be learned from.
+        DivergenceError
+            If numbers became infinite or NaN; the last finite weights are kept.
         """
         if eval_set is not None:
             if len(eval_set) != 1:
