@@ -421,6 +421,26 @@ def test_numbers_written_as_text():
 
 
 @BOTH
+@pytest.mark.parametrize("n_ensemble", [1, 2])
+def test_a_refused_fit_leaves_no_trace(kind, n_ensemble):
+    X, y = data_for(kind)
+    estimator = kind(hidden_layer_sizes=(4,), max_iter=2, n_ensemble=n_ensemble)
+    fit_quietly(estimator, Table(X, ["a", "b", "c"]), y)
+    before, answer = dict(vars(estimator)), estimator.predict(Table(X, ["a", "b", "c"]))
+    others = Table(X[:, :2], ["d", "e"])
+    for arguments, more in (
+        ((others, y[:7]), {}),
+        ((others, y + 1, -np.ones(60)), {}),
+        ((others, y + 1), {"X_val": others, "y_val": y[:7] + 1}),
+        ((others, y + 1), {"X_val": others}),
+    ):
+        with pytest.raises(ValueError, match=r"inconsistent|Negative|go together"):
+            estimator.fit(*arguments, **more)
+        assert vars(estimator) == before
+        np.testing.assert_array_equal(estimator.predict(Table(X, ["a", "b", "c"])), answer)
+
+
+@BOTH
 def test_before_and_after_fit(kind):
     X, y = data_for(kind)
     estimator = kind(hidden_layer_sizes=(4,), max_iter=2)

@@ -364,19 +364,13 @@ class MLP(Estimator):
             )
         if not first:
             self._check_ensemble()
-        data, labels = self._read(X, y, sample_weight, reset=first, incremental=incremental)
-        held_out = None
-        X_val, y_val, weights = validation
-        if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val go together; only one of them came")
-        if X_val is not None:
-            read, y_read = self._read(X_val, y_val, weights, learns=False)
-            if read.targets.shape[1:] != data.targets.shape[1:]:
-                raise ValueError(
-                    f"y_val has the shape {y_read.shape}, y has {labels.shape}: both need one "
-                    "column per output"
-                )
-            held_out = HeldOut(read, None, X_val, y_read)
+        before = dict(vars(self))
+        try:
+            data, labels = self._read(X, y, sample_weight, reset=first, incremental=incremental)
+            held_out = self._read_held_out(labels, *validation)
+        except BaseException:
+            self.__dict__ = before  # what is refused leaves no trace
+            raise
         if self.n_ensemble > 1:
             generator = _random_state(self.random_state)
             _ensemble.fit(
@@ -386,6 +380,20 @@ class MLP(Estimator):
         else:
             self._train(data, labels, held_out, init, incremental=incremental)
         return self
+
+    def _read_held_out(self, labels: Any, X_val: Any, y_val: Any, weights: Any) -> HeldOut | None:
+        """Check rows to validate on, if there are any, against the targets to train on."""
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val go together; only one of them came")
+        if X_val is None:
+            return None
+        data, y = self._read(X_val, y_val, weights, learns=False)
+        if y.shape[1:] != labels.shape[1:]:
+            raise ValueError(
+                f"y_val has the shape {y.shape}, y has {labels.shape}: both need one column per "
+                "output"
+            )
+        return HeldOut(data, None, X_val, y)
 
     def _check_ensemble(self) -> None:
         """Check that an estimator that goes on learning has as many members as before."""
