@@ -72,7 +72,7 @@ def _indicator(array: Array) -> Array:
 
 
 def _of_one_type(array: Array) -> Array:
-    """Turn objects into numbers, if they are not all text."""
+    """Turn objects into text or numbers, whichever they are."""
     values = array.ravel().tolist()
     if any(value is None or (isinstance(value, float) and math.isnan(value)) for value in values):
         raise ValueError("Input y contains NaN.")
@@ -80,7 +80,7 @@ def _of_one_type(array: Array) -> Array:
     if not (kinds <= {str} or kinds <= {bytes} or kinds <= {int, float, bool, np.bool_}):
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise ValueError(f"Unknown label type: unknown. y holds labels of the types {names}.")
-    return array if kinds == {str} else np.array(values).reshape(array.shape)
+    return np.array(values).reshape(array.shape)
 
 
 def is_text(labels: Array) -> bool:
@@ -95,10 +95,6 @@ class Labels:
     classes: Array
     multilabel: bool = False
     sparse: bool = False
-
-    def __post_init__(self) -> None:
-        if self.classes.dtype == object:  # text of a data frame
-            self.classes = np.array(self.classes.tolist())
 
     @classmethod
     def of(cls, y: Array, sparse: bool = False) -> Labels:
