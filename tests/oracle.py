@@ -340,7 +340,7 @@ class Oracle:
         value, error = (self.costs.value @ self.share, self.costs.error @ self.share)
         for W, _ in layers(self.exact.plan, self.exact.params):
             penalty = objective.l1 * np.abs(W).sum() + 0.5 * objective.l2 * np.square(W).sum()
-            value, error = value + penalty, error + self.eps * penalty
+            value, error = value + penalty, error + 16 * self.eps * penalty  # see size_of in C
         return Bounded(np.asarray(value), np.asarray(error + 4 * self.eps * abs(value)))
 
     @cached_property

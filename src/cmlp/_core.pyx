@@ -775,6 +775,7 @@ def update(
     (``weight_decay``) touches weights only.
     """
     check_plan(plan, params.shape[0], sizeof(real))
+    cdef Py_ssize_t lanes = vector_lanes(sizeof(real))
     cdef double norm = 0
     cdef Step now
     cdef Run run = run_of(
@@ -785,7 +786,7 @@ def update(
     check_state(&run.optimizer, params.shape[0], state.shape[0], state.shape[1])
     with nogil:
         if run.optimizer.clip_norm > 0:
-            norm = sqrt(size_of_row(grads, 0, grads.shape[0] // 8 * 8, 0, 1))
+            norm = sqrt(size_of(&grads[0], grads.shape[0] // lanes * lanes, 0, 1))
         now = plan_step(&run.optimizer, step, learning_rate)
         update_all(&run, now, norm, params, state, grads)
         if run.optimizer.ema > 0:

@@ -287,6 +287,28 @@ OVER_ARRAY_WITH_SLOPE(gelu)
 OVER_ARRAY_WITH_SLOPE(silu)
 OVER_ARRAY_WITH_SLOPE(mish)
 
+/* Sum of l1 |x| + l2 x^2 over n numbers, a multiple of LANES: of eight vectors each lane, the lanes in
+ * pairs, and what comes of that in double. */
+FUNCTION double NAME(size_of)(const REAL *x, ptrdiff_t n, REAL l1, REAL l2)
+{
+    double total = 0;
+    for (ptrdiff_t i = 0; i < n;) {
+        ptrdiff_t end = i + 8 * LANES < n ? i + 8 * LANES : n;
+        REAL lanes[LANES];
+        VEC sum = NAME(splat)(0);
+        for (; i < end; i += LANES) {
+            VEC v = NAME(load)(x + i);
+            sum += l2 * v * v;
+            if (l1 != 0) sum += l1 * NAME(v_abs)(v);
+        }
+        NAME(store)(lanes, sum);
+        UNROLL for (int part = LANES / 2; part > 0; part /= 2)
+            UNROLL for (int j = 0; j < part; j++) lanes[j] += lanes[j + part];
+        total += lanes[0];
+    }
+    return total;
+}
+
 /* Whether n numbers, times a factor, stay finite: of one that does not, the product is infinite or NaN, and
  * times 0 that is NaN. n is anything. */
 FUNCTION int NAME(moderate)(const REAL *x, ptrdiff_t n, REAL factor)

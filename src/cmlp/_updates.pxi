@@ -46,6 +46,8 @@ cdef void penalise(
     """Add the gradient of ``l1 sum|W| + l2/2 sum W^2`` for m rows of n weights."""
     cdef real l1 = <real>objective.l1, l2 = <real>objective.l2, w
     cdef Py_ssize_t i, j, p, g
+    if n == stride and n == g_stride:  # no gaps between the rows
+        m, n = 1, m * n
     for i in range(m):
         p, g = at + i * stride, g_at + i * g_stride
         if l2 != 0:
@@ -208,24 +210,6 @@ cdef void average(
         state[row, j] += rate * (params[j] - state[row, j])
 
 
-cdef double size_of_row(
-    const real[::1] values, Py_ssize_t at, Py_ssize_t n, double l1, double l2
-) noexcept nogil:
-    """Sum of ``l1 |v| + l2 v^2`` over a padded row, in eight sums side by side."""
-    cdef double[8] part
-    cdef double v, total = 0
-    cdef Py_ssize_t block, k
-    for k in range(8):
-        part[k] = 0
-    for block in range(n // 8):
-        for k in range(8):
-            v = values[at + 8 * block + k]
-            part[k] += l1 * fabs(v) + l2 * v * v
-    for k in range(8):
-        total += part[k]
-    return total
-
-
 cdef void measure(
     const Run *run, const real[::1] values, double l1, double l2, bint biases, real[::1] ws
 ) noexcept nogil:
@@ -241,14 +225,14 @@ cdef void measure(
             share(layer.n_in, run.rank, run.n_threads),
             share(layer.n_in, run.rank + 1, run.n_threads),
         ):
-            ws[to + i] = <real>size_of_row(
-                values, layer.weights + i * layer.stride, layer.stride, l1, l2
+            ws[to + i] = <real>size_of(
+                &values[layer.weights + i * layer.stride], layer.stride, l1, l2
             )
         to += layer.n_in
         if run.rank == 0:
-            ws[to] = <real>size_of_row(values, layer.bias, layer.stride, l1, l2) if biases else 0
+            ws[to] = <real>size_of(&values[layer.bias], layer.stride, l1, l2) if biases else 0
             if biases and layer.normalization:
-                ws[to] += <real>size_of_row(values, layer.scale, layer.stride, l1, l2)
+                ws[to] += <real>size_of(&values[layer.scale], layer.stride, l1, l2)
         to += 1
 
 
@@ -269,8 +253,8 @@ cdef double penalty_of(const Run *run, const real[::1] params) noexcept nogil:
         return 0
     for number in range(run.n_layers):
         layer = &run.layers[number]
-        total += size_of_row(
-            params, layer.weights, layer.n_in * layer.stride, run.objective.l1,
+        total += size_of(
+            &params[layer.weights], layer.n_in * layer.stride, run.objective.l1,
             0.5 * run.objective.l2,
         )
     return total

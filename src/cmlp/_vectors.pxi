@@ -56,6 +56,8 @@ cdef extern from "_simd.h" nogil:
     void restore_denormals(unsigned int before)
     bint moderate_f32(const float *x, Py_ssize_t n, float scale)
     bint moderate_f64(const double *x, Py_ssize_t n, double scale)
+    double size_of_f32(const float *x, Py_ssize_t n, float l1, float l2)
+    double size_of_f64(const double *x, Py_ssize_t n, double l1, double l2)
     void exp_n_f32(float *x, Py_ssize_t n)
     void exp_n_f64(double *x, Py_ssize_t n)
     void expm1_n_f32(float *x, Py_ssize_t n)
@@ -122,7 +124,7 @@ cdef inline void tile(
     const real *a, Py_ssize_t a_row, Py_ssize_t a_depth, const real *b, Py_ssize_t b_depth,
     real *copy, const real *init, Py_ssize_t init_row, real *c, Py_ssize_t c_row, Ahead *ahead,
 ) noexcept nogil:
-    """C = init + A B for some rows and whole vectors of columns; those from `wanted` on are padding."""
+    """C = init + A B, some rows and whole vectors of columns; those from `wanted` on are padding."""
     cdef Py_ssize_t lanes = vector_lanes(sizeof(real)), vectors = columns // lanes
     cdef bint half = HALVES and columns - wanted >= lanes // 2
     if real is float:
@@ -223,6 +225,14 @@ cdef inline bint moderate(const real *x, Py_ssize_t n, double scale) noexcept no
         return moderate_f32(x, n, <float>scale)
     else:
         return moderate_f64(x, n, scale)
+
+
+cdef inline double size_of(const real *x, Py_ssize_t n, double l1, double l2) noexcept nogil:
+    """Sum of ``l1 |x| + l2 x^2`` over whole vectors."""
+    if real is float:
+        return size_of_f32(x, n, <float>l1, <float>l2)
+    else:
+        return size_of_f64(x, n, l1, l2)
 
 
 cdef inline real root(real x) noexcept nogil:
