@@ -177,7 +177,7 @@ class Loop:
         once: bool,
     ) -> None:
         self.est, self.net, self.data = estimator, estimator.network_, data
-        self.order, self.held_out = rows, held_out
+        self.order, self.held_out = rows.copy(), held_out  # each epoch shuffles them
         self.recipe: EstimatorRecipe = estimator._recipe()
         with parameters_at_fault():
             self.callbacks = training.check_callbacks(estimator.callbacks)
@@ -241,11 +241,8 @@ class Loop:
     def epoch(self) -> bool:
         """Use every row once; False where training ends."""
         est, began = self.est, time.perf_counter()
-        n = len(self.order)
         if est.shuffle:
-            draw = np.arange(n)
-            est._random_state.shuffle(draw)
-            self.order = self.order[draw]
+            est._random_state.shuffle(self.order)
         rates = est._optimizer.rates(self.n_steps, est.loss_curve_)
         loss, n_rows = self.trainer.epoch(self.order, rates, self._out_of_time)
         trained = time.perf_counter() - began
