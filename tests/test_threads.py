@@ -182,6 +182,69 @@ def test_fork_after_a_fit_on_threads(name):
     assert python_output("-c", FORK, name) == (0, "0 True\n")
 
 
+FORK_IN_TRAINING = """
+import os, signal, sys, threading, warnings
+import numpy as np
+import cmlp
+from cmlp import _steps
+
+warnings.simplefilter("ignore")  # Python's own, that a process with threads forks
+_steps.THREAD_FLOPS = 0
+cmlp.use_core(sys.argv[1])
+rng = np.random.default_rng(0)
+X, y = rng.normal(size=(200, 5)), rng.integers(0, 3, 200)
+
+def train():
+    net = cmlp.Network([5, 32, 3], seed=0)
+    net.fit(X, y, epochs=3, batch_size=20, n_threads=2)
+    return net.predict(X)
+
+def child():
+    signal.alarm(30)  # ends a child that hangs
+    import cmlp.demo
+    if not np.array_equal(train(), before):
+        return 2
+    if not np.isfinite(training.predict(X)).all():
+        return 3
+    try:
+        training.fit(X, y, epochs=1)
+    except RuntimeError:
+        return 0
+    return 4
+
+before = train()
+training, begun, enough = cmlp.Network([5, 32, 3], seed=0), threading.Event(), threading.Event()
+training.fit(X, y, epochs=1)
+
+def watch(state):
+    begun.set()
+    return enough.is_set()
+
+thread = threading.Thread(
+    target=training.fit, args=(X, y),
+    kwargs=dict(epochs=10**6, batch_size=20, n_threads=2, callbacks=[watch]),
+)
+thread.start()
+begun.wait()
+codes = set()
+for _ in range(5):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(child())
+    codes.add(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+enough.set()
+thread.join()
+print(codes, training.history.stopped)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("name", dict.fromkeys([CORES[0], CORES[-1]]))
+def test_fork_while_another_thread_trains(name):
+    """The child imports, trains and predicts; what was in training stays refused there."""
+    assert python_output("-c", FORK_IN_TRAINING, name) == (0, "{0} callback\n")
+
+
 INTERPRETERS = """
 import sys
 try:
