@@ -332,7 +332,7 @@ HOSTILE = {
     "labels of objects": (("classes", "dtype"), "O"),
     "an endless number": (("history", "values"), {"loss": [10**400]}),
     "a number as history": (("history", "values"), {"loss": 5}),
-    "nests": (("network",), "[" * 100_000 + "]" * 100_000),
+    "nests": (("network",), "[" * 50_000 + "]" * 50_000),
     "a number too long": (("optimizer",), '{"solver": "adam", "steps": ' + "9" * 5000 + "}"),
     "no scale": (SCALE, 0),
     "a negative scale": (SCALE, -0.5),
