@@ -61,7 +61,8 @@ for name in {missing}:
     else:
         raise SystemExit(f"{{name}} was not refused")
 """
-UNASKED = "import cmlp, cmlp._core_{level}"  # what _cpu is there to prevent
+UNASKED = "from cmlp import _core_{level}; _core_{level}.multiply_adds(10)"
+"""What `_cpu` is there to prevent: it dies where the emulated processor lacks the instructions."""
 
 
 def run(*command: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
