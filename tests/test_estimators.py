@@ -580,6 +580,10 @@ def test_validation_rows_of_ones_own():
     ):
         with refused(ValueError, message):
             clf.fit(X, y, **bad)
+    for held_out in (np.full_like(X, np.nan), X[:, 1:]):
+        with pytest.raises(ValueError) as caught:
+            clf.fit(X, y, X_val=held_out, y_val=y)
+        assert "held out: X_val" in caught.value.__notes__[0]
 
 
 def test_a_score_of_ones_own_decides():

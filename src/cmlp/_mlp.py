@@ -387,7 +387,11 @@ class MLP(Estimator):
             raise ValueError("X_val and y_val go together; only one of them came")
         if X_val is None:
             return None
-        data, y = self._read(X_val, y_val, weights, learns=False)
+        try:
+            data, y = self._read(X_val, y_val, weights, learns=False)
+        except (TypeError, ValueError) as error:
+            error.add_note("This is about the rows held out: X_val, y_val, sample_weight_val.")
+            raise
         if y.shape[1:] != labels.shape[1:]:
             raise ValueError(
                 f"y_val has the shape {y.shape}, y has {labels.shape}: both need one column per "
