@@ -56,7 +56,7 @@ def python_process(*arguments, **environment):
 def python_output(*arguments, **environment):
     """Run another interpreter to its end; return its exit code and its text."""
     process = python_process(*arguments, **environment)
-    text, _ = process.communicate(timeout=120)
+    text, _ = process.communicate(timeout=300)
     return process.returncode, text
 
 

@@ -61,8 +61,16 @@ for name in {missing}:
     else:
         raise SystemExit(f"{{name}} was not refused")
 """
-UNASKED = "from cmlp import _core_{level}; _core_{level}.multiply_adds(10)"
-"""What `_cpu` is there to prevent: it dies where the emulated processor lacks the instructions."""
+UNASKED = """
+import numpy
+from cmlp import _core_{level}
+from cmlp._spec import ACTIVATIONS
+_core_{level}.multiply_adds(10)
+_core_{level}.activate(ACTIVATIONS["sigmoid"].code, numpy.zeros((2, 64), numpy.float32))
+"""
+"""What `_cpu` is there to prevent: it dies where the emulated processor lacks the instructions.
+
+Products take AVX and FMA; AVX2's whole numbers are in the exponential."""
 
 
 def run(*command: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
@@ -91,11 +99,19 @@ def test(*command: object, what: Sequence[str] = ("tests",), **environment: str)
     run(*command, "-m", "pytest", "-q", "-p", "no:cacheprovider", *what, **environment)
 
 
-def try_python(python: str, wheels: Path, folder: Path) -> None:
-    """All tests, at both ends of NumPy."""
-    version = said(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
-    for end, numpy in {"oldest": OLDEST.get(version, "numpy"), "newest": "numpy"}.items():
-        test(environment(folder / f"{version}-{end}", python, wheels, numpy))
+def try_pythons(pythons: Sequence[str], wheels: Path, folder: Path) -> None:
+    """All tests, at both ends of NumPy; what failed is said when all have run."""
+    failed = []
+    for python in pythons:
+        version = said(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+        for end, numpy in {"oldest": OLDEST.get(version, "numpy"), "newest": "numpy"}.items():
+            name = f"{version}-{end}"
+            try:
+                test(environment(folder / name, python, wheels, numpy))
+            except subprocess.CalledProcessError:
+                failed.append(name)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 def try_processors(wheels: Path, folder: Path) -> None:
@@ -149,8 +165,7 @@ def main() -> None:
         for part in ("tests", "pyproject.toml"):
             (source / part).rename(folder / part)
         os.chdir(folder)
-        for python in arguments.python:
-            try_python(python, wheels, folder)
+        try_pythons(arguments.python, wheels, folder)
         if arguments.processors:
             try_processors(wheels, folder)
         if root:
