@@ -64,9 +64,10 @@ for name in {missing}:
 UNASKED = """
 import numpy
 from cmlp import _core_{level}
-from cmlp._spec import ACTIVATIONS
+from cmlp._spec import ACTIVATIONS, lookup
 _core_{level}.multiply_adds(10)
-_core_{level}.activate(ACTIVATIONS["sigmoid"].code, numpy.zeros((2, 64), numpy.float32))
+sigmoid = lookup("activation", ACTIVATIONS, "sigmoid").code
+_core_{level}.activate(sigmoid, numpy.zeros((2, 64), numpy.float32))
 """
 """What `_cpu` is there to prevent: it dies where the emulated processor lacks the instructions.
 
