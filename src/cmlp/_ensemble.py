@@ -31,6 +31,10 @@ Array = NDArray[Any]
 MEMBERS_OWN = {"n_ensemble": 1, "n_threads": 1, "n_jobs": None, "verbose": 0}
 """Parameters that a member does not have from the ensemble."""
 
+HEARING = 0.1
+"""Seconds between two looks for Ctrl-C: on Windows it wakes nobody who waits for a lock, and
+elsewhere not who is about to."""
+
 
 class OfOneNetwork:
     """An attribute that an estimator with one network has, once it is fitted.
@@ -99,7 +103,8 @@ def fit(
             try:
                 while len(futures) < n and not stop.is_set():
                     futures.append(pool.submit(train, len(futures)))
-                wait(futures)
+                while wait(futures, HEARING).not_done:
+                    pass
                 break
             except KeyboardInterrupt:
                 interrupted = True
