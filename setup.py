@@ -3,7 +3,7 @@
 CMLP_BUILD=auto      build it if there is a working compiler, else install the NumPy path (default)
 CMLP_BUILD=require   fail if it cannot be built (wheels)
 CMLP_BUILD=none      install the NumPy path alone
-CMLP_DEBUG=1         the same source with every Cython check on, and -O1 -g
+CMLP_DEBUG=1         the same source with every Cython check on, and -O1 -g1
 """
 
 import os
@@ -27,7 +27,7 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512cd", "-mavx512vl", "-mavx512bw", "-mavx51
 
 # No -ffast-math: linked into a library it changes how the whole process rounds denormals.
 UNIX_FLAGS = ["-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
-UNIX_FLAGS += ["-O1", "-g"] if DEBUG else ["-O3"]
+UNIX_FLAGS += ["-O1", "-g1"] if DEBUG else ["-O3"]
 MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
 
 # One build for all Pythons from 3.12 on, where there is a stable ABI: not without the GIL. In that
