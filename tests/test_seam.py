@@ -302,7 +302,7 @@ needs_source = pytest.mark.skipif(not SOURCE.is_dir(), reason="an installation h
 STOREYS = (
     ("_spec", "_cpu", "_processors", "_terminal", "io", "datasets", "data", "_sklearn", "_lbfgs"),
     ("_reference", "_core", "_checks", "_init"),
-    ("_dispatch", "schedules", "tables", "_rows", "_estimator_base"),
+    ("_dispatch", "schedules", "tables", "_rows", "_estimator_base", "_by_hand"),
     ("_steps",),
     ("_scoring",),
     ("training",),

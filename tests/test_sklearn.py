@@ -436,6 +436,47 @@ def test_pictures():
     assert "cmlp" in sys.modules
 
 
+@pytest.mark.parametrize("target", ["two", "three", "several", "sparse"])
+def test_the_label_binarizer_that_programs_read(target):
+    sparse = pytest.importorskip("scipy.sparse")
+    X, y = blobs(n_classes=2 if target == "two" else 3)
+    names = np.array(["a", "b", "c"])[y]
+    one_hot = np.eye(3, dtype=int)[y]
+    y = {"several": one_hot, "sparse": sparse.csr_matrix(one_hot)}.get(target, names)
+    pair = [kind(max_iter=1).fit(X, y) for kind in (MLPClassifier, neural_network.MLPClassifier)]
+    ours, theirs = (clf._label_binarizer for clf in pair)
+    assert ours.y_type_ == theirs.y_type_
+    assert ours.get_params() == theirs.get_params()
+    np.testing.assert_array_equal(ours.classes_, theirs.classes_)
+    if target in ("two", "three"):
+        np.testing.assert_array_equal(ours.transform(names), theirs.transform(names))
+    assert not hasattr(MLPClassifier(), "_label_binarizer")
+
+
+def test_a_model_is_moved_as_programs_move_it():
+    X, y = blobs()
+    names = np.array(["a", "b", "c"])[y]
+    theirs = neural_network.MLPClassifier((4,), max_iter=20, random_state=0).fit(X, names)
+    ours = MLPClassifier()
+    for name in ("coefs_", "intercepts_", "n_layers_", "n_outputs_", "out_activation_",
+                 "_label_binarizer"):  # fmt: skip
+        setattr(ours, name, getattr(theirs, name))
+    np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=1e-5, atol=1e-6)
+    for activations in ([X, None, None], [X, *(np.empty((60, n)) for n in (4, 3))]):
+        for mine, same in zip(
+            ours._forward_pass(list(activations)), theirs._forward_pass(list(activations)),
+            strict=True,
+        ):  # fmt: skip
+            np.testing.assert_allclose(mine, same, rtol=1e-5, atol=1e-6)
+    ours.classes_ = ["x", "y", "z"]
+    assert set(ours.predict(X)) <= {"x", "y", "z"}
+    several = MLPClassifier()
+    several._label_binarizer = sklearn.preprocessing.LabelBinarizer().fit(np.eye(3, dtype=int))
+    several.coefs_, several.intercepts_ = [np.eye(3)], [np.zeros(3)]
+    np.testing.assert_array_equal(several.predict(X), X > 0)
+
+
 def test_scores_are_scikit_learns():
     from sklearn.metrics import accuracy_score, r2_score
 

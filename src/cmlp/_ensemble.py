@@ -134,7 +134,7 @@ def _members(
         members += [
             type(ensemble)(**parameters | {"random_state": seed}) for seed in seeds[len(members) :]
         ]
-    known = ("n_features_in_", "feature_names_in_", "classes_", "_labels")
+    known = ("n_features_in_", "feature_names_in_", "_labels")
     for member in members:
         member.set_params(**parameters | {"random_state": member.random_state})
         for name in known:
@@ -160,7 +160,7 @@ def _keep(ensemble: Any, members: list[Any]) -> None:
     vars(ensemble).pop("network_", None)
     vars(ensemble).pop("best_iteration_", None)
     ensemble.estimators_ = kept
-    for name in ("n_layers_", "n_outputs_", "out_activation_"):
+    for name in ("n_layers_", "n_outputs_"):
         setattr(ensemble, name, getattr(kept[0], name))
     for name in ("n_iter_", "t_"):
         setattr(ensemble, name, max(vars(member)[name] for member in kept))

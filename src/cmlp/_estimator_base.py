@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ._checks import plain
-from ._sklearn import InvalidParameterError, NotFittedError, Protocols, shared
+from ._sklearn import InvalidParameterError, Protocols
 
 
 def _defaults(estimator: Any) -> dict[str, Any]:
@@ -77,14 +77,6 @@ class Estimator(Protocols):
             if repr(getattr(self, name)) != repr(default)
         )
         return f"{type(self).__name__}({', '.join(changed)})"
-
-    def _check_is_fitted(self) -> None:
-        if not self.__sklearn_is_fitted__():
-            raise shared(
-                NotFittedError,
-                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with "
-                "appropriate arguments before using this estimator.",
-            )
 
 
 # Parameters that are out of range, in the words that users know ----------------------------------

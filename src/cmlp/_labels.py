@@ -95,6 +95,8 @@ class Labels:
     classes: Array
     multilabel: bool = False
     sparse: bool = False
+    assumed: bool = False
+    """Whether nobody has named them, and they are the outputs' numbers."""
 
     @classmethod
     def of(cls, y: Array, sparse: bool = False) -> Labels:
@@ -155,7 +157,7 @@ class Labels:
             return csr_matrix(matrix)
         if len(self.classes) == 1:
             return np.repeat(self.classes, len(outputs))
-        if self.n_outputs == 1:
+        if outputs.shape[1] == 1:
             return self.classes[(outputs[:, 0] > 0.5).astype(np.intp)]
         return self.classes[outputs.argmax(axis=1)]
 

@@ -6,6 +6,7 @@ What a fit does step by step is in ``_fitting``, what it takes as X and y in ``_
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch, _ensemble, _fitting
+from ._by_hand import predict_with, sizes_of, write
 from ._checks import check_X, plain
 from ._estimator_base import (
     Estimator,
@@ -26,7 +28,7 @@ from ._estimator_base import (
 )
 from ._fitting import STOCHASTIC, EstimatorRecipe, HeldOut, Loop, Pace, split
 from ._rows import read_X
-from ._sklearn import InvalidParameterError, wrapped
+from ._sklearn import InvalidParameterError, NotFittedError, shared, wrapped
 from ._spec import ACTIVATION, ACTIVATIONS, EXTERNAL_LOSS, N_OUT, aligned, lookup
 from ._steps import Data
 from .network import Network
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from .diagnosis import Diagnosis
 
 Array = NDArray[Any]
+
+HELD_OUT = ("validation_scores_", "validation_loss_curve_")
+"""What is written after every epoch about the rows held out."""
 
 
 def takes_steps(estimator: Any) -> None:
@@ -169,11 +174,11 @@ class MLP(Estimator):
     # The network ---------------------------------------------------------------------------------
 
     @parameters_at_fault()
-    def _new_network(self, n_outputs: int, weight_init: str, seed: int) -> Network:
-        """Make a network as the parameters describe it."""
-        self.n_outputs_ = n_outputs
+    def _new_network(self, sizes: list[int], weight_init: str, seed: int) -> Network:
+        """Make a network with these layers, all else as the parameters describe it."""
+        self.n_outputs_ = sizes[-1]
         net = Network(
-            [self.n_features_in_, *self._hidden(), n_outputs],
+            sizes,
             self.activation,
             self.out_activation,
             self._network_loss(),
@@ -189,8 +194,11 @@ class MLP(Estimator):
         net.classes = self._classes()
         net.feature_names = [str(name) for name in getattr(self, "feature_names_in_", ())]
         self.n_layers_ = len(net.sizes)
-        self.out_activation_ = net.activations[-1]
         return net
+
+    def _sizes(self, n_outputs: int) -> list[int]:
+        """Return the units of all layers as the parameters describe them."""
+        return [self.n_features_in_, *self._hidden(), n_outputs]
 
     def _build(self, n_outputs: int) -> None:
         """Begin anew, with scikit-learn's first weights unless others are asked for."""
@@ -198,7 +206,8 @@ class MLP(Estimator):
         auto = self.weight_init == "auto"
         needs_seed = not auto or self.input_noise or np.any(self.dropout)
         seed = int(random.randint(2**31 - 1)) if needs_seed else 0
-        net = self._new_network(n_outputs, "zeros" if auto else self.weight_init, seed)
+        weight_init = "zeros" if auto else self.weight_init
+        net = self._new_network(self._sizes(n_outputs), weight_init, seed)
         if auto:
             hidden = net.activations[:-1]
             for W, b, name in zip(
@@ -214,20 +223,18 @@ class MLP(Estimator):
 
     def _begin_curves(self, validates: bool, by_score: bool) -> None:
         """Begin what is written about every epoch, or go on with it."""
-        if not hasattr(self, "loss_curve_"):
-            self.loss_curve_: list[float] = []
-            self._no_improvement_count = 0
-            self.best_iteration_ = None
-            self.best_loss_: float | None = None
-            self.validation_scores_: list[float] | None = None
-            self.validation_loss_curve_: list[float] | None = None
-            self.best_validation_score_: float | None = None
-        if validates and self.validation_scores_ is None:
-            self.validation_scores_, self.validation_loss_curve_ = [], []
-        if by_score and self.best_validation_score_ is None:
-            self.best_validation_score_ = -np.inf
-        elif not by_score and self.best_loss_ is None:
-            self.best_loss_ = np.inf
+        state = vars(self)
+        best, worst = ("best_validation_score_", -np.inf) if by_score else ("best_loss_", np.inf)
+        none = ("best_iteration_", "best_loss_", "best_validation_score_", *HELD_OUT)
+        start: dict[str, Any] = {"loss_curve_": [], "_no_improvement_count": 0}
+        goes_on = "loss_curve_" in state
+        for name, value in (dict.fromkeys(none) | start).items():
+            if not (goes_on and name in state):
+                state[name] = value
+        if validates:
+            state.update((name, []) for name in HELD_OUT if state[name] is None)
+        if state[best] is None:
+            state[best] = worst
 
     def _forget_the_best(self) -> None:
         """Count improvements anew: what is learned from now on has other losses and scores."""
@@ -236,22 +243,7 @@ class MLP(Estimator):
             if vars(self).get(name) is not None:
                 setattr(self, name, worst)
 
-    def _set_weights(self, coefs: Any, intercepts: Any) -> None:
-        """Start from weights that were given to ``fit``."""
-        for name, given, views in (
-            ("coefs_init", coefs, self.network_.weights),
-            ("intercepts_init", intercepts, self.network_.biases),
-        ):
-            if given is None:
-                continue
-            shapes = [view.shape for view in views]
-            if [np.shape(values) for values in given] != shapes:
-                raise ValueError(
-                    f"{name} must have arrays of the shapes {shapes}, one per layer; the shapes "
-                    f"are {[np.shape(values) for values in given]}"
-                )
-            for view, values in zip(views, given, strict=True):
-                view[...] = values
+    # What programs write into an estimator --------------------------------------------------------
 
     @property
     def coefs_(self) -> list[Array]:
@@ -269,27 +261,100 @@ class MLP(Estimator):
 
     @intercepts_.setter
     def intercepts_(self, values: Any) -> None:
-        self._give_weights("intercepts_", values)
+        self._give_weights("intercepts_", [np.ravel(values_of_layer) for values_of_layer in values])
 
     def _weights_of(self, name: str) -> list[Array]:
         state = self.__dict__
         if "network_" in state:
             net: Network = state["network_"]
             return net.weights if name == "coefs_" else net.biases
-        given: dict[str, list[Array]] = state.get("_given_weights", {})
+        given: dict[str, list[Array]] = state.get("_given", {})
         return given[name] if name in given else _ensemble.absent(self, name)
 
     def _give_weights(self, name: str, values: Any) -> None:
-        """Write weights to the network, or keep them for the first ``partial_fit``."""
-        if "network_" in self.__dict__:
-            self._set_weights(*((values, None) if name == "coefs_" else (None, values)))
+        """Write weights to the network, or keep them until there is one that they fit.
+
+        The arrays that were there before stay as they are: a program may bring them back.
+        """
+        state, values = vars(self), list(values)
+        if "network_" in state:
+            net, before = self.network_, self._weights_of(name)
+            if [np.shape(each) for each in values] == [each.shape for each in before]:
+                params = aligned(net.params.shape, net.dtype)
+                params[:] = net.params
+                net.params = params
+                write(net, *((values, None) if name == "coefs_" else (None, values)))
+                return
+            self._given = {"coefs_": net.weights, "intercepts_": net.biases}
+            del self.network_
         elif self.n_ensemble > 1:
             raise AttributeError(
                 f"an ensemble has {name} per member, as in estimators_[0].{name}; to begin from "
                 f"weights, call fit(..., {name.rstrip('_')}_init=...)"
             )
+        state.setdefault("_given", {})[name] = values
+
+    @property
+    def out_activation_(self) -> str:
+        """The output layer's activation; what is written here is what predicts from then on."""
+        if self._has_networks():
+            name: str = self._networks()[0].activations[-1]
+            return name
+        given: dict[str, str] = vars(self).get("_given", {})
+        return given.get("out_activation_") or _ensemble.absent(self, "out_activation_")
+
+    @out_activation_.setter
+    def out_activation_(self, name: str) -> None:
+        if self._has_networks():
+            for net in self._networks():
+                predict_with(net, name)
         else:
-            self.__dict__.setdefault("_given_weights", {})[name] = list(values)
+            self.__dict__.setdefault("_given", {})["out_activation_"] = name
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether it was fitted, or was given the weights of a network that was."""
+        given = vars(self).get("_given", {}).keys()
+        return self._has_networks() or given >= {"coefs_", "intercepts_"}
+
+    def _has_networks(self) -> bool:
+        return not vars(self).keys().isdisjoint(("network_", "estimators_"))
+
+    def _check_is_fitted(self) -> None:
+        if not self.__sklearn_is_fitted__():
+            raise shared(
+                NotFittedError,
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with "
+                "appropriate arguments before using this estimator.",
+            )
+        given: Any = vars(self).get("_given")  # another thread may be making the network of it
+        if not self._has_networks():
+            self._adopt(**given)
+
+    def _adopt(self, coefs_: Any, intercepts_: Any, out_activation_: str | None = None) -> None:
+        """Make a network of the weights that were given."""
+        sizes = sizes_of(coefs_, intercepts_)
+        self.n_features_in_ = sizes[0]
+        self._expect_outputs(sizes[-1])
+        net = self._new_network(sizes, "zeros", 0)
+        write(net, coefs_, intercepts_)
+        if out_activation_ is not None:
+            predict_with(net, out_activation_)
+        for name in ("n_iter_", "t_"):
+            vars(self).setdefault(name, 0)
+        self.network_, self.history_ = net, net.history
+        self.__dict__.pop("_given", None)
+
+    def _expect_outputs(self, n_outputs: int) -> None:
+        """Check that weights that were given have the outputs that they need."""
+
+    def __copy__(self) -> Any:
+        """Copy it with a network of its own, so that weights given to one are not the other's."""
+        other = type(self).__new__(type(self))
+        vars(other).update(vars(self))
+        if "network_" in vars(self):
+            other.network_ = copy.deepcopy(self.network_)
+            other.history_ = other.network_.history
+        return other
 
     # Fitting -------------------------------------------------------------------------------------
 
@@ -356,7 +421,7 @@ class MLP(Estimator):
         incremental: bool = False,
     ) -> Any:
         self._check_parameters()
-        first = not self.__sklearn_is_fitted__() or not (self.warm_start or incremental)
+        first = not self._has_networks() or not (self.warm_start or incremental)
         if y is None:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
@@ -415,14 +480,16 @@ class MLP(Estimator):
         """Train the network on rows that were read."""
         n_outputs = self._n_outputs(data.targets)
         first = "network_" not in vars(self) or not (self.warm_start or incremental)
-        if first or not incremental:
+        if first or not incremental or "_random_state" not in vars(self):
             self._random_state = _random_state(self.random_state)
         if first:
-            given = self.__dict__.pop("_given_weights", {})
+            given = self.__dict__.pop("_given", {})
             self._build(n_outputs)
             if incremental or self.warm_start:
-                self._set_weights(given.get("coefs_"), given.get("intercepts_"))
+                write(self.network_, given.get("coefs_"), given.get("intercepts_"))
         self._check_shape(n_outputs)
+        if self.network_.classes is None:  # weights that were given came without labels
+            self.network_.classes = self._classes()
         with self.network_.alone():
             self._learn(data, labels, held_out, init, incremental=incremental)
 
@@ -430,7 +497,7 @@ class MLP(Estimator):
         self, data: Data, labels: Any, held_out: HeldOut | None, init: Any, *, incremental: bool
     ) -> None:
         """Move the weights of the network that is there."""
-        self._set_weights(*init)
+        write(self.network_, *init)
         if self.solver == "lbfgs":
             _fitting.fit_lbfgs(self, data)
             return
@@ -449,12 +516,13 @@ class MLP(Estimator):
 
     def _check_shape(self, n_outputs: int) -> None:
         """Check that a network that goes on learning is the one that the parameters describe."""
-        wanted = (self.n_features_in_, *self._hidden(), n_outputs)
-        if self.network_.sizes != wanted:
+        net, wanted = self.network_, tuple(self._sizes(n_outputs))
+        if net.sizes != wanted:
             raise ValueError(
-                f"the fitted network has the layers {self.network_.sizes}, but the parameters and "
-                f"y ask for {wanted}; set warm_start=False to begin anew"
+                f"the fitted network has the layers {net.sizes}, but the parameters and y ask for "
+                f"{wanted}; set warm_start=False to begin anew"
             )
+        net._resolve_loss(net._custom_loss or net.loss_name, net.activations[-1])
 
     # Answers -------------------------------------------------------------------------------------
 
@@ -496,6 +564,21 @@ class MLP(Estimator):
             raise ValueError("return_std compares the members of an ensemble: set n_ensemble=5")
         mean, std = self._ask(propagate, X, _ensemble.mean_and_std)
         return mean, std
+
+    def _forward_pass(self, activations: list[Any]) -> list[Any]:
+        """Put each layer's activations behind the rows that the list begins with.
+
+        It has scikit-learn's name, as programs call it to see hidden layers.
+        """
+        self._check_is_fitted()
+        net, X = self.network_, read_X(self, activations[0])
+        for n_layers in range(1, len(net.sizes)):
+            activations[n_layers] = propagate(net, X, n_layers)
+        return activations
+
+    def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
+        """Return the output activations; programs ask scikit-learn for them by this name."""
+        return self._run(X)
 
     def transform(self, X: Any, layer: int = -1) -> Any:
         """Return the activations of a hidden layer, (n_samples, units).

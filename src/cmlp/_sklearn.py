@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -132,9 +133,6 @@ class Protocols:
     _estimator_type = ""
     _sklearn_auto_wrap_output_keys = frozenset({"transform"})
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return not vars(self).keys().isdisjoint(("network_", "estimators_"))
-
     def __sklearn_tags__(self) -> Any:
         """Say what the estimator is and takes (scikit-learn 1.6 and newer)."""
         from sklearn import utils
@@ -242,6 +240,15 @@ def scorer_named(name: str) -> Callable[..., float]:
         ) from error
     scorer: Callable[..., float] = get_scorer(name)
     return scorer
+
+
+def label_binarizer(labels: Array, *, multilabel: bool) -> Any:
+    """Return scikit-learn's object that turns these labels into targets, and back."""
+    from sklearn.preprocessing import LabelBinarizer
+
+    binarizer = LabelBinarizer().fit(np.eye(len(labels), dtype=int) if multilabel else labels)
+    binarizer.classes_ = labels
+    return binarizer
 
 
 def wrapped(estimator: Any, data: Array, X: Any, names: Array) -> Any:

@@ -6,19 +6,20 @@ Everything a script for ``sklearn.neural_network`` does works here, without scik
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._ensemble import log_odds, log_probabilities
+from ._ensemble import absent, log_odds, log_probabilities
 from ._estimator_base import check_choice, check_real, parameters_at_fault
 from ._growth import grow, joined
 from ._labels import Labels, class_weights, read_labels
 from ._mlp import MLP, propagate, takes_steps
 from ._rows import check_finite, check_lengths, is_sparse, read_numbers, read_weights, read_X
 from ._scoring import r2_score
-from ._sklearn import UndefinedMetricWarning, only_if, warn
+from ._sklearn import UndefinedMetricWarning, label_binarizer, only_if, warn
 from ._spec import LOSSES, lookup
 from ._steps import Data
 from .network import Network
@@ -143,7 +144,9 @@ class MLPClassifier(MLP):
     classes_ : ndarray
         The labels, in the order of the outputs.
     coefs_, intercepts_ : list of ndarray
-        Weights (n_in, n_out) and biases (n_out,) per layer: views, to be written to as well.
+        Weights (n_in, n_out) and biases (n_out,) per layer: views, to be written to as well. Lists
+        of any shapes that fit each other may be assigned, also to an estimator that was never
+        fitted: it predicts with them, and its labels are ``classes_`` or, without that, 0, 1, ...
     loss_, best_loss_, loss_curve_
         Training loss with the penalty: of the last epoch, the lowest, of every epoch.
     validation_scores_, best_validation_score_, validation_loss_curve_
@@ -158,7 +161,8 @@ class MLPClassifier(MLP):
     n_iter_, t_ : int
         Epochs of the last fit; rows seen.
     n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_
-        The network's shape, and its inputs.
+        The network's shape, and its inputs. An ``out_activation_`` that is assigned is what
+        predicts from then on: 'identity' makes logits of probabilities.
     network_ : Network
         The network itself.
     estimators_ : list
@@ -238,15 +242,56 @@ class MLPClassifier(MLP):
         check_real(self, "label_smoothing", "[0, 1)")
 
     def _network_loss(self) -> str:
-        single = self._labels.multilabel or self._labels.n_outputs == 1
+        single = self._labels.multilabel or self.n_outputs_ == 1
         return "binary_crossentropy" if single else "categorical_crossentropy"
 
     def _masks(self) -> bool:
         return self._labels.multilabel
 
+    @property
+    def classes_(self) -> Array:
+        """The labels in the order of the outputs; others may be written here."""
+        labels: Labels | None = vars(self).get("_labels")
+        if labels is None or labels.assumed:
+            absent(self, "classes_")
+        return self._labels.classes
+
+    @classes_.setter
+    def classes_(self, labels: ArrayLike) -> None:
+        known = vars(self).get("_labels", Labels(np.empty(0)))
+        self._rename(replace(known, classes=np.asarray(labels), assumed=False))
+
+    @property
+    def _label_binarizer(self) -> Any:
+        """What scikit-learn has under this name: programs read it, and move it between models."""
+        labels = self.classes_
+        return label_binarizer(labels, multilabel=self._labels.multilabel)
+
+    @_label_binarizer.setter
+    def _label_binarizer(self, binarizer: Any) -> None:
+        if hasattr(binarizer, "classes_"):
+            multilabel = binarizer.y_type_.startswith("multilabel")
+            self._rename(Labels(np.asarray(binarizer.classes_), multilabel))
+
+    def _rename(self, labels: Labels) -> None:
+        self._labels = labels
+        for net in self._networks() if self._has_networks() else ():
+            net.classes = self._classes()
+
+    def _expect_outputs(self, n_outputs: int) -> None:
+        labels: Labels | None = vars(self).get("_labels")
+        if labels is None or labels.assumed:
+            labels = self._labels = Labels(np.arange(max(n_outputs, 2)), assumed=True)
+        n = len(labels.classes)
+        if n_outputs not in (n, labels.n_outputs):
+            raise ValueError(
+                f"the last layer of coefs_ has {n_outputs} outputs, but classes_ has {n} labels"
+            )
+
     def _classes(self) -> Array | None:
-        several = self._labels.multilabel or len(self.classes_) == 1
-        return None if several else np.array(self.classes_.tolist())
+        labels = self._labels
+        several = labels.multilabel or len(labels.classes) == 1
+        return None if several or labels.assumed else np.array(labels.classes.tolist())
 
     def _n_outputs(self, targets: Array) -> int:
         return self._labels.n_outputs
@@ -286,7 +331,6 @@ class MLPClassifier(MLP):
         """Find the labels in y, or compare it with those of before."""
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._labels = Labels.of(y, sparse)
-            self.classes_ = self._labels.classes
         elif self.warm_start:
             classes = Labels.of(y).classes
             if set(classes.tolist()) != set(self.classes_.tolist()):
@@ -330,8 +374,7 @@ class MLPClassifier(MLP):
             given = np.unique(read_labels(classes))
             if known is None:
                 several = is_sparse(y) or (np.ndim(y) == 2 and np.shape(y)[1] > 1)
-                labels = Labels.of(read_labels(y), is_sparse(y)) if several else Labels(given)
-                self._labels, self.classes_ = labels, labels.classes
+                self._labels = Labels.of(read_labels(y), is_sparse(y)) if several else Labels(given)
             elif not np.array_equal(known, given):
                 raise ValueError(
                     f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
@@ -378,8 +421,8 @@ class MLPClassifier(MLP):
     def _grow(self, labels: Labels) -> None:
         """Get outputs for all these labels."""
         places = np.searchsorted(labels.classes, self.classes_)
-        self._labels, self.classes_ = labels, labels.classes
-        larger = self._new_network(labels.n_outputs, "zeros", 0)
+        self._labels = labels
+        larger = self._new_network(self._sizes(labels.n_outputs), "zeros", 0)
         if "network_" in vars(self):
             grow(self.network_, larger, places)
             self.network_ = larger
