@@ -265,6 +265,20 @@ def test_errors_and_warnings_are_scikit_learns_too():
     assert isinstance(warned[-1].message, cmlp.UndefinedMetricWarning)
 
 
+def test_filters_of_scikit_learns_module_hold():
+    X, y = blobs()
+    for module in ("sklearn", "sklearn.neural_network._multilayer_perceptron"):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            warnings.filterwarnings("ignore", category=UserWarning, module=module)
+            MLPClassifier(max_iter=1, batch_size=100).fit(X, y)
+        assert not seen
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        MLPClassifier(max_iter=1).fit(X, y)
+    assert [warning.filename for warning in seen] == [__file__]
+
+
 def test_deviations_are_routed():
     """A pipeline hands ``return_std`` to the last step that asks for it."""
     X, y = blobs(n=60)[:2]

@@ -67,6 +67,9 @@ def shared(ours: type[Exception], *arguments: Any) -> Any:
     return class_of(ours)(*arguments)
 
 
+SKLEARN_MODULE = "sklearn.neural_network._multilayer_perceptron"
+"""The module that warnings name beside scikit-learn: programs filter them by it."""
+
 _held: ContextVar[list[tuple[str, type[Warning]]] | None] = ContextVar("_held", default=None)
 
 
@@ -90,11 +93,18 @@ def warn(message: str, kind: type[Warning] = UserWarning) -> None:
     if said is not None:
         said.append((message, kind))
         return
-    level, frame = 2, sys._getframe(1)
+    frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("cmlp."):
-        level, frame = level + 1, frame.f_back
-    warning = kind(message) if kind is UserWarning else shared(kind, message)
-    warnings.warn(warning, stacklevel=level)
+        frame = frame.f_back
+    theirs = "sklearn.exceptions" in sys.modules
+    warnings.warn_explicit(
+        kind(message) if kind is UserWarning else shared(kind, message),
+        None,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        SKLEARN_MODULE if theirs else frame.f_globals.get("__name__", "<string>"),
+        frame.f_globals.setdefault("__warningregistry__", {}),
+    )
 
 
 # Methods that exist for some parameters only -----------------------------------------------------
