@@ -249,3 +249,45 @@ def test_the_forward_pass_that_programs_know(kind):
     assert outputs.shape == (7, estimator.n_outputs_)
     np.testing.assert_allclose(outputs, activations[3], **TOLERANCE)
     np.testing.assert_array_equal(estimator._forward_pass_fast(X[:7], check_input=False), outputs)
+
+
+# Subclasses --------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_subclass_whose_methods_are_never_called(kind):
+    class Mixin:
+        def _init_coef(self, fan_in, fan_out, dtype):
+            raise AssertionError
+
+    with pytest.warns(UserWarning, match="Mixed has _init_coef, but training never calls it"):
+
+        class Mixed(Mixin, kind):
+            pass
+
+    with pytest.warns(UserWarning, match="Own has _backprop, _forward_pass, but") as seen:
+
+        class Own(kind):
+            def _forward_pass(self, activations):
+                raise AssertionError
+
+            def _backprop(self, *arguments):
+                raise AssertionError
+
+    assert [warning.filename for warning in seen] == [__file__]
+    fit_quietly(Mixed(max_iter=1), *data_for(kind))
+
+
+@BOTH
+@pytest.mark.filterwarnings("error")
+def test_a_subclass_of_its_own(kind):
+    class Narrow(kind):
+        def __init__(self, width=4, **more):
+            super().__init__(hidden_layer_sizes=(width,), **more)
+            self.width = width
+
+        def fit(self, X, y):
+            return super().fit(X, y)
+
+    narrow = fit_quietly(Narrow(3, max_iter=2), *data_for(kind))
+    assert narrow.coefs_[0].shape[1] == 3 and narrow.get_params() == {"width": 3}

@@ -467,14 +467,23 @@ def test_the_label_binarizer_that_programs_read(target):
     assert not hasattr(MLPClassifier(), "_label_binarizer")
 
 
+WHAT_MOVES = (
+    "coefs_", "intercepts_", "n_layers_", "n_outputs_", "out_activation_", "classes_",
+    "_label_binarizer",
+)  # fmt: skip
+
+
 def test_a_model_is_moved_as_programs_move_it():
     X, y = blobs()
     names = np.array(["a", "b", "c"])[y]
     theirs = neural_network.MLPClassifier((4,), max_iter=20, random_state=0).fit(X, names)
-    ours = MLPClassifier()
-    for name in ("coefs_", "intercepts_", "n_layers_", "n_outputs_", "out_activation_",
-                 "_label_binarizer"):  # fmt: skip
+    ours, back = MLPClassifier(), neural_network.MLPClassifier()
+    for name in WHAT_MOVES:
         setattr(ours, name, getattr(theirs, name))
+    ours.predict(X)
+    for name in WHAT_MOVES:
+        setattr(back, name, getattr(ours, name))
+    np.testing.assert_array_equal(back.predict(X), theirs.predict(X))
     np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=1e-5, atol=1e-6)
     for activations in ([X, None, None], [X, *(np.empty((60, n)) for n in (4, 3))]):

@@ -28,7 +28,7 @@ from ._estimator_base import (
 )
 from ._fitting import STOCHASTIC, EstimatorRecipe, HeldOut, Loop, Pace, split
 from ._rows import read_X
-from ._sklearn import InvalidParameterError, NotFittedError, shared, wrapped
+from ._sklearn import InvalidParameterError, NotFittedError, shared, warn, wrapped
 from ._spec import ACTIVATION, ACTIVATIONS, EXTERNAL_LOSS, N_OUT, aligned, lookup
 from ._steps import Data
 from .network import Network
@@ -42,6 +42,13 @@ Array = NDArray[Any]
 
 HELD_OUT = ("validation_scores_", "validation_loss_curve_")
 """What is written after every epoch about the rows held out."""
+
+
+NEVER_CALLED = (
+    "_backprop", "_compute_loss_grad", "_fit_lbfgs", "_fit_stochastic", "_forward_pass",
+    "_init_coef", "_initialize", "_update_no_improvement_count", "_validate_input",
+)  # fmt: skip
+"""Methods of scikit-learn's classes that their ``fit`` calls, and ours does not."""
 
 
 def takes_steps(estimator: Any) -> None:
@@ -65,6 +72,20 @@ class MLP(Estimator):
 
     _halt: threading.Event | None = None
     """What stops the training of an ensemble's member."""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Warn of a subclass that means to change the training by scikit-learn's methods."""
+        super().__init_subclass__(**more)
+        own = [name for name in NEVER_CALLED if hasattr(cls, name)]
+        if cls._forward_pass is MLP._forward_pass:
+            own.remove("_forward_pass")
+        if own:
+            warn(
+                f"{cls.__name__} has {', '.join(own)}, but training never calls it: for first "
+                "weights there are fit(..., coefs_init=..., intercepts_init=...), for what is to "
+                "happen after each epoch callbacks=[...], for other losses and weights of rows "
+                "loss, class_weight and sample_weight; else use scikit-learn's class"
+            )
 
     def _keep(self, parameters: dict[str, Any]) -> None:
         """Store the constructor's arguments as they came."""
