@@ -2,6 +2,7 @@
 
 import copy
 import datetime
+import json
 import pickle
 import re
 import warnings
@@ -126,8 +127,8 @@ def test_a_classifier_learns(core, solver, number_type):
     assert fit_quietly(clf, X, y) is clf
     assert clf.score(X, y) > 0.95
     P = clf.predict_proba(X)
-    assert P.shape == (120, 3) and P.dtype == clf.coefs_[0].dtype == number_type
-    np.testing.assert_allclose(P.sum(axis=1), 1, rtol=1e-5)
+    assert P.shape == (120, 3) and P.dtype == np.float64 and clf.coefs_[0].dtype == number_type
+    np.testing.assert_allclose(P.sum(axis=1), 1, rtol=1e-15)
     np.testing.assert_array_equal(clf.classes_[P.argmax(axis=1)], clf.predict(X))
     np.testing.assert_array_equal(clf.decision_function(X).argmax(axis=1), P.argmax(axis=1))
     with np.errstate(divide="ignore"):
@@ -509,6 +510,23 @@ def test_weights_before_the_first_partial_fit():
     assert model.coefs_[0][0, 0] == 2
     model.partial_fit([[1.0, 1.0]], [0.0])
     np.testing.assert_allclose(model.predict([[1.0, 2.0]]), 4.5)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("n_ensemble", [1, 2])
+def test_programs_write_and_draw_by_probabilities(n_classes, n_ensemble):
+    X, y = blobs(n_classes=n_classes)
+    clf = fit_quietly(MLPClassifier(max_iter=2, n_ensemble=n_ensemble), X, y)
+    P = clf.predict_proba(X)
+    for p in P:
+        assert json.loads(json.dumps(dict(enumerate(p))))["0"] == p[0]
+        assert np.random.default_rng(0).choice(n_classes, p=list(p)) < n_classes
+    single = clf.predict_proba(X.astype(np.float32))
+    assert (P.dtype, single.dtype) == (np.float64, np.float32)
+    np.testing.assert_allclose(P, single, rtol=1e-6)
+    if n_ensemble > 1:
+        mean, std = clf.predict_proba(X, return_std=True)
+        assert mean.dtype == std.dtype == np.float64 and std.shape == P.shape
 
 
 # Stopping, curves, validation --------------------------------------------------------------------

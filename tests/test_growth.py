@@ -66,7 +66,7 @@ def test_what_is_old_stays_to_the_bit():
         np.testing.assert_allclose(W[1][:, 2], expected, rtol=1e-6)
     assert (net.steps, net.averaged, net.solver) == (before.steps, before.averaged, "adam")
     assert clf.history_ is net.history and clf.history_["loss"] == clf.loss_curve_
-    np.testing.assert_array_equal(net.predict(X), clf.predict_proba(X))
+    np.testing.assert_array_equal(net.predict(X), clf.predict_proba(X.astype(np.float32)))
 
 
 def test_the_mean_goes_on_from_the_weights_that_move():

@@ -26,6 +26,8 @@ from .network import Network
 
 Array = NDArray[Any]
 
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
 LOG_LOSSES = (
     "log_loss", "bce", "binary_crossentropy", "categorical_crossentropy", "cross_entropy",
 )  # fmt: skip
@@ -436,6 +438,8 @@ class MLPClassifier(MLP):
     def predict_proba(self, X: Any, return_std: bool = False) -> Any:
         """Return the probability of each class, (n_samples, n_classes).
 
+        They are float64, unless X is float32.
+
         Parameters
         ----------
         X : array-like or sparse matrix, (n_samples, n_features)
@@ -443,19 +447,25 @@ class MLPClassifier(MLP):
             Also return the standard deviation over the members of an ensemble, of the same shape.
         """
         if not return_std:
-            return self._for_each_class(self._outputs(X))
+            return self._for_each_class(self._outputs(X), X)
         mean, std = self._run_with_std(X)
-        proba = self._for_each_class(mean)
-        return proba, np.broadcast_to(std, proba.shape).copy()
+        proba = self._for_each_class(mean, X)
+        return proba, np.broadcast_to(std, proba.shape).astype(proba.dtype)
 
-    def _for_each_class(self, outputs: Array) -> Array:
+    def _for_each_class(self, outputs: Array, X: Any) -> Array:
         """Return a column per class, also of one output for two classes."""
-        if outputs.shape[1] > 1 or self._labels.multilabel:
+        dtype = outputs.dtype if _is_single(X) else FLOAT64
+        if outputs.shape[1] == 1 and not self._labels.multilabel:
+            both = np.empty((len(outputs), 2), dtype)
+            both[:, 1] = outputs[:, 0]
+            np.subtract(1, both[:, 1], out=both[:, 0])
+            return both
+        if outputs.dtype == dtype:
             return outputs
-        both = np.empty((len(outputs), 2), outputs.dtype)
-        both[:, 1] = outputs[:, 0]
-        np.subtract(1, outputs[:, 0], out=both[:, 0])
-        return both
+        proba = outputs.astype(dtype)
+        if self.out_activation_ == "softmax":  # whoever draws by them wants 1 in their dtype
+            proba /= np.add.reduce(proba, axis=1, keepdims=True)
+        return proba
 
     def set_predict_proba_request(self, **metadata: Any) -> Any:
         """Say which metadata ``predict_proba`` asks for, as in scikit-learn."""
@@ -683,8 +693,13 @@ class MLPRegressor(MLP):
         return r2_score(y.reshape(shape), predicted.reshape(shape), weights)
 
 
+def _is_single(X: Any) -> bool:
+    """Whether X is an array of float32, for which answers stay as they are."""
+    return getattr(X, "dtype", None) == FLOAT32
+
+
 def _numbers_of(outputs: Array, X: Any) -> Array:
     """Return outputs as float64 unless X is float32, and those of one column as a vector."""
-    if outputs.dtype != np.float64 and getattr(X, "dtype", None) != np.float32:
-        outputs = outputs.astype(np.float64)
+    if outputs.dtype != FLOAT64 and not _is_single(X):
+        outputs = outputs.astype(FLOAT64)
     return outputs[:, 0] if outputs.shape[1] == 1 else outputs
