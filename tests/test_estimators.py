@@ -12,7 +12,7 @@ import pytest
 from helpers import blobs, data_for, fit_quietly, python_output, refused, waves
 
 import cmlp
-from cmlp import MLPClassifier, MLPRegressor, _fitting
+from cmlp import MLPClassifier, MLPRegressor, _fitting, _steps
 from cmlp._estimator_base import Estimator
 
 BOTH = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
@@ -687,6 +687,73 @@ def test_an_interrupt_warns_and_keeps_the_model():
     with pytest.warns(UserWarning, match="Training interrupted by user."):
         clf.fit(X, y)
     assert clf.n_iter_ == 2 and clf.predict(X).shape == y.shape
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"solver": "sgd", "momentum": 0.5}, {"shuffle": False, "batch_size": 7}, {"batch_size": 1},
+    {"tol": 0.05, "n_iter_no_change": 2}, {"tol": 1.0, "n_iter_no_change": 1, "max_iter": 3},
+    {"learning_rate": "adaptive", "solver": "sgd", "tol": 0.01, "n_iter_no_change": 1},
+    {"warmup_fraction": 0.3}, {"dropout": 0.2, "input_noise": 0.1}, {"class_weight": "balanced"},
+    {"n_ensemble": 2}, {"normalization": "batch"}, {"n_iter_no_change": np.inf},
+])  # fmt: skip
+@pytest.mark.parametrize("number_type", ["float32", "float64"])
+def test_epochs_in_one_call_are_those_of_many(core, options, number_type, monkeypatch):
+    """Nobody looks at the epochs of the one; a callback at each of the other's."""
+    X, y = blobs(61)
+    options = {"random_state": 0, "max_iter": 25, "dtype": number_type} | options
+    calls = []
+    run = _steps.Trainer.run
+    monkeypatch.setattr(_steps.Trainer, "run", lambda *a: calls.append(1) or run(*a))
+    counts, fits = [], []
+    for callbacks in ([], [lambda state: None]):
+        clf = MLPClassifier((6,), callbacks=callbacks, warm_start=True, **options)
+        fit_quietly(clf, X, y)
+        fits.append(fit_quietly(clf, X, y))
+        counts.append(len(calls))
+        calls.clear()
+    ours, theirs = ([fit] if "n_ensemble" not in options else fit.estimators_ for fit in fits)
+    for mine, same in zip(ours, theirs, strict=True):
+        assert mine.loss_curve_ == same.loss_curve_ and mine.n_iter_ == same.n_iter_
+        for name in ("loss_", "best_loss_", "best_iteration_", "t_", "should_stop_"):
+            assert getattr(mine, name) == getattr(same, name), name
+        assert mine.network_.params.tobytes() == same.network_.params.tobytes()
+        assert mine.network_.moments.tobytes() == same.network_.moments.tobytes()
+        assert mine.network_.steps == same.network_.steps
+        for name in ("learning_rate", "loss", "epoch"):
+            assert mine.history_[name] == same.history_[name]
+        assert len(mine.history_["seconds"]) == len(mine.loss_curve_)
+    assert counts[0] < counts[1] or (core.name == "python" and "batch_size" in options)
+
+
+def test_who_wants_to_look_sees_every_epoch(core, monkeypatch):
+    """A validation score, a clock, a schedule, a line per epoch: one call each."""
+    X, y = waves()
+    y = y[:, 0]
+    monkeypatch.delattr(_steps.Trainer, "epochs")
+    for options in ({"early_stopping": True}, {"max_time": 100}, {"verbose": 2}, {"ema": 0.9},
+                    {"learning_rate": "cosine"}, {"learning_rate": "invscaling", "solver": "sgd"},
+                    {"loss": lambda a, y: (float(((a - y) ** 2).sum()), 2 * (a - y))}):  # fmt: skip
+        model = fit_quietly(MLPRegressor(hidden_layer_sizes=(4,), max_iter=3, **options), X, y)
+        assert model.n_iter_ == 3
+    with pytest.raises(AttributeError, match="epochs"):
+        MLPRegressor(hidden_layer_sizes=(4,), max_iter=3).fit(X, y)
+
+
+@pytest.mark.parametrize("rate, epoch", [(0.8, 3), (1e20, 1)])
+def test_an_epoch_that_diverges_is_found_among_many(core, rate, epoch):
+    X, y = waves()
+    errors = []
+    for callbacks in ([], [lambda state: None]):
+        model = MLPRegressor(hidden_layer_sizes=(8,), activation="identity", solver="sgd",
+                             learning_rate_init=rate, momentum=0.5, random_state=0, batch_size=20,
+                             callbacks=callbacks, dtype="float64")  # fmt: skip
+        with pytest.raises(cmlp.DivergenceError, match=f"diverged in epoch {epoch}") as caught:
+            model.fit(X, y[:, 0])
+        network = model.network_
+        errors.append((str(caught.value), caught.value.history.get("loss"), model.n_iter_,
+                       network.params.tobytes(), network.moments.tobytes(),
+                       network.steps))  # fmt: skip
+    assert errors[0] == errors[1]
 
 
 @pytest.mark.parametrize("solver", ["sgd", "lbfgs"])

@@ -374,10 +374,10 @@ def moments(problem, optimizer, seed=5):
 
 
 def take_epoch(core, problem, params, state, rows, batch_size, optimizer, noise=QUIET, step=4,
-               n_threads=1):  # fmt: skip
+               n_threads=1, rates=None, losses=None):  # fmt: skip
     """Call ``core.train_epoch``, on each thread of a team."""
-    n_steps = -(-len(rows) // batch_size)
-    rates = np.linspace(0.1, 0.05, n_steps)
+    if rates is None:
+        rates = np.linspace(0.1, 0.05, -(-len(rows) // batch_size))
     grads = problem.like_params(np.nan)
     workspace = problem.scratch(core, n_threads, batch_size)
     team = np.zeros(16, np.int64) if n_threads > 1 else None
@@ -386,7 +386,7 @@ def take_epoch(core, problem, params, state, rows, batch_size, optimizer, noise=
         return core.train_epoch(
             problem.plan, params, state, problem.X, problem.targets, problem.weights, rows,
             batch_size, rates, step, problem.objective, optimizer, noise, grads, workspace, rank,
-            n_threads, team, problem.input_scale,
+            n_threads, team, problem.input_scale, losses,
         )  # fmt: skip
 
     if n_threads == 1:
@@ -562,6 +562,33 @@ def test_a_loss_that_is_not_finite_takes_no_step(core, dtype, out, loss):
     np.testing.assert_array_equal(state, state_before)
 
 
+@pytest.mark.parametrize("n_epochs", [0, 4, 31])
+def test_rows_that_are_no_whole_epochs(core, dtype, n_epochs):
+    problem = Problem((3, 4, 2), ("tanh", "identity"), "squared_error", 30, dtype)
+    params, state = problem.params.copy(), moments(problem, OPTIMIZERS["sgd"])
+    with pytest.raises(ValueError):
+        take_epoch(core, problem, params, state, np.arange(30), 5, OPTIMIZERS["sgd"],
+                   rates=np.full(31, 0.1), losses=np.zeros(n_epochs))  # fmt: skip
+    np.testing.assert_array_equal(params, problem.params)
+
+
+def test_epochs_up_to_one_that_fails(core, dtype):
+    """The sums of the epochs before it are there, and its own steps before the failing one."""
+    problem = Problem((3, 4, 2), ("relu", "identity"), "squared_error", 30, dtype)
+    problem.X[25] = np.nan
+    rows, rates = np.r_[np.arange(20), np.arange(20), np.arange(10, 30)], np.full(6, 0.1)
+    results = []
+    for part, losses in ((rows, np.full(3, -1.0)), (rows[:40], np.full(2, -1.0))):
+        params, state = problem.params.copy(), moments(problem, OPTIMIZERS["momentum"])
+        with np.errstate(all="ignore"):
+            _, n_steps = take_epoch(core, problem, params, state, part, 10,
+                                    OPTIMIZERS["momentum"], rates=rates, losses=losses)  # fmt: skip
+        results.append((n_steps, losses.tolist(), params))
+    assert results[0][0] == 5 and results[1][0] == 4
+    assert results[0][1] == [*results[1][1], -1.0] and min(results[1][1]) > 0
+    assert not np.array_equal(results[0][2], results[1][2])
+
+
 # Threads -----------------------------------------------------------------------------------------
 
 TEAMS = {
@@ -584,6 +611,34 @@ TEAMS = {
     "few units, clipped": ((150, 70, 2), ("tanh", "softmax"), 60, 20, "adam", 0.01),
     "few units, passes": ((150, 2), ("softmax",), 2500, 1300, "momentum", 0.0),
 }
+
+
+@pytest.mark.parametrize("case", TEAMS)
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_several_epochs_in_one_call(core, dtype, case, n_threads):
+    """The same bits as by a call for each; the last batch of an epoch may be a short one."""
+    sizes, activations, n, batch_size, name, clip = TEAMS[case]
+    problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype, l1=1e-3, l2=1e-3,
+                      weighted=True, labels=True)  # fmt: skip
+    optimizer = OPTIMIZERS[name]._replace(clip_norm=clip)
+    noise = spec.Noise(3, 0.1, np.full(len(sizes) - 2, 0.2))
+    rng = np.random.default_rng(0)
+    orders = np.array([rng.permutation(n)[: n - 1] for _ in range(3)])
+    n_steps = -(-(n - 1) // batch_size)
+    rates = np.linspace(0.1, 0.05, 3 * n_steps)
+    at_once, losses = problem.params.copy(), np.full(3, np.nan)
+    state_at_once = moments(problem, optimizer)
+    total, taken = take_epoch(core, problem, at_once, state_at_once, orders.ravel(), batch_size,
+                              optimizer, noise, 0, n_threads, rates, losses)  # fmt: skip
+    assert taken == 3 * n_steps
+    np.testing.assert_allclose(total, losses.sum(), rtol=1e-12)
+    params, state = problem.params.copy(), moments(problem, optimizer)
+    for epoch, order in enumerate(orders):
+        part = rates[epoch * n_steps : (epoch + 1) * n_steps]
+        loss, _ = take_epoch(core, problem, params, state, order, batch_size, optimizer, noise,
+                             epoch * n_steps, n_threads, part)  # fmt: skip
+        assert loss == losses[epoch]
+    assert params.tobytes() == at_once.tobytes() and state.tobytes() == state_at_once.tobytes()
 
 
 @pytest.mark.parametrize("case", TEAMS)

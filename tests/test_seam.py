@@ -253,7 +253,9 @@ def test_guards_of_plain_numbers(compiled, calls, dtype):
     for wrong in (
         {"batch_size": 0}, {"batch_size": -3}, {"rank": 1}, {"rank": -1}, {"n_threads": 0},
         {"n_threads": 2}, {"n_threads": 2, "team": np.zeros(3, np.int64)}, {"rows": None},
-        {"n_threads": 2, "team": np.zeros(16, dtype)}, {"optimizer": None}, {"objective": None},
+        {"n_threads": 2, "team": np.zeros(16, dtype)}, {"losses": np.zeros(2, np.float32)},
+        {"losses": np.zeros(3)}, {"losses": np.zeros(0)}, {"losses": np.zeros(20)},
+        {"optimizer": None}, {"objective": None},
         {"optimizer": spec.Optimizer(clip_norm=1.0), "grads": np.zeros(3, dtype)},
         {"noise": spec.Noise(dropout=np.zeros(1, np.float32))},
     ):  # fmt: skip

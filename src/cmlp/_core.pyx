@@ -822,8 +822,12 @@ def train_epoch(
     Py_ssize_t n_threads=1,
     int64_t[::1] team=None,
     double input_scale=1.0,
+    double[::1] losses=None,
 ):
     """Take one step per batch of `rows`, in order; batch i uses ``learning_rates[i]``.
+
+    With `losses`, `rows` are as many epochs of equal length, and no batch is of two: each one's sum
+    is written there.
 
     Returns
     -------
@@ -838,14 +842,19 @@ def train_epoch(
     cdef RowBuffer source = RowBuffer(X, plan[0, 0], scale=input_scale)
     cdef RowBuffer labels = RowBuffer(targets, n_out, True)
     cdef const double[::1] dropout = noise.dropout
-    cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows), number = 0, start
+    cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows), number = 0, start = 0
+    cdef Py_ssize_t n_epochs = 1 if losses is None else losses.shape[0], epoch = 0, end, size
     if rows is None:
         raise ValueError("rows must be given")
+    if n_epochs < 1 or n % n_epochs:
+        raise ValueError(f"{n} rows are not {n_epochs} epochs of equal length")
+    end = n // n_epochs
     if batch_size < 1 or not 0 <= rank < n_threads <= MAX_THREADS:
         raise ValueError("batch_size, rank or n_threads is out of range")
     if n_threads > 1 and team is None:
         raise ValueError("several threads need a team to meet in")
-    batch_size = min(batch_size, max(n, 1))
+    batch_size = min(batch_size, max(end, 1))
+    cdef Py_ssize_t n_steps = n_epochs * blocks(end, batch_size)
     cdef Layout to = layout_of(plan, batch_size, n_threads, sizeof(real))
     cdef Run run = run_of(plan, source.rows, labels.rows, weights, rows, to)
     run.objective, run.noise = read_objective(objective), read_noise(noise, dropout)
@@ -854,43 +863,47 @@ def train_epoch(
     run.learns, run.rank, run.n_threads = True, rank, n_threads
     check_state(&run.optimizer, params.shape[0], state.shape[0], state.shape[1])
     check_size("workspace", to.size, workspace.shape[0])
-    check_size("learning_rates", blocks(n, batch_size), learning_rates.shape[0])
+    check_size("learning_rates", n_steps, learning_rates.shape[0])
     if not run.fused:
         check_size("grads", params.shape[0], grads.shape[0])
     if team is not None:
         check_size("team", 16, team.shape[0])
         run.team = &team[0]
     cdef Step now
-    cdef double total = 0, cost, weight = 0
+    cdef double total = 0, in_epoch = 0, cost, weight = 0
     cdef Objective whole = run.objective
     cdef unsigned int denormals
     cdef bint plain_rows = takes_plain_rows(&run)
     with nogil:
         denormals = flush_denormals()
         if not meet(&run):
-            n = 0  # one of the team does not come: nobody begins
-        for number in range(blocks(n, batch_size)):
-            start = number * batch_size
+            n_steps = 0  # one of the team does not come: nobody begins
+        for number in range(n_steps):
+            size = min(batch_size, end - start)
             now = plan_step(&run.optimizer, step + number, learning_rates[number])
             if whole.per_batch:
-                weight = total_weight(&run, start, min(batch_size, n - start))
+                weight = total_weight(&run, start, size)
                 run.objective = whole
                 share_penalties(&run.objective, weight)
             if plain_rows:
                 cost = train_row(&run, &now, params, state, start, workspace)
             else:
-                cost = train_batch(
-                    &run, &now, params, state, start, min(batch_size, n - start), grads, workspace
-                )
+                cost = train_batch(&run, &now, params, state, start, size, grads, workspace)
             if not isfinite(cost):
                 break
             if whole.per_batch and weight > 0:
-                cost *= min(batch_size, n - start) / weight
+                cost *= size / weight
             total += cost
+            in_epoch += cost
+            start += size
             if rank == 0 and run.team is not NULL:
                 run.team[TEAM_STEPS] = number + 1
+            if start == end:
+                if rank == 0 and losses is not None:
+                    losses[epoch] = in_epoch
+                in_epoch, epoch, end = 0, epoch + 1, end + n // n_epochs
         else:
-            number = blocks(n, batch_size)
+            number = n_steps
         restore_denormals(denormals)
     return total, number
 

@@ -84,6 +84,11 @@ class Pace:
         self.epoch += 1
         return rates
 
+    @property
+    def foreseeable(self) -> bool:
+        """Whether the rates of the next epochs do not depend on how these go, short of a stall."""
+        return self.rule in ("constant", "adaptive")
+
     def epoch_ends(self, n_rows: int) -> None:
         """Count the rows that were seen so far."""
         if self.rule == "invscaling":
@@ -209,7 +214,7 @@ class Loop:
             self.bar = live(est.max_iter)
         try:
             training._call(self.callbacks, "on_train_begin", self.state)
-            while self.epoch() and not self.once:
+            while self.epochs() and not self.once:
                 if est.n_iter_ == est.max_iter:
                     warn(
                         f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached "
@@ -238,20 +243,67 @@ class Loop:
         if self.est.verbose and self.bar is None:
             print(text)
 
-    def epoch(self) -> bool:
-        """Use every row once; False where training ends."""
+    def epochs(self) -> bool:
+        """Train one epoch, or several that nobody looks at; False where training ends."""
+        est, began, n = self.est, time.perf_counter(), self._unwatched()
+        orders = np.empty((n, len(self.order)), np.int64)
+        rates = np.empty((n, self.n_steps))
+        for order, rate in zip(orders, rates, strict=True):
+            if est.shuffle:
+                est._random_state.shuffle(self.order)
+            order[:] = self.order
+            rate[:] = est._optimizer.rates(self.n_steps, est.loss_curve_)
+        if n > 1:
+            losses = self.trainer.epochs(orders, rates)
+            if losses is not None and training._all_finite(self.net.params):
+                self.safe.take()
+                seconds = (time.perf_counter() - began) / n
+                return all(
+                    [
+                        self._goes_on(loss, orders.shape[1], rate, seconds)
+                        for loss, rate in zip(losses.tolist(), rates, strict=True)
+                    ]
+                )
+            self.safe.put_back()  # and find out in which epoch, one by one
+        for order, rate in zip(orders, rates, strict=True):
+            loss, n_rows = self.trainer.epoch(order, rate, self._out_of_time)
+            finite = math.isfinite(loss) and training._all_finite(self.net.params)
+            if finite:
+                self.safe.take()
+                show_average(self.net)
+            else:
+                self._diverges()
+            seconds = time.perf_counter() - began
+            if not self._goes_on(loss, n_rows, rate, seconds, finite=finite):
+                return False
+            began = time.perf_counter()
+        return True
+
+    def _unwatched(self) -> int:
+        """Return how many epochs can be trained before anybody may look, or training may end.
+
+        One call of the core then takes them all: a small table's epoch is over in less time than
+        Python needs around it, and than another thread may keep Python busy.
+        """
+        est = self.est
+        if (
+            self.once
+            or self.held_out is not None
+            or self.callbacks
+            or est.verbose
+            or est.max_time is not None
+            or not est._optimizer.foreseeable
+        ):
+            return 1
+        until_a_stall = est.n_iter_no_change + 1 - est._no_improvement_count
+        in_a_call = self.trainer.epochs_of_a_call(len(self.order))
+        return max(1, int(min(est.max_iter - est.n_iter_, until_a_stall, in_a_call)))
+
+    def _goes_on(
+        self, loss: float, n_rows: int, rates: Array, trained: float, finite: bool = True
+    ) -> bool:
+        """Note down what an epoch gave; False where training ends with it."""
         est, began = self.est, time.perf_counter()
-        if est.shuffle:
-            est._random_state.shuffle(self.order)
-        rates = est._optimizer.rates(self.n_steps, est.loss_curve_)
-        loss, n_rows = self.trainer.epoch(self.order, rates, self._out_of_time)
-        trained = time.perf_counter() - began
-        finite = math.isfinite(loss) and training._all_finite(self.net.params)
-        if not finite:
-            self._diverges()
-        else:
-            self.safe.take()
-            show_average(self.net)
         est.n_iter_ += 1
         est.t_ += n_rows
         est.loss_ = loss
@@ -260,7 +312,7 @@ class Loop:
         values = {"epoch": len(est.loss_curve_) + 0.0, "loss": loss}
         values |= self._validate(finite)
         values["learning_rate"] = float(rates[-1])
-        values["seconds"] = time.perf_counter() - began
+        values["seconds"] = trained + time.perf_counter() - began
         values["rows_per_second"] = n_rows / max(trained, 1e-9)
         self.net.history.append(values)
         if self.bar is not None:

@@ -744,8 +744,12 @@ def train_epoch(
     n_threads=1,
     team=None,
     input_scale=1.0,
+    losses=None,
 ):
     """Take one step per batch of `rows`, in order; batch i uses ``learning_rates[i]``.
+
+    With `losses`, `rows` are as many epochs of equal length, and no batch is of two: each one's sum
+    is written there.
 
     Returns
     -------
@@ -759,20 +763,25 @@ def train_epoch(
         return 0.0, 0  # one thread does it all: NumPy's products have threads of their own
     nothing = np.empty((0, 0), params.dtype)
     total, taken = 0.0, 0
-    for start in range(0, len(rows), batch_size):
-        batch = rows[start : start + batch_size]
-        kept: list[Any] = []
-        loss = _backpropagate(
-            plan, params, X, targets, weights, batch, objective, noise, step + taken, grads,
-            nothing, nothing, input_scale, kept,
-        )  # fmt: skip
-        if not math.isfinite(loss):
-            return total, taken
-        by_rows = weights is None or objective.per_batch
-        total += loss * (len(batch) if by_rows else float(weights[batch].sum()))
-        _track_statistics(plan, params, kept)
-        update(plan, params, grads, state, optimizer, step + taken, learning_rates[taken])
-        taken += 1
-        if team is not None:
-            team[_TEAM_STEPS] = taken
+    for epoch, order in enumerate(np.reshape(rows, (1 if losses is None else len(losses), -1))):
+        in_epoch = 0.0
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            kept: list[Any] = []
+            loss = _backpropagate(
+                plan, params, X, targets, weights, batch, objective, noise, step + taken, grads,
+                nothing, nothing, input_scale, kept,
+            )  # fmt: skip
+            if not math.isfinite(loss):
+                return total + in_epoch, taken
+            by_rows = weights is None or objective.per_batch
+            in_epoch += loss * (len(batch) if by_rows else float(weights[batch].sum()))
+            _track_statistics(plan, params, kept)
+            update(plan, params, grads, state, optimizer, step + taken, learning_rates[taken])
+            taken += 1
+            if team is not None:
+                team[_TEAM_STEPS] = taken
+        total += in_epoch
+        if losses is not None:
+            losses[epoch] = in_epoch
     return total, taken

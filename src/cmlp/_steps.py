@@ -38,6 +38,9 @@ Array = NDArray[Any]
 CALL_FLOPS = 2e9
 """Work of one call of the core: a fraction of a second, then Python sees Ctrl-C and the clock."""
 
+CALL_ROWS = 2**20
+"""Rows of one call of several epochs: 8 MB of row numbers."""
+
 COMPILED_FLOPS, PYTHON_FLOPS = 2e4, 5e7
 """What a step costs besides its products, in work that would take as long."""
 
@@ -170,7 +173,8 @@ class Snapshot:
     def put_back(self) -> None:
         """Restore what was remembered."""
         np.copyto(self.net.params, self.params)
-        self.net.solver, self.net.moments, self.net.steps = self.solver, self.moments, self.steps
+        self.net.moments = self.moments.copy()
+        self.net.solver, self.net.steps = self.solver, self.steps
         self.net.averaged, self.net.shown_average = self.averaged, self.shown_average
 
 
@@ -224,7 +228,7 @@ class Trainer:
             raise ValueError(
                 "normalization='batch' needs batches of at least 2 rows; 'layer' takes single ones"
             )
-        self.moments = net.moments_for(recipe.rule, averages=recipe.ema > 0)
+        net.moments_for(recipe.rule, averages=recipe.ema > 0)
         products = int((net.plan[:, N_IN] * net.plan[:, N_OUT]).sum())
         self.step_flops = 6.0 * products * batch_size
         self.n_threads = self._choose_threads(n_threads)
@@ -250,16 +254,24 @@ class Trainer:
         if self.pool is not None:
             self.pool.shutdown()
 
-    def run(self, rows: NDArray[np.int64], rates: NDArray[np.float64]) -> tuple[float, int]:
-        """Take one step per batch. Returns the summed loss, and the steps up to one that failed."""
+    def run(
+        self,
+        rows: NDArray[np.int64],
+        rates: NDArray[np.float64],
+        losses: NDArray[np.float64] | None = None,
+    ) -> tuple[float, int]:
+        """Take one step per batch. Returns the summed loss, and the steps up to one that failed.
+
+        `rows` may be as many epochs as there are `losses` to write.
+        """
         if self.net.loss_row is None:
             return self._run_custom(rows, rates)
         # The core counts its steps in the team's array: a Ctrl-C may take the place of its answer.
         team = np.zeros(16, np.int64)
         try:
             if self.pool is None:
-                return self._run_rank(rows, rates, 0, team)
-            return self._run_team(self.pool, rows, rates, team)
+                return self._run_rank(rows, rates, losses, 0, team)
+            return self._run_team(self.pool, rows, rates, losses, team)
         finally:
             self.net.steps += int(team[TEAM_STEPS])
 
@@ -268,6 +280,7 @@ class Trainer:
         pool: ThreadPoolExecutor,
         rows: NDArray[np.int64],
         rates: NDArray[np.float64],
+        losses: NDArray[np.float64] | None,
         team: NDArray[np.int64],
     ) -> tuple[float, int]:
         """Run all ranks in the pool, none in this thread.
@@ -278,7 +291,7 @@ class Trainer:
         futures: list[Future[tuple[float, int]]] = []
         try:
             for rank in range(self.n_threads):
-                futures.append(pool.submit(self._run_rank, rows, rates, rank, team))
+                futures.append(pool.submit(self._run_rank, rows, rates, losses, rank, team))
         except BaseException:
             team[TEAM_ABORTED] = 1
             raise
@@ -293,15 +306,16 @@ class Trainer:
         self,
         rows: NDArray[np.int64],
         rates: NDArray[np.float64],
+        losses: NDArray[np.float64] | None,
         rank: int,
         team: NDArray[np.int64],
     ) -> tuple[float, int]:
         net, data = self.net, self.data
         try:
             result: tuple[float, int] = _dispatch.core.train_epoch(
-                net.plan, net.params, self.moments, data.X, data.targets, data.weights, rows,
+                net.plan, net.params, net.moments, data.X, data.targets, data.weights, rows,
                 self.batch_size, rates, net.steps, self.objective, self.optimizer, self.noise,
-                self.grads, self.workspace, rank, self.n_threads, team, net.input_scale,
+                self.grads, self.workspace, rank, self.n_threads, team, net.input_scale, losses,
             )  # fmt: skip
         except BaseException:
             team[TEAM_ABORTED] = 1
@@ -329,7 +343,7 @@ class Trainer:
             if not math.isfinite(value + penalty):
                 return total, taken
             core.update(
-                net.plan, net.params, self.grads, self.moments, self.optimizer, net.steps,
+                net.plan, net.params, self.grads, net.moments, self.optimizer, net.steps,
                 float(rates[taken]),
             )  # fmt: skip
             net.steps += 1
@@ -368,9 +382,7 @@ class Trainer:
         rates: NDArray[np.float64],
         out_of_time: Callable[[], bool],
     ) -> tuple[float, int]:
-        in_python = self.net.loss_row is None or _dispatch.core.name == "python"
-        overhead = PYTHON_FLOPS if in_python else COMPILED_FLOPS
-        per_call = max(1, int(CALL_FLOPS / (self.step_flops + overhead)))
+        per_call = self._steps_of_a_call()
         total = weight = 0.0
         done = 0
         for first in range(0, len(rates), per_call):
@@ -385,6 +397,40 @@ class Trainer:
             if done < len(rows) and out_of_time():
                 break
         return (total / weight if weight else 0.0), done
+
+    def _steps_of_a_call(self) -> int:
+        in_python = self.net.loss_row is None or _dispatch.core.name == "python"
+        overhead = PYTHON_FLOPS if in_python else COMPILED_FLOPS
+        return max(1, int(CALL_FLOPS / (self.step_flops + overhead)))
+
+    def epochs_of_a_call(self, n_rows: int) -> int:
+        """How many epochs fit into one call of :meth:`epochs`."""
+        if self.net.loss_row is None or self.optimizer.ema:
+            return 1
+        n_steps = -(-n_rows // self.batch_size)
+        return max(1, min(self._steps_of_a_call() // n_steps, CALL_ROWS // n_rows))
+
+    def epochs(
+        self, orders: NDArray[np.int64], rates: NDArray[np.float64]
+    ) -> NDArray[np.float64] | None:
+        """Take the steps of several epochs in one call of the core, which nobody can look into.
+
+        Parameters
+        ----------
+        orders : (n_epochs, n) array
+            The same rows, in the order of each epoch.
+        rates : (n_epochs, n_steps) array
+
+        Returns
+        -------
+        losses : (n_epochs,) array, or None where training diverged in one of them
+        """
+        losses = np.empty(len(orders))
+        _, taken = self.run(orders.ravel(), rates.ravel(), losses)
+        if taken < rates.size:
+            return None
+        n = orders.shape[1]
+        return losses / (n if self.objective.per_batch else self.data.weight(orders[0]))
 
 
 TEAM_ABORTED, TEAM_STEPS = 9, 10
