@@ -168,6 +168,14 @@ cdef inline void prefetch_row(const Run *run, Py_ssize_t i) noexcept nogil:
         )
 
 
+cdef inline void prefetch_target(const Run *run, Py_ssize_t i) noexcept nogil:
+    """Ask for the beginning of a row's target and for its weight: from anywhere in memory, too."""
+    if i < run.n:
+        prefetch(run.targets.data + row_number(run, i) * run.targets.row_stride, 1)
+        if run.weights is not NULL:
+            prefetch(<const char *>&run.weights[row_number(run, i)], 1)
+
+
 cdef inline Ahead rows_ahead(
     const Run *run, Py_ssize_t first, Py_ssize_t n, Py_ssize_t tiles
 ) noexcept nogil:

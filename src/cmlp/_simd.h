@@ -43,10 +43,12 @@
 
 /* The empty asm is a side effect: without one, GCC takes callers for pure and leaves the calls out. */
 #ifdef __GNUC__
-#define PREFETCH(address) (__extension__({ __builtin_prefetch(address); __asm__ volatile(""); }))
+#define PREFETCH_TO(level, address) \
+    (__extension__({ __builtin_prefetch(address, 0, 4 - level); __asm__ volatile(""); }))
 #else
-#define PREFETCH(address)
+#define PREFETCH_TO(level, address)
 #endif
+#define PREFETCH(address) PREFETCH_TO(1, address)
 
 /* Vectors that the sums of a tile take, and its widest row: 6 x 4 (8 x 3, 12 x 2, 12 x 1) where there
  * are 32 registers, 6 x 2 where there are 16. */
@@ -103,7 +105,8 @@ typedef struct {
 INLINE void ask_ahead(ahead_t *ahead)
 {
     for (ptrdiff_t b = ahead->burst; b > 0 && ahead->left > 0; b--) {
-        PREFETCH(ahead->at);
+        if (ahead->numbers) PREFETCH_TO(2, ahead->at);
+        else PREFETCH(ahead->at);
         if (ahead->also[0]) PREFETCH(ahead->at + ahead->also[0]);
         if (ahead->also[1]) PREFETCH(ahead->at + ahead->also[1]);
         ahead->at += LINE;

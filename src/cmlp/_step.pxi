@@ -28,6 +28,7 @@ cdef void gather(
     ):
         row = row_number(run, now.first + i)
         at = to.inputs + i * to.input_stride
+        prefetch_target(run, now.first + i + PREFETCH_ROWS)
         gather_row(&run.X, row, ws, at)
         if run.noise.input_noise > 0:
             add_input_noise(
