@@ -124,7 +124,8 @@ cdef void backward_weights(
     cdef real *copy
     cdef Ahead ahead
     cdef Ahead rows = rows_ahead(
-        run, next_rows.first, next_rows.n, grid.last - grid.first
+        run, next_rows.first, next_rows.n,
+        (grid.last - grid.first) * (grid.column_tiles if grid.by_rows else 1),
     )
     if n == 1 and run.fused and stride <= OUTER_SIZE:
         backward_row_weights(run, layer, step, params, state, ws, from_, delta, scratch)
