@@ -45,7 +45,8 @@ class History(dict[str, list[float]]):
     """A training record: one list per quantity, one entry per epoch.
 
     Keys: epoch (counted from 1, over all calls), loss (training, with penalties), learning_rate
-    (of the last step), seconds, rows_per_second; with validation data also val_loss and val_score.
+    (of the last step), seconds, rows_per_second (means, where an estimator trained several epochs
+    in one call); with validation data also val_loss and val_score.
 
     Attributes
     ----------
@@ -65,9 +66,11 @@ class History(dict[str, list[float]]):
 
     def append(self, values: dict[str, float]) -> None:
         """Add an epoch; what it lacks, or what the epochs before lack, is NaN."""
-        done = max(map(len, self.values()), default=0)
-        for key in {**self, **values}:
-            column = self.setdefault(key, [math.nan] * done)
+        if self.keys() != values.keys():
+            done = max(map(len, self.values()), default=0)
+            for key in values:
+                self.setdefault(key, [math.nan] * done)
+        for key, column in self.items():
             column.append(values.get(key, math.nan))
 
 
