@@ -302,11 +302,25 @@ SOURCE = Path(__file__).parents[1] / "src" / "cmlp"
 needs_source = pytest.mark.skipif(not SOURCE.is_dir(), reason="an installation has no .pyx")
 
 STOREYS = (
-    ("_spec", "_cpu", "_processors", "_terminal", "io", "datasets", "data", "_sklearn", "_lbfgs"),
+    (
+        "_spec",
+        "_cpu",
+        "_processors",
+        "_terminal",
+        "io",
+        "datasets",
+        "data",
+        "_sklearn",
+        "_lbfgs",
+        "_team",
+        "_custom_loss",
+        "_history",
+    ),
     ("_reference", "_core", "_checks", "_init"),
     ("_dispatch", "schedules", "tables", "_rows", "_estimator_base", "_by_hand"),
     ("_steps",),
-    ("_scoring",),
+    ("_scoring", "_divergence"),
+    ("_loop",),
     ("training",),
     ("saving", "tracing", "_fitting", "_ensemble", "_case"),
     ("_examinations",),

@@ -511,7 +511,7 @@ def test_ctrl_c_between_epochs(core, n_threads):
 def test_ctrl_c_after_the_weights_have_gone(core, monkeypatch):
     """The last finite weights, as without the Ctrl-C."""
 
-    def bad_luck(trainer, rows, rates):
+    def bad_luck(trainer, *arguments):
         trainer.net.params[0] = np.nan
         raise KeyboardInterrupt
 
@@ -546,7 +546,7 @@ def test_a_team_that_is_not_complete_does_not_begin(core, fails_at, error):
     trainer.n_threads, kept = 2, net.params.copy()
     trainer.workspace = np.zeros(core.workspace_size(net.plan, 128, 2), net.dtype)
     with ThreadPoolExecutor(2) as pool:
-        trainer.pool = LatePool(pool, fails_at, error)
+        trainer.team.size, trainer.team.pool = 2, LatePool(pool, fails_at, error)
         with pytest.raises(type(error)):
             trainer.run(np.arange(512), np.full(4, 0.1))
     if core.name != "python":  # where one thread does it all, the first may have begun

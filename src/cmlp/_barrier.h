@@ -4,6 +4,10 @@
  * spins for a few microseconds, which is how long a phase's tail takes, and then yields at every look,
  * so that two processes on one core do not hold each other up.
  *
+ * The caller stops a step by setting team[TEAM_STOP] from a thread of its own. Rank 0 alone reads it, before a
+ * meeting, and writes the number of that meeting to team[TEAM_LAST]: after it, all threads see the same number
+ * and leave together. One that is late cannot mistake it, since the number counts meetings.
+ *
  * A thread that cannot take part sets team[TEAM_ABORTED]. That happens only before the first meeting of
  * an epoch, at which everyone learns of it: the meeting fails, and nobody has written anything. */
 #ifndef CMLP_BARRIER_H
@@ -37,7 +41,10 @@
 #define PAUSE()
 #endif
 
-enum { TEAM_ARRIVED = 0, TEAM_MEETINGS = 8, TEAM_ABORTED = 9, TEAM_STEPS = 10, SPINS = 2000 };
+enum {
+    TEAM_ARRIVED = 0, TEAM_MEETINGS = 8, TEAM_ABORTED = 9, TEAM_STEPS = 10, TEAM_STOP = 11, TEAM_LAST = 12,
+    SPINS = 2000
+};
 
 /* Wait for the others; 0 if one of them does not come. */
 static inline int barrier_wait(int64_t *team, int64_t n_threads)
@@ -56,6 +63,21 @@ static inline int barrier_wait(int64_t *team, int64_t n_threads)
         else YIELD();
     }
     return 1;
+}
+
+/* Rank 0, before a meeting: make it the last one if the caller wants to stop. */
+static inline void relay_stop(int64_t *team)
+{
+    if (ATOMIC_LOAD(&team[TEAM_STOP]) && !ATOMIC_LOAD(&team[TEAM_LAST]))
+        ATOMIC_STORE(&team[TEAM_LAST], ATOMIC_LOAD(&team[TEAM_MEETINGS]) + 1);
+}
+
+/* Whether the meeting that has just ended was the last one. */
+static inline int stop_relayed(int64_t *team, int64_t n_threads)
+{
+    if (n_threads == 1) return ATOMIC_LOAD(&team[TEAM_LAST]) != 0;
+    int64_t last = ATOMIC_LOAD(&team[TEAM_LAST]);
+    return last != 0 && last <= ATOMIC_LOAD(&team[TEAM_MEETINGS]);
 }
 
 #endif

@@ -28,7 +28,7 @@ g) ``Predictor`` is the one class: a prediction of one row takes less than it ta
 Letters: n rows of X; m rows of a tile; i inputs, j outputs (units) of a layer; at, to: offsets.
 """
 
-from libc.math cimport INFINITY, expm1, fabs, fmax, isfinite, log, sqrt, sqrtf
+from libc.math cimport INFINITY, NAN, expm1, fabs, fmax, isfinite, log, sqrt, sqrtf
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
@@ -50,6 +50,8 @@ cdef extern from "_barrier.h" nogil:
     int barrier_wait(int64_t *team, int64_t n_threads)
     int64_t ATOMIC_ADD(int64_t *counter)
     void ATOMIC_STORE(int64_t *to, int64_t value)
+    void relay_stop(int64_t *team)
+    int stop_relayed(int64_t *team, int64_t n_threads)
     const int TEAM_STEPS
 
 cdef extern from "_ndarray.h":
@@ -112,6 +114,7 @@ cdef enum:
     MAX_DEPTH = 2048  # of a panel: 512 kB of four AVX-512 vectors, half an L2 cache
     OUTER_SIZE = 2048  # numbers of a gradient of one row that are used at a time; they stay in L1
     PACK_TILES = 4  # tiles that read an operand before a copy of it pays
+    LONG_PASS = 60_000  # million operations of a pass, from which on it can be stopped anywhere
     LARGE = 1 << 17  # bytes of a matrix from which on it is fetched ahead; a part of an L2 cache
     PREFETCH_ROWS = 4  # that far ahead of the row that is being gathered
     SMALL = 20_000  # multiply-adds of a prediction that keeps the GIL: it is let go in as much time
@@ -484,6 +487,13 @@ cdef Run run_of(
     return run
 
 
+cdef int join_team(Run *run, int64_t[::1] team) except -1:
+    if team is not None:
+        check_size("team", 16, team.shape[0])
+        run.team = &team[0]
+    return 0
+
+
 cdef Objective read_objective(object o) except *:
     return Objective(
         o.loss, o.parameter, o.label_smoothing, o.l1, o.l2, o.missing, o.per_batch, o.cost_scale
@@ -626,13 +636,13 @@ def forward(
 def evaluate(
     const int64_t[:, ::1] plan, const real[::1] params, X, targets, const int64_t[::1] rows,
     objective, noise, Py_ssize_t step, real[:, ::1] out, real[::1] row_loss, real[::1] workspace,
-    double input_scale=1.0,
+    double input_scale=1.0, int64_t[::1] team=None,
 ):
     """Write the outputs to `out` (unless it has no rows) and the cost of each row to `row_loss`.
 
     With `noise`, these are what :func:`gradient` sees at this `step`; so they are with 'batch',
     whose statistics are those of the rows, where :func:`predict` and :func:`forward` have the
-    running ones.
+    running ones. ``team[TEAM_STOP]``, set from another thread, ends the call early.
     """
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *last = &layers_of(plan)[plan.shape[0] - 1]
@@ -651,11 +661,14 @@ def evaluate(
     check_size("row_loss", n, row_loss.shape[0])
     if out.shape[0] and (out.shape[0] != n or out.shape[1] != last.n_out):
         raise ValueError(f"out must be ({n}, {last.n_out}) or empty")
+    join_team(&run, team)
     with nogil:
         for block in range(blocks(n, to.batch)):
             start = block * to.batch
             now = Pass(min(to.batch, n - start), start, start, n)
             forward_pass(&run, &now, step, params, workspace)
+            if stops(&run):
+                break
             for i in range(now.n):
                 row_loss[start + i] = workspace[to.costs + i]
                 if out.shape[0]:
@@ -668,7 +681,7 @@ def gradient(
     const int64_t[:, ::1] plan, real[::1] params, X, targets, const double[::1] weights,
     const int64_t[::1] rows, objective, noise, Py_ssize_t step, real[::1] grads,
     real[:, ::1] deltas, real[:, ::1] dX, real[::1] workspace, double input_scale=1.0,
-    bint learns=False,
+    bint learns=False, int64_t[::1] team=None,
 ):
     """Write the gradient of the objective on one batch to `grads`, laid out like `params`.
 
@@ -676,12 +689,13 @@ def gradient(
     ``delta_before = (delta W^T) * da/dz``. Each row counts by its weight, divided by the sum of the
     batch's weights. With rows in `deltas` (a record) and `dX`, these are written as well; dX is
     the derivative by X as it came, before the scale. If it `learns`, the running statistics of
-    'batch' in `params` follow those of the batch.
+    'batch' in `params` follow those of the batch. ``team[TEAM_STOP]``, set from another thread,
+    ends the call early.
 
     Returns
     -------
     float
-        The weighted mean loss of the batch, plus the penalties.
+        The weighted mean loss of the batch, plus the penalties; NaN if the call was stopped.
     """
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *first = layers_of(plan)
@@ -694,6 +708,7 @@ def gradient(
     cdef Run run = run_of(plan, source.rows, labels.rows, weights, rows, to)
     run.objective, run.noise = read_objective(objective), read_noise(noise, dropout)
     run.learns = learns
+    join_team(&run, team)
     cdef Step now
     cdef real[:, ::1] no_state = None
     cdef Py_ssize_t block, done, number
@@ -723,10 +738,12 @@ def gradient(
             done = block * to.batch
             part = Pass(min(to.batch, n - done), done, done, weight)
             cost += forward_pass(&run, &part, step, params, workspace)
-            backward_pass(
+            if stops(&run) or not backward_pass(
                 &run, &now, params, no_state, grads, workspace, &part, done > 0,
                 done + part.n == n,
-            )
+            ):
+                cost = NAN
+                break
             if deltas.shape[0]:
                 record_deltas(&run, workspace, part.n, deltas, done)
             if dX.shape[0]:
@@ -834,8 +851,8 @@ def train_epoch(
     loss : float
         Sum over the batches of the batch's loss times its weight (``per_batch``: its rows).
     n_steps : int
-        Steps taken: fewer than there are batches if a loss was not finite, in which case the step
-        that saw it was not taken.
+        Steps taken: fewer than there are batches if a loss was not finite, or if another thread
+        has set ``team[TEAM_STOP]``; the step that saw it was not taken.
     """
     check_plan(plan, params.shape[0], sizeof(real))
     cdef Py_ssize_t n_out = plan[plan.shape[0] - 1, 1]
@@ -859,16 +876,17 @@ def train_epoch(
     cdef Run run = run_of(plan, source.rows, labels.rows, weights, rows, to)
     run.objective, run.noise = read_objective(objective), read_noise(noise, dropout)
     run.optimizer = read_optimizer(optimizer)
-    run.fused = batch_size <= to.batch and run.optimizer.clip_norm == 0
+    run.fused = (
+        batch_size <= to.batch and run.optimizer.clip_norm == 0
+        and 6 * products_of(&run) * batch_size < LONG_PASS * 1e6
+    )
     run.learns, run.rank, run.n_threads = True, rank, n_threads
     check_state(&run.optimizer, params.shape[0], state.shape[0], state.shape[1])
     check_size("workspace", to.size, workspace.shape[0])
     check_size("learning_rates", n_steps, learning_rates.shape[0])
     if not run.fused:
         check_size("grads", params.shape[0], grads.shape[0])
-    if team is not None:
-        check_size("team", 16, team.shape[0])
-        run.team = &team[0]
+    join_team(&run, team)
     cdef Step now
     cdef double total = 0, in_epoch = 0, cost, weight = 0
     cdef Objective whole = run.objective

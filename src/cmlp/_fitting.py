@@ -1,8 +1,8 @@
-"""The fit of an estimator: epochs, stopping and curves by scikit-learn's rules.
+"""The fit of an estimator: split, stopping and curves by scikit-learn's rules.
 
-:mod:`cmlp.training` has the plain loop of a network; this one counts as scikit-learn does: alpha is
-divided by the batch's weight, training stops after more than ``n_iter_no_change`` epochs without
-an improvement by ``tol``, and the best weights come back if a validation score decides.
+The epochs are in ``_loop``, as those of a network. Counting is scikit-learn's: alpha is divided by
+the batch's weight, training stops after more than ``n_iter_no_change`` epochs without an
+improvement by ``tol``, and the best weights are restored if a validation score decides.
 """
 
 from __future__ import annotations
@@ -16,12 +16,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _scoring, schedules, training
+from . import _scoring, schedules
+from ._divergence import diverged
 from ._estimator_base import parameters_at_fault
-from ._lbfgs import minimise_by_best
-from ._sklearn import ConvergenceWarning, held_warnings, scorer_named, warn
+from ._history import DivergenceError, TrainingState, call_back, check_callbacks
+from ._lbfgs import Result, minimise_by_best
+from ._loop import Deadline, Loop
+from ._sklearn import (
+    ConvergenceWarning,
+    InvalidParameterError,
+    held_warnings,
+    scorer_named,
+    warn,
+)
 from ._spec import SOLVERS, Noise, Objective
-from ._steps import Data, Recipe, Snapshot, Trainer, show_average
+from ._steps import CALL_FLOPS, Data, Recipe, Snapshot, Trainer, flops_of
+from ._team import TEAM_STOP, Places, Team, places
 from ._terminal import in_short, live
 
 if TYPE_CHECKING:
@@ -87,7 +97,9 @@ class Pace:
     @property
     def foreseeable(self) -> bool:
         """Whether the rates of the next epochs do not depend on how these go, short of a stall."""
-        return self.rule in ("constant", "adaptive")
+        return self.rule in ("constant", "adaptive") or (
+            not self.rule and self.schedule.foreseeable
+        )
 
     def epoch_ends(self, n_rows: int) -> None:
         """Count the rows that were seen so far."""
@@ -169,8 +181,8 @@ def _shares(counts: Array, n: int, rng: np.random.RandomState) -> NDArray[np.int
 # Epochs ------------------------------------------------------------------------------------------
 
 
-class Loop:
-    """One call of ``fit`` or ``partial_fit`` with a solver that takes steps."""
+class StochasticFit:
+    """One call of ``fit`` or ``partial_fit`` with a solver that takes steps: the loop's rules."""
 
     def __init__(
         self,
@@ -185,17 +197,19 @@ class Loop:
         self.order, self.held_out = rows.copy(), held_out  # each epoch shuffles them
         self.recipe: EstimatorRecipe = estimator._recipe()
         with parameters_at_fault():
-            self.callbacks = training.check_callbacks(estimator.callbacks)
+            self.callbacks = check_callbacks(estimator.callbacks)
         self.batch_size = self._batch_size(len(rows))
-        self.n_steps = -(-len(rows) // self.batch_size)
+        self.n_rows, self.n_steps = len(rows), -(-len(rows) // self.batch_size)
         self.once = once
         self.by_score = held_out is not None and (estimator.early_stopping or once)
-        self.trainer = Trainer(self.net, data, self.recipe, self.batch_size, estimator._threads())
-        self.safe = Snapshot(self.net)
         self.best = self.net.params.copy() if self.by_score and not once else None
-        self.start = time.perf_counter()
         self.bar: Any = None
-        self.state = training.TrainingState(self.net, self.net.history, 0, estimator.max_iter)
+        epochs = 1 if once else estimator.max_iter
+        self.state = TrainingState(self.net, self.net.history, 0, epochs)
+        self.trainer = Trainer(
+            self.net, data, self.recipe, self.batch_size, estimator._threads(),
+            keeps_steps_whole=True,
+        )  # fmt: skip
 
     def _batch_size(self, n: int) -> int:
         if isinstance(self.est.batch_size, str):
@@ -212,26 +226,32 @@ class Loop:
         est.n_iter_ = 0
         if est.verbose == 1 and not self.once:
             self.bar = live(est.max_iter)
+        deadline = Deadline(est.max_time, est._is_halted)
+        stopped = "diverged"
         try:
-            training._call(self.callbacks, "on_train_begin", self.state)
-            while self.epochs() and not self.once:
-                if est.n_iter_ == est.max_iter:
-                    warn(
-                        f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached "
-                        "and the optimization hasn't converged yet.",
-                        ConvergenceWarning,
-                    )
-                    break
-        except KeyboardInterrupt:
-            if not training._all_finite(self.net.params):
-                self.safe.put_back()
-            warn("Training interrupted by user.")
+            stopped = Loop(self.trainer, self, self.state, self.callbacks, deadline).run()
+            if stopped == "epochs" and not self.once:
+                warn(
+                    f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached "
+                    "and the optimization hasn't converged yet.",
+                    ConvergenceWarning,
+                )
         finally:
             self._close_bar()
             self.trainer.close()
             if self.best is not None:
                 self.net.params[:] = self.best
-        training._call(self.callbacks, "on_train_end", self.state)
+            history = self.net.history
+            history.metric = self._metric()
+            history.end(stopped, est.best_iteration_ or None, self.best is not None)
+        call_back(self.callbacks, "on_train_end", self.state)
+
+    def _metric(self) -> str:
+        """Return what val_score is: the name of the scorer, or 'accuracy' or 'r2'."""
+        scoring = self.est.scoring
+        if scoring is None:
+            return _scoring.metric_of(self.net, self.data.targets)
+        return scoring if isinstance(scoring, str) else getattr(scoring, "__name__", "score")
 
     def _close_bar(self) -> None:
         if self.bar is not None:
@@ -243,66 +263,20 @@ class Loop:
         if self.est.verbose and self.bar is None:
             print(text)
 
-    def epochs(self) -> bool:
-        """Train one epoch, or several that nobody looks at; False where training ends."""
-        est, began, n = self.est, time.perf_counter(), self._unwatched()
-        orders = np.empty((n, len(self.order)), np.int64)
-        rates = np.empty((n, self.n_steps))
-        for order, rate in zip(orders, rates, strict=True):
-            if est.shuffle:
-                est._random_state.shuffle(self.order)
-            order[:] = self.order
-            rate[:] = est._optimizer.rates(self.n_steps, est.loss_curve_)
-        if n > 1:
-            losses = self.trainer.epochs(orders, rates)
-            if losses is not None and training._all_finite(self.net.params):
-                self.safe.take()
-                seconds = (time.perf_counter() - began) / n
-                return all(
-                    [
-                        self._goes_on(loss, orders.shape[1], rate, seconds)
-                        for loss, rate in zip(losses.tolist(), rates, strict=True)
-                    ]
-                )
-            self.safe.put_back()  # and find out in which epoch, one by one
-        for order, rate in zip(orders, rates, strict=True):
-            loss, n_rows = self.trainer.epoch(order, rate, self._out_of_time)
-            finite = math.isfinite(loss) and training._all_finite(self.net.params)
-            if finite:
-                self.safe.take()
-                show_average(self.net)
-            else:
-                self._diverges()
-            seconds = time.perf_counter() - began
-            if not self._goes_on(loss, n_rows, rate, seconds, finite=finite):
-                return False
-            began = time.perf_counter()
-        return True
-
-    def _unwatched(self) -> int:
-        """Return how many epochs can be trained before anybody may look, or training may end.
-
-        One call of the core then takes them all: a small table's epoch is over in less time than
-        Python needs around it, and than another thread may keep Python busy.
-        """
+    def draw(self, order: NDArray[np.int64], rates: NDArray[np.float64]) -> None:
         est = self.est
-        if (
-            self.once
-            or self.held_out is not None
-            or self.callbacks
-            or est.verbose
-            or est.max_time is not None
-            or not est._optimizer.foreseeable
-        ):
-            return 1
-        until_a_stall = est.n_iter_no_change + 1 - est._no_improvement_count
-        in_a_call = self.trainer.epochs_of_a_call(len(self.order))
-        return max(1, int(min(est.max_iter - est.n_iter_, until_a_stall, in_a_call)))
+        if est.shuffle:
+            est._random_state.shuffle(self.order)
+        order[:] = self.order
+        rates[:] = est._optimizer.rates(self.n_steps, est.loss_curve_)
 
-    def _goes_on(
-        self, loss: float, n_rows: int, rates: Array, trained: float, finite: bool = True
-    ) -> bool:
-        """Note down what an epoch gave; False where training ends with it."""
+    def foreseen(self) -> float:
+        est = self.est
+        if self.held_out is not None or est.verbose or not est._optimizer.foreseeable:
+            return 1
+        return float(est.n_iter_no_change + 1 - est._no_improvement_count)
+
+    def record(self, loss: float, n_rows: int, rate: float, seconds: float, finite: bool) -> None:
         est, began = self.est, time.perf_counter()
         est.n_iter_ += 1
         est.t_ += n_rows
@@ -311,24 +285,15 @@ class Loop:
         self._say(f"Iteration {est.n_iter_}, loss = {loss:.8f}")
         values = {"epoch": len(est.loss_curve_) + 0.0, "loss": loss}
         values |= self._validate(finite)
-        values["learning_rate"] = float(rates[-1])
-        values["seconds"] = trained + time.perf_counter() - began
-        values["rows_per_second"] = n_rows / max(trained, 1e-9)
+        values["learning_rate"] = rate
+        values["seconds"] = seconds + time.perf_counter() - began
+        values["rows_per_second"] = n_rows / max(seconds, 1e-9)
         self.net.history.append(values)
         if self.bar is not None:
             self.bar.show(f"epoch {est.n_iter_}", in_short(values, "score"))
         self._count()
         est._optimizer.epoch_ends(est.t_)
-        self.state.epoch += 1
-        training._call(self.callbacks, "on_epoch_end", self.state)
-        est.should_stop_ = not finite or self._stalls() or self.state.stop
-        return not (est.should_stop_ or self._out_of_time())
-
-    def _out_of_time(self) -> bool:
-        halt, limit = self.est._halt, self.est.max_time
-        if halt is not None and halt.is_set():
-            return True
-        return limit is not None and time.perf_counter() - self.start >= limit
+        est.should_stop_ = not finite
 
     def _validate(self, finite: bool) -> dict[str, float]:
         """Loss and score on the rows that are held out."""
@@ -376,6 +341,12 @@ class Loop:
             if self.best is not None:
                 np.copyto(self.best, self.net.params)
 
+    def verdict(self) -> str:
+        est = self.est
+        stalled = self._stalls()
+        est.should_stop_ = bool(stalled or self.state.stop)
+        return ("patience" if self.by_score else "tol") if stalled else ""
+
     def _stalls(self) -> bool:
         est = self.est
         if not est._no_improvement_count > est.n_iter_no_change:
@@ -394,13 +365,10 @@ class Loop:
         est._no_improvement_count = 0
         return False
 
-    def _diverges(self) -> None:
-        """Put the last finite weights back, and say what happened.
-
-        It is an error, unless there are the best weights by a validation score to return to.
-        """
+    def diverged(self, safe: Snapshot) -> None:
+        """Restore the last finite weights and raise, unless there are the best ones to restore."""
         if self.best is not None:
-            self.safe.put_back()
+            safe.put_back()
             warn(
                 f"training diverged in epoch {self.est.n_iter_ + 1}; the weights with the best "
                 "validation score are kept. Usual causes: the learning rate is too high (it "
@@ -411,52 +379,109 @@ class Loop:
         sample = Data(self.data.X[:256], self.data.targets[:256], None)
         history = self.net.history
         try:
-            cause = str(training._diverged(self.net, sample, self.recipe, history, self.safe))
+            cause = str(diverged(self.net, sample, self.recipe, history, safe))
         except ValueError as too_large:  # for the network's dtype
-            self.safe.put_back()
+            safe.put_back()
             cause = str(too_large)
-        error = training.DivergenceError(f"{NOT_FINITE} {cause[0].upper()}{cause[1:]}")
+        error = DivergenceError(f"{NOT_FINITE} {cause[0].upper()}{cause[1:]}")
         error.history = history
         raise error
+
+    def interrupted(self) -> None:
+        warn("Training interrupted by user.")
 
 
 # L-BFGS ------------------------------------------------------------------------------------------
 
 
-def fit_lbfgs(estimator: Any, data: Data) -> None:
-    """Minimise the loss of all rows; in float64, whatever the network's dtype is."""
-    net = estimator.network_
-    work = net if net.dtype == np.float64 else net.astype("float64")
-    recipe = estimator._recipe()
-    parts = [*work.weights, *work.biases, *work.scales]
-    cuts = np.cumsum([part.size for part in parts])[:-1]
+class _OutOfTime(Exception):
+    """Time is over in the middle of a minimisation."""
 
-    def put(x: NDArray[np.float64]) -> None:
-        for part, values in zip(parts, np.split(x, cuts), strict=True):
+
+class _Objective:
+    """The loss of all rows as a function of one vector: every weight and bias, in float64."""
+
+    def __init__(self, estimator: Any, data: Data, deadline: Deadline) -> None:
+        net = estimator.network_
+        self.net = net if net.dtype == np.float64 else net.astype("float64")
+        self.data, self.recipe, self.deadline = data, estimator._recipe(), deadline
+        self.parts = self._parts(self.net.params)
+        self.start = np.concatenate([part.ravel() for part in self.parts])
+        self.n_iter, self.best, self.least = 0, self.start, math.inf
+        is_long = flops_of(self.net) * len(data.X) > CALL_FLOPS
+        self.team = Team(1 if is_long else 0)
+
+    def _parts(self, flat: Array) -> list[Array]:
+        weights, biases = self.net._views(flat)
+        return [*weights, *biases, *self.net._scale_views(flat)]
+
+    def put(self, x: NDArray[np.float64]) -> None:
+        """Write a vector into the network."""
+        cuts = np.cumsum([part.size for part in self.parts])[:-1]
+        for part, values in zip(self.parts, np.split(x, cuts), strict=True):
             part[...] = values.reshape(part.shape)
 
-    def value_and_gradient(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        if estimator._halt is not None and estimator._halt.is_set():
-            raise KeyboardInterrupt
-        put(x)
-        loss, grads, *_ = work._backpropagate(data, recipe)
-        weights, biases = work._views(grads)
-        slopes = [*weights, *biases, *work._scale_views(grads)]
-        return loss, np.concatenate([slope.ravel() for slope in slopes])
+    def __call__(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        self.put(x)
+        team = places()
 
-    start = np.concatenate([part.ravel() for part in parts])
-    found = minimise_by_best(
-        value_and_gradient, start, estimator.tol, estimator.max_iter, estimator.max_fun
-    )
-    if not (math.isfinite(found.value) and np.isfinite(found.x).all()):
-        put(start)
-        error = training.DivergenceError(NOT_FINITE)
+        def backpropagate(rank: int, team: Places) -> tuple[float, Array]:
+            loss, grads, *_ = self.net._backpropagate(self.data, self.recipe, team=team)
+            return loss, grads
+
+        loss, grads = self.team.run(backpropagate, team, self.deadline)
+        if team[TEAM_STOP]:
+            raise _OutOfTime
+        if loss < self.least:
+            self.least, self.best = loss, x.copy()
+        if self.deadline():
+            raise _OutOfTime
+        return loss, np.concatenate([slope.ravel() for slope in self._parts(grads)])
+
+    def count(self, x: object) -> None:
+        """Count an iteration."""
+        self.n_iter += 1
+
+
+def fit_lbfgs(estimator: Any, data: Data) -> None:
+    """Minimise the loss of all rows; in float64, whatever the network's dtype is.
+
+    Ctrl-C and ``max_time`` end it with the best weights so far.
+    """
+    if tuple(estimator.callbacks):
+        raise InvalidParameterError(
+            "callbacks are called after an epoch, and solver='lbfgs' has none; use another solver"
+        )
+    net, stopped = estimator.network_, ""
+    f = _Objective(estimator, data, Deadline(estimator.max_time, estimator._is_halted))
+    try:
+        found = minimise_by_best(
+            f, f.start, estimator.tol, estimator.max_iter, estimator.max_fun, f.count
+        )
+        stopped = {0: "tol", 1: "epochs"}.get(found.status, "line_search")
+    except (KeyboardInterrupt, _OutOfTime) as ended:
+        stopped = f.deadline.reason or "interrupted"
+        found = Result(f.best, f.least, f.n_iter, 0, "")
+        if isinstance(ended, KeyboardInterrupt):
+            warn("Training interrupted by user.")
+    finally:
+        f.team.close()
+        if not stopped:
+            f.put(f.start)
+    if stopped not in ("interrupted", "max_time") and not (
+        math.isfinite(found.value) and np.isfinite(found.x).all()
+    ):
+        f.put(f.start)
+        error = DivergenceError(NOT_FINITE)
         error.history = net.history
+        net.history.end("diverged", None, False)
         raise error
-    put(found.x)
-    for mine, theirs in zip([*net.weights, *net.biases, *net.scales], parts, strict=True):
-        mine[...] = theirs
+    f.put(found.x)
+    if f.net is not net:
+        for mine, theirs in zip([*net.weights, *net.biases, *net.scales], f.parts, strict=True):
+            mine[...] = theirs
     estimator.loss_, estimator.n_iter_ = found.value, min(found.n_iter, estimator.max_iter)
+    net.history.end(stopped, None, False)
     if found.status:
         warn(
             f"lbfgs failed to converge after {found.n_iter} iteration(s) "

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 Function = Callable[[Vector], tuple[float, Vector]]
+OnStep = Callable[[Vector], object]
 
 MEMORY = 10
 """Steps that are remembered, as in SciPy."""
@@ -38,19 +39,23 @@ class Result(NamedTuple):
     message: str
 
 
-def minimise_by_best(f: Function, x: Vector, gtol: float, max_iter: int, max_fun: int) -> Result:
+def minimise_by_best(
+    f: Function, x: Vector, gtol: float, max_iter: int, max_fun: int, on_step: OnStep | None = None
+) -> Result:
     """Minimise with SciPy's L-BFGS-B, or without SciPy with ours."""
     if importlib.util.find_spec("scipy") is None:
-        return minimise(f, x, gtol, max_iter, max_fun)
+        return minimise(f, x, gtol, max_iter, max_fun, on_step)
     from scipy.optimize import minimize
 
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": gtol}
-    found = minimize(f, x, method="L-BFGS-B", jac=True, options=options)
+    found = minimize(f, x, method="L-BFGS-B", jac=True, options=options, callback=on_step)
     message = found.message.decode() if isinstance(found.message, bytes) else str(found.message)
     return Result(found.x, float(found.fun), int(found.nit), int(found.status), message)
 
 
-def minimise(f: Function, x: Vector, gtol: float, max_iter: int, max_fun: int) -> Result:
+def minimise(
+    f: Function, x: Vector, gtol: float, max_iter: int, max_fun: int, on_step: OnStep | None = None
+) -> Result:
     """Minimise a function of many variables.
 
     Parameters
@@ -61,6 +66,8 @@ def minimise(f: Function, x: Vector, gtol: float, max_iter: int, max_fun: int) -
         Largest derivative at which the search has converged.
     max_iter, max_fun : int
         Most iterations and evaluations.
+    on_step : callable, optional
+        Is called with the variables after each iteration.
     """
     value, gradient = f(x)
     steps: deque[tuple[Vector, Vector, float]] = deque(maxlen=MEMORY)
@@ -87,6 +94,8 @@ def minimise(f: Function, x: Vector, gtol: float, max_iter: int, max_fun: int) -
         fall, before = value - found.value, value
         x, value, gradient = x + s, found.value, found.gradient
         n_iter += 1
+        if on_step is not None:
+            on_step(x)
         if fall <= FTOL * max(abs(before), abs(value), 1.0):
             return Result(x, value, n_iter, 0, "CONVERGENCE: RELATIVE REDUCTION OF F IS SMALL")
 

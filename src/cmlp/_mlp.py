@@ -26,7 +26,7 @@ from ._estimator_base import (
     parameters_at_fault,
     refuse,
 )
-from ._fitting import STOCHASTIC, EstimatorRecipe, HeldOut, Loop, Pace, split
+from ._fitting import STOCHASTIC, EstimatorRecipe, HeldOut, Pace, StochasticFit, split
 from ._rows import read_X
 from ._sklearn import InvalidParameterError, NotFittedError, shared, warn, wrapped
 from ._spec import ACTIVATION, ACTIVATIONS, EXTERNAL_LOSS, N_OUT, aligned, lookup
@@ -531,9 +531,13 @@ class MLP(Estimator):
             stratify = self._stratifies(data.targets)
             rows, held = split(data.targets, self.validation_fraction, stratify, self._random_state)
             held_out = HeldOut(data, held, data.X[held], labels[held])
-        loop = Loop(self, data, rows, held_out, once=incremental)
-        self._begin_curves(held_out is not None, loop.by_score)
-        loop.run()
+        fit = StochasticFit(self, data, rows, held_out, once=incremental)
+        self._begin_curves(held_out is not None, fit.by_score)
+        fit.run()
+
+    def _is_halted(self) -> bool:
+        """Whether the ensemble that this is a member of ends all trainings."""
+        return self._halt is not None and self._halt.is_set()
 
     def _check_shape(self, n_outputs: int) -> None:
         """Check that a network that goes on learning is the one that the parameters describe."""

@@ -288,54 +288,42 @@ def _layers(plan, flat) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield flat[w : w + n_in * stride].reshape(n_in, stride)[:, :n_out], flat[b : b + n_out]
 
 
-def _parts(n, layer):
-    """The rows whose statistics are taken together: those of a pass, or all, each for itself."""
-    if layer[spec.NORMALIZATION] != _BATCH_NORMALIZATION:
-        return [slice(0, n)]
-    return [slice(start, min(start + _BATCH, n)) for start in range(0, n, _BATCH)]
-
-
 def _normalise(layer, params, z):
     """gamma zhat + beta with zhat = (z - mean) / sqrt(variance + eps); see _spec.NORMALIZATIONS.
 
     Returns it, and what backpropagation and the running statistics need: zhat, the inverse roots,
-    and the mean and variance of each pass.
+    mean and variance.
     """
     ((gamma, *_),) = spec.normalization_views(layer[None], params)
     beta = params[layer[spec.BIAS] :][: layer[spec.N_OUT]]
     axis = 0 if layer[spec.NORMALIZATION] == _BATCH_NORMALIZATION else 1
-    zhat, inverse, statistics = np.empty_like(z), np.empty_like(z), []
-    for part in _parts(len(z), layer):
-        mean, variance = z[part].mean(axis, keepdims=True), z[part].var(axis, keepdims=True)
-        inverse[part] = 1 / np.sqrt(variance + z.dtype.type(spec.NORMALIZATION_EPS))
-        zhat[part] = (z[part] - mean) * inverse[part]
-        statistics.append((len(z[part]), mean, variance))
-    return gamma * zhat + beta, (zhat, inverse, statistics)
+    mean, variance = z.mean(axis, keepdims=True), z.var(axis, keepdims=True)
+    inverse = 1 / np.sqrt(variance + z.dtype.type(spec.NORMALIZATION_EPS))
+    zhat = (z - mean) * inverse
+    return gamma * zhat + beta, (zhat, inverse, mean, variance)
 
 
 def _normalised_delta(layer, params, grads, delta, kept):
-    """From dC/dy of a normalised layer to dC/dz; the gradients of gamma and beta on the way."""
-    zhat, inverse, _ = kept
+    """Return dC/dz of a normalised layer from dC/dy; add the gradients of gamma and beta."""
+    zhat, inverse, *_ = kept
     ((gamma, *_),) = spec.normalization_views(layer[None], params)
     ((dgamma, *_),) = spec.normalization_views(layer[None], grads)
-    dgamma[:] = (delta * zhat).sum(axis=0)
-    grads[layer[spec.BIAS] :][: layer[spec.N_OUT]] = delta.sum(axis=0)
+    dgamma += (delta * zhat).sum(axis=0)
+    grads[layer[spec.BIAS] :][: layer[spec.N_OUT]] += delta.sum(axis=0)
     axis = 0 if layer[spec.NORMALIZATION] == _BATCH_NORMALIZATION else 1
-    dzhat, dz = gamma * delta, np.empty_like(delta)
-    for part in _parts(len(delta), layer):
-        d, x = dzhat[part], zhat[part]
-        along = (d * x).mean(axis, keepdims=True)
-        dz[part] = inverse[part] * (d - d.mean(axis, keepdims=True) - x * along)
-    return dz
+    dzhat = gamma * delta
+    along = (dzhat * zhat).mean(axis, keepdims=True)
+    return inverse * (dzhat - dzhat.mean(axis, keepdims=True) - zhat * along)
 
 
 def _track_statistics(plan, params, kept):
-    """Bring the running mean and variance along; that of more than one row without bias."""
+    """Update the running mean and variance, pass by pass, with the unbiased variance of a pass."""
     rate = params.dtype.type(spec.NORMALIZATION_MOMENTUM)
-    for views, (_, _, statistics) in zip(
-        spec.normalization_views(plan, params), filter(None, kept), strict=True
-    ):
-        for n, mean, variance in statistics:
+    for of_pass in kept:
+        for views, (zhat, _, mean, variance) in zip(
+            spec.normalization_views(plan, params), filter(None, of_pass), strict=True
+        ):
+            n = len(zhat)
             if len(views) == 3 and n > 1:
                 views[1][:] += rate * (mean[0] - views[1])
                 views[2][:] += rate * (variance[0] * (n / (n - 1)) - views[2])
@@ -403,8 +391,8 @@ _quiet = np.errstate(all="ignore")
 
 _BATCH_NORMALIZATION = spec.NORMALIZATIONS.index("batch")
 
-_TEAM_STEPS = 10
-"""Place in a team's array where the steps taken are counted (see _barrier.h)."""
+_TEAM_STEPS, _TEAM_STOP = 10, 11
+"""Places in a team's array: steps taken; whether another thread stops the call (_barrier.h)."""
 
 _BATCH = 1024
 """Rows that are propagated at once where the batch is ours to choose."""
@@ -538,16 +526,18 @@ def _write_record(plan, record, values):
 @_quiet
 def evaluate(
     plan, params, X, targets, rows, objective, noise, step, out, row_loss, workspace,
-    input_scale=1.0,
+    input_scale=1.0, team=None,
 ):  # fmt: skip
     """Write the outputs to `out` (unless it has no rows) and the cost of each row to `row_loss`.
 
     With `noise`, these are what :func:`gradient` sees at this `step`; so they are with 'batch',
     whose statistics are those of the rows, where :func:`predict` and :func:`forward` have the
-    running ones.
+    running ones. ``team[TEAM_STOP]``, set from another thread, ends the call early.
     """
     n_out, code = plan[-1, spec.N_OUT], plan[-1, spec.ACTIVATION]
     for start, stop, part in _chunks(X, rows):
+        if team is not None and team[_TEAM_STOP]:
+            break
         x = _gather(X, part, input_scale, params.dtype)
         y = _gather_targets(targets, part, objective, n_out, params.dtype)
         _, zs, activations, _ = _propagate(plan, params, x, noise, step, start)
@@ -561,7 +551,7 @@ def evaluate(
 
 def gradient(
     plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX, workspace,
-    input_scale=1.0, learns=False,
+    input_scale=1.0, learns=False, team=None,
 ):  # fmt: skip
     """Write the gradient of the objective on one batch to `grads`, laid out like `params`.
 
@@ -569,19 +559,20 @@ def gradient(
     ``delta_before = (delta W^T) * da/dz``. Each row counts by its weight, divided by the sum of the
     batch's weights. With rows in `deltas` (a record) and `dX`, these are written as well; dX is
     the derivative by X as it came, before the scale. If it `learns`, the running statistics of
-    'batch' in `params` follow those of the batch.
+    'batch' in `params` follow those of the batch. ``team[TEAM_STOP]``, set from another thread,
+    ends the call early.
 
     Returns
     -------
     float
-        The weighted mean loss of the batch, plus the penalties.
+        The weighted mean loss of the batch, plus the penalties; NaN if the call was stopped.
     """
     kept: list[Any] = []
     loss = _backpropagate(
         plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
-        input_scale, kept,
+        input_scale, kept, team,
     )  # fmt: skip
-    if learns:
+    if learns and not math.isnan(loss):
         _track_statistics(plan, params, kept)
     return loss
 
@@ -589,41 +580,55 @@ def gradient(
 @_quiet
 def _backpropagate(
     plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
-    input_scale, kept,
+    input_scale, kept, team,
 ):  # fmt: skip
-    """See :func:`gradient`; `kept` is filled with what each layer's normalisation found."""
+    """See :func:`gradient`; appends what each layer's normalisation found to `kept`, by pass."""
     dtype = params.dtype
-    y = _gather_targets(targets, rows, objective, plan[-1, spec.N_OUT], dtype)
-    x = _gather(X, rows, input_scale, dtype)
-    x, zs, activations, slopes = _propagate(plan, params, x, noise, step, kept=kept)
-    code = plan[-1, spec.ACTIVATION]
-    cost = _cost(objective, code, zs[-1], activations[-1], y)
-    delta = _output_delta(objective, code, zs[-1], activations[-1], y)
-
-    weight, share = _row_shares(weights, rows, len(x), objective)
+    weight, share = _row_shares(weights, rows, len(X) if rows is None else len(rows), objective)
     objective = _share_penalties(objective, weight.sum())
-    delta = np.asarray(delta * np.asarray(share, dtype)[:, None], dtype=dtype)
-    loss = float((cost * weight).sum() / weight.sum()) if weight.any() else 0.0
-    loss *= objective.cost_scale
+    loss = 0.0
     grads[:] = 0
+    for start, stop, part in _chunks(X, rows):
+        if team is not None and team[_TEAM_STOP]:
+            return math.nan
+        here = slice(start, stop)
+        y = _gather_targets(targets, part, objective, plan[-1, spec.N_OUT], dtype)
+        x = _gather(X, part, input_scale, dtype)
+        of_pass: list[Any] = []
+        x, zs, activations, slopes = _propagate(plan, params, x, noise, step, start, of_pass)
+        kept.append(of_pass)
+        code = plan[-1, spec.ACTIVATION]
+        loss += float((_cost(objective, code, zs[-1], activations[-1], y) * weight[here]).sum())
+        delta = _output_delta(objective, code, zs[-1], activations[-1], y)
+        delta = np.asarray(delta * np.asarray(share[here], dtype)[:, None], dtype=dtype)
+        delta = _add_gradient(
+            plan, params, [x, *activations[:-1]], slopes, delta, of_pass, grads, deltas[here]
+        )
+        if len(dX):
+            W, _ = next(_layers(plan, params))
+            dX[here] = (delta @ W.T) * dtype.type(input_scale)
+    loss = objective.cost_scale * float(loss / weight.sum()) if weight.any() else 0.0
+    layers = zip(_layers(plan, params), _layers(plan, grads), strict=True)
+    for (W, _), (dW, _) in reversed(list(layers)):
+        loss += _penalise(W, dW, objective)
+    return loss
 
-    inputs = [x, *activations[:-1]]
+
+def _add_gradient(plan, params, inputs, slopes, delta, kept, grads, deltas):
+    """Add the gradient of one pass, from the output layer's delta; return the first layer's."""
     parameters, gradients = list(_layers(plan, params)), list(_layers(plan, grads))
     for number in reversed(range(len(plan))):
         (W, _), (dW, db) = parameters[number], gradients[number]
         if kept[number]:
             delta = _normalised_delta(plan[number], params, grads, delta, kept[number])
         else:
-            db[:] = delta.sum(axis=0)
+            db += delta.sum(axis=0)
         if len(deltas):
             _write_record(plan[number : number + 1], deltas, [delta])
-        dW[:] = inputs[number].T @ delta
+        dW += inputs[number].T @ delta
         if number:
             delta = (delta @ W.T) * slopes[number - 1]
-        elif len(dX):
-            dX[:] = (delta @ W.T) * dtype.type(input_scale)
-        loss += _penalise(W, dW, objective)
-    return loss
+    return delta
 
 
 def _row_shares(weights, rows, n, objective):
@@ -756,8 +761,8 @@ def train_epoch(
     loss : float
         Sum over the batches of the batch's loss times its weight (``per_batch``: its rows).
     n_steps : int
-        Steps taken: fewer than there are batches if a loss was not finite, in which case the step
-        that saw it was not taken.
+        Steps taken: fewer than there are batches if a loss was not finite, or if another thread
+        has set ``team[TEAM_STOP]``; the step that saw it was not taken.
     """
     if rank:
         return 0.0, 0  # one thread does it all: NumPy's products have threads of their own
@@ -770,7 +775,7 @@ def train_epoch(
             kept: list[Any] = []
             loss = _backpropagate(
                 plan, params, X, targets, weights, batch, objective, noise, step + taken, grads,
-                nothing, nothing, input_scale, kept,
+                nothing, nothing, input_scale, kept, team,
             )  # fmt: skip
             if not math.isfinite(loss):
                 return total + in_epoch, taken

@@ -100,7 +100,7 @@ def evaluate(
     if weights is not None and not weights.any():
         weights = None  # rows that do not count in training can still be looked at
     if net.loss_row is None:
-        loss = net.custom_loss(out, net.target_matrix(targets))[0]
+        loss = net.custom_loss(out, net.target_matrix(targets), weights)[0]
     else:
         loss = float(np.average(row_loss.astype(np.float64), weights=weights)) if n else 0.0
     return loss, score(net, targets, out, weights) if n else math.nan, out

@@ -5,6 +5,28 @@ cdef inline int meet(const Run *run) noexcept nogil:
     return run.n_threads == 1 or barrier_wait(run.team, run.n_threads)
 
 
+cdef inline bint meet_or_stop(const Run *run) noexcept nogil:
+    """Meet the other threads; True if the caller wants to stop, which all of them learn here."""
+    if run.team is not NULL and run.rank == 0:
+        relay_stop(run.team)
+    meet(run)
+    return stops(run)
+
+
+cdef inline bint stops(const Run *run) noexcept nogil:
+    """Whether the last meeting was one to stop at."""
+    return run.team is not NULL and stop_relayed(run.team, run.n_threads)
+
+
+cdef inline double products_of(const Run *run) noexcept nogil:
+    """Multiply-adds of one product with every layer's weights, for one row."""
+    cdef double total = 0
+    cdef Py_ssize_t number
+    for number in range(run.n_layers):
+        total += <double>run.layers[number].n_in * <double>run.layers[number].n_out
+    return total
+
+
 cdef double total_weight(const Run *run, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
     cdef double total = 0
     cdef Py_ssize_t i
@@ -55,7 +77,7 @@ cdef double forward_pass(
     """Gather, propagate and score the rows of one pass.
 
     Leaves activations, slopes, costs and the output layer's delta in the workspace, and returns the
-    rows' cost, summed by their weights.
+    rows' cost, summed by their weights; NaN where the caller stops the step.
     """
     cdef Py_ssize_t number, i, at, last = run.n_layers - 1, code
     cdef Py_ssize_t from_ = run.to.inputs, from_stride = run.to.input_stride
@@ -65,7 +87,8 @@ cdef double forward_pass(
     cdef const Layer *layer
     cdef Layer plain
     gather(run, now, step, ws)
-    meet(run)
+    if meet_or_stop(run):
+        return NAN
     for number in range(last + 1):
         layer = &run.layers[number]
         at = run.to.batch * layer.units
@@ -84,8 +107,8 @@ cdef double forward_pass(
                 run, layer, params, ws, from_, from_stride, run.to.activations + at, now.n, code,
                 run.to.slopes + at, &drop,
             )
-        if number < last:
-            meet(run)
+        if number < last and meet_or_stop(run):
+            return NAN
         from_, from_stride = run.to.activations + at, layer.stride
     grid = grid_of(now.n, layer.stride, sizeof(real), run)
     if grid.column_tiles > 1:  # else each thread finishes the rows that it has computed
@@ -118,13 +141,14 @@ cdef void backward_layer(
     )
 
 
-cdef void backward_pass(
+cdef bint backward_pass(
     const Run *run, const Step *step, real[::1] params, real[:, ::1] state, real[::1] grads,
     real[::1] ws, const Pass *now, bint adds, bint last_pass,
 ) noexcept nogil:
     """The way back from the output layer's delta: fused with the update, or to `grads`.
 
-    A layer's W is behind the next barrier when it is updated: nobody needs its old value any more.
+    W is updated only after the barrier that follows the last read of its old value. Returns False
+    where the caller stops the step, which it can do as long as no parameter has been updated.
     """
     cdef const Layout *to = &run.to
     cdef Py_ssize_t number, from_, from_stride, last = run.n_layers - 1, n = now.n
@@ -135,7 +159,10 @@ cdef void backward_pass(
         backward_layer(run, last, params, ws, n)
     for number in range(last, -1, -1):
         layer = &run.layers[number]
-        meet(run)
+        if run.fused:
+            meet(run)
+        elif meet_or_stop(run):
+            return False
         if number and run.layers[number - 1].normalization:
             normalise_backward(run, number - 1, params, ws, n)
             meet(run)
@@ -155,6 +182,7 @@ cdef void backward_pass(
         if number > 1:
             backward_layer(run, number - 1, params, ws, n)
     meet(run)
+    return True
 
 
 cdef inline bint takes_plain_rows(const Run *run) noexcept nogil:
@@ -218,7 +246,7 @@ cdef double train_batch(
 ) noexcept nogil:
     """One step on a batch of any size; returns its loss times its weight.
 
-    Takes no step if that is not finite.
+    Takes no step if that is not finite, as it also is where the caller stops the step.
     """
     cdef Py_ssize_t block, done
     cdef bint penalised = run.objective.l1 != 0 or run.objective.l2 != 0
@@ -234,7 +262,10 @@ cdef double train_batch(
             cost += total_size(run, ws) * weight
         if not isfinite(cost):
             return cost
-        backward_pass(run, step, params, state, grads, ws, &now, done > 0, done + now.n == n)
+        if not backward_pass(
+            run, step, params, state, grads, ws, &now, done > 0, done + now.n == n
+        ):
+            return NAN
     if not run.fused:
         if run.optimizer.clip_norm > 0:
             measure(run, grads, 0, 1, True, ws)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,9 @@ from ._spec import (
     lookup,
     unknown,
 )
+from ._team import TEAM_STEPS, TEAM_STOP, Places, Team, never, places
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
     from .network import Network
 
 Array = NDArray[Any]
@@ -178,6 +178,16 @@ class Snapshot:
         self.net.averaged, self.net.shown_average = self.averaged, self.shown_average
 
 
+def flops_of(net: Network) -> float:
+    """Return the floating-point operations of a training step, for one row."""
+    return 6.0 * int((net.plan[:, N_IN] * net.plan[:, N_OUT]).sum())
+
+
+def in_main_thread() -> bool:
+    """Whether this is the thread that Ctrl-C arrives in."""
+    return threading.current_thread() is threading.main_thread()
+
+
 def digest(params: Array) -> int:
     """Recognise parameters again."""
     return zlib.crc32(params.data)
@@ -214,10 +224,24 @@ def resume_from_average(net: Network) -> None:
 
 
 class Trainer:
-    """Takes steps on a network: holds the scratch arrays and the threads of one fit."""
+    """Takes steps on a network: holds the scratch arrays and the threads of one fit.
+
+    Parameters
+    ----------
+    keeps_steps_whole : bool
+        Whether the NumPy core runs in a thread of its own, too, so that Ctrl-C cannot interrupt it
+        between two statements of an update.
+    """
 
     def __init__(
-        self, net: Network, data: Data, recipe: Recipe, batch_size: int, n_threads: int | None
+        self,
+        net: Network,
+        data: Data,
+        recipe: Recipe,
+        batch_size: int,
+        n_threads: int | None,
+        *,
+        keeps_steps_whole: bool = False,
     ) -> None:
         self.net, self.data, self.batch_size = net, data, batch_size
         self.objective, self.optimizer = recipe.objective(net), recipe.optimizer()
@@ -229,17 +253,20 @@ class Trainer:
                 "normalization='batch' needs batches of at least 2 rows; 'layer' takes single ones"
             )
         net.moments_for(recipe.rule, averages=recipe.ema > 0)
-        products = int((net.plan[:, N_IN] * net.plan[:, N_OUT]).sum())
-        self.step_flops = 6.0 * products * batch_size
+        self.step_flops = flops_of(net) * batch_size
+        self.is_long = self.step_flops > CALL_FLOPS
+        self.stopped = False
         self.n_threads = self._choose_threads(n_threads)
         size = _dispatch.core.workspace_size(net.plan, batch_size, self.n_threads)
         self.workspace = aligned((size,), net.dtype)
         self.grads = np.zeros_like(net.params)
-        self.pool: ThreadPoolExecutor | None = None
-        if self.n_threads > 1:
-            from concurrent.futures import ThreadPoolExecutor  # slow to import
-
-            self.pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="cmlp")
+        in_python = _dispatch.core.name == "python"
+        beside = (
+            self.n_threads > 1
+            or self.is_long
+            or (keeps_steps_whole and in_python and in_main_thread())
+        )
+        self.team = Team(self.n_threads if beside else 0)
 
     def _choose_threads(self, n_threads: int | None) -> int:
         if _dispatch.core.name == "python" or self.net.loss_row is None:
@@ -251,56 +278,40 @@ class Trainer:
     def close(self) -> None:
         """End the threads, and leave the mean of the weights in the network, if there is one."""
         show_average(self.net)
-        if self.pool is not None:
-            self.pool.shutdown()
+        self.team.close()
 
     def run(
         self,
         rows: NDArray[np.int64],
         rates: NDArray[np.float64],
         losses: NDArray[np.float64] | None = None,
+        out_of_time: Callable[[], bool] = never,
     ) -> tuple[float, int]:
-        """Take one step per batch. Returns the summed loss, and the steps up to one that failed.
+        """Take one step per batch; return the summed loss, and the number of whole steps.
 
-        `rows` may be as many epochs as there are `losses` to write.
+        There are fewer than batches where a loss is not finite, or where a long step was `stopped`
+        by Ctrl-C or `out_of_time`. `rows` may be as many epochs as there are `losses` to write.
         """
+        team = places()
+        self.stopped = False
+        ends = out_of_time if self.is_long else None
         if self.net.loss_row is None:
-            return self._run_custom(rows, rates)
+            return self._run_custom(rows, rates, team, ends)
+        statistics = [part.copy() for pair in self.net.running for part in pair] if ends else []
+
+        def epoch(rank: int, team: Places) -> tuple[float, int]:
+            return self._run_rank(rows, rates, losses, rank, team)
+
         # The core counts its steps in the team's array: a Ctrl-C may take the place of its answer.
-        team = np.zeros(16, np.int64)
         try:
-            if self.pool is None:
-                return self._run_rank(rows, rates, losses, 0, team)
-            return self._run_team(self.pool, rows, rates, losses, team)
+            return self.team.run(epoch, team, ends)
         finally:
             self.net.steps += int(team[TEAM_STEPS])
-
-    def _run_team(
-        self,
-        pool: ThreadPoolExecutor,
-        rows: NDArray[np.int64],
-        rates: NDArray[np.float64],
-        losses: NDArray[np.float64] | None,
-        team: NDArray[np.int64],
-    ) -> tuple[float, int]:
-        """Run all ranks in the pool, none in this thread.
-
-        A Ctrl-C arrives here only, and cannot keep one of them from the barrier that the others
-        wait at; where one cannot be started, the others learn it at their first meeting.
-        """
-        futures: list[Future[tuple[float, int]]] = []
-        try:
-            for rank in range(self.n_threads):
-                futures.append(pool.submit(self._run_rank, rows, rates, losses, rank, team))
-        except BaseException:
-            team[TEAM_ABORTED] = 1
-            raise
-        finally:
-            interrupt = wait_for(futures)
-        answer, *_ = [future.result() for future in futures]
-        if interrupt is not None:
-            raise interrupt
-        return answer
+            self.stopped = bool(team[TEAM_STOP]) and team[TEAM_STEPS] < len(rates)
+            if self.stopped:  # a long step has a call of its own: all passes in it are undone
+                running = [part for pair in self.net.running for part in pair]
+                for part, before in zip(running, statistics, strict=True):
+                    part[...] = before
 
     def _run_rank(
         self,
@@ -308,54 +319,92 @@ class Trainer:
         rates: NDArray[np.float64],
         losses: NDArray[np.float64] | None,
         rank: int,
-        team: NDArray[np.int64],
+        team: Places,
     ) -> tuple[float, int]:
         net, data = self.net, self.data
-        try:
-            result: tuple[float, int] = _dispatch.core.train_epoch(
-                net.plan, net.params, net.moments, data.X, data.targets, data.weights, rows,
-                self.batch_size, rates, net.steps, self.objective, self.optimizer, self.noise,
-                self.grads, self.workspace, rank, self.n_threads, team, net.input_scale, losses,
-            )  # fmt: skip
-        except BaseException:
-            team[TEAM_ABORTED] = 1
-            raise
+        result: tuple[float, int] = _dispatch.core.train_epoch(
+            net.plan, net.params, net.moments, data.X, data.targets, data.weights, rows,
+            self.batch_size, rates, net.steps, self.objective, self.optimizer, self.noise,
+            self.grads, self.workspace, rank, self.n_threads, team, net.input_scale, losses,
+        )  # fmt: skip
         return result
 
-    def _run_custom(self, rows: NDArray[np.int64], rates: NDArray[np.float64]) -> tuple[float, int]:
-        """The same for a loss in Python: outputs, the callable, then a gradient from its dC/da."""
+    def _run_custom(
+        self,
+        rows: NDArray[np.int64],
+        rates: NDArray[np.float64],
+        team: Places,
+        ends: Callable[[], bool] | None,
+    ) -> tuple[float, int]:
+        """The same for a loss in Python: outputs, the callable, then a gradient from its dC/da.
+
+        The callable runs in the thread that called.
+        """
         core, net, data = _dispatch.core, self.net, self.data
         nothing = np.empty((0, 0), net.dtype)
         total, taken = 0.0, 0
-        for start in range(0, len(rows), self.batch_size):
-            batch = rows[start : start + self.batch_size]
-            y = net.target_matrix(data.targets[batch])
-            out = np.empty(y.shape, net.dtype)
+
+        def forward(rank: int, team: Places) -> None:
             core.evaluate(
                 net.plan, net.params, data.X, data.targets, batch, self.objective, self.noise,
                 net.steps, out, np.empty(len(batch), net.dtype), self.workspace, net.input_scale,
+                team,
             )  # fmt: skip
-            value, slope = net.custom_loss(out, y)
-            penalty = core.gradient(
-                net.plan, net.params, data.X[batch], slope, None, None, self.objective, self.noise,
+
+        def backward(rank: int, team: Places) -> float:
+            penalty: float = core.gradient(
+                net.plan, net.params, data.X[batch], slope, None, None, objective, self.noise,
                 net.steps, self.grads, nothing, nothing, self.workspace, net.input_scale, True,
+                team,
             )  # fmt: skip
-            if not math.isfinite(value + penalty):
-                return total, taken
+            return penalty
+
+        def update(rank: int, team: Places) -> None:
             core.update(
                 net.plan, net.params, self.grads, net.moments, self.optimizer, net.steps,
                 float(rates[taken]),
             )  # fmt: skip
             net.steps += 1
-            total += (value + penalty) * len(batch)
+
+        for start in range(0, len(rows), self.batch_size):
+            batch = rows[start : start + self.batch_size]
+            weights = None if data.weights is None else data.weights[batch]
+            y = net.target_matrix(data.targets[batch])
+            out = np.empty(y.shape, net.dtype)
+            self.team.run(forward, team, ends)
+            if team[TEAM_STOP]:
+                break
+            value, slope = net.custom_loss(out, y, weights)
+            objective = self._shared_penalties(weights)
+            penalty = self.team.run(backward, team, ends)
+            if team[TEAM_STOP]:
+                break
+            if not math.isfinite(value + penalty):
+                return total, taken
+            self.team.run(update, team)
             taken += 1
+            total += (value + penalty) * (
+                len(batch) if weights is None or objective.per_batch else float(weights.sum())
+            )
+        self.stopped = bool(team[TEAM_STOP]) and taken < len(rates)
         return total, taken
+
+    def _shared_penalties(self, weights: NDArray[np.float64] | None) -> Objective:
+        """Return the objective whose penalties the core divides by the rows of a batch.
+
+        scikit-learn divides them by the batch's weight.
+        """
+        objective = self.objective
+        if weights is None or not objective.per_batch:
+            return objective
+        factor = len(weights) / weights.sum() if weights.any() else 0.0
+        return objective._replace(l1=objective.l1 * factor, l2=objective.l2 * factor)
 
     def epoch(
         self,
         rows: NDArray[np.int64],
         rates: NDArray[np.float64],
-        out_of_time: Callable[[], bool] = lambda: False,
+        out_of_time: Callable[[], bool] = never,
     ) -> tuple[float, int]:
         """Take one step per batch of `rows`, in calls short enough for Ctrl-C and the clock.
 
@@ -364,7 +413,7 @@ class Trainer:
         loss : float
             Weighted mean over the rows that were used; not finite where training diverged.
         n_rows : int
-            Rows that were used.
+            Rows that were used: 0 where time was over before the first step was done.
         """
         if self.optimizer.ema:
             resume_from_average(self.net)
@@ -388,13 +437,14 @@ class Trainer:
         for first in range(0, len(rates), per_call):
             part = rows[first * self.batch_size : (first + per_call) * self.batch_size]
             wanted = rates[first : first + per_call]
-            loss, taken = self.run(part, wanted)
-            if taken < len(wanted):
+            loss, taken = self.run(part, wanted, None, out_of_time)
+            if taken < len(wanted) and not self.stopped:
                 return math.nan, done
+            part = part[: taken * self.batch_size]
             total += loss
             weight += len(part) if self.objective.per_batch else self.data.weight(part)
             done += len(part)
-            if done < len(rows) and out_of_time():
+            if self.stopped or (done < len(rows) and out_of_time()):
                 break
         return (total / weight if weight else 0.0), done
 
@@ -413,7 +463,7 @@ class Trainer:
     def epochs(
         self, orders: NDArray[np.int64], rates: NDArray[np.float64]
     ) -> NDArray[np.float64] | None:
-        """Take the steps of several epochs in one call of the core, which nobody can look into.
+        """Run several epochs in one call of the core; nothing else happens between them.
 
         Parameters
         ----------
@@ -431,19 +481,3 @@ class Trainer:
             return None
         n = orders.shape[1]
         return losses / (n if self.objective.per_batch else self.data.weight(orders[0]))
-
-
-TEAM_ABORTED, TEAM_STEPS = 9, 10
-"""Places in a team's array: someone does not come; steps taken (see _barrier.h)."""
-
-
-def wait_for(futures: Iterable[Future[Any]]) -> BaseException | None:
-    """Wait until every call has returned, also through a Ctrl-C, which is handed back."""
-    interrupt: BaseException | None = None
-    for future in futures:
-        while not future.done():
-            try:
-                future.exception()
-            except KeyboardInterrupt as error:
-                interrupt = error
-    return interrupt

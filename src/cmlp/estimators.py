@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._custom_loss import refuse_weights, weights_argument
 from ._ensemble import absent, log_odds, log_probabilities
 from ._estimator_base import check_choice, check_real, parameters_at_fault
 from ._growth import grow, joined
@@ -618,8 +619,8 @@ class MLPRegressor(MLP):
                 f"the loss 'poisson' needs y of at least 0, but y holds {np.nanmin(y):g}"
             )
         weights = read_weights(sample_weight, len(y))
-        if weights is not None and callable(self.loss):
-            raise ValueError("sample_weight has no meaning for a loss of your own; use it inside")
+        if weights is not None and callable(self.loss) and weights_argument(self.loss) == "no":
+            raise refuse_weights()
         if callable(self.loss):
             check_finite("y", y)
         return Data(X, y if y.ndim == 2 else y[:, None], weights), y

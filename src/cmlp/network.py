@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _dispatch, _scoring, _steps, training
+from . import _custom_loss, _dispatch, _scoring, _steps, training
 from ._checks import (
     RowsLike,
     check_input_scale,
@@ -25,6 +25,7 @@ from ._checks import (
     check_weights,
     check_X,
 )
+from ._custom_loss import CustomLoss
 from ._init import draw, initialiser
 from ._spec import (
     ACTIVATIONS,
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from .tracing import GradientCheck, Trace
 
 Array = NDArray[Any]
-CustomLoss = Callable[[Array, Array], tuple[float, ArrayLike]]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -123,8 +123,11 @@ class Network:
         and more, squared error for one; or what belongs to `out_activation`, if that is given.
 
         A callable takes (outputs, targets), both (rows, n_out), and returns the mean loss of the
-        rows and its derivative by the outputs, (rows, n_out). It runs in Python once per batch, on
-        one thread, outside the fused step: a second forward pass, the gradient written out.
+        rows and its derivative by the outputs, (rows, n_out). With a third argument,
+        ``loss(outputs, targets, sample_weight=None)``, it also serves `sample_weight`: it then gets
+        the rows' weights, (rows,) in float64, and returns the mean by these weights. It runs in
+        Python once per batch, on one thread, outside the fused step: a second forward pass, the
+        gradient written out.
     weight_init : str
         'auto' (He for rectifiers, LeCun for selu, else Glorot), 'glorot_uniform', 'glorot_normal',
         'he_uniform', 'he_normal', 'lecun_uniform', 'lecun_normal', 'orthogonal'. Biases start at 0.
@@ -224,6 +227,8 @@ class Network:
             )
         self.dtype = _check_dtype(dtype)
         self.loss_row, self._custom_loss, out = self._resolve_loss(loss, out_activation)
+        custom = self._custom_loss
+        self._weights_argument = _custom_loss.weights_argument(custom) if custom else "optional"
         self.activations = (*self._resolve_hidden(activation), out)
         self.loss_parameter = self._resolve_parameter(quantile, huber_delta)
         self.input_scale = check_input_scale(input_scale)
@@ -554,24 +559,12 @@ class Network:
 
     # Loss and gradients --------------------------------------------------------------------------
 
-    def custom_loss(self, out: Array, y: Array) -> tuple[float, Array]:
+    def custom_loss(
+        self, out: Array, y: Array, weights: NDArray[np.float64] | None = None
+    ) -> tuple[float, Array]:
         """Call the loss that was given as a callable, and check what it returns."""
         assert self._custom_loss is not None
-        result = self._custom_loss(out, y)
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise TypeError(
-                f"a custom loss must return (value, gradient), not a {type(result).__name__}"
-            )
-        try:
-            value, slope = float(result[0]), np.ascontiguousarray(result[1], self.dtype)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"a custom loss must return a value and an array: {error}") from None
-        if slope.shape != out.shape:
-            raise ValueError(
-                f"a custom loss must return a gradient of shape {out.shape}, like the outputs; "
-                f"it is {slope.shape}"
-            )
-        return value, slope
+        return _custom_loss.call(self._custom_loss, self._weights_argument, out, y, weights)
 
     def target_matrix(self, targets: Array) -> Array:
         """Return encoded targets as numbers, (n, n_out): class numbers become one-hot rows."""
@@ -588,8 +581,8 @@ class Network:
         if n == 0:
             raise ValueError(f"X{suffix} has no rows")
         weights = check_weights(sample_weight, n)
-        if weights is not None and self.loss_row is None:
-            raise ValueError("sample_weight has no meaning for a custom loss; use it inside")
+        if weights is not None and self._weights_argument == "no":
+            raise _custom_loss.refuse_weights()
         targets, self.classes = check_targets(
             y, n, self.sizes[-1], self.loss_row, self.classes, self.dtype, f"y{suffix}",
             self.missing_targets,
@@ -635,29 +628,32 @@ class Network:
         deltas: bool = False,
         inputs: bool = False,
         learns: bool = False,
+        team: NDArray[np.int64] | None = None,
     ) -> tuple[float, Array, Array, Array]:
-        """Loss, flat gradient, record of deltas and dC/dX (the last two empty unless asked for).
+        """Return loss, flat gradient, record of deltas and dC/dX (the last two on request).
 
-        If it `learns`, running statistics follow those of the rows.
+        If it `learns`, running statistics follow those of the rows. A `team` lets another thread
+        end the call early.
         """
         n, core = len(data.X), _dispatch.core
         objective, noise = recipe.objective(self), recipe.noise(self, 0)
         grads = np.zeros_like(self.params)
         record = self._record(n if deltas else 0)
         dX = np.empty((n if inputs else 0, self.sizes[0]), self.dtype)
-        targets, value = data.targets, 0.0
+        targets, weights, value = data.targets, data.weights, 0.0
         if self.loss_row is None:
             out = np.empty((n, self.sizes[-1]), self.dtype)
             with self.scratch(n) as workspace:
                 core.evaluate(
                     self.plan, self.params, data.X, targets, None, objective, noise, 0, out,
-                    np.empty(n, self.dtype), workspace, self.input_scale,
+                    np.empty(n, self.dtype), workspace, self.input_scale, team,
                 )  # fmt: skip
-            value, targets = self.custom_loss(out, self.target_matrix(targets))
+            value, targets = self.custom_loss(out, self.target_matrix(targets), weights)
+            weights = None  # they are in dC/da
         with self.scratch(n) as workspace:
             value += core.gradient(
-                self.plan, self.params, data.X, targets, data.weights, None, objective, noise, 0,
-                grads, record, dX, workspace, self.input_scale, learns,
+                self.plan, self.params, data.X, targets, weights, None, objective, noise, 0,
+                grads, record, dX, workspace, self.input_scale, learns, team,
             )  # fmt: skip
         return value, grads, record, dX
 

@@ -36,6 +36,11 @@ class Schedule:
     def __post_init__(self) -> None:
         check_number("warmup_fraction", self.warmup_fraction, 0, 1, open_high=True)
 
+    @property
+    def foreseeable(self) -> bool:
+        """Whether the rates of an epoch do not depend on how the epochs before it went."""
+        return type(self).rates is Schedule.rates
+
     def factor(self, progress: Rates, epochs: Rates) -> Rates:
         """Return what the learning rate is multiplied by.
 

@@ -1,4 +1,4 @@
-"""The fit loop: what happens around the epochs that the core runs.
+"""The fit of a network: held-out rows, patience, schedules; the epochs are in ``_loop``.
 
 Everything random is drawn here, from the network's generator: the split, the order of every
 epoch, the seed of dropout and noise. So the same seed gives the same weights, bit for bit, on the
@@ -9,125 +9,31 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _dispatch
+from ._divergence import diverged
+from ._history import DivergenceError as DivergenceError
+from ._history import History, TrainingState, call_back, check_callbacks
+from ._loop import Deadline, Loop
 from ._scoring import evaluate, metric_of, split
-from ._spec import SparseRows
-from ._steps import Data, Recipe, Snapshot, Trainer, show_average
+from ._sklearn import warn
+from ._steps import Data, Recipe, Snapshot, Trainer
 from ._terminal import Progress
 
 if TYPE_CHECKING:
     from .network import Network
+    from .schedules import Schedule
 
 Array = NDArray[Any]
 
 
-class DivergenceError(ArithmeticError, ValueError):
-    """Training stopped at a loss or a weight that is not finite; the last finite weights are kept.
-
-    Attributes
-    ----------
-    history : History
-        The epochs before.
-    """
-
-    history: History
-
-
-class History(dict[str, list[float]]):
-    """A training record: one list per quantity, one entry per epoch.
-
-    Keys: epoch (counted from 1, over all calls), loss (training, with penalties), learning_rate
-    (of the last step), seconds, rows_per_second (means, where an estimator trained several epochs
-    in one call); with validation data also val_loss and val_score.
-
-    Attributes
-    ----------
-    metric : str
-        What val_score is: 'accuracy' or 'r2'.
-    stopped : str
-        Why training ended: 'epochs', 'patience', 'max_time', 'callback' or 'interrupted'.
-    best_epoch : int or None
-        Epoch of the smallest validation loss (without validation data: training loss).
-    """
-
-    def __init__(self, values: dict[str, list[float]] | None = None, metric: str = "") -> None:
-        super().__init__(values or {})
-        self.metric = metric
-        self.stopped = "epochs"
-        self.best_epoch: int | None = None
-
-    def append(self, values: dict[str, float]) -> None:
-        """Add an epoch; what it lacks, or what the epochs before lack, is NaN."""
-        if self.keys() != values.keys():
-            done = max(map(len, self.values()), default=0)
-            for key in values:
-                self.setdefault(key, [math.nan] * done)
-        for key, column in self.items():
-            column.append(values.get(key, math.nan))
-
-
-@dataclass
-class TrainingState:
-    """What a callback sees.
-
-    Attributes
-    ----------
-    network : Network
-    history : History
-        The epochs so far; the latest is the last entry of each list.
-    epoch : int
-        Epochs done in this fit.
-    epochs : int
-        Epochs asked for.
-    stop : bool
-        Set it to end the training after this epoch.
-    """
-
-    network: Network
-    history: History
-    epoch: int
-    epochs: int
-    stop: bool = False
-
-
-EVENTS = ("on_train_begin", "on_epoch_end", "on_train_end")
-"""Methods of a callback, each of which it may have."""
-
-
-def check_callbacks(callbacks: Iterable[Any]) -> tuple[Any, ...]:
-    """Return callbacks as a tuple; refuse one that would never be called."""
-    if not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks must be a list, not {callbacks!r}")
-    listed = tuple(callbacks)
-    for callback in listed:
-        if not (callable(callback) or any(hasattr(callback, event) for event in EVENTS)):
-            raise TypeError(
-                f"a callback must be a function or have a method {', '.join(EVENTS[:-1])} or "
-                f"{EVENTS[-1]}; {callback!r} has none"
-            )
-    return listed
-
-
-def _call(callbacks: Iterable[Any], event: str, state: TrainingState) -> None:
-    """Tell every callback: an object by its method, a plain function of epochs only."""
-    for callback in callbacks:
-        method = getattr(callback, event, None)
-        if method is None and event == "on_epoch_end" and callable(callback):
-            method = callback
-        if method is not None and method(state) is True:
-            state.stop = True
-
-
 class _Best:
-    """Remembers the smallest loss, and the weights that gave it if they may be wanted back."""
+    """The smallest loss, and the weights that gave it if they are to be restored."""
 
     def __init__(self, keep: bool) -> None:
         self.keep, self.loss, self.epoch = keep, math.inf, 0
@@ -138,6 +44,82 @@ class _Best:
             self.loss, self.epoch = loss, epoch
             if self.keep:
                 self.params = params.copy()
+
+
+class _Rules:
+    """How :meth:`Network.fit` draws, records and stops; see :class:`cmlp._loop.Rules`."""
+
+    def __init__(
+        self,
+        net: Network,
+        data: Data,
+        recipe: Recipe,
+        state: TrainingState,
+        rows: NDArray[np.int64],
+        batch_size: int,
+        shuffle: bool,
+        validation: Data | None,
+        held_out: NDArray[np.int64] | None,
+        patience: int | None,
+        schedule: Schedule,
+        progress: Progress,
+    ) -> None:
+        self.net, self.data, self.recipe, self.state = net, data, recipe, state
+        self.rows, self.shuffle = rows, shuffle
+        self.n_rows, self.n_steps = len(rows), -(-len(rows) // batch_size)
+        self.validation, self.held_out = validation, held_out
+        self.patience, self.schedule, self.progress = patience, schedule, progress
+        self.best = _Best(keep=patience is not None and validation is not None)
+        self.drawn = 0
+
+    def draw(self, order: NDArray[np.int64], rates: NDArray[np.float64]) -> None:
+        history = self.state.history
+        losses = history.get("val_loss", history.get("loss", []))
+        rates[:] = self.schedule.rates(
+            self.recipe.learning_rate, self.drawn, self.state.epochs, self.n_steps, losses
+        )
+        order[:] = self.net.rng.permutation(self.rows) if self.shuffle else self.rows
+        self.drawn += 1
+
+    def foreseen(self) -> float:
+        if self.validation is not None or self.progress.verbose or not self.schedule.foreseeable:
+            return 1
+        if self.patience is None:
+            return math.inf
+        return self.patience - (self._last_epoch() - self.best.epoch)
+
+    def _last_epoch(self) -> int:
+        return len(self.net.history.get("epoch", []))
+
+    def record(
+        self, loss: float, n_rows: int, rate: float, seconds: float, finite: bool = True
+    ) -> None:
+        net, began = self.net, time.perf_counter()
+        values = {"epoch": self._last_epoch() + 1.0, "loss": loss}
+        if self.validation is not None:
+            values["val_loss"], values["val_score"], _ = evaluate(
+                net, self.validation, self.held_out
+            )
+        values["learning_rate"] = rate
+        values["seconds"] = seconds + time.perf_counter() - began
+        values["rows_per_second"] = n_rows / max(seconds, 1e-9)
+        self.state.history.append(values)
+        net.history.append(values)
+        self.best.see(values.get("val_loss", loss), int(values["epoch"]), net.params)
+        self.progress.epoch(values)
+
+    def verdict(self) -> str:
+        stalled = self._last_epoch() - self.best.epoch
+        return "patience" if self.patience is not None and stalled >= self.patience else ""
+
+    def diverged(self, safe: Snapshot) -> None:
+        raise diverged(self.net, self.data, self.recipe, self.state.history, safe)
+
+    def interrupted(self) -> None:
+        warn(
+            f"training was interrupted after {self.state.epoch} of {self.state.epochs} epochs; "
+            "the network keeps what it has learned"
+        )
 
 
 def fit(
@@ -168,69 +150,26 @@ def fit(
         rows, held_out = split(_strata(net, data.targets), validation_fraction, net.rng)
         validation = data
     batch_size = min(batch_size or len(rows), len(rows))
-    trainer = Trainer(net, data, recipe, batch_size, n_threads)
+    trainer = Trainer(net, data, recipe, batch_size, n_threads, keeps_steps_whole=True)
     history = History(metric=metric_of(net, data.targets))
     net.history.metric = history.metric
     state = TrainingState(net, history, 0, epochs)
-    best = _Best(keep=patience is not None and validation is not None)
     progress = Progress(verbose, epochs, history.metric, _dispatch.core.name)
-    n_steps = -(-len(rows) // batch_size)
-    start = time.perf_counter()
-
-    def out_of_time() -> bool:
-        return max_time is not None and time.perf_counter() - start >= max_time
-
-    safe = Snapshot(net)
+    rules = _Rules(
+        net, data, recipe, state, rows, batch_size, shuffle, validation, held_out, patience, plan,
+        progress,
+    )  # fmt: skip
     try:
-        _call(callbacks, "on_train_begin", state)
-        while state.epoch < epochs and not state.stop:
-            losses = history.get("val_loss", history.get("loss", []))
-            rates = plan.rates(recipe.learning_rate, state.epoch, epochs, n_steps, losses)
-            order = net.rng.permutation(rows) if shuffle else rows
-            began = time.perf_counter()
-            loss, n_rows = trainer.epoch(order, rates, out_of_time)
-            trained = time.perf_counter() - began
-            if not (math.isfinite(loss) and _all_finite(net.params)):
-                raise _diverged(net, data, recipe, history, safe)
-            safe.take()
-            show_average(net)
-            state.epoch += 1
-            values = {"epoch": len(net.history.get("epoch", [])) + 1.0, "loss": loss}
-            if validation is not None:
-                values["val_loss"], values["val_score"], _ = evaluate(net, validation, held_out)
-            values["learning_rate"] = float(rates[-1])
-            values["seconds"] = time.perf_counter() - began
-            values["rows_per_second"] = n_rows / max(trained, 1e-9)
-            history.append(values)
-            net.history.append(values)
-            best.see(values.get("val_loss", loss), int(values["epoch"]), net.params)
-            progress.epoch(values)
-            _call(callbacks, "on_epoch_end", state)
-            if patience is not None and values["epoch"] - best.epoch >= patience:
-                history.stopped = "patience"
-                break
-            elif out_of_time():
-                history.stopped = "max_time"
-                break
-    except KeyboardInterrupt:
-        history.stopped = "interrupted"
-        if not _all_finite(net.params):
-            safe.put_back()
-        warnings.warn(
-            f"training was interrupted after {state.epoch} of {epochs} epochs; "
-            "the network keeps what it has learned",
-            stacklevel=4,
-        )
+        stopped = Loop(trainer, rules, state, callbacks, Deadline(max_time)).run()
     finally:
         progress.close()
         trainer.close()
-    if state.stop:
-        history.stopped = "callback"
-    history.best_epoch = best.epoch or None
-    net.history.stopped, net.history.best_epoch = history.stopped, history.best_epoch
+    best = rules.best
     if best.params is not None:
         net.params[:] = best.params
-    _call(callbacks, "on_train_end", state)
+    for record in (history, net.history):
+        record.end(stopped, best.epoch or None, best.params is not None)
+    call_back(callbacks, "on_train_end", state)
     return history
 
 
@@ -238,54 +177,3 @@ def _strata(net: Network, targets: Array) -> Array:
     """Return class numbers where there are any, also those of two classes in one column."""
     binary = net.loss_row is not None and net.loss_row.classifies and targets.shape[1:] == (1,)
     return targets[:, 0] if binary else targets
-
-
-def _all_finite(values: Array) -> bool:
-    """Whether there is no NaN or infinity, without a temporary."""
-    return bool(np.isfinite(values.min()) and np.isfinite(values.max()))
-
-
-def _diverged(
-    net: Network,
-    data: Data,
-    recipe: Recipe,
-    history: History,
-    safe: Snapshot,
-) -> DivergenceError:
-    """Find the layer, put the last finite weights back, and say what usually helps."""
-    where = _first_bad_layer(net, data.X[:256])
-    safe.put_back()
-    causes = [f"the learning rate is too high (it was {recipe.learning_rate:g}; try a tenth)"]
-    largest = net.input_scale * max(abs(float(data.X.min())), abs(float(data.X.max())))
-    if largest > 20:
-        pixels = data.X.dtype == np.uint8 and net.input_scale == 1
-        how = ", as Network(..., input_scale=1/255) does" if pixels else ""
-        causes.append(f"X is not scaled (values up to {largest:.3g}; bring them to about 1{how})")
-    if net.loss_row is not None and not net.loss_row.classifies:
-        causes.append("y is not scaled")
-    if recipe.clip_norm is None:
-        causes.append("gradients are not clipped (try clip_norm=1)")
-    epoch = len(history.get("epoch", [])) + 1
-    error = DivergenceError(
-        f"training diverged in epoch {epoch}, {where}. The network has the last finite weights, "
-        f"those from the end of epoch {epoch - 1}. Usual causes: {'; '.join(causes)}."
-    )
-    error.history = history
-    return error
-
-
-def _first_bad_layer(net: Network, X: Array | SparseRows) -> str:
-    """Name the layer where the numbers stop being finite: in its weights, or in its sums."""
-    names = [
-        f"layer {number} ({W.shape[0]} -> {W.shape[1]}, {activation})"
-        for number, (W, activation) in enumerate(zip(net.weights, net.activations, strict=True), 1)
-    ]
-    for name, W, b in zip(names, net.weights, net.biases, strict=True):
-        if not (_all_finite(W) and _all_finite(b)):
-            return f"first in the weights of {name}"
-    with np.errstate(all="ignore"):
-        record = net.forward(X, return_all=True)
-    for name, z in zip(names, record.z, strict=True):
-        if not _all_finite(z):
-            return f"first in the weighted sums of {name}"
-    return f"in the loss, behind {names[-1]}"

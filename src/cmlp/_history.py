@@ -1,0 +1,135 @@
+"""The record of a training, what callbacks see of it, and how it fails."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .network import Network
+
+
+class DivergenceError(ArithmeticError, ValueError):
+    """Training stopped at a loss or a weight that is not finite; the last finite weights are kept.
+
+    Attributes
+    ----------
+    history : History
+        The epochs before.
+    """
+
+    history: History
+
+
+class History(dict[str, list[float]]):
+    """A training record: one list per quantity, one entry per epoch.
+
+    Keys: epoch (counted from 1, over all calls), loss (training, with penalties), learning_rate
+    (of the last step), seconds, rows_per_second (means, where an estimator trained several epochs
+    in one call); with validation data also val_loss and val_score.
+
+    Attributes
+    ----------
+    metric : str
+        What val_score is: 'accuracy' or 'r2'.
+    stopped : str
+        Why training ended: 'epochs' (all of them are done), 'patience' (the validation loss or
+        score did not improve any more), 'tol' (an estimator's training loss did not), 'max_time',
+        'callback', 'interrupted' (Ctrl-C), 'diverged', or for the solver 'lbfgs' 'line_search' (no
+        step lowers the loss).
+    best_epoch : int or None
+        Epoch of the smallest validation loss (without validation data: training loss); with an
+        estimator's ``early_stopping`` that of the best validation score.
+    best_restored : bool
+        Whether the network has the weights of the best epoch, not those of the last one.
+    """
+
+    def __init__(self, values: dict[str, list[float]] | None = None, metric: str = "") -> None:
+        super().__init__(values or {})
+        self.metric = metric
+        self.stopped = "epochs"
+        self.best_epoch: int | None = None
+        self.best_restored = False
+
+    def end(self, stopped: str, best_epoch: int | None, best_restored: bool) -> None:
+        """Record how a training ended."""
+        self.stopped, self.best_epoch, self.best_restored = stopped, best_epoch, best_restored
+
+    def append(self, values: dict[str, float]) -> None:
+        """Add an epoch; what it lacks, or what the epochs before lack, is NaN."""
+        if self.keys() != values.keys():
+            done = max(map(len, self.values()), default=0)
+            for key in values:
+                self.setdefault(key, [math.nan] * done)
+        for key, column in self.items():
+            column.append(values.get(key, math.nan))
+
+
+@dataclass
+class TrainingState:
+    """What a callback sees.
+
+    Attributes
+    ----------
+    network : Network
+    history : History
+        The epochs so far; the latest is the last entry of each list.
+    epoch : int
+        Epochs done in this fit.
+    epochs : int
+        Epochs asked for.
+    stop : bool
+        Set it to end the training after this epoch.
+    """
+
+    network: Network
+    history: History
+    epoch: int
+    epochs: int
+    stop: bool = False
+
+
+EVENTS = ("on_train_begin", "on_epoch_end", "on_train_end")
+"""Methods of a callback, each of which it may have."""
+
+
+def check_callbacks(callbacks: Iterable[Any]) -> tuple[Any, ...]:
+    """Return callbacks as a tuple; refuse one that would never be called."""
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks must be a list, not {callbacks!r}")
+    listed = tuple(callbacks)
+    for callback in listed:
+        if not (callable(callback) or any(hasattr(callback, event) for event in EVENTS)):
+            raise TypeError(
+                f"a callback must be a function or have a method {', '.join(EVENTS[:-1])} or "
+                f"{EVENTS[-1]}; {callback!r} has none"
+            )
+    return listed
+
+
+def call_back(callbacks: Iterable[Any], event: str, state: TrainingState) -> None:
+    """Call every callback: of an object its method, of a plain function epochs only.
+
+    What is true for Python ends the training: True, NumPy's True, 1.
+
+    Raises
+    ------
+    TypeError
+        For an answer that is neither true nor false, such as an array.
+    """
+    for callback in callbacks:
+        method = getattr(callback, event, None)
+        if method is None and event == "on_epoch_end" and callable(callback):
+            method = callback
+        answer = None if method is None else method(state)
+        try:
+            stops = bool(answer)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                "a callback must return True to end the training, or False or None to go on; "
+                f"{callback!r} returned a {type(answer).__name__} ({error})"
+            ) from None
+        if stops:
+            state.stop = True

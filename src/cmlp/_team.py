@@ -1,0 +1,120 @@
+"""The threads that run a call of the core, and how Ctrl-C or a deadline ends it early.
+
+A call that takes long runs in threads of its own, while the thread that called waits: a signal
+reaches Python only between bytecodes of the main thread, and the core has none. The waiting thread
+writes to the team's array, which the core reads between the passes of a step (``_barrier.h``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+Places = NDArray[np.int64]
+Result = TypeVar("Result")
+
+TEAM_ABORTED, TEAM_STEPS, TEAM_STOP = 9, 10, 11
+"""Places in a team's array: a thread failed to start; steps taken; the caller stops the step."""
+
+POLL = 0.05
+"""Seconds between two looks at the deadline, and the longest that a Ctrl-C goes unnoticed."""
+
+
+def never() -> bool:
+    """Return False: the deadline of a training without one."""
+    return False
+
+
+def places() -> Places:
+    """Return the array in which the threads of one call meet."""
+    return np.zeros(16, np.int64)
+
+
+class Team:
+    """Threads that run the ranks of a call.
+
+    Parameters
+    ----------
+    size : int
+        Number of threads; 0 runs rank 0 in the thread that calls, which nothing can end early.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.pool: ThreadPoolExecutor | None = None
+        if size:
+            from concurrent.futures import ThreadPoolExecutor  # slow to import
+
+            self.pool = ThreadPoolExecutor(size, thread_name_prefix="cmlp")
+
+    def close(self) -> None:
+        """End the threads."""
+        if self.pool is not None:
+            self.pool.shutdown()
+
+    def run(
+        self,
+        call: Callable[[int, Places], Result],
+        team: Places,
+        out_of_time: Callable[[], bool] | None = None,
+    ) -> Result:
+        """Run ``call(rank, team)`` for every rank, and return what rank 0 returns.
+
+        Parameters
+        ----------
+        out_of_time : callable, optional
+            Whether to end the call early; None lets it finish, also after Ctrl-C.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            After all ranks have returned, if Ctrl-C came while they ran.
+        """
+        if self.pool is None:
+            return call(0, team)
+
+        def run_rank(rank: int) -> Result:
+            try:
+                return call(rank, team)
+            except BaseException:
+                team[TEAM_ABORTED] = 1  # the others learn it at their first meeting
+                raise
+
+        futures: list[Future[Result]] = []
+        try:
+            for rank in range(self.size):
+                futures.append(self.pool.submit(run_rank, rank))
+        except BaseException:
+            team[TEAM_ABORTED] = 1
+            raise
+        finally:
+            interrupt = _wait_for(futures, team, out_of_time)
+        answer, *_ = [future.result() for future in futures]
+        if interrupt is not None:
+            raise interrupt
+        return answer
+
+
+def _wait_for(
+    futures: list[Future[Any]], team: Places, out_of_time: Callable[[], bool] | None
+) -> BaseException | None:
+    """Wait until every call has returned, also after a Ctrl-C, which is handed back."""
+    from concurrent.futures import wait
+
+    interrupt: BaseException | None = None
+    while True:
+        try:
+            while wait(futures, POLL).not_done:
+                if out_of_time is not None and out_of_time():
+                    team[TEAM_STOP] = 1
+            return interrupt
+        except KeyboardInterrupt as error:
+            interrupt = error
+            if out_of_time is not None:
+                team[TEAM_STOP] = 1
