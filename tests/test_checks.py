@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from helpers import blobs, refused, squared_error, waves
+from helpers import blobs, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -413,9 +413,3 @@ def test_weights_that_are_refused(weight, parts):
     for ask in (net.fit, net.loss, net.score, net.step, net.train_epoch, net.gradients):
         with refused(ValueError, *parts):
             ask(X9, Y9, sample_weight=weight)
-
-
-def test_weights_have_no_meaning_for_a_custom_loss():
-    X, y = waves(9)
-    with refused(ValueError, "sample_weight", "custom loss"):
-        Network([3, 1], loss=squared_error).fit(X, y, sample_weight=np.ones(9))

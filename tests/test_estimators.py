@@ -170,7 +170,7 @@ def test_a_loss_of_ones_own(core):
     same = fit_quietly(MLPRegressor(**params), X, y, X_val=X, y_val=y)
     np.testing.assert_allclose(mine.loss_curve_, same.loss_curve_, rtol=1e-9)
     np.testing.assert_allclose(mine.validation_loss_curve_, same.validation_loss_curve_, rtol=1e-9)
-    with refused(ValueError, "sample_weight has no meaning for a loss of your own"):
+    with refused(ValueError, "sample_weight needs a loss with a third argument"):
         mine.fit(X, y, np.ones(60))
 
 
@@ -694,6 +694,7 @@ def test_an_interrupt_warns_and_keeps_the_model():
     {"tol": 0.05, "n_iter_no_change": 2}, {"tol": 1.0, "n_iter_no_change": 1, "max_iter": 3},
     {"learning_rate": "adaptive", "solver": "sgd", "tol": 0.01, "n_iter_no_change": 1},
     {"warmup_fraction": 0.3}, {"dropout": 0.2, "input_noise": 0.1}, {"class_weight": "balanced"},
+    {"learning_rate": "cosine"},
     {"n_ensemble": 2}, {"normalization": "batch"}, {"n_iter_no_change": np.inf},
 ])  # fmt: skip
 @pytest.mark.parametrize("number_type", ["float32", "float64"])
@@ -726,12 +727,13 @@ def test_epochs_in_one_call_are_those_of_many(core, options, number_type, monkey
 
 
 def test_who_wants_to_look_sees_every_epoch(core, monkeypatch):
-    """A validation score, a clock, a schedule, a line per epoch: one call each."""
+    """A validation score, a clock, a function of the user's, a line per epoch: one call each."""
     X, y = waves()
     y = y[:, 0]
     monkeypatch.delattr(_steps.Trainer, "epochs")
     for options in ({"early_stopping": True}, {"max_time": 100}, {"verbose": 2}, {"ema": 0.9},
-                    {"learning_rate": "cosine"}, {"learning_rate": "invscaling", "solver": "sgd"},
+                    {"learning_rate": lambda epoch: 0.1},
+                    {"learning_rate": "invscaling", "solver": "sgd"},
                     {"loss": lambda a, y: (float(((a - y) ** 2).sum()), 2 * (a - y))}):  # fmt: skip
         model = fit_quietly(MLPRegressor(hidden_layer_sizes=(4,), max_iter=3, **options), X, y)
         assert model.n_iter_ == 3

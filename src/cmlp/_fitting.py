@@ -227,7 +227,7 @@ class StochasticFit:
         if est.verbose == 1 and not self.once:
             self.bar = live(est.max_iter)
         deadline = Deadline(est.max_time, est._is_halted)
-        stopped = "diverged"
+        stopped = "error"
         try:
             stopped = Loop(self.trainer, self, self.state, self.callbacks, deadline).run()
             if stopped == "epochs" and not self.once:
@@ -236,6 +236,9 @@ class StochasticFit:
                     "and the optimization hasn't converged yet.",
                     ConvergenceWarning,
                 )
+        except DivergenceError:
+            stopped = "diverged"
+            raise
         finally:
             self._close_bar()
             self.trainer.close()

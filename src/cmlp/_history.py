@@ -37,8 +37,8 @@ class History(dict[str, list[float]]):
     stopped : str
         Why training ended: 'epochs' (all of them are done), 'patience' (the validation loss or
         score did not improve any more), 'tol' (an estimator's training loss did not), 'max_time',
-        'callback', 'interrupted' (Ctrl-C), 'diverged', or for the solver 'lbfgs' 'line_search' (no
-        step lowers the loss).
+        'callback', 'interrupted' (Ctrl-C), 'diverged', 'error' (a callback raised one), or for the
+        solver 'lbfgs' 'line_search' (no step lowers the loss).
     best_epoch : int or None
         Epoch of the smallest validation loss (without validation data: training loss); with an
         estimator's ``early_stopping`` that of the best validation score.

@@ -97,7 +97,6 @@ class Loop:
     ) -> None:
         self.trainer, self.rules, self.state = trainer, rules, state
         self.callbacks, self.deadline = callbacks, deadline
-        self.safe = Snapshot(trainer.net)
 
     def run(self) -> str:
         """Train, and return why training ended.
@@ -112,15 +111,17 @@ class Loop:
         Exception
             Whatever a callback or :meth:`Rules.diverged` raises.
         """
+        safe: Snapshot | None = None
         try:
+            self.safe = safe = Snapshot(self.trainer.net)
             call_back(self.callbacks, "on_train_begin", self.state)
             reason = "callback" if self.state.stop else ""
             while not reason:
                 reason = "epochs" if self.state.epoch >= self.state.epochs else self._epochs()
             return reason
         except KeyboardInterrupt:
-            if not all_finite(self.trainer.net.params):
-                self.safe.put_back()
+            if safe is not None and not all_finite(self.trainer.net.params):
+                safe.put_back()
             self.rules.interrupted()
             return "interrupted"
 

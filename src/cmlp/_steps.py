@@ -178,6 +178,18 @@ class Snapshot:
         self.net.averaged, self.net.shown_average = self.averaged, self.shown_average
 
 
+def shared_penalties(objective: Objective, weights: NDArray[np.float64] | None) -> Objective:
+    """Return an objective for a custom loss, whose weights the core does not see.
+
+    With ``per_batch`` the core divides the penalties by the number of rows, and scikit-learn by
+    their weight.
+    """
+    if weights is None or not objective.per_batch:
+        return objective
+    factor = len(weights) / float(weights.sum()) if weights.any() else 0.0
+    return objective._replace(l1=objective.l1 * factor, l2=objective.l2 * factor)
+
+
 def flops_of(net: Network) -> float:
     """Return the floating-point operations of a training step, for one row."""
     return 6.0 * int((net.plan[:, N_IN] * net.plan[:, N_OUT]).sum())
@@ -375,7 +387,7 @@ class Trainer:
             if team[TEAM_STOP]:
                 break
             value, slope = net.custom_loss(out, y, weights)
-            objective = self._shared_penalties(weights)
+            objective = shared_penalties(self.objective, weights)
             penalty = self.team.run(backward, team, ends)
             if team[TEAM_STOP]:
                 break
@@ -388,17 +400,6 @@ class Trainer:
             )
         self.stopped = bool(team[TEAM_STOP]) and taken < len(rates)
         return total, taken
-
-    def _shared_penalties(self, weights: NDArray[np.float64] | None) -> Objective:
-        """Return the objective whose penalties the core divides by the rows of a batch.
-
-        scikit-learn divides them by the batch's weight.
-        """
-        objective = self.objective
-        if weights is None or not objective.per_batch:
-            return objective
-        factor = len(weights) / weights.sum() if weights.any() else 0.0
-        return objective._replace(l1=objective.l1 * factor, l2=objective.l2 * factor)
 
     def epoch(
         self,
@@ -479,5 +480,6 @@ class Trainer:
         _, taken = self.run(orders.ravel(), rates.ravel(), losses)
         if taken < rates.size:
             return None
-        n = orders.shape[1]
-        return losses / (n if self.objective.per_batch else self.data.weight(orders[0]))
+        if self.objective.per_batch:
+            return losses / orders.shape[1]
+        return losses / np.array([self.data.weight(order) for order in orders])

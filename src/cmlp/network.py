@@ -649,6 +649,7 @@ class Network:
                     np.empty(n, self.dtype), workspace, self.input_scale, team,
                 )  # fmt: skip
             value, targets = self.custom_loss(out, self.target_matrix(targets), weights)
+            objective = _steps.shared_penalties(objective, weights)
             weights = None  # they are in dC/da
         with self.scratch(n) as workspace:
             value += core.gradient(

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from . import _dispatch
 from ._divergence import diverged
 from ._history import DivergenceError as DivergenceError
-from ._history import History, TrainingState, call_back, check_callbacks
+from ._history import History as History
+from ._history import TrainingState as TrainingState
+from ._history import call_back, check_callbacks
 from ._loop import Deadline, Loop
 from ._scoring import evaluate, metric_of, split
 from ._sklearn import warn
@@ -159,16 +161,20 @@ def fit(
         net, data, recipe, state, rows, batch_size, shuffle, validation, held_out, patience, plan,
         progress,
     )  # fmt: skip
+    best, stopped = rules.best, "error"
     try:
         stopped = Loop(trainer, rules, state, callbacks, Deadline(max_time)).run()
+        if best.params is not None:
+            net.params[:] = best.params
+    except DivergenceError:
+        stopped = "diverged"
+        raise
     finally:
         progress.close()
         trainer.close()
-    best = rules.best
-    if best.params is not None:
-        net.params[:] = best.params
-    for record in (history, net.history):
-        record.end(stopped, best.epoch or None, best.params is not None)
+        restored = best.params is not None and stopped not in ("error", "diverged")
+        for record in (history, net.history):
+            record.end(stopped, best.epoch or None, restored)
     call_back(callbacks, "on_train_end", state)
     return history
 
