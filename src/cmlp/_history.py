@@ -81,7 +81,7 @@ class TrainingState:
     epochs : int
         Epochs asked for.
     stop : bool
-        Set it to end the training after this epoch.
+        Set it, or return anything true, to end the training after this epoch.
     """
 
     network: Network

@@ -481,5 +481,8 @@ class Trainer:
         if taken < rates.size:
             return None
         if self.objective.per_batch:
-            return losses / orders.shape[1]
-        return losses / np.array([self.data.weight(order) for order in orders])
+            weights = np.full(len(orders), float(orders.shape[1]))
+        else:
+            weights = np.array([self.data.weight(order) for order in orders])
+        losses /= weights
+        return losses

@@ -730,7 +730,7 @@ class Network:
     ) -> History:
         """Train by gradient descent; called again, it goes on where it stopped.
 
-        Ctrl-C ends the training with a warning and keeps what was learned.
+        Ctrl-C ends the training with a warning and keeps the weights of the last whole step.
 
         Parameters
         ----------
@@ -787,9 +787,10 @@ class Network:
             Learning rate over time, see :mod:`cmlp.schedules`; a callable maps epoch to rate.
         callbacks : iterable
             Functions of a :class:`cmlp.TrainingState`, called after each epoch, or objects with any
-            of ``on_train_begin``, ``on_epoch_end``, ``on_train_end``. Returning True ends it.
+            of ``on_train_begin``, ``on_epoch_end``, ``on_train_end``. One that returns anything true
+            (True, NumPy's True, 1) ends the training.
         max_time : float or None
-            Seconds after which to stop, within an epoch if need be.
+            Seconds after which to stop, within a step if need be; that step is not taken.
         n_threads : int or None
             The most to use; None for every processor, or for ``CMLP_NUM_THREADS`` of the
             environment. Never more than the process may use, and one where a step is too small to
