@@ -122,9 +122,10 @@ class MLPClassifier(MLP):
         What decides on the rows held out: None is the accuracy, 'loss' the (negative) loss, a name
         one of scikit-learn's scorers, a callable ``scorer(estimator, X, y)``.
     callbacks : iterable
-        Functions of a :class:`cmlp.TrainingState`, called after each epoch.
+        Functions of a :class:`cmlp.TrainingState`, called after each epoch; one that returns
+        anything true ends the training. Not for 'lbfgs', which has no epochs.
     max_time : float or None
-        Seconds after which training stops.
+        Seconds after which training stops, within a step if need be.
     n_threads, n_jobs : int or None
         Threads; None (or -1) uses every processor where a step is large enough to gain.
     dtype : {'float32', 'float64'}
