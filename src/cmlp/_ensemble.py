@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dispatch
+from ._numbers import number
 from ._sklearn import held_warnings, warn
 from .training import DivergenceError, History
 
@@ -93,7 +94,7 @@ def fit(
                 del member._halt
             if ensemble.verbose:
                 epochs, loss = member.n_iter_, vars(member).get("loss_", np.nan)
-                print(f"estimators_[{number}]: {epochs} iterations, loss = {loss:.8f}")
+                print(f"estimators_[{number}]: {epochs} iterations, loss = {number(loss, 8)}")
         return said
 
     futures: list[Future[list[tuple[str, type[Warning]]]]] = []

@@ -61,6 +61,9 @@ Array = NDArray[Any]
 CustomLoss = Callable[[Array, Array], tuple[float, ArrayLike]]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
+LOSS_PARAMETERS = {"quantile": "quantile", "huber": "huber_delta"}
+"""Losses with a parameter, and what it is called."""
+
 
 class Propagation(NamedTuple):
     """Every layer's numbers for some rows: lists with one array per layer, (rows, n_out)."""
@@ -381,26 +384,37 @@ class Network:
         scaled = f", input_scale={self.input_scale!r}" if self.input_scale != 1 else ""
         if self.normalization:
             scaled += f", normalization={self.normalization!r}"
+        loss = f"loss={self.loss_name!r}"
+        if parameter := LOSS_PARAMETERS.get(self.loss_name):
+            loss += f", {parameter}={self.loss_parameter!r}"
         return (
             f"Network({list(self.sizes)}{named}, out_activation={self.activations[-1]!r}, "
-            f"loss={self.loss_name!r}, dtype={self.dtype.name!r}{scaled})"
+            f"{loss}, dtype={self.dtype.name!r}{scaled})"
         )
 
     def summary(self) -> str:
         """Return a table of the layers, with the number of parameters."""
-        lines = ["layer      in ->   out  activation      weights   biases"]
-        layers = zip(self.weights, self.activations, strict=True)
-        for number, (W, activation) in enumerate(layers, 1):
-            n_in, n_out = W.shape
+        widest = max(self.sizes)
+        weights = [n_in * n_out for n_in, n_out in pairwise(self.sizes)]
+        units = max(6, len(str(widest)))
+        wide, narrow = max(9, len(f"{max(weights):,}")), max(7, len(f"{widest:,}"))
+        lines = [
+            f"layer  {'in':>{units}} -> {'out':>{units - 1}}  activation    "
+            f"{'weights':>{wide}}  {'biases':>{narrow}}"
+        ]
+        layers = zip(pairwise(self.sizes), self.activations, weights, strict=True)
+        for number, ((n_in, n_out), activation, n_weights) in enumerate(layers, 1):
             lines.append(
-                f"{number:5d}  {n_in:6d} -> {n_out:5d}  {activation:12s}  {W.size:9,d}  {n_out:7,d}"
+                f"{number:5d}  {n_in:{units}d} -> {n_out:{units - 1}d}  {activation:12s}  "
+                f"{n_weights:{wide},d}  {n_out:{narrow},d}"
             )
-        size = self.n_params * self.dtype.itemsize / 1000
+        size = self.n_params * self.dtype.itemsize
+        bytes = f"{size / 1000:,.1f} kB" if size >= 1000 else f"{size} bytes"
         scaled = f", inputs times {self.input_scale:g}" if self.input_scale != 1 else ""
         if self.normalization:
             scaled += f", hidden layers normalised by {self.normalization}"
         lines.append(
-            f"{self.n_params:,} parameters ({size:,.1f} kB, {self.dtype.name}), "
+            f"{self.n_params:,} parameters ({bytes}, {self.dtype.name}), "
             f"loss {self.loss_name}{scaled}"
         )
         return "\n".join(lines)
@@ -1084,7 +1098,7 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
     saved = saving.read(path)
     about = saved.architecture
     *hidden, out = about["activations"]
-    parameter = {"quantile": "quantile", "huber": "huber_delta"}.get(about["loss"])
+    parameter = LOSS_PARAMETERS.get(about["loss"])
     try:
         net = Network(
             about["sizes"],
