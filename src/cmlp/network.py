@@ -808,9 +808,11 @@ class Network:
         max_time : float or None
             Seconds after which to stop, within an epoch if need be.
         n_threads : int or None
-            The most to use; None for every processor, or for ``CMLP_NUM_THREADS`` of the
-            environment. Never more than the process may use, and one where a step is too small to
-            gain. The result is the same for any number.
+            The most to use. None takes every processor, or as many as the environment variable
+            ``CMLP_NUM_THREADS`` allows; where that is not set, ``OMP_NUM_THREADS``, by which joblib
+            and others divide the processors between their workers. Never more than the process
+            may use, and one where a step is too small to gain. The result is the same for any
+            number.
         verbose : int
             0 silent; 1 a progress bar (tqdm's or rich's where one is installed, else a line that is
             written over) on a terminal or in a notebook, lines elsewhere; 2 a line per epoch.
