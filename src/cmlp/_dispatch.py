@@ -1,8 +1,8 @@
 """Chooses the core, once, when cmlp is imported: the only place that knows there are several.
 
 ``CMLP_CORE`` (auto, avx512, avx2, baseline, python) overrides the choice. ``CMLP_NUM_THREADS``, or
-else ``OMP_NUM_THREADS``, bounds the threads that were not requested. Everyone else calls ``_dispatch.core.<function>`` and does
-not ask which core it is.
+else ``OMP_NUM_THREADS``, bounds the threads that were not requested. Everyone else calls
+``_dispatch.core.<function>`` and does not ask which core it is.
 """
 
 from __future__ import annotations

@@ -303,8 +303,8 @@ def _look_at_classes(case: Case) -> Iterator[Finding]:
     yield Finding(
         "class-imbalance", "warning", share,
         f"Class {often!r} has {ratio:,.0f} times as many rows as {seldom!r}: always answering "
-        f"{often!r} would be right on {percent(share, 1)}%. Accuracy says little here, and rare classes "
-        "are learned last.",
+        f"{often!r} would be right on {percent(share, 1)}%. Accuracy says little here, and "
+        "rare classes are learned last.",
         "If rare classes matter: class_weight='balanced'; and judge by balanced accuracy or F1."
         if case.estimator
         else f"If rare classes matter: {weights}; and judge class by class.",
@@ -503,8 +503,8 @@ def _too_fast(case: Case, curve: Curve) -> Finding | None:
         meaning = f"The loss jumps up and down: it rises by {percent(rises)}% of itself per epoch"
     elif case.fitted and curve.level > AT_REST and (value := _calmed(case)) > CALMED:
         meaning = (
-            f"The loss has come to rest at {percent(curve.level)}% of a constant prediction's; in a "
-            f"trial with a tenth of the learning rate {percent(value)}% of it went away"
+            f"The loss has come to rest at {percent(curve.level)}% of a constant prediction's; in "
+            f"a trial with a tenth of the learning rate {percent(value)}% of it went away"
         )
     else:
         return None
@@ -539,9 +539,9 @@ def _too_slow(case: Case, curve: Curve) -> Finding | None:
     word, rate, fall = case.word("learning_rate"), case.rate, float(end / quarter / losses[-1])
     return Finding(
         "learning-rate-too-low", "warning", fall,
-        f"The loss falls by only {percent(fall, 2)}% per epoch, in a nearly straight line, and is "
-        f"{percent(curve.level)}% of a constant prediction's; in a trial with ten times the learning "
-        f"rate it fell more than {QUICKER:g} times as fast.",
+        f"The loss falls by only {percent(fall, 2)}% per epoch, in a nearly straight line, and "
+        f"is {percent(curve.level)}% of a constant prediction's; in a trial with ten times the "
+        f"learning rate it fell more than {QUICKER:g} times as fast.",
         f"Raise {word} from {rate:g} to {10 * rate:g}.",
         word, 10 * rate,
     )  # fmt: skip

@@ -54,7 +54,7 @@ def percent(share: float, decimals: int = 0) -> str:
 
 def _first_place(value: float) -> int:
     """Return the decimal place of the first digit: 2 for 0.03."""
-    return -math.floor(math.log10(abs(value)))
+    return -math.floor(math.log10(abs(value)) + 1e-6)  # a difference may have lost a little
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -80,7 +80,7 @@ def array(values: Array) -> str:
     """
     values = np.asarray(values)
     if values.dtype.kind != "f":
-        return np.array2string(values, **LAYOUT)
+        return _laid_out(values)
     values = values + 0.0  # -0.0 becomes 0.0
     shown: list[float] = []
 
@@ -88,16 +88,20 @@ def array(values: Array) -> str:
         shown.append(float(x))
         return "-"
 
-    np.array2string(values, formatter={"float_kind": note}, **LAYOUT)
+    _laid_out(values, formatter={"float_kind": note})
     digits = _digits(shown, np.finfo(values.dtype).precision)
     sizes = [abs(x) for x in shown if x and math.isfinite(x)] or [1.0]
     if digits == DIGITS and min(sizes) >= 1e-3 and max(sizes) < 1e6:
-        return np.array2string(values, precision=4, suppress_small=True, floatmode="maxprec",
-                               sign="-", formatter={}, **LAYOUT)  # fmt: skip
+        plain = {"precision": 4, "suppress_small": True, "floatmode": "maxprec", "sign": "-"}
+        return _laid_out(values, formatter={}, **plain)  # whatever the user's print options are
     width = max(len(significant(x, digits)) for x in shown)
-    return np.array2string(
-        values, formatter={"float_kind": lambda x: significant(x, digits).rjust(width)}, **LAYOUT
+    return _laid_out(
+        values, formatter={"float_kind": lambda x: significant(x, digits).rjust(width)}
     )
+
+
+def _laid_out(values: Array, **how: Any) -> str:
+    return np.array2string(values, **LAYOUT, **how)
 
 
 def _digits(shown: list[float], precision: int) -> int:

@@ -27,6 +27,11 @@ def in_short(values: Mapping[str, float], metric: str) -> str:
     return "  ".join([*parts, f"{count(values['rows_per_second'])} rows/s"])
 
 
+def cut(text: str, width: int) -> str:
+    """Shorten a text, and mark that: 1e-1 must not be read where 1e-12 is too long."""
+    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}~"
+
+
 class Progress:
     """A line per epoch; with ``verbose=1`` before someone's eyes, one line or bar that moves on.
 
@@ -60,7 +65,7 @@ class _Line:
 
     def show(self, epoch: str, numbers: str) -> None:
         width = (os.get_terminal_size(sys.stdout.fileno()).columns or 80) - 1  # 0: unknown
-        print(f"\r{f'{epoch}  {numbers}':{width}.{width}}", end="", flush=True)
+        print(f"\r{cut(f'{epoch}  {numbers}', width):{width}}", end="", flush=True)
 
     def close(self) -> None:
         print(flush=True)
@@ -76,14 +81,16 @@ class _Tqdm:
 
             # In a terminal of unknown size tqdm shows nothing at all; shutil says 80 by 24.
             size: dict[str, Any] = {"dynamic_ncols": True}
+            self.room = sys.maxsize
             if _in_terminal():
                 columns, rows = shutil.get_terminal_size()
                 size = {"ncols": columns, "nrows": rows}
+                self.room = columns - len(f"epoch {epochs}/{epochs} |{12 * ' '}| 0:00:00, ")
             looks = "epoch {n_fmt}/{total_fmt} |{bar:12}| {remaining}{postfix}"
             self.bar = tqdm(total=epochs, file=sys.stdout, bar_format=looks, **size)
 
     def show(self, epoch: str, numbers: str) -> None:
-        self.bar.set_postfix_str(numbers, refresh=False)
+        self.bar.set_postfix_str(cut(numbers, self.room), refresh=False)
         self.bar.update()
 
     def close(self) -> None:
@@ -149,7 +156,7 @@ def confusion_table(truth: Array, read: Array, labels: Array) -> str:
         pairs = [f"  {names[i]}: {names[j]}, {wrong[i, j]}" for i, j in worst if wrong[i, j]]
         head = f"{len(labels)} classes; most often confused (true: read as, times):"
         return "\n".join([head, *pairs])
-    names = [name if len(name) <= 12 else name[:11] + "~" for name in names]
+    names = [cut(name, 12) for name in names]
     first = max(map(len, [*names, "true"]))
     width = max(len(text) for text in [*names, str(counts.max())])
     lines = [f"{'true':>{first}} | read as", " " * first + " |"]
