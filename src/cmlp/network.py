@@ -394,20 +394,15 @@ class Network:
 
     def summary(self) -> str:
         """Return a table of the layers, with the number of parameters."""
-        widest = max(self.sizes)
-        weights = [n_in * n_out for n_in, n_out in pairwise(self.sizes)]
-        units = max(6, len(str(widest)))
-        wide, narrow = max(9, len(f"{max(weights):,}")), max(7, len(f"{widest:,}"))
-        lines = [
-            f"layer  {'in':>{units}} -> {'out':>{units - 1}}  activation    "
-            f"{'weights':>{wide}}  {'biases':>{narrow}}"
-        ]
-        layers = zip(pairwise(self.sizes), self.activations, weights, strict=True)
-        for number, ((n_in, n_out), activation, n_weights) in enumerate(layers, 1):
-            lines.append(
-                f"{number:5d}  {n_in:{units}d} -> {n_out:{units - 1}d}  {activation:12s}  "
-                f"{n_weights:{wide},d}  {n_out:{narrow},d}"
-            )
+        rows = [("layer", "in", "out", "activation", "weights", "biases")]
+        layers = zip(pairwise(self.sizes), self.activations, strict=True)
+        for number, ((n_in, n_out), activation) in enumerate(layers, 1):
+            weights, biases = f"{n_in * n_out:,}", f"{n_out:,}"
+            rows.append((str(number), str(n_in), str(n_out), activation, weights, biases))
+        columns = zip((5, 6, 5, 12, 9, 7), *rows, strict=True)
+        widths = [max(least, *map(len, cells)) for least, *cells in columns]
+        row = "{{:>{}}}  {{:>{}}} -> {{:>{}}}  {{:{}}}  {{:>{}}}  {{:>{}}}".format(*widths)
+        lines = [row.format(*cells) for cells in rows]
         size = self.n_params * self.dtype.itemsize
         bytes = f"{size / 1000:,.1f} kB" if size >= 1000 else f"{size} bytes"
         scaled = f", inputs times {self.input_scale:g}" if self.input_scale != 1 else ""

@@ -302,8 +302,8 @@ class GradientCheck:
         lines = ["layer             worst entry         backprop      difference    error"]
         for layer in self.layers:
             lines.append(
-                f"{layer.name:16s}  {layer.entry:16s}  {layer.analytic:13.6e}  "
-                f"{layer.numeric:13.6e}  {layer.error:.1e}"
+                f"{layer.name:16s}  {layer.entry:16s} {layer.analytic:14.6e} {layer.numeric:14.6e}"
+                f"  {layer.error:7.1e}"
             )
         verdict = "all within" if self else f"{self.worst.name}, {self.worst.entry} is beyond"
         return "\n".join([*lines, f"{verdict} {self.tolerance:.1e}"])
