@@ -811,6 +811,7 @@ class Network:
         verbose : int
             0 silent; 1 a progress bar (tqdm's or rich's where one is installed, else a line that is
             written over) on a terminal or in a notebook, lines elsewhere; 2 a line per epoch.
+            Numbers below 0.001 are shown with an exponent.
         beta_1, beta_2, epsilon : float
             Of 'adam', 'adamw' and 'nadam'; 'rmsprop' averages the squares with `beta_2`, 'lion' has
             no epsilon.
