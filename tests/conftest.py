@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cmlp
-from cmlp import _dispatch, _steps
+from cmlp import _dispatch, _processors, _steps
 
 FORCED = os.environ.get("CMLP_CORE") or "auto"
 CORES = tuple(_dispatch._cores) if FORCED == "auto" else (FORCED,)
@@ -23,6 +23,13 @@ def core(request):
     request.node.user_properties.append(("core", request.param))
     with cmlp.use_core(request.param):
         yield _dispatch.core
+
+
+@pytest.fixture(autouse=True)
+def no_bound_by_openmp(monkeypatch):
+    """Every processor for every test, whatever the shell allows to threads."""
+    for name in _processors.OPENMP:
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

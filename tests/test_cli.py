@@ -614,6 +614,38 @@ def test_info_of_the_machine(run, core, in_folder):
     assert "trained   never" in run("info", "new.cmlp")[1]
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1, 1e12])
+def test_reports_show_digits_of_any_size(run, in_folder, unit):
+    """A score just below 1 is not shown as 1."""
+    X = np.linspace(-1, 1, 200)[:, None]
+    y = unit * (X[:, 0] + 0.004 * (-1) ** np.arange(200))
+    write_csv("data.csv", X, y, names=["x"], target="y")
+    net = cmlp.Network([1, 1], dtype="float64")
+    net.weights[0][...], net.feature_names, net.target_name = unit, ["x"], "y"
+    net.history.update(epoch=[1.0], loss=[1e-9 * unit], seconds=[2e-6])
+    net.history.update(val_loss=[3e-9 * unit], val_score=[0.99998])
+    net.save("model.cmlp")
+    code, out, _ = run("evaluate", "model.cmlp", "data.csv")
+    said = dict(line.split()[:2] for line in out.splitlines()[1:])
+    assert code == 0 and 0.9999 < float(said["R2"]) < 1
+    assert float(said["RMSE"]) == pytest.approx(0.004 * unit, rel=1e-4)
+    out = run("info", "model.cmlp")[1]
+    assert "score 0.99998 in the best epoch" in out and "1 epochs in 2e-06 s" in out
+    assert f"loss      {1e-9 * unit:g} in the last epoch" in out
+    assert f"val_loss  {3e-9 * unit:g}," in out
+
+
+def test_an_accuracy_just_below_1_is_not_shown_as_1(run, in_folder):
+    X = np.linspace(-1, 1, 50_000)[:, None]
+    kind = (X[:, 0] > 0).astype(int)
+    kind[0] = 1
+    write_csv("data.csv", X, kind, names=["x"])
+    net = cmlp.Network([1, 1], loss="bce")
+    net.weights[0][...], net.classes, net.target_name = 5, np.array([0, 1]), "kind"
+    net.save("model.cmlp")
+    assert "accuracy  0.99998\n" in run("evaluate", "model.cmlp", "data.csv")[1]
+
+
 @pytest.fixture
 def one_thread(monkeypatch):
     """The environment in which the benchmark stays in this process."""

@@ -203,6 +203,8 @@ def test_class_imbalance(core):
     finding = look(X / 3, y)["class-imbalance"]
     assert finding.value == pytest.approx(0.975) and finding.names == ("no", "yes")
     assert "97.5%" in finding.meaning and finding.parameter == "sample_weight"
+    alone = np.where(np.arange(2000) == 7, "yes", "no")
+    assert "right on 99.95%" in look(X / 3, alone)["class-imbalance"].meaning
     even = look(X / 3, y, sample_weight=np.where(y == "yes", 39.0, 1.0))
     assert "class-imbalance" not in even.codes
     assert "class-imbalance" not in look(X / 3, np.arange(2000) % 4 == 0).codes

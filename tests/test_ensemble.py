@@ -280,6 +280,17 @@ def test_verbose_prints_a_line_per_member(capsys):
     ]
 
 
+def test_a_small_loss_of_a_member_is_shown(capsys):
+    X, _ = waves()
+    how = {"hidden_layer_sizes": (), "solver": "lbfgs", "alpha": 0.0, "tol": 1e-30}
+    model = MLPRegressor(**how, n_ensemble=2, random_state=0, verbose=True)
+    fit_quietly(model, X, X @ [1e-7, 2e-7, 0])
+    lines = capsys.readouterr().out.splitlines()
+    losses = sorted(float(line.split("loss = ")[1]) for line in lines)
+    expected = sorted(member.loss_ for member in model.estimators_)
+    assert losses == pytest.approx(expected, rel=1e-6, abs=0) and losses[1] < 1e-8
+
+
 def test_callbacks_are_called_by_each_member():
     seen = []
 

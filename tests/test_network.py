@@ -185,6 +185,36 @@ def test_summary_counts():
     assert "2,410 parameters" in lines[3] and "categorical_crossentropy" in lines[3]
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [[1, 1], [64, 32, 10], [4_000_000, 3, 2], [3, 20_000_000, 1], [30_000, 4_000, 2]],
+)
+def test_the_columns_of_a_summary_are_aligned(sizes):
+    net = Network([1] * len(sizes))
+    net.sizes = tuple(sizes)  # without the memory for it
+    head, *lines, last = net.summary().splitlines()
+    assert {len(line) for line in lines} == {len(head)}
+    assert all(line.index("->") == head.index("->") for line in lines)
+    n_params = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
+    assert last.startswith(f"{n_params:,} parameters (")
+
+
+def test_the_size_of_a_small_network_is_not_shown_as_0():
+    assert "2 parameters (8 bytes, float32)" in Network([1, 1]).summary()
+    assert "2 parameters (16 bytes, float64)" in Network([1, 1], dtype="float64").summary()
+    assert "250 parameters (1.0 kB, float32)" in Network([24, 10]).summary()
+
+
+@pytest.mark.parametrize("value", [1e-30, 0.1, 0.999999999])
+def test_the_parameter_of_a_loss_is_shown(value):
+    net = Network([3, 1], loss="quantile", quantile=value)
+    assert f"loss='quantile', quantile={value!r}," in repr(net)
+    net = Network([3, 1], loss="huber", huber_delta=value, input_scale=value)
+    assert f"loss='huber', huber_delta={value!r}," in repr(net)
+    assert f"input_scale={value!r}" in repr(net) and f"times {value:g}" in net.summary()
+    assert "huber_delta" not in repr(Network([3, 1], huber_delta=value))
+
+
 def test_input_scale_is_shown_where_there_is_one():
     assert "input" not in repr(Network([3, 1])) + Network([3, 1]).summary().splitlines()[-1]
     net = Network([3, 1], input_scale=0.25)

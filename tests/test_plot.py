@@ -149,6 +149,48 @@ def test_normalised_confusion_matrices(flat):
     assert names == ["a name that is ra…", "low", "middle"]
 
 
+@pytest.mark.parametrize("how", ["true", "pred", "all"])
+def test_shares_are_not_rounded_to_nothing_or_to_all(how):
+    """One row of 10,000 is read wrongly."""
+    net = cmlp.Network([1, 2], seed=0)
+    net.weights[0][...], net.classes = [[-1, 1]], np.array([0, 1])
+    X = np.repeat([[-1.0], [1.0]], 10_000, axis=0)
+    y = (X[:, 0] > 0).astype(int)
+    X[0] = 1
+    shown = texts(plot.confusion_matrix(net, X, y, normalize=how))
+    assert (
+        shown
+        == {
+            "true": ["99.99", "0.01", "·", "100"],
+            "pred": ["100", "0.01", "·", "99.990"],
+            "all": ["50.0", "0.005", "·", "50.0"],
+        }[how]
+    )
+
+
+def test_outputs_of_any_size_have_digits():
+    net = cmlp.Network([1, 3], loss="bce", dtype="float64", weight_init="zeros")
+    net.biases[0][...] = [-20, 20, 0]
+    assert texts(plot.activations(net, [1.0]).axes[1]) == ["2.06e-09", "0.999999998", "0.500"]
+    net = cmlp.Network([1, 4], loss="mse", dtype="float64", weight_init="zeros")
+    net.biases[0][...] = [1e-30, -1e12, 0, 0.25]
+    assert texts(plot.activations(net, [1.0]).axes[1]) == ["1e-30", "-1e+12", "0", "0.25"]
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-12, 1, 1e12])
+def test_curves_of_any_size(unit):
+    losses = {"loss": [unit, 0.5 * unit, 0.25 * unit], "val_loss": [unit, 0.25 * unit, 0.5 * unit]}
+    rest = {"epoch": [1.0, 2.0, 3.0], "val_score": [0.5, 0.99997, 0.9]}
+    history = cmlp.History(losses | rest | {"learning_rate": [1e-8, 1e-9, 1e-10]})
+    for log in (False, True):
+        ax = plot.loss_curve(history, log=log, learning_rate=True)
+        assert legend(ax)[2] == f"best: {0.25 * unit:.3g} in epoch 2"
+        ax.figure.canvas.draw()
+        marks = [label.get_text() for label in ax.get_yticklabels()]
+        assert len(set(marks)) == len(marks) > 2 and "0" not in marks
+    assert legend(plot.validation_curve(history))[1] == "best: 0.99997 in epoch 2"
+
+
 def test_many_classes_have_no_numbers():
     y = np.arange(160) % 40
     net = cmlp.Network([3, 4, 40], seed=0)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from oracle import HIDDEN, PAIRS, SOLVERS, Oracle, Problem, check_same, layers
 
 import cmlp
+from cmlp import _numbers
 from cmlp import _spec as spec
 
 # The fixtures `core` and `dtype` stay what they are for all examples of a test.
@@ -185,3 +186,35 @@ def test_predict_any_number_of_rows(core, dtype, rows):
     whole = problem.predict(core).astype(float)
     off = np.abs(problem.predict(core, problem.X[:rows]) - whole[:rows])
     assert (off <= 2 * Oracle(problem).a[-1].error[:rows]).all()
+
+
+def any_number(width=64):
+    """All sizes, but for those that four digits round to infinity."""
+    most = 2.0**1000 if width == 64 else 2.0**127
+    return st.one_of(st.floats(-most, most, width=width), st.floats(-2, 2, width=width),
+                     st.sampled_from([np.nan, np.inf, -np.inf]))  # fmt: skip
+
+
+@settings(searching, max_examples=300)
+@given(value=any_number(), decimals=st.sampled_from([3, 4, 6, 8]))
+def test_no_number_is_shown_as_another(value, decimals):
+    """What is read differs by half of the second digit at most: 0 is 0, and 1 is 1."""
+    for write in (_numbers.number, _numbers.score):
+        read = float(write(value, decimals))
+        np.testing.assert_allclose(read, value, rtol=0.05, atol=0)
+        assert write is _numbers.number or read != 1 or value == 1
+    share = float(_numbers.percent(value, decimals - 3))
+    np.testing.assert_allclose(share, 100 * value, rtol=0.5, atol=0)
+    assert share not in (0, 100) or 100 * value == share
+
+
+@settings(searching, max_examples=150)
+@given(data=st.data(), shape=st.tuples(st.integers(1, 4), st.integers(1, 4)))
+def test_no_number_of_an_array_is_shown_as_another(data, dtype, shape):
+    size = shape[0] * shape[1]
+    numbers = st.lists(any_number(8 * dtype.itemsize), min_size=size, max_size=size)
+    values = np.array(data.draw(numbers), dtype).reshape(shape)
+    text = _numbers.array(values)
+    assert len({len(row) for row in text.replace("]]", "]").splitlines()}) == 1
+    read = np.array(text.replace("[", " ").replace("]", " ").split(), float).reshape(shape)
+    np.testing.assert_allclose(read, values.astype(float), rtol=0.05, atol=0)

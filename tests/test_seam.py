@@ -302,21 +302,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "cmlp"
 needs_source = pytest.mark.skipif(not SOURCE.is_dir(), reason="an installation has no .pyx")
 
 STOREYS = (
-    (
-        "_spec",
-        "_cpu",
-        "_processors",
-        "_terminal",
-        "io",
-        "datasets",
-        "data",
-        "_sklearn",
-        "_lbfgs",
-        "_team",
-        "_custom_loss",
-        "_history",
-    ),
-    ("_reference", "_core", "_checks", "_init"),
+    ("_spec", "_cpu", "_processors", "_numbers", "io", "datasets", "data", "_sklearn", "_lbfgs"),
+    ("_team", "_custom_loss", "_history"),
+    ("_terminal", "_reference", "_core", "_checks", "_init"),
     ("_dispatch", "schedules", "tables", "_rows", "_estimator_base", "_by_hand"),
     ("_steps",),
     ("_scoring", "_divergence"),

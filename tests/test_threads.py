@@ -349,6 +349,122 @@ def test_the_bound_holds_for_the_members_of_an_ensemble(monkeypatch):
     assert len(seen) == 1
 
 
+def threads_of(environment, monkeypatch, wanted=None, cpus=4):
+    """How many threads are used in an environment that comes into being after the import."""
+    monkeypatch.setattr(_dispatch, "usable_cpus", lambda: cpus)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return _dispatch.threads_for(wanted)
+
+
+@pytest.mark.parametrize(
+    ("text", "threads"),
+    [
+        ("1", 1), ("3", 3), ("4", 4), ("9", 4), (" 2 ", 2), ("+2", 2), ("02", 2), ("2\n", 2),
+        ("3,2,1", 3), (" 3 , 1", 3), ("9,1", 4), ("2,", 2), ("2,many", 2),
+        ("", 4), (" ", 4), ("0", 4), ("-1", 4), ("-2,3", 4), (",2", 4), ("many", 4), ("2.0", 4),
+        ("1e0", 4), ("2 3", 4), ("²", 4), ("٢", 4), ("1_0", 4), ("true", 4), ("1" * 5000, 4),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", _processors.OPENMP)
+def test_openmp_bounds_the_threads_that_were_not_requested(monkeypatch, name, text, threads):
+    """A value that is not valid is ignored: it is OpenMP's, not ours."""
+    assert threads_of({name: text}, monkeypatch) == threads
+    assert threads_of({}, monkeypatch, wanted=3) == 3
+    assert threads_of({}, monkeypatch, wanted=9) == 4
+
+
+def test_the_smaller_of_the_bounds_of_openmp_counts(monkeypatch):
+    names = {"OMP_NUM_THREADS": "3", "OMP_THREAD_LIMIT": "2"}
+    assert threads_of(names, monkeypatch) == 2
+    assert cmlp.core_info().threads_by == "OMP_THREAD_LIMIT"
+    assert threads_of({"OMP_THREAD_LIMIT": "5"}, monkeypatch) == 3
+    assert cmlp.core_info().threads_by == "OMP_NUM_THREADS"
+
+
+@pytest.mark.parametrize(("bound", "threads"), [(1, 1), (3, 3), (9, 4)])
+def test_our_own_variable_comes_before_openmps(monkeypatch, bound, threads):
+    monkeypatch.setattr(_dispatch, "_bound", bound)
+    assert threads_of({"OMP_NUM_THREADS": "2"}, monkeypatch) == threads
+    by = "CMLP_NUM_THREADS" if threads < 4 else ""
+    assert cmlp.core_info().threads_by == by
+
+
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [
+        ({}, "4"),
+        ({"OMP_NUM_THREADS": "9"}, "4"),
+        ({"OMP_NUM_THREADS": "none"}, "4"),
+        ({"OMP_NUM_THREADS": "3,1"}, "3 (by OMP_NUM_THREADS)"),
+    ],
+)
+def test_what_bounds_the_threads_is_shown(monkeypatch, environment, threads):
+    threads_of(environment, monkeypatch)
+    assert str(cmlp.core_info()).splitlines()[-2:] == [
+        "cpus       4",
+        f"threads    {threads}",
+    ]
+
+
+def test_the_command_shows_what_bounds_the_threads():
+    both = {"CMLP_NUM_THREADS": "", "OMP_NUM_THREADS": "1"}
+    cpus = int(python_output("-c", SHOW, CMLP_NUM_THREADS="")[1].split()[0])
+    by = " (by OMP_NUM_THREADS)" if cpus > 1 else ""
+    code, text = python_output("-m", "cmlp", "info", **both)
+    assert (code, text.splitlines()[-1]) == (0, f"threads    1{by}")
+
+
+@pytest.mark.parametrize("kind", [Network, MLPClassifier])
+@pytest.mark.parametrize("wanted", [None, -1, 1, 3, 9])
+def test_a_training_keeps_to_the_bound_of_openmp(monkeypatch, threads_at_any_size, kind, wanted):
+    """-1 is the estimators' word for "not given"."""
+    X, y = blobs()
+    threads_of({"OMP_NUM_THREADS": "2"}, monkeypatch)
+    taken = []
+    choose = _steps.Trainer._choose_threads
+    monkeypatch.setattr(
+        _steps.Trainer, "_choose_threads",
+        lambda self, n_threads: taken.append(choose(self, n_threads)) or taken[-1],
+    )  # fmt: skip
+    if kind is Network:
+        wanted = None if wanted == -1 else wanted
+        Network([3, 8, 3], seed=0).fit(X, y, epochs=1, n_threads=wanted)
+    else:
+        with pytest.warns(match="Maximum iterations"):
+            MLPClassifier((8,), max_iter=1, n_jobs=wanted).fit(X, y)
+    compiled = _dispatch.core.name != "python"
+    assert taken == [{None: 2, -1: 2, 1: 1, 3: 3, 9: 4}[wanted] if compiled else 1]
+
+
+@pytest.mark.parametrize(("n_jobs", "threads"), [(None, 1), (-1, 1), (2, 2)])
+def test_the_members_of_an_ensemble_keep_to_the_bound_of_openmp(monkeypatch, n_jobs, threads):
+    threads_of({"OMP_NUM_THREADS": "1"}, monkeypatch)
+    X, y = blobs()
+    seen = set()
+    model = MLPClassifier(
+        (4,), max_iter=2, tol=0, n_ensemble=6, n_jobs=n_jobs,
+        callbacks=[lambda state: seen.add(threading.get_ident()) and None],
+    )  # fmt: skip
+    with pytest.warns(match="Maximum iterations"):
+        model.fit(X, y)
+    assert 1 <= len(seen) <= threads
+
+
+def test_workers_of_joblib_share_the_processors():
+    """Each is told its part by OMP_NUM_THREADS."""
+    pytest.importorskip("joblib")
+    code = (
+        "import joblib, os, cmlp\n"
+        "cpus = cmlp.core_info().cpus\n"
+        "told = joblib.Parallel(n_jobs=cpus)(\n"
+        "    joblib.delayed(cmlp.core_info)() for _ in range(2 * cpus)\n"
+        ")\n"
+        "print(max(info.threads for info in told) * cpus <= cpus)\n"
+    )
+    assert python_output("-c", code, CMLP_NUM_THREADS="")[1].splitlines()[-1] == "True"
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 def test_affinity_is_respected():
     one = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "

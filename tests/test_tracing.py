@@ -1,12 +1,14 @@
 """One step with all its numbers, and the check of its gradients, against plain NumPy."""
 
 import html.parser
+import re
 
 import numpy as np
 import pytest
 from helpers import blobs, refused, squared_error, waves
 
-from cmlp import Network, _dispatch
+from cmlp import Network, _dispatch, _numbers
+from cmlp.tracing import CheckedLayer, GradientCheck
 
 
 def tanh_net(dtype="float64", **options):
@@ -145,6 +147,48 @@ def test_large_arrays_are_shortened():
     assert len(text) < 20_000 and "..." in text
 
 
+def read_gradients(trace, number):
+    """Read dC/dW of a layer from the text."""
+    part = str(trace).split(f"\nBackward, {trace.layers[number].name}\n")[1]
+    block = re.search(r"  dC/dW = .*\n((    .*\n)+)", part)[1]
+    return np.array(re.sub(r"[\[\]]", " ", block).split(), float)
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-12, 1, 1e12, 1e30])
+def test_numbers_of_any_size_are_shown(core, unit):
+    X, y = waves(4)
+    net = tanh_net()
+    net.weights[1][...] *= unit
+    trace = net.trace_step(X, y * unit, learning_rate=1e-3, momentum=0.0)
+    page = html.unescape(trace._repr_html_())
+    for number, layer in enumerate(trace.layers):
+        np.testing.assert_allclose(
+            read_gradients(trace, number), np.ravel(layer.dweights), rtol=0.05, atol=0
+        )
+        assert f"<pre>{_numbers.array(layer.dweights)}</pre>" in page
+    losses = re.findall(r"  loss: (\S+)(?: \((\S+)\))?\n", str(trace))
+    before, after, change = (float(n) for n in (losses[0][0], *losses[1]))
+    np.testing.assert_allclose([before, after], [trace.loss, trace.new_loss], rtol=1e-5)
+    np.testing.assert_allclose(change, trace.new_loss - trace.loss, rtol=1e-2)
+
+
+def test_vanishing_gradients_are_not_shown_as_zeros(core, dtype):
+    net = Network([2, *[3] * 6, 1], "logistic", loss="bce", seed=0, dtype=dtype)
+    trace = net.trace_step([[0.3, -0.2], [0.1, 0.4]], [1, 0], learning_rate=1e-8)
+    read = read_gradients(trace, 0)
+    assert len(read) == 6 and (read != 0).all() and np.abs(read).max() < 1e-4
+    change = float(re.findall(r"  loss: .* \((.*)\)", str(trace))[0])
+    assert dtype == np.float32 or -1e-6 < change < 0
+
+
+def test_true_zeros_are_shown_as_zeros(core):
+    net = Network([2, 3, 1], "relu", seed=0)
+    net.biases[0][...] = -100  # no unit is ever on
+    trace = net.trace_step([[1e-9, 0]], [3])
+    np.testing.assert_array_equal(read_gradients(trace, 0), np.zeros(6))
+    assert "    [[1e-09     0]]\n" in str(trace)
+
+
 class Tags(html.parser.HTMLParser):
     """Checks that every tag that is opened is closed, in order."""
 
@@ -221,6 +265,19 @@ def test_wrong_gradients_are_found_and_named(core, monkeypatch, letter, layer, w
     assert check.worst.name == f"layer {layer + 1}"
     assert check.worst.entry == f"{letter}[{', '.join(map(str, where))}]"
     assert f"{check.worst.name}, {check.worst.entry} is beyond" in str(check)
+
+
+def test_the_table_of_a_check_stays_aligned():
+    """Whatever size the numbers have."""
+    sizes = (1.5, -1.5e-8, 3e30, -2e-300, 0.0, np.nan, -np.inf)
+    layers = [
+        CheckedLayer(f"layer {number}", f"W[{number}, 0]", value, -value, 1e-7)
+        for number, value in enumerate(sizes, 1)
+    ]
+    _, *lines, verdict = str(GradientCheck(layers, 1.5e-6)).splitlines()
+    assert len({len(line) for line in lines}) == 1 and verdict == "all within 1.5e-06"
+    for line, value in zip(lines, sizes, strict=True):
+        assert float(line.split()[4]) == value or np.isnan(value)
 
 
 def test_a_falsified_custom_loss_is_found():

@@ -220,7 +220,12 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of weights, order and split; the same seed gives the same model (default: 0)",
     )
-    add("--threads", type=int, metavar="N", help="(default: as many as pay)")
+    add(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="(default: as many as pay, and as CMLP_NUM_THREADS or OMP_NUM_THREADS allow)",
+    )
     add("--no-scale", action="store_true", help="take features and target as they are")
     add(
         "--out",

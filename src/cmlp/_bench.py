@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dispatch
+from ._numbers import significant
 from .network import Network
 
 TOLERANCE = 1e-3
@@ -113,7 +114,8 @@ def run(*, quick: bool = False) -> int:
     for case in CASES:
         times, difference = measure(case, cores, SECONDS[quick])
         worst = max(worst, difference)
-        cells = [f"{times[core]:10,.1f}  {times['python'] / times[core]:5.1f}x" for core in cores]
+        faster = {core: significant(times["python"] / times[core]) for core in cores}
+        cells = [f"{significant(times[core])}  {faster[core]:>5}x" for core in cores]
         print(f"{case!s:33s}" + "".join(f"{cell:>18s}" for cell in reversed(cells)), flush=True)
     print("\nstep: forward, backpropagation and update of one batch, within train_epoch")
     print("one thread each")

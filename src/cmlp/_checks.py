@@ -398,4 +398,4 @@ def _check_domain(
     for bad in (y.min(), y.max()):
         if not low <= bad <= high:
             bounds = f"between {low:g} and {high:g}" if np.isfinite(high) else f"at least {low:g}"
-            raise ValueError(f"{name} holds {bad:g}, but {loss.name} needs targets {bounds}")
+            raise ValueError(f"{name} holds {bad}, but {loss.name} needs targets {bounds}")

@@ -1,8 +1,8 @@
 """Chooses the core, once, when cmlp is imported: the only place that knows there are several.
 
-``CMLP_CORE`` (auto, avx512, avx2, baseline, python) overrides the choice, and ``CMLP_NUM_THREADS``
-bounds the threads that are used unasked. Everyone else calls ``_dispatch.core.<function>`` and does
-not ask which core it is.
+``CMLP_CORE`` (auto, avx512, avx2, baseline, python) overrides the choice. ``CMLP_NUM_THREADS``, or
+else ``OMP_NUM_THREADS``, bounds the threads that were not requested. Everyone else calls
+``_dispatch.core.<function>`` and does not ask which core it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from . import _reference
-from ._processors import read_bound, usable_cpus
+from ._processors import openmp_bound, read_bound, usable_cpus
 
 COMPILED = ("avx512", "avx2", "baseline")
 """The compiled cores, the fastest first."""
@@ -39,8 +39,11 @@ class CoreInfo:
     cpus : int
         Processors that this process may use: by its affinity, and by the quota of its container.
     threads : int
-        Threads that are used at most where none are asked for: all processors, or
-        ``CMLP_NUM_THREADS``.
+        Threads that are used at most where `n_threads` is not given: all processors, or what
+        ``CMLP_NUM_THREADS`` allows; where that is not set, ``OMP_NUM_THREADS`` and
+        ``OMP_THREAD_LIMIT``.
+    threads_by : str
+        The variable that makes `threads` less than `cpus`; empty if they are equal.
     """
 
     core: str
@@ -49,11 +52,13 @@ class CoreInfo:
     missing: dict[str, str]
     cpus: int
     threads: int
+    threads_by: str = ""
 
     def __str__(self) -> str:
         lines = [f"core       {describe(self.core)}", f"available  {', '.join(self.available)}"]
         lines += [f"missing    {name}: {reason}" for name, reason in self.missing.items()]
-        lines += [f"cpus       {self.cpus}", f"threads    {self.threads}"]
+        by = f" (by {self.threads_by})" if self.threads_by else ""
+        lines += [f"cpus       {self.cpus}", f"threads    {self.threads}{by}"]
         return "\n".join(lines)
 
 
@@ -69,10 +74,18 @@ def describe(name: str) -> str:
 def threads_for(wanted: int | None) -> int:
     """Return how many threads to use: no more than are wanted, nor than there are processors.
 
-    More of them would wait for each other. None stands for ``CMLP_NUM_THREADS``, or for all.
+    More of them would wait for each other. None stands for what the environment allows.
     """
-    most = _bound if wanted is None else wanted
+    most = _allowed()[0] if wanted is None else wanted
     return usable_cpus() if most is None else min(most, usable_cpus())
+
+
+def _allowed() -> tuple[int | None, str]:
+    """Return the most threads to use where `n_threads` is not given, and the variable that says so.
+
+    OpenMP's variables are read each time: a process that was forked may have set them since.
+    """
+    return openmp_bound() if _bound is None else (_bound, "CMLP_NUM_THREADS")
 
 
 def _find_cores() -> tuple[dict[str, ModuleType | None], dict[str, str]]:
@@ -161,9 +174,10 @@ except ValueError as error:
 
 def core_info() -> CoreInfo:
     """Return which core is in use, which others there are, and why the rest is not."""
+    cpus, threads = usable_cpus(), threads_for(None)
+    by = _allowed()[1] if threads < cpus else ""
     return CoreInfo(
-        core.name, core.vector_bytes, tuple(_cores), dict(_missing), usable_cpus(),
-        threads_for(None),
+        core.name, core.vector_bytes, tuple(_cores), dict(_missing), cpus, threads, by
     )  # fmt: skip
 
 

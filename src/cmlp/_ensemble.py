@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _dispatch
+from . import _dispatch, _numbers
 from ._sklearn import held_warnings, warn
 from .training import DivergenceError, History
 
@@ -93,7 +93,8 @@ def fit(
                 del member._halt
             if ensemble.verbose:
                 epochs, loss = member.n_iter_, vars(member).get("loss_", np.nan)
-                print(f"estimators_[{number}]: {epochs} iterations, loss = {loss:.8f}")
+                loss = _numbers.number(loss, 8)
+                print(f"estimators_[{number}]: {epochs} iterations, loss = {loss}")
         return said
 
     futures: list[Future[list[tuple[str, type[Warning]]]]] = []

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _numbers
 from ._case import REHEARSAL_EPOCHS, Case, Finding, State, rows_within
+from ._numbers import percent
 from ._scoring import evaluate, metric_of
 from ._spec import UNITS
 from ._steps import Data, Recipe
@@ -301,8 +303,8 @@ def _look_at_classes(case: Case) -> Iterator[Finding]:
     yield Finding(
         "class-imbalance", "warning", share,
         f"Class {often!r} has {ratio:,.0f} times as many rows as {seldom!r}: always answering "
-        f"{often!r} would be right on {share:.1%}. Accuracy says little here, and rare classes "
-        "are learned last.",
+        f"{often!r} would be right on {percent(share, 1)}%. Accuracy says little here, and "
+        "rare classes are learned last.",
         "If rare classes matter: class_weight='balanced'; and judge by balanced accuracy or F1."
         if case.estimator
         else f"If rare classes matter: {weights}; and judge class by class.",
@@ -330,7 +332,7 @@ def _look_at_contradictions(case: Case) -> Iterator[Finding]:
         yield Finding(
             "contradictory-labels", "note", share,
             "Some rows equal each other in every column and have different labels: on these rows, "
-            f"no model can be right more often than {1 - share:.1%}.",
+            f"no model can be right more often than {percent(1 - share, 1)}%.",
             "Look for mistaken labels or a missing column; otherwise read probabilities, not "
             "labels.",
         )  # fmt: skip
@@ -498,11 +500,11 @@ def _too_fast(case: Case, curve: Curve) -> Finding | None:
         meaning, value = f"The loss went down to {low:.3g} and is back at {now:.3g}", gave_back
     elif rises > RESTLESS and second_half.mean() > RESTLESS_LEVEL * curve.unit:
         value = rises
-        meaning = f"The loss jumps up and down: it rises by {rises:.0%} of itself per epoch"
+        meaning = f"The loss jumps up and down: it rises by {percent(rises)}% of itself per epoch"
     elif case.fitted and curve.level > AT_REST and (value := _calmed(case)) > CALMED:
         meaning = (
-            f"The loss has come to rest at {curve.level:.0%} of a constant prediction's; in a "
-            f"trial with a tenth of the learning rate {value:.0%} of it went away"
+            f"The loss has come to rest at {percent(curve.level)}% of a constant prediction's; in "
+            f"a trial with a tenth of the learning rate {percent(value)}% of it went away"
         )
     else:
         return None
@@ -537,9 +539,9 @@ def _too_slow(case: Case, curve: Curve) -> Finding | None:
     word, rate, fall = case.word("learning_rate"), case.rate, float(end / quarter / losses[-1])
     return Finding(
         "learning-rate-too-low", "warning", fall,
-        f"The loss falls by only {fall:.2%} per epoch, in a nearly straight line, and is "
-        f"{curve.level:.0%} of a constant prediction's; in a trial with ten times the learning "
-        f"rate it fell more than {QUICKER:g} times as fast.",
+        f"The loss falls by only {percent(fall, 2)}% per epoch, in a nearly straight line, and "
+        f"is {percent(curve.level)}% of a constant prediction's; in a trial with ten times the "
+        f"learning rate it fell more than {QUICKER:g} times as fast.",
         f"Raise {word} from {rate:g} to {10 * rate:g}.",
         word, 10 * rate,
     )  # fmt: skip
@@ -560,8 +562,8 @@ def _too_short(case: Case, curve: Curve) -> Finding | None:
     word, more = case.word("epochs"), 3 * len(losses)
     return Finding(
         "too-few-epochs", "warning", fall,
-        f"The loss was still falling by {fall:.1%} per epoch when training ended after "
-        f"{len(losses)}, and is {curve.level:.0%} of a constant prediction's.",
+        f"The loss was still falling by {percent(fall, 1)}% per epoch when training ended after "
+        f"{len(losses)}, and is {percent(curve.level)}% of a constant prediction's.",
         f"Train longer: {word}={more}.",
         word, more,
     )  # fmt: skip
@@ -639,8 +641,9 @@ def _over_fitting_by_score(case: Case) -> tuple[float, str] | None:
     score = evaluate(net, case.validation, None)[1]
     if state.score - score <= SCORE_GAP:
         return None
+    seen, unseen = _numbers.score(state.score, 3), _numbers.score(score, 3)
     return state.score - score, (
-        f"{metric} is {state.score:.3f} on the training rows and {score:.3f} on the validation rows"
+        f"{metric} is {seen} on the training rows and {unseen} on the validation rows"
     )
 
 

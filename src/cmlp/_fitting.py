@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _scoring, schedules
+from . import _numbers, _scoring, schedules
 from ._divergence import diverged
 from ._estimator_base import parameters_at_fault
 from ._history import DivergenceError, TrainingState, call_back, check_callbacks
@@ -285,7 +285,7 @@ class StochasticFit:
         est.t_ += n_rows
         est.loss_ = loss
         est.loss_curve_.append(loss)
-        self._say(f"Iteration {est.n_iter_}, loss = {loss:.8f}")
+        self._say(f"Iteration {est.n_iter_}, loss = {_numbers.number(loss, 8)}")
         values = {"epoch": len(est.loss_curve_) + 0.0, "loss": loss}
         values |= self._validate(finite)
         values["learning_rate"] = rate
@@ -311,7 +311,7 @@ class StochasticFit:
                 score = -loss if est.scoring == "loss" else self._scored(held_out)
         est.validation_loss_curve_.append(loss)
         est.validation_scores_.append(score)
-        self._say(f"Validation score: {score:f}")
+        self._say(f"Validation score: {_numbers.score(score, 6)}")
         return {"val_loss": loss, "val_score": score}
 
     def _scored(self, held_out: HeldOut) -> float:
@@ -358,10 +358,10 @@ class StochasticFit:
         reason = est._optimizer.stops()
         if reason:
             self._close_bar()
+        tol, rate = (_numbers.number(x, 6) for x in (est.tol, est._optimizer.learning_rate))
         self._say(
-            f"{what} did not improve more than tol={est.tol:f} for {est.n_iter_no_change} "
-            "consecutive epochs."
-            + (reason or f" Setting learning rate to {est._optimizer.learning_rate:f}")
+            f"{what} did not improve more than tol={tol} for {est.n_iter_no_change} "
+            f"consecutive epochs.{reason or f' Setting learning rate to {rate}'}"
         )
         if reason:
             return True

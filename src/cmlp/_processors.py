@@ -1,11 +1,15 @@
-"""How many threads there may be: affinity, the quota of a container, and what the user says."""
+"""How many threads there may be: affinity, the quota of a container, and the environment."""
 
 from __future__ import annotations
 
 import functools
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+OPENMP = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT")
+"""OpenMP's variables, which joblib, dask and batch systems set for the processes they start."""
 
 
 def usable_cpus() -> int:
@@ -75,9 +79,29 @@ def _ratio(time: str, period: str) -> float:
 
 
 def read_bound(text: str | None) -> int | None:
-    """Read ``CMLP_NUM_THREADS``: the most threads to use where none are asked for."""
+    """Read ``CMLP_NUM_THREADS``: the most threads to use where `n_threads` is not given."""
     if not text:
         return None
-    if not (text.isascii() and text.isdecimal() and int(text)):
+    number = _whole(text)
+    if number is None:
         raise ValueError(f"CMLP_NUM_THREADS must be a whole number from 1 on, not {text!r}")
-    return int(text)
+    return number
+
+
+def openmp_bound(environment: Mapping[str, str] = os.environ) -> tuple[int | None, str]:
+    """Return the most threads that OpenMP's variables allow, and the name of the one that says so.
+
+    Of a list such as "4,3,2", for nested loops, the first counts. A value that is not valid is
+    ignored, as OpenMP ignores it.
+    """
+    bounds = []
+    for name in OPENMP:
+        number = _whole(environment.get(name, "").partition(",")[0].strip().removeprefix("+"))
+        if number is not None:
+            bounds.append((number, name))
+    return min(bounds, default=(None, ""))
+
+
+def _whole(text: str) -> int | None:
+    """Read a whole number from 1 on; None for everything else."""
+    return int(text) or None if text.isascii() and text.isdecimal() and len(text) < 40 else None

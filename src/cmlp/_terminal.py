@@ -13,24 +13,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._numbers import count, number, score
+
 Array = NDArray[Any]
-
-
-def count(number: float) -> str:
-    """Write a number short: 950, 12.3k, 4.56M."""
-    for limit, unit in ((1e6, "M"), (1e3, "k")):
-        if number >= limit:
-            return f"{number / limit:.3g}{unit}"
-    return f"{number:.3g}"
 
 
 def in_short(values: Mapping[str, float], metric: str) -> str:
     """Write the numbers of an epoch in one line."""
-    parts = [f"loss {values['loss']:.4f}"]
+    parts = [f"loss {number(values['loss'])}"]
     if "val_loss" in values:
-        parts.append(f"val_loss {values['val_loss']:.4f}")
-        parts.append(f"val_{metric} {values['val_score']:.4f}")
+        parts.append(f"val_loss {number(values['val_loss'])}")
+        parts.append(f"val_{metric} {score(values['val_score'])}")
     return "  ".join([*parts, f"{count(values['rows_per_second'])} rows/s"])
+
+
+def cut(text: str, width: int) -> str:
+    """Shorten a text, and mark that: 1e-1 must not be read where 1e-12 is too long."""
+    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}~"
 
 
 class Progress:
@@ -47,12 +46,12 @@ class Progress:
         """Show the epoch that has just ended."""
         if not self.verbose:
             return
-        number = f"epoch {int(values['epoch']):{len(str(self.epochs))}d}"
+        epoch = f"epoch {int(values['epoch']):{len(str(self.epochs))}d}"
         numbers = f"{in_short(values, self.metric)}  {self.core}"
         if self.live is None:
-            print(f"{number}  {numbers}", flush=True)
+            print(f"{epoch}  {numbers}", flush=True)
         else:
-            self.live.show(number, numbers)
+            self.live.show(epoch, numbers)
 
     def close(self) -> None:
         """Leave the terminal on a fresh line."""
@@ -64,9 +63,9 @@ class Progress:
 class _Line:
     """A line of a terminal that is written over."""
 
-    def show(self, number: str, numbers: str) -> None:
+    def show(self, epoch: str, numbers: str) -> None:
         width = (os.get_terminal_size(sys.stdout.fileno()).columns or 80) - 1  # 0: unknown
-        print(f"\r{f'{number}  {numbers}':{width}.{width}}", end="", flush=True)
+        print(f"\r{cut(f'{epoch}  {numbers}', width):{width}}", end="", flush=True)
 
     def close(self) -> None:
         print(flush=True)
@@ -82,14 +81,16 @@ class _Tqdm:
 
             # In a terminal of unknown size tqdm shows nothing at all; shutil says 80 by 24.
             size: dict[str, Any] = {"dynamic_ncols": True}
+            self.room = sys.maxsize
             if _in_terminal():
                 columns, rows = shutil.get_terminal_size()
                 size = {"ncols": columns, "nrows": rows}
+                self.room = columns - len(f"epoch {epochs}/{epochs} |{12 * ' '}| 0:00:00, ")
             looks = "epoch {n_fmt}/{total_fmt} |{bar:12}| {remaining}{postfix}"
             self.bar = tqdm(total=epochs, file=sys.stdout, bar_format=looks, **size)
 
-    def show(self, number: str, numbers: str) -> None:
-        self.bar.set_postfix_str(numbers, refresh=False)
+    def show(self, epoch: str, numbers: str) -> None:
+        self.bar.set_postfix_str(cut(numbers, self.room), refresh=False)
         self.bar.update()
 
     def close(self) -> None:
@@ -112,7 +113,7 @@ class _Rich:
         self.task = self.bar.add_task("", total=epochs, numbers="")
         self.bar.start()
 
-    def show(self, number: str, numbers: str) -> None:
+    def show(self, epoch: str, numbers: str) -> None:
         self.bar.update(self.task, advance=1, numbers=numbers)
 
     def close(self) -> None:
@@ -155,7 +156,7 @@ def confusion_table(truth: Array, read: Array, labels: Array) -> str:
         pairs = [f"  {names[i]}: {names[j]}, {wrong[i, j]}" for i, j in worst if wrong[i, j]]
         head = f"{len(labels)} classes; most often confused (true: read as, times):"
         return "\n".join([head, *pairs])
-    names = [name if len(name) <= 12 else name[:11] + "~" for name in names]
+    names = [cut(name, 12) for name in names]
     first = max(map(len, [*names, "true"]))
     width = max(len(text) for text in [*names, str(counts.max())])
     lines = [f"{'true':>{first}} | read as", " " * first + " |"]

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from . import __version__, _dispatch, _scoring, saving, tables, training
 from ._arguments import FEW, FIT, make_parser
 from ._checks import check_integer, check_number
+from ._numbers import score, significant
 from ._spec import LOSSES, lookup
 from ._terminal import confusion_table
 from .network import Network, load
@@ -352,10 +353,10 @@ def _report(net: Network, X: Array, y: Array) -> str:
     if not _classifies(net):
         out = net.predict(X).astype(np.float64)
         error = out - y.reshape(out.shape)
-        lines.append(f"R2        {_scoring.r2_score(y.reshape(out.shape), out, None):.4f}")
+        lines.append(f"R2        {score(_scoring.r2_score(y.reshape(out.shape), out, None))}")
         lines.append(f"RMSE      {np.sqrt((error**2).mean()):.6g}")
         return "\n".join([*lines, f"MAE       {np.abs(error).mean():.6g}"])
-    lines.append(f"accuracy  {net.score(X, y):.4f}")
+    lines.append(f"accuracy  {score(net.score(X, y))}")
     read = net.predict_classes(X)
     if read.ndim == 2:
         return "\n".join([*lines, "(a row counts if all its labels are right)"])
@@ -385,12 +386,12 @@ def _info(args: argparse.Namespace) -> int:
     if not history.get("epoch"):
         print("trained   never")
         return 0
-    print(f"trained   {len(history['epoch'])} epochs in {sum(history['seconds']):.3g} s")
+    print(f"trained   {len(history['epoch'])} epochs in {significant(sum(history['seconds']))} s")
     print(f"loss      {history['loss'][-1]:.6g} in the last epoch")
     if "val_loss" in history:
         best = int(np.argmin(history["val_loss"]))
-        score = f"{history.metric or 'score'} {history['val_score'][best]:.4f}"
-        print(f"val_loss  {history['val_loss'][best]:.6g}, {score} in the best epoch, {best + 1}")
+        shown = f"{history.metric or 'score'} {score(history['val_score'][best])}"
+        print(f"val_loss  {history['val_loss'][best]:.6g}, {shown} in the best epoch, {best + 1}")
     return 0
 
 

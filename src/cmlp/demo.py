@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dispatch
+from ._numbers import percent, significant
 from ._terminal import confusion_table
 from .datasets import Digits, load_digits
 from .network import Network, load
@@ -97,13 +98,13 @@ def run(
     X_test = pixels(digits.X_test)
     read = net.predict_classes(X_test)
     right = float(np.mean(read == digits.y_test))
-    print(f"\nTest: {right:.2%} of {len(read):,} digits by unseen writers read right\n")
+    print(f"\nTest: {percent(right, 2)}% of {len(read):,} digits by unseen writers read right\n")
     print(confusion_table(digits.y_test, read, np.arange(10)))
     wrong = np.flatnonzero(read != digits.y_test)[:4]
     if len(wrong):
         print(f"\nRead wrongly, for example:\n\n{drawings(digits, wrong, read)}")
     same = save_and_load(net, X_test, out)
-    print(f"{trained:.1f} s to train, {time.perf_counter() - start:.1f} s in all")
+    print(f"{significant(trained)} s to train, {significant(time.perf_counter() - start)} s in all")
     return 0 if same else 1
 
 

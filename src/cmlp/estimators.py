@@ -127,7 +127,8 @@ class MLPClassifier(MLP):
     max_time : float or None
         Seconds after which training stops, within a step if need be.
     n_threads, n_jobs : int or None
-        Threads; None (or -1) uses every processor where a step is large enough to gain.
+        Threads; None (or -1) uses every processor, or as many as ``CMLP_NUM_THREADS`` or
+        ``OMP_NUM_THREADS`` allow, where a step is large enough to gain.
     dtype : {'float32', 'float64'}
         What is computed in, whatever the dtype of X is.
     normalization : {None, 'batch', 'layer'}

@@ -61,6 +61,9 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
+LOSS_PARAMETERS = {"quantile": "quantile", "huber": "huber_delta"}
+"""Losses with a parameter, and what it is called."""
+
 
 class Propagation(NamedTuple):
     """Every layer's numbers for some rows: lists with one array per layer, (rows, n_out)."""
@@ -386,26 +389,32 @@ class Network:
         scaled = f", input_scale={self.input_scale!r}" if self.input_scale != 1 else ""
         if self.normalization:
             scaled += f", normalization={self.normalization!r}"
+        loss = f"loss={self.loss_name!r}"
+        if parameter := LOSS_PARAMETERS.get(self.loss_name):
+            loss += f", {parameter}={self.loss_parameter!r}"
         return (
             f"Network({list(self.sizes)}{named}, out_activation={self.activations[-1]!r}, "
-            f"loss={self.loss_name!r}, dtype={self.dtype.name!r}{scaled})"
+            f"{loss}, dtype={self.dtype.name!r}{scaled})"
         )
 
     def summary(self) -> str:
         """Return a table of the layers, with the number of parameters."""
-        lines = ["layer      in ->   out  activation      weights   biases"]
-        layers = zip(self.weights, self.activations, strict=True)
-        for number, (W, activation) in enumerate(layers, 1):
-            n_in, n_out = W.shape
-            lines.append(
-                f"{number:5d}  {n_in:6d} -> {n_out:5d}  {activation:12s}  {W.size:9,d}  {n_out:7,d}"
-            )
-        size = self.n_params * self.dtype.itemsize / 1000
+        rows = [("layer", "in", "out", "activation", "weights", "biases")]
+        layers = zip(pairwise(self.sizes), self.activations, strict=True)
+        for number, ((n_in, n_out), activation) in enumerate(layers, 1):
+            weights, biases = f"{n_in * n_out:,}", f"{n_out:,}"
+            rows.append((str(number), str(n_in), str(n_out), activation, weights, biases))
+        columns = zip((5, 6, 5, 12, 9, 7), *rows, strict=True)
+        widths = [max(least, *map(len, cells)) for least, *cells in columns]
+        row = "{{:>{}}}  {{:>{}}} -> {{:>{}}}  {{:{}}}  {{:>{}}}  {{:>{}}}".format(*widths)
+        lines = [row.format(*cells) for cells in rows]
+        size = self.n_params * self.dtype.itemsize
+        bytes = f"{size / 1000:,.1f} kB" if size >= 1000 else f"{size} bytes"
         scaled = f", inputs times {self.input_scale:g}" if self.input_scale != 1 else ""
         if self.normalization:
             scaled += f", hidden layers normalised by {self.normalization}"
         lines.append(
-            f"{self.n_params:,} parameters ({size:,.1f} kB, {self.dtype.name}), "
+            f"{self.n_params:,} parameters ({bytes}, {self.dtype.name}), "
             f"loss {self.loss_name}{scaled}"
         )
         return "\n".join(lines)
@@ -792,12 +801,15 @@ class Network:
         max_time : float or None
             Seconds after which to stop, within a step if need be; that step is not taken.
         n_threads : int or None
-            The most to use; None for every processor, or for ``CMLP_NUM_THREADS`` of the
-            environment. Never more than the process may use, and one where a step is too small to
-            gain. The result is the same for any number.
+            The most to use. None takes every processor, or as many as the environment variable
+            ``CMLP_NUM_THREADS`` allows; where that is not set, ``OMP_NUM_THREADS``, by which joblib
+            and others divide the processors between their workers. Never more than the process
+            may use, and one where a step is too small to gain. The result is the same for any
+            number.
         verbose : int
             0 silent; 1 a progress bar (tqdm's or rich's where one is installed, else a line that is
             written over) on a terminal or in a notebook, lines elsewhere; 2 a line per epoch.
+            Numbers below 0.001 are shown with an exponent.
         beta_1, beta_2, epsilon : float
             Of 'adam', 'adamw' and 'nadam'; 'rmsprop' averages the squares with `beta_2`, 'lion' has
             no epsilon.
@@ -1082,7 +1094,7 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
     saved = saving.read(path)
     about = saved.architecture
     *hidden, out = about["activations"]
-    parameter = {"quantile": "quantile", "huber": "huber_delta"}.get(about["loss"])
+    parameter = LOSS_PARAMETERS.get(about["loss"])
     try:
         net = Network(
             about["sizes"],

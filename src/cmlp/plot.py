@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._case import network_of, networks_of, rows_of
 from ._examinations import gradient_norms as _norms
+from ._numbers import percent, score, significant
 
 __all__ = [
     "activations",
@@ -159,10 +160,11 @@ def _curves(history: dict[str, list[float]], curves: Sequence[tuple[str, str]], 
 
 def _mark_best(ax: Any, history: dict[str, list[float]], key: str, at: int) -> None:
     epoch, value = history["epoch"][at], history[key][at]
+    shown = score(value, 3) if key == "val_score" else significant(value)
     ax.axvline(epoch, color=GREY, lw=0.8, ls=(0, (1, 3)), zorder=0)
     ax.plot(
         epoch, value, ls="", marker="o", ms=8, mfc="none", mec=_ink(ax), mew=1.5,
-        label=f"best: {value:.3g} in epoch {epoch:.0f}",
+        label=f"best: {shown} in epoch {epoch:.0f}",
     )  # fmt: skip
 
 
@@ -247,19 +249,18 @@ def _number_cells(ax: Any, counts: Array, shares: Array, normalize: str | None) 
         "pred": counts.sum(axis=0, keepdims=True),
         "all": counts.sum(keepdims=True),
     }
-    letters = 4 if normalize else max(2, len(f"{counts.max():.0f}"))
+    if normalize is None:
+        texts = [f"{count:.0f}" for count in counts.flat]
+    else:
+        parts = (counts / np.maximum(whole[normalize], 1)).ravel().tolist()
+        texts = [percent(part, 0 if part == 1 else 1) for part in parts]
+    letters = max(4 if normalize else 2, *map(len, texts))
     cell = 72 * _inches(ax) / len(counts)
     size = float(np.clip(cell / (0.62 * letters + 0.4), 5.0, 11.0))
-    for (i, j), count in np.ndenumerate(counts):
-        if normalize is None:
-            text = f"{count:.0f}"
-        else:
-            share = count / max(np.broadcast_to(whole[normalize], counts.shape)[i, j], 1)
-            text = f"{100 * share:.0f}" if share in (0, 1) else f"{100 * share:.1f}"
-        if count == 0:
-            text = "·"
+    for ((i, j), count), text in zip(np.ndenumerate(counts), texts, strict=True):
         colour = "white" if shares[i, j] > 0.3 else "black" if count else "#999999"
-        ax.text(j, i, text, ha="center", va="center", color=colour, fontsize=size)
+        shown = text if count else "·"
+        ax.text(j, i, shown, ha="center", va="center", color=colour, fontsize=size)
     if normalize is not None:
         of = {"true": "the true label", "pred": "the label read", "all": "all rows"}[normalize]
         ax.set_title(f"per cent of {of}", fontsize="medium")
@@ -525,7 +526,7 @@ def _output_bars(ax: Any, values: Array, names: list[str], net: Any) -> None:
     bounded = net.activations[-1] in ("softmax", "logistic", "hard_sigmoid")
     for place, unit in enumerate(shown):
         ax.annotate(
-            f"{values[unit]:.3f}" if bounded else f"{values[unit]:.3g}",
+            score(values[unit], 3) if bounded else f"{values[unit]:.3g}",
             (max(values[unit], 0), place), xytext=(3, 0), textcoords="offset points",
             va="center", fontsize="small",
         )  # fmt: skip

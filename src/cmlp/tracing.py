@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dispatch, _reference
+from ._numbers import array as numbers
 from ._spec import ACTIVATIONS, SparseRows, lookup
 from ._steps import Snapshot
 
@@ -149,7 +150,8 @@ class Trace:
             sections.append((f"Backward, {layer.name}", layer.backward(chain)))
         for layer in self.layers:
             sections.append((f"Update, {layer.name}: {self.rule}", layer.update()))
-        sections.append(("After the step", [("loss", f"{self.new_loss:.6g}")]))
+        change = f"{self.new_loss:.6g} ({self.new_loss - self.loss:+.3g})"
+        sections.append(("After the step", [("loss", change)]))
         return sections
 
     def __str__(self) -> str:
@@ -161,7 +163,7 @@ class Trace:
                     lines.append(f"  {label}: {value}")
                 else:
                     lines.append(f"  {label}  {value.shape}")
-                    lines.append(_indented(_numbers(value)))
+                    lines.append(_indented(numbers(value)))
             lines.append("")
         return "\n".join(lines)
 
@@ -170,7 +172,7 @@ class Trace:
         for heading, entries in self._sections():
             parts.append(f"<h4>{html.escape(heading)}</h4><table>")
             for label, value in entries:
-                text = value if isinstance(value, str) else _numbers(value)
+                text = value if isinstance(value, str) else numbers(value)
                 parts.append(
                     "<tr><td style='text-align:left; vertical-align:top'>"
                     f"<code>{html.escape(label)}</code></td>"
@@ -178,13 +180,6 @@ class Trace:
                 )
             parts.append("</table>")
         return "".join([*parts, "</div>"])
-
-
-def _numbers(array: Array) -> str:
-    return np.array2string(
-        np.asarray(array), precision=4, suppress_small=True, threshold=200, edgeitems=4,
-        max_line_width=96,
-    )  # fmt: skip
 
 
 def _indented(text: str) -> str:
@@ -307,11 +302,11 @@ class GradientCheck:
         lines = ["layer             worst entry         backprop      difference    error"]
         for layer in self.layers:
             lines.append(
-                f"{layer.name:16s}  {layer.entry:16s}  {layer.analytic: .6e}  {layer.numeric: .6e}"
-                f"  {layer.error:.1e}"
+                f"{layer.name:16s}  {layer.entry:16s} {layer.analytic:14.6e} {layer.numeric:14.6e}"
+                f"  {layer.error:7.1e}"
             )
         verdict = "all within" if self else f"{self.worst.name}, {self.worst.entry} is beyond"
-        return "\n".join([*lines, f"{verdict} {self.tolerance:.0e}"])
+        return "\n".join([*lines, f"{verdict} {self.tolerance:.1e}"])
 
 
 def check_gradients(net: Network, data: Data, recipe: Recipe, entries: int | None) -> GradientCheck:
