@@ -796,8 +796,8 @@ class Network:
             Learning rate over time, see :mod:`cmlp.schedules`; a callable maps epoch to rate.
         callbacks : iterable
             Functions of a :class:`cmlp.TrainingState`, called after each epoch, or objects with any
-            of ``on_train_begin``, ``on_epoch_end``, ``on_train_end``. One that returns anything true
-            (True, NumPy's True, 1) ends the training.
+            of ``on_train_begin``, ``on_epoch_end``, ``on_train_end``. One that returns anything
+            true (True, NumPy's True, 1) ends the training.
         max_time : float or None
             Seconds after which to stop, within a step if need be; that step is not taken.
         n_threads : int or None
