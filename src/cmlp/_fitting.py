@@ -229,6 +229,7 @@ class Loop:
         finally:
             self._close_bar()
             self.trainer.close()
+            self.net.history.restored = self.best is not None
             if self.best is not None:
                 self.net.params[:] = self.best
         training._call(self.callbacks, "on_train_end", self.state)
@@ -457,6 +458,7 @@ def fit_lbfgs(estimator: Any, data: Data) -> None:
     for mine, theirs in zip([*net.weights, *net.biases, *net.scales], parts, strict=True):
         mine[...] = theirs
     estimator.loss_, estimator.n_iter_ = found.value, min(found.n_iter, estimator.max_iter)
+    net.history.solver = "lbfgs"
     if found.status:
         warn(
             f"lbfgs failed to converge after {found.n_iter} iteration(s) "

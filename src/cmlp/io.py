@@ -25,9 +25,9 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from io import BufferedReader
+from io import UnsupportedOperation
 from reprlib import repr as short
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -45,6 +45,8 @@ MAX_DIMS = 32
 MAX_DIGITS = 19  # of 2^63 - 1
 
 Path = str | os.PathLike[str]
+File = Path | BinaryIO
+"""A path, or a file that is open in binary mode and can be sought in, such as a BytesIO."""
 
 
 class ModelFileError(ValueError):
@@ -61,15 +63,16 @@ class ArrayInfo(NamedTuple):
 Validate = Callable[[dict[str, str], dict[str, ArrayInfo]], object]
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+def write(file: File, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Write a model file: the whole of it, or nothing.
 
     It is written under another name in the same directory, and takes the place of an older file
-    when it is complete and on the disk. If anything fails, the older file is as it was.
+    when it is complete and on the disk. If anything fails, the older file is as it was. To a file
+    that is open already the bytes are written as they come.
 
     Parameters
     ----------
-    path : str or path-like
+    file : str, path-like or binary file
         Symbolic links are followed; a file that is replaced passes on its permissions.
     arrays : mapping of str to ndarray
         Of any shape, layout and byte order; booleans, integers, or floats of 2 to 8 bytes.
@@ -85,21 +88,19 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
     layout = [(name, np.asarray(array)) for name, array in arrays.items()]
     layout.sort(key=lambda item: -item[1].itemsize)
     header = _header(layout, metadata)
-    path = os.fsdecode(path)
+    if _is_open(file):
+        _write(file, header, layout)
+        return
+    path = os.fsdecode(file)
     target = _target(path)
     temporary = os.path.join(os.path.dirname(target), f".cmlp-{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, "xb") as file:
+        with open(temporary, "xb") as opened:
             with contextlib.suppress(FileNotFoundError):
                 shutil.copymode(target, temporary)
-            file.write(header)
-            for _, array in layout:
-                little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
-                raw = little.reshape(-1).view(np.uint8)
-                # A view can make NumPy booleans of any byte; the file must hold 0 and 1.
-                file.write((raw != 0 if array.dtype == np.bool_ else raw).data)
-            file.flush()
-            os.fsync(file.fileno())
+            _write(opened, header, layout)
+            opened.flush()
+            os.fsync(opened.fileno())
         os.replace(temporary, target)
     except OSError as error:  # of the temporary file, whose name says nothing to the user
         raise OSError(error.errno, error.strerror, path) from error
@@ -109,13 +110,13 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
 
 
 def read(
-    path: Path, validate: Validate | None = None
+    file: File, validate: Validate | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read a model file.
 
     Parameters
     ----------
-    path : str or path-like
+    file : str, path-like or binary file
     validate : callable, optional
         Called with the metadata and each array's `ArrayInfo` when the header is known to be sound
         and before the arrays take any memory; it raises `ModelFileError` if they do not fit.
@@ -133,21 +134,81 @@ def read(
     OSError
         If it cannot be opened or read: `FileNotFoundError`, `IsADirectoryError`, ...
     """
-    with open(path, "rb") as file:
-        name = os.fsdecode(path)
-        metadata, infos = _parse(file, name)
+    name = name_of(file)
+    with _opened(file) as opened:
+        metadata, infos = _parse(opened, name)
         if validate is not None:
             validate(metadata, infos)
-        return {key: _read_array(file, name, key, info) for key, info in infos.items()}, metadata
+        return {key: _read_array(opened, name, key, info) for key, info in infos.items()}, metadata
 
 
-def read_header(path: Path) -> tuple[dict[str, str], dict[str, ArrayInfo]]:
+def read_header(file: File) -> tuple[dict[str, str], dict[str, ArrayInfo]]:
     """Return metadata and `ArrayInfo` of each array, checked as in `read`, without the arrays."""
-    with open(path, "rb") as file:
-        return _parse(file, os.fsdecode(path))
+    with _opened(file) as opened:
+        return _parse(opened, name_of(file))
+
+
+def name_of(file: File) -> str:
+    """Return what messages call a file."""
+    return str(getattr(file, "name", "the file")) if _is_open(file) else os.fsdecode(file)
+
+
+def parse_json(
+    text: str,
+    *,
+    max_digits: int = MAX_DIGITS,
+    constants: bool = False,
+    surrogates: bool = True,
+) -> Any:
+    """Parse JSON more strictly than ``json`` does: no key comes twice, no integer is long.
+
+    Parameters
+    ----------
+    max_digits : int
+        Digits of the longest integer, its sign included.
+    constants : bool
+        Whether NaN and Infinity may stand for numbers.
+    surrogates : bool
+        Whether text in objects may hold halves of characters, which no encoding has.
+
+    Raises
+    ------
+    ValueError, RecursionError
+    """
+
+    def integer(digits: str) -> int:
+        if len(digits) > max_digits:
+            raise ValueError(f"it has a number of {len(digits)} digits")
+        return int(digits)
+
+    return json.loads(
+        text,
+        object_pairs_hook=_unique if surrogates else _unicode,
+        parse_int=integer,
+        parse_constant=float if constants else _no_constant,
+    )
+
+
+def _is_open(file: File) -> TypeGuard[BinaryIO]:
+    return hasattr(file, "seek")
+
+
+def _opened(file: File) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Open a path; a file that is open stays so."""
+    return contextlib.nullcontext(file) if _is_open(file) else open(file, "rb")
 
 
 # Writing -----------------------------------------------------------------------------------------
+
+
+def _write(file: BinaryIO, header: bytes, layout: list[tuple[str, np.ndarray]]) -> None:
+    """Write the header and the arrays, one after the other."""
+    file.write(header)
+    for _, array in layout:
+        little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+        raw = little.reshape(-1).view(np.uint8)
+        # A view can make NumPy booleans of any byte; the file must hold 0 and 1.
+        file.write((raw != 0 if array.dtype == np.bool_ else raw).data)
 
 
 def _header(layout: list[tuple[str, np.ndarray]], metadata: Mapping[str, str]) -> bytes:
@@ -205,9 +266,18 @@ def _cut_off(path: str, promise: str, there: int) -> ModelFileError:
     )
 
 
-def _parse(file: BufferedReader, path: str) -> tuple[dict[str, str], dict[str, ArrayInfo]]:
+def _size(file: BinaryIO) -> int:
+    """Return the bytes from here to the end."""
+    try:
+        return os.fstat(file.fileno()).st_size - file.tell()
+    except UnsupportedOperation:  # it is in memory
+        here = file.tell()
+        return file.seek(0, os.SEEK_END) - file.seek(here)
+
+
+def _parse(file: BinaryIO, path: str) -> tuple[dict[str, str], dict[str, ArrayInfo]]:
     """Check all that can be checked without the data; leave `file` where the data starts."""
-    size = os.fstat(file.fileno()).st_size
+    size = _size(file)
     length = int.from_bytes(file.read(8), "little")
     if size < 8:
         raise _cut_off(path, "a model file has at least 8 bytes", size)
@@ -219,9 +289,7 @@ def _parse(file: BufferedReader, path: str) -> tuple[dict[str, str], dict[str, A
     try:
         if not text.startswith(b"{"):
             raise ValueError("it does not start with '{'")
-        header = json.loads(
-            text.decode(), object_pairs_hook=_unique, parse_int=_int, parse_constant=_no_constant
-        )
+        header = parse_json(text.decode(), surrogates=False)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"a header of valid JSON ({error})", text[:20]) from error
 
@@ -275,19 +343,18 @@ def _naturals(value: object) -> bool:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object a dict, unless a key comes twice or a text is not Unicode."""
+    """Make a JSON object a dict, unless a key comes twice."""
     result = dict(pairs)
     if len(result) < len(pairs):
         [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"the key {short(twice)} comes twice")
-    "".join(text for pair in pairs for text in pair if isinstance(text, str)).encode()
     return result
 
 
-def _int(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise ValueError(f"it has a number of {len(digits)} digits")
-    return int(digits)
+def _unicode(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Do the same, and refuse text that is not Unicode."""
+    "".join(text for pair in pairs for text in pair if isinstance(text, str)).encode()
+    return _unique(pairs)
 
 
 def _no_constant(name: str) -> float:
@@ -296,7 +363,10 @@ def _no_constant(name: str) -> float:
 
 def _read_array(file: BufferedReader, path: str, name: str, info: ArrayInfo) -> np.ndarray:
     """Read the array that begins here into memory of its own."""
-    array = np.empty(info.shape, info.dtype.newbyteorder("<"))
+    try:
+        array = np.empty(info.shape, info.dtype.newbyteorder("<"))
+    except MemoryError as error:  # the file is as large as its header says
+        raise ModelFileError(f"{path} cannot be read: array {short(name)}: {error}") from error
     raw = array.reshape(-1).view(np.uint8)
     count = file.readinto(raw.data)
     if count < raw.size:

@@ -1017,6 +1017,7 @@ class Network:
         theirs = other._parts(other.params)
         for name, part in self._parts(self.params).items():
             theirs[name][...] = part
+        other.history.solver = training.solver_of(self)
         other.solver, other.steps, other.averaged, other.shown_average = "", 0, 0, None
         other.moments = np.zeros((0, len(other.params)), other.dtype)
         return other
@@ -1032,6 +1033,9 @@ class Network:
         """
         from . import saving
 
+        names = () if self.feature_names is None else self.feature_names
+        if isinstance(names, str):
+            raise TypeError(f"feature_names must be a list of names, not {names!r}")
         architecture = {
             "sizes": list(self.sizes),
             "activations": list(self.activations),
@@ -1039,12 +1043,14 @@ class Network:
             "loss_parameter": self.loss_parameter,
             "weight_init": self.weight_init,
             "dtype": self.dtype.name,
-            "feature_names": [str(name) for name in self.feature_names],
-            "target_name": self.target_name,
+            "feature_names": [str(name) for name in names],
+            "target_name": None if self.target_name is None else str(self.target_name),
             "input_scale": self.input_scale,
             "missing_targets": self.missing_targets,
             "normalization": self.normalization,
         }
+        if not self._suits_its_loss():
+            architecture["out_activation_given"] = True
         arrays = self._parts(self.params)
         state = None
         if optimizer:
@@ -1053,13 +1059,23 @@ class Network:
             generator = self.rng.bit_generator.state
             state = {"solver": self.solver, "steps": self.steps, "generator": generator}
             state |= {"averaged": self.averaged, "shown_average": self.shown_average}
-        saving.write(path, architecture, arrays, self.classes, self.history, state)
+        saving.write(
+            path, architecture, arrays, self.classes, self.history, training.solver_of(self), state
+        )
+
+    def _suits_its_loss(self) -> bool:
+        """Whether the output's activation is one to train with, and not one given afterwards."""
+        try:
+            self._resolve_loss(self._custom_loss or self.loss_name, self.activations[-1])
+        except ValueError:
+            return False
+        return True
 
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
     """Return one of the two number types that the cores have."""
     if dtype is not None:  # which NumPy takes for float64
-        with contextlib.suppress(TypeError):
+        with contextlib.suppress(TypeError, ValueError, SyntaxError):  # NumPy parses text
             found: np.dtype[Any] = np.dtype(dtype)
             if found in (np.float32, np.float64) and found.isnative:
                 return found
@@ -1079,25 +1095,29 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
     ModelFileError
         If the file is cut off, damaged or of another kind; before anything large is allocated.
     """
-    from . import saving
+    from . import io, saving
+    from ._by_hand import predict_with
 
     saved = saving.read(path)
     about = saved.architecture
     *hidden, out = about["activations"]
+    given = about["out_activation_given"]
     parameter = {"quantile": "quantile", "huber": "huber_delta"}.get(about["loss"])
     try:
         net = Network(
             about["sizes"],
             hidden,
-            out,
+            None if given else out,
             (loss or _lost_loss) if about["loss"] == "custom" else about["loss"],
             "zeros",
-            about["dtype"],
+            saving.DTYPES[about["dtype"]],
             input_scale=about["input_scale"],
             missing_targets=about["missing_targets"],
             normalization=about["normalization"],
             **({parameter: about["loss_parameter"]} if parameter else {}),
         )
+        if given:
+            predict_with(net, out)
         if saved.state is not None:
             averages = saved.state["averaged"] > 0
             if saved.state["solver"]:
@@ -1105,8 +1125,8 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
             net.steps, net.averaged = saved.state["steps"], saved.state["averaged"]
             net.shown_average = saved.state["shown_average"]
             net.rng = saving.generator(saved.state["generator"])
-    except saving.BAD_CONTENT as error:
-        message = f"{os.fspath(path)} does not describe a network: {error}"
+    except (*saving.BAD_CONTENT, MemoryError) as error:
+        message = f"{io.name_of(path)} does not describe a network: {error}"
         raise saving.ModelFileError(message) from None
     net.weight_init = about["weight_init"]
     net.feature_names, net.target_name = about["feature_names"], about["target_name"]

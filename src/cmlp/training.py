@@ -41,6 +41,10 @@ class DivergenceError(ArithmeticError, ValueError):
     history: History
 
 
+MAX_EPOCHS = 10_000
+"""Epochs of a training record that a file keeps, and that a diagnosis reads."""
+
+
 class History(dict[str, list[float]]):
     """A training record: one list per quantity, one entry per epoch.
 
@@ -56,7 +60,14 @@ class History(dict[str, list[float]]):
         Why training ended: 'epochs', 'patience', 'max_time', 'callback' or 'interrupted'.
     best_epoch : int or None
         Epoch of the smallest validation loss (without validation data: training loss).
+    restored : bool
+        Whether the best weights were brought back when training ended.
+    solver : str
+        The rule that the last steps were taken with, where the network does not know it any more:
+        after a file without the optimizer's state.
     """
+
+    restored, solver = False, ""  # of records that were pickled before these were kept
 
     def __init__(self, values: dict[str, list[float]] | None = None, metric: str = "") -> None:
         super().__init__(values or {})
@@ -72,6 +83,27 @@ class History(dict[str, list[float]]):
                 self.setdefault(key, [math.nan] * done)
         for key, column in self.items():
             column.append(values.get(key, math.nan))
+
+    def thinned(self) -> dict[str, list[float]]:
+        """Return MAX_EPOCHS entries at most, evenly spread; the last is one of them."""
+        n = max(map(len, self.values()), default=0)
+        if n <= MAX_EPOCHS:
+            return self
+        kept = np.linspace(0, n - 1, MAX_EPOCHS).astype(np.int64).tolist()
+        return {key: [column[i] for i in kept if i < len(column)] for key, column in self.items()}
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs there were: more than entries, if a file has thinned them out."""
+        numbers, n = self.get("epoch", []), len(self.get("loss", []))
+        whole = len(numbers) == n > 0 and math.isfinite(numbers[-1])
+        return max(n, int(numbers[-1])) if whole else n
+
+
+def solver_of(net: Network) -> str:
+    """Return the rule that a network was trained with last; nothing where it was not trained."""
+    trained = net.steps or net.history.get("loss")
+    return (net.solver if trained else "") or net.history.solver
 
 
 @dataclass
@@ -195,7 +227,7 @@ def fit(
             safe.take()
             show_average(net)
             state.epoch += 1
-            values = {"epoch": len(net.history.get("epoch", [])) + 1.0, "loss": loss}
+            values = {"epoch": net.history.epochs + 1.0, "loss": loss}
             if validation is not None:
                 values["val_loss"], values["val_score"], _ = evaluate(net, validation, held_out)
             values["learning_rate"] = float(rates[-1])
@@ -230,6 +262,7 @@ def fit(
     net.history.stopped, net.history.best_epoch = history.stopped, history.best_epoch
     if best.params is not None:
         net.params[:] = best.params
+    history.restored = net.history.restored = best.params is not None
     _call(callbacks, "on_train_end", state)
     return history
 
