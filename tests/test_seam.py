@@ -302,7 +302,18 @@ SOURCE = Path(__file__).parents[1] / "src" / "cmlp"
 needs_source = pytest.mark.skipif(not SOURCE.is_dir(), reason="an installation has no .pyx")
 
 STOREYS = (
-    ("_spec", "_cpu", "_processors", "_terminal", "io", "datasets", "data", "_sklearn", "_lbfgs"),
+    (
+        "_spec",
+        "_cpu",
+        "_processors",
+        "_terminal",
+        "_errstate",
+        "io",
+        "datasets",
+        "data",
+        "_sklearn",
+        "_lbfgs",
+    ),
     ("_reference", "_core", "_checks", "_init"),
     ("_dispatch", "schedules", "tables", "_rows", "_estimator_base", "_by_hand"),
     ("_steps",),

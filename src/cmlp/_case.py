@@ -174,8 +174,7 @@ def admit(
     scale = 1.0 if net is None else net.input_scale
     case = Case(
         estimator=estimator,
-        fitted=net is not None
-        and (estimator or bool(net.history.get("loss") or solver_of(net))),
+        fitted=net is not None and (estimator or bool(net.history.get("loss") or solver_of(net))),
         n_rows=X.shape[0],
         X=_dense(X, rows).astype(np.float64) * scale,
         names=names or [str(number) for number in range(X.shape[1])],

@@ -579,9 +579,7 @@ def _trial(net: Network, data: Data, rate: float) -> float:
         warnings.simplefilter("ignore")
         try:
             for _ in range(REHEARSAL_EPOCHS):
-                net._train(
-                    data, Recipe(solver, rate), 32, True, np.arange(len(data.X)), 1
-                )
+                net._train(data, Recipe(solver, rate), 32, True, np.arange(len(data.X)), 1)
         except ArithmeticError:
             return math.inf
     return evaluate(net, data, None)[0]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _scoring, schedules, training
+from ._errstate import callers_state
 from ._estimator_base import parameters_at_fault
 from ._lbfgs import minimise_by_best
 from ._sklearn import ConvergenceWarning, held_warnings, scorer_named, warn
@@ -190,12 +191,19 @@ class Loop:
         self.n_steps = -(-len(rows) // self.batch_size)
         self.once = once
         self.by_score = held_out is not None and (estimator.early_stopping or once)
+        self.by_loss = held_out is not None and self._lacks_a_score(held_out)
         self.trainer = Trainer(self.net, data, self.recipe, self.batch_size, estimator._threads())
         self.safe = Snapshot(self.net)
         self.best = self.net.params.copy() if self.by_score and not once else None
         self.start = time.perf_counter()
         self.bar: Any = None
         self.state = training.TrainingState(self.net, self.net.history, 0, estimator.max_iter)
+
+    def _lacks_a_score(self, held_out: HeldOut) -> bool:
+        """Whether these rows are too few for R^2: the loss then decides in its place."""
+        targets = held_out.of(held_out.data.targets)
+        by_r2 = self.est.scoring is None and _scoring.metric_of(self.net, targets) == "r2"
+        return by_r2 and not _scoring.defines_r2(targets)
 
     def _batch_size(self, n: int) -> int:
         if isinstance(self.est.batch_size, str):
@@ -354,7 +362,7 @@ class Loop:
             scoring = scorer_named(scoring)
             if held_out.data.weights is not None:
                 weights = {"sample_weight": held_out.of(held_out.data.weights)}
-        with held_warnings() as said:
+        with held_warnings() as said, callers_state():
             score = float(scoring(self.est, held_out.X, held_out.y, **weights))
         for message, kind in said:
             if not message.startswith("X does not have valid feature names"):
@@ -365,7 +373,10 @@ class Loop:
         """Count the epochs without an improvement, and remember the best."""
         est = self.est
         if self.by_score:
-            score, best = est.validation_scores_[-1], est.best_validation_score_
+            scores = est.validation_scores_
+            if self.by_loss:
+                scores = [-est.validation_loss_curve_[-1]]
+            score, best = scores[-1], est.best_validation_score_
             stalls, improves = score < best + est.tol, score > best
         else:
             score, best = est.loss_curve_[-1], est.best_loss_

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _dispatch, _ensemble, _fitting
 from ._by_hand import predict_with, sizes_of, write
 from ._checks import check_X, plain
+from ._errstate import undisturbed
 from ._estimator_base import (
     Estimator,
     check_bools,
@@ -292,6 +293,7 @@ class MLP(Estimator):
         given: dict[str, list[Array]] = state.get("_given", {})
         return given[name] if name in given else _ensemble.absent(self, name)
 
+    @undisturbed
     def _give_weights(self, name: str, values: Any) -> None:
         """Write weights to the network, or keep them until there is one that they fit.
 
@@ -351,6 +353,7 @@ class MLP(Estimator):
         if not self._has_networks():
             self._adopt(**given)
 
+    @undisturbed
     def _adopt(self, coefs_: Any, intercepts_: Any, out_activation_: str | None = None) -> None:
         """Make a network of the weights that were given."""
         sizes = sizes_of(coefs_, intercepts_)
@@ -431,6 +434,7 @@ class MLP(Estimator):
         validation = (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation, (coefs_init, intercepts_init))
 
+    @undisturbed
     def _fit(
         self,
         X: Any,
@@ -565,6 +569,7 @@ class MLP(Estimator):
         members = vars(self).get("estimators_")
         return [self.network_] if members is None else [each.network_ for each in members]
 
+    @undisturbed
     def _ask(self, ask: Callable[[Network, Any], Array], X: Any, join: Any = _ensemble.mean) -> Any:
         """Ask every network about the rows, and join what they say if there are several."""
         self._check_is_fitted()
@@ -586,6 +591,7 @@ class MLP(Estimator):
         mean, std = self._ask(propagate, X, _ensemble.mean_and_std)
         return mean, std
 
+    @undisturbed
     def _forward_pass(self, activations: list[Any]) -> list[Any]:
         """Put each layer's activations behind the rows that the list begins with.
 

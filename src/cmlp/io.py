@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -27,7 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from io import UnsupportedOperation
 from reprlib import repr as short
-from typing import Any, BinaryIO, NamedTuple, TypeGuard
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -47,6 +49,7 @@ MAX_DIGITS = 19  # of 2^63 - 1
 Path = str | os.PathLike[str]
 File = Path | BinaryIO
 """A path, or a file that is open in binary mode and can be sought in, such as a BytesIO."""
+PATHS = (str, bytes, os.PathLike)
 
 
 class ModelFileError(ValueError):
@@ -88,7 +91,7 @@ def write(file: File, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
     layout = [(name, np.asarray(array)) for name, array in arrays.items()]
     layout.sort(key=lambda item: -item[1].itemsize)
     header = _header(layout, metadata)
-    if _is_open(file):
+    if not isinstance(file, PATHS):
         _write(file, header, layout)
         return
     path = os.fsdecode(file)
@@ -150,16 +153,12 @@ def read_header(file: File) -> tuple[dict[str, str], dict[str, ArrayInfo]]:
 
 def name_of(file: File) -> str:
     """Return what messages call a file."""
-    return str(getattr(file, "name", "the file")) if _is_open(file) else os.fsdecode(file)
+    if isinstance(file, PATHS):
+        return os.fsdecode(file)
+    return str(getattr(file, "name", "the file"))
 
 
-def parse_json(
-    text: str,
-    *,
-    max_digits: int = MAX_DIGITS,
-    constants: bool = False,
-    surrogates: bool = True,
-) -> Any:
+def parse_json(text: str, *, max_digits: int, constants: bool, surrogates: bool) -> Any:
     """Parse JSON more strictly than ``json`` does: no key comes twice, no integer is long.
 
     Parameters
@@ -169,33 +168,35 @@ def parse_json(
     constants : bool
         Whether NaN and Infinity may stand for numbers.
     surrogates : bool
-        Whether text in objects may hold halves of characters, which no encoding has.
+        Whether text may hold halves of characters, which no encoding has.
 
     Raises
     ------
     ValueError, RecursionError
     """
+    # What the text does not hold need not be looked for while it is parsed.
+    if not re.search(f"-[0-9]{{{max_digits}}}|[0-9]{{{max_digits + 1}}}", text):
+        max_digits = 0
+    return _decoder(max_digits, constants, surrogates or "\\ud" not in text.lower()).decode(text)
 
+
+@functools.cache
+def _decoder(max_digits: int, constants: bool, surrogates: bool) -> json.JSONDecoder:
     def integer(digits: str) -> int:
         if len(digits) > max_digits:
             raise ValueError(f"it has a number of {len(digits)} digits")
         return int(digits)
 
-    return json.loads(
-        text,
+    return json.JSONDecoder(
         object_pairs_hook=_unique if surrogates else _unicode,
-        parse_int=integer,
-        parse_constant=float if constants else _no_constant,
+        parse_int=integer if max_digits else None,
+        parse_constant=None if constants else _no_constant,
     )
-
-
-def _is_open(file: File) -> TypeGuard[BinaryIO]:
-    return hasattr(file, "seek")
 
 
 def _opened(file: File) -> contextlib.AbstractContextManager[BinaryIO]:
     """Open a path; a file that is open stays so."""
-    return contextlib.nullcontext(file) if _is_open(file) else open(file, "rb")
+    return open(file, "rb") if isinstance(file, PATHS) else contextlib.nullcontext(file)
 
 
 # Writing -----------------------------------------------------------------------------------------
@@ -289,7 +290,7 @@ def _parse(file: BinaryIO, path: str) -> tuple[dict[str, str], dict[str, ArrayIn
     try:
         if not text.startswith(b"{"):
             raise ValueError("it does not start with '{'")
-        header = parse_json(text.decode(), surrogates=False)
+        header = parse_json(text.decode(), max_digits=MAX_DIGITS, constants=False, surrogates=False)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"a header of valid JSON ({error})", text[:20]) from error
 
@@ -313,14 +314,17 @@ def _parse(file: BinaryIO, path: str) -> tuple[dict[str, str], dict[str, ArrayIn
 
 def _check_entry(path: str, name: str, entry: object) -> tuple[int, int, ArrayInfo]:
     """Return begin, end and description of one array."""
-    what = f"array {short(name)} with"
+
+    def damaged(expected: str, came: object) -> ModelFileError:
+        return _damaged(path, f"array {short(name)} with {expected}", came)
+
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise _damaged(path, f"{what} exactly dtype, shape and data_offsets", entry)
+        raise damaged("exactly dtype, shape and data_offsets", entry)
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in DTYPES:
         raise ModelFileError(
-            f"{path} cannot be read: expected {what} a dtype among {', '.join(DTYPES)}, "
-            f"got {short(code)}; convert it with the program that wrote it"
+            f"{path} cannot be read: expected array {short(name)} with a dtype among "
+            f"{', '.join(DTYPES)}, got {short(code)}; convert it with the program that wrote it"
         )
     dtype = np.dtype(DTYPES[code])
     # NumPy limits the product of the sizes that are not 0, even if one is.
@@ -328,13 +332,13 @@ def _check_entry(path: str, name: str, entry: object) -> tuple[int, int, ArrayIn
         not (_naturals(shape) and len(shape) <= MAX_DIMS)
         or math.prod(n or 1 for n in shape) * dtype.itemsize > sys.maxsize
     ):
-        raise _damaged(path, f"{what} a shape of up to {MAX_DIMS} sizes that memory holds", shape)
+        raise damaged(f"a shape of up to {MAX_DIMS} sizes that memory holds", shape)
     if not (_naturals(offsets) and len(offsets) == 2):
-        raise _damaged(path, f"{what} data_offsets of two whole numbers", offsets)
+        raise damaged("data_offsets of two whole numbers", offsets)
     begin, end = offsets
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes != end - begin:
-        raise _damaged(path, f"{what} {nbytes} bytes between its data_offsets", offsets)
+        raise damaged(f"{nbytes} bytes between its data_offsets", offsets)
     return begin, end, ArrayInfo(dtype, tuple(shape))
 
 
@@ -361,14 +365,14 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"it has the number {name}")
 
 
-def _read_array(file: BufferedReader, path: str, name: str, info: ArrayInfo) -> np.ndarray:
+def _read_array(file: BinaryIO, path: str, name: str, info: ArrayInfo) -> np.ndarray:
     """Read the array that begins here into memory of its own."""
     try:
         array = np.empty(info.shape, info.dtype.newbyteorder("<"))
     except MemoryError as error:  # the file is as large as its header says
         raise ModelFileError(f"{path} cannot be read: array {short(name)}: {error}") from error
     raw = array.reshape(-1).view(np.uint8)
-    count = file.readinto(raw.data)
+    count = file.readinto(raw.data)  # type: ignore[attr-defined]
     if count < raw.size:
         raise _cut_off(path, f"array {short(name)} has {raw.size:,} bytes", count)
     if info.dtype == np.bool_ and raw.max(initial=np.uint8(0)) > 1:

@@ -25,6 +25,7 @@ from ._checks import (
     check_weights,
     check_X,
 )
+from ._errstate import callers_state, undisturbed
 from ._init import draw, initialiser
 from ._spec import (
     ACTIVATIONS,
@@ -86,8 +87,9 @@ class Gradients(NamedTuple):
 
 
 def _trains(method: Method) -> Method:
-    """Let no two threads train a network at once: see :meth:`Network.alone`."""
+    """Let no two threads train a network at once (see :meth:`Network.alone`), undisturbed."""
 
+    @undisturbed
     @functools.wraps(method)
     def guarded(self: Network, *args: Any, **kwargs: Any) -> Any:
         with self.alone():
@@ -196,6 +198,7 @@ class Network:
     _bound: tuple[Any, ...] = (None, None, None, None, None)
     """Core, plan, parameters and input scale of the last prediction, and the short way to it."""
 
+    @undisturbed
     def __init__(
         self,
         sizes: Sequence[int],
@@ -448,8 +451,11 @@ class Network:
         ):
             outputs = self._bind()
         ready: Array | None = outputs(X)
-        if ready is not None:
-            return ready
+        return self._predicted(X) if ready is None else ready
+
+    @undisturbed
+    def _predicted(self, X: RowsLike) -> Array:
+        """Return the output activations the long way, which takes any X."""
         rows = check_X(X, self.sizes[0], self.dtype)
         out = np.empty((len(rows), self.sizes[-1]), self.dtype)
         with self.scratch() as workspace:
@@ -458,6 +464,7 @@ class Network:
             )
         return out
 
+    @undisturbed
     def for_prediction(self) -> tuple[NDArray[np.int64], Array]:
         """Return the plan and parameters that predict, with 'batch' folded into the weights."""
         return folded(self.plan, self.params)
@@ -528,6 +535,7 @@ class Network:
             "use predict"
         )
 
+    @undisturbed
     def forward(self, X: RowsLike, return_all: bool = False) -> Any:
         """Propagate X through the layers.
 
@@ -557,7 +565,8 @@ class Network:
     def custom_loss(self, out: Array, y: Array) -> tuple[float, Array]:
         """Call the loss that was given as a callable, and check what it returns."""
         assert self._custom_loss is not None
-        result = self._custom_loss(out, y)
+        with callers_state():
+            result = self._custom_loss(out, y)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(
                 f"a custom loss must return (value, gradient), not a {type(result).__name__}"
@@ -596,14 +605,20 @@ class Network:
         )  # fmt: skip
         return Data(rows, targets, weights)
 
+    @undisturbed
     def loss(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the (weighted) mean loss of the rows, without penalties, dropout or smoothing."""
         return _scoring.evaluate(self, self._data(X, y, sample_weight), None)[0]
 
+    @undisturbed
     def score(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return the accuracy for classes, the coefficient of determination R^2 for numbers."""
-        return _scoring.evaluate(self, self._data(X, y, sample_weight), None)[1]
+        """Return the accuracy for classes, the coefficient of determination R^2 for numbers.
 
+        R^2 of fewer than two rows is NaN, with an UndefinedMetricWarning.
+        """
+        return _scoring.evaluate(self, self._data(X, y, sample_weight), None, warns=True)[1]
+
+    @undisturbed
     def gradients(
         self,
         X: RowsLike,
@@ -949,6 +964,7 @@ class Network:
 
         return tracing.trace_step(self, self._data(X, y), make_recipe(recipe), apply)
 
+    @undisturbed
     def check_gradients(
         self,
         X: RowsLike,
@@ -1008,6 +1024,7 @@ class Network:
                 setattr(self, name, aligned(array.shape, self.dtype))
                 getattr(self, name)[...] = array
 
+    @undisturbed
     def astype(self, dtype: Any) -> Network:
         """Return a copy in another dtype, without optimizer state."""
         other = copy.deepcopy(self)
@@ -1022,6 +1039,7 @@ class Network:
         other.moments = np.zeros((0, len(other.params)), other.dtype)
         return other
 
+    @undisturbed
     def save(self, path: str | os.PathLike[str], *, optimizer: bool = False) -> None:
         """Write the network to a file in the safetensors layout, by way of a temporary file.
 
@@ -1082,6 +1100,7 @@ def _check_dtype(dtype: Any) -> np.dtype[Any]:
     raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
 
 
+@undisturbed
 def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Network:
     """Read a network that :meth:`Network.save` wrote; nothing in the file is executed.
 
@@ -1125,9 +1144,12 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
             net.steps, net.averaged = saved.state["steps"], saved.state["averaged"]
             net.shown_average = saved.state["shown_average"]
             net.rng = saving.generator(saved.state["generator"])
-    except (*saving.BAD_CONTENT, MemoryError) as error:
+    except saving.BAD_CONTENT as error:
         message = f"{io.name_of(path)} does not describe a network: {error}"
         raise saving.ModelFileError(message) from None
+    except MemoryError as error:
+        message = f"{io.name_of(path)} cannot be read: {error}"
+        raise saving.ModelFileError(message) from error
     net.weight_init = about["weight_init"]
     net.feature_names, net.target_name = about["feature_names"], about["target_name"]
     net.classes, net.history = saved.classes, saved.history

@@ -19,6 +19,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from reprlib import repr as short
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,7 +127,7 @@ def _described(path: str, metadata: dict[str, str], infos: dict[str, io.ArrayInf
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:
         raise ModelFileError(
-            f"{path} has format version {io.short(version)}, this cmlp reads {FORMAT_VERSION!r}; "
+            f"{path} has format version {short(version)}, this cmlp reads {FORMAT_VERSION!r}; "
             "update it"
         )
     try:
@@ -151,7 +152,7 @@ def _content(metadata: dict[str, str], infos: dict[str, io.ArrayInfo]) -> Saved:
 
 def _parsed(metadata: dict[str, str], key: str) -> Any:
     try:
-        return io.parse_json(metadata[key], max_digits=MAX_DIGITS, constants=True)
+        return io.parse_json(metadata[key], max_digits=MAX_DIGITS, constants=True, surrogates=True)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the entry {key!r} is not valid JSON: {error}") from None
 
@@ -167,20 +168,20 @@ def _entries(
         What files lack that were written before there was such an entry.
     """
     if type(record) is not dict:
-        raise TypeError(f"{what} must be a JSON object, not {io.short(record)}")
+        raise TypeError(f"{what} must be a JSON object, not {short(record)}")
     found = {**older, **record}
     for key, types in kinds.items():
         if key not in found:
             raise ValueError(f"{what} lacks {key!r}")
         if type(found[key]) not in types:
             expected = " or ".join(kind.__name__ for kind in types)
-            raise TypeError(f"{key} of {what} must be {expected}, not {io.short(found[key])}")
+            raise TypeError(f"{key} of {what} must be {expected}, not {short(found[key])}")
     return {key: found[key] for key in kinds}
 
 
 def _check_name(what: str, name: str, names: Sequence[Any]) -> None:
     if name not in names:
-        raise ValueError(f"unknown {what} {io.short(name)}")
+        raise ValueError(f"unknown {what} {short(name)}")
 
 
 # The architecture --------------------------------------------------------------------------------
@@ -230,7 +231,7 @@ def _architecture(record: object) -> dict[str, Any]:
     about["input_scale"] = check_input_scale(about["input_scale"])
     plain = about["weight_init"].lower().replace("-", "_")
     if plain not in _WEIGHT_INITS:
-        raise ValueError(f"unknown weight_init {io.short(about['weight_init'])}")
+        raise ValueError(f"unknown weight_init {short(about['weight_init'])}")
     _check_name("dtype", about["dtype"], list(DTYPES))
     _check_name("normalization", about["normalization"], NORMALIZATIONS)
     names = about["feature_names"]
@@ -259,7 +260,7 @@ def _check_arrays(
     for key in sorted(expected.keys() | shapes.keys()):
         if expected.get(key) != shapes.get(key):
             raise ValueError(
-                f"array {io.short(key)} is {shapes.get(key)}, expected {expected.get(key)}"
+                f"array {short(key)} is {shapes.get(key)}, expected {expected.get(key)}"
             )
     dtype = DTYPES[about["dtype"]]
     for key, info in infos.items():
@@ -348,7 +349,7 @@ def _classes(record: object, n: int) -> Array:
     elif name in _LABEL_DTYPES:
         classes = _number_labels(labels, _LABEL_DTYPES[name])
     else:
-        raise ValueError(f"labels cannot be of the dtype {io.short(name)}")
+        raise ValueError(f"labels cannot be of the dtype {short(name)}")
     if len(set(classes.tolist())) < n:
         raise ValueError("labels must differ from each other, and NaN is none")
     return classes
@@ -358,7 +359,7 @@ def _number_labels(labels: list[Any], dtype: np.dtype[Any]) -> Array:
     """Make labels of a number's dtype, exactly those that came."""
     kinds = {"b": (bool,), "f": NUMBER}.get(dtype.kind, (int,))
     if not all(type(label) in kinds for label in labels):
-        raise TypeError(f"labels of {dtype} expected, {io.short(labels)} came")
+        raise TypeError(f"labels of {dtype} expected, {short(labels)} came")
     if dtype.kind in "iu":
         range_ = np.iinfo(dtype)
         if not (range_.min <= min(labels) and max(labels) <= range_.max):
@@ -373,7 +374,7 @@ def _number_labels(labels: list[Any], dtype: np.dtype[Any]) -> Array:
 def _text_labels(labels: list[Any], kind: type, length: int) -> Array:
     """Make labels of text or bytes, whose longest has this length."""
     if not all(type(label) is str for label in labels):
-        raise TypeError(f"labels of text expected, {io.short(labels)} came")
+        raise TypeError(f"labels of text expected, {short(labels)} came")
     longest = max(map(len, labels))
     if longest != length:
         raise ValueError(f"labels of up to {length} letters expected, {longest} came")
@@ -426,8 +427,9 @@ def _record(history: History, solver: str) -> dict[str, Any]:
 
 
 def _history(record: object) -> History:
-    older = {"stopped": "epochs", "best_epoch": None, "restored": False, "solver": "",
-             "lengths": {}}  # fmt: skip
+    older: dict[str, Any] = {
+        "stopped": "epochs", "best_epoch": None, "restored": False, "solver": "", "lengths": {},
+    }  # fmt: skip
     about = _entries(record, "the history", _HISTORY, older)
     values, lengths, best = about["values"], about["lengths"], about["best_epoch"]
     n = max((len(column) for column in values.values() if type(column) is list), default=0)
@@ -435,12 +437,12 @@ def _history(record: object) -> History:
         raise ValueError(f"the history has {n:,} epochs, {MAX_EPOCHS:,} is the limit")
     for key, column in values.items():
         if type(column) is not list or not all(type(value) in NUMBER for value in column):
-            raise TypeError(f"the history of {io.short(key)} must be a list of numbers")
+            raise TypeError(f"the history of {short(key)} must be a list of numbers")
         if len(column) != n:
             raise ValueError("the lists of the history must be of one length")
     for key, length in lengths.items():
         if key not in values or type(length) is not int or not 0 <= length < n:
-            raise ValueError(f"the length of the history of {io.short(key)} is not right")
+            raise ValueError(f"the length of the history of {short(key)} is not right")
     if best is not None and not 1 <= best < 1 << 53:
         raise ValueError("the best epoch must be a number of at least 1")
     if about["solver"] != "lbfgs":
@@ -495,7 +497,7 @@ def _state(record: object) -> dict[str, Any]:
         raise ValueError("shown_average must be a number of 32 bits")
     kind = state["generator"].get("bit_generator")
     if type(kind) is not str or kind not in GENERATORS:
-        raise ValueError(f"unknown random generator {io.short(kind)}; known: {list(GENERATORS)}")
+        raise ValueError(f"unknown random generator {short(kind)}; known: {list(GENERATORS)}")
     if not _fits(state["generator"], {"bit_generator": str, **GENERATORS[kind]}):
         raise ValueError(f"the random generator's state is none of {kind}")
     return state
@@ -512,7 +514,11 @@ def _fits(value: object, expected: Any) -> bool:
     if isinstance(expected, tuple):
         most, n = expected
         return (
-            type(value) is list and len(value) == n and all(_fits(each, most) for each in value)
+            type(value) is list
+            and len(value) == n
+            and set(map(type, value)) == {int}
+            and min(value) >= 0
+            and max(value) <= most
         )
     if expected is str:
         return type(value) is str

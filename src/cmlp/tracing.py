@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dispatch, _reference
+from ._errstate import undisturbed
 from ._spec import ACTIVATIONS, SparseRows, lookup
 from ._steps import Snapshot
 
@@ -152,6 +153,7 @@ class Trace:
         sections.append(("After the step", [("loss", f"{self.new_loss:.6g}")]))
         return sections
 
+    @undisturbed
     def __str__(self) -> str:
         lines = []
         for heading, entries in self._sections():
@@ -165,6 +167,7 @@ class Trace:
             lines.append("")
         return "\n".join(lines)
 
+    @undisturbed
     def _repr_html_(self) -> str:
         parts = ['<div style="font-family: sans-serif">']
         for heading, entries in self._sections():

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dispatch
+from ._errstate import callers_state
 from ._scoring import evaluate, metric_of, split
 from ._spec import SparseRows
 from ._steps import Data, Recipe, Snapshot, Trainer, show_average
@@ -154,8 +155,10 @@ def _call(callbacks: Iterable[Any], event: str, state: TrainingState) -> None:
         method = getattr(callback, event, None)
         if method is None and event == "on_epoch_end" and callable(callback):
             method = callback
-        if method is not None and method(state) is True:
-            state.stop = True
+        if method is not None:
+            with callers_state():
+                wants_the_end = method(state) is True
+            state.stop = state.stop or wants_the_end
 
 
 class _Best:
@@ -251,7 +254,7 @@ def fit(
         warnings.warn(
             f"training was interrupted after {state.epoch} of {epochs} epochs; "
             "the network keeps what it has learned",
-            stacklevel=4,
+            stacklevel=5,
         )
     finally:
         progress.close()
