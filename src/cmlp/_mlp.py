@@ -293,7 +293,6 @@ class MLP(Estimator):
         given: dict[str, list[Array]] = state.get("_given", {})
         return given[name] if name in given else _ensemble.absent(self, name)
 
-    @undisturbed
     def _give_weights(self, name: str, values: Any) -> None:
         """Write weights to the network, or keep them until there is one that they fit.
 
@@ -353,7 +352,6 @@ class MLP(Estimator):
         if not self._has_networks():
             self._adopt(**given)
 
-    @undisturbed
     def _adopt(self, coefs_: Any, intercepts_: Any, out_activation_: str | None = None) -> None:
         """Make a network of the weights that were given."""
         sizes = sizes_of(coefs_, intercepts_)

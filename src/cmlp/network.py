@@ -102,7 +102,8 @@ class Views(list[Array]):
     """Arrays that share the parameters' memory: ``net.weights[0] = W`` writes W into it."""
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self[index][...] = value
+        with np.errstate(under="ignore"):  # too large a number is worth NumPy's warning
+            self[index][...] = value
 
 
 class Network:

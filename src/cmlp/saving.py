@@ -322,8 +322,11 @@ def _of_one_type(array: Array) -> Array:
         for kind in (str, bytes, bool, float):
             if all(issubclass(each, kind) for each in kinds):
                 # by the base: str(label) of an enumeration's member is another text
-                return np.array([kind.__str__(label) if kind is str else kind(label)
-                                 for label in labels])  # fmt: skip
+                plain = [kind.__str__(each) if kind is str else kind(each) for each in labels]
+                made: Array = np.array(plain)
+                if kind is not float and made.tolist() != plain:
+                    raise ValueError("labels of text cannot end with a null character")
+                return made
         if all(issubclass(each, int) for each in kinds):
             for limits in (np.iinfo(np.int64), np.iinfo(np.uint64)):
                 if limits.min <= min(labels) and max(labels) <= limits.max:
