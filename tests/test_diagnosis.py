@@ -1,7 +1,11 @@
 """diagnose: every finding with a case that has it and one that has not; silence on healthy fits."""
 
 import doctest
+import inspect
+import io
 import json
+import pickle
+import re
 import warnings
 
 import numpy as np
@@ -10,7 +14,7 @@ from conftest import CORES
 from helpers import blobs, python_output, squared_error, waves
 
 import cmlp
-from cmlp import diagnosis
+from cmlp import _examinations, _history, diagnosis, saving
 
 DIGITS = cmlp.load_digits()
 PIXELS, LABELS = DIGITS.X_train / 16, DIGITS.y_train
@@ -477,6 +481,219 @@ def test_sparse_rows_and_missing_targets(core):
     assert cmlp.diagnose(model, X, y).codes == [] == converged(model, X, y).diagnose(X, y).codes
     y[0, 1] = np.inf
     assert cmlp.diagnose(model, X, y)["not-finite"].value == 1
+
+
+# After a file ------------------------------------------------------------------------------------
+
+
+def few(n=1000):
+    """Pixels and labels that are trained on quickly."""
+    return PIXELS[:n], LABELS[:n]
+
+
+def written_into(net, write, X, y, **how):
+    fitted(net, X, y, **{"epochs": 2} | how)
+    write(net)
+    return net, X, y
+
+
+def at_rate(rate, activation="relu", **how):
+    return fitted(classifier(activation), *few(), learning_rate=rate, **how), *few()
+
+
+def restless():
+    losses = [2.3, 1.2, 1.6, 1.0, 1.5, 1.1, 1.6, 1.0, 1.5, 1.0]
+    return written_into(classifier(), lambda net: net.history.update(loss=losses), *few())
+
+
+def noisy(n_train=100, **how):
+    rng = np.random.default_rng(0)
+    X, X_val = rng.normal(size=(n_train, 30)), rng.normal(size=(400, 30))
+    y, y_val = (rng.random(len(rows)) < 0.5 + 0.3 * np.sign(rows[:, 0]) for rows in (X, X_val))
+    net = cmlp.Network([30, 64, 2], seed=0)
+    return fitted(net, X, y, **{"epochs": 60, "X_val": X_val, "y_val": y_val} | how), X, y
+
+
+def of_columns(change, loss=None, **how):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 5))
+    y = (X[:, 0] + X[:, 1] > 0).astype(int)
+    X, y = change(X, y)
+    net = cmlp.Network([5, 8, 1 if loss else 2], loss=loss, seed=0)
+    return fitted(net, X, y, **{"epochs": 6, "learning_rate": 1e-6} | how), X, y
+
+
+def written(X, where, value):
+    X = X.copy()
+    X[where] = value
+    return X
+
+
+def in_layers(factors, activation):
+    net = classifier(activation, (16,) * 5)
+
+    def write(net):
+        for W, factor in zip(net.weights, factors, strict=True):
+            W *= factor
+
+    return written_into(net, write, PIXELS, LABELS, epochs=1)
+
+
+def saturate(net):
+    net.weights[0][:, :16] *= 1000
+
+
+def kill(net):
+    net.biases[0][:20] = -1000
+
+
+def overflow(net):
+    net.params *= 1e30
+
+
+def unknown_loss(net):
+    net.history["loss"][-1] = np.nan
+
+
+FOUND = {
+    "not-finite": lambda: (classifier(), written(PIXELS, (3, 1), np.nan), LABELS),
+    "unscaled-inputs": lambda: of_columns(lambda X, y: (X * [1, 1, 300, 1, 1], y)),
+    "outliers": lambda: of_columns(lambda X, y: (written(X, (7, 2), 500), y)),
+    "constant-columns": lambda: of_columns(lambda X, y: (written(X, np.s_[:, 1], 1), y)),
+    "unscaled-targets": lambda: of_columns(lambda X, y: (X, 200 + 50 * X[:, 0]), "mse"),
+    "class-imbalance": lambda: of_columns(lambda X, y: (X, X[:, 0] > 1.7)),
+    "contradictory-labels": lambda: of_columns(
+        lambda X, y: (np.sign(X), y ^ (np.arange(300) % 5 == 0))
+    ),
+    "not-finite-outputs": lambda: written_into(classifier(), overflow, *few()),
+    "dead-units": lambda: written_into(classifier(), kill, *few()),
+    "saturated-units": lambda: written_into(classifier("tanh"), saturate, *few()),
+    "vanishing-gradients": lambda: (classifier("logistic", (16,) * 9), *few()),
+    "exploding-gradients": lambda: in_layers([1e-4, 20, 20, 20, 20, 1], "tanh"),
+    "learning-rate-too-high, at rest": lambda: at_rate(0.1, "tanh", solver="rmsprop", epochs=12),
+    "learning-rate-too-high, back": lambda: at_rate(1.0, "tanh", epochs=12),
+    "learning-rate-too-high, jumps": restless,
+    "learning-rate-too-high, diverged": lambda: written_into(classifier(), unknown_loss, *few()),
+    "learning-rate-too-low": lambda: at_rate(1e-5),
+    "learning-rate-too-low, adam": lambda: at_rate(1e-5, solver="adam"),
+    "too-few-epochs": lambda: at_rate(0.01, "logistic"),
+    "no-better-than-constant": lambda: of_columns(lambda X, y: (X, X[::-1, 2]), "mse"),
+    "over-fitting": noisy,
+}
+"""A case of every finding: network, X and y."""
+
+SILENT = {
+    "patience": lambda: noisy(patience=3),
+    "best weights at the end of all epochs": lambda: noisy(patience=50),
+    "max_time": lambda: noisy(patience=50, max_time=0.05, epochs=10**6),
+    "a callback": lambda: noisy(patience=90, epochs=99, callbacks=[lambda s: s.epoch == 70]),
+}
+"""Trainings with too many epochs, that ended with their best weights."""
+
+
+def ways_back(net):
+    """The network after a file, a file with the optimizer's state, and a pickle."""
+    for optimizer in (False, True):
+        file = io.BytesIO()
+        net.save(file, optimizer=optimizer)
+        file.seek(0)
+        yield cmlp.load(file)
+    yield pickle.loads(pickle.dumps(net))
+
+
+@pytest.mark.parametrize("case", FOUND)
+def test_the_same_is_said_after_a_file(core, case):
+    net, X, y = FOUND[case]()
+    before = net.diagnose(X, y)
+    assert case.split(",")[0] in before.codes
+    for other in ways_back(net):
+        assert str(other.diagnose(X, y)) == str(before)
+        assert other.diagnose(X, y).to_dict() == before.to_dict() or "nan" in str(before.to_dict())
+
+
+def test_every_finding_is_among_them():
+    source = inspect.getsource(_examinations)
+    codes = set(re.findall(r'Finding\(\s*"([a-z-]+)"', source))
+    assert codes == {case.split(",")[0] for case in FOUND} and len(codes) > 15
+
+
+@pytest.mark.parametrize("case", SILENT)
+def test_best_weights_that_came_back_are_no_over_fitting(core, case):
+    net, X, y = SILENT[case]()
+    before = net.diagnose(X, y)
+    assert "over-fitting" not in before.codes and net.history.restored
+    for other in ways_back(net):
+        assert str(other.diagnose(X, y)) == str(before)
+
+
+def test_networks_that_were_never_fitted_after_a_file(core):
+    X, y = few()
+    for net in (classifier("tanh"), classifier(dtype="float64", normalization="batch")):
+        before = net.diagnose(X, y)
+        assert "a trial of" in before.looked_at
+        for other in ways_back(net):
+            assert str(other.diagnose(X, y)) == str(before)
+
+
+@pytest.mark.parametrize("how", ["train_epoch", "step"])
+def test_networks_without_a_record_after_a_file(core, how):
+    X, y = few()
+    net = classifier()
+    for _ in range(3):
+        getattr(net, how)(X, y, solver="adam")
+    before = net.diagnose(X, y)
+    assert "0 epochs of training" in before.looked_at
+    for other in ways_back(net):
+        assert str(other.diagnose(X, y)) == str(before)
+        for again in ways_back(other):
+            assert str(again.diagnose(X, y)) == str(before)
+
+
+def test_a_long_record_after_a_file(core, monkeypatch):
+    for module in (_history, saving):
+        monkeypatch.setattr(module, "MAX_EPOCHS", 17)
+    X, y = few()
+    net = fitted(classifier("logistic"), X, y, learning_rate=0.01, epochs=30)
+    before = net.diagnose(X, y)
+    assert "30 epochs" in before.looked_at
+    assert before["too-few-epochs"].suggestion == 90
+    assert "ended after 30" in before["too-few-epochs"].meaning
+    monkeypatch.setattr(_history, "MAX_EPOCHS", 10_000)
+    whole = net.diagnose(X, y)["too-few-epochs"].value
+    assert before["too-few-epochs"].value == pytest.approx(whole, rel=0.3)
+    monkeypatch.setattr(_history, "MAX_EPOCHS", 17)
+    for other in ways_back(net):
+        assert str(other.diagnose(X, y)) == str(before)
+
+
+@pytest.mark.parametrize("how", [
+    {"early_stopping": True}, {"solver": "lbfgs"}, {"solver": "sgd", "learning_rate_init": 1e-6},
+    {"class_weight": "balanced", "n_ensemble": 2}, {"normalization": "layer", "ema": 0.9},
+], ids=str)  # fmt: skip
+def test_networks_of_estimators_after_a_file(core, how):
+    X, y = few()
+    names = np.array(list("abcdefghij"))[y]
+    clf = converged(cmlp.MLPClassifier((16,), max_iter=12, random_state=0, **how), X, names)
+    whole = str(clf.diagnose(X, names))
+    assert str(pickle.loads(pickle.dumps(clf)).diagnose(X, names)) == whole
+    for member in getattr(clf, "estimators_", [clf]):
+        before = member.network_.diagnose(X, names)
+        assert "epochs of training" in before.looked_at
+        for other in ways_back(member.network_):
+            assert str(other.diagnose(X, names)) == str(before)
+
+
+def test_early_stopping_is_no_over_fitting_after_a_file(core):
+    _, X, y = noisy(400, epochs=1)
+    how = {"max_iter": 100, "n_iter_no_change": 200, "random_state": 0, "learning_rate_init": 0.01}
+    clf = cmlp.MLPClassifier((64,), early_stopping=True, **how)
+    converged(clf, X[:200], y[:200], X_val=X[200:], y_val=y[200:])
+    for model in (clf, clf.network_, *ways_back(clf.network_)):
+        assert "over-fitting" not in model.diagnose(X[:200], y[:200]).codes
+    clf = cmlp.MLPClassifier((64,), **how)
+    converged(clf, X[:200], y[:200], X_val=X[200:], y_val=y[200:])
+    for model in (clf, clf.network_, *ways_back(clf.network_)):
+        assert "over-fitting" in model.diagnose(X[:200], y[:200]).codes
 
 
 # What it is --------------------------------------------------------------------------------------

@@ -615,6 +615,30 @@ def test_a_score_of_ones_own_decides():
     np.testing.assert_allclose(clf.validation_scores_, -np.array(clf.validation_loss_curve_))
 
 
+@pytest.mark.parametrize("n_out", [1, 2])
+def test_where_rows_held_out_have_no_r2_their_loss_decides(n_out):
+    X, y = waves(80, n_out=n_out)
+    y = y if n_out > 1 else y[:, 0]
+    how = {"learning_rate_init": 0.02, "max_iter": 60, "n_iter_no_change": 5, "random_state": 0}
+    model = MLPRegressor(hidden_layer_sizes=(8,), early_stopping=True, **how)
+    by_loss = MLPRegressor(hidden_layer_sizes=(8,), early_stopping=True, scoring="loss", **how)
+    for each in (model, by_loss):
+        fit_quietly(each, X[1:], y[1:], X_val=X[:1], y_val=y[:1])
+    assert np.isnan(model.validation_scores_).all()
+    np.testing.assert_array_equal(model.coefs_[0], by_loss.coefs_[0])
+    assert (model.n_iter_, model.best_iteration_) == (by_loss.n_iter_, by_loss.best_iteration_)
+    assert model.best_iteration_ == np.argmin(model.validation_loss_curve_) + 1
+    if n_out > 1:  # as few rows that are known
+        y[2:, 0] = y[:, 1] = np.nan
+        y[0, 0] = np.nan
+        fit_quietly(model, X[1:], y[1:], X_val=X[:5], y_val=y[:5])
+        assert np.isnan(model.validation_scores_).all() and model.best_iteration_
+    model.set_params(early_stopping=False)
+    for _ in range(3):
+        model.partial_fit(X[1:], y[1:], X_val=X[:1], y_val=np.nan_to_num(y[:1]))
+    assert not model.should_stop_ and np.isnan(model.validation_scores_[-1])
+
+
 @pytest.mark.parametrize("y, fraction, message", [
     ([0, 0, 0, 1] * 1, 0.5, "least populated classes in y have only 1 member"),
     ([0, 0, 1, 1], 0.1, "The validation set is too small"),
@@ -1068,8 +1092,12 @@ def test_score():
     assert clf.score(X, wrong) == 0.75
     assert clf.score(X, wrong, np.arange(60) >= 15) == 1
     model = MLPRegressor().fit(X, y)
-    with pytest.warns(cmlp.UndefinedMetricWarning, match="less than two samples"):
-        assert np.isnan(model.score(X[:1], y[:1]))
+    with pytest.warns(cmlp.UndefinedMetricWarning, match="less than two samples") as warned:
+        assert np.isnan(model.score(X[:1], y[:1])) and warned[0].filename == __file__
+        assert np.isnan(model.score(X[:1], y[:1], [2.0]))
+        assert np.isnan(model.network_.score(X[:1], y[:1]))
+    assert len(warned) == 3
+    assert model.score(X, y, [1] + [0] * 59) == 0
 
 
 def test_a_score_needs_targets_like_those_fitted():

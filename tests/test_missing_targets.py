@@ -99,8 +99,15 @@ def test_scores_are_of_what_is_known(core):
     assert net.score(X, y) == Network([3, 8, 2], "tanh", loss="squared_error", seed=0).score(X, y)
     other[:, 0] = np.nan  # one output is left
     assert net.score(X, other, weights) == pytest.approx(scores[1], rel=1e-5)
+    other[7, 0] = 1.0  # and one row of another, which is too few
+    assert net.score(X, other, weights) == pytest.approx(scores[1], rel=1e-5)
+    for known in (other[7, 1], np.nan):
+        other[:] = np.nan
+        other[7] = [1.0, known]
+        with pytest.warns(cmlp.UndefinedMetricWarning, match="less than two samples"):
+            assert np.isnan(net.score(X, other))
     other[:] = np.nan
-    assert np.isnan(net.score(X, other)) and net.loss(X, other) == 0
+    assert net.loss(X, other) == 0
     labels = Network([3, 2], loss="binary_crossentropy", seed=0, missing_targets=True)
     right = (labels.predict(X) > 0.5).astype(float)
     wrong = 1 - right

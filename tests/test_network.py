@@ -378,6 +378,20 @@ def test_score_of_numbers_is_r2(core):
     assert Network([3, 1], weight_init="zeros").score(X, np.ones(80)) == 0
 
 
+@pytest.mark.parametrize("n_out", [1, 2])
+def test_one_row_has_no_r2(core, n_out):
+    X, y = waves(3, n_out=n_out)
+    net = Network([3, 6, n_out], out_activation="identity", seed=0)
+    with pytest.warns(cmlp.UndefinedMetricWarning, match="less than two samples") as warned:
+        assert np.isnan(net.score(X[:1], y[:1])) and warned[0].filename == __file__
+    assert np.isfinite([net.loss(X[:1], y[:1]), net.score(X[:2], y[:2])]).all()
+    # nor have more rows if one of them has all the weight, but there scikit-learn has an answer
+    assert net.score(X, y, [0, 1, 0]) == 0
+    assert net.score(X, net.predict(X), [0, 1, 0]) == 1
+    classifier = Network([3, 2], seed=0)
+    assert classifier.score(X[:1], classifier.predict_classes(X[:1])) == 1
+
+
 def test_loss_is_the_mean_over_rows(core):
     X, y = waves(50, n_out=2)
     net = Network([3, 6, 2], out_activation="identity", dtype="float64", seed=0)

@@ -2,12 +2,17 @@
 
 import contextlib
 import copy
+import enum
+import importlib.util
+import io as io_
 import json
 import math
 import os
 import pickle
 import pickletools
 import tracemalloc
+import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -17,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cmlp
-from cmlp import ModelFileError, Network, io
+from cmlp import ModelFileError, Network, _history, io, saving
 from cmlp._spec import LOSSES
 
 X, Y = blobs()
@@ -65,14 +70,32 @@ def test_every_loss(core, dtype, loss, path):
     assert other.classes is None and other.steps == 0 and other.history == {}
 
 
+class Shade(str, enum.Enum):  # noqa: UP042 - str() of its members is another text
+    DARK, LIGHT = "dark", "light"
+
+    def __str__(self):
+        return f"Shade.{self.name}"
+
+
 CLASSES = {
     "integers": [-5, 0, 2**62],
-    "small integers": np.array([1, 3, 5], np.int8),
+    "the ends of 64 bits": [-(2**63), 2**63 - 1],
+    "64 bits without a sign": np.array([7, 2**63 + 1025, 2**64 - 1], np.uint64),
+    **{f"integers of {code}": np.array([1, 3, 5], code)
+       for code in ("i1", "i2", "i4", "u1", "u2", "u4", ">i4", ">u8", ">f8")},
     "truth": [False, True],
     "floats": [0.1, 1.5, 1e300],
+    "short floats": np.array([0.1, 1.5, 3], np.float32),
+    "half floats": np.array([0.1, 1.5, 65504], np.float16),
+    "endless floats": [-math.inf, 0, math.inf],
     "text": ["a", "bb", "ccc"],
     "unicode": ["ä\n", "日本", "🐝"],
-}
+    "half a character": ["\ud800", "x"],
+    "text that looks like JSON": ['"],"dtype":"O"', "\\u0041", ""],
+    "bytes": [b"a", b"\xff\x00b", b""],
+    "an order of their own": ["low", "middle", "high"],
+    "numbers in an order of their own": [3, 1, 2],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -81,8 +104,137 @@ def test_labels(kind, path):
     net.classes = np.array(CLASSES[kind])
     other = through_file(net, path)
     assert other.classes.dtype == net.classes.dtype
-    np.testing.assert_array_equal(other.classes, net.classes)
+    assert other.classes.tolist() == net.classes.tolist()
     np.testing.assert_array_equal(other.predict_classes(X), net.predict_classes(X))
+    before = path.read_bytes()
+    other.save(path)
+    assert path.read_bytes() == before
+
+
+OBJECTS = {
+    "text": (["b", np.str_("a")], "<U1"),
+    "members of an enumeration": (list(Shade), "<U5"),
+    "bytes": ([b"b", b"aa"], "S2"),
+    "truth": ([np.True_, False], "bool"),
+    "integers": ([np.int8(3), 2**62], "int64"),
+    "long integers": ([0, 2**63 + 1], "uint64"),
+    "floats": ([0.5, np.float64(2)], "float64"),
+    "floats and integers": ([0.5, 2], "float64"),
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_labels_that_are_objects(kind, path):
+    labels, dtype = OBJECTS[kind]
+    net = Network([3, 2], seed=0)
+    net.classes = np.empty(2, object)
+    net.classes[:] = labels
+    other = through_file(net, path)
+    assert other.classes.dtype == dtype
+    assert other.predict_classes(X).tolist() == net.predict_classes(X).tolist()
+
+
+UNFIT_LABELS = {
+    "one too few": (["a", "b"], "3 labels expected, 2 came"),
+    "one too many": (list("abcd"), "3 labels expected, 4 came"),
+    "twice": (["b", "a", "b"], "must differ"),
+    "zero and minus zero": ([0.0, -0.0, 1.0], "must differ"),
+    "no number": ([0.0, math.nan, 1.0], "NaN"),
+    "nothing": (np.array([None, "a", "b"]), "NoneType, str"),
+    "text and numbers": (np.array(["a", 1, 2], object), "int, str"),
+    "too long integers": (np.array([1, 2, 2**64], object), "whole numbers of 64 bits"),
+    "integers of two ranges": (np.array([-1, 2, 2**63], object), "whole numbers of 64 bits"),
+    "no exact float": (np.array([0.5, 2, 2**53 + 1], object), "float, int"),
+    "dates": (np.array(["2020", "2021", "2022"], "M8[ns]"), "datetime64"),
+    "durations": (np.array([1, 2, 3], "m8[s]"), "timedelta64"),
+    "complex": (np.array([1, 2, 3j]), "complex128"),
+    "records": (np.zeros(3, "i4,i4"), "labels of type"),
+    "a matrix": (np.eye(3), "(n,)"),
+    "one number": (np.array(3), "(n,)"),
+    "masked": (np.ma.array([1, 2, 3], mask=[0, 0, 1]), "masked"),
+    "a null at the end": (np.array(["a\0", "b", "c"], object), "null character"),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT_LABELS)
+def test_labels_that_a_file_cannot_keep(kind, path):
+    labels, message = UNFIT_LABELS[kind]
+    net = Network([3, 3], seed=0)
+    net.save(path)
+    before = path.read_bytes()
+    net.classes = np.array(labels) if isinstance(labels, list) else labels
+    with refused(ValueError, "cannot be saved", message):
+        net.save(path)
+    assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
+
+
+def test_one_of_many_labels_may_be_long(path):
+    n = 3000
+    net = Network([1, n], weight_init="zeros")
+    net.classes = np.array([str(number) for number in range(n - 1)] + ["x" * 1000])
+    assert through_file(net, path).classes[-1] == "x" * 1000  # 12 MB in memory
+    net.classes = np.array([str(number) for number in range(n - 1)] + ["x" * 10_000])
+    with refused(ValueError, "shorten it"):
+        net.save(path)
+
+
+def test_names_become_text(path):
+    net = Network([3, 1], seed=0)
+    net.feature_names, net.target_name = np.array(["a", 2, None], object), 5
+    other = through_file(net, path)
+    assert (other.feature_names, other.target_name) == (["a", "2", "None"], "5")
+    net.feature_names = None
+    assert through_file(net, path).feature_names == []
+    for names, error in ((["a"], ValueError), ("abc", TypeError)):
+        net.feature_names = names
+        with refused(error, "name"):
+            net.save(path)
+
+
+UNFIT = {
+    "weight_init": 3, "input_scale": 0.0, "loss_parameter": math.nan, "missing_targets": 1,
+    "activations": ("relu",), "normalization": "none",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_what_was_spoiled_by_hand_is_not_written(name, path):
+    net = Network([3, 4, 1], seed=0)
+    setattr(net, name, UNFIT[name])
+    with pytest.raises(ValueError, match="cannot be saved"):
+        net.save(path)
+    assert os.listdir(path.parent) == []
+
+
+def test_an_output_activation_that_was_given_afterwards(path):
+    clf = cmlp.MLPClassifier((4,), max_iter=3, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cmlp.ConvergenceWarning)
+        clf.fit(X, Y)
+    clf.out_activation_ = "identity"
+    other = through_file(clf.network_, path)
+    assert other.activations[-1] == "identity"
+    np.testing.assert_array_equal(other.predict(X), clf.network_.predict(X))
+    again = through_file(other, path)
+    np.testing.assert_array_equal(again.predict(X), clf.network_.predict(X))
+
+
+def test_files_that_are_open(path):
+    net, file = small(), io_.BytesIO(b"....")
+    file.seek(4)
+    net.save(file, optimizer=True)
+    file.seek(4)
+    assert_goes_on(cmlp.load(file), net)
+    file.seek(0)
+    with refused(ModelFileError, "the file"):
+        cmlp.load(file)
+    with open(path, "w+b") as file:
+        net.save(file)
+        file.seek(0)
+        np.testing.assert_array_equal(cmlp.load(file).params, net.params)
+        file.seek(9)
+        with refused(ModelFileError, path):
+            cmlp.load(file)
 
 
 def test_the_record_of_training(path):
@@ -90,8 +242,56 @@ def test_the_record_of_training(path):
     other = through_file(net, path)
     assert other.history == net.history and other.history.metric == net.history.metric
     assert other.history["val_loss"] == net.history["val_loss"]
+    assert vars(other.history) == vars(net.history) | {"solver": "adam"}
     other.fit(X, net.classes[Y], epochs=1)
     assert other.history["epoch"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("how", [{"patience": 1, "epochs": 9, "learning_rate": 2.0}, {"epochs": 1}])
+def test_why_training_ended_is_kept(path, how):
+    net = Network([3, 5, 3], seed=0)
+    net.fit(X, Y, validation_fraction=0.2, **how)
+    net.history.metric = "a score of mine"
+    kept = vars(net.history) | {"solver": "sgd"}
+    assert kept["restored"] == ("patience" in how) and kept["best_epoch"]
+    assert vars(through_file(net, path).history) == kept
+    twice = through_file(through_file(net, path), path)
+    assert vars(twice.history) == kept and vars(twice.folded().history) == kept
+    assert vars(pickle.loads(pickle.dumps(twice)).history) == kept
+
+
+def test_records_from_before_they_said_why(saved, path):
+    record = json.loads(saved[2]["history"])
+    old = {key: record[key] for key in ("metric", "values")}
+    io.write(path, saved[1], saved[2] | {"history": json.dumps(old)})
+    history = cmlp.load(path).history
+    assert dict(history) == record["values"] and history.metric == record["metric"]
+    assert (history.stopped, history.best_epoch, history.restored) == ("epochs", None, False)
+    older = pickle.loads(pickle.dumps(Network([3, 1])))
+    vars(older.history).clear()
+    assert (older.history.restored, older.history.solver) == (False, "")
+
+
+def test_a_record_of_uneven_lists(path):
+    """Programs write into it, too: once in an epoch, or now and then."""
+    net = small()
+    net.history["mine"], net.history["loss"] = [1, np.float32(0.5), math.nan], [2.0]
+    other = through_file(net, path)
+    assert repr(dict(other.history)) == repr({**net.history, "mine": [1.0, 0.5, math.nan]})
+    net.history["mine"] = [None]
+    with refused(ValueError, "cannot be saved", "history['mine'] must hold numbers"):
+        net.save(path)
+
+
+def test_a_thinned_record_goes_on_counting(path, monkeypatch):
+    monkeypatch.setattr(_history, "MAX_EPOCHS", 4)
+    monkeypatch.setattr(saving, "MAX_EPOCHS", 4)
+    net = Network([3, 3], seed=0)
+    net.fit(X, Y, epochs=10)
+    other = through_file(net, path)
+    assert other.history["epoch"] == [1, 4, 7, 10] and other.history.epochs == 10
+    other.fit(X, Y, epochs=1)
+    assert other.history["epoch"] == [1, 4, 7, 10, 11]
 
 
 def test_an_input_scale_goes_through_a_file(core, dtype, path):
@@ -261,7 +461,6 @@ def edited(saved, field, value):
     whole = part = json.loads(metadata[key])
     for step in inner[:-1]:
         part = part[step]
-    assert inner[-1] in part
     if value is ...:
         del part[inner[-1]]
     else:
@@ -305,6 +504,22 @@ HOSTILE = {
     "sizes beyond 64 bits": (("network", "sizes"), [10**30, 5, 3]),
     "negative sizes": (("network", "sizes"), [-3, 5, 3]),
     "fractions of units": (("network", "sizes"), [3.0, 5, 3]),
+    "truth as a size": (("network", "sizes"), [3, 5, True]),
+    "one size": (("network", "sizes"), [3]),
+    "a name in capitals": (("network", "activations"), ["Tanh", "softmax"]),
+    "another name of a loss": (("network", "loss"), "cross_entropy"),
+    "a long name": (("network", "loss"), "cross_entropy" * 10**5),
+    "an unknown start": (("network", "weight_init"), "heavy"),
+    "truth as a number": (("network", "loss_parameter"), True),
+    "a negative parameter": (("network", "loss_parameter"), -1),
+    "a parameter that is none": (("network", "loss_parameter"), math.nan),
+    "an endless parameter": (("network", "loss_parameter"), math.inf),
+    "names that are none": (("network", "feature_names"), ["a", "b", 3]),
+    "two names for three inputs": (("network", "feature_names"), ["a", "b"]),
+    "a number as a name": (("network", "target_name"), 3),
+    "normalised by what": (("network", "normalization"), "Batch"),
+    "numbers for truth": (("network", "missing_targets"), 1),
+    "a key that comes twice": (("network",), '{"sizes": [3, 5, 3], "sizes": [3, 5, 3]}'),
     "too many layers": (("network", "sizes"), [3, 5, 5, 3]),
     "other sizes": (("network", "sizes"), [3, 6, 3]),
     "unknown activation": (("network", "activations"), ["tanhh", "softmax"]),
@@ -318,20 +533,43 @@ HOSTILE = {
     "another solver": (("optimizer", "solver"), "sgd"),
     "steps beyond 64 bits": (("optimizer", "steps"), 10**30),
     "steps before the first": (("optimizer", "steps"), -1),
+    "steps that are true": (("optimizer", "steps"), True),
+    "steps with a fraction": (("optimizer", "steps"), 1.0),
+    "another generator": (("optimizer", "generator", "bit_generator"), "SFC64"),
+    "a function as generator": (("optimizer", "generator", "bit_generator"), "default_rng"),
+    "half a word that is true": (("optimizer", "generator", "has_uint32"), True),
+    "three halves of a word": (("optimizer", "generator", "has_uint32"), 2),
+    "more in the state": (("optimizer", "generator", "state"), {"state": 1, "inc": 1, "x": 1}),
+    "a mean of too many steps": (("optimizer", "averaged"), 10**6),
+    "a digest of 33 bits": (("optimizer", "shown_average"), 2**32),
     "a negative state": (("optimizer", "generator", "state", "state"), -1),
     "a state too large": (("optimizer", "generator", "state", "inc"), 2**200),
     "a word too large": (("optimizer", "generator", "uinteger"), 2**70),
     "a negative word": (("optimizer", "generator", "uinteger"), -5),
-    "labels for others": (("classes", "labels"), ["a", "b"]),
-    "too many labels": (("classes", "labels"), ["a", "b", "c", "d"]),
-    "labels twice": (("classes", "labels"), ["a", "a", "b"]),
-    "labels in a wrong order": (("classes", "labels"), ["c", "b", "a"]),
+    "labels for others": (("classes", "labels"), ["aaa", "b"]),
+    "too many labels": (("classes", "labels"), ["aaa", "b", "c", "d"]),
+    "labels twice": (("classes", "labels"), ["aaa", "aaa", "b"]),
+    "labels that NumPy takes for one": (("classes", "labels"), ["aa\0", "aa", "bbb"]),
     "nested labels": (("classes", "labels"), [["a"], ["b"], ["c"]]),
-    "records as labels": (("classes", "dtype"), "f4,f4"),
     "huge labels": (("classes", "dtype"), "<U3000000"),
-    "labels of objects": (("classes", "dtype"), "O"),
+    "labels longer than they are": (("classes", "dtype"), "<U4"),
+    **{f"labels of the dtype {name!r}": (("classes", "dtype"), name) for name in (
+        "f4,f4", "O", "|O", "f4,(", "(2,)i4", "i8", "<i8 ", "<f16", "<c8", "<M8[s]", "|V4", "U3",
+        "<U", "<U03", "<U٣", "=U3", "str", "__import__('os')", "[('a', '<i8')]", "", "x" * 10**6,
+    )},
+    **{f"the dtype {name!r}": (("network", "dtype"), name) for name in (
+        "f4", "<f4", "float32 ", "Float32", "f4,(", "O", "single",
+    )},
     "an endless number": (("history", "values"), {"loss": [10**400]}),
     "a number as history": (("history", "values"), {"loss": 5}),
+    "uneven lists": (("history", "values"), {"loss": [1, 2], "seconds": [1]}),
+    "truth in a list": (("history", "values"), {"loss": [True]}),
+    "text in a list": (("history", "values"), {"loss": ["1"]}),
+    "too many epochs": (("history", "values"), {"loss": [0] * 10_001}),
+    "an end that is no text": (("history", "stopped"), 1),
+    "a best epoch before the first": (("history", "best_epoch"), 0),
+    "a best epoch that is true": (("history", "best_epoch"), True),
+    "a solver of the record": (("history", "solver"), "sdg"),
     "nests": (("network",), "[" * 50_000 + "]" * 50_000),
     "a number too long": (("optimizer",), '{"solver": "adam", "steps": ' + "9" * 5000 + "}"),
     "no scale": (SCALE, 0),
@@ -340,16 +578,18 @@ HOSTILE = {
     "an endless scale": (SCALE, math.inf),
     "a scale of many digits": (SCALE, 10**400),
     "a scale in words": (SCALE, "1"),
+    "a scale that is true": (SCALE, True),
     "no JSON": (("network",), "{"),
     "the future": (("format_version",), "2"),
     "another program": (("format",), "pt"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_metadata(saved, path, case):
     io.write(path, saved[1], edited(saved, *HOSTILE[case]))
-    assert load_or_refuse(path) is None, "it was loaded"
+    most = 2_000_000 + 20 * path.stat().st_size
+    assert load_or_refuse(path, most) is None, "it was loaded"
 
 
 def test_many_layers_cost_no_more_than_their_header(saved, path):
@@ -375,6 +615,60 @@ def test_arrays_that_do_not_fit(saved, path, change):
     io.write(path, arrays, saved[2])
     with refused(ModelFileError, path, "layers."):
         cmlp.load(path)
+
+
+STATES = {
+    ("MT19937", "state", "pos"): (-1, 625, 10**6, True, 3.0),
+    ("MT19937", "state", "key"): ([0] * 623, [0] * 625, [2**32] * 624, [-1] * 624, [True] * 624, 0),
+    ("Philox", "buffer_pos"): (-1, 5, 2**31),
+    ("Philox", "buffer"): ([0] * 3, [0] * 5, [2**64] * 4, [0.0] * 4, None),
+    ("Philox", "state", "counter"): ([0] * 3, [2**64] * 4),
+    ("SFC64", "state", "state"): ([1] * 5, ["1"] * 4),
+}
+
+
+@pytest.mark.parametrize("field", STATES, ids=".".join)
+def test_states_that_a_generator_would_read_beyond(field, path):
+    """NumPy takes any place in a buffer from a state, and reads there."""
+    net = Network([3, 4, 3], seed=np.random.Generator(getattr(np.random, field[0])(1)))
+    net.fit(X, Y, epochs=1)
+    net.save(path, optimizer=True)
+    saved = (None, *io.read(path))
+    for value in STATES[field]:
+        io.write(path, saved[1], edited(saved, ("optimizer", "generator", *field[1:]), value))
+        assert load_or_refuse(path) is None, value
+
+
+def test_a_generator_of_another_kind_is_not_written(path):
+    class Own(np.random.PCG64):
+        pass
+
+    net = Network([3, 3], seed=np.random.Generator(Own(1)))
+    net.save(path)
+    for state, message in (({"word": {1}}, "holds a set"), ({"bit_generator": "Own"}, "'Own'")):
+        Own.state = state
+        with refused(ValueError, "cannot be saved", message):
+            net.save(path, optimizer=True)
+
+
+@pytest.mark.parametrize("unit", [b"[", b'{"a":'], ids=["lists", "objects"])
+def test_nests_in_the_text(saved, path, unit):
+    for key in ("network", "history", "classes", "optimizer"):
+        io.write(path, saved[1], saved[2] | {key: (unit * 100_000).decode()})
+        assert load_or_refuse(path, most=20 * path.stat().st_size) is None
+
+
+def test_a_file_that_memory_does_not_hold(saved, path, monkeypatch):
+    path.write_bytes(saved[0])
+
+    def no_memory(*_):
+        raise MemoryError("Unable to allocate 8.00 EiB")
+
+    for function in ("cmlp.io.np.empty", "cmlp.network.aligned"):
+        with monkeypatch.context() as patch:
+            patch.setattr(function, no_memory)
+            with refused(ModelFileError, path, "8.00 EiB"):
+                cmlp.load(path)
 
 
 def test_nothing_is_executed(path):
@@ -437,3 +731,43 @@ def test_pickles_name_no_core(core):
     texts = [str(argument) for _, argument, _ in pickletools.genops(pickle.dumps(net))]
     assert not [text for text in texts if "cmlp._core" in text or "_reference" in text]
     assert any("cmlp.network" in text for text in texts)
+
+
+# Files that nobody wrote --------------------------------------------------------------------------
+
+TOOL = Path(__file__).parents[1] / "tools" / "fuzz_files.py"
+
+
+@pytest.fixture(scope="module")
+def fuzz():
+    if not TOOL.exists():
+        pytest.skip("tools/fuzz_files.py is in the source tree only")
+    pytest.importorskip("resource", reason="limits of memory are POSIX's")
+    spec = importlib.util.spec_from_file_location("fuzz_files", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_files_that_were_changed_at_random(fuzz):
+    counts, wrong, _ = fuzz.run((fuzz.seeds(), 14, 1500, None))
+    assert not wrong
+    assert counts["refused"] > 1000 and counts["accepted"] > 50 and counts.total() == 1500
+
+
+PLANTED = {
+    "an exception": ("cmlp.saving._classes", lambda *_: 1 // 0),
+    "a parser": ("cmlp.saving._number_labels", lambda labels, dtype: np.dtype("f4,(")),
+    "memory": ("cmlp.saving._state", lambda record: np.ones(10**6) and {}),
+    "a warning": ("cmlp.saving._history", lambda record: warnings.warn("odd", stacklevel=1)),
+    "other weights": ("cmlp.io._read_array", lambda file, path, name, info: (
+        np.random.default_rng().normal(size=info.shape).astype(info.dtype))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_faults_that_are_found(fuzz, fault, monkeypatch):
+    files = fuzz.seeds()
+    monkeypatch.setattr(fuzz, "MEASURED", 1)
+    monkeypatch.setattr(*PLANTED[fault])
+    assert fuzz.run((files, 14, 100, None))[1]

@@ -303,7 +303,8 @@ needs_source = pytest.mark.skipif(not SOURCE.is_dir(), reason="an installation h
 
 STOREYS = (
     ("_spec", "_cpu", "_processors", "_numbers", "io", "datasets", "data", "_sklearn", "_lbfgs"),
-    ("_team", "_custom_loss", "_history"),
+    ("_team", "_errstate"),
+    ("_custom_loss", "_history"),
     ("_terminal", "_reference", "_core", "_checks", "_init"),
     ("_dispatch", "schedules", "tables", "_rows", "_estimator_base", "_by_hand"),
     ("_steps",),

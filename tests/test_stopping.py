@@ -78,7 +78,7 @@ def test_every_reason_is_recorded_alike(core, kind, reason):
     assert n == epochs if epochs else 1 <= n < options["max_iter"]
     assert history.metric == ("r2" if kind == "regressor" else "accuracy")
     assert 1 <= history.best_epoch <= n
-    assert history.best_restored == (reason == "patience")
+    assert history.restored == (reason == "patience")
     best = history.best_epoch - 1
     if reason == "patience" and kind != "network":
         assert history["val_score"][best] == max(history["val_score"])
@@ -94,8 +94,8 @@ def test_the_best_weights_are_restored_whatever_ends_the_training(core):
                             ({"callbacks": [returns_true]}, "callback")]:  # fmt: skip
         net = Network([3, 8, 3], seed=0)
         history = net.fit(X, y, validation_fraction=0.2, patience=50, **options)
-        assert (history.stopped, history.best_restored) == (reason, True)
-    assert not Network([3, 3], seed=0).fit(X, y, epochs=1, patience=5).best_restored
+        assert (history.stopped, history.restored) == (reason, True)
+    assert not Network([3, 3], seed=0).fit(X, y, epochs=1, patience=5).restored
 
 
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
@@ -103,7 +103,7 @@ def test_convergence_of_an_estimator_is_tol(core, kind):
     X, y = data_for(kind)
     model = kind(hidden_layer_sizes=(4,), tol=1e9, random_state=0).fit(X, y)
     history = model.history_
-    assert (history.stopped, history.best_restored) == ("tol", False)
+    assert (history.stopped, history.restored) == ("tol", False)
     assert model.n_iter_ == model.n_iter_no_change + 2
     assert history.best_epoch == model.best_iteration_
 
@@ -142,7 +142,7 @@ def test_divergence_is_recorded(core):
     model.set_params(early_stopping=True)
     with warnings.catch_warnings(action="ignore"):
         model.fit(X, y[:, 0])
-    assert model.history_.stopped == "diverged" and model.history_.best_restored
+    assert model.history_.stopped == "diverged" and model.history_.restored
 
 
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])

@@ -347,6 +347,22 @@ def test_patience_without_validation_watches_the_training_loss(core):
     np.testing.assert_array_equal(net.params, spy.params[-2])
 
 
+def test_one_validation_row_has_no_r2(core):
+    """The loss decides, as ever; the score is NaN, without a word in every epoch."""
+    X, y = waves(40)
+    net = Network([3, 6, 1], "tanh", seed=0)
+    history = net.fit(X[1:], y[1:], X_val=X[:1], y_val=y[:1], epochs=8, patience=3, verbose=2)
+    assert np.isnan(history["val_score"]).all()
+    losses = history["val_loss"]
+    assert history.best_epoch == np.argmin(losses) + 1
+    assert net.loss(X[:1], y[:1]) == pytest.approx(min(losses), rel=1e-6)
+    with pytest.raises(ValueError, match="no validation scores"):
+        cmlp.plot.validation_curve(net)
+    history = net.fit(X, y, validation_fraction=0.02, epochs=1)
+    assert np.isnan(history["val_score"]).all() and np.isfinite(history["val_loss"]).all()
+    assert net.diagnose(X, y, X_val=X[:1], y_val=y[:1]).findings is not None
+
+
 def test_patience_in_the_last_epoch_brings_the_best_back():
     spy = Spy()
     net, history = trained(

@@ -55,8 +55,9 @@ def write(net: Network, coefs: Any, intercepts: Any) -> None:
                 f"{name} must have arrays of the shapes {shapes}, one per layer; the shapes "
                 f"are {[np.shape(values) for values in given]}"
             )
-        for view, values in zip(views, given, strict=True):
-            view[...] = values
+        with np.errstate(under="ignore"):  # too large a number is worth NumPy's warning
+            for view, values in zip(views, given, strict=True):
+                view[...] = values
 
 
 def predict_with(net: Network, out_activation: str) -> None:

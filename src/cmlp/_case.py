@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import check_weights
+from ._history import History, solver_of
 from ._scoring import evaluate
 from ._steps import Data, Recipe
 
@@ -97,7 +98,12 @@ class Case:
     """What the copy does on the rows."""
     validation: Data | None = None
     history: dict[str, list[float]] = field(default_factory=dict)
+    """The curves, thinned as a file has them."""
+    epochs: int = 0
+    """Epochs of training, of which a long curve does not have all."""
     stopped: str = ""
+    restored: bool = False
+    """Whether the weights are the best of the training, not its last."""
     diverged: bool = False
     solver: str = ""
     rate: float = math.nan
@@ -124,11 +130,17 @@ class Case:
         text = f"{rows} rows, {len(self.names):,} columns"
         if self.net is None:
             return text
-        epochs = len(self.history.get("loss", ()))
+        epochs = self.epochs
         layers = "-".join(map(str, self.net.sizes))
         if not self.fitted:
             return f"{text} and a trial of {epochs} epochs with {layers}"
         return f"{text}, the network {layers} and {epochs} epochs of training"
+
+    def read(self, history: History) -> None:
+        """Take over what a training record says."""
+        self.history, self.epochs = history.thinned(), history.epochs
+        self.stopped = history.stopped
+        self.restored = history.restored or history.stopped == "patience"
 
 
 ESTIMATOR_WORDS = {
@@ -162,7 +174,7 @@ def admit(
     scale = 1.0 if net is None else net.input_scale
     case = Case(
         estimator=estimator,
-        fitted=net is not None and (estimator or bool(net.history.get("loss") or net.steps)),
+        fitted=net is not None and (estimator or bool(net.history.get("loss") or solver_of(net))),
         n_rows=X.shape[0],
         X=_dense(X, rows).astype(np.float64) * scale,
         names=names or [str(number) for number in range(X.shape[1])],
@@ -181,8 +193,8 @@ def admit(
         case.targets = y[rows].reshape(len(rows), -1).astype(np.float64)
     sample = _dense(X, rows), y[rows], None if weights is None else weights[rows]
     if case.fitted and net is not None:
-        case.net, case.history = copy.deepcopy(net), net.history
-        case.stopped = _why_stopped(model, net)
+        case.net = copy.deepcopy(net)
+        case.read(net.history)
     else:
         model = _rehearse(case, model, *sample)
     case.rate = max(case.history.get("learning_rate", [case.rate]))
@@ -228,15 +240,6 @@ def rows_of(
     return net, _encoded(
         model, net, _dense(X, rows), y[rows], None if weights is None else weights[rows]
     )
-
-
-def _why_stopped(model: Any, net: Network) -> str:
-    """Say why training ended: 'epochs' were over, 'patience' brought the best weights back, ..."""
-    if not hasattr(model, "n_iter_"):
-        return net.history.stopped
-    if model.n_iter_ >= model.max_iter and not model.early_stopping:
-        return "epochs"
-    return "patience" if model.early_stopping else "tol"
 
 
 def _table(X: Any) -> Any:
@@ -369,13 +372,23 @@ def _rehearse(case: Case, model: Any, X: Array, y: Array, weights: Array | None)
                 trial.fit(X, y, sample_weight=weights)
                 case.net = copy.deepcopy(trial.network_)
             else:
-                trial = case.net = copy.deepcopy(model)
+                trial = case.net = untrained(model)
                 trial.fit(X, y, sample_weight=weights, epochs=epochs, max_time=REHEARSAL_SECONDS)
         except ArithmeticError:  # DivergenceError
             case.diverged, case.net = True, None
             return model
-    case.history = case.net.history
+    case.read(case.net.history)
     return trial
+
+
+def untrained(net: Network) -> Network:
+    """Return a copy that begins to train in the same way whatever was done before.
+
+    Neither the optimizer's state nor the random generator is in every file.
+    """
+    copied = net.astype(net.dtype)
+    copied.rng = np.random.default_rng(0)
+    return copied
 
 
 @dataclass

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._errstate import callers_state
+
 Array = NDArray[Any]
 CustomLoss = Callable[..., tuple[float, ArrayLike]]
 
@@ -62,7 +64,8 @@ def call(
         return 0.0, np.zeros_like(out)  # the weighted mean of nothing
     if weights is None and argument == "required":
         weights = np.ones(len(out))
-    result = loss(out, y) if weights is None else loss(out, y, weights)
+    with callers_state():
+        result = loss(out, y) if weights is None else loss(out, y, weights)
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(
             f"a custom loss must return (value, gradient), not a {type(result).__name__}"

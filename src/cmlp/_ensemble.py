@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dispatch, _numbers
+from ._errstate import undisturbed
 from ._sklearn import held_warnings, warn
 from .training import DivergenceError, History
 
@@ -76,6 +77,7 @@ def fit(
     members = _members(ensemble, [] if first else ensemble.estimators_, generator, workers)
     stop = threading.Event()
 
+    @undisturbed
     def train(number: int) -> list[tuple[str, type[Warning]]]:
         member = members[number]
         with held_warnings() as said:

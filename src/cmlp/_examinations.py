@@ -6,7 +6,6 @@ show, and its reason stands beside it.
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _numbers
-from ._case import REHEARSAL_EPOCHS, Case, Finding, State, rows_within
+from ._case import REHEARSAL_EPOCHS, Case, Finding, State, rows_within, untrained
+from ._history import solver_of
 from ._numbers import percent
 from ._scoring import evaluate, metric_of
 from ._spec import UNITS
@@ -469,7 +469,8 @@ def _look_at_curve(case: Case) -> Iterator[Finding]:
         return
     state = case.network[2]
     unit = state.constant or abs(losses[0]) or 1.0
-    curve = Curve(losses, max(2, len(losses) // 4), unit, (state.level or losses[-1] / unit))
+    level = state.level or losses[-1] / unit
+    curve = Curve(losses, max(2, len(losses) // 4), case.epochs / len(losses), unit, level)
     for sign in (_too_fast, _too_slow, _too_short):
         finding = sign(case, curve)
         if finding is not None:
@@ -483,7 +484,9 @@ class Curve:
 
     losses: Array
     quarter: int
-    """A quarter of the epochs."""
+    """A quarter of them."""
+    stride: float
+    """Epochs from one of them to the next: more than 1 in a long training."""
     unit: float
     """Loss of a constant prediction."""
     level: float
@@ -536,7 +539,8 @@ def _too_slow(case: Case, curve: Curve) -> Finding | None:
     won, won_by_ten = (state.loss - _trial(net, data, case.rate * factor) for factor in (1, 10))
     if won_by_ten < max(QUICKER * won, SKILL * state.loss):
         return None
-    word, rate, fall = case.word("learning_rate"), case.rate, float(end / quarter / losses[-1])
+    word, rate = case.word("learning_rate"), case.rate
+    fall = float(end / (quarter * curve.stride) / losses[-1])
     return Finding(
         "learning-rate-too-low", "warning", fall,
         f"The loss falls by only {percent(fall, 2)}% per epoch, in a nearly straight line, and "
@@ -555,15 +559,16 @@ def _too_short(case: Case, curve: Curve) -> Finding | None:
     validation = np.asarray(case.history.get("val_loss", []), np.float64)
     if len(validation) and np.nanargmin(validation) < len(validation) - quarter:
         return None
-    fall = float((losses[-1 - quarter] - losses[-1]) / quarter / max(losses[-1], TINY))
+    passed = quarter * curve.stride
+    fall = float((losses[-1 - quarter] - losses[-1]) / passed / max(losses[-1], TINY))
     lowest = losses[-1] < 1.02 * losses.min()
     if not lowest or fall <= STILL_FALLING or curve.level <= REMAINING:
         return None
-    word, more = case.word("epochs"), 3 * len(losses)
+    word, more = case.word("epochs"), 3 * case.epochs
     return Finding(
         "too-few-epochs", "warning", fall,
         f"The loss was still falling by {percent(fall, 1)}% per epoch when training ended after "
-        f"{len(losses)}, and is {percent(curve.level)}% of a constant prediction's.",
+        f"{case.epochs}, and is {percent(curve.level)}% of a constant prediction's.",
         f"Train longer: {word}={more}.",
         word, more,
     )  # fmt: skip
@@ -571,21 +576,19 @@ def _too_short(case: Case, curve: Curve) -> Finding | None:
 
 def _trial(net: Network, data: Data, rate: float) -> float:
     """Return the loss after a few epochs more, with the network's solver, on a copy."""
-    net = copy.deepcopy(net)
+    solver, net = solver_of(net) or "sgd", untrained(net)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
             for _ in range(REHEARSAL_EPOCHS):
-                net._train(
-                    data, Recipe(net.solver or "sgd", rate), 32, True, np.arange(len(data.X)), 1
-                )
+                net._train(data, Recipe(solver, rate), 32, True, np.arange(len(data.X)), 1)
         except ArithmeticError:
             return math.inf
     return evaluate(net, data, None)[0]
 
 
 def _look_at_skill(case: Case) -> Iterator[Finding]:
-    net, _, state = case.network
+    state = case.network[2]
     if not case.fitted or case.balanced or not _useless(case, state):
         return
     advice = (
@@ -593,7 +596,7 @@ def _look_at_skill(case: Case) -> Iterator[Finding]:
         f"has too few units, or too much {case.word('l2')}."
     )
     parameter, suggestion = None, None
-    epochs = len(net.history.get("loss", ()))
+    epochs = case.epochs
     if case.stopped in ("tol", "patience") and math.isfinite(case.patience) and epochs:
         parameter, suggestion = "n_iter_no_change", 5 * int(case.patience)
         advice = (
@@ -650,8 +653,8 @@ def _over_fitting_by_score(case: Case) -> tuple[float, str] | None:
 def _over_fitting_by_curve(case: Case) -> tuple[float, str] | None:
     unit = case.network[2].constant
     losses = np.asarray(case.history.get("val_loss", []), np.float64)
-    if len(losses) < MIN_EPOCHS or case.stopped == "patience" or unit is None:
-        return None  # by patience the best weights came back
+    if len(losses) < MIN_EPOCHS or case.restored or unit is None:
+        return None
     trained = np.asarray(case.history["loss"])
     best = int(np.nanargmin(losses))
     low, now = losses[best], float(np.nanmedian(losses[-3:]))

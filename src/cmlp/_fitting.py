@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from . import _numbers, _scoring, schedules
 from ._divergence import diverged
+from ._errstate import callers_state
 from ._estimator_base import parameters_at_fault
 from ._history import DivergenceError, TrainingState, call_back, check_callbacks
 from ._lbfgs import Result, minimise_by_best
@@ -202,6 +203,7 @@ class StochasticFit:
         self.n_rows, self.n_steps = len(rows), -(-len(rows) // self.batch_size)
         self.once = once
         self.by_score = held_out is not None and (estimator.early_stopping or once)
+        self.by_loss = held_out is not None and self._lacks_a_score(held_out)
         self.best = self.net.params.copy() if self.by_score and not once else None
         self.bar: Any = None
         epochs = 1 if once else estimator.max_iter
@@ -210,6 +212,12 @@ class StochasticFit:
             self.net, data, self.recipe, self.batch_size, estimator._threads(),
             keeps_steps_whole=True,
         )  # fmt: skip
+
+    def _lacks_a_score(self, held_out: HeldOut) -> bool:
+        """Whether these rows are too few for R^2: the loss then decides in its place."""
+        targets = held_out.of(held_out.data.targets)
+        by_r2 = self.est.scoring is None and _scoring.metric_of(self.net, targets) == "r2"
+        return by_r2 and not _scoring.defines_r2(targets)
 
     def _batch_size(self, n: int) -> int:
         if isinstance(self.est.batch_size, str):
@@ -321,7 +329,7 @@ class StochasticFit:
             scoring = scorer_named(scoring)
             if held_out.data.weights is not None:
                 weights = {"sample_weight": held_out.of(held_out.data.weights)}
-        with held_warnings() as said:
+        with held_warnings() as said, callers_state():
             score = float(scoring(self.est, held_out.X, held_out.y, **weights))
         for message, kind in said:
             if not message.startswith("X does not have valid feature names"):
@@ -332,7 +340,10 @@ class StochasticFit:
         """Count the epochs without an improvement, and remember the best."""
         est = self.est
         if self.by_score:
-            score, best = est.validation_scores_[-1], est.best_validation_score_
+            scores = est.validation_scores_
+            if self.by_loss:
+                scores = [-est.validation_loss_curve_[-1]]
+            score, best = scores[-1], est.best_validation_score_
             stalls, improves = score < best + est.tol, score > best
         else:
             score, best = est.loss_curve_[-1], est.best_loss_
@@ -485,6 +496,7 @@ def fit_lbfgs(estimator: Any, data: Data) -> None:
             mine[...] = theirs
     estimator.loss_, estimator.n_iter_ = found.value, min(found.n_iter, estimator.max_iter)
     net.history.end(stopped, None, False)
+    net.history.solver = "lbfgs"
     if found.status:
         warn(
             f"lbfgs failed to converge after {found.n_iter} iteration(s) "

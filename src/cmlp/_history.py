@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ._errstate import callers_state
+
 if TYPE_CHECKING:
     from .network import Network
 
@@ -21,6 +23,10 @@ class DivergenceError(ArithmeticError, ValueError):
     """
 
     history: History
+
+
+MAX_EPOCHS = 10_000
+"""Epochs of a training record that a file keeps, and that a diagnosis reads."""
 
 
 class History(dict[str, list[float]]):
@@ -42,20 +48,25 @@ class History(dict[str, list[float]]):
     best_epoch : int or None
         Epoch of the smallest validation loss (without validation data: training loss); with an
         estimator's ``early_stopping`` that of the best validation score.
-    best_restored : bool
+    restored : bool
         Whether the network has the weights of the best epoch, not those of the last one.
+    solver : str
+        The rule of the last steps, where the network does not have it any more: after a file
+        without the optimizer's state.
     """
+
+    restored, solver = False, ""  # of records that were pickled before these were kept
 
     def __init__(self, values: dict[str, list[float]] | None = None, metric: str = "") -> None:
         super().__init__(values or {})
         self.metric = metric
         self.stopped = "epochs"
         self.best_epoch: int | None = None
-        self.best_restored = False
+        self.restored = False
 
-    def end(self, stopped: str, best_epoch: int | None, best_restored: bool) -> None:
+    def end(self, stopped: str, best_epoch: int | None, restored: bool) -> None:
         """Record how a training ended."""
-        self.stopped, self.best_epoch, self.best_restored = stopped, best_epoch, best_restored
+        self.stopped, self.best_epoch, self.restored = stopped, best_epoch, restored
 
     def append(self, values: dict[str, float]) -> None:
         """Add an epoch; what it lacks, or what the epochs before lack, is NaN."""
@@ -65,6 +76,27 @@ class History(dict[str, list[float]]):
                 self.setdefault(key, [math.nan] * done)
         for key, column in self.items():
             column.append(values.get(key, math.nan))
+
+    def thinned(self) -> dict[str, list[float]]:
+        """Return MAX_EPOCHS entries at most, evenly spread; the last is one of them."""
+        n = max(map(len, self.values()), default=0)
+        if n <= MAX_EPOCHS:
+            return self
+        kept = [i * (n - 1) // (MAX_EPOCHS - 1) for i in range(MAX_EPOCHS)]
+        return {key: [column[i] for i in kept if i < len(column)] for key, column in self.items()}
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs: more than entries, if a file has thinned them out."""
+        numbers, n = self.get("epoch", []), len(self.get("loss", []))
+        whole = len(numbers) == n > 0 and math.isfinite(numbers[-1])
+        return max(n, int(numbers[-1])) if whole else n
+
+
+def solver_of(net: Network) -> str:
+    """Return the rule that a network was trained with last; nothing where it was not trained."""
+    trained = net.steps or net.history.get("loss")
+    return (net.solver if trained else "") or net.history.solver
 
 
 @dataclass
@@ -123,7 +155,8 @@ def call_back(callbacks: Iterable[Any], event: str, state: TrainingState) -> Non
         method = getattr(callback, event, None)
         if method is None and event == "on_epoch_end" and callable(callback):
             method = callback
-        answer = None if method is None else method(state)
+        with callers_state():
+            answer = None if method is None else method(state)
         try:
             stops = bool(answer)
         except (TypeError, ValueError) as error:

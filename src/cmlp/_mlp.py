@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _dispatch, _ensemble, _fitting
 from ._by_hand import predict_with, sizes_of, write
 from ._checks import check_X, plain
+from ._errstate import undisturbed
 from ._estimator_base import (
     Estimator,
     check_bools,
@@ -431,6 +432,7 @@ class MLP(Estimator):
         validation = (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation, (coefs_init, intercepts_init))
 
+    @undisturbed
     def _fit(
         self,
         X: Any,
@@ -569,6 +571,7 @@ class MLP(Estimator):
         members = vars(self).get("estimators_")
         return [self.network_] if members is None else [each.network_ for each in members]
 
+    @undisturbed
     def _ask(self, ask: Callable[[Network, Any], Array], X: Any, join: Any = _ensemble.mean) -> Any:
         """Ask every network about the rows, and join what they say if there are several."""
         self._check_is_fitted()
@@ -590,6 +593,7 @@ class MLP(Estimator):
         mean, std = self._ask(propagate, X, _ensemble.mean_and_std)
         return mean, std
 
+    @undisturbed
     def _forward_pass(self, activations: list[Any]) -> list[Any]:
         """Put each layer's activations behind the rows that the list begins with.
 

@@ -26,6 +26,9 @@ from . import _spec as spec
 name = "python"
 vector_bytes = 0
 
+_quiet = np.errstate(all="ignore")
+"""Overflow is reported once, above, by what it did to the loss; the compiled twin is silent too."""
+
 # Activations: a from z, and da/dz from z and a ---------------------------------------------------
 
 _cumulative_normal = np.frompyfunc(lambda z: 0.5 * math.erfc(-z / math.sqrt(2.0)), 1, 1)
@@ -114,6 +117,7 @@ _SLOPE = {_CODES[key]: df for key, (_, df) in _FUNCTIONS.items()}
 _SOFTMAX, _LOGISTIC, _EXP = _CODES["softmax"], _CODES["logistic"], _CODES["exp"]
 
 
+@_quiet
 def activate(code, values):
     """Replace the numbers in ``values[0]`` by their activation, fill ``values[1]`` with da/dz."""
     z = values[0].copy()
@@ -386,9 +390,6 @@ def _propagate(plan, params, x, noise=None, step=0, first_row=0, kept=None, runn
     return x, zs, activations, slopes
 
 
-_quiet = np.errstate(all="ignore")
-"""Overflow is reported once, above, by what it did to the loss; the compiled twin is silent too."""
-
 _BATCH_NORMALIZATION = spec.NORMALIZATIONS.index("batch")
 
 _TEAM_STEPS, _TEAM_STOP = 10, 11
@@ -549,6 +550,7 @@ def evaluate(
 # Backpropagation ---------------------------------------------------------------------------------
 
 
+@_quiet
 def gradient(
     plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX, workspace,
     input_scale=1.0, learns=False, team=None,
@@ -729,6 +731,7 @@ def _nadam_rates(o, t):
     return following / (1 - product * following), (1 - momentum(t)) / (1 - product)
 
 
+@_quiet
 def train_epoch(
     plan,
     params,

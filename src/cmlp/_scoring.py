@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dispatch
+from ._errstate import undisturbed
 from ._steps import Data, Recipe
 
 if TYPE_CHECKING:
@@ -42,21 +43,42 @@ def split(
     return training, np.sort(validation)
 
 
-def r2_score(y: Array, output: Array, weights: NDArray[np.float64] | None) -> float:
+@undisturbed
+def r2_score(
+    y: Array, output: Array, weights: NDArray[np.float64] | None, *, warns: bool = True
+) -> float:
     """1 - residual / total sum of squares, averaged over outputs; 1 for a constant met exactly.
 
-    A NaN in y is left out; so is an output of which no row is known.
+    A NaN in y is left out; so is an output of which fewer than two rows are known. Where no output
+    is left, the score is NaN.
+
+    Parameters
+    ----------
+    warns : bool
+        Whether that is worth scikit-learn's warning.
     """
     y = np.asarray(y, np.float64)
-    known = ~np.isnan(y)
-    if not known.all():
-        return _r2_of_known(y, output, weights, known)
-    mean = np.average(y, axis=0, weights=weights)
-    residual = np.average((y - output) ** 2, axis=0, weights=weights)
-    total = np.average((y - mean) ** 2, axis=0, weights=weights)
-    flat = total == 0
-    ratio = np.where(flat, residual > 0, residual / np.where(flat, 1, total))
-    return float(1 - ratio.mean())
+    if defines_r2(y):
+        known = ~np.isnan(y)
+        if not known.all():
+            return _r2_of_known(y, output, weights, known)
+        mean = np.average(y, axis=0, weights=weights)
+        residual = np.average((y - output) ** 2, axis=0, weights=weights)
+        total = np.average((y - mean) ** 2, axis=0, weights=weights)
+        flat = total == 0
+        ratio = np.where(flat, residual > 0, residual / np.where(flat, 1, total))
+        return float(1 - ratio.mean())
+    if warns:
+        from ._sklearn import UndefinedMetricWarning, warn  # seldom wanted
+
+        message = "R^2 score is not well-defined with less than two samples."
+        warn(message, UndefinedMetricWarning)
+    return math.nan
+
+
+def defines_r2(y: Array) -> bool:
+    """Whether targets, (n, n_out), have an R^2: it needs two rows that are known of an output."""
+    return len(y) >= 2 and bool(((y == y).sum(axis=0) >= 2).any())
 
 
 def _r2_of_known(
@@ -66,7 +88,7 @@ def _r2_of_known(
     scores = []
     for column, rows in enumerate(known.T):
         part = None if weights is None else weights[rows]
-        if rows.any() and (part is None or part.any()):
+        if rows.sum() >= 2 and (part is None or part.any()):
             scores.append(r2_score(y[rows, column, None], output[rows, column, None], part))
     return float(np.mean(scores)) if scores else math.nan
 
@@ -82,9 +104,12 @@ def accuracy(targets: Array, output: Array, weights: NDArray[np.float64] | None)
 
 
 def evaluate(
-    net: Network, data: Data, rows: NDArray[np.int64] | None
+    net: Network, data: Data, rows: NDArray[np.int64] | None, *, warns: bool = False
 ) -> tuple[float, float, Array]:
-    """Return the mean loss, the score (accuracy or R^2) and the outputs on some rows."""
+    """Return the mean loss, the score (accuracy or R^2) and the outputs on some rows.
+
+    If it `warns`, it does so of a score that is not defined.
+    """
     n = len(data.X) if rows is None else len(rows)
     out = np.empty((n, net.sizes[-1]), net.dtype)
     row_loss = np.empty(n, net.dtype)
@@ -103,15 +128,19 @@ def evaluate(
         loss = net.custom_loss(out, net.target_matrix(targets), weights)[0]
     else:
         loss = float(np.average(row_loss.astype(np.float64), weights=weights)) if n else 0.0
-    return loss, score(net, targets, out, weights) if n else math.nan, out
+    return loss, score(net, targets, out, weights, warns) if n else math.nan, out
 
 
 def score(
-    net: Network, targets: Array, output: Array, weights: NDArray[np.float64] | None
+    net: Network,
+    targets: Array,
+    output: Array,
+    weights: NDArray[np.float64] | None,
+    warns: bool = False,
 ) -> float:
     """Return the accuracy or R^2 of outputs."""
     if metric_of(net, targets) == "r2":
-        return r2_score(targets, output, weights)
+        return r2_score(targets, output, weights, warns=warns)
     if net.loss_row is not None and net.loss_row.name == "categorical_crossentropy":
         targets = targets if targets.ndim == 1 else targets.argmax(axis=1)
     return accuracy(targets, output, weights)

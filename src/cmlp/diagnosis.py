@@ -15,6 +15,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from ._case import Finding, admit
+from ._errstate import silent
 from ._examinations import examine
 
 __all__ = ["Diagnosis", "Finding", "diagnose"]
@@ -106,6 +107,7 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, 96, initial_indent="  ", subsequent_indent="  ")
 
 
+@silent
 def diagnose(
     model: Any,
     X: ArrayLike,

@@ -14,13 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._custom_loss import refuse_weights, weights_argument
 from ._ensemble import absent, log_odds, log_probabilities
+from ._errstate import undisturbed
 from ._estimator_base import check_choice, check_real, parameters_at_fault
 from ._growth import grow, joined
 from ._labels import Labels, class_weights, read_labels
 from ._mlp import MLP, propagate, takes_steps
 from ._rows import check_finite, check_lengths, is_sparse, read_numbers, read_weights, read_X
 from ._scoring import r2_score
-from ._sklearn import UndefinedMetricWarning, label_binarizer, only_if, warn
+from ._sklearn import label_binarizer, only_if
 from ._spec import LOSSES, lookup
 from ._steps import Data
 from .network import Network
@@ -388,6 +389,7 @@ class MLPClassifier(MLP):
         validation = (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation, incremental=True)
 
+    @undisturbed
     def add_classes(self, labels: ArrayLike) -> Any:
         """Make room for labels that were not there before, which ``partial_fit`` can then learn.
 
@@ -451,6 +453,10 @@ class MLPClassifier(MLP):
         """
         if not return_std:
             return self._for_each_class(self._outputs(X), X)
+        return self._proba_with_std(X)
+
+    @undisturbed
+    def _proba_with_std(self, X: Any) -> tuple[Array, Array]:
         mean, std = self._run_with_std(X)
         proba = self._for_each_class(mean, X)
         return proba, np.broadcast_to(std, proba.shape).astype(proba.dtype)
@@ -474,11 +480,11 @@ class MLPClassifier(MLP):
         """Say which metadata ``predict_proba`` asks for, as in scikit-learn."""
         return self._request("set_predict_proba_request", metadata)
 
+    @undisturbed
     def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithms of the probabilities."""
         probabilities: Array = self.predict_proba(X)
-        with np.errstate(divide="ignore"):
-            return np.log(probabilities, out=probabilities)
+        return np.log(probabilities, out=probabilities)
 
     def decision_function(self, X: Any) -> Array:
         """Return the outputs before their activation: (n_samples,) for two classes, else a matrix.
@@ -495,6 +501,7 @@ class MLPClassifier(MLP):
         sums: Array = self._ask(linear, X, log_odds if single else log_probabilities)
         return sums[:, 0] if sums.shape[1] == 1 and not self._labels.multilabel else sums
 
+    @undisturbed
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """Return the accuracy: the share of rows with the right label, or all labels right."""
         predicted, y = self.predict(X), read_labels(y)
@@ -524,7 +531,8 @@ class MLPRegressor(MLP):
     huber_delta : float
         The size of error from which the loss 'huber' is linear.
     scoring : str, callable or None
-        None is the coefficient of determination, R^2.
+        None is the coefficient of determination, R^2. Fewer than two rows held out have none:
+        their score is NaN, and the loss decides.
 
     Examples
     --------
@@ -675,10 +683,12 @@ class MLPRegressor(MLP):
         """Say which metadata ``predict`` asks for, as in scikit-learn."""
         return self._request("set_predict_request", metadata)
 
+    @undisturbed
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """Return the coefficient of determination R^2, averaged over the outputs.
 
-        A NaN among several outputs is left out.
+        A NaN among several outputs is left out. R^2 of fewer than two rows is NaN, with an
+        UndefinedMetricWarning.
         """
         predicted, y = self.predict(X), read_numbers(y, learns=False)
         check_lengths(predicted, y)
@@ -687,10 +697,6 @@ class MLPRegressor(MLP):
                 f"y has the shape {y.shape}, the predictions {predicted.shape}: both need one "
                 "column per output"
             )
-        if len(y) < 2:
-            message = "R^2 score is not well-defined with less than two samples."
-            warn(message, UndefinedMetricWarning)
-            return float("nan")
         weights = read_weights(sample_weight, len(y))
         shape = (len(y), -1)
         return r2_score(y.reshape(shape), predicted.reshape(shape), weights)

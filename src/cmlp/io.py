@@ -17,17 +17,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from io import BufferedReader
+from io import UnsupportedOperation
 from reprlib import repr as short
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -45,6 +47,9 @@ MAX_DIMS = 32
 MAX_DIGITS = 19  # of 2^63 - 1
 
 Path = str | os.PathLike[str]
+File = Path | BinaryIO
+"""A path, or a file that is open in binary mode and can be sought in, such as a BytesIO."""
+PATHS = (str, bytes, os.PathLike)
 
 
 class ModelFileError(ValueError):
@@ -61,15 +66,16 @@ class ArrayInfo(NamedTuple):
 Validate = Callable[[dict[str, str], dict[str, ArrayInfo]], object]
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+def write(file: File, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Write a model file: the whole of it, or nothing.
 
     It is written under another name in the same directory, and takes the place of an older file
-    when it is complete and on the disk. If anything fails, the older file is as it was.
+    when it is complete and on the disk. If anything fails, the older file is as it was. To a file
+    that is open already the bytes are written as they come.
 
     Parameters
     ----------
-    path : str or path-like
+    file : str, path-like or binary file
         Symbolic links are followed; a file that is replaced passes on its permissions.
     arrays : mapping of str to ndarray
         Of any shape, layout and byte order; booleans, integers, or floats of 2 to 8 bytes.
@@ -85,21 +91,19 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
     layout = [(name, np.asarray(array)) for name, array in arrays.items()]
     layout.sort(key=lambda item: -item[1].itemsize)
     header = _header(layout, metadata)
-    path = os.fsdecode(path)
+    if not isinstance(file, PATHS):
+        _write(file, header, layout)
+        return
+    path = os.fsdecode(file)
     target = _target(path)
     temporary = os.path.join(os.path.dirname(target), f".cmlp-{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, "xb") as file:
+        with open(temporary, "xb") as opened:
             with contextlib.suppress(FileNotFoundError):
                 shutil.copymode(target, temporary)
-            file.write(header)
-            for _, array in layout:
-                little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
-                raw = little.reshape(-1).view(np.uint8)
-                # A view can make NumPy booleans of any byte; the file must hold 0 and 1.
-                file.write((raw != 0 if array.dtype == np.bool_ else raw).data)
-            file.flush()
-            os.fsync(file.fileno())
+            _write(opened, header, layout)
+            opened.flush()
+            os.fsync(opened.fileno())
         os.replace(temporary, target)
     except OSError as error:  # of the temporary file, whose name says nothing to the user
         raise OSError(error.errno, error.strerror, path) from error
@@ -109,13 +113,13 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
 
 
 def read(
-    path: Path, validate: Validate | None = None
+    file: File, validate: Validate | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read a model file.
 
     Parameters
     ----------
-    path : str or path-like
+    file : str, path-like or binary file
     validate : callable, optional
         Called with the metadata and each array's `ArrayInfo` when the header is known to be sound
         and before the arrays take any memory; it raises `ModelFileError` if they do not fit.
@@ -133,21 +137,79 @@ def read(
     OSError
         If it cannot be opened or read: `FileNotFoundError`, `IsADirectoryError`, ...
     """
-    with open(path, "rb") as file:
-        name = os.fsdecode(path)
-        metadata, infos = _parse(file, name)
+    name = name_of(file)
+    with _opened(file) as opened:
+        metadata, infos = _parse(opened, name)
         if validate is not None:
             validate(metadata, infos)
-        return {key: _read_array(file, name, key, info) for key, info in infos.items()}, metadata
+        return {key: _read_array(opened, name, key, info) for key, info in infos.items()}, metadata
 
 
-def read_header(path: Path) -> tuple[dict[str, str], dict[str, ArrayInfo]]:
+def read_header(file: File) -> tuple[dict[str, str], dict[str, ArrayInfo]]:
     """Return metadata and `ArrayInfo` of each array, checked as in `read`, without the arrays."""
-    with open(path, "rb") as file:
-        return _parse(file, os.fsdecode(path))
+    with _opened(file) as opened:
+        return _parse(opened, name_of(file))
+
+
+def name_of(file: File) -> str:
+    """Return what messages call a file."""
+    if isinstance(file, PATHS):
+        return os.fsdecode(file)
+    return str(getattr(file, "name", "the file"))
+
+
+def parse_json(text: str, *, max_digits: int, constants: bool, surrogates: bool) -> Any:
+    """Parse JSON more strictly than ``json`` does: no key comes twice, no integer is long.
+
+    Parameters
+    ----------
+    max_digits : int
+        Digits of the longest integer, its sign included.
+    constants : bool
+        Whether NaN and Infinity may stand for numbers.
+    surrogates : bool
+        Whether text may hold halves of characters, which no encoding has.
+
+    Raises
+    ------
+    ValueError, RecursionError
+    """
+    # What the text does not hold need not be looked for while it is parsed.
+    if not re.search(f"-[0-9]{{{max_digits}}}|[0-9]{{{max_digits + 1}}}", text):
+        max_digits = 0
+    return _decoder(max_digits, constants, surrogates or "\\ud" not in text.lower()).decode(text)
+
+
+@functools.cache
+def _decoder(max_digits: int, constants: bool, surrogates: bool) -> json.JSONDecoder:
+    def integer(digits: str) -> int:
+        if len(digits) > max_digits:
+            raise ValueError(f"it has a number of {len(digits)} digits")
+        return int(digits)
+
+    return json.JSONDecoder(
+        object_pairs_hook=_unique if surrogates else _unicode,
+        parse_int=integer if max_digits else None,
+        parse_constant=None if constants else _no_constant,
+    )
+
+
+def _opened(file: File) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Open a path; a file that is open stays so."""
+    return open(file, "rb") if isinstance(file, PATHS) else contextlib.nullcontext(file)
 
 
 # Writing -----------------------------------------------------------------------------------------
+
+
+def _write(file: BinaryIO, header: bytes, layout: list[tuple[str, np.ndarray]]) -> None:
+    """Write the header and the arrays, one after the other."""
+    file.write(header)
+    for _, array in layout:
+        little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+        raw = little.reshape(-1).view(np.uint8)
+        # A view can make NumPy booleans of any byte; the file must hold 0 and 1.
+        file.write((raw != 0 if array.dtype == np.bool_ else raw).data)
 
 
 def _header(layout: list[tuple[str, np.ndarray]], metadata: Mapping[str, str]) -> bytes:
@@ -205,9 +267,18 @@ def _cut_off(path: str, promise: str, there: int) -> ModelFileError:
     )
 
 
-def _parse(file: BufferedReader, path: str) -> tuple[dict[str, str], dict[str, ArrayInfo]]:
+def _size(file: BinaryIO) -> int:
+    """Return the bytes from here to the end."""
+    try:
+        return os.fstat(file.fileno()).st_size - file.tell()
+    except UnsupportedOperation:  # it is in memory
+        here = file.tell()
+        return file.seek(0, os.SEEK_END) - file.seek(here)
+
+
+def _parse(file: BinaryIO, path: str) -> tuple[dict[str, str], dict[str, ArrayInfo]]:
     """Check all that can be checked without the data; leave `file` where the data starts."""
-    size = os.fstat(file.fileno()).st_size
+    size = _size(file)
     length = int.from_bytes(file.read(8), "little")
     if size < 8:
         raise _cut_off(path, "a model file has at least 8 bytes", size)
@@ -219,9 +290,7 @@ def _parse(file: BufferedReader, path: str) -> tuple[dict[str, str], dict[str, A
     try:
         if not text.startswith(b"{"):
             raise ValueError("it does not start with '{'")
-        header = json.loads(
-            text.decode(), object_pairs_hook=_unique, parse_int=_int, parse_constant=_no_constant
-        )
+        header = parse_json(text.decode(), max_digits=MAX_DIGITS, constants=False, surrogates=False)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"a header of valid JSON ({error})", text[:20]) from error
 
@@ -245,14 +314,17 @@ def _parse(file: BufferedReader, path: str) -> tuple[dict[str, str], dict[str, A
 
 def _check_entry(path: str, name: str, entry: object) -> tuple[int, int, ArrayInfo]:
     """Return begin, end and description of one array."""
-    what = f"array {short(name)} with"
+
+    def damaged(expected: str, came: object) -> ModelFileError:
+        return _damaged(path, f"array {short(name)} with {expected}", came)
+
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise _damaged(path, f"{what} exactly dtype, shape and data_offsets", entry)
+        raise damaged("exactly dtype, shape and data_offsets", entry)
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in DTYPES:
         raise ModelFileError(
-            f"{path} cannot be read: expected {what} a dtype among {', '.join(DTYPES)}, "
-            f"got {short(code)}; convert it with the program that wrote it"
+            f"{path} cannot be read: expected array {short(name)} with a dtype among "
+            f"{', '.join(DTYPES)}, got {short(code)}; convert it with the program that wrote it"
         )
     dtype = np.dtype(DTYPES[code])
     # NumPy limits the product of the sizes that are not 0, even if one is.
@@ -260,13 +332,13 @@ def _check_entry(path: str, name: str, entry: object) -> tuple[int, int, ArrayIn
         not (_naturals(shape) and len(shape) <= MAX_DIMS)
         or math.prod(n or 1 for n in shape) * dtype.itemsize > sys.maxsize
     ):
-        raise _damaged(path, f"{what} a shape of up to {MAX_DIMS} sizes that memory holds", shape)
+        raise damaged(f"a shape of up to {MAX_DIMS} sizes that memory holds", shape)
     if not (_naturals(offsets) and len(offsets) == 2):
-        raise _damaged(path, f"{what} data_offsets of two whole numbers", offsets)
+        raise damaged("data_offsets of two whole numbers", offsets)
     begin, end = offsets
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes != end - begin:
-        raise _damaged(path, f"{what} {nbytes} bytes between its data_offsets", offsets)
+        raise damaged(f"{nbytes} bytes between its data_offsets", offsets)
     return begin, end, ArrayInfo(dtype, tuple(shape))
 
 
@@ -275,30 +347,32 @@ def _naturals(value: object) -> bool:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object a dict, unless a key comes twice or a text is not Unicode."""
+    """Make a JSON object a dict, unless a key comes twice."""
     result = dict(pairs)
     if len(result) < len(pairs):
         [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"the key {short(twice)} comes twice")
-    "".join(text for pair in pairs for text in pair if isinstance(text, str)).encode()
     return result
 
 
-def _int(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise ValueError(f"it has a number of {len(digits)} digits")
-    return int(digits)
+def _unicode(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Do the same, and refuse text that is not Unicode."""
+    "".join(text for pair in pairs for text in pair if isinstance(text, str)).encode()
+    return _unique(pairs)
 
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"it has the number {name}")
 
 
-def _read_array(file: BufferedReader, path: str, name: str, info: ArrayInfo) -> np.ndarray:
+def _read_array(file: BinaryIO, path: str, name: str, info: ArrayInfo) -> np.ndarray:
     """Read the array that begins here into memory of its own."""
-    array = np.empty(info.shape, info.dtype.newbyteorder("<"))
+    try:
+        array = np.empty(info.shape, info.dtype.newbyteorder("<"))
+    except MemoryError as error:  # the file is as large as its header says
+        raise ModelFileError(f"{path} cannot be read: array {short(name)}: {error}") from error
     raw = array.reshape(-1).view(np.uint8)
-    count = file.readinto(raw.data)
+    count = file.readinto(raw.data)  # type: ignore[attr-defined]
     if count < raw.size:
         raise _cut_off(path, f"array {short(name)} has {raw.size:,} bytes", count)
     if info.dtype == np.bool_ and raw.max(initial=np.uint8(0)) > 1:

@@ -26,6 +26,8 @@ from ._checks import (
     check_X,
 )
 from ._custom_loss import CustomLoss
+from ._errstate import undisturbed
+from ._history import solver_of
 from ._init import draw, initialiser
 from ._spec import (
     ACTIVATIONS,
@@ -89,8 +91,9 @@ class Gradients(NamedTuple):
 
 
 def _trains(method: Method) -> Method:
-    """Let no two threads train a network at once: see :meth:`Network.alone`."""
+    """Let no two threads train a network at once (see :meth:`Network.alone`), undisturbed."""
 
+    @undisturbed
     @functools.wraps(method)
     def guarded(self: Network, *args: Any, **kwargs: Any) -> Any:
         with self.alone():
@@ -103,7 +106,8 @@ class Views(list[Array]):
     """Arrays that share the parameters' memory: ``net.weights[0] = W`` writes W into it."""
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self[index][...] = value
+        with np.errstate(under="ignore"):  # too large a number is worth NumPy's warning
+            self[index][...] = value
 
 
 class Network:
@@ -202,6 +206,7 @@ class Network:
     _bound: tuple[Any, ...] = (None, None, None, None, None)
     """Core, plan, parameters and input scale of the last prediction, and the short way to it."""
 
+    @undisturbed
     def __init__(
         self,
         sizes: Sequence[int],
@@ -462,8 +467,11 @@ class Network:
         ):
             outputs = self._bind()
         ready: Array | None = outputs(X)
-        if ready is not None:
-            return ready
+        return self._predicted(X) if ready is None else ready
+
+    @undisturbed
+    def _predicted(self, X: RowsLike) -> Array:
+        """Return the output activations the long way, which takes any X."""
         rows = check_X(X, self.sizes[0], self.dtype)
         out = np.empty((len(rows), self.sizes[-1]), self.dtype)
         with self.scratch() as workspace:
@@ -472,6 +480,7 @@ class Network:
             )
         return out
 
+    @undisturbed
     def for_prediction(self) -> tuple[NDArray[np.int64], Array]:
         """Return the plan and parameters that predict, with 'batch' folded into the weights."""
         return folded(self.plan, self.params)
@@ -542,6 +551,7 @@ class Network:
             "use predict"
         )
 
+    @undisturbed
     def forward(self, X: RowsLike, return_all: bool = False) -> Any:
         """Propagate X through the layers.
 
@@ -598,14 +608,20 @@ class Network:
         )  # fmt: skip
         return Data(rows, targets, weights)
 
+    @undisturbed
     def loss(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the (weighted) mean loss of the rows, without penalties, dropout or smoothing."""
         return _scoring.evaluate(self, self._data(X, y, sample_weight), None)[0]
 
+    @undisturbed
     def score(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return the accuracy for classes, the coefficient of determination R^2 for numbers."""
-        return _scoring.evaluate(self, self._data(X, y, sample_weight), None)[1]
+        """Return the accuracy for classes, the coefficient of determination R^2 for numbers.
 
+        R^2 of fewer than two rows is NaN, with an UndefinedMetricWarning.
+        """
+        return _scoring.evaluate(self, self._data(X, y, sample_weight), None, warns=True)[1]
+
+    @undisturbed
     def gradients(
         self,
         X: RowsLike,
@@ -959,6 +975,7 @@ class Network:
 
         return tracing.trace_step(self, self._data(X, y), make_recipe(recipe), apply)
 
+    @undisturbed
     def check_gradients(
         self,
         X: RowsLike,
@@ -1018,6 +1035,7 @@ class Network:
                 setattr(self, name, aligned(array.shape, self.dtype))
                 getattr(self, name)[...] = array
 
+    @undisturbed
     def astype(self, dtype: Any) -> Network:
         """Return a copy in another dtype, without optimizer state."""
         other = copy.deepcopy(self)
@@ -1027,10 +1045,12 @@ class Network:
         theirs = other._parts(other.params)
         for name, part in self._parts(self.params).items():
             theirs[name][...] = part
+        other.history.solver = solver_of(self)
         other.solver, other.steps, other.averaged, other.shown_average = "", 0, 0, None
         other.moments = np.zeros((0, len(other.params)), other.dtype)
         return other
 
+    @undisturbed
     def save(self, path: str | os.PathLike[str], *, optimizer: bool = False) -> None:
         """Write the network to a file in the safetensors layout, by way of a temporary file.
 
@@ -1042,6 +1062,9 @@ class Network:
         """
         from . import saving
 
+        names = () if self.feature_names is None else self.feature_names
+        if isinstance(names, str):
+            raise TypeError(f"feature_names must be a list of names, not {names!r}")
         architecture = {
             "sizes": list(self.sizes),
             "activations": list(self.activations),
@@ -1049,12 +1072,14 @@ class Network:
             "loss_parameter": self.loss_parameter,
             "weight_init": self.weight_init,
             "dtype": self.dtype.name,
-            "feature_names": [str(name) for name in self.feature_names],
-            "target_name": self.target_name,
+            "feature_names": [str(name) for name in names],
+            "target_name": None if self.target_name is None else str(self.target_name),
             "input_scale": self.input_scale,
             "missing_targets": self.missing_targets,
             "normalization": self.normalization,
         }
+        if not self._suits_its_loss():
+            architecture["out_activation_given"] = True
         arrays = self._parts(self.params)
         state = None
         if optimizer:
@@ -1063,19 +1088,28 @@ class Network:
             generator = self.rng.bit_generator.state
             state = {"solver": self.solver, "steps": self.steps, "generator": generator}
             state |= {"averaged": self.averaged, "shown_average": self.shown_average}
-        saving.write(path, architecture, arrays, self.classes, self.history, state)
+        saving.write(path, architecture, arrays, self.classes, self.history, solver_of(self), state)
+
+    def _suits_its_loss(self) -> bool:
+        """Whether the output's activation is one to train with, and not one given afterwards."""
+        try:
+            self._resolve_loss(self._custom_loss or self.loss_name, self.activations[-1])
+        except ValueError:
+            return False
+        return True
 
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
     """Return one of the two number types that the cores have."""
     if dtype is not None:  # which NumPy takes for float64
-        with contextlib.suppress(TypeError):
+        with contextlib.suppress(TypeError, ValueError, SyntaxError):  # NumPy parses text
             found: np.dtype[Any] = np.dtype(dtype)
             if found in (np.float32, np.float64) and found.isnative:
                 return found
     raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
 
 
+@undisturbed
 def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Network:
     """Read a network that :meth:`Network.save` wrote; nothing in the file is executed.
 
@@ -1089,25 +1123,29 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
     ModelFileError
         If the file is cut off, damaged or of another kind; before anything large is allocated.
     """
-    from . import saving
+    from . import io, saving
+    from ._by_hand import predict_with
 
     saved = saving.read(path)
     about = saved.architecture
     *hidden, out = about["activations"]
+    given = about["out_activation_given"]
     parameter = LOSS_PARAMETERS.get(about["loss"])
     try:
         net = Network(
             about["sizes"],
             hidden,
-            out,
+            None if given else out,
             (loss or _lost_loss) if about["loss"] == "custom" else about["loss"],
             "zeros",
-            about["dtype"],
+            saving.DTYPES[about["dtype"]],
             input_scale=about["input_scale"],
             missing_targets=about["missing_targets"],
             normalization=about["normalization"],
             **({parameter: about["loss_parameter"]} if parameter else {}),
         )
+        if given:
+            predict_with(net, out)
         if saved.state is not None:
             averages = saved.state["averaged"] > 0
             if saved.state["solver"]:
@@ -1116,8 +1154,11 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
             net.shown_average = saved.state["shown_average"]
             net.rng = saving.generator(saved.state["generator"])
     except saving.BAD_CONTENT as error:
-        message = f"{os.fspath(path)} does not describe a network: {error}"
+        message = f"{io.name_of(path)} does not describe a network: {error}"
         raise saving.ModelFileError(message) from None
+    except MemoryError as error:
+        message = f"{io.name_of(path)} cannot be read: {error}"
+        raise saving.ModelFileError(message) from error
     net.weight_init = about["weight_init"]
     net.feature_names, net.target_name = about["feature_names"], about["target_name"]
     net.classes, net.history = saved.classes, saved.history

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._case import network_of, networks_of, rows_of
+from ._errstate import silent
 from ._examinations import gradient_norms as _norms
 from ._numbers import percent, score, significant
 
@@ -60,6 +61,7 @@ MOST_POINTS = 1500
 # Curves ------------------------------------------------------------------------------------------
 
 
+@silent
 def loss_curve(
     model: Any, *, ax: Any = None, log: bool | None = None, learning_rate: bool = False
 ) -> Any:
@@ -103,6 +105,7 @@ def loss_curve(
     return ax
 
 
+@silent
 def validation_curve(model: Any, *, ax: Any = None) -> Any:
     """Draw the score (accuracy or R2) on the validation rows after every epoch.
 
@@ -182,6 +185,7 @@ def _has(history: dict[str, list[float]], key: str) -> bool:
 # Classes -----------------------------------------------------------------------------------------
 
 
+@silent
 def confusion_matrix(
     model: Any, X: Any, y: ArrayLike, *, normalize: str | None = None, ax: Any = None
 ) -> Any:
@@ -266,6 +270,7 @@ def _number_cells(ax: Any, counts: Array, shares: Array, normalize: str | None) 
         ax.set_title(f"per cent of {of}", fontsize="medium")
 
 
+@silent
 def decision_regions(
     model: Any, X: Any, y: ArrayLike, *, ax: Any = None, resolution: int = 200
 ) -> Any:
@@ -379,6 +384,7 @@ def _legend_beside(ax: Any, n: int) -> None:
 # Inside the network ------------------------------------------------------------------------------
 
 
+@silent
 def first_layer_weights(
     model: Any, shape: Sequence[int] | None = None, *, units: int = 64, ax: Any = None
 ) -> Any:
@@ -436,6 +442,7 @@ def _columns(n: int, wanted: float) -> int:
     return min(near, key=lambda columns: (-n % columns, abs(columns - wanted)))
 
 
+@silent
 def activations(
     model: Any, x: ArrayLike, *, shape: Sequence[int] | None = None, figure: Any = None
 ) -> Any:
@@ -552,6 +559,7 @@ def _output_names(model: Any, net: Any) -> list[str]:
     return [str(number) for number in range(net.sizes[-1])]
 
 
+@silent
 def gradient_norms(
     model: Any, X: Any, y: ArrayLike, *, sample_weight: ArrayLike | None = None, ax: Any = None
 ) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import check_integer, check_number
+from ._errstate import callers_state
 from ._spec import unknown
 
 Rates = NDArray[np.float64]
@@ -192,7 +193,9 @@ class Custom(Schedule):
     def rates(
         self, learning_rate: float, epoch: int, epochs: int, n_steps: int, losses: Sequence[float]
     ) -> Rates:
-        rate = check_number(f"schedule({epoch})", self.rate(epoch), 0)
+        with callers_state():
+            rate = self.rate(epoch)
+        rate = check_number(f"schedule({epoch})", rate, 0)
         return np.full(n_steps, rate)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dispatch, _reference
+from ._errstate import undisturbed
 from ._numbers import array as numbers
 from ._spec import ACTIVATIONS, SparseRows, lookup
 from ._steps import Snapshot
@@ -154,6 +155,7 @@ class Trace:
         sections.append(("After the step", [("loss", change)]))
         return sections
 
+    @undisturbed
     def __str__(self) -> str:
         lines = []
         for heading, entries in self._sections():
@@ -167,6 +169,7 @@ class Trace:
             lines.append("")
         return "\n".join(lines)
 
+    @undisturbed
     def _repr_html_(self) -> str:
         parts = ['<div style="font-family: sans-serif">']
         for heading, entries in self._sections():

@@ -91,7 +91,7 @@ class _Rules:
         return self.patience - (self._last_epoch() - self.best.epoch)
 
     def _last_epoch(self) -> int:
-        return len(self.net.history.get("epoch", []))
+        return self.net.history.epochs
 
     def record(
         self, loss: float, n_rows: int, rate: float, seconds: float, finite: bool = True
