@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch, _ensemble, _fitting
-from ._by_hand import predict_with, sizes_of, write
+from ._by_hand import sizes_of, text_list, write
 from ._checks import check_X, plain
 from ._estimator_base import (
     Estimator,
@@ -31,7 +31,7 @@ from ._rows import read_X
 from ._sklearn import InvalidParameterError, NotFittedError, shared, warn, wrapped
 from ._spec import ACTIVATION, ACTIVATIONS, EXTERNAL_LOSS, N_OUT, aligned, lookup
 from ._steps import Data
-from .network import Network
+from .network import Network, _check_dtype
 
 if TYPE_CHECKING:
     import threading
@@ -237,7 +237,8 @@ class MLP(Estimator):
                 bound = np.sqrt((2 if name == "logistic" else 6) / (W.shape[0] + W.shape[1]))
                 W[...] = random.uniform(-bound, bound, W.shape)
                 b[...] = random.uniform(-bound, bound, b.shape)
-        self.__dict__.pop("estimators_", None)
+        for name in ("estimators_", "_misfit"):
+            self.__dict__.pop(name, None)
         self.network_, self.history_ = net, net.history
         self.n_iter_ = self.t_ = 0
         self.__dict__.pop("loss_curve_", None)
@@ -265,6 +266,52 @@ class MLP(Estimator):
                 setattr(self, name, worst)
 
     # What programs write into an estimator --------------------------------------------------------
+
+    @property
+    def activation(self) -> Any:
+        """The hidden layers' activation; another one acts on a fitted network at once."""
+        return vars(self)["activation"]
+
+    @activation.setter
+    def activation(self, names: Any) -> None:
+        state = vars(self)
+        before, state["activation"] = state.get("activation"), names
+        if not self._has_networks() or (type(names) is type(before) and names == before):
+            return
+        state.pop("_misfit", None)
+        for member in state.get("estimators_", ()):
+            member.activation = names
+        try:  # what does not suit this network may be meant for the next fit
+            for net in self._networks():
+                net.activations = (*net._resolve_hidden(names), net.activations[-1])
+        except (TypeError, ValueError) as error:
+            state["_misfit"] = str(error)
+
+    @property
+    def feature_names_in_(self) -> Array:
+        """What the columns of X are called, if they have names."""
+        state = vars(self)
+        if "feature_names_in_" not in state:
+            raise AttributeError(f"this {type(self).__name__} has no names of features")
+        names: Array = state["feature_names_in_"]
+        return names
+
+    @feature_names_in_.setter
+    def feature_names_in_(self, names: Any) -> None:
+        networks = self._networks() if self._has_networks() else []
+        n = networks[0].sizes[0] if networks else None
+        texts = text_list("feature_names_in_", names, n)
+        for each in (self, *vars(self).get("estimators_", ())):
+            if texts:
+                vars(each)["feature_names_in_"] = np.array(texts, dtype=object)
+            else:
+                del each.feature_names_in_
+        for net in networks:
+            net.feature_names = texts
+
+    @feature_names_in_.deleter
+    def feature_names_in_(self) -> None:
+        vars(self).pop("feature_names_in_", None)
 
     @property
     def coefs_(self) -> list[Array]:
@@ -326,9 +373,10 @@ class MLP(Estimator):
 
     @out_activation_.setter
     def out_activation_(self, name: str) -> None:
+        row = lookup("out_activation_", ACTIVATIONS, name)
         if self._has_networks():
             for net in self._networks():
-                predict_with(net, name)
+                net.activations = (*net.activations[:-1], row.name)
         else:
             self.__dict__.setdefault("_given", {})["out_activation_"] = name
 
@@ -347,6 +395,11 @@ class MLP(Estimator):
                 f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with "
                 "appropriate arguments before using this estimator.",
             )
+        if "_misfit" in vars(self):
+            raise InvalidParameterError(
+                f"activation={self.activation!r} does not describe the fitted network: "
+                f"{vars(self)['_misfit']}; fit it again, or set the activation that it has"
+            )
         given: Any = vars(self).get("_given")  # another thread may be making the network of it
         if not self._has_networks():
             self._adopt(**given)
@@ -359,7 +412,7 @@ class MLP(Estimator):
         net = self._new_network(sizes, "zeros", 0)
         write(net, coefs_, intercepts_)
         if out_activation_ is not None:
-            predict_with(net, out_activation_)
+            net.activations = (*net.activations[:-1], out_activation_)
         for name in ("n_iter_", "t_"):
             vars(self).setdefault(name, 0)
         self.network_, self.history_ = net, net.history
@@ -373,7 +426,9 @@ class MLP(Estimator):
         other = type(self).__new__(type(self))
         vars(other).update(vars(self))
         if "network_" in vars(self):
-            other.network_ = copy.deepcopy(self.network_)
+            together: Any = ("network_", "_labels")  # they have one array of labels
+            own = {name: vars(self)[name] for name in together if name in vars(self)}
+            vars(other).update(copy.deepcopy(own))
             other.history_ = other.network_.history
         return other
 
@@ -454,6 +509,7 @@ class MLP(Estimator):
         try:
             data, labels = self._read(X, y, sample_weight, reset=first, incremental=incremental)
             held_out = self._read_held_out(labels, *validation)
+            self._check_score(held_out, incremental)
         except BaseException:
             self.__dict__ = before  # what is refused leaves no trace
             raise
@@ -484,6 +540,16 @@ class MLP(Estimator):
                 "output"
             )
         return HeldOut(data, None, X_val, y)
+
+    def _check_score(self, held_out: HeldOut | None, incremental: bool) -> None:
+        """Refuse a row to validate on that has no score, where it decides when to stop."""
+        if held_out is None or len(held_out.y) > 1 or self.scoring is not None:
+            return
+        if self._estimator_type == "regressor" and (incremental or self.early_stopping):
+            raise ValueError(
+                "X_val has one row, for which R^2 is not defined: validate on more rows, or set "
+                "scoring='loss'"
+            )
 
     def _check_ensemble(self) -> None:
         """Check that an estimator that goes on learning has as many members as before."""
@@ -543,19 +609,50 @@ class MLP(Estimator):
                 f"the fitted network has the layers {net.sizes}, but the parameters and y ask for "
                 f"{wanted}; set warm_start=False to begin anew"
             )
-        net._resolve_loss(net._custom_loss or net.loss_name, net.activations[-1])
+        self._check_described()
+
+    @parameters_at_fault()
+    def _check_described(self) -> None:
+        """Check that a network has what the parameters, which may have changed, ask for."""
+        net = self.network_
+        if net._unsuited:
+            raise ValueError(net._unsuited)
+        row, custom, out = net._resolve_loss(self._network_loss(), self.out_activation)
+        both = {
+            "activation": (net.activations[:-1], tuple(net._resolve_hidden(self.activation))),
+            "loss": (net.loss_name, "custom" if row is None else row.name),
+            "out_activation": (net.activations[-1], out),
+            "quantile or huber_delta": (net.loss_parameter, self._loss_parameter(net)),
+            "input_scale": (net.input_scale, float(self.input_scale)),
+            "dtype": (net.dtype.name, _check_dtype(self.dtype).name),
+            "normalization": (net.normalization, self.normalization),
+        }
+        for name, (has, wanted) in both.items():
+            if has != wanted:
+                raise ValueError(
+                    f"the fitted network has {name}={has!r}, but the parameters ask for {wanted!r};"
+                    " set that parameter to what the network has, or warm_start=False to begin anew"
+                )
+        net._custom_loss = custom
+
+    def _loss_parameter(self, net: Network) -> float:
+        """Return what the network's loss depends on, as the parameters have it."""
+        quantile, delta = getattr(self, "quantile", 0.5), getattr(self, "huber_delta", 1.0)
+        return net._resolve_parameter(quantile, delta)
 
     # Answers -------------------------------------------------------------------------------------
 
     def _outputs(self, X: Any) -> Array:
         """Return the output activations of rows, (n, n_outputs)."""
         state = self.__dict__
-        if type(X) is np.ndarray and "network_" in state and "feature_names_in_" not in state:
+        if (
+            type(X) is np.ndarray
+            and "network_" in state
+            and "feature_names_in_" not in state
+            and "_misfit" not in state
+        ):
             net: Network = state["network_"]
-            core, plan, params, _, outputs = net._bound
-            if core is not _dispatch.core or plan is not net.plan or params is not net.params:
-                outputs = net._bind()
-            ready: Array | None = outputs(X)
+            ready = net._ready_outputs()(X)
             if ready is not None:
                 return ready
         return self._run(X)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._arrays import refuse_masked
 from ._checks import READABLE, _check_sparse
 from ._sklearn import DataConversionWarning, warn
 from ._spec import SparseRows
@@ -69,10 +70,10 @@ def check_names(estimator: Any, X: Any, *, reset: bool) -> None:
     """Keep the names of the columns, or compare them with those of before."""
     names = feature_names(X)
     if reset:
-        if names is not None:
-            estimator.feature_names_in_ = names
-        elif hasattr(estimator, "feature_names_in_"):
-            del estimator.feature_names_in_
+        if names is not None:  # not by the property: these are of the network to come
+            vars(estimator)["feature_names_in_"] = names
+        else:
+            vars(estimator).pop("feature_names_in_", None)
         return
     fitted = getattr(estimator, "feature_names_in_", None)
     who = type(estimator).__name__
@@ -144,9 +145,8 @@ def _numbers(name: str, values: Any, *, text: bool = True) -> Array:
 
     Numbers that are written as text are read where `text` is true.
     """
+    refuse_masked(name, values)
     array = _array_of(values)
-    if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
-        raise ValueError(f"{name} has masked entries; fill them first: {name}.filled(value)")
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported\n{array}\n")
     if array.dtype.kind in "US" and not text:
@@ -168,6 +168,7 @@ def _numbers(name: str, values: Any, *, text: bool = True) -> Array:
 
 def _from_objects(name: str, values: Any, array: Array) -> Array:
     """Read numbers among Python objects; a table's missing values become NaN."""
+    refuse_masked(name, array)
     if array.dtype.kind == "O" and hasattr(values, "isna"):  # pandas: pd.NA is no float
         array = np.where(np.asarray(values.isna()), np.nan, array)
     if array.dtype.kind == "O" and any(isinstance(v, complex) for v in array.ravel()[:1]):
@@ -259,6 +260,7 @@ def read_X(estimator: Any, X: Any, *, reset: bool = False, text: bool = True) ->
         if X.dtype.kind == "c":
             raise ValueError(f"Complex data not supported\n{X}\n")
         X = X.tocsr()
+        refuse_masked("X", X.data)
         _check_finite_inputs(X.data, who)
         return _check_sparse(X, X.shape[1], np.dtype(np.float64), "X")
     if isinstance(X, np.ndarray):

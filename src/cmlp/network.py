@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch, _scoring, _steps, training
+from ._arrays import refuse_masked
+from ._by_hand import ASSIGNED, check_kept, check_optimizer, put
 from ._checks import (
     RowsLike,
     check_input_scale,
@@ -100,6 +102,7 @@ class Views(list[Array]):
     """Arrays that share the parameters' memory: ``net.weights[0] = W`` writes W into it."""
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        refuse_masked("the value", value)
         self[index][...] = value
 
 
@@ -193,8 +196,14 @@ class Network:
     [0, 1, 1, 0]
     """
 
-    _bound: tuple[Any, ...] = (None, None, None, None, None)
-    """Core, plan, parameters and input scale of the last prediction, and the short way to it."""
+    _bound: tuple[Any, ...] = (None, None, None)
+    """Core and version of the last prediction, and the short way to it."""
+
+    _unsuited = ""
+    """Why the loss is not defined for an output activation that was assigned."""
+
+    _made = False
+    """Whether the constructor, which checks what it writes, is through."""
 
     def __init__(
         self,
@@ -214,7 +223,7 @@ class Network:
     ) -> None:
         if isinstance(sizes, str) or not isinstance(sizes, Iterable):
             raise TypeError(f"sizes must be a sequence such as [64, 32, 10], not {sizes!r}")
-        self.sizes = tuple(check_integer("every size", size, 1) for size in sizes)
+        self.sizes: tuple[int, ...] = tuple(check_integer("every size", size, 1) for size in sizes)
         if len(self.sizes) < 2:
             raise ValueError(f"sizes needs inputs and outputs, as in [64, 10]; it is {sizes!r}")
         self.normalization = self._resolve_normalization(normalization)
@@ -249,6 +258,14 @@ class Network:
         self.moments = np.zeros((0, len(self.params)), self.dtype)
         self._workspaces: list[Array] = []
         self._training = threading.RLock()  # a callback may train the network that it sees
+        self._version = object()  # another one after every assignment
+        self._made = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ASSIGNED and self._made:
+            put(self, **{name: ASSIGNED[name](self, value)})
+        else:
+            super().__setattr__(name, value)
 
     def _resolve_loss(
         self, loss: str | CustomLoss | None, out_activation: str | None
@@ -439,15 +456,7 @@ class Network:
         ValueError
             For a wrong shape, NaN or infinity.
         """
-        core, plan, params, scale, outputs = self._bound
-        if not (
-            core is _dispatch.core
-            and plan is self.plan
-            and params is self.params
-            and scale is self.input_scale
-        ):
-            outputs = self._bind()
-        ready: Array | None = outputs(X)
+        ready = self._ready_outputs()(X)
         if ready is not None:
             return ready
         rows = check_X(X, self.sizes[0], self.dtype)
@@ -470,20 +479,27 @@ class Network:
         """
         other = self.astype(self.dtype)
         if self.normalization == "batch":
-            other.normalization = None
-            other.plan, other.params = self.for_prediction()
-            other.moments = np.zeros((0, len(other.params)), other.dtype)
+            plan, params = self.for_prediction()
+            put(other, normalization=None, plan=plan, params=params)
+            other.moments = np.zeros((0, len(params)), other.dtype)
         return other
 
-    def _bind(self) -> Callable[[ArrayLike], Array | None]:
-        """Make the short way of :meth:`predict` ready for the core and parameters of now.
+    def _ready_outputs(self) -> Callable[[Any], Array | None]:
+        """Return the short way of :meth:`predict`, which belongs to the core and network of now.
 
         It answers what needs no closer look, and None to anything else.
         """
-        core, plan, params, scale = _dispatch.core, self.plan, self.params, self.input_scale
-        outputs: Callable[[ArrayLike], Array | None]
-        outputs = core.Predictor(plan, params, scale).outputs
-        self._bound = core, plan, params, scale, outputs
+        core, version, outputs = self._bound
+        if core is not _dispatch.core or version is not self._version:
+            outputs = self._bind()
+        ready: Callable[[Any], Array | None] = outputs
+        return ready
+
+    def _bind(self) -> Callable[[Any], Array | None]:
+        core, version = _dispatch.core, self._version  # first: another thread may assign now
+        outputs: Callable[[Any], Array | None]
+        outputs = core.Predictor(self.plan, self.params, self.input_scale).outputs
+        self._bound = core, version, outputs
         return outputs
 
     def predictor(self, batch_size: int = 1) -> Any:
@@ -562,6 +578,7 @@ class Network:
             raise TypeError(
                 f"a custom loss must return (value, gradient), not a {type(result).__name__}"
             )
+        refuse_masked("the gradient of a custom loss", result[1])
         try:
             value, slope = float(result[0]), np.ascontiguousarray(result[1], self.dtype)
         except (TypeError, ValueError) as error:
@@ -590,10 +607,14 @@ class Network:
         weights = check_weights(sample_weight, n)
         if weights is not None and self.loss_row is None:
             raise ValueError("sample_weight has no meaning for a custom loss; use it inside")
-        targets, self.classes = check_targets(
+        if self._unsuited:
+            raise ValueError(self._unsuited)
+        targets, classes = check_targets(
             y, n, self.sizes[-1], self.loss_row, self.classes, self.dtype, f"y{suffix}",
             self.missing_targets,
         )  # fmt: skip
+        if classes is not self.classes:
+            self.classes = classes
         return Data(rows, targets, weights)
 
     def loss(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -995,13 +1016,13 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_workspaces": []}
-        for name in ("_bound", "_training"):  # they belong to this process
+        for name in ("_bound", "_training", "_version"):  # they belong to this process
             state.pop(name, None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._training = threading.RLock()
+        self._training, self._version = threading.RLock(), object()
         for name in ("params", "moments"):  # a pickle does not know where an array began
             array = state[name]
             if array.flags.writeable and address(array) % ALIGNMENT:  # not a mapped file
@@ -1011,9 +1032,9 @@ class Network:
     def astype(self, dtype: Any) -> Network:
         """Return a copy in another dtype, without optimizer state."""
         other = copy.deepcopy(self)
-        other.dtype = _check_dtype(dtype)
-        other.plan = make_plan(self.sizes, self.activations, other.dtype, self.normalization)
-        other.params = aligned((params_size(other.plan),), other.dtype)
+        dtype = _check_dtype(dtype)
+        plan = make_plan(self.sizes, self.activations, dtype, self.normalization)
+        put(other, dtype=dtype, plan=plan, params=aligned((params_size(plan),), dtype))
         theirs = other._parts(other.params)
         for name, part in self._parts(self.params).items():
             theirs[name][...] = part
@@ -1032,6 +1053,7 @@ class Network:
         """
         from . import saving
 
+        check_kept(self)
         architecture = {
             "sizes": list(self.sizes),
             "activations": list(self.activations),
@@ -1048,9 +1070,15 @@ class Network:
         arrays = self._parts(self.params)
         state = None
         if optimizer:
+            check_optimizer(self)
             for number, moment in enumerate(self.moments):
                 arrays |= self._parts(moment, f"moment{number}.")
             generator = self.rng.bit_generator.state
+            if generator["bit_generator"] not in saving.GENERATORS:
+                raise ValueError(
+                    f"a file cannot hold the random generator {generator['bit_generator']}: "
+                    "assign net.rng, for example a seed"
+                )
             state = {"solver": self.solver, "steps": self.steps, "generator": generator}
             state |= {"averaged": self.averaged, "shown_average": self.shown_average}
         saving.write(path, architecture, arrays, self.classes, self.history, state)
@@ -1108,7 +1136,7 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
     except saving.BAD_CONTENT as error:
         message = f"{os.fspath(path)} does not describe a network: {error}"
         raise saving.ModelFileError(message) from None
-    net.weight_init = about["weight_init"]
+    put(net, weight_init=about["weight_init"])
     net.feature_names, net.target_name = about["feature_names"], about["target_name"]
     net.classes, net.history = saved.classes, saved.history
     views = net._parts(net.params)
