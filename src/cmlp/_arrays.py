@@ -21,13 +21,16 @@ EXACT = 2**53
 # Masks -------------------------------------------------------------------------------------------
 
 
-def refuse_masked(name: str, values: Any) -> None:
-    """Refuse masked entries, also where they are in a list or an array of objects."""
-    if _has_masked(values):
+def refuse_masked(name: str, values: Any, deep: bool = True) -> None:
+    """Refuse masked entries, also where they are in a list or an array of objects.
+
+    `deep` looks into the lists of a list, too, which takes as long as to make an array of them.
+    """
+    if _has_masked(values, deep):
         raise ValueError(f"{name} has masked entries; fill them first: {name}.filled(value)")
 
 
-def _has_masked(values: Any) -> bool:
+def _has_masked(values: Any, deep: bool = True) -> bool:
     if isinstance(values, np.ma.MaskedArray):
         return bool(np.ma.is_masked(values))
     if isinstance(values, np.ndarray):
@@ -36,10 +39,25 @@ def _has_masked(values: Any) -> bool:
         values = values.ravel().tolist()
     if not isinstance(values, (list, tuple)):
         return False
-    kinds = (list, tuple, np.ndarray)
-    return any(issubclass(kind, kinds) for kind in set(map(type, values))) and any(
-        map(_has_masked, values)
-    )
+    inside = (list, tuple, np.ndarray) if deep else np.ndarray
+    kinds = set(map(type, values))
+    return any(issubclass(kind, inside) for kind in kinds) and any(map(_has_masked, values))
+
+
+def array_of(name: str, values: Any) -> Array:
+    """Return an array of anything, as NumPy makes it, unless entries are masked."""
+    refuse_masked(name, values, deep=False)
+    try:
+        array = np.asarray(values)
+    except UserWarning:  # of a masked entry in a list of lists, where warnings are errors
+        refuse_masked(name, values)
+        raise
+    if array.dtype == object:
+        refuse_masked(name, array)
+    elif not hasattr(values, "__array__"):  # in a list of lists it has become NaN, or text
+        if array.dtype.kind == "U" or (array.dtype.kind == "f" and np.isnan(array.sum())):
+            refuse_masked(name, values)
+    return array
 
 
 # Labels ------------------------------------------------------------------------------------------
@@ -51,8 +69,7 @@ def label_array(name: str, values: Any) -> Array:
     Objects become text or numbers if all are of one kind; otherwise they stay objects, which
     :func:`not_labels` describes.
     """
-    refuse_masked(name, values)
-    array = np.asarray(values)
+    array = array_of(name, values)
     if not hasattr(values, "__array__"):  # of a list, NumPy makes text of None beside text,
         large = array.dtype.kind == "f" and array.size and not np.abs(array).max() < EXACT
         if array.dtype.kind == "U" or large:  # and floats of 7 and 2**63
@@ -60,7 +77,6 @@ def label_array(name: str, values: Any) -> Array:
     if array.dtype.kind == "T":  # NumPy's text of any length
         array = array.astype(object)
     if array.dtype == object:
-        refuse_masked(name, array)
         return _of_one_kind(array)
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         return array.astype(np.float64)
@@ -69,14 +85,15 @@ def label_array(name: str, values: Any) -> Array:
 
 def _of_one_kind(array: Array) -> Array:
     """Turn objects into text, truth values or numbers, if all of them are that."""
-    values = [_plain(value) for value in array.ravel().tolist()]
+    values = array.ravel().tolist()
     kinds = set(map(type, values))
+    if not kinds <= {str, int, float, bool}:
+        values = [_plain(value) for value in values]
+        kinds = set(map(type, values))
     found: Array | None = None
     if not kinds:
         return array
-    if all(issubclass(kind, str) for kind in kinds):
-        found = np.array([str.__str__(value) for value in values])
-    elif kinds <= {bytes} or kinds <= {bool}:
+    if kinds <= {str} or kinds <= {bytes} or kinds <= {bool}:
         found = np.array(values)
     elif all(issubclass(kind, int) for kind in kinds):
         found = _whole(values)
@@ -88,9 +105,10 @@ def _of_one_kind(array: Array) -> Array:
 
 
 def _plain(value: Any) -> Any:
-    """Return Python's own object of a NumPy scalar."""
-    scalar = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)
-    return value.item() if scalar else value
+    """Return Python's own object of a NumPy scalar, or of a text that is one of an enumeration."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    return str.__str__(value) if isinstance(value, str) else value
 
 
 def _whole(values: Sequence[int]) -> Array | None:
@@ -133,10 +151,13 @@ def places(classes: Array, labels: Array) -> NDArray[np.int64]:
         found, inverse = np.unique(labels, return_inverse=True)
         known = np.array([table.get(label, -1) for label in found.tolist()], np.int64)
         return known[inverse.reshape(labels.shape)]
-    order = np.argsort(classes, kind="stable")
-    at = np.searchsorted(classes, labels, sorter=order)
-    place = order[np.minimum(at, len(classes) - 1)]
-    return np.where(classes[place] == labels, place, -1).astype(np.int64)
+    last = len(classes) - 1
+    place = np.minimum(np.searchsorted(classes, labels), last)
+    if (classes[place] != labels).any():  # some are no classes, or those are not sorted
+        order = np.argsort(classes, kind="stable")
+        place = order[np.minimum(np.searchsorted(classes, labels, sorter=order), last)]
+        place = np.where(classes[place] == labels, place, -1)
+    return place.astype(np.int64, copy=False)
 
 
 def equal(a: Array, b: Array) -> NDArray[np.bool_]:

@@ -89,9 +89,30 @@ def _params(net: Network, params: Any) -> Array:
     if padded or flat.dtype != net.dtype or not (flat.flags.c_contiguous and flat.flags.aligned):
         clean = aligned(shape, net.dtype)
         for target, part in zip(net._parts(clean).values(), parts, strict=True):
-            target[...] = part
+            target[...] = narrowed("params", part, net.dtype)
         return clean
     return flat
+
+
+def narrowed(name: str, values: Array, dtype: np.dtype[Any]) -> Array:
+    """Return numbers in another type; refuse those that it has not room for."""
+    with np.errstate(over="ignore"):
+        narrow = values.astype(dtype)
+    if np.isinf(narrow).sum() > np.isinf(values).sum():
+        raise ValueError(f"{name} holds numbers that are too large for {dtype}")
+    return narrow
+
+
+def _solver(net: Network, name: Any) -> str:
+    return "" if isinstance(name, str) and not name else lookup("solver", SOLVERS, name).name
+
+
+def _moments(net: Network, moments: Any) -> Array:
+    fits = isinstance(moments, np.ndarray) and moments.shape[1:] == net.params.shape
+    if not (fits and moments.dtype == net.dtype):
+        raise ValueError(f"moments must be (n_moments, {len(net.params)}) numbers of {net.dtype}")
+    found: Array = moments
+    return found
 
 
 def _classes(net: Network, labels: Any) -> Array | None:
@@ -151,6 +172,8 @@ ASSIGNED: dict[str, Callable[[Network, Any], Any]] = {
     "feature_names": _feature_names,
     "target_name": _target_name,
     "history": _history,
+    "solver": _solver,
+    "moments": _moments,
     "rng": lambda net, seed: np.random.default_rng(seed),
     "sizes": _fixed("make another one, cmlp.Network(sizes)"),
     "dtype": _fixed("net.astype(dtype) returns one in another dtype"),
@@ -176,10 +199,10 @@ def check_optimizer(net: Network) -> None:
     """Check that the optimizer's state is one that training could go on from."""
     n_moments = lookup("solver", SOLVERS, net.solver).n_moments if net.solver else 0
     shape = n_moments + (net.averaged > 0), len(net.params)
-    if net.moments.shape != shape or net.moments.dtype != net.dtype:
+    if net.moments.shape != shape:
         raise ValueError(
-            f"moments must be {shape} of {net.dtype} for solver={net.solver!r} and "
-            f"averaged={net.averaged}; they are {net.moments.shape} of {net.moments.dtype}"
+            f"moments must be {shape} for solver={net.solver!r} and averaged={net.averaged}; they "
+            f"are {net.moments.shape}"
         )
     if not check_integer("averaged", net.averaged, 0) <= check_integer("steps", net.steps, 0):
         raise ValueError(f"averaged={net.averaged} is more than the steps={net.steps}")
@@ -230,5 +253,6 @@ def write(net: Network, coefs: Any, intercepts: Any) -> None:
                 f"{name} must have arrays of the shapes {shapes}, one per layer; the shapes "
                 f"are {[np.shape(values) for values in given]}"
             )
-        for view, values in zip(views, given, strict=True):
-            view[...] = _as_numbers(name, values)
+        arrays = [narrowed(name, _as_numbers(name, values), net.dtype) for values in given]
+        for view, values in zip(views, arrays, strict=True):
+            view[...] = values

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._arrays import label_array, places, refuse_masked
+from ._arrays import array_of, label_array, places, refuse_masked
 from ._checks import check_weights
 from ._scoring import evaluate
 from ._steps import Data, Recipe
@@ -246,10 +246,8 @@ def _table(X: Any, name: str = "X") -> Any:
         X = X.tocsr()
         refuse_masked(name, X.data)
         return X
-    refuse_masked(name, X)
-    array = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
+    array = array_of(name, X.to_numpy() if hasattr(X, "to_numpy") else X)
     if array.dtype == object:
-        refuse_masked(name, array)
         array = array.astype(np.float64)
     if array.dtype.kind not in "fiub":
         raise ValueError(

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._arrays import label_array, not_labels, places, refuse_masked
+from ._arrays import array_of, label_array, not_labels, places
 from ._spec import Loss, SparseRows
 
 
@@ -43,10 +43,8 @@ def _check_dense(name: str, values: ArrayLike) -> None:
 def _as_numbers(name: str, values: ArrayLike) -> Array:
     """Turn any array-like into numbers that the cores read, copying only what they cannot read."""
     _check_dense(name, values)
-    refuse_masked(name, values)
-    array = np.asarray(values)
+    array = array_of(name, values)
     if array.dtype == object:
-        refuse_masked(name, array)
         try:
             array = array.astype(np.float64)
         except (TypeError, ValueError) as error:
@@ -196,7 +194,7 @@ def check_number(
         if isinstance(value, (str, bytes)):
             raise TypeError
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, UserWarning):  # the last where warnings are errors: masked
         raise TypeError(f"{name} must be a number, not {plain(value)!r}") from None
     if not np.isfinite(number):
         raise ValueError(f"{name} must be a finite number, not {plain(value)!r}")
@@ -234,8 +232,8 @@ def _index_labels(y: Array, n_out: int, classes: Array | None, name: str) -> tup
     """Number the labels by their place in `classes`, which is found from y where it is None."""
     if y.dtype.kind not in "iubfUS":
         raise not_labels(name, y)
-    found = np.unique(y)
     if classes is None:
+        found = np.unique(y)
         n_classes = max(n_out, 2)
         small = y.dtype.kind in "iubf" and found[0] >= 0 and found[-1] < n_classes
         if small and (y.dtype.kind != "b" or n_classes == 2):

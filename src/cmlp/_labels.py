@@ -118,15 +118,6 @@ class Labels:
         """Whether these are the labels, in whatever order."""
         return set(self.classes.tolist()) == set(classes.tolist())
 
-    def check_outputs(self, n_outputs: int, who: str) -> None:
-        """Refuse a network with other outputs than the labels need."""
-        n = len(self.classes)
-        if n_outputs not in (n, self.n_outputs):
-            raise ValueError(
-                f"{who} has {n_outputs} output{'s' * (n_outputs > 1)}, but classes_ has {n} "
-                f"label{'s' * (n > 1)}"
-            )
-
     def check_comparable(self, y: Array) -> None:
         """Refuse labels of another shape or another type than those of the problem."""
         if self.multilabel != (y.ndim == 2) or (y.ndim == 2 and y.shape[1] != len(self.classes)):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch, _ensemble, _fitting
+from ._arrays import refuse_masked
 from ._by_hand import sizes_of, text_list, write
 from ._checks import check_X, plain
 from ._estimator_base import (
@@ -345,6 +346,7 @@ class MLP(Estimator):
         The arrays that were there before stay as they are: a program may bring them back.
         """
         state, values = vars(self), list(values)
+        refuse_masked(name, values)
         if "network_" in state:
             net, before = self.network_, self._weights_of(name)
             if [np.shape(each) for each in values] == [each.shape for each in before]:
@@ -631,7 +633,7 @@ class MLP(Estimator):
             if has != wanted:
                 raise ValueError(
                     f"the fitted network has {name}={has!r}, but the parameters ask for {wanted!r};"
-                    " set that parameter to what the network has, or warm_start=False to begin anew"
+                    " set that parameter to what the network has, or fit anew (warm_start=False)"
                 )
         net._custom_loss = custom
 

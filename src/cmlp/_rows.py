@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arrays import refuse_masked
+from ._arrays import array_of, refuse_masked
 from ._checks import READABLE, _check_sparse
 from ._sklearn import DataConversionWarning, warn
 from ._spec import SparseRows
@@ -104,15 +104,14 @@ def _name_difference(fitted: list[str], names: list[str]) -> str:
 ENCODE = "encode text, categories and dates as numbers first"
 
 
-def _array_of(X: Any) -> Array:
+def _array_of(name: str, X: Any) -> Array:
     """Make an array of anything that says how."""
-    if isinstance(X, np.ndarray) or hasattr(X, "__array__"):
-        return np.asarray(X)
-    if hasattr(X, "to_numpy"):
-        return np.asarray(X.to_numpy())
-    if hasattr(X, "__dataframe__"):
-        return _from_interchange(X.__dataframe__())
-    return np.asarray(X)
+    if not (isinstance(X, np.ndarray) or hasattr(X, "__array__")):
+        if hasattr(X, "to_numpy"):
+            X = X.to_numpy()
+        elif hasattr(X, "__dataframe__"):
+            return _from_interchange(X.__dataframe__())
+    return array_of(name, X)
 
 
 def _from_interchange(table: Any) -> Array:
@@ -145,8 +144,7 @@ def _numbers(name: str, values: Any, *, text: bool = True) -> Array:
 
     Numbers that are written as text are read where `text` is true.
     """
-    refuse_masked(name, values)
-    array = _array_of(values)
+    array = _array_of(name, values)
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported\n{array}\n")
     if array.dtype.kind in "US" and not text:
@@ -168,7 +166,6 @@ def _numbers(name: str, values: Any, *, text: bool = True) -> Array:
 
 def _from_objects(name: str, values: Any, array: Array) -> Array:
     """Read numbers among Python objects; a table's missing values become NaN."""
-    refuse_masked(name, array)
     if array.dtype.kind == "O" and hasattr(values, "isna"):  # pandas: pd.NA is no float
         array = np.where(np.asarray(values.isna()), np.nan, array)
     if array.dtype.kind == "O" and any(isinstance(v, complex) for v in array.ravel()[:1]):

@@ -177,6 +177,9 @@ def lookup(kind: str, table: Iterable[Row], name: object) -> Row:
         If there is none; the message names the nearest known name.
     """
     rows = list(table)
+    for entry in rows:
+        if entry.name == name:
+            return entry
     known = {entry.name: entry for entry in rows}
     for entry in rows:
         known.update(dict.fromkeys(entry.aliases, entry))

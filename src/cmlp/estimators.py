@@ -277,14 +277,13 @@ class MLPClassifier(MLP):
 
     def _rename(self, classes: ArrayLike, multilabel: bool) -> None:
         """Take labels for the outputs; estimator and networks have one array of them."""
-        classes = np.array(check_classes("classes_", classes))
+        known: Labels | None = vars(self).get("_labels")
+        networks = self._networks() if self._has_networks() else []
+        n = len(known.classes) if networks and known is not None else None
+        classes = np.array(check_classes("classes_", classes, n))
         if classes.dtype.kind == "S":
             raise TypeError("classes_ must be text or numbers, not bytes: decode them first")
-        known: Labels | None = vars(self).get("_labels")
         labels = Labels(classes, multilabel, known is not None and known.sparse)
-        networks = self._networks() if self._has_networks() else []
-        for net in networks:
-            labels.check_outputs(net.sizes[-1], "the network")
         for each in (self, *vars(self).get("estimators_", ())):
             each._labels = labels
         for net in networks:
@@ -294,7 +293,11 @@ class MLPClassifier(MLP):
         labels: Labels | None = vars(self).get("_labels")
         if labels is None or labels.assumed:
             labels = self._labels = Labels(np.arange(max(n_outputs, 2)), assumed=True)
-        labels.check_outputs(n_outputs, "the last layer of coefs_")
+        n = len(labels.classes)
+        if n_outputs not in (n, labels.n_outputs):
+            raise ValueError(
+                f"the last layer of coefs_ has {n_outputs} outputs, but classes_ has {n} labels"
+            )
 
     def _classes(self) -> Array | None:
         labels = self._labels

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._arrays import joined, label_array, places, refuse_masked
+from ._arrays import array_of, joined, label_array, places
 from ._case import network_of, networks_of, rows_of
 from ._examinations import gradient_norms as _norms
 
@@ -293,8 +293,7 @@ def decision_regions(
     networks = networks_of(model)
     net = networks[0]
     names = _column_names(model, X)
-    refuse_masked("X", X)
-    points, y = np.asarray(X, float), label_array("y", y)
+    points, y = array_of("X", X).astype(float), label_array("y", y)
     if net.sizes[0] != 2 or points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(
             f"decision regions need two inputs: the network has {net.sizes[0]}, X is {points.shape}"
@@ -462,8 +461,7 @@ def activations(
     matplotlib Figure
     """
     net = network_of(model)
-    refuse_masked("x", x)
-    row = np.asarray(x, np.float64).reshape(-1)
+    row = array_of("x", x).astype(np.float64).reshape(-1)
     if len(row) != net.sizes[0]:
         raise ValueError(f"x must be one row of {net.sizes[0]} numbers; it has {row.size}")
     side = round(np.sqrt(len(row)))
