@@ -302,13 +302,13 @@ SOURCE = Path(__file__).parents[1] / "src" / "cmlp"
 needs_source = pytest.mark.skipif(not SOURCE.is_dir(), reason="an installation has no .pyx")
 
 STOREYS = (
-    ("_spec", "_cpu", "_processors", "_terminal", "io", "datasets", "data", "_sklearn", "_lbfgs"),
-    ("_reference", "_core", "_checks", "_init"),
-    ("_dispatch", "schedules", "tables", "_rows", "_estimator_base", "_by_hand"),
+    ("_spec", "_cpu", "_processors", "_arrays", "io", "datasets", "data", "_sklearn", "_lbfgs"),
+    ("_terminal", "_reference", "_core", "_checks", "_init"),
+    ("_dispatch", "schedules", "tables", "_rows", "_estimator_base"),
     ("_steps",),
     ("_scoring",),
     ("training",),
-    ("saving", "tracing", "_fitting", "_ensemble", "_case"),
+    ("saving", "tracing", "_fitting", "_ensemble", "_case", "_by_hand"),
     ("_examinations",),
     ("diagnosis", "plot"),
     ("network",),

@@ -54,9 +54,10 @@ def array_of(name: str, values: Any) -> Array:
         raise
     if array.dtype == object:
         refuse_masked(name, array)
-    elif not hasattr(values, "__array__"):  # in a list of lists it has become NaN, or text
-        if array.dtype.kind == "U" or (array.dtype.kind == "f" and np.isnan(array.sum())):
-            refuse_masked(name, values)
+    elif hasattr(values, "__array__"):
+        return array
+    elif array.dtype.kind == "U" or (array.dtype.kind == "f" and np.isnan(array.sum())):
+        refuse_masked(name, values)  # in a list of lists it has become text, or NaN
     return array
 
 

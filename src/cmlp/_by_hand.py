@@ -191,8 +191,6 @@ def check_kept(net: Network) -> None:
         net.plan, make_plan(net.sizes, net.activations, net.dtype, net.normalization)
     ):
         raise ValueError("plan was changed in place; assign net.activations instead")
-    if net._unsuited:
-        raise ValueError(f"{net._unsuited}. A file cannot hold such a network; pickle can")
 
 
 def check_optimizer(net: Network) -> None:
@@ -256,3 +254,9 @@ def write(net: Network, coefs: Any, intercepts: Any) -> None:
         arrays = [narrowed(name, _as_numbers(name, values), net.dtype) for values in given]
         for view, values in zip(views, arrays, strict=True):
             view[...] = values
+
+
+def predict_with(net: Network, out_activation: str) -> None:
+    """Give a network another activation of its outputs, which it need not be able to train with."""
+    row = lookup("out_activation_", ACTIVATIONS, out_activation)
+    net.activations = (*net.activations[:-1], row.name)

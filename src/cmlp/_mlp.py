@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch, _ensemble, _fitting
 from ._arrays import refuse_masked
-from ._by_hand import sizes_of, text_list, write
+from ._by_hand import predict_with, sizes_of, text_list, write
 from ._checks import check_X, plain
 from ._estimator_base import (
     Estimator,
@@ -375,10 +375,9 @@ class MLP(Estimator):
 
     @out_activation_.setter
     def out_activation_(self, name: str) -> None:
-        row = lookup("out_activation_", ACTIVATIONS, name)
         if self._has_networks():
             for net in self._networks():
-                net.activations = (*net.activations[:-1], row.name)
+                predict_with(net, name)
         else:
             self.__dict__.setdefault("_given", {})["out_activation_"] = name
 
@@ -414,7 +413,7 @@ class MLP(Estimator):
         net = self._new_network(sizes, "zeros", 0)
         write(net, coefs_, intercepts_)
         if out_activation_ is not None:
-            net.activations = (*net.activations[:-1], out_activation_)
+            predict_with(net, out_activation_)
         for name in ("n_iter_", "t_"):
             vars(self).setdefault(name, 0)
         self.network_, self.history_ = net, net.history
@@ -511,7 +510,6 @@ class MLP(Estimator):
         try:
             data, labels = self._read(X, y, sample_weight, reset=first, incremental=incremental)
             held_out = self._read_held_out(labels, *validation)
-            self._check_score(held_out, incremental)
         except BaseException:
             self.__dict__ = before  # what is refused leaves no trace
             raise
@@ -542,16 +540,6 @@ class MLP(Estimator):
                 "output"
             )
         return HeldOut(data, None, X_val, y)
-
-    def _check_score(self, held_out: HeldOut | None, incremental: bool) -> None:
-        """Refuse a row to validate on that has no score, where it decides when to stop."""
-        if held_out is None or len(held_out.y) > 1 or self.scoring is not None:
-            return
-        if self._estimator_type == "regressor" and (incremental or self.early_stopping):
-            raise ValueError(
-                "X_val has one row, for which R^2 is not defined: validate on more rows, or set "
-                "scoring='loss'"
-            )
 
     def _check_ensemble(self) -> None:
         """Check that an estimator that goes on learning has as many members as before."""
