@@ -270,9 +270,10 @@ def test_the_activation_acts_at_once(core, kind, more):
     ("softmax", ["softmax is for the output layer"]),
     (None, ["must be a name or a list of names, not None"]),
 ], ids=str)  # fmt: skip
-def test_an_activation_of_another_network(core, kind, names, parts):
+@pytest.mark.parametrize("more", [{}, {"n_ensemble": 2}], ids=str)
+def test_an_activation_of_another_network(core, kind, names, parts, more):
     X, y = data_for(kind)
-    estimator = fit_quietly(kind(hidden_layer_sizes=(4,), max_iter=2), X, y)
+    estimator = fit_quietly(kind(hidden_layer_sizes=(4,), max_iter=2, **more), X, y)
     rows = X.astype(np.float32)
     before = estimator.predict(rows)
     estimator.activation = names

@@ -309,7 +309,7 @@ STOREYS = (
     ("_scoring",),
     ("training",),
     ("saving", "tracing", "_fitting", "_ensemble", "_case", "_by_hand"),
-    ("_examinations",),
+    ("_examinations", "_assigned"),
     ("diagnosis", "plot"),
     ("network",),
     ("scaling", "_labels", "_mlp"),

@@ -1,6 +1,6 @@
-"""What programs write into a network or an estimator by hand.
+"""What programs write into a network by hand.
 
-A network keeps only what it can predict with, and what a file can hold: anything else is refused
+It keeps only what it can predict with, and what a file can hold: anything else is refused
 when it is assigned.
 """
 
@@ -96,7 +96,7 @@ def _params(net: Network, params: Any) -> Array:
 
 def narrowed(name: str, values: Array, dtype: np.dtype[Any]) -> Array:
     """Return numbers in another type; refuse those that it has not room for."""
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         narrow = values.astype(dtype)
     if np.isinf(narrow).sum() > np.isinf(values).sum():
         raise ValueError(f"{name} holds numbers that are too large for {dtype}")
