@@ -46,7 +46,8 @@ class MLPClassifier(MLP):
         Units of each hidden layer.
     activation : str or sequence of str
         Of the hidden layers, one for all or one each: 'identity', 'logistic', 'tanh', 'relu',
-        'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'mish', 'softplus', 'hard_sigmoid'.
+        'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'mish', 'softplus', 'hard_sigmoid'. Another one
+        acts on a fitted estimator at once, as in scikit-learn.
     solver : {'adam', 'sgd', 'lbfgs', 'adamw', 'rmsprop', 'nadam', 'lion'}
         'lbfgs' uses all rows at once, in float64: for small data. 'lion' wants a tenth of Adam's
         learning rate.
@@ -77,7 +78,9 @@ class MLPClassifier(MLP):
         Print the loss of every epoch; 1 or True shows a progress bar instead on a terminal or in a
         notebook (tqdm's or rich's where one is installed).
     warm_start : bool
-        ``fit`` goes on where it stopped, with the optimizer's state.
+        ``fit`` goes on where it stopped, with the optimizer's state. Parameters that ask for
+        another network than the fitted one are refused: layers, `out_activation`, `loss`,
+        `input_scale`, `normalization`, `dtype`.
     momentum, nesterovs_momentum : float, bool
         Of 'sgd'; at the momentum 1 no step is forgotten.
     early_stopping : bool
@@ -144,7 +147,8 @@ class MLPClassifier(MLP):
     Attributes
     ----------
     classes_ : ndarray
-        The labels, in the order of the outputs.
+        The labels, in the order of the outputs. Others may be assigned, in any order, each once:
+        they are what is predicted, and what ``fit`` with `warm_start` and ``partial_fit`` learn.
     coefs_, intercepts_ : list of ndarray
         Weights (n_in, n_out) and biases (n_out,) per layer: views, to be written to as well. Lists
         of any shapes that fit each other may be assigned, also to an estimator that was never

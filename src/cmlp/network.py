@@ -158,9 +158,11 @@ class Network:
     Attributes
     ----------
     sizes, activations : tuple
-        The layers; `activations` has one name per layer, the output's last.
+        The layers; `activations` has one name per layer, the output's last. Other names may be
+        assigned; they act at once.
     params : ndarray
-        All weights and biases, one flat vector (rows padded to 64 bytes with zeros).
+        All weights and biases, one flat vector (rows padded to 64 bytes with zeros). Another one of
+        this shape may be assigned.
     weights, biases : list of ndarray
         Views into `params`, (n_in, n_out) and (n_out,) per layer: write into them to set them.
     input_scale : float
@@ -174,9 +176,11 @@ class Network:
     running : list of (ndarray, ndarray)
         Views of the running mean and variance, per layer normalised by 'batch'.
     classes : ndarray or None
-        The labels in the order of the outputs, once the network has seen labels.
+        The labels in the order of the outputs, once the network has seen labels. Others may be
+        assigned, in any order, each once; whole numbers keep every digit.
     feature_names, target_name : list of str, str or None
-        What the columns of X and y are called, if whoever trained the network said so.
+        What the columns of X and y are called, if whoever trained the network said so. Names that
+        are not text become text.
     history : History
         Every epoch so far.
     solver, moments, steps : str, ndarray, int
@@ -184,6 +188,12 @@ class Network:
         With weight averaging the last of the moments holds the weights that training goes on from.
     averaged : int
         Steps that the weights are a mean of (``fit(..., ema=0.999)``); 0 if they are no mean.
+
+    Notes
+    -----
+    What is assigned to an attribute predicts from then on, and `save`, pickle and copies keep it;
+    what they could not keep is refused at once. `sizes`, the dtype, the loss and `normalization`
+    are those of the constructor.
 
     Examples
     --------
@@ -763,7 +773,9 @@ class Network:
             uint8 pixels is never copied, and of a SciPy sparse matrix or array only one batch of
             rows at a time has its zeros written out.
         y : array-like
-            Class labels of any type, (n,); one-hot rows or a 0/1 matrix, (n, n_out); or numbers.
+            Class labels, (n,): text, bytes, truth values or numbers, of which integers keep every
+            digit of their 64 bits; one-hot rows or a 0/1 matrix, (n, n_out); or numbers. Masked
+            entries are refused here as in X and in weights.
         epochs : int
             Times that every row is used.
         batch_size : int or None
