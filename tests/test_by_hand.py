@@ -1,4 +1,4 @@
-"""What programs write into an estimator: weights, labels, an output activation."""
+"""What programs write into an estimator or a network: weights, labels, names, activations."""
 
 import copy
 import pickle
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from helpers import blobs, data_for, fit_quietly, refused, waves
 
-from cmlp import MLPClassifier, MLPRegressor
+import cmlp
+from cmlp import MLPClassifier, MLPRegressor, Network
 
 BOTH = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 TOLERANCE = {"rtol": 1e-6, "atol": 1e-6}
@@ -221,7 +222,178 @@ def test_an_output_activation_before_fit(kind):
     np.testing.assert_allclose(answer[:, 1] if answer.ndim == 2 else answer, expected, **TOLERANCE)
 
 
+def test_an_output_activation_without_its_loss():
+    X, y = blobs()
+    clf = fit_quietly(MLPClassifier((4,), max_iter=2), X, y)
+    clf.out_activation_ = "identity"
+    net = clf.network_
+    for ask in (net.fit, net.loss, net.score, net.step, net.gradients):
+        with refused(ValueError, "categorical_crossentropy needs outputs between 0 and 1"):
+            ask(X, y)
+    net.activations = ("tanh", "softmax")
+    assert net.score(X, y) == clf.score(X, y)
+
+
+@BOTH
+@pytest.mark.parametrize("more", [{}, {"n_ensemble": 2}], ids=str)
+def test_the_activation_acts_at_once(core, kind, more):
+    X, y = data_for(kind)
+    params = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0, **more}
+    estimator = fit_quietly(kind(**params), X, y)
+    rows = X.astype(np.float32)
+    before = answers(estimator, rows)
+    for names in ("tanh", ["logistic"]):
+        estimator.set_params(activation=names)
+        members = vars(estimator).get("estimators_", [estimator])
+        acts = names if isinstance(names, str) else names[0]
+        for net in (member.network_ for member in members):
+            assert net.activations[0] == acts
+        z = [np.asarray(X, np.float64) @ m.coefs_[0] + m.intercepts_[0] for m in members]
+        function = np.tanh if acts == "tanh" else lambda z: 1 / (1 + np.exp(-z))
+        hidden = np.concatenate([function(part) for part in z], axis=1)
+        np.testing.assert_allclose(estimator.transform(X), hidden, **TOLERANCE)
+        now = answers(estimator, rows)
+        assert not np.allclose(now, before)
+        for same in (copy.deepcopy(estimator), pickle.loads(pickle.dumps(estimator))):
+            np.testing.assert_array_equal(answers(same, rows), now)
+        estimator.partial_fit(X, y)
+    fresh = kind(**params)
+    fresh.activation = "tanh"
+    given = fit_quietly(kind(activation="tanh", **params), X, y)
+    np.testing.assert_array_equal(answers(fit_quietly(fresh, X, y), X), answers(given, X))
+
+
+@BOTH
+@pytest.mark.parametrize("names, parts", [
+    ("tan", ["Unknown activation 'tan'", "Did you mean 'tanh'"]),
+    (["tanh", "relu"], ["activation has 2 names, but there are 1 hidden layers"]),
+    ("softmax", ["softmax is for the output layer"]),
+    (None, ["must be a name or a list of names, not None"]),
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("more", [{}, {"n_ensemble": 2}], ids=str)
+def test_an_activation_of_another_network(core, kind, names, parts, more):
+    X, y = data_for(kind)
+    estimator = fit_quietly(kind(hidden_layer_sizes=(4,), max_iter=2, **more), X, y)
+    rows = X.astype(np.float32)
+    before = estimator.predict(rows)
+    estimator.activation = names
+    for ask in (estimator.predict, estimator.transform, lambda X: estimator.score(X, y)):
+        with refused(ValueError, f"activation={names!r} does not describe the fitted", *parts):
+            ask(rows)
+    with refused(ValueError, *parts):
+        estimator.partial_fit(X, y)
+    if isinstance(names, list):  # meant for the next fit
+        fit_quietly(estimator.set_params(hidden_layer_sizes=(4, 3)), X, y).predict(rows)
+        return
+    estimator.activation = "relu"
+    np.testing.assert_array_equal(estimator.predict(rows), before)
+
+
+CHANGES = {
+    "out_activation": "hard_sigmoid", "input_scale": 0.5, "normalization": "layer",
+    "dtype": "float64", "loss": "huber", "huber_delta": 2.0, "hidden_layer_sizes": (5,),
+}  # fmt: skip
+
+
+@BOTH
+@pytest.mark.parametrize("name", CHANGES)
+def test_parameters_of_another_network(kind, name):
+    X, y = data_for(kind)
+    if kind is MLPClassifier and name in ("loss", "huber_delta"):
+        pytest.skip("only the regressor has several")
+    loss = {"loss": "huber"} if name == "huber_delta" else {}
+    estimator = kind(**{"hidden_layer_sizes": (4,), "max_iter": 2, "warm_start": True, **loss})
+    before = answers(fit_quietly(estimator, X, y), X)
+    estimator.set_params(**{name: CHANGES[name]})
+    for learn in (estimator.fit, estimator.partial_fit):
+        with refused(ValueError, "the fitted network has", "warm_start=False"):
+            learn(X, y)
+    np.testing.assert_array_equal(answers(estimator, X), before)
+    fit_quietly(estimator.set_params(warm_start=False), X, y)
+    fit_quietly(estimator.set_params(warm_start=True), X, y)
+
+
+def test_new_classes_want_the_network_that_was_fitted():
+    X, y = blobs()
+    clf = fit_quietly(MLPClassifier((4,), max_iter=2), X, y)
+    clf.network_.target_name = "kind"
+    assert copy.deepcopy(clf).add_classes(7).network_.target_name == "kind"
+    clf.network_.input_scale = 0.5
+    with refused(ValueError, "the fitted network has input_scale=0.5, but", "1.0"):
+        clf.add_classes(7)
+    before = clf.predict_proba(X)
+    clf.set_params(input_scale=0.5).add_classes(7)
+    shares = clf.predict_proba(X)[:, :3]
+    np.testing.assert_allclose(shares / shares.sum(axis=1, keepdims=True), before, **TOLERANCE)
+
+
+def test_another_loss_of_ones_own_acts():
+    X, y = data_for(MLPRegressor)
+    model = fit_quietly(MLPRegressor(lambda out, y: (1.0, out - y), max_iter=2, alpha=0), X, y)
+    model.loss = lambda out, y: (2.0, out - y)
+    assert model.partial_fit(X, y).loss_ == 2
+
+
 # Labels ------------------------------------------------------------------------------------------
+
+WRONG_LABELS = {
+    "too few": (["a", "b"], "must have 3 labels, in the order of the outputs, not 2"),
+    "too many": (list("abcd"), "must have 3 labels, in the order of the outputs, not 4"),
+    "twice": (["b", "a", "b"], "must hold each label once; ['b'] came twice"),
+    "twice, by value": ([1, 2, 1.0], "must hold each label once"),
+    "NaN": ([1, 2, np.nan], "must not hold NaN"),
+    "None inside": (["a", None, "b"], "mixes labels of different types (NoneType, str)"),
+    "mixed": (["a", 1, 2], "mixes labels of different types (int, str)"),
+    "one text": ("abc", "must be a list of labels"),
+    "a column": ([["a"], ["b"], ["c"]], "must be a list of labels, but its shape is (3, 1)"),
+    "a set": ({"a", "b", "c"}, "must be a list of labels"),
+    "dates": (np.arange(3).astype("M8[Y]"), "use text or numbers"),
+    "too large": ([2**64, 1, 2], "more than 64 bits"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_LABELS)
+def test_labels_that_are_refused(case):
+    X, y = blobs()
+    clf = fit_quietly(MLPClassifier(max_iter=2), X, y)
+    labels, message = WRONG_LABELS[case]
+    for model, name in ((clf, "classes_"), (clf.network_, "classes")):
+        with refused(ValueError, name, message):
+            setattr(model, name, labels)
+    assert clf.classes_.tolist() == clf.network_.classes.tolist() == [0, 1, 2]
+    with refused(ValueError, "classes_ must be a list of labels"):
+        clf.classes_ = None
+    with refused(TypeError, "not bytes"):
+        clf.classes_ = [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize("labels", [
+    ["low", "middle", "high"], ("c", "a", "b"), np.array(["c", "bbb", "a"], object),
+    np.array([3, 1, 2], ">i4"), [2**64 - 1, 7, 2**63 + 1025], [2.5, 0.5, 1.5],
+], ids=str)  # fmt: skip
+def test_labels_are_copied_as_they_are(labels):
+    X, y = blobs()
+    clf = fit_quietly(MLPClassifier(max_iter=20), X, y)
+    expected = [labels[number] for number in clf.predict(X)]
+    clf.classes_ = labels
+    net = Network([3, 3], weight_init="zeros")
+    net.classes = labels
+    assert net.classes.tolist() == clf.classes_.tolist() == list(labels)
+    for same in (clf, copy.copy(clf), copy.deepcopy(clf), pickle.loads(pickle.dumps(clf))):
+        assert same.predict(X).tolist() == same.network_.predict_classes(X).tolist() == expected
+
+
+def test_labels_are_changed_in_place(tmp_path):
+    X, y = blobs()
+    clf = fit_quietly(MLPClassifier(max_iter=20, random_state=0), X, y)
+    other = copy.copy(clf)
+    clf.classes_[:] = [5, 3, 4]
+    assert clf.predict(X).tolist() == clf.network_.predict_classes(X).tolist()
+    assert set(clf.predict(X)) == {5, 3, 4} and other.classes_.tolist() == [0, 1, 2]
+    assert clf.score(X, np.array([5, 3, 4])[y]) == other.score(X, y)
+    clf.classes_[0] = 3
+    with refused(ValueError, "classes must hold each label once; [3] came twice"):
+        clf.network_.save(tmp_path / "twice.cmlp")
 
 
 def test_labels_are_renamed():
@@ -232,6 +404,26 @@ def test_labels_are_renamed():
     assert clf.classes_.tolist() == clf.network_.classes.tolist() == ["a", "b", "c"]
     np.testing.assert_array_equal(clf.predict(X), np.array(["a", "b", "c"])[numbers])
     clf.partial_fit(X, np.array(["a", "b", "c"])[y])
+
+
+def test_names_of_features_are_renamed(tmp_path):
+    X, y = blobs()
+    clf = fit_quietly(MLPClassifier(max_iter=2), X, y)
+    with refused(AttributeError, "no names of features"):
+        clf.feature_names_in_  # noqa: B018
+    clf.feature_names_in_ = ["a", "b", 3]
+    assert clf.feature_names_in_.tolist() == clf.network_.feature_names == ["a", "b", "3"]
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        clf.predict(X)
+    for names in (["a"], "abc", 5):
+        with refused((ValueError, TypeError), "feature_names_in_"):
+            clf.feature_names_in_ = names
+    clf.network_.save(tmp_path / "named.cmlp")
+    assert cmlp.load(tmp_path / "named.cmlp").feature_names == ["a", "b", "3"]
+    del clf.feature_names_in_
+    assert not hasattr(clf, "feature_names_in_")
+    fit_quietly(clf, X[:, :2], y)
+    assert clf.network_.feature_names == []
 
 
 # Layers ------------------------------------------------------------------------------------------

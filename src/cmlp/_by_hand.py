@@ -1,16 +1,212 @@
-"""What programs write into an estimator by hand: weights of any shapes, an output activation."""
+"""What programs write into a network by hand.
+
+It keeps only what it can predict with, and what a file can hold: anything else is refused
+when it is assigned.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ._spec import ACTIVATION, ACTIVATIONS, lookup
+from ._arrays import check_classes, refuse_masked
+from ._checks import _as_numbers, check_input_scale, check_integer, check_number
+from ._history import History
+from ._spec import ACTIVATION, ACTIVATIONS, SOLVERS, aligned, lookup, make_plan
 
 if TYPE_CHECKING:
     from .network import Network
+
+Array = NDArray[Any]
+
+# Attributes of a network -------------------------------------------------------------------------
+
+
+def put(net: Network, **values: Any) -> None:
+    """Write attributes that fit each other, and end the short way to a prediction with the old.
+
+    Not by way of ``vars(net)``: to read an attribute takes CPython longer from then on.
+    """
+    for name, value in values.items():
+        object.__setattr__(net, name, value)
+    object.__setattr__(net, "_version", object())  # last: see Network._bind
+
+
+def _activations(net: Network, names: Any) -> tuple[str, ...]:
+    """Every layer's activation; the plan has them, too, and is what predicts."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f"activations must be a list of names, one per layer, not {names!r}")
+    listed = list(names)
+    if len(listed) != len(net.sizes) - 1:
+        raise ValueError(
+            f"activations must have {len(net.sizes) - 1} names, one per layer, not {len(listed)}"
+        )
+    last = lookup("activation", ACTIVATIONS, listed.pop()).name
+    rows = [*net._resolve_hidden(listed), last]
+    if last == "softmax" and net.sizes[-1] == 1:
+        raise ValueError("softmax needs an output per class, but this network has 1 output")
+    unsuited = ""
+    try:
+        net._resolve_loss(net._custom_loss or net.loss_name, last)
+    except ValueError as error:
+        unsuited = str(error)
+    plan = make_plan(net.sizes, rows, net.dtype, net.normalization)
+    put(net, plan=plan, _unsuited=unsuited)
+    return tuple(rows)
+
+
+def _plan(net: Network, plan: Any) -> Array:
+    """A layout that differs from that of now in the activations only."""
+    codes = {row.code: row.name for row in ACTIVATIONS}
+    wanted = np.asarray(plan)
+    if wanted.shape == net.plan.shape and set(wanted[:, ACTIVATION].tolist()) <= codes.keys():
+        names = [codes[code] for code in wanted[:, ACTIVATION].tolist()]
+        if np.array_equal(wanted, make_plan(net.sizes, names, net.dtype, net.normalization)):
+            net.activations = tuple(names)
+            return net.plan
+    raise ValueError(
+        "plan must be the layout of this network's layers, which only another activation changes: "
+        "assign net.activations"
+    )
+
+
+def _params(net: Network, params: Any) -> Array:
+    """All parameters, as the cores read them; the same array if it is fit for them."""
+    refuse_masked("params", params)
+    flat = np.asarray(params)
+    shape = net.params.shape
+    if flat.dtype.kind != "f" or flat.shape != shape:
+        raise ValueError(
+            f"params must be {shape} numbers of {net.dtype}, laid out as they are in net.params; "
+            f"they are {flat.shape} of {flat.dtype}. Write single layers by net.weights[0] = W"
+        )
+    parts = net._parts(flat).values()
+    padded = sum(map(np.count_nonzero, parts)) < np.count_nonzero(flat)
+    if padded or flat.dtype != net.dtype or not (flat.flags.c_contiguous and flat.flags.aligned):
+        clean = aligned(shape, net.dtype)
+        for target, part in zip(net._parts(clean).values(), parts, strict=True):
+            target[...] = narrowed("params", part, net.dtype)
+        return clean
+    return flat
+
+
+def narrowed(name: str, values: Array, dtype: np.dtype[Any]) -> Array:
+    """Return numbers in another type; refuse those that it has not room for."""
+    with np.errstate(all="ignore"):
+        narrow = values.astype(dtype)
+    if np.isinf(narrow).sum() > np.isinf(values).sum():
+        raise ValueError(f"{name} holds numbers that are too large for {dtype}")
+    return narrow
+
+
+def _solver(net: Network, name: Any) -> str:
+    return "" if isinstance(name, str) and not name else lookup("solver", SOLVERS, name).name
+
+
+def _moments(net: Network, moments: Any) -> Array:
+    fits = isinstance(moments, np.ndarray) and moments.shape[1:] == net.params.shape
+    if not (fits and moments.dtype == net.dtype):
+        raise ValueError(f"moments must be (n_moments, {len(net.params)}) numbers of {net.dtype}")
+    found: Array = moments
+    return found
+
+
+def _classes(net: Network, labels: Any) -> Array | None:
+    return None if labels is None else check_classes("classes", labels, max(net.sizes[-1], 2))
+
+
+def text_list(name: str, names: Any, n: int | None) -> list[str]:
+    """Return the names of `n` columns as text, or of none."""
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable | None):
+        raise TypeError(f"{name} must be a list of names, not {names!r}")
+    refuse_masked(name, names)
+    texts = [] if names is None else [str(each) for each in names]
+    if texts and n is not None and len(texts) != n:
+        raise ValueError(f"{name} must have {n} names, one per input, not {len(texts)}")
+    return texts
+
+
+def _feature_names(net: Network, names: Any) -> list[str]:
+    return text_list("feature_names", names, net.sizes[0])
+
+
+def _target_name(net: Network, name: Any) -> str | None:
+    refuse_masked("target_name", name)
+    return None if name is None else str(name)
+
+
+def _loss_parameter(net: Network, value: Any) -> float:
+    bounds = {"quantile": (0, 1), "huber": (0, np.inf)}.get(net.loss_name)
+    if bounds is None:
+        raise AttributeError(f"the loss {net.loss_name} has no parameter to assign")
+    return check_number("loss_parameter", value, *bounds)
+
+
+def _history(net: Network, record: Any) -> History:
+    if isinstance(record, History):
+        return record
+    if not isinstance(record, dict):
+        raise TypeError(f"history must be a History or a dict of lists, not {record!r}")
+    return History({str(key): [float(value) for value in record[key]] for key in record})
+
+
+def _fixed(advice: str) -> Callable[[Network, Any], Any]:
+    def refuse(net: Network, value: Any) -> Any:
+        raise AttributeError(f"this cannot be assigned to a network that is made: {advice}")
+
+    return refuse
+
+
+ASSIGNED: dict[str, Callable[[Network, Any], Any]] = {
+    "activations": _activations,
+    "plan": _plan,
+    "params": _params,
+    "input_scale": lambda net, value: check_input_scale(value),
+    "missing_targets": lambda net, value: net._resolve_missing(value),
+    "loss_parameter": _loss_parameter,
+    "classes": _classes,
+    "feature_names": _feature_names,
+    "target_name": _target_name,
+    "history": _history,
+    "solver": _solver,
+    "moments": _moments,
+    "rng": lambda net, seed: np.random.default_rng(seed),
+    "sizes": _fixed("make another one, cmlp.Network(sizes)"),
+    "dtype": _fixed("net.astype(dtype) returns one in another dtype"),
+    "normalization": _fixed("make another one, or net.folded() without 'batch'"),
+    "weight_init": _fixed("the first weights are drawn"),
+}
+"""What an attribute becomes when a program assigns it: what the network can keep, or an error."""
+
+
+def check_kept(net: Network) -> None:
+    """Check what a file is to hold, as arrays and lists may have been changed in place."""
+    for name in ("classes", "feature_names", "target_name"):
+        ASSIGNED[name](net, getattr(net, name))
+    if not np.array_equal(
+        net.plan, make_plan(net.sizes, net.activations, net.dtype, net.normalization)
+    ):
+        raise ValueError("plan was changed in place; assign net.activations instead")
+
+
+def check_optimizer(net: Network) -> None:
+    """Check that the optimizer's state is one that training could go on from."""
+    n_moments = lookup("solver", SOLVERS, net.solver).n_moments if net.solver else 0
+    shape = n_moments + (net.averaged > 0), len(net.params)
+    if net.moments.shape != shape:
+        raise ValueError(
+            f"moments must be {shape} for solver={net.solver!r} and averaged={net.averaged}; they "
+            f"are {net.moments.shape}"
+        )
+    if not check_integer("averaged", net.averaged, 0) <= check_integer("steps", net.steps, 0):
+        raise ValueError(f"averaged={net.averaged} is more than the steps={net.steps}")
+
+
+# Weights -----------------------------------------------------------------------------------------
 
 
 def sizes_of(coefs: Any, intercepts: Any) -> list[int]:
@@ -55,14 +251,12 @@ def write(net: Network, coefs: Any, intercepts: Any) -> None:
                 f"{name} must have arrays of the shapes {shapes}, one per layer; the shapes "
                 f"are {[np.shape(values) for values in given]}"
             )
-        with np.errstate(under="ignore"):  # too large a number is worth NumPy's warning
-            for view, values in zip(views, given, strict=True):
-                view[...] = values
+        arrays = [narrowed(name, _as_numbers(name, values), net.dtype) for values in given]
+        for view, values in zip(views, arrays, strict=True):
+            view[...] = values
 
 
 def predict_with(net: Network, out_activation: str) -> None:
     """Give a network another activation of its outputs, which it need not be able to train with."""
     row = lookup("out_activation_", ACTIVATIONS, out_activation)
-    net.plan = net.plan.copy()  # a new one: the short way to a prediction goes by the old one
-    net.plan[-1, ACTIVATION] = row.code
     net.activations = (*net.activations[:-1], row.name)

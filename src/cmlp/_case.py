@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._arrays import array_of, label_array, places, refuse_masked
 from ._checks import check_weights
 from ._history import History, solver_of
 from ._scoring import evaluate
@@ -164,7 +165,7 @@ def admit(
     fitted = not estimator or hasattr(model, "network_") or hasattr(model, "estimators_")
     net = network_of(model) if fitted else None
     names = _column_names(model, net, X)
-    X, y = _table(X), np.asarray(y)
+    X, y = _table(X), label_array("y", y)
     if X.ndim != 2 or X.shape[0] == 0 or len(y) != X.shape[0]:
         raise ValueError(
             f"X must be (rows, features) and y have as many rows; they are {X.shape} and {y.shape}"
@@ -202,9 +203,9 @@ def admit(
         case.data = _encoded(model, case.net, *sample)
         case.state = State.of(case.net, case.data)
         if X_val is not None:
-            X_val = _table(X_val)
+            X_val, y_val = _table(X_val, "X_val"), label_array("y_val", y_val)
             rows = _sample(X_val)
-            held_out = _dense(X_val, rows), np.asarray(y_val)[rows], None
+            held_out = _dense(X_val, rows), y_val[rows], None
             case.validation = _encoded(model, case.net, *held_out)
     return case
 
@@ -234,7 +235,7 @@ def rows_of(
 ) -> tuple[Network, Data]:
     """Return a copy of a model's network, and some of the rows as it takes them."""
     net = copy.deepcopy(network_of(model))
-    X, y = _table(X), np.asarray(y)
+    X, y = _table(X), label_array("y", y)
     rows = _sample(X)
     weights = check_weights(sample_weight, X.shape[0])
     return net, _encoded(
@@ -242,15 +243,19 @@ def rows_of(
     )
 
 
-def _table(X: Any) -> Any:
+def _table(X: Any, name: str = "X") -> Any:
     """Return an array, or a sparse matrix that rows can be taken from."""
     if hasattr(X, "tocsr"):
-        return X.tocsr()
-    array = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
+        X = X.tocsr()
+        refuse_masked(name, X.data)
+        return X
+    array = array_of(name, X.to_numpy() if hasattr(X, "to_numpy") else X)
     if array.dtype == object:
         array = array.astype(np.float64)
     if array.dtype.kind not in "fiub":
-        raise ValueError(f"X must hold numbers, but its dtype is {array.dtype}; encode it first")
+        raise ValueError(
+            f"{name} must hold numbers, but its dtype is {array.dtype}; encode it first"
+        )
     return array
 
 
@@ -343,8 +348,10 @@ def _encoded(model: Any, net: Network, X: Array, y: Array, weights: Array | None
     """Turn labels into what the core takes, as the model did."""
     labels = getattr(model, "classes_", None)
     if labels is not None and y.ndim == 1:
-        y = np.searchsorted(labels, y)
-        net.classes = None
+        place = places(labels, y)
+        if (place < 0).any():
+            raise ValueError(f"y holds {y[place < 0][0]!r}, which is not in classes_: {labels}")
+        net.classes, y = None, place
     if net.loss_row is None:
         weights = None
     return net._data(X, y, weights)

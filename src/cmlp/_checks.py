@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._arrays import array_of, label_array, not_labels, places
 from ._spec import Loss, SparseRows
 
 
@@ -33,18 +34,16 @@ READABLE = "fd?bBhHiIlLqQ"
 Array = NDArray[Any]
 
 
-def _check_plain(name: str, values: ArrayLike) -> None:
-    """Refuse what NumPy would turn into an array of something else without a word."""
+def _check_dense(name: str, values: ArrayLike) -> None:
+    """Refuse a sparse matrix, of which NumPy would make an array of one object."""
     if hasattr(values, "toarray") and not isinstance(values, np.ndarray):
         raise TypeError(f"{name} is a sparse matrix, a dense array is expected: {name}.toarray()")
-    if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
-        raise ValueError(f"{name} has masked entries; fill them first: {name}.filled(value)")
 
 
 def _as_numbers(name: str, values: ArrayLike) -> Array:
     """Turn any array-like into numbers that the cores read, copying only what they cannot read."""
-    _check_plain(name, values)
-    array = np.asarray(values)
+    _check_dense(name, values)
+    array = array_of(name, values)
     if array.dtype == object:
         try:
             array = array.astype(np.float64)
@@ -135,8 +134,7 @@ def _check_sparse(X: Any, n_in: int, dtype: np.dtype[Any], name: str) -> SparseR
     if X.shape[1] != n_in:
         raise ValueError(f"{name} has {X.shape[1]} features, but this network expects {n_in}")
     csr = X.tocsr()
-    data, indices, indptr = map(np.asarray, (csr.data, csr.indices, csr.indptr))
-    data = _as_numbers(name, data)
+    data, indices, indptr = _as_numbers(name, csr.data), *map(np.asarray, (csr.indices, csr.indptr))
     if data.dtype.kind != "f":
         data = data.astype(np.float32 if data.dtype.itemsize < 4 else np.float64)
     whole = all(part.ndim == 1 and part.dtype.kind in "iu" for part in (indices, indptr))
@@ -196,7 +194,7 @@ def check_number(
         if isinstance(value, (str, bytes)):
             raise TypeError
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, UserWarning):  # the last where warnings are errors: masked
         raise TypeError(f"{name} must be a number, not {plain(value)!r}") from None
     if not np.isfinite(number):
         raise ValueError(f"{name} must be a finite number, not {plain(value)!r}")
@@ -232,16 +230,10 @@ def _is_label_like(y: Array, classifies: bool) -> bool:
 
 def _index_labels(y: Array, n_out: int, classes: Array | None, name: str) -> tuple[Array, Array]:
     """Number the labels by their place in `classes`, which is found from y where it is None."""
-    if y.dtype == object:
-        kinds = {type(label) for label in y.tolist()}
-        if len(kinds) > 1 and not kinds <= {int, float, bool}:
-            names = ", ".join(sorted(kind.__name__ for kind in kinds))
-            raise ValueError(f"{name} mixes labels of different types ({names}); use one type")
-        y = np.array(y.tolist())
     if y.dtype.kind not in "iubfUS":
-        raise ValueError(f"{name} holds labels of type {y.dtype}; use text or numbers")
-    found = np.unique(y)
+        raise not_labels(name, y)
     if classes is None:
+        found = np.unique(y)
         n_classes = max(n_out, 2)
         small = y.dtype.kind in "iubf" and found[0] >= 0 and found[-1] < n_classes
         if small and (y.dtype.kind != "b" or n_classes == 2):
@@ -251,15 +243,14 @@ def _index_labels(y: Array, n_out: int, classes: Array | None, name: str) -> tup
             classes = found
         else:
             raise ValueError(_class_count(name, found, n_out))
-    place = np.searchsorted(classes, y) if _comparable(classes, y) else np.zeros(len(y), np.int64)
-    place = np.minimum(place, len(classes) - 1)
-    unknown = np.flatnonzero(classes[place] != y)
+    place = places(classes, y)
+    unknown = np.flatnonzero(place < 0)
     if len(unknown):
         raise ValueError(
             f"{name} holds the label {y[unknown[0]].item()!r} at row {unknown[0]}, none of this "
             f"network's classes ({_shortened(classes)})"
         )
-    return place.astype(np.int64), classes
+    return place, classes
 
 
 def _class_count(name: str, found: Array, n_out: int) -> str:
@@ -271,12 +262,6 @@ def _class_count(name: str, found: Array, n_out: int) -> str:
     return (
         f"{name} has {len(found)} classes ({_shortened(found)}), but this network has {outputs}; "
         f"{advice}"
-    )
-
-
-def _comparable(a: Array, b: Array) -> bool:
-    return "".join(sorted(a.dtype.kind + b.dtype.kind)) in ("UU", "SS") or not (
-        a.dtype.kind in "US" or b.dtype.kind in "US"
     )
 
 
@@ -316,16 +301,12 @@ def check_targets(
     classes : ndarray or None
         The labels that belong to the outputs; None if y does not hold labels.
     """
-    _check_plain(name, y)
-    given, y = y, np.asarray(y)
-    if y.dtype.kind == "U" and not isinstance(given, np.ndarray):
-        y = np.asarray(given, dtype=object)  # NumPy makes text of a None or a NaN among text
+    _check_dense(name, y)
+    y = label_array(name, y)
     if y.ndim not in (1, 2) or len(y) != n:
         raise ValueError(f"{name} must have {n} rows like X, but its shape is {y.shape}")
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.dtype == object and not any(isinstance(value, (str, bytes)) for value in y.flat):
-        y = np.asarray(y.tolist())
     if y.dtype.kind in "fc":
         _check_finite(name, y if y.dtype.kind == "f" else _as_numbers(name, y), dtype, missing)
     classifies = loss is not None and loss.classifies

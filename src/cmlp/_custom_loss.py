@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._arrays import refuse_masked
 from ._errstate import callers_state
 
 Array = NDArray[Any]
@@ -70,6 +71,7 @@ def call(
         raise TypeError(
             f"a custom loss must return (value, gradient), not a {type(result).__name__}"
         )
+    refuse_masked("the gradient of a custom loss", result[1])
     try:
         value, slope = float(result[0]), np.ascontiguousarray(result[1], out.dtype)
     except (TypeError, ValueError) as error:

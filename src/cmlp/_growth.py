@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._arrays import joined, refuse_masked
 from ._labels import Labels, is_text, read_labels
 from ._spec import SOLVERS, lookup
 from ._steps import digest
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
-def joined(known: Labels, labels: ArrayLike) -> Labels:
+def extended(known: Labels, labels: ArrayLike) -> Labels:
     """Return the classes that are known and those that come, sorted.
 
     Raises
@@ -35,12 +36,13 @@ def joined(known: Labels, labels: ArrayLike) -> Labels:
             f"this classifier knows one class, {known.classes}, and has learned nothing to keep: "
             "begin with partial_fit(X, y, classes=...) that names them all"
         )
-    given = read_labels([labels] if np.ndim(labels) == 0 else labels)
+    refuse_masked("labels", labels)
+    given = read_labels([labels] if np.ndim(labels) == 0 else labels, name="labels")
     if len(given) and is_text(given) != is_text(known.classes):
         raise ValueError(
             f"labels must be of the type of those before, {known.classes}; they are {given}"
         )
-    return Labels(np.union1d(known.classes, given)) if len(given) else known
+    return Labels(joined("labels", known.classes, given)) if len(given) else known
 
 
 def grow(net: Network, larger: Network, places: NDArray[np.intp]) -> None:
@@ -63,7 +65,7 @@ def grow(net: Network, larger: Network, places: NDArray[np.intp]) -> None:
             _copy(net, old, larger, new, places, weights=averaged)
     larger.steps, larger.averaged, shown = net.steps, net.averaged, net.shown_average
     larger.shown_average = digest(larger.params) if shown == digest(net.params) else shown
-    larger.rng, larger.history = net.rng, net.history
+    larger.rng, larger.history, larger.target_name = net.rng, net.history, net.target_name
 
 
 def _copy(

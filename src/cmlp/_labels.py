@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from ._checks import plain
+from ._arrays import equal, is_missing, label_array, not_labels, places, refuse_masked
+from ._checks import check_number, plain
 from ._rows import check_container, column, is_sparse
 
 Array = NDArray[Any]
 
 
-def read_labels(y: Any, *, learns: bool = False) -> Array:
+def read_labels(y: Any, *, learns: bool = False, name: str = "y") -> Array:
     """Return labels as a vector of one type, or a multi-label indicator as a 0/1 matrix.
 
     Parameters
@@ -26,17 +26,15 @@ def read_labels(y: Any, *, learns: bool = False) -> Array:
     Raises
     ------
     ValueError
-        If y holds numbers that are no labels, missing values or labels of different types.
+        If y holds numbers that are no labels, masked or missing values, or labels of different
+        types.
     TypeError
         For bytes, a np.matrix, and a table that is yet to be computed.
     """
-    check_container("y", y)
-    array = y.toarray() if is_sparse(y) else np.asarray(y)
-    if array.dtype.kind == "U" and not isinstance(y, np.ndarray):
-        _of_one_type(np.asarray(y, dtype=object))  # NumPy makes text of a None or a NaN among it
-    array = column(array, warns=learns)
+    check_container(name, y)
+    array = column(label_array(name, y.toarray() if is_sparse(y) else y), warns=learns)
     if array.dtype == object:
-        array = _of_one_type(array)
+        array = _with_missing(name, array)
     if array.dtype.kind == "S":
         raise TypeError(
             "Support for labels represented as bytes is not supported. Convert the labels to a "
@@ -46,17 +44,34 @@ def read_labels(y: Any, *, learns: bool = False) -> Array:
         return _indicator(array)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         what = "NaN" if np.isnan(array).any() else "infinity or a value too large"
-        raise ValueError(f"Input y contains {what}.")
+        raise ValueError(f"Input {name} contains {what}.")
     if array.dtype.kind == "c":
-        raise ValueError("Complex data not supported for y: labels must be text or whole numbers")
+        raise ValueError(
+            f"Complex data not supported for {name}: labels must be text or whole numbers"
+        )
     if array.dtype.kind == "f" and (array != np.round(array)).any():
         raise ValueError(
             "Unknown label type: continuous. Maybe you are trying to fit a classifier, which "
             "expects discrete classes on a regression target with continuous values."
         )
     if array.ndim != 1:
-        raise ValueError(f"y should be a 1d array, got an array of shape {array.shape} instead.")
+        raise ValueError(
+            f"{name} should be a 1d array, got an array of shape {array.shape} instead."
+        )
+    if array.dtype.kind not in "iubfU":
+        raise not_labels(name, array)
     return array
+
+
+def _with_missing(name: str, array: Array) -> Array:
+    """Return a matrix with NaN for what is missing; refuse any other objects."""
+    missing = np.array([is_missing(value) for value in array.ravel()]).reshape(array.shape)
+    if not missing.any():
+        error = not_labels(name, array)
+        raise ValueError(f"Unknown label type: unknown. {error}")
+    if array.ndim != 2:
+        raise ValueError(f"Input {name} contains NaN.")
+    return label_array(name, np.where(missing, np.nan, array))
 
 
 def _indicator(array: Array) -> Array:
@@ -71,21 +86,9 @@ def _indicator(array: Array) -> Array:
     return array.astype(np.float32 if unknown.any() else np.uint8)
 
 
-def _of_one_type(array: Array) -> Array:
-    """Turn objects into text or numbers, whichever they are."""
-    values = array.ravel().tolist()
-    if any(value is None or (isinstance(value, float) and math.isnan(value)) for value in values):
-        raise ValueError("Input y contains NaN.")
-    kinds = {type(value) for value in values}
-    if not (kinds <= {str} or kinds <= {bytes} or kinds <= {int, float, bool, np.bool_}):
-        names = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise ValueError(f"Unknown label type: unknown. y holds labels of the types {names}.")
-    return np.array(values).reshape(array.shape)
-
-
 def is_text(labels: Array) -> bool:
-    """Whether labels that :func:`read_labels` returned are text, and no numbers."""
-    return isinstance(labels[0], str)
+    """Whether labels are text, and not numbers."""
+    return labels.dtype.kind == "U"
 
 
 @dataclass
@@ -110,6 +113,10 @@ class Labels:
         """Outputs that a network needs: one for two classes, one per label or class else."""
         n = len(self.classes)
         return n if self.multilabel or n > 2 else 1
+
+    def are(self, classes: Array) -> bool:
+        """Whether these are the labels, in whatever order."""
+        return set(self.classes.tolist()) == set(classes.tolist())
 
     def check_comparable(self, y: Array) -> None:
         """Refuse labels of another shape or another type than those of the problem."""
@@ -137,14 +144,20 @@ class Labels:
         self.check_comparable(y)
         if self.multilabel:
             return y
-        unseen = np.setdiff1d(y, self.classes)
+        place = places(self.classes, y)
+        unseen = np.unique(y[place < 0])
         if len(unseen):
             raise ValueError(
                 f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes}. "
                 f"'y' has {unseen}."
             )
-        place = np.searchsorted(self.classes, y).astype(np.int64)
         return place if self.n_outputs > 1 else place[:, None]
+
+    def right(self, predicted: Array, y: Array) -> NDArray[np.bool_]:
+        """Return in which rows all labels are right; one that is not known cannot be wrong."""
+        if self.multilabel:
+            return np.asarray(((predicted == y) | np.isnan(y)).all(axis=1))
+        return equal(predicted, y)
 
     def decode(self, outputs: Array) -> Any:
         """Return the label of each row of outputs; for several labels per row a 0/1 matrix."""
@@ -162,7 +175,7 @@ class Labels:
         return self.classes[outputs.argmax(axis=1)]
 
 
-def class_weights(class_weight: Any, y: ArrayLike, labels: Labels) -> NDArray[np.float64] | None:
+def class_weights(class_weight: Any, y: Array, labels: Labels) -> NDArray[np.float64] | None:
     """Return each row's weight by its class.
 
     Parameters
@@ -173,13 +186,12 @@ def class_weights(class_weight: Any, y: ArrayLike, labels: Labels) -> NDArray[np
     """
     if class_weight is None:
         return None
-    y = np.asarray(y)
     if labels.multilabel:
         raise ValueError(
             "class_weight needs one label per row, but y is a multi-label matrix; "
             "use sample_weight instead"
         )
-    place = np.searchsorted(labels.classes, y)
+    place = places(labels.classes, y)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(
@@ -188,7 +200,12 @@ def class_weights(class_weight: Any, y: ArrayLike, labels: Labels) -> NDArray[np
         counts = np.bincount(place, minlength=len(labels.classes))
         return np.asarray(len(y) / ((counts > 0).sum() * np.maximum(counts, 1)), float)[place]
     known = labels.classes.tolist()
-    missing = [plain(label) for label in class_weight if label not in known]
+    given = {plain(label): weight for label, weight in class_weight.items()}
+    missing = [label for label in given if label not in known]
     if missing:
         raise ValueError(f"class_weight names {missing}, but the classes are {known}")
-    return np.array([float(class_weight.get(label, 1.0)) for label in known])[place]
+    refuse_masked("class_weight", list(given.values()))
+    weights = [
+        check_number(f"class_weight[{label!r}]", given.get(label, 1.0), 0) for label in known
+    ]
+    return np.array(weights)[place]

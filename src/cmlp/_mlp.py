@@ -6,7 +6,6 @@ What a fit does step by step is in ``_fitting``, what it takes as X and y in ``_
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch, _ensemble, _fitting
-from ._by_hand import predict_with, sizes_of, write
+from ._assigned import Assigned
+from ._by_hand import write
 from ._checks import check_X, plain
 from ._errstate import undisturbed
 from ._estimator_base import (
-    Estimator,
     check_bools,
     check_choice,
     check_count,
@@ -29,10 +28,10 @@ from ._estimator_base import (
 )
 from ._fitting import STOCHASTIC, EstimatorRecipe, HeldOut, Pace, StochasticFit, split
 from ._rows import read_X
-from ._sklearn import InvalidParameterError, NotFittedError, shared, warn, wrapped
+from ._sklearn import InvalidParameterError, warn, wrapped
 from ._spec import ACTIVATION, ACTIVATIONS, EXTERNAL_LOSS, N_OUT, aligned, lookup
 from ._steps import Data
-from .network import Network
+from .network import Network, _check_dtype
 
 if TYPE_CHECKING:
     import threading
@@ -60,13 +59,8 @@ def takes_steps(estimator: Any) -> None:
         )
 
 
-class MLP(Estimator):
+class MLP(Assigned):
     """What classifier and regressor share."""
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """Parameters, which :meth:`_keep` sets, and what a fit adds to them."""
 
     network_: Any = _ensemble.OfOneNetwork()
     best_iteration_: Any = _ensemble.OfOneNetwork()
@@ -238,7 +232,8 @@ class MLP(Estimator):
                 bound = np.sqrt((2 if name == "logistic" else 6) / (W.shape[0] + W.shape[1]))
                 W[...] = random.uniform(-bound, bound, W.shape)
                 b[...] = random.uniform(-bound, bound, b.shape)
-        self.__dict__.pop("estimators_", None)
+        for name in ("estimators_", "_misfit"):
+            self.__dict__.pop(name, None)
         self.network_, self.history_ = net, net.history
         self.n_iter_ = self.t_ = 0
         self.__dict__.pop("loss_curve_", None)
@@ -264,119 +259,6 @@ class MLP(Estimator):
         for name, worst in (("best_loss_", np.inf), ("best_validation_score_", -np.inf)):
             if vars(self).get(name) is not None:
                 setattr(self, name, worst)
-
-    # What programs write into an estimator --------------------------------------------------------
-
-    @property
-    def coefs_(self) -> list[Array]:
-        """The weights of each layer, as views: writing into them changes the network."""
-        return self._weights_of("coefs_")
-
-    @coefs_.setter
-    def coefs_(self, values: Any) -> None:
-        self._give_weights("coefs_", values)
-
-    @property
-    def intercepts_(self) -> list[Array]:
-        """The biases of each layer, as views: writing into them changes the network."""
-        return self._weights_of("intercepts_")
-
-    @intercepts_.setter
-    def intercepts_(self, values: Any) -> None:
-        self._give_weights("intercepts_", [np.ravel(values_of_layer) for values_of_layer in values])
-
-    def _weights_of(self, name: str) -> list[Array]:
-        state = self.__dict__
-        if "network_" in state:
-            net: Network = state["network_"]
-            return net.weights if name == "coefs_" else net.biases
-        given: dict[str, list[Array]] = state.get("_given", {})
-        return given[name] if name in given else _ensemble.absent(self, name)
-
-    def _give_weights(self, name: str, values: Any) -> None:
-        """Write weights to the network, or keep them until there is one that they fit.
-
-        The arrays that were there before stay as they are: a program may bring them back.
-        """
-        state, values = vars(self), list(values)
-        if "network_" in state:
-            net, before = self.network_, self._weights_of(name)
-            if [np.shape(each) for each in values] == [each.shape for each in before]:
-                params = aligned(net.params.shape, net.dtype)
-                params[:] = net.params
-                net.params = params
-                write(net, *((values, None) if name == "coefs_" else (None, values)))
-                return
-            self._given = {"coefs_": net.weights, "intercepts_": net.biases}
-            del self.network_
-        elif self.n_ensemble > 1:
-            raise AttributeError(
-                f"an ensemble has {name} per member, as in estimators_[0].{name}; to begin from "
-                f"weights, call fit(..., {name.rstrip('_')}_init=...)"
-            )
-        state.setdefault("_given", {})[name] = values
-
-    @property
-    def out_activation_(self) -> str:
-        """The output layer's activation; what is written here is what predicts from then on."""
-        if self._has_networks():
-            name: str = self._networks()[0].activations[-1]
-            return name
-        given: dict[str, str] = vars(self).get("_given", {})
-        return given.get("out_activation_") or _ensemble.absent(self, "out_activation_")
-
-    @out_activation_.setter
-    def out_activation_(self, name: str) -> None:
-        if self._has_networks():
-            for net in self._networks():
-                predict_with(net, name)
-        else:
-            self.__dict__.setdefault("_given", {})["out_activation_"] = name
-
-    def __sklearn_is_fitted__(self) -> bool:
-        """Whether it was fitted, or was given the weights of a network that was."""
-        given = vars(self).get("_given", {}).keys()
-        return self._has_networks() or given >= {"coefs_", "intercepts_"}
-
-    def _has_networks(self) -> bool:
-        return not vars(self).keys().isdisjoint(("network_", "estimators_"))
-
-    def _check_is_fitted(self) -> None:
-        if not self.__sklearn_is_fitted__():
-            raise shared(
-                NotFittedError,
-                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with "
-                "appropriate arguments before using this estimator.",
-            )
-        given: Any = vars(self).get("_given")  # another thread may be making the network of it
-        if not self._has_networks():
-            self._adopt(**given)
-
-    def _adopt(self, coefs_: Any, intercepts_: Any, out_activation_: str | None = None) -> None:
-        """Make a network of the weights that were given."""
-        sizes = sizes_of(coefs_, intercepts_)
-        self.n_features_in_ = sizes[0]
-        self._expect_outputs(sizes[-1])
-        net = self._new_network(sizes, "zeros", 0)
-        write(net, coefs_, intercepts_)
-        if out_activation_ is not None:
-            predict_with(net, out_activation_)
-        for name in ("n_iter_", "t_"):
-            vars(self).setdefault(name, 0)
-        self.network_, self.history_ = net, net.history
-        self.__dict__.pop("_given", None)
-
-    def _expect_outputs(self, n_outputs: int) -> None:
-        """Check that weights that were given have the outputs that they need."""
-
-    def __copy__(self) -> Any:
-        """Copy it with a network of its own, so that weights given to one are not the other's."""
-        other = type(self).__new__(type(self))
-        vars(other).update(vars(self))
-        if "network_" in vars(self):
-            other.network_ = copy.deepcopy(self.network_)
-            other.history_ = other.network_.history
-        return other
 
     # Fitting -------------------------------------------------------------------------------------
 
@@ -465,6 +347,7 @@ class MLP(Estimator):
                 self, data, labels, held_out, init, generator=generator, first=first,
                 incremental=incremental,
             )  # fmt: skip
+            vars(self).pop("_misfit", None)
         else:
             self._train(data, labels, held_out, init, incremental=incremental)
         return self
@@ -549,27 +432,53 @@ class MLP(Estimator):
                 f"the fitted network has the layers {net.sizes}, but the parameters and y ask for "
                 f"{wanted}; set warm_start=False to begin anew"
             )
-        net._resolve_loss(net._custom_loss or net.loss_name, net.activations[-1])
+        self._check_described()
+
+    @parameters_at_fault()
+    def _check_described(self) -> None:
+        """Check that a network has what the parameters, which may have changed, ask for."""
+        net = self.network_
+        if net._unsuited:
+            raise ValueError(net._unsuited)
+        row, custom, out = net._resolve_loss(self._network_loss(), self.out_activation)
+        both = {
+            "activation": (net.activations[:-1], tuple(net._resolve_hidden(self.activation))),
+            "loss": (net.loss_name, "custom" if row is None else row.name),
+            "out_activation": (net.activations[-1], out),
+            "quantile or huber_delta": (net.loss_parameter, self._loss_parameter(net)),
+            "input_scale": (net.input_scale, float(self.input_scale)),
+            "dtype": (net.dtype.name, _check_dtype(self.dtype).name),
+            "normalization": (net.normalization, self.normalization),
+        }
+        for name, (has, wanted) in both.items():
+            if has != wanted:
+                raise ValueError(
+                    f"the fitted network has {name}={has!r}, but the parameters ask for {wanted!r};"
+                    " set that parameter to what the network has, or fit anew (warm_start=False)"
+                )
+        net._custom_loss = custom
+
+    def _loss_parameter(self, net: Network) -> float:
+        """Return what the network's loss depends on, as the parameters have it."""
+        quantile, delta = getattr(self, "quantile", 0.5), getattr(self, "huber_delta", 1.0)
+        return net._resolve_parameter(quantile, delta)
 
     # Answers -------------------------------------------------------------------------------------
 
     def _outputs(self, X: Any) -> Array:
         """Return the output activations of rows, (n, n_outputs)."""
         state = self.__dict__
-        if type(X) is np.ndarray and "network_" in state and "feature_names_in_" not in state:
+        if (
+            type(X) is np.ndarray
+            and "network_" in state
+            and "feature_names_in_" not in state
+            and "_misfit" not in state
+        ):
             net: Network = state["network_"]
-            core, plan, params, _, outputs = net._bound
-            if core is not _dispatch.core or plan is not net.plan or params is not net.params:
-                outputs = net._bind()
-            ready: Array | None = outputs(X)
+            ready = net._ready_outputs()(X)
             if ready is not None:
                 return ready
         return self._run(X)
-
-    def _networks(self) -> list[Network]:
-        """Return the network, or one per member of the ensemble."""
-        members = vars(self).get("estimators_")
-        return [self.network_] if members is None else [each.network_ for each in members]
 
     @undisturbed
     def _ask(self, ask: Callable[[Network, Any], Array], X: Any, join: Any = _ensemble.mean) -> Any:

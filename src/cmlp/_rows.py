@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._arrays import array_of, refuse_masked
 from ._checks import READABLE, _check_sparse
 from ._sklearn import DataConversionWarning, warn
 from ._spec import SparseRows
@@ -69,10 +70,10 @@ def check_names(estimator: Any, X: Any, *, reset: bool) -> None:
     """Keep the names of the columns, or compare them with those of before."""
     names = feature_names(X)
     if reset:
-        if names is not None:
-            estimator.feature_names_in_ = names
-        elif hasattr(estimator, "feature_names_in_"):
-            del estimator.feature_names_in_
+        if names is not None:  # not by the property: these are of the network to come
+            vars(estimator)["feature_names_in_"] = names
+        else:
+            vars(estimator).pop("feature_names_in_", None)
         return
     fitted = getattr(estimator, "feature_names_in_", None)
     who = type(estimator).__name__
@@ -103,15 +104,14 @@ def _name_difference(fitted: list[str], names: list[str]) -> str:
 ENCODE = "encode text, categories and dates as numbers first"
 
 
-def _array_of(X: Any) -> Array:
+def _array_of(name: str, X: Any) -> Array:
     """Make an array of anything that says how."""
-    if isinstance(X, np.ndarray) or hasattr(X, "__array__"):
-        return np.asarray(X)
-    if hasattr(X, "to_numpy"):
-        return np.asarray(X.to_numpy())
-    if hasattr(X, "__dataframe__"):
-        return _from_interchange(X.__dataframe__())
-    return np.asarray(X)
+    if not (isinstance(X, np.ndarray) or hasattr(X, "__array__")):
+        if hasattr(X, "to_numpy"):
+            X = X.to_numpy()
+        elif hasattr(X, "__dataframe__"):
+            return _from_interchange(X.__dataframe__())
+    return array_of(name, X)
 
 
 def _from_interchange(table: Any) -> Array:
@@ -144,9 +144,7 @@ def _numbers(name: str, values: Any, *, text: bool = True) -> Array:
 
     Numbers that are written as text are read where `text` is true.
     """
-    array = _array_of(values)
-    if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
-        raise ValueError(f"{name} has masked entries; fill them first: {name}.filled(value)")
+    array = _array_of(name, values)
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported\n{array}\n")
     if array.dtype.kind in "US" and not text:
@@ -259,6 +257,7 @@ def read_X(estimator: Any, X: Any, *, reset: bool = False, text: bool = True) ->
         if X.dtype.kind == "c":
             raise ValueError(f"Complex data not supported\n{X}\n")
         X = X.tocsr()
+        refuse_masked("X", X.data)
         _check_finite_inputs(X.data, who)
         return _check_sparse(X, X.shape[1], np.dtype(np.float64), "X")
     if isinstance(X, np.ndarray):

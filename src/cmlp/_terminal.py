@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._arrays import places
 from ._numbers import count, number, score
 
 Array = NDArray[Any]
@@ -145,10 +146,11 @@ def _in_notebook() -> bool:
 def confusion_table(truth: Array, read: Array, labels: Array) -> str:
     """Return a table of how labels were read: a row per true label, a column per label read.
 
-    `labels` are sorted. Beyond 20 of them, the ten pairs that were confused most often.
+    `labels` are in the order of the outputs. Beyond 20 of them, the ten pairs that were confused
+    most often.
     """
     counts = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(counts, (np.searchsorted(labels, truth), np.searchsorted(labels, read)), 1)
+    np.add.at(counts, (places(labels, truth), places(labels, read)), 1)
     names = [str(label) for label in labels]
     if len(labels) > 20:
         wrong = counts * (1 - np.eye(len(labels), dtype=np.int64))

@@ -6,17 +6,17 @@ Everything a script for ``sklearn.neural_network`` does works here, without scik
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._arrays import check_classes, places, refuse_masked
 from ._custom_loss import refuse_weights, weights_argument
 from ._ensemble import absent, log_odds, log_probabilities
 from ._errstate import undisturbed
 from ._estimator_base import check_choice, check_real, parameters_at_fault
-from ._growth import grow, joined
+from ._growth import extended, grow
 from ._labels import Labels, class_weights, read_labels
 from ._mlp import MLP, propagate, takes_steps
 from ._rows import check_finite, check_lengths, is_sparse, read_numbers, read_weights, read_X
@@ -48,7 +48,8 @@ class MLPClassifier(MLP):
         Units of each hidden layer.
     activation : str or sequence of str
         Of the hidden layers, one for all or one each: 'identity', 'logistic', 'tanh', 'relu',
-        'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'mish', 'softplus', 'hard_sigmoid'.
+        'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'mish', 'softplus', 'hard_sigmoid'. Another one
+        acts on a fitted estimator at once, as in scikit-learn.
     solver : {'adam', 'sgd', 'lbfgs', 'adamw', 'rmsprop', 'nadam', 'lion'}
         'lbfgs' uses all rows at once, in float64: for small data. 'lion' wants a tenth of Adam's
         learning rate.
@@ -79,7 +80,9 @@ class MLPClassifier(MLP):
         Print the loss of every epoch; 1 or True shows a progress bar instead on a terminal or in a
         notebook (tqdm's or rich's where one is installed).
     warm_start : bool
-        ``fit`` goes on where it stopped, with the optimizer's state.
+        ``fit`` goes on where it stopped, with the optimizer's state. Parameters that ask for
+        another network than the fitted one are refused: layers, `out_activation`, `loss`,
+        `input_scale`, `normalization`, `dtype`.
     momentum, nesterovs_momentum : float, bool
         Of 'sgd'; at the momentum 1 no step is forgotten.
     early_stopping : bool
@@ -148,7 +151,8 @@ class MLPClassifier(MLP):
     Attributes
     ----------
     classes_ : ndarray
-        The labels, in the order of the outputs.
+        The labels, in the order of the outputs. Others may be assigned, in any order, each once:
+        they are what is predicted, and what ``fit`` with `warm_start` and ``partial_fit`` learn.
     coefs_, intercepts_ : list of ndarray
         Weights (n_in, n_out) and biases (n_out,) per layer: views, to be written to as well. Lists
         of any shapes that fit each other may be assigned, also to an estimator that was never
@@ -264,8 +268,8 @@ class MLPClassifier(MLP):
 
     @classes_.setter
     def classes_(self, labels: ArrayLike) -> None:
-        known = vars(self).get("_labels", Labels(np.empty(0)))
-        self._rename(replace(known, classes=np.asarray(labels), assumed=False))
+        known: Labels | None = vars(self).get("_labels")
+        self._rename(labels, known is not None and known.multilabel)
 
     @property
     def _label_binarizer(self) -> Any:
@@ -277,11 +281,20 @@ class MLPClassifier(MLP):
     def _label_binarizer(self, binarizer: Any) -> None:
         if hasattr(binarizer, "classes_"):
             multilabel = binarizer.y_type_.startswith("multilabel")
-            self._rename(Labels(np.asarray(binarizer.classes_), multilabel))
+            self._rename(binarizer.classes_, multilabel)
 
-    def _rename(self, labels: Labels) -> None:
-        self._labels = labels
-        for net in self._networks() if self._has_networks() else ():
+    def _rename(self, classes: ArrayLike, multilabel: bool) -> None:
+        """Take labels for the outputs; estimator and networks have one array of them."""
+        known: Labels | None = vars(self).get("_labels")
+        networks = self._networks() if self._has_networks() else []
+        n = len(known.classes) if networks and known is not None else None
+        classes = np.array(check_classes("classes_", classes, n))
+        if classes.dtype.kind == "S":
+            raise TypeError("classes_ must be text or numbers, not bytes: decode them first")
+        labels = Labels(classes, multilabel, known is not None and known.sparse)
+        for each in (self, *vars(self).get("estimators_", ())):
+            each._labels = labels
+        for net in networks:
             net.classes = self._classes()
 
     def _expect_outputs(self, n_outputs: int) -> None:
@@ -297,7 +310,7 @@ class MLPClassifier(MLP):
     def _classes(self) -> Array | None:
         labels = self._labels
         several = labels.multilabel or len(labels.classes) == 1
-        return None if several or labels.assumed else np.array(labels.classes.tolist())
+        return None if several or labels.assumed else labels.classes
 
     def _n_outputs(self, targets: Array) -> int:
         return self._labels.n_outputs
@@ -338,11 +351,12 @@ class MLPClassifier(MLP):
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._labels = Labels.of(y, sparse)
         elif self.warm_start:
-            classes = Labels.of(y).classes
-            if set(classes.tolist()) != set(self.classes_.tolist()):
+            labels = Labels.of(y)
+            both = labels.multilabel and self._labels.multilabel  # their number is compared later
+            if not (both or labels.are(self.classes_)):
                 raise ValueError(
                     "warm_start can only be used where `y` has the same classes as in the previous "
-                    f"call to fit. Previously got {self.classes_}, `y` has {classes}"
+                    f"call to fit. Previously got {self.classes_}, `y` has {labels.classes}"
                 )
 
     @only_if(takes_steps)
@@ -377,11 +391,12 @@ class MLPClassifier(MLP):
         if classes is None and known is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if classes is not None:
-            given = np.unique(read_labels(classes))
+            refuse_masked("y", y)
+            given = Labels(np.unique(read_labels(classes, name="classes")))
             if known is None:
                 several = is_sparse(y) or (np.ndim(y) == 2 and np.shape(y)[1] > 1)
-                self._labels = Labels.of(read_labels(y), is_sparse(y)) if several else Labels(given)
-            elif not np.array_equal(known, given):
+                self._labels = Labels.of(read_labels(y), is_sparse(y)) if several else given
+            elif not given.are(known):
                 raise ValueError(
                     f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
                     f"{known!r}"
@@ -418,7 +433,9 @@ class MLPClassifier(MLP):
                 "add_classes makes softmax of the one output of two classes, but out_activation is "
                 f"{self.out_activation!r}; leave it None"
             )
-        known = joined(self._labels, labels)
+        known = extended(self._labels, labels)
+        for each in vars(self).get("estimators_", [self]):
+            each._check_described()
         if len(known.classes) > len(self.classes_):
             for member in vars(self).get("estimators_", ()):
                 member._grow(known)
@@ -427,11 +444,11 @@ class MLPClassifier(MLP):
 
     def _grow(self, labels: Labels) -> None:
         """Get outputs for all these labels."""
-        places = np.searchsorted(labels.classes, self.classes_)
+        at = places(labels.classes, self.classes_)
         self._labels = labels
         larger = self._new_network(self._sizes(labels.n_outputs), "zeros", 0)
         if "network_" in vars(self):
-            grow(self.network_, larger, places)
+            grow(self.network_, larger, at)
             self.network_ = larger
             self._forget_the_best()
 
@@ -508,9 +525,7 @@ class MLPClassifier(MLP):
         predicted = predicted.toarray() if is_sparse(predicted) else predicted
         check_lengths(predicted, y)
         self._labels.check_comparable(y)
-        right = predicted == y
-        if y.ndim == 2:  # of a row, every label that is known must be right
-            right = (right | np.isnan(y)).all(axis=1)
+        right = self._labels.right(np.asarray(predicted), y)
         return float(np.average(right, weights=read_weights(sample_weight, len(y))))
 
 

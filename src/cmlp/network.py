@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _custom_loss, _dispatch, _scoring, _steps, training
+from ._arrays import refuse_masked
+from ._by_hand import ASSIGNED, check_kept, check_optimizer, put
 from ._checks import (
     RowsLike,
     check_input_scale,
@@ -106,6 +108,7 @@ class Views(list[Array]):
     """Arrays that share the parameters' memory: ``net.weights[0] = W`` writes W into it."""
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        refuse_masked("the value", value)
         with np.errstate(under="ignore"):  # too large a number is worth NumPy's warning
             self[index][...] = value
 
@@ -165,9 +168,11 @@ class Network:
     Attributes
     ----------
     sizes, activations : tuple
-        The layers; `activations` has one name per layer, the output's last.
+        The layers; `activations` has one name per layer, the output's last. Other names may be
+        assigned; they act at once.
     params : ndarray
-        All weights and biases, one flat vector (rows padded to 64 bytes with zeros).
+        All weights and biases, one flat vector (rows padded to 64 bytes with zeros). Another one of
+        this shape may be assigned.
     weights, biases : list of ndarray
         Views into `params`, (n_in, n_out) and (n_out,) per layer: write into them to set them.
     input_scale : float
@@ -181,9 +186,11 @@ class Network:
     running : list of (ndarray, ndarray)
         Views of the running mean and variance, per layer normalised by 'batch'.
     classes : ndarray or None
-        The labels in the order of the outputs, once the network has seen labels.
+        The labels in the order of the outputs, once the network has seen labels. Others may be
+        assigned, in any order, each once; whole numbers keep every digit.
     feature_names, target_name : list of str, str or None
-        What the columns of X and y are called, if whoever trained the network said so.
+        What the columns of X and y are called, if whoever trained the network said so. Names that
+        are not text become text.
     history : History
         Every epoch so far.
     solver, moments, steps : str, ndarray, int
@@ -191,6 +198,12 @@ class Network:
         With weight averaging the last of the moments holds the weights that training goes on from.
     averaged : int
         Steps that the weights are a mean of (``fit(..., ema=0.999)``); 0 if they are no mean.
+
+    Notes
+    -----
+    What is assigned to an attribute predicts from then on, and `save`, pickle and copies keep it;
+    what they could not keep is refused at once. `sizes`, the dtype, the loss and `normalization`
+    are those of the constructor.
 
     Examples
     --------
@@ -203,8 +216,14 @@ class Network:
     [0, 1, 1, 0]
     """
 
-    _bound: tuple[Any, ...] = (None, None, None, None, None)
-    """Core, plan, parameters and input scale of the last prediction, and the short way to it."""
+    _bound: tuple[Any, ...] = (None, None, None)
+    """Core and version of the last prediction, and the short way to it."""
+
+    _unsuited = ""
+    """Why the loss is not defined for an output activation that was assigned."""
+
+    _made = False
+    """Whether the constructor, which checks what it writes, is through."""
 
     @undisturbed
     def __init__(
@@ -225,7 +244,7 @@ class Network:
     ) -> None:
         if isinstance(sizes, str) or not isinstance(sizes, Iterable):
             raise TypeError(f"sizes must be a sequence such as [64, 32, 10], not {sizes!r}")
-        self.sizes = tuple(check_integer("every size", size, 1) for size in sizes)
+        self.sizes: tuple[int, ...] = tuple(check_integer("every size", size, 1) for size in sizes)
         if len(self.sizes) < 2:
             raise ValueError(f"sizes needs inputs and outputs, as in [64, 10]; it is {sizes!r}")
         self.normalization = self._resolve_normalization(normalization)
@@ -262,6 +281,14 @@ class Network:
         self.moments = np.zeros((0, len(self.params)), self.dtype)
         self._workspaces: list[Array] = []
         self._training = threading.RLock()  # a callback may train the network that it sees
+        self._version = object()  # another one after every assignment
+        self._made = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ASSIGNED and self._made:
+            put(self, **{name: ASSIGNED[name](self, value)})
+        else:
+            super().__setattr__(name, value)
 
     def _resolve_loss(
         self, loss: str | CustomLoss | None, out_activation: str | None
@@ -458,20 +485,12 @@ class Network:
         ValueError
             For a wrong shape, NaN or infinity.
         """
-        core, plan, params, scale, outputs = self._bound
-        if not (
-            core is _dispatch.core
-            and plan is self.plan
-            and params is self.params
-            and scale is self.input_scale
-        ):
-            outputs = self._bind()
-        ready: Array | None = outputs(X)
+        ready: Array | None = self._ready_outputs()(X)
         return self._predicted(X) if ready is None else ready
 
     @undisturbed
     def _predicted(self, X: RowsLike) -> Array:
-        """Return the output activations the long way, which takes any X."""
+        """Return the output activations of any X, without the fast path."""
         rows = check_X(X, self.sizes[0], self.dtype)
         out = np.empty((len(rows), self.sizes[-1]), self.dtype)
         with self.scratch() as workspace:
@@ -493,20 +512,27 @@ class Network:
         """
         other = self.astype(self.dtype)
         if self.normalization == "batch":
-            other.normalization = None
-            other.plan, other.params = self.for_prediction()
-            other.moments = np.zeros((0, len(other.params)), other.dtype)
+            plan, params = self.for_prediction()
+            put(other, normalization=None, plan=plan, params=params)
+            other.moments = np.zeros((0, len(params)), other.dtype)
         return other
 
-    def _bind(self) -> Callable[[ArrayLike], Array | None]:
-        """Make the short way of :meth:`predict` ready for the core and parameters of now.
+    def _ready_outputs(self) -> Callable[[Any], Array | None]:
+        """Return the short way of :meth:`predict`, which belongs to the core and network of now.
 
         It answers what needs no closer look, and None to anything else.
         """
-        core, plan, params, scale = _dispatch.core, self.plan, self.params, self.input_scale
-        outputs: Callable[[ArrayLike], Array | None]
-        outputs = core.Predictor(plan, params, scale).outputs
-        self._bound = core, plan, params, scale, outputs
+        core, version, outputs = self._bound
+        if core is not _dispatch.core or version is not self._version:
+            outputs = self._bind()
+        ready: Callable[[Any], Array | None] = outputs
+        return ready
+
+    def _bind(self) -> Callable[[Any], Array | None]:
+        core, version = _dispatch.core, self._version  # first: another thread may assign now
+        outputs: Callable[[Any], Array | None]
+        outputs = core.Predictor(self.plan, self.params, self.input_scale).outputs
+        self._bound = core, version, outputs
         return outputs
 
     def predictor(self, batch_size: int = 1) -> Any:
@@ -602,10 +628,14 @@ class Network:
         weights = check_weights(sample_weight, n)
         if weights is not None and self._weights_argument == "no":
             raise _custom_loss.refuse_weights()
-        targets, self.classes = check_targets(
+        if self._unsuited:
+            raise ValueError(self._unsuited)
+        targets, classes = check_targets(
             y, n, self.sizes[-1], self.loss_row, self.classes, self.dtype, f"y{suffix}",
             self.missing_targets,
         )  # fmt: skip
+        if classes is not self.classes:
+            self.classes = classes
         return Data(rows, targets, weights)
 
     @undisturbed
@@ -764,7 +794,9 @@ class Network:
             uint8 pixels is never copied, and of a SciPy sparse matrix or array only one batch of
             rows at a time has its zeros written out.
         y : array-like
-            Class labels of any type, (n,); one-hot rows or a 0/1 matrix, (n, n_out); or numbers.
+            Class labels, (n,): text, bytes, truth values or numbers, of which integers keep every
+            digit of their 64 bits; one-hot rows or a 0/1 matrix, (n, n_out); or numbers. Masked
+            entries are refused here as in X and in weights.
         epochs : int
             Times that every row is used.
         batch_size : int or None
@@ -1022,13 +1054,13 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_workspaces": []}
-        for name in ("_bound", "_training"):  # they belong to this process
+        for name in ("_bound", "_training", "_version"):  # they belong to this process
             state.pop(name, None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._training = threading.RLock()
+        self._training, self._version = threading.RLock(), object()
         for name in ("params", "moments"):  # a pickle does not know where an array began
             array = state[name]
             if array.flags.writeable and address(array) % ALIGNMENT:  # not a mapped file
@@ -1039,9 +1071,9 @@ class Network:
     def astype(self, dtype: Any) -> Network:
         """Return a copy in another dtype, without optimizer state."""
         other = copy.deepcopy(self)
-        other.dtype = _check_dtype(dtype)
-        other.plan = make_plan(self.sizes, self.activations, other.dtype, self.normalization)
-        other.params = aligned((params_size(other.plan),), other.dtype)
+        dtype = _check_dtype(dtype)
+        plan = make_plan(self.sizes, self.activations, dtype, self.normalization)
+        put(other, dtype=dtype, plan=plan, params=aligned((params_size(plan),), dtype))
         theirs = other._parts(other.params)
         for name, part in self._parts(self.params).items():
             theirs[name][...] = part
@@ -1062,9 +1094,7 @@ class Network:
         """
         from . import saving
 
-        names = () if self.feature_names is None else self.feature_names
-        if isinstance(names, str):
-            raise TypeError(f"feature_names must be a list of names, not {names!r}")
+        check_kept(self)
         architecture = {
             "sizes": list(self.sizes),
             "activations": list(self.activations),
@@ -1072,31 +1102,29 @@ class Network:
             "loss_parameter": self.loss_parameter,
             "weight_init": self.weight_init,
             "dtype": self.dtype.name,
-            "feature_names": [str(name) for name in names],
-            "target_name": None if self.target_name is None else str(self.target_name),
+            "feature_names": [str(name) for name in self.feature_names],
+            "target_name": self.target_name,
             "input_scale": self.input_scale,
             "missing_targets": self.missing_targets,
             "normalization": self.normalization,
         }
-        if not self._suits_its_loss():
+        if self._unsuited:
             architecture["out_activation_given"] = True
         arrays = self._parts(self.params)
         state = None
         if optimizer:
+            check_optimizer(self)
             for number, moment in enumerate(self.moments):
                 arrays |= self._parts(moment, f"moment{number}.")
             generator = self.rng.bit_generator.state
+            if generator["bit_generator"] not in saving.GENERATORS:
+                raise ValueError(
+                    f"a file cannot hold the random generator {generator['bit_generator']}: "
+                    "assign net.rng, for example a seed"
+                )
             state = {"solver": self.solver, "steps": self.steps, "generator": generator}
             state |= {"averaged": self.averaged, "shown_average": self.shown_average}
         saving.write(path, architecture, arrays, self.classes, self.history, solver_of(self), state)
-
-    def _suits_its_loss(self) -> bool:
-        """Whether the output's activation is one to train with, and not one given afterwards."""
-        try:
-            self._resolve_loss(self._custom_loss or self.loss_name, self.activations[-1])
-        except ValueError:
-            return False
-        return True
 
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
@@ -1159,7 +1187,7 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
     except MemoryError as error:
         message = f"{io.name_of(path)} cannot be read: {error}"
         raise saving.ModelFileError(message) from error
-    net.weight_init = about["weight_init"]
+    put(net, weight_init=about["weight_init"])
     net.feature_names, net.target_name = about["feature_names"], about["target_name"]
     net.classes, net.history = saved.classes, saved.history
     views = net._parts(net.params)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._arrays import array_of, joined, label_array, places
 from ._case import network_of, networks_of, rows_of
 from ._errstate import silent
 from ._examinations import gradient_norms as _norms
@@ -208,15 +209,18 @@ def confusion_matrix(
     """
     if normalize not in (None, "true", "pred", "all"):
         raise ValueError(f"normalize must be None, 'true', 'pred' or 'all', not {normalize!r}")
-    truth, read = np.asarray(y), _predicted(model, X)
+    truth, read = label_array("y", y), _predicted(model, X)
     if truth.ndim == 2 and truth.shape[1] == 1:
         truth = truth[:, 0]
     if truth.ndim != 1 or read.ndim != 1:
         raise ValueError("a confusion matrix needs one label per row, y must be (n,)")
     known = _classes(model)
-    classes = np.union1d(truth, read) if known is None else np.union1d(known, truth)
+    classes = joined("y", truth, read) if known is None else known
+    unseen = np.unique(truth[places(classes, truth) < 0])
+    if len(unseen):  # behind those that have an output, in the outputs' order
+        classes = label_array("y", [*classes.tolist(), *unseen.tolist()])
     counts = np.zeros((len(classes), len(classes)))
-    np.add.at(counts, (np.searchsorted(classes, truth), np.searchsorted(classes, read)), 1)
+    np.add.at(counts, (places(classes, truth), places(classes, read)), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [_short(label) for label in classes]
     longest = max(map(len, names))
@@ -295,7 +299,7 @@ def decision_regions(
     networks = networks_of(model)
     net = networks[0]
     names = _column_names(model, X)
-    points, y = np.asarray(X, float), np.asarray(y)
+    points, y = array_of("X", X).astype(float), label_array("y", y)
     if net.sizes[0] != 2 or points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(
             f"decision regions need two inputs: the network has {net.sizes[0]}, X is {points.shape}"
@@ -343,8 +347,11 @@ def _draw_classes(
         inside = best == number
         if inside.any() and not inside.all():
             ax.contour(inside, [0.5], extent=extent, colors="white", linewidths=1.2)
-    for label, colour, marker in zip(classes, colours, cycle(MARKERS), strict=False):
-        own = points[y == label]
+    place = places(classes, y)
+    for number, (label, colour, marker) in enumerate(
+        zip(classes, colours, cycle(MARKERS), strict=False)
+    ):
+        own = points[place == number]
         ax.scatter(
             own[:, 0], own[:, 1], s=26 * MARKER_AREA.get(marker, 1), marker=marker,
             color=[colour], edgecolors="white", linewidths=0.6, label=_short(label),
@@ -462,7 +469,7 @@ def activations(
     matplotlib Figure
     """
     net = network_of(model)
-    row = np.asarray(x, np.float64).reshape(-1)
+    row = array_of("x", x).astype(np.float64).reshape(-1)
     if len(row) != net.sizes[0]:
         raise ValueError(f"x must be one row of {net.sizes[0]} numbers; it has {row.size}")
     side = round(np.sqrt(len(row)))
