@@ -505,6 +505,14 @@ def test_proba_of_numbers(run, complaint, in_folder):
     )
 
 
+def test_one_row_has_no_r2(run, in_folder):
+    np.savez("data.npz", X=np.arange(9.0)[:, None], y=np.arange(9.0))
+    assert "R2        nan (it needs two rows)" in run("train", "data.npz", *FAST)[1]
+    np.savez("one.npz", X=np.arange(1.0)[:, None], y=np.arange(1.0))
+    code, out, err = run("evaluate", "model.cmlp", "one.npz")
+    assert (code, err) == (0, "") and "R2        nan (it needs two rows)" in out
+
+
 def test_labels_that_stdout_cannot_encode(run, capsys, in_folder, monkeypatch):
     X, kind = rows()
     np.savez("data.npz", X=X, y=np.array(["blau", "gr\xfcn", "rot"])[kind])

@@ -633,10 +633,11 @@ def test_where_rows_held_out_have_no_r2_their_loss_decides(n_out):
         y[0, 0] = np.nan
         fit_quietly(model, X[1:], y[1:], X_val=X[:5], y_val=y[:5])
         assert np.isnan(model.validation_scores_).all() and model.best_iteration_
-    model.set_params(early_stopping=False)
+    model = MLPRegressor(random_state=0)
     for _ in range(3):
         model.partial_fit(X[1:], y[1:], X_val=X[:1], y_val=np.nan_to_num(y[:1]))
-    assert not model.should_stop_ and np.isnan(model.validation_scores_[-1])
+    assert np.isnan(model.validation_scores_).all()
+    assert model.best_iteration_ == np.argmin(model.validation_loss_curve_) + 1
 
 
 @pytest.mark.parametrize("y, fraction, message", [

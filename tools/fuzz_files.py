@@ -13,6 +13,7 @@ import argparse
 import collections
 import contextlib
 import copy
+import gc
 import io
 import json
 import random
@@ -28,6 +29,7 @@ from pathlib import Path
 import numpy as np
 
 import cmlp
+from cmlp import ModelFileError
 
 CHUNK = 10_000
 """Files that are made from one seed."""
@@ -374,7 +376,7 @@ def check(raw):
     """Load a file, and all that follows from it; returns what came of it."""
     try:
         net = cmlp.load(io.BytesIO(raw))
-    except cmlp.ModelFileError as error:
+    except ModelFileError as error:
         if isinstance(error.__cause__, MemoryError):
             raise Wrong("it takes too much memory") from error
         return "refused"
@@ -452,8 +454,9 @@ def run(chunk):
     return counts, wrong, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def limit_memory():
+def begin():
     """Let a process fail that takes far more memory than it has."""
+    gc.freeze()
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + ADDRESS_SPACE
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -475,7 +478,7 @@ def main(arguments=None):
     sizes = [len(file.raw) for file in files]
     print(f"{len(files)} files of {min(sizes):,} to {max(sizes):,} bytes, "
           f"seed {args.seed}, core {cmlp.core_info().core}", flush=True)  # fmt: skip
-    with ProcessPoolExecutor(args.processes, initializer=limit_memory) as pool:
+    with ProcessPoolExecutor(args.processes, initializer=begin) as pool:
         for number, (counts, wrong, memory) in enumerate(pool.map(run, chunks), 1):
             total += counts
             faults += len(wrong)

@@ -353,7 +353,8 @@ def _report(net: Network, X: Array, y: Array) -> str:
     if not _classifies(net):
         out = net.predict(X).astype(np.float64)
         error = out - y.reshape(out.shape)
-        lines.append(f"R2        {score(_scoring.r2_score(y.reshape(out.shape), out, None))}")
+        r2 = _scoring.r2_score(y.reshape(out.shape), out, None, warns=False)
+        lines.append(f"R2        {score(r2)}" + (" (it needs two rows)" if len(X) < 2 else ""))
         lines.append(f"RMSE      {np.sqrt((error**2).mean()):.6g}")
         return "\n".join([*lines, f"MAE       {np.abs(error).mean():.6g}"])
     lines.append(f"accuracy  {score(net.score(X, y))}")

@@ -21,7 +21,6 @@ import functools
 import json
 import math
 import os
-import re
 import secrets
 import shutil
 import sys
@@ -174,10 +173,8 @@ def parse_json(text: str, *, max_digits: int, constants: bool, surrogates: bool)
     ------
     ValueError, RecursionError
     """
-    # What the text does not hold need not be looked for while it is parsed.
-    if not re.search(f"-[0-9]{{{max_digits}}}|[0-9]{{{max_digits + 1}}}", text):
-        max_digits = 0
-    return _decoder(max_digits, constants, surrogates or "\\ud" not in text.lower()).decode(text)
+    surrogates = surrogates or "\\ud" not in text.lower()  # there are none to search for
+    return _decoder(max_digits, constants, surrogates).decode(text)
 
 
 @functools.cache
@@ -189,7 +186,7 @@ def _decoder(max_digits: int, constants: bool, surrogates: bool) -> json.JSONDec
 
     return json.JSONDecoder(
         object_pairs_hook=_unique if surrogates else _unicode,
-        parse_int=integer if max_digits else None,
+        parse_int=integer,
         parse_constant=None if constants else _no_constant,
     )
 
@@ -330,7 +327,7 @@ def _check_entry(path: str, name: str, entry: object) -> tuple[int, int, ArrayIn
     # NumPy limits the product of the sizes that are not 0, even if one is.
     if (
         not (_naturals(shape) and len(shape) <= MAX_DIMS)
-        or math.prod(n or 1 for n in shape) * dtype.itemsize > sys.maxsize
+        or math.prod(filter(None, shape)) * dtype.itemsize > sys.maxsize
     ):
         raise damaged(f"a shape of up to {MAX_DIMS} sizes that memory holds", shape)
     if not (_naturals(offsets) and len(offsets) == 2):
@@ -343,7 +340,7 @@ def _check_entry(path: str, name: str, entry: object) -> tuple[int, int, ArrayIn
 
 
 def _naturals(value: object) -> bool:
-    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+    return isinstance(value, list) and {*map(type, value)} <= {int} and min(value, default=0) >= 0
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
