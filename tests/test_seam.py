@@ -302,11 +302,12 @@ SOURCE = Path(__file__).parents[1] / "src" / "cmlp"
 needs_source = pytest.mark.skipif(not SOURCE.is_dir(), reason="an installation has no .pyx")
 
 STOREYS = (
-    ("_spec", "_cpu", "_processors", "_terminal", "io", "datasets", "data", "_sklearn", "_lbfgs"),
-    ("_reference", "_core", "_checks", "_init"),
-    ("_dispatch", "schedules", "tables", "_rows", "_estimator_base", "_by_hand"),
-    ("_steps",),
-    ("_scoring",),
+    ("_spec", "_cpu", "_processors", "_terminal", "io", "datasets", "data", "_sklearn", "_lbfgs",
+     "_cells"),
+    ("_reference", "_core", "_checks", "_init", "_header"),
+    ("_dispatch", "schedules", "_rows", "_estimator_base", "_by_hand", "_csv_layout"),
+    ("_steps", "_numpy_files"),
+    ("_scoring", "tables"),
     ("training",),
     ("saving", "tracing", "_fitting", "_ensemble", "_case"),
     ("_examinations",),
@@ -319,7 +320,7 @@ STOREYS = (
     ("_arguments",),
     ("cli",),
     ("__main__",),
-)
+)  # fmt: skip
 """From the cellar up. A module imports from the storeys below its own; a new one needs a place."""
 
 HEIGHT = {module: height for height, storey in enumerate(STOREYS) for module in storey}
