@@ -70,7 +70,7 @@ def listed(wanted: object, names: Sequence[str]) -> str:
 
 def bare(cell: str) -> str | None:
     """Return the number in a cell such as '$5', '12 %' or '<1,5'; None if there is none."""
-    found = _DRESSED(cell.strip())
+    found = _DRESSED(cell.strip().replace("\u2212", "-"))  # the minus of typography
     body = found["body"] if found else ""
     return body if NUMBER(body) or _COMMA(body) or _THOUSANDS(body) else None
 
@@ -172,22 +172,24 @@ def _check_labels(counts: Counter[str], odd: list[str], refuse: Callable[..., No
     n, distinct = counts.total(), len(counts)
     anyway = f"--task classification takes all {distinct} different values for labels"
     bodies = {cell: cell if NUMBER(cell) else bare(cell) for cell in counts}
-    if odd and 2 * sum(counts[cell] for cell, body in bodies.items() if body is not None) > n:
+    numbers = {cell: body for cell, body in bodies.items() if body is not None}
+    m = sum(counts[cell] for cell in numbers)
+    repeat = 2 * len(numbers) <= m
+    if odd and (2 * m > n or (m >= _SMALL and not repeat)):  # numbers, and some other cells
         few = distinct <= min(FEW, n // 2)
-        whole = all(body is None or INTEGER(body) for body in bodies.values())
         stray = n >= 2 * _SMALL and all(counts[cell] == 1 for cell in odd)
-        if not few or not whole or stray:
+        if not few or not repeat or stray or not all(map(INTEGER, numbers.values())):
             todo = advice(odd[0], "turn it into a number or remove the row")
             refuse(odd[0], f"{show(odd[0])} in a column of numbers; {todo}; {anyway}")
     elif all(map(_DATE, counts)):
         refuse(odd[0], f"{show(odd[0])}, a date or a time; turn it into a number; {anyway}")
     elif 2 * distinct > n >= _SMALL:
         once = next(cell for cell in counts if counts[cell] == 1)
-        numbers = "" if odd else "--task regression takes them for numbers, "
+        wide = "" if odd else "--task regression takes them for numbers, "
         refuse(
             once,
             f"{show(once)}, one of {distinct} different values on {n} rows, but labels have to "
-            f"repeat to be learned; {numbers}{anyway}",
+            f"repeat to be learned; {wide}{anyway}",
         )
 
 

@@ -18,7 +18,7 @@ from typing import Literal
 from ._cells import NUMBER, DataError, bare, listed, show
 from ._header import has_header
 
-DELIMITERS = ",;\t|"
+DELIMITERS = ";\t|,"  # text has more commas: of two that cut alike, it is the other
 _NAMELESS = re.compile(r"(Unnamed: \d+(_level_\d+)*)?").fullmatch  # as pandas calls them
 _SNIFFED = 20  # rows that the delimiter is guessed from
 _HEAD, _LATER = 60, 20  # rows that the header is judged by: the first, and some further down
@@ -204,8 +204,10 @@ def _names_in(first: Sequence[str], wanted: Wanted) -> bool:
     said = [n for n in said if not is_number(n) or not -len(first) <= int(n) < len(first)]
     if any(name in first for name in [*said, *known] if not NUMBER(name)):
         return True
-    features = {*(wanted.features or ())}
-    return any(name in first for name in said) or (bool(features) and features <= {*first})
+    if any(name in first for name in said):
+        return True
+    features = {*(wanted.features or ())}  # numbers: a row of data may have one by chance
+    return len(features & {*first}) > len(features) / 2
 
 
 def _later_rows(data: bytes, delimiter: str, width: int) -> Iterator[list[str]]:
@@ -239,6 +241,19 @@ def _only_first_is_quoted(data: bytes, rows: Sequence[tuple[int, list[str]]], cu
     return bool(below) and not any(below)
 
 
+def _occurs(data: bytes, start: int, first: Sequence[str], column: int, cut: bytes) -> bool:
+    """Whether a cell of the first row occurs again in its column, where no quoted cell is cut."""
+    cell, end = first[column].encode(), b"\n" if column == len(first) - 1 else cut
+    before = cut if column else b"\n"
+    ways = [before + b + q + cell + q + end for b in (b"", b" ") for q in (b"", b'"')]
+    # Bytes are found 20 times faster than an expression, and the names of a header hardly ever.
+    if not any(data.find(way, start - 1) >= 0 for way in ways):
+        return data.endswith(ways[0][:-1]) and end == b"\n"
+    skipped = b"^(?:[^%b\n]*%b){%d}" % (re.escape(cut), re.escape(cut), column)
+    again = re.compile(b'%b *"?%b"? *(?:%b|$)' % (skipped, re.escape(cell), re.escape(cut)), re.M)
+    return again.search(data, start) is not None
+
+
 def _judge(
     data: bytes, delimiter: str, sample: Sequence[tuple[int, list[str]]], wanted: Wanted
 ) -> tuple[bool, bool]:
@@ -252,19 +267,14 @@ def _judge(
         start = data.find(b"\n", start) + 1
 
     def recurs(column: int) -> bool:
-        cell = first[column].encode()
-        if not start or data.find(cell, start) < 0:  # faster than an expression, and usual
-            return False
-        cut = re.escape(delimiter).encode()
-        before = b"^(?:[^%b\n]*%b){%d}" % (cut, cut, column)
-        again = re.compile(b'%b *"?%b"? *(?:%b|$)' % (before, re.escape(cell), cut), re.M)
-        return again.search(data, start) is not None
+        return bool(start) and _occurs(data, start, first, column, delimiter.encode())
 
     cells = [[cell.strip() for cell in row] for row in below]
     header, sure = has_header(first, cells, quoted, recurs)
     if _names_in(first, wanted):
-        # A row of numbers that are all names of features may still be data, if it is not long.
-        return True, header or len(first) > 2 or not all(map(NUMBER, first))
+        # A row of numbers that are names of features may still be data, if it is not long.
+        known = len(first) > 2 and {*(wanted.features or ())} <= {*first}
+        return True, header or known or not all(map(NUMBER, first))
     return header, sure
 
 
@@ -280,19 +290,19 @@ def layout_of(data: bytes, wanted: Wanted, delimiter: str | None = None) -> Layo
     sample = list(islice(rows_of(data, delimiter), _HEAD + 1))
     if not sample:
         raise DataError("the file is empty; expected rows of numbers")
-    line, first = sample[0]
+    line, first = sample[0][0], [cell.strip() for cell in sample[0][1]]
     header, sure = bool(wanted.header), True
     if wanted.header == "auto":
         header, sure = _judge(data, delimiter, sample, wanted)
     notes = []
     if not sure:
-        shown = ", ".join(cell.strip() for cell in first[:5]) + (", ..." if len(first) > 5 else "")
+        shown = ", ".join(map(show, first[:5])) + (", ..." if len(first) > 5 else "")
         what = "the names of the columns" if header else "data"
         todo = "--no-header if it is data" if header else "--header if it names the columns"
         notes.append(f"line {line} ({shown}) is taken for {what}; {todo}")
     if len(sample) <= header:
         raise DataError("there is only a header; expected rows of numbers below it")
-    names = [cell.strip() for cell in first] if header else None
+    names = first if header else None
     target = -1 if wanted.target is None else column_of(wanted.target, names, len(first))
     dropped = {i for i, name in enumerate(names or []) if name in wanted.ignore}
     for name in wanted.leave_out:

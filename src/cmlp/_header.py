@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import isclose, log10
 
-from ._cells import INTEGER, MISSING, NUMBER
+from ._cells import INTEGER, MISSING, NUMBER, bare
 
 _ENOUGH = 3  # words above numbers that need no second look
 _SURPRISE = 1.5  # decimal digits of a chance: a first row of data is evenly spaced once in 30 times
-_UNLIKELY = 1e-3  # chance that a first row of data lies outside the range of every column
+_SOME = 5  # rows that show what is usual in a column
 
 
 def has_header(
@@ -45,7 +45,7 @@ def has_header(
     known = [[cell for cell in column if not MISSING(cell)] for column in columns]
     numeric = [_mostly_numbers(cells) for cells in known]
     numbers = [i for i, cell in enumerate(first) if NUMBER(cell)]
-    words = [i for i, cell in enumerate(first) if not NUMBER(cell) and not MISSING(cell)]
+    words = [i for i, cell in enumerate(first) if _is_word(cell, known[i])]
     above = [i for i in words if numeric[i]]
     text = [i for i in (*words, *numbers) if known[i] and not numeric[i]]
     if len(above) >= _ENOUGH:
@@ -54,8 +54,7 @@ def has_header(
         repeated = [i for i in (*above, *text) if first[i] in known[i] or recurs(i)]
     above = [i for i in above if i not in repeated]
     values = [float(first[i]) for i in numbers]
-    spaced = _step(values) != 0
-    decimals = 0 if spaced else sum(not INTEGER(first[i]) for i in numbers)
+    decimals = 0 if _step(values) else sum(not INTEGER(first[i]) for i in numbers)
     against = len(repeated) + decimals + len(values) - len(set(values))
     if above:
         return len(above) >= against, not against
@@ -70,13 +69,20 @@ def has_header(
     index = not first[0] and len({*columns[0]}) == len(columns[0]) > 0
     if index and all(map(INTEGER, columns[0])):
         return True, True
-    unlike = bool(below) and _unlike(values, numbers, [known[i] for i in numbers], below, spaced)
+    unlike = bool(below) and _unlike(values, numbers, [known[i] for i in numbers], below)
     if unique:
         return True, unlike
     ranged = len(values) > 1 and values == list(range(len(first)))
     if unlike and (len(values) > 2 or ranged) and not _counts_on(values, numbers, below):
         return True, False
     return False, not unlike and not (ranged and below)
+
+
+def _is_word(cell: str, below: Sequence[str]) -> bool:
+    """Whether a cell is text, and not one of a column such as '$5', '1,5' or '12 %'."""
+    if NUMBER(cell) or MISSING(cell):
+        return False
+    return bare(cell) is None or not below or any(bare(other) is None for other in below)
 
 
 def _mostly_numbers(cells: Sequence[str]) -> bool:
@@ -96,22 +102,24 @@ def _unlike(
     numbers: Sequence[int],
     known: Sequence[Sequence[str]],
     below: Sequence[Sequence[str]],
-    spaced: bool,
 ) -> bool:
     """Whether the numbers of the first row are of another kind than all those below them."""
     rows = [[row[i] for i in numbers if NUMBER(row[i])] for row in below]
     decimals = all(rows) and not any(all(map(INTEGER, row)) for row in rows)
     if decimals and all(value.is_integer() for value in values):
         return True
-    if spaced and not any(_step([float(cell) for cell in row]) for row in rows):
-        counted = values[0] == 0 and _step(values) == 1  # 0, 1, 2 says more than 5, 7, 9
+    step = _step(values)
+    alike = sum(_step([float(cell) for cell in row]) == step for row in rows)
+    if step and 20 * alike <= len(rows):
+        counted = values[0] == 0 and step == 1  # 0, 1, 2 says more than 5, 7, 9
         chances = known if counted else known[2:]
         if sum(log10(max(len({*cells}), 1)) for cells in chances) >= _SURPRISE:
             return True
     columns = [[float(cell) for cell in cells if NUMBER(cell)] for cells in known]
-    if not all(columns) or (2 / (len(below) + 1)) ** len(values) > _UNLIKELY:
-        return False
-    return all(not min(c) <= value <= max(c) for value, c in zip(values, columns, strict=True))
+    return len(below) >= _SOME and all(
+        bool(column) and max(column) - min(column) < max(min(column) - value, value - max(column))
+        for value, column in zip(values, columns, strict=True)
+    )  # as far from all numbers below as these are from each other
 
 
 def _counts_on(

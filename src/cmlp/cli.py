@@ -15,6 +15,7 @@ import os
 import platform
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TextIO
 
@@ -280,11 +281,11 @@ def _read(
 
 def _check_names(table: tables.Table) -> None:
     """Refuse features that could not be told apart by their names later on."""
-    for i, name in enumerate(table.feature_names):
-        if (first := table.feature_names.index(name)) < i:
+    for name, count in Counter(table.feature_names).items():
+        if count > 1:
             raise ValueError(
-                f"{table.path}: 2 columns or more are called {show(name)} (features {first} and "
-                f"{i}); rename all but one, or leave one out by its number: --ignore NUMBER"
+                f"{table.path}: {count} columns are called {show(name)}; rename all but one, or "
+                "leave the others out by their numbers, counted from 0: --ignore NUMBERS"
             )
 
 
