@@ -270,7 +270,7 @@ def test_a_column_is_never_taken_for_another(run, complaint, table, names, panda
     table("data.csv", {**X, "kind": y}, index=True)
     code, out, err = run("train", "data.csv", "--target", "kind", *FAST)
     assert (code, err) == (0, "") and "data    60 rows, 3 features" in out
-    assert out.count("note ") == 1 and "column 0 (counted from 0) has no name" in out
+    assert out.count("note ") == 1 and "columns without a name are left out: 0" in out
     assert cmlp.load("model.cmlp").feature_names == list(names)
     expected = run("predict", "model.cmlp", table("plain.csv", X))
     assert expected[0] == 0 and expected[2] == "" and len(expected[1].split()) == 60
@@ -313,7 +313,7 @@ def test_a_model_without_names(run, complaint, table):
         code, out, err = run("predict", "model.cmlp", table("new.csv", {"a": a, "b": b}, index))
         assert (code, out) == expected[:2]
         assert "cmlp: note: model.cmlp knows no names; columns are read in their order: a, b" in err
-        assert ("has no name: it is left out" in err) == index
+        assert ("columns without a name are left out: 0 (" in err) == index
     more = table("more.csv", {"a": a, "b": b, "c": b})
     assert "more.csv has 3 features, but model.cmlp expects 2" in complaint(
         "predict", "model.cmlp", more

@@ -22,6 +22,7 @@ DELIMITERS = ";\t|,"  # text has more commas: of two that cut alike, it is the o
 _NAMELESS = re.compile(r"(Unnamed: \d+(_level_\d+)*)?").fullmatch  # as pandas calls them
 _SNIFFED = 20  # rows that the delimiter is guessed from
 _HEAD, _LATER = 60, 20  # rows that the header is judged by: the first, and some further down
+_CELLS, _WIDE = 100_000, 1000  # cells of those rows, about, and columns
 _LONGEST = 2**31 - 1  # characters of a cell: the largest limit that csv takes everywhere
 _MAGIC = {
     b"PK\x03\x04": "a zip archive (.npz? an Excel workbook?)",
@@ -198,16 +199,23 @@ def _sniff(data: bytes) -> str:
 
 def _names_in(first: Sequence[str], wanted: Wanted) -> bool:
     """Whether the first row has names that the user, or the model, knows."""
-    known = [*(wanted.features or ()), *wanted.ignore]
+    known = [name.strip() for name in (*(wanted.features or ()), *wanted.ignore)]
     said = [str(name) for name in (wanted.target, *wanted.leave_out) if name is not None]
     # A number is a name where it cannot be a column's, as in --target 2000.
     said = [n for n in said if not is_number(n) or not -len(first) <= int(n) < len(first)]
-    if any(name in first for name in [*said, *known] if not NUMBER(name)):
-        return True
-    if any(name in first for name in said):
+    there = {*first}
+    if there & {*said} or any(name in there for name in known if name and not NUMBER(name)):
         return True
     features = {*(wanted.features or ())}  # numbers: a row of data may have one by chance
-    return len(features & {*first}) > len(features) / 2
+    return len(features & there) > len(features) / 2
+
+
+def _sample(data: bytes, delimiter: str) -> list[tuple[int, list[str]]]:
+    """Return the rows at the start, with their lines: fewer of a table with very many columns."""
+    rows = rows_of(data, delimiter)
+    first = list(islice(rows, 1))
+    n = max(_SNIFFED, min(_HEAD, _CELLS // len(first[0][1]))) if first else 0
+    return first + list(islice(rows, n))
 
 
 def _later_rows(data: bytes, delimiter: str, width: int) -> Iterator[list[str]]:
@@ -216,10 +224,11 @@ def _later_rows(data: bytes, delimiter: str, width: int) -> Iterator[list[str]]:
         return
     for at in (len(data) // 2, len(data) - (1 << 17)):
         start = data.find(b"\n", at) + 1
-        part = data[start : data.rfind(b"\n", start, start + (1 << 17))] if start else b""
-        for _, row in islice(rows_of(part, delimiter), _LATER):
-            if len(row) == width:
-                yield row
+        end = data.rfind(b"\n", start, start + (1 << 17))
+        if 0 < start < end:
+            for _, row in islice(rows_of(data[start:end], delimiter), _LATER):
+                if len(row) == width:
+                    yield row
 
 
 def _only_first_is_quoted(data: bytes, rows: Sequence[tuple[int, list[str]]], cut: str) -> bool:
@@ -266,11 +275,15 @@ def _judge(
     for _ in range(sample[1][0] - 1 if len(sample) > 1 else 0):
         start = data.find(b"\n", start) + 1
 
-    def recurs(column: int) -> bool:
-        return bool(start) and _occurs(data, start, first, column, delimiter.encode())
+    columns = [*range(min(len(first), _WIDE))]  # which tell enough; the last may be the target
+    if len(first) > _WIDE and not NUMBER(first[-1]):
+        columns.append(len(first) - 1)
 
-    cells = [[cell.strip() for cell in row] for row in below]
-    header, sure = has_header(first, cells, quoted, recurs)
+    def recurs(i: int) -> bool:
+        return bool(start) and _occurs(data, start, first, columns[i], delimiter.encode())
+
+    cells = [[row[i].strip() for i in columns] for row in below]
+    header, sure = has_header([first[i] for i in columns], cells, quoted, recurs)
     if _names_in(first, wanted):
         # A row of numbers that are names of features may still be data, if it is not long.
         known = len(first) > 2 and {*(wanted.features or ())} <= {*first}
@@ -287,7 +300,7 @@ def layout_of(data: bytes, wanted: Wanted, delimiter: str | None = None) -> Layo
         delimiter = _sniff(data)
     elif len(delimiter) != 1 or delimiter in '"\r\n':
         raise DataError(f"the delimiter has to be one character, not {show(delimiter)}")
-    sample = list(islice(rows_of(data, delimiter), _HEAD + 1))
+    sample = _sample(data, delimiter)
     if not sample:
         raise DataError("the file is empty; expected rows of numbers")
     line, first = sample[0][0], [cell.strip() for cell in sample[0][1]]
@@ -317,10 +330,12 @@ def layout_of(data: bytes, wanted: Wanted, delimiter: str | None = None) -> Layo
     else:
         nameless = [i for i, name in enumerate(names or []) if _NAMELESS(name)]
         nameless = [i for i in nameless if i not in dropped and i != target]
-        notes += [
-            f"column {i} (counted from 0) has no name: it is left out; write a name above it to "
-            "use it" for i in nameless
-        ]  # fmt: skip
+        if nameless:
+            which = ", ".join(map(str, nameless[:5])) + (", ..." if len(nameless) > 5 else "")
+            notes.append(
+                f"columns without a name are left out: {which} (counted from 0); write names above "
+                "them to use them"
+            )
         dropped.update(nameless, [target])
         features = [i for i in range(len(first)) if i not in dropped]
     if not features:

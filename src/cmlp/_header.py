@@ -14,7 +14,7 @@ from ._cells import INTEGER, MISSING, NUMBER, bare
 
 _ENOUGH = 3  # words above numbers that need no second look
 _SURPRISE = 1.5  # decimal digits of a chance: a first row of data is evenly spaced once in 30 times
-_SOME = 5  # rows that show what is usual in a column
+_SOME = 4  # rows that show what is usual in a column
 
 
 def has_header(
@@ -42,7 +42,7 @@ def has_header(
         Whether it is a header; whether that is beyond doubt.
     """
     columns = list(zip(*below, strict=True)) if below else [()] * len(first)
-    known = [[cell for cell in column if not MISSING(cell)] for column in columns]
+    known = [[cell for cell in column if NUMBER(cell) or not MISSING(cell)] for column in columns]
     numeric = [_mostly_numbers(cells) for cells in known]
     numbers = [i for i, cell in enumerate(first) if NUMBER(cell)]
     words = [i for i, cell in enumerate(first) if _is_word(cell, known[i])]
@@ -72,8 +72,9 @@ def has_header(
     unlike = bool(below) and _unlike(values, numbers, [known[i] for i in numbers], below)
     if unique:
         return True, unlike
+    several = len(values) > 2
     ranged = len(values) > 1 and values == list(range(len(first)))
-    if unlike and (len(values) > 2 or ranged) and not _counts_on(values, numbers, below):
+    if unlike and several + ranged + (not _counts_on(values, numbers, below)) >= 2:
         return True, False
     return False, not unlike and not (ranged and below)
 

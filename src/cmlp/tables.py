@@ -9,7 +9,6 @@ it or names the line and the column that are wrong. So the two cannot disagree.
 from __future__ import annotations
 
 import csv
-import operator
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -170,14 +169,20 @@ def _read_csv(
 def _csv_blocks(data: bytes, layout: Layout) -> Iterator[_Block]:
     rows = layout.rows(data)
     strange = b"_" in data or not data.isascii()  # float() takes "1_000" and Arabic digits
-    pick = _picker(layout.features)
+    kept = sorted(layout.features)
+    dropped = sorted({*range(layout.width)} - {*kept}, reverse=True)
+    order = None if kept == layout.features else np.searchsorted(kept, layout.features)
+    few = len(kept) < len(dropped)
     done = 0
     while block := [row for _, row in islice(rows, _BLOCK)]:
         if any(len(row) != layout.width for row in block):
             _complain(data, layout, done)
         cells = [row[layout.target] for row in block] if layout.target >= 0 else []
-        if len(layout.features) < layout.width or layout.features != sorted(layout.features):
-            block = list(map(pick, block))
+        if few:
+            block = [[row[i] for i in kept] for row in block]
+        for i in () if few else dropped:  # a copy of the others would touch every cell
+            for row in block:
+                del row[i]
         words = set(chain.from_iterable(block))
         convert: Callable[[str], float] = float
         try:
@@ -188,16 +193,9 @@ def _csv_blocks(data: bytes, layout: Layout) -> Iterator[_Block]:
             _complain(data, layout, done)
         if not np.isfinite(X).all() or (strange and not all(map(NUMBER, words))):
             _complain(data, layout, done)
-        yield X.reshape(len(block), -1), cells
+        X = X.reshape(len(block), -1)
+        yield X if order is None else X[:, order], cells
         done += len(block)
-
-
-def _picker(columns: Sequence[int]) -> Callable[[list[str]], Any]:
-    """Return what takes these cells, in this order, out of a row."""
-    first, last = columns[0], columns[-1]
-    if list(columns) == list(range(first, last + 1)):  # a slice is faster; and one cell is a list
-        return operator.itemgetter(slice(first, last + 1))
-    return operator.itemgetter(*columns)
 
 
 def _complain(data: bytes, layout: Layout, after: int) -> NoReturn:
@@ -267,5 +265,5 @@ def _pandas_blocks(data: bytes, layout: Layout) -> list[_Block] | None:
 
 def _all_alike(body: bytes, cut: bytes, wanted: int) -> bool:
     """Whether every line that is not blank has so many delimiters."""
-    counts = ((line.count(cut), line) for line in body.split(b"\n"))
+    counts = ((line.count(cut), line) for line in BytesIO(body))
     return all(count == wanted or not (count or line.strip()) for count, line in counts)
