@@ -324,7 +324,7 @@ HEADERS = [
     ("5,3", (D, D), False),
     ("0,1,2", (range(1, 61), D, D), True),
     ("0,5,9", (range(1, 61), D, D), False),  # the first column counts on: time, or rows
-    ("0,1", ([f"{i / 10}" for i in range(1, 61)], D), False),
+    ("0,1", (tuple(f"{i / 10}" for i in range(1, 61)), D), False),
     # quotes, and an index
     ('"0","1","2"', (9, 9, 9), True),
     ('"7","3","5"', (9, 9, 9), True),
@@ -469,6 +469,7 @@ MANY = [f"{1.5 + i / 8}" for i in range(40)]
         ([*["n.d."] * 60, *MANY], ["line 2", "'n.d.'"]),  # most cells are bad
         ([*map(str, range(40)), "1O"], ["line 42", "'1O'"]),
         ([*["0", "1"] * 30, "l"], ["line 62", "'l'"]),  # a class of one row
+        ([*["0.5", "1.5"] * 30, "l", "l"], ["line 62", "'l'"]),
         ([cell.replace(".", ",") for cell in MANY], ["line 2", "'1,5'", "decimal point, not a"]),
         (["1,0", "1,5"] * 20, ["line 2", "'1,0'", "decimal point"]),
         ([f"{i},000" for i in range(1, 41)], ["write 1000 if", "1.000 if it is a decimal comma"]),
@@ -503,8 +504,9 @@ def test_targets_that_are_not_classes(read, cells, parts):
 
 
 @pytest.mark.parametrize("cells", [
-    ["007", "012"], ["+1", "-1"], ["1", "2", "x"], ["A", "7", "3"], ["NA", "EU"], ["none", "mild"],
-    ["null", "x"], ["True", "False"], ["5%", "10%"], ["$1", "$2"], ["<5", "5"], ["1-2", "3-4"],
+    ["007", "012"], ["007", "1.0"], ["+1", "-1"], ["1", "2", "x"], ["1.0", "2.0", "x"],
+    ["1e3", "+1", "007", "x"], ["A", "7", "3"], ["NA", "EU"], ["none", "mild"], ["null", "x"],
+    ["True", "False"], ["5%", "10%"], ["$1", "$2"], ["<5", "5"], ["1-2", "3-4"],
     ["18446744073709551616", "18446744073709551617"], ["-1", "18446744073709551615"],
 ])  # fmt: skip
 def test_labels_keep_their_text(read, cells):

@@ -138,13 +138,10 @@ def read_target(cells: Sequence[str], place: Place, task: Task = "auto") -> np.n
 def _numbers(cells: list[str], counts: Counter[str], task: Task) -> np.ndarray | None:
     """Return cells that are numbers as such; None if they are labels that have to stay text."""
     whole = all(map(INTEGER, counts))
-    padded = whole and any(map(_PADDED, counts))
-    labels = False
-    if task == "classification":
-        labels = whole or all(float(cell).is_integer() for cell in counts)
-    elif task == "auto":
-        labels = whole and (padded or len(counts) <= min(FEW, len(cells) // 2))
-    if labels:
+    padded = any(map(_PADDED, counts))
+    few = len(counts) <= min(FEW, len(cells) // 2)
+    labels = task == "classification" or (task == "auto" and (padded or (whole and few)))
+    if labels and all(map(_is_whole, counts)):
         exact = {cell: int(Decimal(cell)) for cell in counts}
         plain = all(cell == str(value) for cell, value in exact.items())
         if not plain and (padded or len({*exact.values()}) == len(counts)):
@@ -155,6 +152,11 @@ def _numbers(cells: list[str], counts: Counter[str], task: Task) -> np.ndarray |
         if y is not None or task != "regression":
             return y
     return np.array(cells, np.float64)
+
+
+def _is_whole(cell: str) -> bool:
+    """Whether a cell is a whole number, as 1.0 and 1e3 are, too."""
+    return bool(NUMBER(cell)) and float(cell).is_integer()
 
 
 def whole_numbers(values: list[int]) -> np.ndarray | None:
@@ -178,7 +180,7 @@ def _check_labels(counts: Counter[str], odd: list[str], refuse: Callable[..., No
     if odd and (2 * m > n or (m >= _SMALL and not repeat)):  # numbers, and some other cells
         few = distinct <= min(FEW, n // 2)
         stray = n >= 2 * _SMALL and all(counts[cell] == 1 for cell in odd)
-        if not few or not repeat or stray or not all(map(INTEGER, numbers.values())):
+        if not few or not repeat or stray or not all(map(_is_whole, numbers.values())):
             todo = advice(odd[0], "turn it into a number or remove the row")
             refuse(odd[0], f"{show(odd[0])} in a column of numbers; {todo}; {anyway}")
     elif all(map(_DATE, counts)):
