@@ -318,10 +318,12 @@ HEADERS = [
     ("1990,1995,2000", (900, 900, 900), True),
     ("1990,1995,2000", (9000, 9000, 9000), True),
     ("2000,1996,1990", (9, 9, 9), True),
-    ("3,1,2", (D, D, D), False),
+    ("3,1,2", (D, D, D), True),  # not one of 180 decimals is written without a point
+    ("5,3", (D, D), True),
+    ("5,3", (D, (*["1.5"] * 30, "2")), False),
+    ("3,1,2", (9, 9, 9), False),
     ("0,0,1", (D, D, D), False),
     ("1,2,7", (9, 9, 9), False),
-    ("5,3", (D, D), False),
     ("0,1,2", (range(1, 61), D, D), True),
     ("0,5,9", (range(1, 61), D, D), False),  # the first column counts on: time, or rows
     ("0,1", (tuple(f"{i / 10}" for i in range(1, 61)), D), False),

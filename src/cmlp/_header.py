@@ -63,20 +63,26 @@ def has_header(
     if quoted:
         return True, True
     unique = [i for i in text if i not in repeated and 2 * len({*known[i]}) <= len(known[i])]
-    rising = all(a < b for a, b in pairwise(values)) or all(a > b for a, b in pairwise(values))
-    if against or not rising:
+    if against:
         return False, not unique
-    index = not first[0] and len({*columns[0]}) == len(columns[0]) > 0
-    if index and all(map(INTEGER, columns[0])):
-        return True, True
+    several, ranged = len(values) > 2, len(values) > 1 and values == list(range(len(first)))
+    rising = all(a < b for a, b in pairwise(values)) or all(a > b for a, b in pairwise(values))
+    other_type = (  # integers above decimals, without exception
+        len(below) >= 2 * _SOME
+        and all(INTEGER(first[i]) for i in numbers)
+        and not any(INTEGER(cell) for i in numbers for cell in known[i])
+    )
+    if not first[0] and below and all(map(INTEGER, columns[0])):  # an index, as of a data frame
+        counted = columns[0][:3] == ("0", "1", "2")[: len(columns[0])]
+        if counted or (rising and len({*columns[0]}) == len(columns[0])):
+            return True, True
     unlike = bool(below) and _unlike(values, numbers, [known[i] for i in numbers], below)
-    if unique:
+    if unique and (rising or other_type):
         return True, unlike
-    several = len(values) > 2
-    ranged = len(values) > 1 and values == list(range(len(first)))
-    if unlike and several + ranged + (not _counts_on(values, numbers, below)) >= 2:
+    likely = ranged or other_type or (several and rising)
+    if unlike and likely and ((several and ranged) or not _counts_on(values, numbers, below)):
         return True, False
-    return False, not unlike and not (ranged and below)
+    return False, not (unique or unlike or (ranged and below))
 
 
 def _is_word(cell: str, below: Sequence[str]) -> bool:
