@@ -238,6 +238,130 @@ def test_columns_are_known_by_name(run, complaint, in_folder, flowers):
     assert "no column 'mass'" in complaint("predict", "model.cmlp", "other.csv")
 
 
+@pytest.fixture
+def table(in_folder):
+    """Write a CSV file of named columns; an index of names or numbers comes first."""
+
+    def table(name, columns, index=None, header=True):
+        with open(name, "w", newline="") as file:
+            writer = csv.writer(file)
+            if header:
+                writer.writerow([*([""] if index else []), *columns])
+            rows = zip(*columns.values(), strict=True)
+            writer.writerows([*([i] if index else []), *row] for i, row in enumerate(rows))
+        return name
+
+    return table
+
+
+@pytest.mark.parametrize("pandas", [False, pytest.param(True, marks=pytest.mark.skipif(
+    not HAS_PANDAS, reason="pandas is not installed"))])  # fmt: skip
+@pytest.mark.parametrize("names", [
+    ("x0", "x1", "speed"), ("0", "1", "2"), ("1990", "1995", "2000"), ("7", "3", "5"),
+    ("length", "width", "x0"),
+], ids="-".join)  # fmt: skip
+def test_a_column_is_never_taken_for_another(run, complaint, table, names, pandas, monkeypatch):
+    monkeypatch.setattr(tables, "_PANDAS_PAYS", 0)
+    if not pandas:
+        monkeypatch.setitem(sys.modules, "pandas", None)
+    rng = np.random.default_rng(3)
+    X = dict(zip(names, rng.normal(size=(3, 60)).round(3), strict=True))
+    y = np.where(X[names[0]] > X[names[1]], "oak", "elm")
+    table("data.csv", {**X, "kind": y}, index=True)
+    code, out, err = run("train", "data.csv", "--target", "kind", *FAST)
+    assert (code, err) == (0, "") and "data    60 rows, 3 features" in out
+    assert out.count("note ") == 1 and "columns without a name are left out: 0" in out
+    assert cmlp.load("model.cmlp").feature_names == list(names)
+    expected = run("predict", "model.cmlp", table("plain.csv", X))
+    assert expected[0] == 0 and expected[2] == "" and len(expected[1].split()) == 60
+
+    gaps = ["", *y[1:]]
+    turned = dict(reversed(X.items()))
+    for columns, options in [
+        (turned, {}), (X, {"index": True}), (turned, {"index": True}), (X, {"header": False}),
+        ({"kind": gaps, **turned}, {}), ({"id": y, **X, "note": gaps, "Unnamed: 3": gaps}, {}),
+        ({**X, " kind ": [5] * 60, "kind": y}, {}),
+    ]:  # fmt: skip
+        assert run("predict", "model.cmlp", table("new.csv", columns, **options)) == expected
+    code, out, _ = run("evaluate", "model.cmlp", table("new.csv", {"kind": y, "z": y, **turned}))
+    assert code == 0 and out == run("evaluate", "model.cmlp", "data.csv")[1].replace("data", "new")
+    assert run("evaluate", "model.cmlp", "new.csv", "--target", "z")[1] == out
+
+    del turned[names[1]]
+    for columns, part in [
+        (turned, f"no column '{names[1]}', which"),
+        ({**turned, f"{names[1]}th": y}, f"no column '{names[1]}', which"),
+        ({"u": y, "v": y, "w": y}, f"no column '{names[0]}' (and 2 more), which"),
+        ({**turned, names[1] + " ": y, names[1]: y}, f"2 columns are called '{names[1]}'"),
+    ]:
+        assert part in complaint("predict", "model.cmlp", table("new.csv", columns))
+    for option in ("--target", "--ignore"):
+        said = complaint("predict", "model.cmlp", "plain.csv", option, names[0])
+        assert f"needs the column '{names[0]}'" in said
+
+
+def test_a_model_without_names(run, complaint, table):
+    """Columns are read in their order, and that is said; an index is left out."""
+    cmlp.Network([2, 1], seed=0).save("model.cmlp")
+    a, b = np.random.default_rng(0).normal(size=(2, 5)).round(3)
+    np.save("data.npy", np.column_stack([a, b]))
+    expected = run("predict", "model.cmlp", "data.npy")
+    assert expected[0] == 0 and expected[2] == ""
+    bare = table("bare.csv", {"a": a, "b": b}, header=False)
+    assert run("predict", "model.cmlp", bare) == expected
+    for index in (False, True):
+        code, out, err = run("predict", "model.cmlp", table("new.csv", {"a": a, "b": b}, index))
+        assert (code, out) == expected[:2]
+        assert "cmlp: note: model.cmlp knows no names; columns are read in their order: a, b" in err
+        assert ("columns without a name are left out: 0 (" in err) == index
+    more = table("more.csv", {"a": a, "b": b, "c": b})
+    assert "more.csv has 3 features, but model.cmlp expects 2" in complaint(
+        "predict", "model.cmlp", more
+    )
+    assert run("predict", "model.cmlp", more, "--ignore", "c")[1] == expected[1]
+    code, out, err = run("evaluate", "model.cmlp", more, "--target", "c")
+    assert (code, err) == (0, "") and "note      model.cmlp knows no names" in out
+
+    table("train.csv", {"a": a, "b": b, "y": a}, header=False)
+    assert run("train", "train.csv", "--target", 2, "--epochs", 1, "--quiet") == (0, "", "")
+    assert cmlp.load("model.cmlp").feature_names == []
+    assert run("predict", "model.cmlp", "new.csv")[0] == 0
+
+
+def test_features_of_one_name_are_refused(run, complaint, in_folder):
+    (in_folder / "data.csv").write_text("a,a,y\n1,2,3\n4,5,6\n7,8,10\n")
+    line = complaint("train", "data.csv", "--target", "y")
+    assert "2 columns are called 'a'" in line and "--ignore" in line
+    run("train", "data.csv", "--target", "y", "--ignore", 1, "--epochs", 1)
+    assert "2 columns are called 'a'" in complaint("predict", "model.cmlp", "data.csv")
+    assert run("predict", "model.cmlp", "data.csv", "--ignore", 1)[0] == 0
+
+
+def test_the_user_says_whether_there_is_a_header(run, complaint, table):
+    rng = np.random.default_rng(0)
+    X = dict(zip("012", rng.normal(size=(3, 60)).round(4), strict=True))
+    table("data.csv", {**X, "3": X["0"] > 0}, header=False)
+    for header, n, features in [((), 60, 3), (["--no-header"], 60, 3), (["--header"], 59, 3)]:
+        code, out, _ = run("train", "data.csv", "--target", "-1", "--epochs", 1, *header)
+        assert code == 0 and f"data    {n} rows, {features} features" in out and "note" not in out
+    table("data.csv", {**X, "3": X["1"]})
+    code, out, _ = run("train", "data.csv", "--target", "-1", "--epochs", 1)
+    assert code == 0 and "note    line 1 ('0', '1', '2', '3') is taken for the names" in out
+    assert run("train", "data.csv", "--target", "3", "--header", "--epochs", 1)[0] == 0
+    assert (
+        run("predict", "model.cmlp", "data.csv")[1:]
+        == run("predict", "model.cmlp", "data.csv", "--header")[1:]
+    )
+    assert (
+        len(run("predict", "model.cmlp", "data.csv", "--ignore", 3, "--no-header")[1].split()) == 61
+    )
+    np.savez("data.npz", X=np.eye(2), y=[0, 1])
+    assert "are for CSV" in complaint("train", "data.npz", "--header")
+    table("data.csv", {"5": [1, 4], "x": [2, 5], "7": [3, 6]})
+    line = complaint("train", "data.csv", "--target", 0, "--no-header")
+    assert "line 1, column 1 (counted from 0): 'x' is text" in line and "--header" not in line
+
+
 def test_same_seed_same_file(run, in_folder, flowers):
     weights = []
     for seed in (1, 1, 2):
@@ -314,6 +438,86 @@ def test_task(y, wanted, loss, classifies):
 def test_impossible_task(y, wanted, message):
     with pytest.raises(ValueError, match=message):
         cli.choose_task(np.array(y), wanted, None)
+
+
+@pytest.mark.parametrize("labels", [
+    ["007", "012"], ["+1", "-1"], ["1", "2", "x"], ["none", "mild"], ["NA", "EU", "1"],
+    [2**62 + 1, 2**62 + 2, 2**62 + 3], [5, 2**63, 2**64 - 1], [-(2**62) - 1, 7],
+    [2**64 + 1, 2**64 + 2], ["long names that", "long names that differ"],
+], ids=str)  # fmt: skip
+def test_labels_are_what_was_written(run, complaint, table, labels):
+    """In training, predicting and evaluating, whichever of them occur in a file."""
+    kind = np.arange(90) % len(labels)
+    X = {"a": kind * 3.0 + np.random.default_rng(0).normal(size=90).round(3) / 9}
+    y = [str(labels[k]) for k in kind]
+    code, out, err = run("train", table("data.csv", {**X, "y": y}), "--target", "y", *FAST,
+                         "--epochs", 90)  # fmt: skip
+    assert (code, err) == (0, "") and "classification" in out
+    read = run("predict", "model.cmlp", "data.csv")[1].splitlines()
+    assert set(read) <= set(y) and np.mean(np.array(read) == y) > 0.9
+    header = run("predict", "model.cmlp", "data.csv", "--proba")[1].splitlines()[0]
+    assert sorted(header.split(",")) == sorted(set(y))
+    told = run("info", "model.cmlp")[1]
+    for label in labels:
+        one = [i for i in range(90) if y[i] == str(label)]
+        part = {"a": X["a"][one], "y": [label] * len(one)}
+        code, out, err = run("evaluate", "model.cmlp", table("part.csv", part))
+        assert (code, err) == (0, "") and str(label) in told
+        assert all(f"{text} |" in out for text in map(str, labels))  # no digit is cut off
+    table("part.csv", {"a": [1, 2], "y": [labels[0], "yew"]})
+    line = complaint("evaluate", "model.cmlp", "part.csv")
+    assert "part.csv: line 3, column 'y': the label 'yew' is not one of the model's" in line
+
+
+def test_whole_number_labels_in_a_file_of_decimals(run, complaint, table):
+    a = np.arange(60.0)
+    table("data.csv", {"a": a, "y": (a > 30).astype(int) + 1})
+    run("train", "data.csv", "--target", "y", *FAST)
+    _, out, _ = run("evaluate", "model.cmlp", "data.csv")
+    table("data.csv", {"a": a, "y": [f"{value}.0" for value in (a > 30).astype(int) + 1]})
+    assert run("evaluate", "model.cmlp", "data.csv") == (0, out, "")
+    table("data.csv", {"a": a, "y": a})
+    assert "the label '0.0' is not one" in complaint("evaluate", "model.cmlp", "data.csv")
+
+
+def test_text_among_numbers_is_refused(run, complaint, table):
+    a = np.random.default_rng(0).normal(size=60).round(4)
+    y = [f"{value}" for value in a * 2 + 5]
+    table("data.csv", {"a": a, "y": [*y[:37], "<0.5", *y[38:]]})
+    for more in ([], ["--task", "regression"], ["--loss", "huber"]):
+        line = complaint("train", "data.csv", "--target", "y", *more)
+        assert "data.csv: line 39, column 'y': the target is" in line and "'<0.5'" in line
+    options = ("--target", "y", "--epochs", 1, "--validation", 0)
+    code, out, _ = run("train", "data.csv", *options, "--task", "classification")
+    assert code == 0 and "60 classes" in out
+    table("data.csv", {"a": a, "y": y})
+    assert run("train", "data.csv", *options)[0] == 0
+    table("data.csv", {"a": a, "y": [*y[:37], "5,5", *y[38:]]})
+    assert "line 39" in complaint("evaluate", "model.cmlp", "data.csv")
+    assert run("predict", "model.cmlp", "data.csv")[0] == 0  # the target is not looked at
+    assert run("predict", "model.cmlp", "data.csv", "--target", "y")[0] == 0
+
+
+def test_true_and_false(run, in_folder):
+    a = np.arange(60.0)
+    np.savez("data.npz", X=a[:, None], y=a > 30)
+    _, out, _ = run("train", "data.npz", *FAST)
+    assert "classification, because the target is true or false" in out
+    assert set(run("predict", "model.cmlp", "data.npz")[1].split()) == {"True", "False"}
+    assert run("evaluate", "model.cmlp", "data.npz")[0] == 0
+    assert run("train", "data.npz", "--task", "regression", "--no-scale", "--epochs", 1)[0] == 0
+
+
+def test_a_report_of_one_row_and_of_small_numbers(run, table):
+    a = np.arange(60.0)
+    table("data.csv", {"a": a, "y": a * 1e-9})
+    run("train", "data.csv", "--target", "y", *FAST)
+    table("data.csv", {"a": [3], "y": [4e-9]})
+    code, out, err = run("evaluate", "model.cmlp", "data.csv")
+    assert (code, err) == (0, "")
+    values = dict(line.split()[:2] for line in out.splitlines()[1:])
+    assert 0 < float(values["RMSE"]) < 1e-8 and float(values["MAE"]) > 0
+    assert 0 < float(values["loss"]) < 1e-16 and "R2" in values
 
 
 # Scaling -----------------------------------------------------------------------------------------

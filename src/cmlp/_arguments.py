@@ -7,9 +7,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from . import __version__
-
-FEW = 30
-"""Most distinct whole numbers that are taken for class labels."""
+from ._cells import FEW
 
 _CODES = """\
 exit codes:
@@ -21,6 +19,18 @@ _DATA = """\
 DATA is CSV (with a header or without, also .csv.gz) of numeric features and a target of numbers or
 text; or .npz (arrays X and y, or X_train, y_train, X_test, y_test) or .npy. A column is called by
 its name or number: 0 is the first, -1 the last.
+
+The first line of a CSV is a header if it has a name that is known (of --target, --ignore or the
+model), or if it is unlike the lines below: words above numbers, integers above decimals, quotes
+above none. A line of the report says so where that is a close decision; --header and --no-header
+decide it. Columns without a name, such as a data frame's index, are left out.
+"""
+
+_MODEL_DATA = f"""\
+{_DATA}
+Where DATA has a header, the model's features are found by their names, in any order; other columns
+may hold anything. Without a header, or where the model knows no names, all columns but the target
+and those to leave out are its features, in their order.
 """
 
 _TRAIN = f"""\
@@ -28,6 +38,8 @@ _TRAIN = f"""\
 Classification or regression follows from the target. It is classification if the target is text, or
 whole numbers written without a point with at most {FEW} different values (each on at least two rows
 on average); anything else is regression. --loss (but squared_error) and --task decide otherwise.
+Labels keep their text: 007 stays 007. Text among numbers, dates, and text that hardly repeats are
+refused as a target, unless --task classification says that they are labels.
 
 Features are standardised by mean and deviation of the training rows, as is the target of a
 regression; at the end both are folded into the first and the last layer, so that the saved model
@@ -45,7 +57,7 @@ examples:
 
 _EXAMPLES = {
     "predict": f"""\
-{_DATA}
+{_MODEL_DATA}
 Predictions go to standard output: a label (or number) per line; several outputs and --proba as CSV.
 
 examples:
@@ -55,7 +67,7 @@ examples:
 
 {_CODES}""",
     "evaluate": f"""\
-{_DATA}
+{_MODEL_DATA}
 examples:
   cmlp evaluate model.cmlp test.csv --target species
 
@@ -149,7 +161,7 @@ def make_parser() -> argparse.ArgumentParser:
     }
     predict = command("predict", "print a model's prediction of each row")
     predict.add_argument("model", **model)
-    _add_data(predict, "the target, if DATA still has it: it is left out")
+    _add_data(predict, "the target, which is left out (not needed with names)")
     predict.add_argument("--out", metavar="FILE", help="write CSV with a header there instead")
     predict.add_argument("--proba", action="store_true", help="a probability per class, as CSV")
 
@@ -170,6 +182,8 @@ def _add_data(sub: argparse.ArgumentParser, target: str) -> None:
     sub.add_argument("--target", metavar="COLUMN", help=target)
     leave_out = "columns to leave out, by name or number: id,date"
     sub.add_argument("--ignore", metavar="NAMES", type=_names, default=[], help=leave_out)
+    first = "whether the first line of a CSV names its columns (default: by what is in it)"
+    sub.add_argument("--header", action=argparse.BooleanOptionalAction, help=first)
 
 
 def _add_train(sub: argparse.ArgumentParser) -> None:

@@ -184,9 +184,7 @@ ASSIGNED: dict[str, Callable[[Network, Any], Any]] = {
 
 
 def check_kept(net: Network) -> None:
-    """Check what a file is to hold, as arrays and lists may have been changed in place."""
-    for name in ("classes", "feature_names", "target_name"):
-        ASSIGNED[name](net, getattr(net, name))
+    """Check that the plan, which may have been changed in place, is that of the description."""
     if not np.array_equal(
         net.plan, make_plan(net.sizes, net.activations, net.dtype, net.normalization)
     ):

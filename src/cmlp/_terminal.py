@@ -158,7 +158,9 @@ def confusion_table(truth: Array, read: Array, labels: Array) -> str:
         pairs = [f"  {names[i]}: {names[j]}, {wrong[i, j]}" for i, j in worst if wrong[i, j]]
         head = f"{len(labels)} classes; most often confused (true: read as, times):"
         return "\n".join([head, *pairs])
-    names = [cut(name, 12) for name in names]
+    short = [cut(name, 12) for name in names]
+    if labels.dtype.kind == "U" and len({*short}) == len(short):  # a number keeps its digits
+        names = short
     first = max(map(len, [*names, "true"]))
     width = max(len(text) for text in [*names, str(counts.max())])
     lines = [f"{'true':>{first}} | read as", " " * first + " |"]

@@ -15,14 +15,16 @@ import os
 import platform
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__, _dispatch, _scoring, saving, tables, training
-from ._arguments import FEW, FIT, make_parser
+from ._arguments import FIT, make_parser
+from ._cells import FEW, Task, show
 from ._checks import check_integer, check_number
 from ._numbers import score, significant
 from ._spec import LOSSES, lookup
@@ -89,6 +91,13 @@ def _fail(message: object, code: int) -> int:
 # train -------------------------------------------------------------------------------------------
 
 
+def read_as(task: Task, loss: str | None) -> Task:
+    """Return what the options say that the target is read for."""
+    if task == "auto" and loss and (row := lookup("loss", LOSSES, loss)).name != "squared_error":
+        return "classification" if row.classifies else "regression"
+    return task
+
+
 def choose_task(y: Array, wanted: str, loss: str | None) -> tuple[bool, str]:
     """Decide between classification (True) and regression, and say why."""
     text = y.dtype.kind == "U"
@@ -98,6 +107,8 @@ def choose_task(y: Array, wanted: str, loss: str | None) -> tuple[bool, str]:
         classifies, why = row.classifies, f"for which the loss {row.name} is"
     elif text:
         classifies, why = True, "because the target is text"
+    elif y.dtype.kind == "b":
+        classifies, why = True, "because the target is true or false"
     elif y.ndim == 2:
         classifies = bool(np.isin(y, (0, 1)).all())
         why = f"because the target is a matrix of {'0 and 1' if classifies else 'numbers'}"
@@ -177,19 +188,23 @@ def _train(args: argparse.Namespace) -> int:
 def _train_and_save(args: argparse.Namespace) -> int:
     say: Callable[..., None] = (lambda *words: None) if args.quiet else print
     _check_output(args.out, args.data)
-    table = _read(args, args.target, needs_target=True)
+    table = _read(args, args.target, needs_target=True, task=read_as(args.task, args.loss))
     assert table.y is not None
+    _check_names(table)
     X, y = table.X, table.y
     classifies, why = choose_task(y, args.task, args.loss)
     net = _make_network(args, X.shape[1], y, classifies)
     rows, held_out = _split(y, args.validation, args.seed, classifies and y.ndim == 1)
     parts = f"{len(rows):,} rows to train, {len(held_out):,} to validate"
     say(f"data    {len(X):,} rows, {X.shape[1]} features: {parts}")
+    for note in table.notes:
+        say(f"note    {note}")
     say(f"task    {'classification' if classifies else 'regression'}, {why}")
     say(f"core    {_dispatch.describe(_dispatch.core.name)}")
     say(net.summary())
     net, stopped = _fit(args, net, table, rows, held_out, say)
-    net.feature_names, net.target_name = table.feature_names, table.target_name
+    net.feature_names = table.feature_names if table.named else []
+    net.target_name = table.target_name
     try:
         net.save(args.out)
     except OSError as error:
@@ -253,19 +268,26 @@ def _check_output(path: str, *inputs: str) -> None:
 
 
 def _read(
-    args: argparse.Namespace,
-    target: str | None,
-    ignore: Sequence[str] = (),
-    *,
-    needs_target: bool,
-    part: Literal["train", "test"] = "train",
+    args: argparse.Namespace, target: str | None, *, needs_target: bool, **how: Any
 ) -> tables.Table:
     table, path = None, args.data
     if target or not needs_target or path.lower().endswith(".npz"):
-        table = tables.read_table(path, target, ignore=ignore, leave_out=args.ignore, part=part)
+        how = {"leave_out": args.ignore, "use_target": needs_target, **how}
+        how["header"] = "auto" if args.header is None else args.header
+        table = tables.read_table(path, target, **how)
     if table is None or (needs_target and table.y is None):
         raise ValueError(f"{path}: which column is the target? --target NAME, or number (-1: last)")
     return table
+
+
+def _check_names(table: tables.Table) -> None:
+    """Refuse features that could not be told apart by their names later on."""
+    for name, count in Counter(table.feature_names).items():
+        if count > 1:
+            raise ValueError(
+                f"{table.path}: {count} columns are called {show(name)}; rename all but one, or "
+                "leave the others out by their numbers, counted from 0: --ignore NUMBERS"
+            )
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -276,34 +298,34 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _read_for(
-    net: Network, args: argparse.Namespace, target: str | None, needs_target: bool
-) -> tuple[Array, Array | None]:
+    net: Network, args: argparse.Namespace, target: str | None, *, needs_target: bool
+) -> tables.Table:
     """Read DATA, its features in the order of the model's."""
-    known: list[str] = net.feature_names
-    ignore = [net.target_name] if net.target_name and net.target_name != target else []
-    table = _read(args, target, ignore, needs_target=needs_target, part="test")
-    X, names = table.X, table.feature_names
-    plain = [f"x{i}" for i in range(len(names))]
-    if names not in (plain, known) and known not in ([], [f"x{i}" for i in range(len(known))]):
-        if missing := [name for name in known if name not in names]:
-            raise ValueError(
-                f"{table.path}: there is no column {missing[0]!r}, which {args.model} was trained "
-                f"with; there are {_listed(names)}"
-            )
-        X = X[:, [names.index(name) for name in known]]
-    if X.shape[1] != net.sizes[0]:
-        more = "; --target or --ignore leave columns out" if X.shape[1] > net.sizes[0] else ""
+    known = net.feature_names or None
+    left_out = [*args.ignore, *([args.target] if args.target and not needs_target else [])]
+    table = _read(
+        args, target, needs_target=needs_target, features=known, leave_out=left_out, part="test",
+        ignore=[net.target_name] if net.target_name and net.target_name != target else [],
+        task="auto" if _classifies(net) else "regression", classes=net.classes,
+    )  # fmt: skip
+    if table.X.shape[1] != net.sizes[0]:
+        more = "; --target or --ignore leave columns out" if table.X.shape[1] > net.sizes[0] else ""
         raise ValueError(
-            f"{table.path} has {X.shape[1]} features, but {args.model} expects {net.sizes[0]}{more}"
+            f"{table.path} has {table.X.shape[1]} features, but {args.model} expects "
+            f"{net.sizes[0]}{more}"
         )
-    return X, table.y
+    if table.named and not known:
+        names = _listed(table.feature_names)
+        table.notes.append(f"{args.model} knows no names; columns are read in their order: {names}")
+    return table
 
 
 def _predict(args: argparse.Namespace) -> int:
     if args.out:
         _check_output(args.out, args.model, args.data)
     net = load(args.model)
-    X, _ = _read_for(net, args, args.target, needs_target=False)
+    table = _read_for(net, args, None, needs_target=False)
+    X = table.X
     name = net.target_name or "prediction"
     if args.proba:
         if net.loss_row is None or not net.loss_row.classifies:
@@ -323,6 +345,8 @@ def _predict(args: argparse.Namespace) -> int:
             _write(file, header, values)
     else:
         _write(sys.stdout, header if args.proba else None, values)
+    for note in table.notes:
+        print(f"cmlp: note: {note}", file=sys.stderr)
     return 0
 
 
@@ -340,10 +364,13 @@ def _classifies(net: Network) -> bool:
 def _evaluate(args: argparse.Namespace) -> int:
     net = load(args.model)
     target = args.target or net.target_name
-    X, y = _read_for(net, args, target, needs_target=True)
-    assert y is not None
-    print(f"{len(X):,} rows of {args.data}")
-    print(_report(net, X, y))
+    table = _read_for(net, args, target, needs_target=True)
+    assert table.y is not None
+    report = _report(net, table.X, table.y)
+    print(f"{len(table.X):,} rows of {args.data}")
+    for note in table.notes:
+        print(f"note      {note}")
+    print(report)
     return 0
 
 
