@@ -1117,11 +1117,6 @@ class Network:
             for number, moment in enumerate(self.moments):
                 arrays |= self._parts(moment, f"moment{number}.")
             generator = self.rng.bit_generator.state
-            if generator["bit_generator"] not in saving.GENERATORS:
-                raise ValueError(
-                    f"a file cannot hold the random generator {generator['bit_generator']}: "
-                    "assign net.rng, for example a seed"
-                )
             state = {"solver": self.solver, "steps": self.steps, "generator": generator}
             state |= {"averaged": self.averaged, "shown_average": self.shown_average}
         saving.write(path, architecture, arrays, self.classes, self.history, solver_of(self), state)
