@@ -191,7 +191,7 @@ def test_an_optimizer_that_no_training_could_go_on_from(tmp_path, state, message
 
 def test_what_was_changed_in_place_is_looked_at_by_save(tmp_path):
     for change, message in (
-        (lambda net: net.feature_names.append("a"), "feature_names must have 3 names"),
+        (lambda net: net.feature_names.append("a"), "one feature name per input"),
         (lambda net: net.plan.__setitem__((0, _spec.ACTIVATION), 3), "plan was changed in place"),
     ):
         net = trained()

@@ -312,6 +312,14 @@ def test_a_restless_curve(core):
     assert "learning-rate-too-high" not in net.diagnose(PIXELS, LABELS).codes
 
 
+def test_validation_losses_that_are_not_known(core):
+    net, X, y = noisy(epochs=60)
+    assert "over-fitting" in net.diagnose(X, y).codes
+    for n in (57, 60):  # too few of them, none
+        net.history["val_loss"][:n] = [np.nan] * n
+        assert "over-fitting" not in net.diagnose(X, y).codes
+
+
 def test_a_trial_that_diverges(core):
     def steep(outputs, targets):
         value, slope = squared_error(outputs, targets)

@@ -557,7 +557,8 @@ def _too_short(case: Case, curve: Curve) -> Finding | None:
     if not case.fitted or case.stopped not in ("epochs", "") or rates[-1] < 0.5 * max(rates):
         return None  # it ended for another reason, or the schedule had come to its end
     validation = np.asarray(case.history.get("val_loss", []), np.float64)
-    if len(validation) and np.nanargmin(validation) < len(validation) - quarter:
+    known = np.isfinite(validation).any()
+    if known and np.nanargmin(validation) < len(validation) - quarter:
         return None
     passed = quarter * curve.stride
     fall = float((losses[-1 - quarter] - losses[-1]) / passed / max(losses[-1], TINY))
@@ -653,7 +654,7 @@ def _over_fitting_by_score(case: Case) -> tuple[float, str] | None:
 def _over_fitting_by_curve(case: Case) -> tuple[float, str] | None:
     unit = case.network[2].constant
     losses = np.asarray(case.history.get("val_loss", []), np.float64)
-    if len(losses) < MIN_EPOCHS or case.restored or unit is None:
+    if np.isfinite(losses).sum() < MIN_EPOCHS or case.restored or unit is None:
         return None
     trained = np.asarray(case.history["loss"])
     best = int(np.nanargmin(losses))

@@ -1091,6 +1091,13 @@ class Network:
         optimizer : bool
             Also keep the optimizer's state and the random generator, so that training goes on
             exactly as it would have.
+
+        Raises
+        ------
+        ValueError
+            If a file cannot hold something of it, such as labels of dates; nothing is written.
+        OSError
+            If the file cannot be written.
         """
         from . import saving
 
@@ -1145,6 +1152,9 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
     ------
     ModelFileError
         If the file is cut off, damaged or of another kind; before anything large is allocated.
+        Whatever the file holds, nothing else is raised.
+    OSError
+        If it cannot be opened or read.
     """
     from . import io, saving
     from ._by_hand import predict_with
