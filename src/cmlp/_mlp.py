@@ -336,7 +336,7 @@ class MLP(Assigned):
         before = dict(vars(self))
         try:
             if named is not None:
-                self._labels = named
+                vars(self)["_labels"] = named
             data, labels = self._read(X, y, sample_weight, reset=first, incremental=incremental)
             held_out = self._read_held_out(labels, *validation)
         except BaseException:
