@@ -399,6 +399,26 @@ def test_long_and_wild_texts_do_not_fill_the_message(path):
         assert "\x1b" not in str(caught.value)
 
 
+@pytest.mark.parametrize("what", [None, 3, 2.5, ["model"]])
+def test_what_is_neither_a_path_nor_a_file(what):
+    for use in (io.read, io.read_header, lambda file: io.write(file, EXAMPLE, TEXT)):
+        with pytest.raises(TypeError, match="a path or a binary file is expected"):
+            use(what)
+
+
+def test_files_that_are_open(path):
+    with open(path, "w+b") as file:
+        for start in (0, 7):
+            file.write(b"before it"[:start])
+            io.write(file, EXAMPLE, TEXT)
+            file.seek(start)
+            assert_same(io.read(file)[0], EXAMPLE)
+            file.seek(start)
+            assert io.read_header(file)[0] == TEXT
+            file.seek(0)
+            file.truncate()
+
+
 @pytest.mark.parametrize("read", [io.read, io.read_header])
 def test_errors_of_the_system_stay_what_they_are(tmp_path, read):
     with pytest.raises(FileNotFoundError):

@@ -151,6 +151,15 @@ def test_new_classes_keep_their_digits():
     assert first.classes_.tolist() == [7, LARGE]
 
 
+def test_labels_of_a_first_call_that_was_refused_are_forgotten():
+    clf = MLPClassifier(**FITS)
+    for y in ([7, None] * 30, np.ma.array(Y2, mask=Y2), [7, 8] * 30):
+        with pytest.raises(ValueError):
+            clf.partial_fit(X2, y, classes=[5, 6])
+        assert not hasattr(clf, "classes_")
+    assert clf.partial_fit(X2, ["a", "b"] * 30, classes=["b", "a"]).classes_.tolist() == ["a", "b"]
+
+
 def test_an_ensemble_keeps_them():
     y = np.array([7, LARGE, 2**64 - 1], np.uint64)[Y]
     ensemble = fitted(y, n_ensemble=2)

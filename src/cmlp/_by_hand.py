@@ -154,9 +154,9 @@ def _history(net: Network, record: Any) -> History:
     return History({str(key): [float(value) for value in record[key]] for key in record})
 
 
-def _fixed(advice: str) -> Callable[[Network, Any], Any]:
+def _fixed(name: str, advice: str) -> Callable[[Network, Any], Any]:
     def refuse(net: Network, value: Any) -> Any:
-        raise AttributeError(f"this cannot be assigned to a network that is made: {advice}")
+        raise AttributeError(f"{name} cannot be assigned after the network was made; {advice}")
 
     return refuse
 
@@ -175,10 +175,10 @@ ASSIGNED: dict[str, Callable[[Network, Any], Any]] = {
     "solver": _solver,
     "moments": _moments,
     "rng": lambda net, seed: np.random.default_rng(seed),
-    "sizes": _fixed("make another one, cmlp.Network(sizes)"),
-    "dtype": _fixed("net.astype(dtype) returns one in another dtype"),
-    "normalization": _fixed("make another one, or net.folded() without 'batch'"),
-    "weight_init": _fixed("the first weights are drawn"),
+    "sizes": _fixed("sizes", "make another one: cmlp.Network(sizes)"),
+    "dtype": _fixed("dtype", "net.astype(dtype) returns a copy in another one"),
+    "normalization": _fixed("normalization", "net.folded() returns a copy without 'batch'"),
+    "weight_init": _fixed("weight_init", "the first weights are drawn"),
 }
 """What an attribute becomes when a program assigns it: what the network can keep, or an error."""
 

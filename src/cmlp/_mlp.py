@@ -324,6 +324,7 @@ class MLP(Assigned):
         init: Any = (None, None),
         *,
         incremental: bool = False,
+        named: Any = None,
     ) -> Any:
         self._check_parameters()
         first = not self._has_networks() or not (self.warm_start or incremental)
@@ -336,6 +337,8 @@ class MLP(Assigned):
             self._check_ensemble()
         before = dict(vars(self))
         try:
+            if named is not None:
+                vars(self)["_labels"] = named
             data, labels = self._read(X, y, sample_weight, reset=first, incremental=incremental)
             held_out = self._read_held_out(labels, *validation)
         except BaseException:

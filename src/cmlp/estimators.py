@@ -387,7 +387,7 @@ class MLPClassifier(MLP):
         -------
         self
         """
-        known = getattr(self, "classes_", None)
+        known, named = getattr(self, "classes_", None), None
         if classes is None and known is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if classes is not None:
@@ -395,14 +395,14 @@ class MLPClassifier(MLP):
             given = Labels(np.unique(read_labels(classes, name="classes")))
             if known is None:
                 several = is_sparse(y) or (np.ndim(y) == 2 and np.shape(y)[1] > 1)
-                self._labels = Labels.of(read_labels(y), is_sparse(y)) if several else given
+                named = Labels.of(read_labels(y), is_sparse(y)) if several else given
             elif not given.are(known):
                 raise ValueError(
                     f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
                     f"{known!r}"
                 )
         validation = (X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight, validation, incremental=True)
+        return self._fit(X, y, sample_weight, validation, incremental=True, named=named)
 
     @undisturbed
     def add_classes(self, labels: ArrayLike) -> Any:

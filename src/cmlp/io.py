@@ -90,10 +90,10 @@ def write(file: File, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
     layout = [(name, np.asarray(array)) for name, array in arrays.items()]
     layout.sort(key=lambda item: -item[1].itemsize)
     header = _header(layout, metadata)
+    path = name_of(file)
     if not isinstance(file, PATHS):
         _write(file, header, layout)
         return
-    path = os.fsdecode(file)
     target = _target(path)
     temporary = os.path.join(os.path.dirname(target), f".cmlp-{secrets.token_hex(8)}.tmp")
     try:
@@ -151,9 +151,17 @@ def read_header(file: File) -> tuple[dict[str, str], dict[str, ArrayInfo]]:
 
 
 def name_of(file: File) -> str:
-    """Return what messages call a file."""
+    """Return what messages call a file.
+
+    Raises
+    ------
+    TypeError
+        If it is neither a path nor a file.
+    """
     if isinstance(file, PATHS):
         return os.fsdecode(file)
+    if not hasattr(file, "seek"):
+        raise TypeError(f"a path or a binary file is expected, not {short(file)}")
     return str(getattr(file, "name", "the file"))
 
 
