@@ -1,10 +1,10 @@
 """Changes model files at random, loads them, and reports whatever is not as it should be.
 
 ``PYTHONPATH=src python tools/fuzz_files.py --executions 10000000 --processes 2``; ends with 1 if
-anything was found. A file must be refused with a ModelFileError, or give a network that predicts,
-and that a second file gives back with the same predictions; nothing may warn, hang, or take memory
-beyond what the file's size explains; a process that dies ends the run. The same seed makes the same
-files.
+anything was found. A file must be refused with a ModelFileError, or give a network that predicts;
+of one in SECOND_FILES of these a second file must give back the same predictions, and training must
+go on. Nothing may warn, hang, or take memory beyond what the file's size explains; a process that
+dies ends the run. The same seed makes the same files.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import sys
 import time
 import tracemalloc
 import warnings
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -36,6 +37,9 @@ CHUNK = 10_000
 
 MEASURED = 100
 """One file in so many is loaded while every allocation is counted."""
+
+SECOND_FILES = 8
+"""One in so many networks is written and read again, or trained on: ten times the work."""
 
 SECONDS = 2.0
 """Of a processor, the most that a file of this size may take (with its second file)."""
@@ -382,6 +386,8 @@ def check(raw):
         return "refused"
     X = np.linspace(-1, 1, 3 * net.sizes[0]).reshape(3, -1)
     expected = net.predict(X)
+    if zlib.crc32(raw) % SECOND_FILES:
+        return "accepted"
     net.rng.random(), net.rng.permutation(5), repr(net), net.summary()
     if net.classes is not None:
         net.predict_classes(X)
@@ -390,7 +396,7 @@ def check(raw):
     again = cmlp.load(io.BytesIO(file.getvalue()))
     if again.predict(X).tobytes() != expected.tobytes():
         raise Wrong("its second file predicts otherwise")
-    if len(raw) % 8 == 0:
+    if len(raw) % 2 == 0:
         other = io.BytesIO()
         again.save(other, optimizer=bool(net.solver))
         if other.getvalue() != file.getvalue():
