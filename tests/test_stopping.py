@@ -461,6 +461,32 @@ def test_a_step_of_minutes_is_stopped(core, kind, n_threads):
     assert text.splitlines()[-1] == f"{reason} 0 True 0 0", text
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("normalization", [None, "batch"])
+def test_predictions_in_portions_are_those_of_one_call(
+    core, dtype, sparse, normalization, monkeypatch
+):
+    """Ctrl-C is heard between the calls of the core."""
+    X, y = blobs(2500)
+    if sparse:
+        X = pytest.importorskip("scipy.sparse").csr_matrix(np.where(X > 0, X, 0))
+    net = Network([3, 8, 3], dtype=dtype, seed=0, normalization=normalization)
+    net.fit(X, y, epochs=1)
+    clf = MLPClassifier((4,), random_state=0, max_iter=2)
+    with warnings.catch_warnings(action="ignore"):
+        clf.fit(X, y)
+
+    def answers():
+        return net.predict(X), net.loss(X, y), net.score(X, y), clf.transform(X)
+
+    whole, calls, predict = answers(), [], core.predict
+    monkeypatch.setattr(_steps, "CALL_FLOPS", 1.0)
+    monkeypatch.setattr(core, "predict", lambda *a: calls.append(1) or predict(*a))
+    for one, other in zip(whole, answers(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(calls) == 6 if sparse or core.name == "python" else len(calls) >= 3
+
+
 # Weights of the rows for a loss of one's own -----------------------------------------------------
 
 

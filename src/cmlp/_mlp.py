@@ -30,7 +30,7 @@ from ._fitting import STOCHASTIC, EstimatorRecipe, HeldOut, Pace, StochasticFit,
 from ._rows import read_X
 from ._sklearn import InvalidParameterError, warn, wrapped
 from ._spec import ACTIVATION, ACTIVATIONS, EXTERNAL_LOSS, N_OUT, aligned, lookup
-from ._steps import Data
+from ._steps import Data, flops_of, portions
 from .network import Network, _check_dtype
 
 if TYPE_CHECKING:
@@ -594,7 +594,8 @@ def propagate(net: Network, X: Any, n_layers: int | None = None, linear: bool = 
     out = np.empty((X.shape[0], int(plan[-1, N_OUT])), net.dtype)
     workspace = aligned((_dispatch.core.workspace_size(plan, 1),), net.dtype)
     X = check_X(X, net.sizes[0], net.dtype)
-    _dispatch.core.predict(plan, net.params, X, None, out, workspace, net.input_scale)
+    for part, some, rows in portions(X, flops_of(net)):
+        _dispatch.core.predict(plan, net.params, some, rows, out[part], workspace, net.input_scale)
     return out
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from . import _dispatch
 from ._errstate import undisturbed
-from ._steps import Data, Recipe
+from ._steps import Data, Recipe, flops_of, portions
 
 if TYPE_CHECKING:
     from .network import Network
@@ -114,12 +114,15 @@ def evaluate(
     out = np.empty((n, net.sizes[-1]), net.dtype)
     row_loss = np.empty(n, net.dtype)
     objective = Recipe().objective(net)
+    noise = Recipe().noise(net, 0)
     plan, params = net.for_prediction()
+    numbers = np.arange(n) if rows is None else rows
     with net.scratch() as workspace:
-        _dispatch.core.evaluate(
-            plan, params, data.X, data.targets, rows, objective, Recipe().noise(net, 0), 0,
-            out, row_loss, workspace, net.input_scale,
-        )  # fmt: skip
+        for part, _, _ in portions(numbers, flops_of(net)):
+            _dispatch.core.evaluate(
+                plan, params, data.X, data.targets, numbers[part], objective, noise, 0,
+                out[part], row_loss[part], workspace, net.input_scale,
+            )  # fmt: skip
     targets = data.targets if rows is None else data.targets[rows]
     weights = data.weights if data.weights is None or rows is None else data.weights[rows]
     if weights is not None and not weights.any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,9 @@ CALL_ROWS = 2**20
 
 COMPILED_FLOPS, PYTHON_FLOPS = 2e4, 5e7
 """What a step costs besides its products, in work that would take as long."""
+
+PASS_ROWS = 1024
+"""Rows that the cores take through a network together."""
 
 THREAD_FLOPS = 1e7
 """Work of one step from which a second thread pays for its barriers."""
@@ -193,6 +196,30 @@ def shared_penalties(objective: Objective, weights: NDArray[np.float64] | None) 
 def flops_of(net: Network) -> float:
     """Return the floating-point operations of a training step, for one row."""
     return 6.0 * int((net.plan[:, N_IN] * net.plan[:, N_OUT]).sum())
+
+
+def portions(
+    X: Array | SparseRows, flops: float
+) -> Iterator[tuple[slice, Array | SparseRows, NDArray[np.int64] | None]]:
+    """Divide rows between calls of the core that are short enough for Ctrl-C.
+
+    Yields
+    ------
+    part : slice
+        Some of the rows, a multiple of those of a pass.
+    X, rows
+        What the core takes for them: a part of the array, or all of it and the rows' numbers.
+    """
+    size = max(1, int(CALL_FLOPS / flops / PASS_ROWS)) * PASS_ROWS
+    if len(X) <= size:
+        yield slice(None), X, None
+        return
+    for start in range(0, len(X), size):
+        part = slice(start, min(start + size, len(X)))
+        if isinstance(X, SparseRows):
+            yield part, X, np.arange(part.start, part.stop)
+        else:
+            yield part, X[part], None
 
 
 def in_main_thread() -> bool:

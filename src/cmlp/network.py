@@ -494,9 +494,10 @@ class Network:
         rows = check_X(X, self.sizes[0], self.dtype)
         out = np.empty((len(rows), self.sizes[-1]), self.dtype)
         with self.scratch() as workspace:
-            _dispatch.core.predict(
-                self.plan, self.params, rows, None, out, workspace, self.input_scale
-            )
+            for part, some, numbers in _steps.portions(rows, _steps.flops_of(self)):
+                _dispatch.core.predict(
+                    self.plan, self.params, some, numbers, out[part], workspace, self.input_scale
+                )
         return out
 
     @undisturbed
