@@ -246,3 +246,20 @@ def test_pictures_of_masked_data():
         with refused(ValueError, "x has masked entries"):
             cmlp.plot.activations(model, np.ma.array([1.0, 2.0], mask=[0, 1]))
     plt.close("all")
+
+
+def test_a_predictor_refuses_masked_rows(core):
+    net = Network([3, 4, 2], seed=0)
+    predict = net.predictor(batch_size=5)
+    X = np.arange(15.0).reshape(5, 3)
+    for masked in (np.ma.masked_greater(X, 7), np.ma.masked_less(X[0], 1)):
+        with refused(ValueError, "x has masked entries"):
+            predict(masked)
+    np.testing.assert_array_equal(predict(np.ma.array(X)), predict(X))
+
+
+def test_masked_rates_of_dropout_are_refused(core):
+    net = Network([3, 4, 4, 2], seed=0)
+    X, y = np.zeros((4, 3)), np.arange(4) % 2
+    with pytest.raises((TypeError, ValueError), match="mask"):
+        net.fit(X, y, dropout=np.ma.array([0.1, 0.2], mask=[False, True]))

@@ -146,6 +146,7 @@ UNFIT_LABELS = {
     "twice": (["b", "a", "b"], "must differ"),
     "zero and minus zero": ([0.0, -0.0, 1.0], "must differ"),
     "no number": ([0.0, math.nan, 1.0], "NaN"),
+    "infinite": ([0.0, math.inf, 1.0], "finite"),
     "nothing": (np.array([None, "a", "b"]), "NoneType, str"),
     "text and numbers": (np.array(["a", 1, 2], object), "int, str"),
     "too long integers": (np.array([1, 2, 2**64], object), "whole numbers of 64 bits"),
@@ -753,7 +754,8 @@ def fuzz():
     return module
 
 
-def test_files_that_were_changed_at_random(fuzz):
+def test_files_that_were_changed_at_random(fuzz, monkeypatch):
+    monkeypatch.setattr(fuzz, "SECOND_FILES", 1)
     counts, wrong, _ = fuzz.run((fuzz.seeds(), 14, 1500, None))
     assert not wrong
     assert counts["refused"] > 1000 and counts["accepted"] > 50 and counts.total() == 1500
@@ -773,5 +775,6 @@ PLANTED = {
 def test_faults_that_are_found(fuzz, fault, monkeypatch):
     files = fuzz.seeds()
     monkeypatch.setattr(fuzz, "MEASURED", 1)
+    monkeypatch.setattr(fuzz, "SECOND_FILES", 1)
     monkeypatch.setattr(*PLANTED[fault])
     assert fuzz.run((files, 14, 100, None))[1]

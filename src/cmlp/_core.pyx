@@ -45,6 +45,7 @@ cimport cython
 import numpy
 
 from cmlp import _spec as spec
+from cmlp._arrays import array_of
 
 cdef extern from "_barrier.h" nogil:
     int barrier_wait(int64_t *team, int64_t n_threads)

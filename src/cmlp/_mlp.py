@@ -16,6 +16,7 @@ from . import _dispatch, _ensemble, _fitting
 from ._assigned import Assigned
 from ._by_hand import write
 from ._checks import check_X, plain
+from ._custom_loss import weights_argument
 from ._errstate import undisturbed
 from ._estimator_base import (
     check_bools,
@@ -460,6 +461,7 @@ class MLP(Assigned):
                     " set that parameter to what the network has, or fit anew (warm_start=False)"
                 )
         net._custom_loss = custom
+        net._weights_argument = weights_argument(custom) if custom else "optional"
 
     def _loss_parameter(self, net: Network) -> float:
         """Return what the network's loss depends on, as the parameters have it."""

@@ -341,8 +341,8 @@ cdef char *data_of(object array) except NULL:
 
 
 cdef object as_rows(object x, object dtype):
-    """Convert whatever holds real numbers."""
-    x = numpy.asarray(x)
+    """Convert whatever holds real numbers; refuse masked ones."""
+    x = array_of("x", x)
     if x.dtype.kind not in "fiub":
         raise TypeError(f"x must hold real numbers; its dtype is {x.dtype}")
     return numpy.require(x, dtype, "AE")

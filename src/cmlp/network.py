@@ -1187,6 +1187,8 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
             net.steps, net.averaged = saved.state["steps"], saved.state["averaged"]
             net.shown_average = saved.state["shown_average"]
             net.rng = saving.generator(saved.state["generator"])
+        net.feature_names, net.target_name = about["feature_names"], about["target_name"]
+        net.classes, net.history = saved.classes, saved.history
     except saving.BAD_CONTENT as error:
         message = f"{io.name_of(path)} does not describe a network: {error}"
         raise saving.ModelFileError(message) from None
@@ -1194,8 +1196,6 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
         message = f"{io.name_of(path)} cannot be read: {error}"
         raise saving.ModelFileError(message) from error
     put(net, weight_init=about["weight_init"])
-    net.feature_names, net.target_name = about["feature_names"], about["target_name"]
-    net.classes, net.history = saved.classes, saved.history
     views = net._parts(net.params)
     for number, moment in enumerate(net.moments):
         views |= net._parts(moment, f"moment{number}.")

@@ -355,6 +355,8 @@ def _classes(record: object, n: int) -> Array:
         raise ValueError(f"labels cannot be of the dtype {short(name)}")
     if len(set(classes.tolist())) < n:
         raise ValueError("labels must differ from each other, and NaN is none")
+    if classes.dtype.kind == "f" and not np.isfinite(classes).all():
+        raise ValueError("labels must be finite")
     return classes
 
 
