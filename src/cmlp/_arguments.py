@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -86,7 +87,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Cut a list at its commas, but for those in quotes: 'id,"mass, kg"'."""
+    found = re.findall(r'(?:^|,)\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))', text)
+    names = [(quoted.replace('""', '"') or plain).strip() for quoted, plain in found]
+    return [name for name in names if name]
 
 
 def _sizes(text: str) -> list[int]:
@@ -180,7 +184,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_data(sub: argparse.ArgumentParser, target: str) -> None:
     sub.add_argument("data", metavar="DATA", help="a table: CSV, .npz or .npy")
     sub.add_argument("--target", metavar="COLUMN", help=target)
-    leave_out = "columns to leave out, by name or number: id,date"
+    leave_out = 'columns to leave out, by name or number: id,date,"a, b"'
     sub.add_argument("--ignore", metavar="NAMES", type=_names, default=[], help=leave_out)
     first = "whether the first line of a CSV names its columns (default: by what is in it)"
     sub.add_argument("--header", action=argparse.BooleanOptionalAction, help=first)

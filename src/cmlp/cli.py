@@ -14,6 +14,7 @@ import io
 import os
 import platform
 import sys
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -152,6 +153,19 @@ def _make_network(args: argparse.Namespace, n_in: int, y: Array, classifies: boo
     return net
 
 
+def _alike(classes: Array | None) -> list[str]:
+    """Return a note on labels that differ only in case, blanks or the form of a Unicode letter."""
+    seen: dict[str, str] = {}
+    for label in () if classes is None or classes.dtype.kind != "U" else classes.tolist():
+        key = unicodedata.normalize("NFKC", " ".join(label.split())).casefold()
+        if (other := seen.setdefault(key, label)) != label:
+            return [
+                f"the labels {show(other)} and {show(label)} are two classes; write them alike if "
+                "they mean the same"
+            ]
+    return []
+
+
 def _split(y: Array, fraction: float, seed: int, labels: bool) -> tuple[Array, Array]:
     """Return training and validation rows; none of the latter where there are too few rows."""
     fraction = check_number("--validation", fraction, 0, 1, open_high=True)
@@ -197,7 +211,7 @@ def _train_and_save(args: argparse.Namespace) -> int:
     rows, held_out = _split(y, args.validation, args.seed, classifies and y.ndim == 1)
     parts = f"{len(rows):,} rows to train, {len(held_out):,} to validate"
     say(f"data    {len(X):,} rows, {X.shape[1]} features: {parts}")
-    for note in table.notes:
+    for note in [*table.notes, *_alike(net.classes)]:
         say(f"note    {note}")
     say(f"task    {'classification' if classifies else 'regression'}, {why}")
     say(f"core    {_dispatch.describe(_dispatch.core.name)}")

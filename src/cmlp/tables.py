@@ -20,12 +20,13 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from ._cells import MISSING, NUMBER, Task, advice, known_labels, read_target, show
+from ._cells import INTEGER, MISSING, NUMBER, Task, advice, known_labels, read_target, show
 from ._cells import DataError as DataError
-from ._csv_layout import DELIMITERS, Layout, Wanted, layout_of, text_of
+from ._csv_layout import DELIMITERS, Layout, Wanted, layout_of, text_of, without_hint
 from ._numpy_files import read_numpy
 
 _BLOCK = 4096  # rows that are Python strings, or a pandas frame, at one time
+_EXACT = 2**53  # up to here a float64 holds every integer
 _PANDAS_PAYS = 4_000_000  # bytes; below, csv is done before `import pandas` is (0.4 s)
 
 
@@ -120,10 +121,10 @@ def read_table(
                 raise DataError("--header and --no-header are for CSV; NumPy's files have no names")
             X, target_name, y = read_numpy(path, wanted, part, task, classes, use_target)
         else:
-            data = text_of(path.read_bytes())
-            layout = layout_of(data, wanted, delimiter)
+            data, hint = without_hint(text_of(path.read_bytes()))
+            layout = layout_of(data, wanted, delimiter or hint)
             X, y = _read_csv(data, layout, reader, task, classes)
-            all_names, notes = layout.names or [], layout.notes
+            all_names, notes = layout.names or [], [*layout.notes, *_large(data, layout, X)]
             names = [all_names[i] for i in layout.features if all_names]
             target_name = all_names[layout.target] if y is not None and all_names else None
     except DataError as error:
@@ -166,6 +167,22 @@ def _read_csv(
     return X, read_target(cells, place, task)
 
 
+def _large(data: bytes, layout: Layout, X: np.ndarray) -> list[str]:
+    """Return a note on a feature of whole numbers that a float64 rounds, such as identifiers."""
+    large = np.maximum(X.max(axis=0), -X.min(axis=0)) >= _EXACT
+    if not large.any():
+        return []
+    row = int(np.abs(X[:, large][:, 0]).argmax())
+    line, cells = next(layout.rows(data, after=row))
+    column = layout.features[int(large.argmax())]
+    if not INTEGER(cell := cells[column].strip()):
+        return []
+    return [
+        f"{layout.place(line, column)}: features keep about 16 digits, too few for {show(cell)}; "
+        "leave the column out if it holds identifiers (--ignore)"
+    ]
+
+
 def _csv_blocks(data: bytes, layout: Layout) -> Iterator[_Block]:
     rows = layout.rows(data)
     strange = b"_" in data or not data.isascii()  # float() takes "1_000" and Arabic digits
@@ -200,7 +217,12 @@ def _csv_blocks(data: bytes, layout: Layout) -> Iterator[_Block]:
 
 def _complain(data: bytes, layout: Layout, after: int) -> NoReturn:
     """Name the first bad cell after so many good rows of data."""
-    for line, row in layout.rows(data, after):
+
+    def numbers_in(row: list[str]) -> bool:
+        return any(NUMBER(row[i]) for i in layout.features if i < len(row))
+
+    rows = layout.rows(data, after)
+    for line, row in rows:
         if len(row) != layout.width:
             raise DataError(
                 f"line {line} has {len(row)} cells, but the first row has {layout.width}; "
@@ -216,6 +238,10 @@ def _complain(data: bytes, layout: Layout, after: int) -> NoReturn:
                 todo = "fill it in, or remove the row or the column"
             elif layout.guessed and layout.names is None and line == layout.first_line:
                 todo += f"; --header if line {line} names the columns"
+            if layout.names and not numbers_in(row):
+                other = next(rows, None) if line == layout.first_line else None
+                if line > layout.first_line or (other and numbers_in(other[1])):
+                    todo = "no feature here is a number; remove a line of names, units or totals"
             raise DataError(
                 f"{layout.place(line, i)}: {show(row[i])} is {what}, but features must be "
                 f"numeric and finite; {todo}"
