@@ -909,6 +909,8 @@ def test_the_first_line_may_name_the_delimiter(read, hint, first):
 def test_a_first_line_of_another_width(read, text):
     message = complaint(read, text, "y")
     assert "line 1" in message and "write a name above each column" in message
+    message = complaint(read, "1,2\n1,2,3\n4,5,6\n", 0)  # data, as far as one can tell
+    assert "line 2 has 3 cells" in message
 
 
 def test_lines_that_are_not_cut(read):
@@ -985,6 +987,11 @@ def test_an_empty_first_cell_of_one_column(read):
         assert "line 1 is empty" in complaint(read, text)
     assert read("\nx\n1\n3\n").X.tolist() == [[1], [3]]
     assert read("\n1,2\n3,4\n").X.tolist() == [[1, 2], [3, 4]]
+
+
+def test_a_byte_order_mark_below_the_header(read):
+    assert "line 2" in complaint(read, "a,y\n\ufeff1,2\n3,4\n", "y")
+    assert "line 3" in complaint(read, "a,y\n1,2\n\ufeff3,4\n", "y")
 
 
 def test_features_that_lose_digits_are_noted(read):

@@ -17,9 +17,10 @@ exit codes:
 """
 
 _DATA = """\
-DATA is CSV (with a header or without, also .csv.gz) of numeric features and a target of numbers or
-text; or .npz (arrays X and y, or X_train, y_train, X_test, y_test) or .npy. A column is called by
-its name or number: 0 is the first, -1 the last.
+DATA is CSV in UTF-8 (with a header or without, also .csv.gz), cut at commas, semicolons, tabs or
+bars, of numeric features and a target of numbers or text; or .npz (arrays X and y, or X_train,
+y_train, X_test, y_test) or .npy. A column is called by its name or number: 0 is the first, -1 the
+last.
 
 The first line of a CSV is a header if it has a name that is known (of --target, --ignore or the
 model), or if it is unlike the lines below: words above numbers, integers above decimals, quotes

@@ -321,10 +321,10 @@ def _judge(
 
 
 def _check_width(sample: Sequence[tuple[int, list[str]]], delimiter: str) -> None:
-    """Refuse a first row that is of another width than all rows below it."""
+    """Refuse a first row, of words, that is of another width than all rows below it."""
     (line, first), *below = sample
     widths = {len(row) for _, row in below}
-    if len(below) < 2 or len(widths) > 1 or len(first) in widths:
+    if len(below) < 2 or len(widths) > 1 or len(first) in widths or any(map(NUMBER, first)):
         return
     raise DataError(
         f"line {line} has {len(first)} cells, but those below have {min(widths)}; cells are cut at "

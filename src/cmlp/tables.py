@@ -89,7 +89,8 @@ def read_table(
         a word or number above words that repeat while it does not. "NA", "?" and the like are
         missing cells, not words. The notes say what was assumed where it is a close decision.
     delimiter : str, optional
-        One character; by default the one of ``, ; tab |`` that cuts the first 20 rows alike.
+        One character; by default the one of ``, ; tab |`` that a first line such as ``sep=;`` of
+        Excel names, or that cuts the first 20 rows alike.
     reader : {"auto", "pandas", "numpy"}
         "auto" takes pandas where it is installed and the file is large enough to repay its import.
         The answer is the same.
@@ -254,8 +255,9 @@ def _pandas_blocks(data: bytes, layout: Layout) -> list[_Block] | None:
     import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 
     body = data.split(b"\n", layout.first_line - 1)[-1]
-    # Quotes have dialects; and pandas makes 1.0 of a column of "true", dtype float or not.
-    risky = (b'"', b"true", b"True", b"TRUE", b"false", b"False", b"FALSE")
+    # Quotes have dialects; pandas makes 1.0 of a column of "true", dtype float or not, and passes
+    # over a byte order mark below the header, as files that were put together have it.
+    risky = (b'"', b"\xef\xbb\xbf", b"true", b"True", b"TRUE", b"false", b"False", b"FALSE")
     if layout.delimiter not in DELIMITERS or any(word in body for word in risky):
         return None
     last = layout.width - 1
