@@ -1004,6 +1004,18 @@ def test_features_that_lose_digits_are_noted(read):
     assert "line 3" in note
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_features_of_arrays_that_lose_digits_are_noted(tmp_path, dtype):
+    X = np.array([[1, 2], [3, 2**60 + 1]], dtype)
+    (note,) = read_table(saved(tmp_path, X)).notes
+    assert "row 1, column 1" in note and str(2**60 + 1) in note
+    assert not read_table(saved(tmp_path, X), leave_out=["1"]).notes
+    assert not read_table(saved(tmp_path, X.astype(float))).notes
+    if dtype == np.int64:
+        (note,) = read_table(saved(tmp_path, -X)).notes
+        assert str(-(2**60) - 1) in note
+
+
 def test_the_test_arrays_of_an_npz(tmp_path):
     path = tmp_path / "parts.npz"
     train, test = np.full((3, 2), 3), np.full((2, 2), 2)

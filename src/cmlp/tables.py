@@ -121,11 +121,13 @@ def read_table(
             if header != "auto":
                 raise DataError("--header and --no-header are for CSV; NumPy's files have no names")
             X, target_name, y = read_numpy(path, wanted, part, task, classes, use_target)
+            if X.dtype.kind in "iu" and (at := _largest(X)):
+                notes = [_rounded(f"row {at[0]}, column {at[1]} (counted from 0)", X[at])]
         else:
             data, hint = without_hint(text_of(path.read_bytes()))
             layout = layout_of(data, wanted, delimiter or hint)
             X, y = _read_csv(data, layout, reader, task, classes)
-            all_names, notes = layout.names or [], [*layout.notes, *_large(data, layout, X)]
+            all_names, notes = layout.names or [], _csv_notes(data, layout, X)
             names = [all_names[i] for i in layout.features if all_names]
             target_name = all_names[layout.target] if y is not None and all_names else None
     except DataError as error:
@@ -168,20 +170,32 @@ def _read_csv(
     return X, read_target(cells, place, task)
 
 
-def _large(data: bytes, layout: Layout, X: np.ndarray) -> list[str]:
-    """Return a note on a feature of whole numbers that a float64 rounds, such as identifiers."""
-    large = np.maximum(X.max(axis=0), -X.min(axis=0)) >= _EXACT
-    if not large.any():
-        return []
-    row = int(np.abs(X[:, large][:, 0]).argmax())
-    line, cells = next(layout.rows(data, after=row))
-    column = layout.features[int(large.argmax())]
-    if not INTEGER(cell := cells[column].strip()):
-        return []
-    return [
-        f"{layout.place(line, column)}: features keep about 16 digits, too few for {show(cell)}; "
-        "leave the column out if it holds identifiers (--ignore)"
-    ]
+def _largest(X: np.ndarray) -> tuple[int, int] | None:
+    """Return where a feature is so large that a float64 rounds whole numbers; None if nowhere."""
+    low, high = X.min(axis=0), X.max(axis=0)
+    columns = np.flatnonzero((high >= _EXACT) | (low <= -_EXACT))
+    if not len(columns):
+        return None
+    column = int(columns[0])
+    values = X[:, column]
+    return int(values.argmax() if high[column] >= _EXACT else values.argmin()), column
+
+
+def _rounded(place: str, value: object) -> str:
+    return (
+        f"{place}: features keep about 16 digits, too few for {show(value)}; leave the column out "
+        "if it holds identifiers (--ignore)"
+    )
+
+
+def _csv_notes(data: bytes, layout: Layout, X: np.ndarray) -> list[str]:
+    """Return what the user should know of a CSV file."""
+    if at := _largest(X):
+        line, row = next(layout.rows(data, after=at[0]))
+        column = layout.features[at[1]]
+        if INTEGER(cell := row[column].strip()):  # not 1e20, which is a measurement
+            return [*layout.notes, _rounded(layout.place(line, column), cell)]
+    return layout.notes
 
 
 def _csv_blocks(data: bytes, layout: Layout) -> Iterator[_Block]:
