@@ -157,7 +157,7 @@ def _make_network(args: argparse.Namespace, n_in: int, y: Array, classifies: boo
 
 
 def _alike(classes: Array | None) -> list[str]:
-    """Return a note on labels that differ only in case, blanks, Unicode form or zeros (02 and 2)."""
+    """Return a note on labels that differ only in case, blanks, Unicode form or zeros (02, 2)."""
     seen: dict[str | Decimal, str] = {}
     for label in () if classes is None or classes.dtype.kind != "U" else classes.tolist():
         text = unicodedata.normalize("NFKC", " ".join(label.split())).casefold()
