@@ -922,3 +922,37 @@ def test_a_closed_pipe_does_not_cost_the_model(in_folder, flowers):
 def test_unknown_columns_to_ignore(run, in_folder, flowers):
     code, _, err = run(*TRAIN, "--ignore", "no such")
     assert code == 2 and "no such" in err
+
+
+def test_names_with_a_comma_are_left_out_in_quotes(run, in_folder):
+    rows = "".join(f"{i},{i % 7}.5,{i % 5},{i % 2}\n" for i in range(60))
+    (in_folder / "named.csv").write_text(f'"mass, kg",a,"b ""x""",y\n{rows}')
+    words = ("train", "named.csv", "--target", "y", "--epochs", 1, "--ignore")
+    for ignored, left in (('"mass, kg"', ["a", 'b "x"']), ('a , "mass, kg"', ['b "x"'])):
+        assert run(*words, ignored)[0] == 0
+        assert cmlp.load("model.cmlp").feature_names == left
+    assert run(*words, 'b "x",0')[0] == 0
+    assert cmlp.load("model.cmlp").feature_names == ["a"]
+
+
+@pytest.mark.parametrize("other", ["Oak", "oak  tree", "\uff4fak tree", "02"])
+def test_labels_that_are_nearly_alike_are_noted(run, in_folder, other):
+    label = {"Oak": "oak", "02": "2"}.get(other, "oak tree")
+    kinds = (label, other, "elm")
+    rows = "".join(f"{i % 7}.5,{kinds[i % 3]}\n" for i in range(60))
+    (in_folder / "trees.csv").write_text(f"a,kind\n{rows}", encoding="utf-8")
+    code, out, _ = run("train", "trees.csv", "--target", "kind", "--epochs", 1)
+    (note,) = [line for line in out.splitlines() if line.startswith("note")]
+    assert code == 0 and "are two classes" in note and repr(label) in note and repr(other) in note
+
+
+def test_labels_with_a_point_are_numbers_with_a_word(run, in_folder):
+    rows = "".join(f"{i % 7}.5,{i % 2}.0\n" for i in range(60))
+    (in_folder / "points.csv").write_text(f"a,y\n{rows}")
+    words = ("train", "points.csv", "--target", "y", "--epochs", 1)
+    code, out, _ = run(*words)
+    (task,) = [line for line in out.splitlines() if line.startswith("task")]
+    assert code == 0 and "regression" in task and "--task classification if" in task
+    assert run(*words, "--task", "classification")[0] == 0
+    (in_folder / "test.csv").write_text("a,y\n1.5,1\n2.5,0\n")
+    assert "accuracy" in run("evaluate", "model.cmlp", "test.csv")[1]

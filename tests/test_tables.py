@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import importlib.util
 import io
+import lzma
 import sys
 import threading
 import zipfile
@@ -885,6 +887,133 @@ def test_columns_that_are_left_out_have_to_be_there(read):
     message = complaint(read, "id,a,y\n1,2,0\n", "y", leave_out=["ids"])
     assert "'ids'" in message and "id" in message.split("'ids'")[1]
     assert "'y'" in complaint(read, "id,a,y\n1,2,0\n", "y", leave_out=["y"])
+
+
+@pytest.mark.parametrize("hint", ["sep=;", '"sep=;"', "SEP=;", "\ufeffsep=;\r"])
+@pytest.mark.parametrize("first", ["a;y\n", ""])
+def test_the_first_line_may_name_the_delimiter(read, hint, first):
+    table = read(f"{hint}\n{first}1;2\n3;5\n5;6\n", "y" if first else 1, header=bool(first))
+    assert table.X.tolist() == [[1], [3], [5]] and table.y.tolist() == [2, 5, 6]
+    assert "line 4" in complaint(read, f"{hint}\na;y\n1;2\nx;4\n", "y")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# made by a tool\na,b,y\n1,2,3\n4,5,6\n",
+        "# made by a tool, today\na,b,y\n1,2,3\n4,5,6\n",
+        '"a","b"\n"1",2,3\n"2",4,5\n"3",4,5\n',  # row names of R, which has none above them
+        "a,b,y,\n1,2,3\n4,5,6\n7,8,9\n",
+    ],
+)
+def test_a_first_line_of_another_width(read, text):
+    message = complaint(read, text, "y")
+    assert "line 1" in message and "write a name above each column" in message
+    message = complaint(read, "1,2\n1,2,3\n4,5,6\n", 0)  # data, as far as one can tell
+    assert "line 2 has 3 cells" in message
+
+
+def test_lines_that_are_not_cut(read):
+    message = complaint(read, "a b y\n1 2 3\n4 5 6\n", "y")
+    assert "cells are cut at ';', '|', ',' or a tab" in message
+    assert "of which line 1 has none" in complaint(read, "1 2 3\n4 5 6\n", -1)
+
+
+@pytest.mark.parametrize(
+    "rows, line",
+    [
+        (["1,2,3", "a,b,y", "4,5,6"], 3),
+        (["m,s,kg", "1,2,3", "4,5,6"], 2),
+        ([",,kg", "1,2,3", "4,5,6"], 2),
+        (["1,2,3", "4,5,6", "Total,,9"], 4),
+    ],
+)
+def test_lines_of_names_and_units_among_the_rows(read, rows, line):
+    message = complaint(read, "\n".join(["a,b,y", *rows]), "y")
+    assert f"line {line}," in message and "remove a line of names, units or totals" in message
+    message = complaint(read, "a,b,y\nx,u,1\nz,v,2\n", "y")  # columns of text
+    assert "--ignore" in message and "totals" not in message
+
+
+@pytest.mark.parametrize(
+    "data, kind",
+    [
+        ("größe,y\n1,2\n".encode("latin-1"), "another encoding"),
+        ("a,y\n1,2\n".encode("utf-16"), "UTF-16"),
+        ("a,y\n1,2\n".encode("utf-16-le"), "UTF-16"),
+        ("a,y\n1,2\n".encode("utf-16-be"), "UTF-16"),
+        ("a,y\n1,2\n".encode("utf-32"), "UTF-32"),
+        (bz2.compress(b"a,y\n1,2\n"), "bzip2"),
+        (lzma.compress(b"a,y\n1,2\n"), "xz"),
+        (bytes(range(256)), "binary"),
+    ],
+)
+def test_bytes_that_are_not_utf_8_are_called_what_they_are(read, data, kind):
+    assert kind in complaint(read, data)
+
+
+@pytest.mark.parametrize("gap", ["-", ".", "--", "<NA>", "#N/A", "#DIV/0!"])
+def test_more_ways_to_write_a_missing_value(read, gap):
+    text = "a,y\n" + "".join(f"{i}.5,{i % 2}\n" for i in range(30))
+    assert "missing" in complaint(read, f"{text}1,{gap}\n2,{gap}\n", "y")
+    assert "missing" in complaint(read, f"{text}{gap},1\n", "y")
+    table = read(f"{text}1,{gap}\n2,{gap}\n", "y", task="classification")
+    assert gap in table.y.tolist()
+    assert read("#a,y\n1,+\n2,-\n3,+\n", "y").feature_names == ["#a"]  # labels, and a name
+
+
+@pytest.mark.parametrize("form", ["{}-Jan-2020", "Jan {}, 2020", "{} March 2021", "{}.10.20"])
+def test_more_ways_to_write_a_date(read, form):
+    text = "a,y\n" + "".join(f'{i}.5,"{form.format(10 + i % 9)}"\n' for i in range(60))
+    assert "a date or a time" in complaint(read, text, "y")
+    text = "a,y\n" + "".join(f"{i}.5,{('may', 'march', 'may 1')[i % 3]}\n" for i in range(60))
+    assert {*read(text, "y").y} == {"may", "march", "may 1"}
+
+
+def test_a_models_labels_that_are_texts_of_numbers(read):
+    classes = np.array(["0.0", "1.0"])
+    table = read("a,y\n1,1\n2,0\n3,1.00\n4,1.0\n", "y", classes=classes)
+    assert table.y.tolist() == ["1.0", "0.0", "1.0", "1.0"]
+    for cell in ("01", "2", "0.5"):
+        assert "not one of" in complaint(read, f"a,y\n1,{cell}\n", "y", classes=classes)
+    both = np.array(["1", "1.0"])
+    assert read("a,y\n1,1.0\n2,1\n", "y", classes=both).y.tolist() == ["1.0", "1"]
+    assert "not one of" in complaint(read, "a,y\n1,1.00\n", "y", classes=both)
+    assert "not one of" in complaint(read, "a,y\n1,7\n", "y", classes=np.array(["007", "08"]))
+
+
+def test_an_empty_first_cell_of_one_column(read):
+    for text in ("\n1\n3\n", '""\n1\n3\n', "  \n1.5\n3\n"):
+        assert "line 1 is empty" in complaint(read, text)
+    assert read("\nx\n1\n3\n").X.tolist() == [[1], [3]]
+    assert read("\n1,2\n3,4\n").X.tolist() == [[1, 2], [3, 4]]
+
+
+def test_a_byte_order_mark_below_the_header(read):
+    assert "line 2" in complaint(read, "a,y\n\ufeff1,2\n3,4\n", "y")
+    assert "line 3" in complaint(read, "a,y\n1,2\n\ufeff3,4\n", "y")
+
+
+def test_features_that_lose_digits_are_noted(read):
+    rows = "".join(f"{2**53 + 1 + i},{i}.5,1\n" for i in range(9))
+    (note,) = read("id,a,y\n" + rows, "y").notes
+    assert "column 'id'" in note and "--ignore" in note and "90071992547" in note
+    assert not read("id,a,y\n" + rows, "y", leave_out=["id"]).notes
+    assert not read("a,y\n1e20,1\n9007199254740992,2\n", "y").notes
+    (note,) = read("a,y\n1,1\n-9007199254740993,2\n", "y").notes
+    assert "line 3" in note
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_features_of_arrays_that_lose_digits_are_noted(tmp_path, dtype):
+    X = np.array([[1, 2], [3, 2**60 + 1]], dtype)
+    (note,) = read_table(saved(tmp_path, X)).notes
+    assert "row 1, column 1" in note and str(2**60 + 1) in note
+    assert not read_table(saved(tmp_path, X), leave_out=["1"]).notes
+    assert not read_table(saved(tmp_path, X.astype(float))).notes
+    if dtype == np.int64:
+        (note,) = read_table(saved(tmp_path, -X)).notes
+        assert str(-(2**60) - 1) in note
 
 
 def test_the_test_arrays_of_an_npz(tmp_path):

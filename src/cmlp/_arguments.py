@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -16,9 +17,10 @@ exit codes:
 """
 
 _DATA = """\
-DATA is CSV (with a header or without, also .csv.gz) of numeric features and a target of numbers or
-text; or .npz (arrays X and y, or X_train, y_train, X_test, y_test) or .npy. A column is called by
-its name or number: 0 is the first, -1 the last.
+DATA is CSV in UTF-8 (with a header or without, also .csv.gz), cut at commas, semicolons, tabs or
+bars, of numeric features and a target of numbers or text; or .npz (arrays X and y, or X_train,
+y_train, X_test, y_test) or .npy. A column is called by its name or number: 0 is the first, -1 the
+last.
 
 The first line of a CSV is a header if it has a name that is known (of --target, --ignore or the
 model), or if it is unlike the lines below: words above numbers, integers above decimals, quotes
@@ -86,7 +88,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Cut a list at its commas, but for those in quotes: 'id,"mass, kg"'."""
+    found = re.findall(r'(?:^|,)\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))', text)
+    names = [(quoted.replace('""', '"') or plain).strip() for quoted, plain in found]
+    return [name for name in names if name]
 
 
 def _sizes(text: str) -> list[int]:
@@ -180,7 +185,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_data(sub: argparse.ArgumentParser, target: str) -> None:
     sub.add_argument("data", metavar="DATA", help="a table: CSV, .npz or .npy")
     sub.add_argument("--target", metavar="COLUMN", help=target)
-    leave_out = "columns to leave out, by name or number: id,date"
+    leave_out = 'columns to leave out, by name or number: id,date,"a, b"'
     sub.add_argument("--ignore", metavar="NAMES", type=_names, default=[], help=leave_out)
     first = "whether the first line of a CSV names its columns (default: by what is in it)"
     sub.add_argument("--header", action=argparse.BooleanOptionalAction, help=first)

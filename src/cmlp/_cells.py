@@ -29,7 +29,10 @@ Place = Callable[[int], str]
 # The grammar of float() without its underscores, foreign digits and words ("nan", "infinity").
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.I | re.A).fullmatch
 INTEGER = re.compile(r"[+-]?\d+", re.A).fullmatch
-MISSING = re.compile(r"\s*([+-]?(nan|inf|infinity)|n/?a|null|none|\?|)\s*", re.I).fullmatch
+MISSING = re.compile(  # as R, pandas, SQL, SAS and Excel write it
+    r"\s*([+-]?(nan|inf|infinity)|n/?a|<na>|null|none|\?|\.|-{1,3}"
+    r"|#(n/?a|div/0!|value!|ref!|name\?|num!|null!)|)\s*", re.I,
+).fullmatch  # fmt: skip
 _PADDED = re.compile(r"[+-]?0\d+", re.A).fullmatch
 _SEPARATOR = "[ '\u2019\xa0\u2009\u202f]"
 _COMMA = re.compile(r"[+-]?\d*,\d+", re.A).fullmatch
@@ -42,9 +45,11 @@ _DRESSED = re.compile(  # a number with a sign of comparison, a currency, a perc
     rf"(?:\(|[<>=~\u2264\u2265\xb1]+|{_CURRENCY})?\s*(?P<body>[+-]?[\d.,].*?)\s*"
     rf"(?:\)|[%\u2030*]|{_CURRENCY}|(?<=\s)[A-Za-z\xb0\xb5\u03bc/\xb2\xb3]{{1,5}})?", re.A,
 ).fullmatch  # fmt: skip
+_MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _DATE = re.compile(
-    r"(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{1,2}([-/.])\d{1,2}\3\d{4}|\d{1,2}/\d{1,2}/\d{2})"
-    r"([T ]\d{1,2}:\d{2}.*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?", re.A,
+    r"(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{1,2}([-/.])\d{1,2}\3\d{4}|\d{1,2}([-/.])\d{1,2}\4\d{2}"
+    rf"|\d{{1,2}}[-/. ]*{_MONTH}[-/., ]*\d{{2,4}}|{_MONTH}[. ]*\d{{1,2}},? *\d{{4}})"
+    r"([T ]\d{1,2}:\d{2}.*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?", re.A | re.I,
 ).fullmatch  # fmt: skip
 _MISSING_CELL = "which is missing or infinite; fill it in or remove the row"
 _SMALL = 10  # rows of a table with which somebody plays: fewer are not judged by their repetitions
@@ -199,16 +204,22 @@ def known_labels(values: Sequence[Any], classes: np.ndarray, place: Place) -> np
     """Return a target as those of a model's labels that its cells, or numbers, stand for.
 
     A cell is a label if it has the label's text; or, where labels are numbers, if it is a number
-    that is equal to one: 1.0 for 1.
+    that is equal to one: 1.0 for 1. So are labels such as the texts "0.0" and "1.0"; but 7 is not
+    007.
     """
     labels = classes.tolist()
     number = classes.dtype.kind in "iufb"
+    written = classes.dtype.kind == "U" and all(NUMBER(v) and not _PADDED(v) for v in labels)
+    values_of = [Decimal(label) for label in labels] if written else []
+    if len({*values_of}) < len(labels):
+        values_of = []  # "1" and "1.0" are different labels
     places: dict[Any, int] = {}
     for i, label in enumerate(labels):
         text = label.decode("latin-1") if isinstance(label, bytes) else str(label)
         places[text.strip()] = i
         if number:
             places[label] = i
+    places.update({value: i for i, value in enumerate(values_of)})
 
     def find(value: Any) -> int | None:
         text = value.strip() if isinstance(value, str) else str(value)
@@ -216,6 +227,8 @@ def known_labels(values: Sequence[Any], classes: np.ndarray, place: Place) -> np
             return at
         if number and NUMBER(text):  # a Decimal has all digits, and is equal to the same integer
             return places.get(float(text) if classes.dtype.kind == "f" else Decimal(text))
+        if values_of and NUMBER(text) and not _PADDED(text):
+            return places.get(Decimal(text))
         return places.get(text.capitalize()) if classes.dtype.kind == "b" else None
 
     found: dict[Any, int] = {}

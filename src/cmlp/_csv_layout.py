@@ -19,6 +19,7 @@ from ._cells import NUMBER, DataError, bare, listed, show
 from ._header import has_header
 
 DELIMITERS = ";\t|,"  # text has more commas: of two that cut alike, it is the other
+_UNCUT = " (cells are cut at ';', '|', ',' or a tab, of which line 1 has none)"
 _NAMELESS = re.compile(r"(Unnamed: \d+(_level_\d+)*)?").fullmatch  # as pandas calls them
 _SNIFFED = 20  # rows that the delimiter is guessed from
 _HEAD, _LATER = 60, 20  # rows that the header is judged by: the first, and some further down
@@ -29,7 +30,13 @@ _MAGIC = {
     b"\x93NUMPY": "a .npy file",
     b"\x89HDF": "an HDF5 file",
     b"PAR1": "a Parquet file",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook (.xls)",
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ": "compressed with xz",
+    b"(\xb5/\xfd": "compressed with zstd",
+    b"\xff\xfe\0\0": "UTF-32 text",
     b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
 }
 
 
@@ -97,15 +104,34 @@ def text_of(data: bytes) -> bytes:
     except UnicodeDecodeError as error:
         at = error.start if at < 0 else min(at, error.start)
     if at >= 0:
-        kind = next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), "binary")
         raise DataError(
             f"expected CSV text in UTF-8, but byte {at} (0x{data[at]:02x}) is not text: the file "
-            f"looks like {kind}; save it as UTF-8 CSV, .npy or .npz"
+            f"looks like {_kind(data)}; save it as UTF-8 CSV, .npy or .npz"
         )
     data = data.removeprefix(b"\xef\xbb\xbf")
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return data.rstrip(b" \n") if data.endswith((b"\n\n", b" \n", b" ")) else data
+
+
+def _kind(data: bytes) -> str:
+    """Say what a file is that is not UTF-8."""
+    for magic, kind in _MAGIC.items():
+        if data.startswith(magic):
+            return kind
+    start = data[: 1 << 10]
+    if b"\0" not in data:
+        control = start.translate(None, bytes(range(32, 256)) + b"\t\n\f\r")
+        return "binary" if control else "text in another encoding (Latin-1? Windows-1252?)"
+    if not start[::2].strip(b"\0") or not start[1::2].strip(b"\0"):
+        return "UTF-16 text"
+    return "binary"
+
+
+def without_hint(data: bytes) -> tuple[bytes, str | None]:
+    """Return text whose first line, if it is Excel's "sep=;", is blank; and that delimiter."""
+    found = re.match(rb'(?i)"?sep=([;\t|,])"?\n', data)
+    return (data[found.end() - 1 :], found[1].decode()) if found else (data, None)
 
 
 _limit = threading.Lock()
@@ -294,6 +320,18 @@ def _judge(
 # The columns -------------------------------------------------------------------------------------
 
 
+def _check_width(sample: Sequence[tuple[int, list[str]]], delimiter: str) -> None:
+    """Refuse a first row, of words, that is of another width than all rows below it."""
+    (line, first), *below = sample
+    widths = {len(row) for _, row in below}
+    if len(below) < 2 or len(widths) > 1 or len(first) in widths or any(map(NUMBER, first)):
+        return
+    raise DataError(
+        f"line {line} has {len(first)} cells, but those below have {min(widths)}; cells are cut at "
+        f"{show(delimiter)}: write a name above each column, and nothing above the names"
+    )
+
+
 def layout_of(data: bytes, wanted: Wanted, delimiter: str | None = None) -> Layout:
     """Find delimiter, header and columns."""
     if delimiter is None:
@@ -304,6 +342,7 @@ def layout_of(data: bytes, wanted: Wanted, delimiter: str | None = None) -> Layo
     if not sample:
         raise DataError("the file is empty; expected rows of numbers")
     line, first = sample[0][0], [cell.strip() for cell in sample[0][1]]
+    _check_width(sample, delimiter)
     header, sure = bool(wanted.header), True
     if wanted.header == "auto":
         header, sure = _judge(data, delimiter, sample, wanted)
@@ -315,6 +354,8 @@ def layout_of(data: bytes, wanted: Wanted, delimiter: str | None = None) -> Layo
         notes.append(f"line {line} ({shown}) is taken for {what}; {todo}")
     if len(sample) <= header:
         raise DataError("there is only a header; expected rows of numbers below it")
+    if line > 1 and len(first) == 1 and not header:
+        raise DataError("line 1 is empty; fill in the cell, or remove the line")
     names = first if header else None
     target = -1 if wanted.target is None else column_of(wanted.target, names, len(first))
     dropped = {i for i, name in enumerate(names or []) if name in wanted.ignore}
@@ -341,7 +382,7 @@ def layout_of(data: bytes, wanted: Wanted, delimiter: str | None = None) -> Layo
     if not features:
         raise DataError(
             f"no feature column is left beside target, ignored ones and those without a name; "
-            f"columns: {len(first)}, cut at {show(delimiter)}"
+            f"columns: {len(first)}, cut at {show(delimiter)}{_UNCUT if len(first) == 1 else ''}"
         )
     start, guessed = sample[header][0], wanted.header == "auto"
     return Layout(delimiter, len(first), names, target, features, start, notes, guessed)
@@ -361,6 +402,7 @@ def column_of(wanted: str | int, names: list[str] | None, width: int) -> int:
             return int(wanted) % width
         raise DataError(f"there is no column {wanted}: the columns are 0 to {width - 1}")
     known = listed(wanted, names) if names else f"no names; give a number, 0 to {width - 1}"
+    known += _UNCUT if width == 1 else ""
     raise DataError(f"there is no column {show(wanted)}; there are {known}")
 
 

@@ -14,9 +14,11 @@ import io
 import os
 import platform
 import sys
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from typing import Any, TextIO
 
 import numpy as np
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 
 from . import __version__, _dispatch, _scoring, saving, tables, training
 from ._arguments import FIT, make_parser
-from ._cells import FEW, Task, show
+from ._cells import FEW, NUMBER, Task, show
 from ._checks import check_integer, check_number
 from ._numbers import score, significant
 from ._spec import LOSSES, lookup
@@ -114,6 +116,8 @@ def choose_task(y: Array, wanted: str, loss: str | None) -> tuple[bool, str]:
         why = f"because the target is a matrix of {'0 and 1' if classifies else 'numbers'}"
     elif y.dtype.kind == "f":
         classifies, why = False, "because the target is decimal numbers"
+        if len(np.unique(y)) <= min(FEW, len(y) // 2) and not np.any(y != np.rint(y)):
+            why += "; --task classification if they are labels"
     else:
         n = len(np.unique(y))
         classifies = n <= min(FEW, len(y) // 2)
@@ -150,6 +154,20 @@ def _make_network(args: argparse.Namespace, n_in: int, y: Array, classifies: boo
     )
     net.classes = classes
     return net
+
+
+def _alike(classes: Array | None) -> list[str]:
+    """Return a note on labels that differ only in case, blanks, Unicode form or zeros (02, 2)."""
+    seen: dict[str | Decimal, str] = {}
+    for label in () if classes is None or classes.dtype.kind != "U" else classes.tolist():
+        text = unicodedata.normalize("NFKC", " ".join(label.split())).casefold()
+        key = Decimal(text) if NUMBER(text) else text
+        if (other := seen.setdefault(key, label)) != label:
+            return [
+                f"the labels {show(other)} and {show(label)} are two classes; write them alike if "
+                "they mean the same"
+            ]
+    return []
 
 
 def _split(y: Array, fraction: float, seed: int, labels: bool) -> tuple[Array, Array]:
@@ -197,7 +215,7 @@ def _train_and_save(args: argparse.Namespace) -> int:
     rows, held_out = _split(y, args.validation, args.seed, classifies and y.ndim == 1)
     parts = f"{len(rows):,} rows to train, {len(held_out):,} to validate"
     say(f"data    {len(X):,} rows, {X.shape[1]} features: {parts}")
-    for note in table.notes:
+    for note in [*table.notes, *_alike(net.classes)]:
         say(f"note    {note}")
     say(f"task    {'classification' if classifies else 'regression'}, {why}")
     say(f"core    {_dispatch.describe(_dispatch.core.name)}")

@@ -20,12 +20,13 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from ._cells import MISSING, NUMBER, Task, advice, known_labels, read_target, show
+from ._cells import INTEGER, MISSING, NUMBER, Task, advice, known_labels, read_target, show
 from ._cells import DataError as DataError
-from ._csv_layout import DELIMITERS, Layout, Wanted, layout_of, text_of
+from ._csv_layout import DELIMITERS, Layout, Wanted, layout_of, text_of, without_hint
 from ._numpy_files import read_numpy
 
 _BLOCK = 4096  # rows that are Python strings, or a pandas frame, at one time
+_EXACT = 2**53  # up to here a float64 holds every integer
 _PANDAS_PAYS = 4_000_000  # bytes; below, csv is done before `import pandas` is (0.4 s)
 
 
@@ -88,7 +89,8 @@ def read_table(
         a word or number above words that repeat while it does not. "NA", "?" and the like are
         missing cells, not words. The notes say what was assumed where it is a close decision.
     delimiter : str, optional
-        One character; by default the one of ``, ; tab |`` that cuts the first 20 rows alike.
+        One character; by default the one of ``, ; tab |`` that a first line such as ``sep=;`` of
+        Excel names, or that cuts the first 20 rows alike.
     reader : {"auto", "pandas", "numpy"}
         "auto" takes pandas where it is installed and the file is large enough to repay its import.
         The answer is the same.
@@ -119,11 +121,13 @@ def read_table(
             if header != "auto":
                 raise DataError("--header and --no-header are for CSV; NumPy's files have no names")
             X, target_name, y = read_numpy(path, wanted, part, task, classes, use_target)
+            if X.dtype.kind in "iu" and (at := _largest(X)):
+                notes = [_rounded(f"row {at[0]}, column {at[1]} (counted from 0)", X[at])]
         else:
-            data = text_of(path.read_bytes())
-            layout = layout_of(data, wanted, delimiter)
+            data, hint = without_hint(text_of(path.read_bytes()))
+            layout = layout_of(data, wanted, delimiter or hint)
             X, y = _read_csv(data, layout, reader, task, classes)
-            all_names, notes = layout.names or [], layout.notes
+            all_names, notes = layout.names or [], _csv_notes(data, layout, X)
             names = [all_names[i] for i in layout.features if all_names]
             target_name = all_names[layout.target] if y is not None and all_names else None
     except DataError as error:
@@ -166,6 +170,34 @@ def _read_csv(
     return X, read_target(cells, place, task)
 
 
+def _largest(X: np.ndarray) -> tuple[int, int] | None:
+    """Return where a feature is so large that a float64 rounds whole numbers; None if nowhere."""
+    low, high = X.min(axis=0), X.max(axis=0)
+    columns = np.flatnonzero((high >= _EXACT) | (low <= -_EXACT))
+    if not len(columns):
+        return None
+    column = int(columns[0])
+    values = X[:, column]
+    return int(values.argmax() if high[column] >= _EXACT else values.argmin()), column
+
+
+def _rounded(place: str, value: object) -> str:
+    return (
+        f"{place}: features keep about 16 digits, too few for {show(value)}; leave the column out "
+        "if it holds identifiers (--ignore)"
+    )
+
+
+def _csv_notes(data: bytes, layout: Layout, X: np.ndarray) -> list[str]:
+    """Return what the user should know of a CSV file."""
+    if at := _largest(X):
+        line, row = next(layout.rows(data, after=at[0]))
+        column = layout.features[at[1]]
+        if INTEGER(cell := row[column].strip()):  # not 1e20, which is a measurement
+            return [*layout.notes, _rounded(layout.place(line, column), cell)]
+    return layout.notes
+
+
 def _csv_blocks(data: bytes, layout: Layout) -> Iterator[_Block]:
     rows = layout.rows(data)
     strange = b"_" in data or not data.isascii()  # float() takes "1_000" and Arabic digits
@@ -200,7 +232,12 @@ def _csv_blocks(data: bytes, layout: Layout) -> Iterator[_Block]:
 
 def _complain(data: bytes, layout: Layout, after: int) -> NoReturn:
     """Name the first bad cell after so many good rows of data."""
-    for line, row in layout.rows(data, after):
+
+    def numbers_in(row: list[str]) -> bool:
+        return any(NUMBER(row[i]) for i in layout.features if i < len(row))
+
+    rows = layout.rows(data, after)
+    for line, row in rows:
         if len(row) != layout.width:
             raise DataError(
                 f"line {line} has {len(row)} cells, but the first row has {layout.width}; "
@@ -216,6 +253,10 @@ def _complain(data: bytes, layout: Layout, after: int) -> NoReturn:
                 todo = "fill it in, or remove the row or the column"
             elif layout.guessed and layout.names is None and line == layout.first_line:
                 todo += f"; --header if line {line} names the columns"
+            if layout.names and not numbers_in(row):
+                other = next(rows, None) if line == layout.first_line else None
+                if line > layout.first_line or (other and numbers_in(other[1])):
+                    todo = "no feature here is a number; remove a line of names, units or totals"
             raise DataError(
                 f"{layout.place(line, i)}: {show(row[i])} is {what}, but features must be "
                 f"numeric and finite; {todo}"
@@ -228,8 +269,9 @@ def _pandas_blocks(data: bytes, layout: Layout) -> list[_Block] | None:
     import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 
     body = data.split(b"\n", layout.first_line - 1)[-1]
-    # Quotes have dialects; and pandas makes 1.0 of a column of "true", dtype float or not.
-    risky = (b'"', b"true", b"True", b"TRUE", b"false", b"False", b"FALSE")
+    # Quotes have dialects; pandas makes 1.0 of a column of "true", dtype float or not, and passes
+    # over a byte order mark below the header, as files that were put together have it.
+    risky = (b'"', b"\xef\xbb\xbf", b"true", b"True", b"TRUE", b"false", b"False", b"FALSE")
     if layout.delimiter not in DELIMITERS or any(word in body for word in risky):
         return None
     last = layout.width - 1
