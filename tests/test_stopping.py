@@ -98,6 +98,16 @@ def test_the_best_weights_are_restored_whatever_ends_the_training(core):
     assert not Network([3, 3], seed=0).fit(X, y, epochs=1, patience=5).restored
 
 
+def test_scores_that_are_all_nan_restore_nothing(core):
+    X, y = blobs()
+    options = {"max_iter": 5, "early_stopping": True, "random_state": 0}
+    options["scoring"] = lambda estimator, X, y: math.nan
+    with warnings.catch_warnings(action="ignore"):
+        clf = MLPClassifier((4,), **options).fit(X, y)
+    assert clf.history_.best_epoch is None and not clf.history_.restored
+    assert clf.network_.loss(X, y) < clf.loss_curve_[0]
+
+
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 def test_convergence_of_an_estimator_is_tol(core, kind):
     X, y = data_for(kind)

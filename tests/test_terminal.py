@@ -390,3 +390,10 @@ def test_a_line_that_does_not_fit_is_marked(watched, fake_tqdm, monkeypatch):
     progress.epoch(VALUES)
     (room,) = (call[1][0] for call in fake_tqdm if call[0] == "set_postfix_str")
     assert room.startswith("loss 0.5000") and room.endswith("~") and len(room) <= 25
+
+
+def test_control_characters_of_a_file_are_written_out():
+    assert _terminal.printable("grün 日本") == "grün 日本"
+    assert _terminal.printable("a\x1b[2J\u202eb\n") == r"a\x1b[2J\u202eb\n"
+    labels = np.array(["\x1b[31m", "ok"])
+    assert "\x1b" not in _terminal.confusion_table(labels, labels, labels)

@@ -250,11 +250,12 @@ class StochasticFit:
         finally:
             self._close_bar()
             self.trainer.close()
-            if self.best is not None:
+            restores = self.best is not None and bool(est.best_iteration_)
+            if restores:  # not where every score was NaN: there is no best epoch
                 self.net.params[:] = self.best
             history = self.net.history
             history.metric = self._metric()
-            history.end(stopped, est.best_iteration_ or None, self.best is not None)
+            history.end(stopped, est.best_iteration_ or None, restores)
         call_back(self.callbacks, "on_train_end", self.state)
 
     def _metric(self) -> str:

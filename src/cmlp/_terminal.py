@@ -143,6 +143,11 @@ def _in_notebook() -> bool:
     return shell is not None and hasattr(shell, "kernel")
 
 
+def printable(text: str) -> str:
+    """Return text from a file with its control characters written out: they steer a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def confusion_table(truth: Array, read: Array, labels: Array) -> str:
     """Return a table of how labels were read: a row per true label, a column per label read.
 
@@ -151,7 +156,7 @@ def confusion_table(truth: Array, read: Array, labels: Array) -> str:
     """
     counts = np.zeros((len(labels), len(labels)), np.int64)
     np.add.at(counts, (places(labels, truth), places(labels, read)), 1)
-    names = [str(label) for label in labels]
+    names = [printable(str(label)) for label in labels]
     if len(labels) > 20:
         wrong = counts * (1 - np.eye(len(labels), dtype=np.int64))
         worst = [divmod(int(i), len(labels)) for i in np.argsort(-wrong, axis=None)[:10]]

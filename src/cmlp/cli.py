@@ -30,7 +30,7 @@ from ._cells import FEW, NUMBER, Task, show
 from ._checks import check_integer, check_number
 from ._numbers import score, significant
 from ._spec import LOSSES, lookup
-from ._terminal import confusion_table
+from ._terminal import confusion_table, printable
 from .network import Network, load
 from .scaling import Scaling, fold, target_scaling
 
@@ -423,11 +423,11 @@ def _info(args: argparse.Namespace) -> int:
     print(f"{args.model}: {os.path.getsize(args.model):,} bytes, format {saving.FORMAT_VERSION}")
     print(net.summary())
     if net.classes is not None:
-        print(f"labels    {_listed([str(label) for label in net.classes])}")
+        print(f"labels    {printable(_listed([str(label) for label in net.classes]))}")
     if net.target_name:
-        print(f"target    {net.target_name}")
+        print(f"target    {printable(net.target_name)}")
     if net.feature_names:
-        print(f"features  {_listed(net.feature_names)}")
+        print(f"features  {printable(_listed(net.feature_names))}")
     history = net.history
     if not history.get("epoch"):
         print("trained   never")
@@ -436,7 +436,7 @@ def _info(args: argparse.Namespace) -> int:
     print(f"loss      {history['loss'][-1]:.6g} in the last epoch")
     if "val_loss" in history:
         best = int(np.argmin(history["val_loss"]))
-        shown = f"{history.metric or 'score'} {score(history['val_score'][best])}"
+        shown = f"{printable(history.metric) or 'score'} {score(history['val_score'][best])}"
         print(f"val_loss  {history['val_loss'][best]:.6g}, {shown} in the best epoch, {best + 1}")
     return 0
 
