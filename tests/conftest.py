@@ -1,7 +1,8 @@
 """The fixtures that every test is written against.
 
-A test that asks for `core` runs once on each core of this machine, or on the one that CMLP_CORE
-forces; one that asks for `dtype` runs in both number types. Test bodies name neither.
+A test with `core` runs once on each core of this machine, or on the one that CMLP_CORE forces; one
+with `engine` runs on the fastest and the NumPy core, enough for what is Python above the seam; one
+with `dtype` runs in both number types. Test bodies name none of them.
 """
 
 import os
@@ -17,12 +18,23 @@ FORCED = os.environ.get("CMLP_CORE") or "auto"
 CORES = tuple(_dispatch._cores) if FORCED == "auto" else (FORCED,)
 
 
-@pytest.fixture(params=CORES)
-def core(request):
-    """The functions of one core, which is in use for the time of the test."""
+def in_use(request):
+    """Use the core that a fixture's parameter names, and count the test for it."""
     request.node.user_properties.append(("core", request.param))
     with cmlp.use_core(request.param):
         yield _dispatch.core
+
+
+@pytest.fixture(params=CORES)
+def core(request):
+    """The functions of one core, which is in use for the time of the test."""
+    yield from in_use(request)
+
+
+@pytest.fixture(params=dict.fromkeys((CORES[0], CORES[-1])))
+def engine(request):
+    """The same for the fastest core and the NumPy core: for what does not differ below the seam."""
+    yield from in_use(request)
 
 
 @pytest.fixture(autouse=True)

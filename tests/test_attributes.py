@@ -48,7 +48,7 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_what_is_assigned_predicts_everywhere(core, through, name):
+def test_what_is_assigned_predicts_everywhere(engine, through, name):
     X, net = blobs()[0].astype(np.float32), trained()
     before = net.predict(X)
     value, becomes = TAKEN[name]
@@ -93,7 +93,7 @@ PARAMS = {
 
 @pytest.mark.parametrize("kind", PARAMS)
 @pytest.mark.parametrize("more", [{}, {"normalization": "batch"}], ids=str)
-def test_parameters_of_any_kind(core, through, kind, more):
+def test_parameters_of_any_kind(engine, through, kind, more):
     X, net = blobs()[0], trained(**more)
     half = copy.deepcopy(net)
     for part in half._parts(half.params).values():
@@ -142,7 +142,7 @@ NOT_TAKEN = {
 
 
 @pytest.mark.parametrize("name", NOT_TAKEN)
-def test_what_is_not_assigned_leaves_no_trace(core, name):
+def test_what_is_not_assigned_leaves_no_trace(engine, name):
     X, net = blobs()[0], trained()
     before = net.predict(X)
     for value, message in NOT_TAKEN[name]:
@@ -213,7 +213,7 @@ ASSIGNMENTS = {
 
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 @pytest.mark.parametrize("normalization", [None, "batch"])
-def test_network_and_estimator_take_the_same_short_way(core, kind, normalization):
+def test_network_and_estimator_take_the_same_short_way(engine, kind, normalization):
     X, y = data_for(kind)
     params = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}
     estimator = kind(normalization=normalization, **params)

@@ -56,7 +56,7 @@ def test_one_step_has_no_bias(core, dtype):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_calls_add_up(core, name):
+def test_calls_add_up(engine, name):
     """Two fits, or single epochs, give the bits of one fit."""
     X, y = blobs()
     recipe = {"batch_size": 7, "ema": DECAY, **RECIPES[name]}
@@ -82,7 +82,7 @@ def test_threads_give_the_same_bits(core, dtype, clip_norm):
     np.testing.assert_array_equal(nets[0].moments, nets[1].moments)
 
 
-def test_what_is_validated_and_seen(core):
+def test_what_is_validated_and_seen(engine):
     X, y = blobs(90)
     net, seen = network(), []
 
@@ -96,7 +96,7 @@ def test_what_is_validated_and_seen(core):
     assert (net.moments[-1] != net.params).any()
 
 
-def test_the_best_mean_comes_back(core):
+def test_the_best_mean_comes_back(engine):
     X, y = blobs(90)
     net, seen = network(), []
     history = net.fit(
@@ -107,7 +107,7 @@ def test_the_best_mean_comes_back(core):
     np.testing.assert_array_equal(net.params, seen[history.best_epoch - 1])
 
 
-def test_without_it_training_goes_on_from_the_mean(core):
+def test_without_it_training_goes_on_from_the_mean(engine):
     X, y = blobs()
     net = network()
     net.fit(X, y, epochs=2, ema=0.9)
@@ -121,7 +121,7 @@ def test_without_it_training_goes_on_from_the_mean(core):
     assert net.averaged == 0 and len(net.moments) == 1
 
 
-def test_another_solver_averages_anew(core):
+def test_another_solver_averages_anew(engine):
     X, y = blobs()
     net = network()
     net.fit(X, y, epochs=2, ema=0.9)
@@ -130,7 +130,7 @@ def test_another_solver_averages_anew(core):
 
 
 @pytest.mark.parametrize("when", ["between calls", "in a callback"])
-def test_weights_that_someone_wrote_are_where_training_goes_on(core, when):
+def test_weights_that_someone_wrote_are_where_training_goes_on(engine, when):
     X, y = blobs()
     net, other = network(), network()
 
@@ -150,7 +150,7 @@ def test_weights_that_someone_wrote_are_where_training_goes_on(core, when):
     assert net.averaged == other.averaged == 2
 
 
-def test_a_saved_training_goes_on(core, tmp_path):
+def test_a_saved_training_goes_on(engine, tmp_path):
     X, y = blobs()
     net = network()
     net.fit(X, y, epochs=2, ema=0.9, solver="adam")
@@ -184,7 +184,7 @@ def test_files_that_make_no_sense(tmp_path, change):
         cmlp.load(path)
 
 
-def test_divergence_leaves_the_last_finite_mean(core):
+def test_divergence_leaves_the_last_finite_mean(engine):
     X, y = waves(40, n_out=3)
     net = network(loss="squared_error")
     net.fit(X, y, epochs=2, ema=0.9)
@@ -201,7 +201,7 @@ def test_divergence_leaves_the_last_finite_mean(core):
     np.testing.assert_array_equal(net.params, again.params)
 
 
-def test_an_interrupt_leaves_the_mean(core):
+def test_an_interrupt_leaves_the_mean(engine):
     X, y = blobs()
     net = network()
 
@@ -216,7 +216,7 @@ def test_an_interrupt_leaves_the_mean(core):
     np.testing.assert_array_equal(net.params, whole.params)
 
 
-def test_it_smooths(core):
+def test_it_smooths(engine):
     """Large steps jump about the minimum; their mean lies nearer to it."""
     X, y = waves(200)
     X, y = X[:, :1], y + np.random.default_rng(0).normal(0, 0.5, y.shape)
@@ -237,13 +237,13 @@ def test_values_that_are_refused(value):
         network().trace_step(X, y, ema=0.9)
 
 
-def test_the_core_wants_room_for_the_mean(core):
-    if not core.vector_bytes:
+def test_the_core_wants_room_for_the_mean(engine):
+    if not engine.vector_bytes:
         pytest.skip("NumPy checks every index")
     net = network()
     spec = cmlp._spec
     with pytest.raises(ValueError, match="state must be"):
-        core.update(
+        engine.update(
             net.plan, net.params, net.params.copy(), np.zeros((2, len(net.params)), "f4"),
             spec.Optimizer(1, ema=0.9), 0, 0.1,
         )  # fmt: skip

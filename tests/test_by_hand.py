@@ -236,7 +236,7 @@ def test_an_output_activation_without_its_loss():
 
 @BOTH
 @pytest.mark.parametrize("more", [{}, {"n_ensemble": 2}], ids=str)
-def test_the_activation_acts_at_once(core, kind, more):
+def test_the_activation_acts_at_once(engine, kind, more):
     X, y = data_for(kind)
     params = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0, **more}
     estimator = fit_quietly(kind(**params), X, y)
@@ -271,7 +271,7 @@ def test_the_activation_acts_at_once(core, kind, more):
     (None, ["must be a name or a list of names, not None"]),
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("more", [{}, {"n_ensemble": 2}], ids=str)
-def test_an_activation_of_another_network(core, kind, names, parts, more):
+def test_an_activation_of_another_network(engine, kind, names, parts, more):
     X, y = data_for(kind)
     estimator = fit_quietly(kind(hidden_layer_sizes=(4,), max_iter=2, **more), X, y)
     rows = X.astype(np.float32)

@@ -10,7 +10,6 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import CORES
 from helpers import blobs, python_output, squared_error, waves
 
 import cmlp
@@ -19,13 +18,6 @@ from cmlp import _examinations, _history, diagnosis, saving
 DIGITS = cmlp.load_digits()
 PIXELS, LABELS = DIGITS.X_train / 16, DIGITS.y_train
 PIXELS_VAL, LABELS_VAL = DIGITS.X_test / 16, DIGITS.y_test
-
-
-@pytest.fixture(params=dict.fromkeys((CORES[0], CORES[-1])))
-def core(request):
-    """The fastest core and the NumPy core: what is examined does not differ below."""
-    with cmlp.use_core(request.param):
-        yield
 
 
 def classifier(activation="relu", hidden=(32,), **kwargs):
@@ -72,7 +64,7 @@ def test_healthy_classifiers(name, seed):
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber", "quantile", "custom"])
-def test_healthy_regressions(core, dtype, loss):
+def test_healthy_regressions(engine, dtype, loss):
     X, y = waves(2000)
     y = y + np.random.default_rng(1).normal(0, 0.1, y.shape)
     loss = squared_error if loss == "custom" else loss
@@ -91,7 +83,7 @@ def test_healthy_networks_before_they_are_fitted(dtype, activation):
         assert not warned(cmlp.diagnose(net, PIXELS, LABELS)), hidden
 
 
-def test_healthy_multi_label_poisson_and_text(core):
+def test_healthy_multi_label_poisson_and_text(engine):
     X, y = blobs(600, 4, 3)
     several = np.stack([y == 0, y > 0, y == 2], axis=1).astype(int)
     net = cmlp.Network([4, 16, 3], loss="binary_crossentropy", seed=0)
@@ -103,7 +95,7 @@ def test_healthy_multi_label_poisson_and_text(core):
     assert not warned(cmlp.diagnose(fitted(net, X / 3, counts, learning_rate=0.01), X / 3, counts))
 
 
-def test_small_data(core):
+def test_small_data(engine):
     X, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
     net = cmlp.Network([2, 8, 1], "tanh", loss="binary_crossentropy", seed=0)
     net.fit(X, y, epochs=200, batch_size=4, learning_rate=0.5)
@@ -125,7 +117,7 @@ def look(X, y, **kwargs):
     return cmlp.diagnose(cmlp.Network([X.shape[1], 8, 2], seed=0), X, y, **kwargs)
 
 
-def test_unscaled_inputs(core, table):
+def test_unscaled_inputs(engine, table):
     X, y = table
     assert look(X, y).codes == []
     for factor, shift, what in ((500, 0, "root mean square 4"), (1e-5, 0, "root mean square"),
@@ -138,7 +130,7 @@ def test_unscaled_inputs(core, table):
         assert what in finding.meaning and "mean 0 and deviation 1" in finding.advice
 
 
-def test_names_of_columns(core, table):
+def test_names_of_columns(engine, table):
     pandas = pytest.importorskip("pandas")
     X, y = table
     X = pandas.DataFrame(X * [1, 1, 1, 1, 300], columns=["a", "b", "c", "d", "income"])
@@ -149,21 +141,21 @@ def test_names_of_columns(core, table):
     assert cmlp.diagnose(net, X.to_numpy(), y)["unscaled-inputs"].names == ("z",)
 
 
-def test_bytes(core):
+def test_bytes(engine):
     X = (PIXELS * 255).astype(np.uint8)
     finding = cmlp.diagnose(classifier(), X, LABELS)["unscaled-inputs"]
     assert (finding.parameter, finding.suggestion) == ("input_scale", 1 / 255)
     assert not warned(cmlp.diagnose(classifier(input_scale=1 / 255), X, LABELS))
 
 
-def test_columns_of_zeros_and_ones_are_scaled(core, table):
+def test_columns_of_zeros_and_ones_are_scaled(engine, table):
     X, y = table
     X[:, 3] = np.arange(1000) % 500 == 0  # mean 0.002
     X[:, 4] = np.arange(1000) % 500 != 0  # mean over deviation 22
     assert look(X, y).codes == []
 
 
-def test_constant_columns(core, table):
+def test_constant_columns(engine, table):
     X, y = table
     X[:, 1] = 1
     found = look(X, y)
@@ -171,7 +163,7 @@ def test_constant_columns(core, table):
     assert found["constant-columns"].names == ("1",)
 
 
-def test_outliers(core, table):
+def test_outliers(engine, table):
     X, y = table
     X[7, 2] = 500
     assert look(X, y)["outliers"].severity == "note"
@@ -190,7 +182,7 @@ def test_outliers(core, table):
     assert look(tails, y).codes == []
 
 
-def test_missing_values(core, table):
+def test_missing_values(engine, table):
     X, y = table
     X[3, 1], X[4, 1], X[5, 4] = np.nan, np.inf, np.nan
     found = look(X, y)
@@ -201,7 +193,7 @@ def test_missing_values(core, table):
     assert found["not-finite"].names == ("y",)
 
 
-def test_class_imbalance(core):
+def test_class_imbalance(engine):
     X, _ = blobs(2000, 3, 2)
     y = np.array(["no", "yes"])[(np.arange(2000) % 40 == 0).astype(int)]
     finding = look(X / 3, y)["class-imbalance"]
@@ -216,7 +208,7 @@ def test_class_imbalance(core):
     assert look(X / 3, one_hot)["class-imbalance"].value == pytest.approx(0.975)
 
 
-def test_contradictory_labels(core):
+def test_contradictory_labels(engine):
     X = np.random.default_rng(0).integers(0, 3, (2000, 2)) - 1
     y = X[:, 0] > 0
     assert look(X, y).codes == []
@@ -225,7 +217,7 @@ def test_contradictory_labels(core):
     assert finding.value == pytest.approx(0.2, abs=0.01) and "80." in finding.meaning
 
 
-def test_unscaled_targets(core, dtype):
+def test_unscaled_targets(engine, dtype):
     X, y = waves(500)
     net = cmlp.Network([3, 16, 1], seed=0, dtype=dtype)
     assert cmlp.diagnose(net, X, y).codes == []
@@ -241,7 +233,7 @@ def test_unscaled_targets(core, dtype):
 # The network -------------------------------------------------------------------------------------
 
 
-def test_dead_units(core, dtype):
+def test_dead_units(engine, dtype):
     net = fitted(classifier(hidden=(20, 20), dtype=dtype), PIXELS, LABELS)
     assert "dead-units" not in net.diagnose(PIXELS, LABELS).codes
     net.biases[1][:12] = -1000
@@ -255,7 +247,7 @@ def test_dead_units(core, dtype):
 
 
 @pytest.mark.parametrize("activation", ["tanh", "logistic", "hard_sigmoid"])
-def test_saturated_units(core, dtype, activation):
+def test_saturated_units(engine, dtype, activation):
     net = fitted(classifier(activation, dtype=dtype), PIXELS, LABELS)
     assert "saturated-units" not in net.diagnose(PIXELS, LABELS).codes
     net.weights[0][:, :16] *= 1000
@@ -263,7 +255,7 @@ def test_saturated_units(core, dtype, activation):
     assert 0.3 < finding.value <= 0.5 and finding.names == (f"layer 1 (32 {activation} units)",)
 
 
-def test_vanishing_and_exploding_gradients(core, dtype):
+def test_vanishing_and_exploding_gradients(engine, dtype):
     hidden = (16,) * 9
     codes = classifier("logistic", hidden, dtype=dtype).diagnose(PIXELS, LABELS).codes
     assert "vanishing-gradients" in codes
@@ -281,7 +273,7 @@ def test_vanishing_and_exploding_gradients(core, dtype):
     assert "exploding-gradients" in finding.codes, str(finding)
 
 
-def test_outputs_that_are_not_finite(core):
+def test_outputs_that_are_not_finite(engine):
     net = fitted(classifier(), PIXELS, LABELS, epochs=1)
     net.weights[0][:] = 1e30
     net.weights[1][:] = 1e30
@@ -292,7 +284,7 @@ def test_outputs_that_are_not_finite(core):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_learning_rate_too_high(core, dtype, seed):
+def test_learning_rate_too_high(engine, dtype, seed):
     net = cmlp.Network([64, 128, 10], seed=seed, dtype=dtype)
     fitted(net, PIXELS, LABELS, learning_rate=0.5)
     found = net.diagnose(PIXELS, LABELS)
@@ -303,7 +295,7 @@ def test_learning_rate_too_high(core, dtype, seed):
             assert finding.suggestion == pytest.approx(0.05)
 
 
-def test_a_restless_curve(core):
+def test_a_restless_curve(engine):
     net = fitted(classifier(), PIXELS, LABELS)
     net.history["loss"] = [2.3, 1.2, 1.6, 1.0, 1.5, 1.1, 1.6, 1.0, 1.5, 1.0]
     finding = net.diagnose(PIXELS, LABELS)["learning-rate-too-high"]
@@ -312,7 +304,7 @@ def test_a_restless_curve(core):
     assert "learning-rate-too-high" not in net.diagnose(PIXELS, LABELS).codes
 
 
-def test_validation_losses_that_are_not_known(core):
+def test_validation_losses_that_are_not_known(engine):
     net, X, y = noisy(epochs=60)
     assert "over-fitting" in net.diagnose(X, y).codes
     for n in (57, 60):  # too few of them, none
@@ -320,7 +312,7 @@ def test_validation_losses_that_are_not_known(core):
         assert "over-fitting" not in net.diagnose(X, y).codes
 
 
-def test_a_trial_that_diverges(core):
+def test_a_trial_that_diverges(engine):
     def steep(outputs, targets):
         value, slope = squared_error(outputs, targets)
         return value * 1e6, slope * 1e6
@@ -336,14 +328,14 @@ def test_a_trial_that_diverges(core):
 
 
 @pytest.mark.parametrize("rate", [1e-4, 1e-5])
-def test_learning_rate_too_low(core, dtype, rate):
+def test_learning_rate_too_low(engine, dtype, rate):
     net = fitted(classifier(dtype=dtype), PIXELS, LABELS, learning_rate=rate)
     finding = net.diagnose(PIXELS, LABELS)["learning-rate-too-low"]
     assert finding.suggestion == pytest.approx(10 * rate) and "per epoch" in finding.meaning
     assert "too-few-epochs" not in net.diagnose(PIXELS, LABELS).codes
 
 
-def test_too_few_epochs(core):
+def test_too_few_epochs(engine):
     net = fitted(classifier("logistic"), PIXELS, LABELS, learning_rate=0.01, epochs=6)
     finding = net.diagnose(PIXELS, LABELS)["too-few-epochs"]
     assert (finding.parameter, finding.suggestion) == ("epochs", 18)
@@ -351,7 +343,7 @@ def test_too_few_epochs(core):
     assert "too-few-epochs" not in net.diagnose(PIXELS, LABELS).codes
 
 
-def test_over_fitting(core):
+def test_over_fitting(engine):
     rng = np.random.default_rng(0)
     X, X_val = rng.normal(size=(100, 30)), rng.normal(size=(400, 30))
     y, y_val = (rng.random(len(rows)) < 0.5 + 0.3 * np.sign(rows[:, 0]) for rows in (X, X_val))
@@ -367,7 +359,7 @@ def test_over_fitting(core):
 
 
 @pytest.mark.parametrize("loss", [None, "custom"])
-def test_no_better_than_a_constant(core, dtype, loss):
+def test_no_better_than_a_constant(engine, dtype, loss):
     X, y = waves(1000)
     rng = np.random.default_rng(0)
     net = cmlp.Network([3, 4, 1], loss=loss and squared_error, seed=0, dtype=dtype)
@@ -378,7 +370,7 @@ def test_no_better_than_a_constant(core, dtype, loss):
     assert "no-better-than-constant" not in net.diagnose(X, y).codes
 
 
-def test_labels_that_nothing_explains(core):
+def test_labels_that_nothing_explains(engine):
     X, _ = blobs(3000, 3)
     y = np.random.default_rng(0).integers(0, 2, 3000)
     net = fitted(cmlp.Network([3, 8, 1], loss="bce", seed=0), X / 3, y, epochs=10)
@@ -394,7 +386,7 @@ def converged(model, X, y, **kwargs):
         return model.fit(X, y, **kwargs)
 
 
-def test_healthy_estimators(core):
+def test_healthy_estimators(engine):
     names = np.array(list("abcdefghij"))[LABELS]
     clf = cmlp.MLPClassifier((64,), max_iter=30, random_state=0)
     assert not warned(cmlp.diagnose(clf, PIXELS, names)) and not hasattr(clf, "network_")
@@ -411,7 +403,7 @@ def test_healthy_estimators(core):
     assert lbfgs.diagnose(X, y).codes == [] == converged(lbfgs, X, y).diagnose(X, y).codes
 
 
-def test_estimators_have_names_of_their_own(core):
+def test_estimators_have_names_of_their_own(engine):
     names = np.where((LABELS == 3) & (np.arange(len(LABELS)) % 2 == 0), "three", "other")[:2000]
     clf = cmlp.MLPClassifier((16,), learning_rate_init=1e-6, random_state=0)
     for model in (clf, converged(clf.set_params(max_iter=20), PIXELS[:2000], names)):
@@ -424,7 +416,7 @@ def test_estimators_have_names_of_their_own(core):
     assert "StandardScaler" in found["unscaled-inputs"].advice
 
 
-def test_estimators_that_diverge(core):
+def test_estimators_that_diverge(engine):
     X, y = waves(500)
     y = y[:, 0]
     model = cmlp.MLPRegressor(
@@ -439,7 +431,7 @@ def test_estimators_that_diverge(core):
     assert "Training with" in model.diagnose(X, y)["learning-rate-too-high"].meaning
 
 
-def test_estimators_that_stop_on_the_flat(core):
+def test_estimators_that_stop_on_the_flat(engine):
     X, _ = blobs(2000, 10)
     y = (np.random.default_rng(0).normal(size=(2000, 10)) ** 2).sum(axis=1) > 9.34
     clf = converged(cmlp.MLPClassifier((20, 20), "logistic", random_state=0), X / 3, y)
@@ -448,7 +440,7 @@ def test_estimators_that_stop_on_the_flat(core):
     assert (finding.parameter, finding.suggestion) == ("n_iter_no_change", 50)
 
 
-def test_scale_explains_a_rate_that_seems_low(core):
+def test_scale_explains_a_rate_that_seems_low(engine):
     X, y = waves(500)
     y = 200 + 100 * y[:, 0]
     model = cmlp.MLPRegressor(random_state=0, max_iter=30)
@@ -460,7 +452,7 @@ def test_scale_explains_a_rate_that_seems_low(core):
     assert lbfgs.diagnose(X, y)["unscaled-targets"].severity == "note"  # learned all the same
 
 
-def test_early_stopping_is_no_over_fitting(core):
+def test_early_stopping_is_no_over_fitting(engine):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(400, 30))
     y = rng.random(400) < 0.5 + 0.3 * np.sign(X[:, 0])
@@ -472,7 +464,7 @@ def test_early_stopping_is_no_over_fitting(core):
     assert "over-fitting" not in clf.diagnose(X[:200], y[:200]).codes
 
 
-def test_sparse_rows_and_missing_targets(core):
+def test_sparse_rows_and_missing_targets(engine):
     sparse = pytest.importorskip("scipy.sparse")
     X, y = sparse.csr_matrix(PIXELS * 1000), LABELS
     net = cmlp.Network([64, 16, 10], seed=0)
@@ -610,7 +602,7 @@ def ways_back(net):
 
 
 @pytest.mark.parametrize("case", FOUND)
-def test_the_same_is_said_after_a_file(core, case):
+def test_the_same_is_said_after_a_file(engine, case):
     net, X, y = FOUND[case]()
     before = net.diagnose(X, y)
     assert case.split(",")[0] in before.codes
@@ -626,7 +618,7 @@ def test_every_finding_is_among_them():
 
 
 @pytest.mark.parametrize("case", SILENT)
-def test_best_weights_that_came_back_are_no_over_fitting(core, case):
+def test_best_weights_that_came_back_are_no_over_fitting(engine, case):
     net, X, y = SILENT[case]()
     before = net.diagnose(X, y)
     assert "over-fitting" not in before.codes and net.history.restored
@@ -634,7 +626,7 @@ def test_best_weights_that_came_back_are_no_over_fitting(core, case):
         assert str(other.diagnose(X, y)) == str(before)
 
 
-def test_networks_that_were_never_fitted_after_a_file(core):
+def test_networks_that_were_never_fitted_after_a_file(engine):
     X, y = few()
     for net in (classifier("tanh"), classifier(dtype="float64", normalization="batch")):
         before = net.diagnose(X, y)
@@ -644,7 +636,7 @@ def test_networks_that_were_never_fitted_after_a_file(core):
 
 
 @pytest.mark.parametrize("how", ["train_epoch", "step"])
-def test_networks_without_a_record_after_a_file(core, how):
+def test_networks_without_a_record_after_a_file(engine, how):
     X, y = few()
     net = classifier()
     for _ in range(3):
@@ -657,7 +649,7 @@ def test_networks_without_a_record_after_a_file(core, how):
             assert str(again.diagnose(X, y)) == str(before)
 
 
-def test_a_long_record_after_a_file(core, monkeypatch):
+def test_a_long_record_after_a_file(engine, monkeypatch):
     for module in (_history, saving):
         monkeypatch.setattr(module, "MAX_EPOCHS", 17)
     X, y = few()
@@ -678,7 +670,7 @@ def test_a_long_record_after_a_file(core, monkeypatch):
     {"early_stopping": True}, {"solver": "lbfgs"}, {"solver": "sgd", "learning_rate_init": 1e-6},
     {"class_weight": "balanced", "n_ensemble": 2}, {"normalization": "layer", "ema": 0.9},
 ], ids=str)  # fmt: skip
-def test_networks_of_estimators_after_a_file(core, how):
+def test_networks_of_estimators_after_a_file(engine, how):
     X, y = few()
     names = np.array(list("abcdefghij"))[y]
     clf = converged(cmlp.MLPClassifier((16,), max_iter=12, random_state=0, **how), X, names)
@@ -691,7 +683,7 @@ def test_networks_of_estimators_after_a_file(core, how):
             assert str(other.diagnose(X, names)) == str(before)
 
 
-def test_early_stopping_is_no_over_fitting_after_a_file(core):
+def test_early_stopping_is_no_over_fitting_after_a_file(engine):
     _, X, y = noisy(400, epochs=1)
     how = {"max_iter": 100, "n_iter_no_change": 200, "random_state": 0, "learning_rate_init": 0.01}
     clf = cmlp.MLPClassifier((64,), early_stopping=True, **how)
@@ -707,7 +699,7 @@ def test_early_stopping_is_no_over_fitting_after_a_file(core):
 # What it is --------------------------------------------------------------------------------------
 
 
-def test_the_model_is_left_as_it_is(core):
+def test_the_model_is_left_as_it_is(engine):
     for net in (classifier(), fitted(classifier(), PIXELS, LABELS, epochs=2)):
         params, state = net.params.copy(), net.rng.bit_generator.state
         history, steps, classes = dict(net.history), net.steps, net.classes
@@ -717,12 +709,12 @@ def test_the_model_is_left_as_it_is(core):
         assert net.steps == steps and net.classes is classes
 
 
-def test_the_same_answer_every_time(core):
+def test_the_same_answer_every_time(engine):
     net = fitted(classifier(), PIXELS, LABELS, learning_rate=0.5)
     assert str(net.diagnose(PIXELS, LABELS)) == str(net.diagnose(PIXELS, LABELS))
 
 
-def test_many_rows_are_sampled(core):
+def test_many_rows_are_sampled(engine):
     X = np.tile(PIXELS, (6, 1)).astype(np.float32)
     net = fitted(classifier(), PIXELS, LABELS, epochs=5)
     found = net.diagnose(X, np.tile(LABELS, 6))
@@ -730,7 +722,7 @@ def test_many_rows_are_sampled(core):
     assert "network 64-32-10 and 5 epochs" in found.looked_at
 
 
-def test_a_diagnosis_as_text_dict_and_page(core, table):
+def test_a_diagnosis_as_text_dict_and_page(engine, table):
     X, y = table
     X[:, 2] *= 1000
     X[:, 4] = 3
@@ -748,7 +740,7 @@ def test_a_diagnosis_as_text_dict_and_page(core, table):
         found["nothing-like-it"]
 
 
-def test_what_does_not_fit_is_refused(core):
+def test_what_does_not_fit_is_refused(engine):
     net = classifier()
     with pytest.raises(ValueError, match="go together"):
         cmlp.diagnose(net, PIXELS, LABELS, X_val=PIXELS)
@@ -760,7 +752,7 @@ def test_what_does_not_fit_is_refused(core):
         cmlp.diagnose(net, PIXELS.astype(str), LABELS)
 
 
-def test_nothing_is_printed_or_warned(core, capsys):
+def test_nothing_is_printed_or_warned(engine, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cmlp.diagnose(classifier(), PIXELS * 1e4, LABELS)

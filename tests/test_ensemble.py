@@ -25,7 +25,7 @@ def alone(member):
 
 @BOTH
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_members_are_what_they_would_be_alone(core, kind, solver):
+def test_members_are_what_they_would_be_alone(engine, kind, solver):
     X, y = data_for(kind)
     ensemble = fit_quietly(kind(**PARAMS, solver=solver), X, y)
     seeds = np.random.RandomState(0).randint(2**31 - 1, size=3).tolist()
@@ -41,7 +41,7 @@ def test_members_are_what_they_would_be_alone(core, kind, solver):
 
 
 @pytest.mark.parametrize("n_outputs", [1, 2])
-def test_a_regressor_says_mean_and_deviation(core, n_outputs):
+def test_a_regressor_says_mean_and_deviation(engine, n_outputs):
     X, y = waves(n_out=n_outputs)
     model = fit_quietly(MLPRegressor(**PARAMS, dtype="float64"), X, y.squeeze())
     each = np.stack([member.predict(X) for member in model.estimators_])
@@ -60,7 +60,7 @@ def test_a_regressor_says_mean_and_deviation(core, n_outputs):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_a_classifier_says_mean_probabilities_and_their_spread(core, n_classes):
+def test_a_classifier_says_mean_probabilities_and_their_spread(engine, n_classes):
     X, y = blobs(n_classes=n_classes)
     y = np.array(["a", "b", "c"])[y]
     clf = fit_quietly(MLPClassifier(**PARAMS, dtype="float64"), X, y)
@@ -101,7 +101,7 @@ def test_several_labels_per_row():
 
 
 @BOTH
-def test_any_number_of_threads_gives_the_same(core, kind):
+def test_any_number_of_threads_gives_the_same(engine, kind):
     X, y = data_for(kind)
     fits = [
         fit_quietly(kind(**PARAMS, early_stopping=True, n_threads=n), X, y) for n in (1, 2, None)
@@ -192,7 +192,7 @@ def test_weights_sparse_rows_and_validation_rows():
 
 
 @BOTH
-def test_partial_fit(core, kind):
+def test_partial_fit(engine, kind):
     X, y = data_for(kind)
     more = {"classes": [0, 1, 2]} if kind is MLPClassifier else {}
     ensemble = kind(**PARAMS)
@@ -325,7 +325,7 @@ def test_time_is_that_of_all_members():
     assert fit_quietly(clf, *blobs()).estimators_[0].max_time == 2
 
 
-def test_members_that_diverge(core):
+def test_members_that_diverge(engine):
     X, y = waves()
     calls = []
 

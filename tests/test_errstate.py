@@ -7,7 +7,6 @@ import warnings
 import matplotlib
 import numpy as np
 import pytest
-from conftest import CORES
 from helpers import blobs, squared_error
 
 import cmlp
@@ -16,13 +15,6 @@ matplotlib.use("Agg")
 
 LARGE, SMALL = 1e37, 1e-42
 """Factors of X that make sums overflow, and numbers underflow, in float32."""
-
-
-@pytest.fixture(params=dict.fromkeys((CORES[0], CORES[-1])))
-def core(request):
-    """The fastest core and the NumPy core."""
-    with cmlp.use_core(request.param):
-        yield request.param
 
 
 def data(scale=1.0, n=40):
@@ -234,7 +226,7 @@ CALLS = {
 
 @pytest.mark.parametrize("scale", [1.0, LARGE, SMALL], ids=["plain", "large", "small"])
 @pytest.mark.parametrize("name", CALLS)
-def test_raise(core, name, scale):
+def test_raise(engine, name, scale):
     X, y = data(scale)
     X = np.stack([X, X.astype(np.float32)]) if name == "classifiers" else X
     with warnings.catch_warnings():
@@ -246,7 +238,7 @@ def test_raise(core, name, scale):
             assert set(np.geterr().values()) == {"raise"}
 
 
-def test_for_the_whole_process(core):
+def test_for_the_whole_process(engine):
     X, y = data()
     expected = train_many_ways(X, y)
     before = np.seterr(all="raise")
@@ -256,7 +248,7 @@ def test_for_the_whole_process(core):
         np.seterr(**before)
 
 
-def test_in_threads(core):
+def test_in_threads(engine):
     X, y = data(LARGE)
     expected, said = one_step(X, y), []
 
@@ -277,7 +269,7 @@ def too_large(*_):
 
 
 @pytest.mark.filterwarnings("ignore::cmlp.ConvergenceWarning")
-def test_the_users_own_code_runs_in_the_users_state(core):
+def test_the_users_own_code_runs_in_the_users_state(engine):
     X, y = blobs()
     seen = []
 
@@ -318,7 +310,7 @@ def test_the_users_own_code_runs_in_the_users_state(core):
         assert net.diagnose(X, np.eye(3)[y]).codes == ["no-better-than-constant"]
 
 
-def test_numbers_that_are_written_by_hand(core):
+def test_numbers_that_are_written_by_hand(engine):
     net = network()
     with np.errstate(all="raise"):
         net.weights[0] = np.full((3, 6), 1e-44)

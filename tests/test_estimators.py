@@ -120,7 +120,7 @@ SOLVERS = (*_fitting.STOCHASTIC, "lbfgs")
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("number_type", ["float32", "float64"])
-def test_a_classifier_learns(core, solver, number_type):
+def test_a_classifier_learns(engine, solver, number_type):
     X, y = blobs(120, 4, 3)
     clf = MLPClassifier((16,), solver=solver, learning_rate_init=0.05, max_iter=40,
                         random_state=0, dtype=number_type)  # fmt: skip
@@ -141,7 +141,7 @@ def test_a_classifier_learns(core, solver, number_type):
 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber", "quantile"])
 @pytest.mark.parametrize("n_outputs", [1, 3])
-def test_a_regressor_learns(core, loss, n_outputs):
+def test_a_regressor_learns(engine, loss, n_outputs):
     X, y = waves(200, 3, n_outputs)
     y = y[:, 0] if n_outputs == 1 else y
     model = MLPRegressor(loss, (32,), "tanh", learning_rate_init=0.02, max_iter=100, random_state=0)
@@ -159,7 +159,7 @@ def test_the_loss_comes_first():
         MLPRegressor("hubert").fit(*data_for(MLPRegressor))
 
 
-def test_a_loss_of_ones_own(core):
+def test_a_loss_of_ones_own(engine):
     def squared(outputs, targets):
         error = outputs - targets
         return 0.5 * (error**2).mean(), error / len(error)
@@ -175,7 +175,7 @@ def test_a_loss_of_ones_own(core):
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_targets_that_are_not_known(core, solver):
+def test_targets_that_are_not_known(engine, solver):
     """A NaN among several outputs says nothing; rows without one learn as ever."""
     X, Y = waves(80, 3, 2)
     known = np.where(np.arange(80)[:, None] % 4 == np.arange(2), np.nan, Y)
@@ -217,7 +217,7 @@ def test_threads_and_their_other_name():
         np.testing.assert_array_equal(other.coefs_[0], fits[0].coefs_[0])
 
 
-def test_regularisers(core):
+def test_regularisers(engine):
     X, y = blobs()
     params = {"max_iter": 30, "random_state": 0, "learning_rate_init": 0.01}
 
@@ -240,7 +240,7 @@ def test_regularisers(core):
 @pytest.mark.parametrize(
     "normalization, solver", [("batch", "adam"), ("layer", "adam"), ("layer", "lbfgs")]
 )
-def test_normalised_layers(core, normalization, solver):
+def test_normalised_layers(engine, normalization, solver):
     X, y = waves(120)
     model = MLPRegressor(hidden_layer_sizes=(16, 8), activation="tanh", solver=solver, tol=0,
                          learning_rate_init=0.02, max_iter=60, random_state=0, dtype="float64",
@@ -276,7 +276,7 @@ def test_first_weights_by_name(name):
     assert (first != other).any() and np.abs(fits[0].intercepts_[0]).max() < 1e-6
 
 
-def test_poisson_counts(core):
+def test_poisson_counts(engine):
     X = np.linspace(0, 1, 200)[:, None]
     y = np.random.default_rng(0).poisson(np.exp(1 + X[:, 0]))
     model = fit_quietly(MLPRegressor("poisson", (4,), "tanh", solver="lbfgs", random_state=1), X, y)
@@ -310,7 +310,7 @@ def test_a_list_of_text_has_text_for_classes():
     assert clf.classes_.dtype.kind == clf.predict(X).dtype.kind == "U"
 
 
-def test_several_labels_per_row(core):
+def test_several_labels_per_row(engine):
     X, _ = blobs(80, 3)
     Y = np.stack([X[:, 0] > 0, X[:, 1] > 1, X[:, 2] + X[:, 0] > 0], axis=1).astype(int)
     clf = MLPClassifier((16,), solver="lbfgs", random_state=0).fit(X, Y)
@@ -550,7 +550,7 @@ def test_too_few_epochs_warn():
     assert caught[0].filename == __file__
 
 
-def test_early_stopping_brings_the_best_weights_back(core):
+def test_early_stopping_brings_the_best_weights_back(engine):
     X, y = waves(100)
     model = MLPRegressor(hidden_layer_sizes=(30,), early_stopping=True, learning_rate_init=0.1,
                          validation_fraction=0.3, random_state=1)  # fmt: skip
@@ -723,7 +723,7 @@ def test_an_interrupt_warns_and_keeps_the_model():
     {"n_ensemble": 2}, {"normalization": "batch"}, {"n_iter_no_change": np.inf},
 ])  # fmt: skip
 @pytest.mark.parametrize("number_type", ["float32", "float64"])
-def test_epochs_in_one_call_are_those_of_many(core, options, number_type, monkeypatch):
+def test_epochs_in_one_call_are_those_of_many(engine, options, number_type, monkeypatch):
     """Nobody looks at the epochs of the one; a callback at each of the other's."""
     X, y = blobs(61)
     options = {"random_state": 0, "max_iter": 25, "dtype": number_type} | options
@@ -748,10 +748,10 @@ def test_epochs_in_one_call_are_those_of_many(core, options, number_type, monkey
         for name in ("learning_rate", "loss", "epoch"):
             assert mine.history_[name] == same.history_[name]
         assert len(mine.history_["seconds"]) == len(mine.loss_curve_)
-    assert counts[0] < counts[1] or (core.name == "python" and "batch_size" in options)
+    assert counts[0] < counts[1] or (engine.name == "python" and "batch_size" in options)
 
 
-def test_who_wants_to_look_sees_every_epoch(core, monkeypatch):
+def test_who_wants_to_look_sees_every_epoch(engine, monkeypatch):
     """A validation score, a clock, a function of the user's, a line per epoch: one call each."""
     X, y = waves()
     y = y[:, 0]
@@ -767,7 +767,7 @@ def test_who_wants_to_look_sees_every_epoch(core, monkeypatch):
 
 
 @pytest.mark.parametrize("rate, epoch", [(0.8, 3), (1e20, 1)])
-def test_an_epoch_that_diverges_is_found_among_many(core, rate, epoch):
+def test_an_epoch_that_diverges_is_found_among_many(engine, rate, epoch):
     X, y = waves()
     errors = []
     for callbacks in ([], [lambda state: None]):
@@ -784,7 +784,7 @@ def test_an_epoch_that_diverges_is_found_among_many(core, rate, epoch):
 
 
 @pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
-def test_training_that_diverges(core, solver):
+def test_training_that_diverges(engine, solver):
     X, y = waves()
     model = MLPRegressor(hidden_layer_sizes=(8,), activation="exp", solver=solver,
                          learning_rate_init=1e6, random_state=0)  # fmt: skip
@@ -807,7 +807,7 @@ def test_numbers_beyond_float32():
         MLPRegressor().fit(np.full((10, 2), 1e300), np.arange(10.0))
 
 
-def test_the_mean_of_the_weights(core):
+def test_the_mean_of_the_weights(engine):
     """One step per epoch: a callback sees the weights behind each step, or their mean."""
     X, y = waves(50, n_out=2)
     seen = {0.0: [], 0.8: []}
@@ -853,7 +853,7 @@ def test_a_mean_survives_divergence():
 
 @BOTH
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_partial_fit_is_an_epoch_of_fit(core, kind, ema):
+def test_partial_fit_is_an_epoch_of_fit(engine, kind, ema):
     X, y = data_for(kind)
     params = {"hidden_layer_sizes": (5,), "random_state": 0, "shuffle": False, "batch_size": 16,
               "ema": ema}  # fmt: skip
@@ -1028,7 +1028,7 @@ def test_weights_that_are_refused(weights, message):
 
 @BOTH
 @pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
-def test_a_row_of_weight_zero_is_no_row(core, kind, solver):
+def test_a_row_of_weight_zero_is_no_row(engine, kind, solver):
     X, y = data_for(kind)
     weights = np.r_[np.full(40, 2.0), np.zeros(20)]
     params = {"hidden_layer_sizes": (4,), "max_iter": 8, "shuffle": False, "dtype": "float64",
@@ -1042,7 +1042,7 @@ def test_a_row_of_weight_zero_is_no_row(core, kind, solver):
 # Looking inside ----------------------------------------------------------------------------------
 
 
-def test_transform_returns_hidden_layers(core):
+def test_transform_returns_hidden_layers(engine):
     X, y = blobs()
     clf = fit_quietly(MLPClassifier((5, 4), ["tanh", "relu"], max_iter=3, random_state=0), X, y)
     first = np.tanh(X @ clf.coefs_[0] + clf.intercepts_[0])
@@ -1059,7 +1059,7 @@ def test_transform_returns_hidden_layers(core):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_gradient_by_the_inputs(core, n_classes):
+def test_gradient_by_the_inputs(engine, n_classes):
     X, y = blobs(12, 3, n_classes)
     clf = MLPClassifier((6,), "tanh", max_iter=5, dtype="float64", random_state=0, input_scale=0.5)
     dX = fit_quietly(clf, X, y).input_gradient(X)

@@ -28,7 +28,7 @@ def fitted(n_classes, epochs=20, **more):
 @pytest.mark.parametrize("more", [
     {}, {"ema": 0.9}, {"normalization": "batch"}, {"hidden_layer_sizes": (), "dtype": "float64"},
 ], ids=str)  # fmt: skip
-def test_no_prediction_changes_and_the_new_is_learned(core, n_classes, solver, more):
+def test_no_prediction_changes_and_the_new_is_learned(engine, n_classes, solver, more):
     clf, X, y = fitted(n_classes, solver=solver, **more)
     P, predicted = clf.predict_proba(X), clf.predict(X)
     assert clf.add_classes(["e", "a", "b"]) is clf

@@ -145,7 +145,7 @@ GIVEN = {
 @pytest.mark.filterwarnings("ignore:lbfgs", "ignore:Stochastic")
 @pytest.mark.parametrize("what", GIVEN)
 @pytest.mark.parametrize("form", FORMS)
-def test_masked_entries_are_refused(core, models, what, form):
+def test_masked_entries_are_refused(engine, models, what, form):
     values, calls = GIVEN[what]
     mask = np.zeros(values.shape, bool)
     mask[3::10] = True
@@ -157,7 +157,7 @@ def test_masked_entries_are_refused(core, models, what, form):
 
 
 @pytest.mark.parametrize("what", [what for what in GIVEN if what != "text"])
-def test_a_masked_array_in_which_nothing_is_masked_is_an_array(core, models, what):
+def test_a_masked_array_in_which_nothing_is_masked_is_an_array(engine, models, what):
     values, calls = GIVEN[what]
     for array in (np.ma.array(values), np.ma.array(values, mask=np.zeros(values.shape, bool))):
         for call in calls({**models, "X": X}, values):
@@ -165,7 +165,7 @@ def test_a_masked_array_in_which_nothing_is_masked_is_an_array(core, models, wha
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_the_short_way_of_a_prediction_knows_masks(core, models, kind):
+def test_the_short_way_of_a_prediction_knows_masks(engine, models, kind):
     rows = np.ma.array(X.astype(kind), mask=np.eye(40, 3))
     for ask in (models["net"].predict, models["clf"].predict, models["reg"].predict):
         ask(rows.data)
@@ -248,7 +248,7 @@ def test_pictures_of_masked_data():
     plt.close("all")
 
 
-def test_a_predictor_refuses_masked_rows(core):
+def test_a_predictor_refuses_masked_rows(engine):
     net = Network([3, 4, 2], seed=0)
     predict = net.predictor(batch_size=5)
     X = np.arange(15.0).reshape(5, 3)
@@ -258,7 +258,7 @@ def test_a_predictor_refuses_masked_rows(core):
     np.testing.assert_array_equal(predict(np.ma.array(X)), predict(X))
 
 
-def test_masked_rates_of_dropout_are_refused(core):
+def test_masked_rates_of_dropout_are_refused(engine):
     net = Network([3, 4, 4, 2], seed=0)
     X, y = np.zeros((4, 3)), np.arange(4) % 2
     with pytest.raises((TypeError, ValueError), match="mask"):

@@ -45,7 +45,7 @@ def test_gradient_and_costs_of_what_is_known(core, dtype, loss, out):
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "binary_crossentropy", "poisson", "huber"])
-def test_the_loss_is_summed_over_known_outputs_and_averaged_over_rows(core, loss):
+def test_the_loss_is_summed_over_known_outputs_and_averaged_over_rows(engine, loss):
     """Row by row it is the loss of a network that has only the known outputs."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(30, 4)), rng.integers(0, 2, (30, 3)).astype(float)
@@ -63,7 +63,7 @@ def test_the_loss_is_summed_over_known_outputs_and_averaged_over_rows(core, loss
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "binary_crossentropy"])
-def test_central_differences_agree(core, loss):
+def test_central_differences_agree(engine, loss):
     X, y = waves(20, 3, 4)
     y = y if loss == "squared_error" else (y > 0.5).astype(float)
     y[::3, 1] = y[4] = np.nan
@@ -71,7 +71,7 @@ def test_central_differences_agree(core, loss):
     assert net.check_gradients(X, y, entries=None)
 
 
-def test_what_is_missing_does_not_train_its_output(core):
+def test_what_is_missing_does_not_train_its_output(engine):
     X, y = waves(60, 3, 2)
     y[:, 1] = np.nan
     net = Network([3, 8, 2], "tanh", loss="squared_error", seed=0, missing_targets=True)
@@ -82,7 +82,7 @@ def test_what_is_missing_does_not_train_its_output(core):
     assert net.biases[1][1] == before[1]
 
 
-def test_scores_are_of_what_is_known(core):
+def test_scores_are_of_what_is_known(engine):
     X, y = waves(50, 3, 2)
     net = Network([3, 8, 2], "tanh", loss="squared_error", seed=0, missing_targets=True)
     weights = np.arange(50.0)
@@ -115,7 +115,7 @@ def test_scores_are_of_what_is_known(core):
     assert labels.score(X, right) == 1 and labels.score(X, wrong) == 0.5
 
 
-def test_a_loss_of_ones_own_sees_nan(core):
+def test_a_loss_of_ones_own_sees_nan(engine):
     X, y = waves(40, 3, 2)
     y[::2, 0] = np.nan
 
@@ -133,7 +133,7 @@ def test_a_loss_of_ones_own_sees_nan(core):
     np.testing.assert_allclose(mine.params, built_in.params, rtol=0, atol=1e-12)
 
 
-def test_threads_give_the_same_bits(core):
+def test_threads_give_the_same_bits(engine):
     X, y = waves(1200, 5, 7)
     y[np.random.default_rng(0).random(y.shape) < 0.5] = np.nan
     nets = []
@@ -145,7 +145,7 @@ def test_threads_give_the_same_bits(core):
     np.testing.assert_array_equal(*nets)
 
 
-def test_without_it_nan_is_an_error(core):
+def test_without_it_nan_is_an_error(engine):
     X, y = waves(20, 3, 2)
     y[7, 1] = np.nan
     net = Network([3, 4, 2], loss="squared_error", seed=0)
@@ -155,7 +155,7 @@ def test_without_it_nan_is_an_error(core):
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, 1e39])
-def test_infinity_is_an_error_still(core, value):
+def test_infinity_is_an_error_still(engine, value):
     X, y = waves(20, 3, 2)
     y[7, 1], y[3] = value, np.nan
     net = Network([3, 4, 2], loss="squared_error", seed=0, missing_targets=True)
@@ -165,7 +165,7 @@ def test_infinity_is_an_error_still(core, value):
         net.fit(np.full_like(X, np.nan), y)
 
 
-def test_targets_out_of_range_are_an_error_still(core):
+def test_targets_out_of_range_are_an_error_still(engine):
     net = Network([3, 2], loss="binary_crossentropy", seed=0, missing_targets=True)
     with refused(ValueError, "y holds 2", "between 0 and 1"):
         net.fit(np.ones((2, 3)), [[np.nan, 2], [0, np.nan]])
@@ -177,7 +177,7 @@ def test_classes_cannot_be_missing():
         Network([3, 4, 2], missing_targets=True)
 
 
-def test_it_is_saved(core, tmp_path):
+def test_it_is_saved(engine, tmp_path):
     net = Network([3, 2], loss="squared_error", seed=0, missing_targets=True)
     net.save(tmp_path / "net.cmlp")
     assert cmlp.load(tmp_path / "net.cmlp").missing_targets is True

@@ -150,7 +150,7 @@ def test_parameters_are_one_vector_with_views(sizes, dtype):
     assert np.count_nonzero(net.params) == net.n_params, "something wrote into the padding"
 
 
-def test_writing_into_a_view_changes_the_answer(core):
+def test_writing_into_a_view_changes_the_answer(engine):
     net = Network([2, 1], weight_init="zeros")
     net.weights[0][:] = [[2], [3]]
     net.biases[0][:] = 0.5
@@ -248,7 +248,7 @@ def test_input_scale_is_kept(duplicate):
     np.testing.assert_allclose(other.predict([[0, 100, 255]]), net.predict([[0, 100, 255]]), 1e-5)
 
 
-def test_astype(core):
+def test_astype(engine):
     X, y = blobs()
     net = Network([3, 5, 3], seed=0)
     net.fit(X, np.array(["a", "b", "c"])[y], solver="adam", epochs=2)
@@ -323,7 +323,7 @@ def test_scaled_pixels_are_the_numbers_they_stand_for(core, dtype, loss):
         check_same(core, net.params, plain.params)
 
 
-def test_no_rows(core):
+def test_no_rows(engine):
     net = Network([3, 4, 2], seed=0)
     assert net.predict(np.empty((0, 3))).shape == (0, 2)
     assert net.predict_classes(np.empty((0, 3), np.uint8)).shape == (0,)
@@ -333,7 +333,7 @@ def test_no_rows(core):
             ask(np.empty((0, 3)), [])
 
 
-def test_threads_may_share_a_network(core):
+def test_threads_may_share_a_network(engine):
     net = Network([8, 16, 4], seed=0)
     X = np.random.default_rng(0).normal(size=(300, 8))
     expected = net.predict(X)
@@ -359,7 +359,7 @@ def test_predict_classes():
         Network([3, 1]).predict_classes(X)
 
 
-def test_a_single_output_reads_its_own_labels(core):
+def test_a_single_output_reads_its_own_labels(engine):
     X, y = blobs(40, n_classes=2)
     for labels in ([-1, 1], ["no", "yes"], [5, 7]):
         net = Network([3, 4, 1], loss="bce", seed=0)
@@ -368,7 +368,7 @@ def test_a_single_output_reads_its_own_labels(core):
         assert net.score(X, np.array(labels)[y]) == 1
 
 
-def test_score_of_numbers_is_r2(core):
+def test_score_of_numbers_is_r2(engine):
     X, y = waves(80, n_out=2)
     net = Network([3, 6, 2], out_activation="identity", dtype="float64", seed=0)
     r2 = 1 - ((y - net.predict(X)) ** 2).sum(axis=0) / ((y - y.mean(axis=0)) ** 2).sum(axis=0)
@@ -379,7 +379,7 @@ def test_score_of_numbers_is_r2(core):
 
 
 @pytest.mark.parametrize("n_out", [1, 2])
-def test_one_row_has_no_r2(core, n_out):
+def test_one_row_has_no_r2(engine, n_out):
     X, y = waves(3, n_out=n_out)
     net = Network([3, 6, n_out], out_activation="identity", seed=0)
     with pytest.warns(cmlp.UndefinedMetricWarning, match="less than two samples") as warned:
@@ -392,7 +392,7 @@ def test_one_row_has_no_r2(core, n_out):
     assert classifier.score(X[:1], classifier.predict_classes(X[:1])) == 1
 
 
-def test_loss_is_the_mean_over_rows(core):
+def test_loss_is_the_mean_over_rows(engine):
     X, y = waves(50, n_out=2)
     net = Network([3, 6, 2], out_activation="identity", dtype="float64", seed=0)
     rows = 0.5 * ((net.predict(X) - y) ** 2).sum(axis=1)
@@ -401,7 +401,7 @@ def test_loss_is_the_mean_over_rows(core):
     assert net.loss(X, y, weight) == pytest.approx((rows * weight).sum() / weight.sum(), rel=1e-12)
 
 
-def test_weights_are_repeated_rows(core):
+def test_weights_are_repeated_rows(engine):
     X, y = blobs(30)
     times = np.random.default_rng(1).integers(0, 4, 30)
     twice = np.repeat(np.arange(30), times)
@@ -418,7 +418,7 @@ def test_weights_are_repeated_rows(core):
     np.testing.assert_allclose(weighted.params, repeated.params, rtol=1e-7, atol=1e-12)
 
 
-def test_gradients_follow_the_inputs_too(core):
+def test_gradients_follow_the_inputs_too(engine):
     X, y = waves(5)
     net = Network([3, 4, 1], "tanh", dtype="float64", seed=0)
     found = net.gradients(X, y)
@@ -431,7 +431,7 @@ def test_gradients_follow_the_inputs_too(core):
         assert found.inputs[where] == pytest.approx(numeric, abs=1e-9)
 
 
-def test_gradients_of_penalties(core):
+def test_gradients_of_penalties(engine):
     X, y = waves(5)
     net = Network([3, 4, 1], "tanh", dtype="float64", seed=0)
     plain, full = net.gradients(X, y), net.gradients(X, y, l1=0.1, l2=0.2)
@@ -443,7 +443,7 @@ def test_gradients_of_penalties(core):
     assert full.loss == pytest.approx(plain.loss + penalty)
 
 
-def test_asking_changes_nothing(core):
+def test_asking_changes_nothing(engine):
     X, y = blobs()
     net = Network([3, 5, 3], seed=0)
     params, state = net.params.copy(), net.rng.bit_generator.state

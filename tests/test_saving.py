@@ -706,7 +706,7 @@ def test_copies(core, dtype, way):
     assert (len(net.history["loss"]), net.rng.bit_generator.state) == before[1:]
 
 
-def test_joblib(core, tmp_path):
+def test_joblib(engine, tmp_path):
     net = small()
     expected = net.predict(X)
     joblib.dump(net, tmp_path / "net.joblib")
@@ -715,7 +715,7 @@ def test_joblib(core, tmp_path):
     np.testing.assert_array_equal(mapped.predict(X), expected)
 
 
-def test_a_network_of_any_core_works_on_any_other(core, path):
+def test_a_network_of_any_core_works_on_any_other(engine, path):
     with cmlp.use_core("auto"):
         net = small()
         expected = net.predict(X)
@@ -730,7 +730,7 @@ def test_a_network_of_any_core_works_on_any_other(core, path):
         np.testing.assert_allclose(other.params, again.params, rtol=1e-3, atol=1e-5)
 
 
-def test_pickles_name_no_core(core):
+def test_pickles_name_no_core(engine):
     net = small()
     net.predict(X)
     texts = [str(argument) for _, argument, _ in pickletools.genops(pickle.dumps(net))]

@@ -10,7 +10,6 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import CORES
 from helpers import blobs, refused, waves
 
 import cmlp
@@ -40,13 +39,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not inherit from"),
     pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning"),  # older releases
 ]
-
-
-@pytest.fixture(params=dict.fromkeys((CORES[0], CORES[-1])))
-def core(request):
-    """The fastest core and the NumPy core: what these tests look at does not differ below."""
-    with cmlp.use_core(request.param):
-        yield
 
 
 # scikit-learn's checks ---------------------------------------------------------------------------
@@ -98,7 +90,7 @@ OF_ENSEMBLES = [
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("estimator, check", CHECKS)
-def test_checks_of_scikit_learn(core, estimator, check, monkeypatch):
+def test_checks_of_scikit_learn(engine, estimator, check, monkeypatch):
     """In float64 all of them, in float32 all but those whose tolerance is below its rounding."""
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")
     check(estimator)
@@ -157,7 +149,7 @@ WITHOUT_WEIGHTS = [(name, False) for name in ("identity", "logistic", "tanh", "r
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("target", PROBLEMS)
 @pytest.mark.parametrize("activation, weighted", [*WITHOUT_WEIGHTS, ("logistic", True)])
-def test_curves_are_scikit_learns(core, solver, target, activation, weighted):
+def test_curves_are_scikit_learns(engine, solver, target, activation, weighted):
     """From the same seed: first weights, order of rows, loss curve and last weights are equal.
 
     Where probabilities are within a rounding of 0 or 1 they are not: scikit-learn's loss has a
@@ -411,7 +403,7 @@ def test_data_frames_by_protocol_only():
 
 @pytest.mark.parametrize("form", ["csr", "csc", "coo", "lil"])
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_sparse_rows(core, form, solver):
+def test_sparse_rows(engine, form, solver):
     sparse = pytest.importorskip("scipy.sparse")
     X, y = blobs(90, 8)
     X = np.where(np.abs(X) > 1, X, 0)

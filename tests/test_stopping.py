@@ -71,7 +71,7 @@ ENDS = {
 
 @pytest.mark.parametrize("kind", FITS)
 @pytest.mark.parametrize("reason", ENDS)
-def test_every_reason_is_recorded_alike(core, kind, reason):
+def test_every_reason_is_recorded_alike(engine, kind, reason):
     options, epochs = ENDS[reason]
     history, n = FITS[kind](**options)
     assert history.stopped == reason
@@ -87,7 +87,7 @@ def test_every_reason_is_recorded_alike(core, kind, reason):
         assert history[key][best] == min(history[key])
 
 
-def test_the_best_weights_are_restored_whatever_ends_the_training(core):
+def test_the_best_weights_are_restored_whatever_ends_the_training(engine):
     """Patience need not be over for that: the record says whose weights the network has."""
     X, y = blobs()
     for options, reason in [({"epochs": 3}, "epochs"), ({"max_time": 0.0}, "max_time"),
@@ -98,7 +98,7 @@ def test_the_best_weights_are_restored_whatever_ends_the_training(core):
     assert not Network([3, 3], seed=0).fit(X, y, epochs=1, patience=5).restored
 
 
-def test_scores_that_are_all_nan_restore_nothing(core):
+def test_scores_that_are_all_nan_restore_nothing(engine):
     X, y = blobs()
     options = {"max_iter": 5, "early_stopping": True, "random_state": 0}
     options["scoring"] = lambda estimator, X, y: math.nan
@@ -109,7 +109,7 @@ def test_scores_that_are_all_nan_restore_nothing(core):
 
 
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
-def test_convergence_of_an_estimator_is_tol(core, kind):
+def test_convergence_of_an_estimator_is_tol(engine, kind):
     X, y = data_for(kind)
     model = kind(hidden_layer_sizes=(4,), tol=1e9, random_state=0).fit(X, y)
     history = model.history_
@@ -119,7 +119,7 @@ def test_convergence_of_an_estimator_is_tol(core, kind):
 
 
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
-def test_partial_fit_records_how_it_ended(core, kind):
+def test_partial_fit_records_how_it_ended(engine, kind):
     X, y = data_for(kind)
     first = {"classes": [0, 1, 2]} if kind is MLPClassifier else {}
     model = kind(hidden_layer_sizes=(4,), random_state=0)
@@ -129,7 +129,7 @@ def test_partial_fit_records_how_it_ended(core, kind):
 
 
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
-def test_members_of_an_ensemble_record_their_own_end(core, kind):
+def test_members_of_an_ensemble_record_their_own_end(engine, kind):
     X, y = data_for(kind)
     model = kind(hidden_layer_sizes=(4,), n_ensemble=2, random_state=0, tol=1e9).fit(X, y)
     assert [each.history_.stopped for each in model.estimators_] == ["tol", "tol"]
@@ -138,7 +138,7 @@ def test_members_of_an_ensemble_record_their_own_end(core, kind):
     assert [each.history_.stopped for each in model.estimators_] == ["callback", "callback"]
 
 
-def test_divergence_is_recorded(core):
+def test_divergence_is_recorded(engine):
     X, y = waves(seed=1)
     options = {"solver": "sgd", "learning_rate_init": 1e20, "random_state": 0, "max_iter": 5}
     model = MLPRegressor("squared_error", (4,), "identity", **options)
@@ -157,7 +157,7 @@ def test_divergence_is_recorded(core):
 
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 @pytest.mark.parametrize("without_scipy", [False, True])
-def test_lbfgs_records_how_it_ended(core, kind, without_scipy, monkeypatch):
+def test_lbfgs_records_how_it_ended(engine, kind, without_scipy, monkeypatch):
     if without_scipy:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     X, y = data_for(kind)
@@ -177,7 +177,7 @@ def test_lbfgs_records_how_it_ended(core, kind, without_scipy, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
-def test_ctrl_c_keeps_the_best_weights_of_lbfgs(core, kind, monkeypatch):
+def test_ctrl_c_keeps_the_best_weights_of_lbfgs(engine, kind, monkeypatch):
     X, y = data_for(kind)
     backpropagate, losses = Network._backpropagate, []
 
@@ -202,7 +202,7 @@ def test_ctrl_c_keeps_the_best_weights_of_lbfgs(core, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("answer", [True, np.True_, 1, np.int64(1), np.array(True), "stop"])
-def test_what_is_true_ends_the_training(core, answer):
+def test_what_is_true_ends_the_training(engine, answer):
     X, y = blobs()
     assert len(Network([3, 3], seed=0).fit(X, y, callbacks=[lambda s: answer])["loss"]) == 1
     clf = MLPClassifier((4,), random_state=0, callbacks=[lambda s: answer]).fit(X, y)
@@ -210,7 +210,7 @@ def test_what_is_true_ends_the_training(core, answer):
 
 
 @pytest.mark.parametrize("answer", [None, False, np.False_, 0, np.array(False), ""])
-def test_what_is_false_does_not(core, answer):
+def test_what_is_false_does_not(engine, answer):
     X, y = blobs()
     assert len(Network([3, 3], seed=0).fit(X, y, callbacks=[lambda s: answer])["loss"]) == 10
 
@@ -223,7 +223,7 @@ def test_an_answer_that_is_neither_is_refused(event):
         Network([3, 3], seed=0).fit(X, y, epochs=1, callbacks=[callback])
 
 
-def test_a_training_that_a_callback_ends_before_it_begins(core):
+def test_a_training_that_a_callback_ends_before_it_begins(engine):
     X, y = blobs()
     callback = type("Callback", (), {"on_train_begin": lambda self, state: np.True_})()
     net = Network([3, 3], seed=0)
@@ -275,7 +275,7 @@ def test_epochs_in_one_call_are_those_of_many(core, dtype, options, weighted, mo
     {"validation_fraction": 0.2}, {"verbose": 2}, {"max_time": 100}, {"ema": 0.9},
     {"schedule": "adaptive"}, {"schedule": lambda epoch: 0.1}, {"callbacks": [lambda s: None]},
 ])  # fmt: skip
-def test_epochs_that_are_observed_have_a_call_each(core, options, monkeypatch, capsys):
+def test_epochs_that_are_observed_have_a_call_each(engine, options, monkeypatch, capsys):
     X, y = blobs()
     monkeypatch.delattr(_steps.Trainer, "epochs")
     assert len(Network([3, 3], seed=0).fit(X, y, epochs=3, **options)["loss"]) == 3
@@ -283,7 +283,7 @@ def test_epochs_that_are_observed_have_a_call_each(core, options, monkeypatch, c
         Network([3, 3], seed=0).fit(X, y, epochs=3)
 
 
-def test_the_epoch_that_diverges_is_found_among_many(core):
+def test_the_epoch_that_diverges_is_found_among_many(engine):
     X, y = waves()
     errors = []
     for callbacks in ([], [lambda state: None]):
@@ -347,7 +347,7 @@ def test_a_stopped_gradient_is_nan(core, dtype):
 
 @pytest.mark.parametrize("loss", [None, squared_error], ids=["built-in", "custom"])
 @pytest.mark.parametrize("normalization", [None, "batch"])
-def test_a_deadline_in_the_first_step(core, loss, normalization, monkeypatch):
+def test_a_deadline_in_the_first_step(engine, loss, normalization, monkeypatch):
     """No step is done, no epoch recorded, nothing changed; the threads have ended."""
     monkeypatch.setattr(_steps, "CALL_FLOPS", 1.0)
     monkeypatch.setattr(_team, "POLL", 0.0)
@@ -362,7 +362,7 @@ def test_a_deadline_in_the_first_step(core, loss, normalization, monkeypatch):
     assert threading.active_count() == threads
 
 
-def test_a_step_that_is_not_stopped_is_the_same(core, monkeypatch):
+def test_a_step_that_is_not_stopped_is_the_same(engine, monkeypatch):
     """A long step runs beside the thread that waits for it, with the same result."""
     X, y = blobs(3000)
     nets = [Network([3, 40, 3], seed=0, normalization="batch") for _ in range(2)]
@@ -539,7 +539,7 @@ def test_a_custom_loss_takes_weights(core, dtype, loss, batch_size):
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
-def test_an_estimators_custom_loss_takes_weights(core, solver):
+def test_an_estimators_custom_loss_takes_weights(engine, solver):
     X, y = waves(60)
     weights = np.where(np.arange(60) % 5, np.linspace(0.5, 2, 60), 0)
     options = {"max_iter": 4, "random_state": 0, "dtype": "float64", "solver": solver, "alpha": 0.1,

@@ -68,7 +68,7 @@ def test_an_estimator_is_trained_by_one_thread(in_training):
             model.fit(X, y)
 
 
-def test_training_ends_for_other_threads_too(core):
+def test_training_ends_for_other_threads_too(engine):
     net, (X, y) = Network([3, 8, 3], seed=0), blobs()
     with pytest.raises(ZeroDivisionError):
         net.fit(X, y, callbacks=[lambda state: 1 // 0])
@@ -78,7 +78,7 @@ def test_training_ends_for_other_threads_too(core):
         assert pool.submit(net.fit, X, y, epochs=1).result()["epoch"] == [2]
 
 
-def test_a_callback_may_train_the_network_it_sees(core):
+def test_a_callback_may_train_the_network_it_sees(engine):
     net, (X, y) = Network([3, 8, 3], seed=0), blobs()
     history = net.fit(X, y, epochs=2, callbacks=[lambda state: state.network.step(X, y) and None])
     assert len(history["loss"]) == 2
@@ -134,7 +134,7 @@ def test_every_thread_may_train_a_network_of_its_own(core, threads_at_any_size, 
             np.testing.assert_array_equal(mine, expected)
 
 
-def test_estimators_in_threads(core):
+def test_estimators_in_threads(engine):
     X, y = blobs(200)
 
     def train(seed):

@@ -87,7 +87,7 @@ def test_two_fits_are_one_longer(core, dtype, solver):
     assert second["epoch"] == [3, 4, 5] and parts.history["epoch"] == [1, 2, 3, 4, 5]
 
 
-def test_another_solver_starts_afresh(core):
+def test_another_solver_starts_afresh(engine):
     X, y = blobs()
     net, _ = trained(X, y, solver="adam", epochs=2)
     net.fit(X, y, solver="sgd", epochs=1, batch_size=None)
@@ -107,7 +107,7 @@ def test_steps_are_an_epoch_are_a_fit(core, dtype, solver):
     assert_same(nets[0], nets[2])
 
 
-def test_a_step_is_the_textbooks(core):
+def test_a_step_is_the_textbooks(engine):
     X, y = waves(8)
     net = Network([3, 4, 1], "tanh", dtype="float64", seed=0)
     dC, before = net.gradients(X, y), [W.copy() for W in net.weights]
@@ -117,14 +117,14 @@ def test_a_step_is_the_textbooks(core):
 
 
 @pytest.mark.parametrize("batch_size, steps", [(1, 60), (32, 2), (59, 2), (None, 1), (1000, 1)])
-def test_batches(core, batch_size, steps):
+def test_batches(engine, batch_size, steps):
     X, y = blobs()
     net, history = trained(X, y, batch_size=batch_size, epochs=3)
     assert net.steps == 3 * steps
     assert len(history["loss"]) == 3 and history["loss"][-1] < history["loss"][0]
 
 
-def test_shuffling_changes_the_order_only(core):
+def test_shuffling_changes_the_order_only(engine):
     X, y = blobs()
     shuffled, _ = trained(X, y, batch_size=7, epochs=1, dtype="float64")
     straight, _ = trained(X, y, batch_size=7, epochs=1, shuffle=False, dtype="float64")
@@ -134,7 +134,7 @@ def test_shuffling_changes_the_order_only(core):
     np.testing.assert_allclose(whole.params, plain.params, rtol=1e-10, atol=1e-14)
 
 
-def test_inputs_are_left_alone(core):
+def test_inputs_are_left_alone(engine):
     X, y = waves(30)
     kept = X.copy(), y.copy()
     net = Network([3, 4, 1], loss=spoiling, dtype="float64", seed=0)
@@ -179,7 +179,7 @@ def test_odd_data(core, dtype, case):
     assert np.isfinite(net.predict(X)).all()
 
 
-def test_rows_without_weight_teach_nothing(core):
+def test_rows_without_weight_teach_nothing(engine):
     X, y = blobs()
     weight = np.r_[np.ones(40), np.zeros(20)]
     spoiled = X.copy()
@@ -191,7 +191,7 @@ def test_rows_without_weight_teach_nothing(core):
     assert history["loss"] == same["loss"]
 
 
-def test_validation_rows_without_weight(core):
+def test_validation_rows_without_weight(engine):
     X, y = blobs(20)
     weight = np.r_[np.ones(5), np.zeros(15)]
     for seed in range(5):
@@ -267,7 +267,7 @@ def test_wrong_dropout(sizes, dropout, parts):
         Network(sizes).fit(X60, Y60, dropout=dropout)
 
 
-def test_dropout_per_layer(core):
+def test_dropout_per_layer(engine):
     net, _ = trained(X60, Y60, (3, 8, 8, 3), dropout=[0.5, 0.0], epochs=1)
     other, _ = trained(X60, Y60, (3, 8, 8, 3), dropout=[0.0, 0.5], epochs=1)
     assert not np.array_equal(net.params, other.params)
@@ -313,7 +313,7 @@ class Spy:
         self.params.append(state.network.params.copy())
 
 
-def test_every_event_is_told(core):
+def test_every_event_is_told(engine):
     spy, seen = Spy(), []
     _, history = trained(
         X60, Y60, epochs=2, callbacks=[spy, lambda s: seen.append(s.history["loss"][-1])]
@@ -337,7 +337,7 @@ def test_the_best_weights_come_back(core, dtype):
     assert net.loss(X60, rng.permutation(Y60)) != history["val_loss"][best]
 
 
-def test_patience_without_validation_watches_the_training_loss(core):
+def test_patience_without_validation_watches_the_training_loss(engine):
     spy = Spy()
     net, history = trained(
         X60, Y60, epochs=50, learning_rate=0.0, patience=3, shuffle=False, callbacks=[spy]
@@ -347,7 +347,7 @@ def test_patience_without_validation_watches_the_training_loss(core):
     np.testing.assert_array_equal(net.params, spy.params[-2])
 
 
-def test_one_validation_row_has_no_r2(core):
+def test_one_validation_row_has_no_r2(engine):
     """The loss decides, as ever; the score is NaN, without a word in every epoch."""
     X, y = waves(40)
     net = Network([3, 6, 1], "tanh", seed=0)
@@ -373,7 +373,7 @@ def test_patience_in_the_last_epoch_brings_the_best_back():
     np.testing.assert_array_equal(net.params, spy.params[int(np.argmin(history["val_loss"]))])
 
 
-def test_validation_numbers_are_the_networks_own(core):
+def test_validation_numbers_are_the_networks_own(engine):
     net, history = trained(X60, Y60, X_val=X60[::2], y_val=Y60[::2], epochs=3)
     assert history["val_loss"][-1] == net.loss(X60[::2], Y60[::2])
     assert history["val_score"][-1] == net.score(X60[::2], Y60[::2])
@@ -409,7 +409,7 @@ def test_held_out_rows_keep_the_proportions(n_out, loss):
     assert len(set(held_out)) == 8, "the split does not depend on the seed"
 
 
-def test_rows_held_out_are_not_trained_on(core):
+def test_rows_held_out_are_not_trained_on(engine):
     """Wrong labels on a held-out row change nothing but the validation loss."""
     X, y = np.repeat(np.eye(3), 20, axis=0), np.repeat(np.arange(3), 20)
     net, history = trained(X, y, validation_fraction=0.25, epochs=3)
@@ -432,7 +432,7 @@ def test_a_part_without_rows_is_refused(fraction, n):
 
 
 @pytest.mark.parametrize("way", ["returns", "sets"])
-def test_a_callback_ends_training(core, way):
+def test_a_callback_ends_training(engine, way):
     def enough(state):
         if state.epoch == 2 and way == "sets":
             state.stop = True
@@ -480,7 +480,7 @@ class Slow:
         return self.run(*args)
 
 
-def test_max_time_ends_within_an_epoch(core, monkeypatch):
+def test_max_time_ends_within_an_epoch(engine, monkeypatch):
     monkeypatch.setattr(_steps, "CALL_FLOPS", 1.0)  # one step per call
     slow = Slow(monkeypatch, 0.02)
     net, history = trained(X60, Y60, batch_size=1, epochs=5, max_time=0.05)
@@ -490,14 +490,14 @@ def test_max_time_ends_within_an_epoch(core, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["built-in", "custom"])
-def test_max_time_with_tiny_steps(core, kind):
+def test_max_time_with_tiny_steps(engine, kind):
     X = np.zeros((200_000, 2), np.float32)
     net = Network([2, 1], loss=squared_error if kind == "custom" else None)
     history = net.fit(X, X[:, 0], epochs=100, batch_size=1, max_time=0.1)
     assert history.stopped == "max_time" and len(history["loss"]) < 50
 
 
-def test_max_time_that_is_not_reached(core):
+def test_max_time_that_is_not_reached(engine):
     net, history = trained(X60, Y60, epochs=2, max_time=60)
     assert history.stopped == "epochs" and net.steps == 4
 
@@ -524,7 +524,7 @@ def test_ctrl_c_between_epochs(core, n_threads):
     assert threading.active_count() == before
 
 
-def test_ctrl_c_after_the_weights_have_gone(core, monkeypatch):
+def test_ctrl_c_after_the_weights_have_gone(engine, monkeypatch):
     """The last finite weights, as without the Ctrl-C."""
 
     def bad_luck(trainer, *arguments):
@@ -554,23 +554,23 @@ class LatePool:
 
 @pytest.mark.parametrize("fails_at", [1, 2])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("can't start new thread")])
-def test_a_team_that_is_not_complete_does_not_begin(core, fails_at, error):
+def test_a_team_that_is_not_complete_does_not_begin(engine, fails_at, error):
     net = Network([64, 256, 10], seed=0)
     X = np.random.default_rng(0).normal(size=(512, 64))
     data = net._data(X, np.arange(512) % 10)
     trainer = _steps.Trainer(net, data, _steps.Recipe(), 128, 1)
     trainer.n_threads, kept = 2, net.params.copy()
-    trainer.workspace = np.zeros(core.workspace_size(net.plan, 128, 2), net.dtype)
+    trainer.workspace = np.zeros(engine.workspace_size(net.plan, 128, 2), net.dtype)
     with ThreadPoolExecutor(2) as pool:
         trainer.team.size, trainer.team.pool = 2, LatePool(pool, fails_at, error)
         with pytest.raises(type(error)):
             trainer.run(np.arange(512), np.full(4, 0.1))
-    if core.name != "python":  # where one thread does it all, the first may have begun
+    if engine.name != "python":  # where one thread does it all, the first may have begun
         np.testing.assert_array_equal(net.params, kept)
         assert net.steps == 0
 
 
-def test_a_ctrl_c_at_the_end_of_a_call_counts_its_steps(core, monkeypatch):
+def test_a_ctrl_c_at_the_end_of_a_call_counts_its_steps(engine, monkeypatch):
     net = Network([3, 4, 3], seed=0)
     trainer = _steps.Trainer(net, net._data(X60, Y60), _steps.Recipe(solver="adam"), 10, 1)
     run = trainer._run_rank
@@ -585,7 +585,7 @@ def test_a_ctrl_c_at_the_end_of_a_call_counts_its_steps(core, monkeypatch):
     assert net.steps == 6
 
 
-def test_epochs_are_numbered_over_all_calls(core):
+def test_epochs_are_numbered_over_all_calls(engine):
     net, first = trained(X60, Y60, X_val=X60, y_val=Y60, epochs=3)
     second = net.fit(X60, Y60, X_val=X60, y_val=Y60, epochs=2)
     assert first["epoch"] == [1, 2, 3] and second["epoch"] == [4, 5]
@@ -593,7 +593,7 @@ def test_epochs_are_numbered_over_all_calls(core):
     assert net.history.best_epoch == second.best_epoch
 
 
-def test_plain_training_draws_nothing_but_the_order(core):
+def test_plain_training_draws_nothing_but_the_order(engine):
     """Two fits of one epoch are one of two: dropout alone would need more random numbers."""
     once, twice = (Network([3, 4, 3], seed=0) for _ in range(2))
     once.fit(X60, Y60, epochs=2)
@@ -638,14 +638,14 @@ def test_ctrl_c_within_an_epoch(core, n_threads):
     assert "interrupted after 0 of 100 epochs" in text
 
 
-def test_small_steps_stay_on_one_thread(core, monkeypatch):
+def test_small_steps_stay_on_one_thread(engine, monkeypatch):
     monkeypatch.setattr(_dispatch, "usable_cpus", lambda: 4)
     X, y = blobs()
     for width, n_threads, expected in [(4, 2, 1), (4, None, 1), (900, 2, 2), (900, None, 4)]:
         net = Network([3, width, width, 3], seed=0)
         trainer = _steps.Trainer(net, net._data(X, y), _steps.Recipe(), 32, n_threads)
         trainer.close()
-        assert trainer.n_threads == (1 if core.name == "python" else expected)
+        assert trainer.n_threads == (1 if engine.name == "python" else expected)
 
 
 # Divergence ---------------------------------------------------------------------------------------
@@ -721,7 +721,7 @@ def test_huge_inputs_diverge_or_learn_but_never_stall(core, dtype, size, solver)
     [(1, "values up to 255; bring them to about 1, as Network(..., input_scale=1/255) does"),
      (0.5, "values up to 128; bring them to about 1)"), (1 / 255, None)],
 )  # fmt: skip
-def test_divergence_of_pixels(core, scale, hint):
+def test_divergence_of_pixels(engine, scale, hint):
     X, y = waves()
     pixels = np.uint8(np.clip(100 * X + 120, 0, 255))
     assert pixels.max() == 255
@@ -730,7 +730,7 @@ def test_divergence_of_pixels(core, scale, hint):
     assert hint in text if hint else "X is not scaled" not in text
 
 
-def test_the_layer_is_named(core):
+def test_the_layer_is_named(engine):
     X, y = waves()
     net = Network([3, 8, 5, 1], "relu", seed=0)
     net.weights[1][:] = 3e38
@@ -741,7 +741,7 @@ def test_the_layer_is_named(core):
         net.fit(X, y)
 
 
-def test_a_step_or_an_epoch_that_diverges_keeps_finite_weights(core):
+def test_a_step_or_an_epoch_that_diverges_keeps_finite_weights(engine):
     X, y = waves()
     for batch_size in (10, None):
         net = Network([3, 8, 1], seed=0)
@@ -772,7 +772,7 @@ def test_a_custom_loss_is_the_built_in_one(core, dtype, options):
     np.testing.assert_allclose(history["loss"], same["loss"], rtol=tolerance)
 
 
-def test_gradients_of_a_custom_loss(core):
+def test_gradients_of_a_custom_loss(engine):
     X, y = waves(9, n_out=2)
     nets = [Network([3, 5, 2], "tanh", "identity", loss, dtype="float64", seed=0)
             for loss in ("squared_error", squared_error)]  # fmt: skip
@@ -784,7 +784,7 @@ def test_gradients_of_a_custom_loss(core):
     assert nets[1].check_gradients(X, y)
 
 
-def test_labels_reach_a_custom_loss_as_one_hot_rows(core):
+def test_labels_reach_a_custom_loss_as_one_hot_rows(engine):
     seen = []
 
     def spy(outputs, targets):
@@ -830,7 +830,7 @@ def test_a_custom_loss_that_fails():
 
 
 @pytest.mark.parametrize("bad", ["value", "gradient"])
-def test_a_custom_loss_that_is_not_finite(core, bad):
+def test_a_custom_loss_that_is_not_finite(engine, bad):
     def loss(outputs, targets):
         value, slope = squared_error(outputs, targets)
         return (math.nan, slope) if bad == "value" else (value, slope * np.inf)
@@ -842,18 +842,25 @@ def test_a_custom_loss_that_is_not_finite(core, bad):
 # Progress -----------------------------------------------------------------------------------------
 
 
-def test_lines_in_a_pipe(core, capsys):
+def test_lines_in_a_pipe(engine, capsys):
     trained(X60, Y60, epochs=2, verbose=1, X_val=X60, y_val=Y60)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and "\r" not in "".join(lines)
     for number, line in enumerate(lines, 1):
-        for part in (f"epoch {number}", "loss ", "val_loss ", "val_accuracy ", "rows/s", core.name):
+        for part in (
+            f"epoch {number}",
+            "loss ",
+            "val_loss ",
+            "val_accuracy ",
+            "rows/s",
+            engine.name,
+        ):
             assert part in line
     trained(X60, Y60, epochs=2)
     assert capsys.readouterr().out == ""
 
 
-def test_history_of_the_clock(core):
+def test_history_of_the_clock(engine):
     _, history = trained(X60, Y60, epochs=2)
     assert set(history) == {"epoch", "loss", "learning_rate", "seconds", "rows_per_second"}
     assert all(second > 0 for second in history["seconds"])
