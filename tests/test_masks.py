@@ -246,3 +246,9 @@ def test_pictures_of_masked_data():
         with refused(ValueError, "x has masked entries"):
             cmlp.plot.activations(model, np.ma.array([1.0, 2.0], mask=[0, 1]))
     plt.close("all")
+
+
+@pytest.mark.parametrize("dropout", [np.ma.masked, np.ma.array([0.1], mask=[True])], ids=str)
+def test_masked_parameters(dropout):
+    with refused(ValueError, "dropout has masked entries"):
+        Network([3, 4, 2]).fit(X, Y, dropout=dropout)

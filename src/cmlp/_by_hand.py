@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ._arrays import check_classes, refuse_masked
 from ._checks import _as_numbers, check_input_scale, check_integer, check_number
 from ._history import History
-from ._spec import ACTIVATION, ACTIVATIONS, SOLVERS, aligned, lookup, make_plan
+from ._spec import ACTIVATION, ACTIVATIONS, SOLVERS, Loss, aligned, lookup, make_plan
 
 if TYPE_CHECKING:
     from .network import Network
@@ -146,6 +146,12 @@ def _loss_parameter(net: Network, value: Any) -> float:
     return check_number("loss_parameter", value, *bounds)
 
 
+def _loss_row(net: Network, row: Any) -> Loss:
+    if not isinstance(row, Loss):
+        raise AttributeError("this cannot be assigned: make another network, with loss=...")
+    return row
+
+
 def _history(net: Network, record: Any) -> History:
     if isinstance(record, History):
         return record
@@ -179,8 +185,36 @@ ASSIGNED: dict[str, Callable[[Network, Any], Any]] = {
     "dtype": _fixed("net.astype(dtype) returns one in another dtype"),
     "normalization": _fixed("make another one, or net.folded() without 'batch'"),
     "weight_init": _fixed("the first weights are drawn"),
+    "activation": _fixed("assign net.activations, one name per layer"),
+    "out_activation": _fixed("assign net.activations, one name per layer"),
+    "loss": _fixed("make another one, cmlp.Network(sizes, loss=...), and assign its params"),
+    "quantile": _fixed("assign net.loss_parameter"),
+    "huber_delta": _fixed("assign net.loss_parameter"),
+    "seed": _fixed("assign net.rng"),
+    "loss_row": _loss_row,
 }
 """What an attribute becomes when a program assigns it: what the network can keep, or an error."""
+
+
+STATE = {"steps", "averaged", "shown_average"}
+"""Numbers that training writes, and :func:`check_optimizer` examines before they are saved."""
+
+
+def refuse_unknown(net: Network, name: str) -> None:
+    """Refuse a name that nothing reads and no file keeps, and one that hides a method.
+
+    A subclass may have attributes of its own. Names that begin with an underscore are internal.
+    """
+    from .network import Network
+
+    defined = getattr(Network, name, None)  # a property says itself that it cannot be assigned
+    own = type(net) is not Network and defined is None
+    if name.startswith("_") or name in STATE or own or isinstance(defined, property):
+        return
+    raise AttributeError(
+        f"a network has no attribute {name!r} to assign; learning rates, solvers and other "
+        "settings of a training are parameters of fit"
+    )
 
 
 def check_kept(net: Network) -> None:

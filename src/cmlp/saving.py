@@ -501,8 +501,8 @@ def _state(record: object) -> dict[str, Any]:
     kind = state["generator"].get("bit_generator")
     if type(kind) is not str or kind not in GENERATORS:
         raise ValueError(
-            f"unknown random generator {short(kind)}; known: {', '.join(GENERATORS)}. Another seed, "
-            "as in net.rng = 0, makes one of these"
+            f"unknown random generator {short(kind)}; known: {', '.join(GENERATORS)}. Another "
+            "seed, as in net.rng = 0, makes one of these"
         )
     if not _fits(state["generator"], {"bit_generator": str, **GENERATORS[kind]}):
         raise ValueError(f"the random generator's state is none of {kind}")
