@@ -557,9 +557,9 @@ class Network:
 
             It belongs to the parameters, the activations, the input scale and the core of now.
             Changes in place are seen, such as training or ``net.weights[0] = W``; after an
-            assignment to these attributes or :class:`cmlp.use_core` make another one, as after every
-            training with ``normalization='batch'``, which is folded into weights of its own. Make
-            one for each thread. It is not pickled.
+            assignment to these attributes or :class:`cmlp.use_core` make another one, as after
+            every training with ``normalization='batch'``, which is folded into weights of its own.
+            Make one for each thread. It is not pickled.
         """
         check_integer("batch_size", batch_size, 1)
         return _dispatch.core.Predictor(*self.for_prediction(), self.input_scale, batch_size)
