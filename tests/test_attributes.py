@@ -136,6 +136,15 @@ NOT_TAKEN = {
                       (5, "must be a list")],
     "history": [(None, "must be a History"), ([1], "must be a History")],
     "rng": [("x", "")],
+    "activation": [("tanh", "assign net.activations")],
+    "out_activation": [("softmax", "assign net.activations")],
+    "loss": [("squared_error", "loss=...")],
+    "loss_row": [("squared_error", "loss=...")],
+    "huber_delta": [(2.0, "net.loss_parameter")],
+    "seed": [(1, "net.rng")],
+    "learning_rate": [(0.1, "a parameter of fit")],
+    "feature_name": [(["a", "b", "c"], "no attribute 'feature_name'")],
+    "predict": [(print, "predict is a method")],
     "solver": [("sdg", "Unknown solver 'sdg'"), (None, "Unknown solver")],
     "moments": [(np.zeros((1, 3)), "moments must be"), (None, "moments must be")],
 }  # fmt: skip
@@ -149,6 +158,35 @@ def test_what_is_not_assigned_leaves_no_trace(engine, name):
         with refused((ValueError, TypeError, AttributeError), message):
             setattr(net, name, value)
         np.testing.assert_array_equal(net.predict(X), before)
+
+
+class Noted(Network):
+    def __init__(self, *args, **more):
+        super().__init__(*args, **more)
+        self.note = "mine"
+
+
+@pytest.mark.parametrize("kind", [Network, Noted])
+def test_a_program_may_have_attributes_of_its_own(kind):
+    net = kind([3, 4, 3], seed=0)
+    net.scaler = net.note = "mine"
+    net.note += "!"
+    assert copy.copy(net).note == "mine!" and pickle.loads(pickle.dumps(net)).scaler == "mine"
+    with refused(AttributeError, "predict is a method"):
+        net.predict = print
+
+
+@pytest.mark.parametrize("kind", [np.array, tuple, lambda values: (value for value in values)])
+def test_a_column_of_a_history_may_be_any_list(through, kind):
+    X, y = blobs()
+    net = trained()
+    net.history["loss"] = kind([0.5, 0.25])
+    said = str(net.diagnose(X, y))
+    assert str(through(net).diagnose(X, y)) == said
+    assert len(net.fit(X, y, epochs=1)["loss"]) == 1 and net.history["loss"][:2] == [0.5, 0.25]
+    for wrong in (3, "abc", None):
+        with refused(TypeError, "history['loss'] must be a list of numbers"):
+            net.history["loss"] = wrong
 
 
 def test_the_parameter_of_a_loss(through):

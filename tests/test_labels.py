@@ -360,3 +360,45 @@ def test_both_arrays_of_labels_are_joined():
     assert both.tolist() == [5, LARGE] and both.dtype == np.uint64
     with refused(ValueError, "more than 64 bits"):
         _arrays.joined("y", np.array([-1]), np.array([LARGE], np.uint64))
+
+
+def test_labels_of_the_network_are_those_of_its_estimator():
+    clf = fitted(Y)
+    places = clf.predict(X)
+    clf.network_.classes = ["low", "middle", "high"]
+    words = np.array(["low", "middle", "high"])[places]
+    for each in (clf, copy.copy(clf), copy.deepcopy(clf), pickle.loads(pickle.dumps(clf))):
+        assert each.predict(X).tolist() == words.tolist() and each.score(X, words) == 1
+        assert each.classes_.tolist() == each.network_.classes.tolist() == ["low", "middle", "high"]
+    clf.partial_fit(X, words)
+    clf.add_classes(["none"])
+    assert clf.classes_.tolist() == ["high", "low", "middle", "none"]
+    assert clf.predict(X).tolist() == clf.network_.predict_classes(X).tolist()
+    fit_quietly(clf, X, Y)  # anew, with labels of its own
+    assert clf.classes_.tolist() == clf.network_.classes.tolist() == [0, 1, 2]
+
+
+def test_text_that_numpy_would_cut_is_refused():
+    y = np.array(["a", "a\0", "b"], dtype=object)[Y]
+    for labels in (y, y.tolist(), np.array([b"a", b"a\0", b"b"], dtype=object)[Y]):
+        with refused(ValueError, "ends in \\0"):
+            Network([3, 3]).fit(X, labels)
+    with refused(ValueError, "ends in \\0"):
+        fitted(y)
+
+
+def test_numbers_of_more_digits_than_a_float():
+    clf, long = fitted(Y), np.finfo(np.longdouble).nmant >= 63
+    with refused(ValueError, "more digits than a float has"):
+        clf.classes_ = [2**53 + 1, 2.5, 1]
+    if long:  # not on every platform
+        y = np.array([7, 9, 2**63], np.longdouble) + np.array([0, 0, 1025], np.longdouble)
+        assert fitted(y[Y]).classes_.tolist() == [7, 9, LARGE]
+    net = Network([3, 1], seed=0)
+    net.fit(X / 100, [2**53 + 1 if each else 2.5 for each in Y], epochs=1, learning_rate=1e-30)
+
+
+@pytest.mark.parametrize("wrong", [[1, 2, 3], np.ones(3), 5.0], ids=str)
+def test_weights_of_classes_are_a_mapping(wrong):
+    with refused(ValueError, "class_weight must be 'balanced', a dict"):
+        fitted(Y, class_weight=wrong)

@@ -248,7 +248,7 @@ def test_pictures_of_masked_data():
     plt.close("all")
 
 
-def test_a_predictor_refuses_masked_rows(engine):
+def test_a_predictor_refuses_masked_rows(core):
     net = Network([3, 4, 2], seed=0)
     predict = net.predictor(batch_size=5)
     X = np.arange(15.0).reshape(5, 3)
@@ -258,8 +258,7 @@ def test_a_predictor_refuses_masked_rows(engine):
     np.testing.assert_array_equal(predict(np.ma.array(X)), predict(X))
 
 
-def test_masked_rates_of_dropout_are_refused(engine):
-    net = Network([3, 4, 4, 2], seed=0)
-    X, y = np.zeros((4, 3)), np.arange(4) % 2
-    with pytest.raises((TypeError, ValueError), match="mask"):
-        net.fit(X, y, dropout=np.ma.array([0.1, 0.2], mask=[False, True]))
+@pytest.mark.parametrize("dropout", [np.ma.masked, np.ma.array([0.1], mask=[True])], ids=str)
+def test_masked_parameters(dropout):
+    with refused(ValueError, "dropout has masked entries"):
+        Network([3, 4, 2]).fit(X, Y, dropout=dropout)

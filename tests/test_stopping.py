@@ -1,5 +1,6 @@
 """How a training ends: every reason recorded alike, and steps of any length that can be stopped."""
 
+import functools
 import math
 import signal
 import threading
@@ -150,7 +151,11 @@ def test_divergence_is_recorded(engine):
         net.fit(X, y, learning_rate=1e20, epochs=5)
     assert net.history.stopped == "diverged"
     model.set_params(early_stopping=True)
-    with warnings.catch_warnings(action="ignore"):
+    with pytest.warns(cmlp.ConvergenceWarning, match="best validation score are kept"):
+        model.fit(X, y[:, 0])
+    assert model.history_.stopped == "diverged" and not model.history_.restored
+    model.set_params(learning_rate_init=0.9, max_iter=100, n_iter_no_change=99)
+    with pytest.warns(cmlp.ConvergenceWarning, match="best validation score are kept"):
         model.fit(X, y[:, 0])
     assert model.history_.stopped == "diverged" and model.history_.restored
 
@@ -221,6 +226,31 @@ def test_an_answer_that_is_neither_is_refused(event):
     callback = type("Callback", (), {event: lambda self, state: np.ones(3)})()
     with refused(TypeError, "a callback must return True", "Callback", "ndarray"):
         Network([3, 3], seed=0).fit(X, y, epochs=1, callbacks=[callback])
+
+
+@pytest.mark.parametrize(
+    "answer", [np.ma.masked, np.ma.array(True, mask=True), np.ma.array([1.0], mask=[True])], ids=str
+)
+def test_a_masked_answer_is_refused(answer):
+    X, y = blobs()
+    for callbacks in ([lambda state: answer], [lambda state: setattr(state, "stop", answer)]):
+        with refused(TypeError, "a callback must return True", "masked"):
+            Network([3, 3], seed=0).fit(X, y, epochs=2, callbacks=callbacks)
+
+
+def test_an_answer_that_is_set_must_be_true_or_false():
+    X, y = blobs()
+    with refused(TypeError, "a callback must return True", "set state.stop to a ndarray"):
+        Network([3, 3], seed=0).fit(X, y, callbacks=[lambda s: setattr(s, "stop", np.ones(3))])
+
+
+def test_the_next_callback_does_not_take_an_answer_back(engine):
+    X, y = blobs()
+    callbacks = [lambda state: True, lambda state: setattr(state, "stop", False)]
+    history = Network([3, 3], seed=0).fit(X, y, callbacks=callbacks)
+    assert history.stopped == "callback" and len(history["loss"]) == 1
+    clf = MLPClassifier((4,), random_state=0, callbacks=callbacks).fit(X, y)
+    assert clf.n_iter_ == 1 and clf.history_.stopped == "callback"
 
 
 def test_a_training_that_a_callback_ends_before_it_begins(engine):
@@ -517,7 +547,26 @@ class Callable:
         return weighted(outputs, targets, sample_weight)
 
 
-@pytest.mark.parametrize("loss", [weighted, requires_weights, Callable()])
+def by_keyword(outputs, targets, *, sample_weight=None):
+    return weighted(outputs, targets, sample_weight)
+
+
+def requires_keyword(outputs, targets, *, sample_weight):
+    return requires_weights(outputs, targets, sample_weight)
+
+
+def fourth(outputs, targets, factor=1.0, sample_weight=None):
+    value, slope = weighted(outputs, targets, sample_weight)
+    return factor * value, factor * slope
+
+
+LOSSES = [
+    weighted, requires_weights, Callable(), by_keyword, requires_keyword, fourth,
+    functools.partial(fourth, factor=1), lambda o, t, w=None: weighted(o, t, w),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("batch_size", [None, 7])
 def test_a_custom_loss_takes_weights(core, dtype, loss, batch_size):
     """It is the built-in one in training, gradients and loss; also with weights of 0."""
@@ -562,3 +611,15 @@ def test_a_custom_loss_without_the_argument_refuses_weights():
     for ask in (Network([3, 1], loss=squared_error).fit, MLPRegressor(squared_error, (3,)).fit):
         with refused(ValueError, "sample_weight", "loss(outputs, targets, sample_weight)"):
             ask(X, y[:, 0], sample_weight=np.ones(9))
+
+
+def test_a_third_argument_of_another_meaning_gets_no_weights():
+    def scaled(outputs, targets, delta=1.0):
+        assert delta == 1.0
+        return squared_error(outputs, targets)
+
+    X, y = waves(9)
+    net = Network([3, 1], loss=scaled, seed=0)
+    with refused(ValueError, "sample_weight needs a loss with a third argument"):
+        net.fit(X, y[:, 0], sample_weight=np.ones(9))
+    assert np.isfinite(net.fit(X, y[:, 0], epochs=1)["loss"]).all()

@@ -79,8 +79,12 @@ def label_array(name: str, values: Any) -> Array:
         array = array.astype(object)
     if array.dtype == object:
         return _of_one_kind(array)
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-        return array.astype(np.float64)
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # it has more digits than float64
+        narrow = array.astype(np.float64)
+        if (narrow == array).all() or not (np.isfinite(array) & (array == np.rint(array))).all():
+            return narrow
+        found = _whole(list(map(int, array.ravel())))
+        return narrow if found is None else found.reshape(array.shape)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -96,6 +100,8 @@ def _of_one_kind(array: Array) -> Array:
         return array
     if kinds <= {str} or kinds <= {bytes} or kinds <= {bool}:
         found = np.array(values)
+        if not kinds <= {bool} and found.tolist() != values:
+            return array  # NumPy takes zeros at the end of a text for padding
     elif all(issubclass(kind, int) for kind in kinds):
         found = _whole(values)
     elif all(issubclass(kind, (int, float)) for kind in kinds):
@@ -137,6 +143,10 @@ def not_labels(name: str, array: Array) -> ValueError:
         return ValueError(
             f"{name} holds whole numbers that need more than 64 bits; pass them as text: "
             f"[str(label) for label in {name}]"
+        )
+    if kinds and (kinds <= {str} or kinds <= {bytes}):
+        return ValueError(
+            f"{name} holds text that ends in \\0, which NumPy does not keep: strip it"
         )
     if len(kinds) > 1:
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
@@ -194,6 +204,11 @@ def check_classes(name: str, labels: Any, n: int | None = None) -> Array:
         raise not_labels(name, classes)
     if classes.dtype.kind == "f" and not np.isfinite(classes).all():
         raise ValueError(f"{name} must not hold NaN or infinity: {classes.tolist()}")
+    if classes.dtype.kind == "f" and classes.tolist() != list(labels):
+        raise ValueError(
+            f"{name} holds fractions beside whole numbers of more digits than a float has; pass "
+            f"them as text: [str(label) for label in {name}]"
+        )
     if n is not None and len(classes) != n:
         raise ValueError(
             f"{name} must have {n} labels, in the order of the outputs, not {len(classes)}"

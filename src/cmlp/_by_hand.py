@@ -6,6 +6,7 @@ when it is assigned.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ._arrays import check_classes, refuse_masked
 from ._checks import _as_numbers, check_input_scale, check_integer, check_number
 from ._history import History
-from ._spec import ACTIVATION, ACTIVATIONS, SOLVERS, aligned, lookup, make_plan
+from ._spec import ACTIVATION, ACTIVATIONS, SOLVERS, Loss, aligned, lookup, make_plan
 
 if TYPE_CHECKING:
     from .network import Network
@@ -146,6 +147,12 @@ def _loss_parameter(net: Network, value: Any) -> float:
     return check_number("loss_parameter", value, *bounds)
 
 
+def _loss_row(net: Network, row: Any) -> Loss:
+    if not isinstance(row, Loss):
+        raise AttributeError("this cannot be assigned: make another network, with loss=...")
+    return row
+
+
 def _history(net: Network, record: Any) -> History:
     if isinstance(record, History):
         return record
@@ -179,8 +186,46 @@ ASSIGNED: dict[str, Callable[[Network, Any], Any]] = {
     "dtype": _fixed("dtype", "net.astype(dtype) returns a copy in another one"),
     "normalization": _fixed("normalization", "net.folded() returns a copy without 'batch'"),
     "weight_init": _fixed("weight_init", "the first weights are drawn"),
+    "activation": _fixed("activation", "assign net.activations, one name per layer"),
+    "out_activation": _fixed("out_activation", "assign net.activations, one name per layer"),
+    "loss": _fixed(
+        "loss", "make another one, cmlp.Network(sizes, loss=...), and assign its params"
+    ),
+    "quantile": _fixed("quantile", "assign net.loss_parameter"),
+    "huber_delta": _fixed("huber_delta", "assign net.loss_parameter"),
+    "seed": _fixed("seed", "assign net.rng"),
+    "loss_row": _loss_row,
 }
 """What an attribute becomes when a program assigns it: what the network can keep, or an error."""
+
+
+STATE = {"steps", "averaged", "shown_average"}
+"""Numbers that training writes, and :func:`check_optimizer` examines before they are saved."""
+
+
+TRAINING = {
+    "batch_size", "callbacks", "clip_norm", "dropout", "ema", "epochs", "l1", "l2", "learning_rate",
+    "max_time", "momentum", "n_threads", "optimizer", "patience", "schedule", "shuffle",
+    "validation_fraction", "verbose", "weight_decay",
+}  # fmt: skip
+"""Settings of a training, which a network does not keep."""
+
+
+def refuse_unknown(net: Network, name: str) -> None:
+    """Refuse a name that looks like one that acts, and one that hides a method.
+
+    A program may have attributes of its own; names that begin with an underscore are internal.
+    """
+    defined = getattr(type(net), name, None)
+    if name.startswith("_") or name in STATE or isinstance(defined, property):
+        return  # a property says itself that it cannot be assigned
+    if callable(defined):
+        raise AttributeError(f"{name} is a method of a network, which cannot be assigned")
+    if name in TRAINING:
+        raise AttributeError(f"{name} is a parameter of fit: net.fit(X, y, {name}=...)")
+    near = difflib.get_close_matches(name, ASSIGNED, 1, 0.8) if name not in vars(net) else []
+    if near:
+        raise AttributeError(f"a network has no attribute {name!r} to assign; it has {near[0]!r}")
 
 
 def check_kept(net: Network) -> None:

@@ -16,7 +16,15 @@ CustomLoss = Callable[..., tuple[float, ArrayLike]]
 
 
 def weights_argument(loss: CustomLoss) -> str:
-    """Return whether a loss takes weights as its third argument: 'no', 'optional' or 'required'."""
+    """Return how a loss takes weights.
+
+    Returns
+    -------
+    str
+        'keyword' or 'required keyword' if an argument is called `sample_weight`, wherever it
+        stands; otherwise, by the third argument, 'optional', 'required' or 'no'. A third argument
+        with a value of its own, such as ``delta=1.0``, is none for weights.
+    """
     import inspect  # slow to import
 
     try:
@@ -24,14 +32,19 @@ def weights_argument(loss: CustomLoss) -> str:
     except (TypeError, ValueError):  # of a builtin: it tells nothing
         return "no"
 
-    def takes(n_arguments: int) -> bool:
+    def takes(*args: Any, **kwargs: Any) -> bool:
         try:
-            signature.bind(*range(n_arguments))
+            signature.bind(*args, **kwargs)
         except TypeError:
             return False
         return True
 
-    return "no" if not takes(3) else "optional" if takes(2) else "required"
+    if "sample_weight" in signature.parameters and takes(0, 1, sample_weight=2):
+        return "keyword" if takes(0, 1) else "required keyword"
+    third = list(signature.parameters.values())[2:3]
+    if not takes(0, 1, 2) or (third and third[0].default not in (None, third[0].empty)):
+        return "no"
+    return "optional" if takes(0, 1) else "required"
 
 
 def refuse_weights() -> ValueError:
@@ -39,7 +52,7 @@ def refuse_weights() -> ValueError:
     return ValueError(
         "sample_weight needs a loss with a third argument: loss(outputs, targets, sample_weight), "
         "which returns the weighted mean of the rows' losses and its derivative by the outputs; "
-        "this network's loss takes two"
+        "this network's loss has none for them"
     )
 
 
@@ -50,7 +63,7 @@ def call(
 
     Parameters
     ----------
-    argument : {'no', 'optional', 'required'}
+    argument : str
         What :func:`weights_argument` says of it.
     out, y : (n, n_out) arrays
     weights : (n,) array or None
@@ -63,10 +76,14 @@ def call(
     """
     if weights is not None and not weights.any():
         return 0.0, np.zeros_like(out)  # the weighted mean of nothing
-    if weights is None and argument == "required":
+    if weights is None and argument.startswith("required"):
         weights = np.ones(len(out))
+    more = () if weights is None else (weights,)
     with callers_state():
-        result = loss(out, y) if weights is None else loss(out, y, weights)
+        if more and argument.endswith("keyword"):
+            result = loss(out, y, sample_weight=weights)
+        else:
+            result = loss(out, y, *more)
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(
             f"a custom loss must return (value, gradient), not a {type(result).__name__}"

@@ -250,12 +250,12 @@ class StochasticFit:
         finally:
             self._close_bar()
             self.trainer.close()
-            restores = self.best is not None and bool(est.best_iteration_)
-            if restores:  # not where every score was NaN: there is no best epoch
-                self.net.params[:] = self.best
+            found = self.best is not None and bool(est.best_iteration_)
+            if found or (self.best is not None and stopped == "diverged"):
+                self.net.params[:] = self.best  # not where every score was NaN
             history = self.net.history
             history.metric = self._metric()
-            history.end(stopped, est.best_iteration_ or None, restores)
+            history.end(stopped, est.best_iteration_ or None, found)
         call_back(self.callbacks, "on_train_end", self.state)
 
     def _metric(self) -> str:

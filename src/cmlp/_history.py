@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ._arrays import refuse_masked
 from ._errstate import callers_state
 
 if TYPE_CHECKING:
@@ -67,6 +68,14 @@ class History(dict[str, list[float]]):
     def end(self, stopped: str, best_epoch: int | None, restored: bool) -> None:
         """Record how a training ended."""
         self.stopped, self.best_epoch, self.restored = stopped, best_epoch, restored
+
+    def __setitem__(self, key: str, column: Any) -> None:
+        """Keep a column, as a list: training appends to it."""
+        if not isinstance(column, list):
+            if isinstance(column, (str, bytes)) or not isinstance(column, Iterable):
+                raise TypeError(f"history[{key!r}] must be a list of numbers, not {column!r}")
+            column = [float(value) for value in column]
+        super().__setitem__(key, column)
 
     def append(self, values: dict[str, float]) -> None:
         """Add an epoch; what it lacks, or what the epochs before lack, is NaN."""
@@ -151,18 +160,26 @@ def call_back(callbacks: Iterable[Any], event: str, state: TrainingState) -> Non
     TypeError
         For an answer that is neither true nor false, such as an array.
     """
+    stops = False
     for callback in callbacks:
         method = getattr(callback, event, None)
         if method is None and event == "on_epoch_end" and callable(callback):
             method = callback
         with callers_state():
             answer = None if method is None else method(state)
-        try:
-            stops = bool(answer)
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                "a callback must return True to end the training, or False or None to go on; "
-                f"{callback!r} returned a {type(answer).__name__} ({error})"
-            ) from None
-        if stops:
-            state.stop = True
+        stops = _is_true(f"{callback!r} returned", answer) or stops
+        _is_true(f"{callback!r} set state.stop to", state.stop)
+    if stops:  # a callback after the one that ends the training does not take it back
+        state.stop = True
+
+
+def _is_true(whose: str, answer: Any) -> bool:
+    """Return whether an answer is true; refuse one that is neither true nor false."""
+    try:
+        refuse_masked("the answer of a callback", answer)
+        return bool(answer)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "a callback must return True to end the training, or False or None to go on; "
+            f"{whose} a {type(answer).__name__} ({error})"
+        ) from None

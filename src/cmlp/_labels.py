@@ -199,6 +199,11 @@ def class_weights(class_weight: Any, y: Array, labels: Labels) -> NDArray[np.flo
             )
         counts = np.bincount(place, minlength=len(labels.classes))
         return np.asarray(len(y) / ((counts > 0).sum() * np.maximum(counts, 1)), float)[place]
+    if not hasattr(class_weight, "items"):
+        raise ValueError(
+            "class_weight must be 'balanced', a dict that maps labels to weights, or None; it is a "
+            f"{type(class_weight).__name__}"
+        )
     known = labels.classes.tolist()
     given = {plain(label): weight for label, weight in class_weight.items()}
     missing = [label for label in given if label not in known]

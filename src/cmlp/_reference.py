@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from . import _arrays as arrays
 from . import _spec as spec
-from ._arrays import array_of
 
 name = "python"
 vector_bytes = 0
@@ -484,7 +484,7 @@ class Predictor:
         return None  # looking costs little beside what NumPy does with a row
 
     def __call__(self, x, out=None):
-        x = array_of("x", x)
+        x = arrays.array_of("x", x)
         if x.dtype.kind not in "fiub":
             raise TypeError(f"x must hold real numbers; its dtype is {x.dtype}")
         n_in, batch_size = self._n_in, len(self._out)

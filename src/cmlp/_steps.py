@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dispatch
-from ._arrays import array_of
+from ._arrays import refuse_masked
 from ._checks import check_number
 from ._spec import (
     EXTERNAL_LOSS,
@@ -118,8 +118,9 @@ class Recipe:
     def noise(self, net: Network, seed: int) -> Noise:
         """Return what the core disturbs the rows with."""
         n_hidden = len(net.plan) - 1
+        refuse_masked("dropout", self.dropout)
         try:
-            given = array_of("dropout", self.dropout).astype(np.float64)
+            given = np.asarray(self.dropout, dtype=np.float64)
         except (TypeError, ValueError):
             raise TypeError(f"dropout must be numbers, not {self.dropout!r}") from None
         if given.ndim == 0:

@@ -259,6 +259,26 @@ class MLPClassifier(MLP):
         return self._labels.multilabel
 
     @property
+    def _labels(self) -> Labels:
+        """The labels; those that a program has assigned to the network since replace them."""
+        state = vars(self)
+        if "_labels" not in state:
+            absent(self, "_labels")
+        labels: Labels = state["_labels"]
+        theirs = state["network_"].classes if "network_" in state else None
+        if theirs is None or theirs is labels.classes or theirs is state.get("_seen", theirs):
+            return labels
+        self._rename(theirs, labels.multilabel)
+        renamed: Labels = state["_labels"]
+        return renamed
+
+    @_labels.setter
+    def _labels(self, labels: Labels) -> None:
+        state = vars(self)
+        state["_labels"] = labels
+        state["_seen"] = state["network_"].classes if "network_" in state else None  # of before
+
+    @property
     def classes_(self) -> Array:
         """The labels in the order of the outputs; others may be written here."""
         labels: Labels | None = vars(self).get("_labels")

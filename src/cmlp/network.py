@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _custom_loss, _dispatch, _scoring, _steps, training
 from ._arrays import refuse_masked
-from ._by_hand import ASSIGNED, check_kept, check_optimizer, put
+from ._by_hand import ASSIGNED, check_kept, check_optimizer, put, refuse_unknown
 from ._checks import (
     RowsLike,
     check_input_scale,
@@ -172,7 +172,8 @@ class Network:
         assigned; they act at once.
     params : ndarray
         All weights and biases, one flat vector (rows padded to 64 bytes with zeros). Another one of
-        this shape may be assigned.
+        this shape may be assigned; it is not copied if it fits: assign ``other.params.copy()``
+        for numbers of its own.
     weights, biases : list of ndarray
         Views into `params`, (n_in, n_out) and (n_out,) per layer: write into them to set them.
     input_scale : float
@@ -202,8 +203,8 @@ class Network:
     Notes
     -----
     What is assigned to an attribute predicts from then on, and `save`, pickle and copies keep it;
-    what they could not keep is refused at once. `sizes`, the dtype, the loss and `normalization`
-    are those of the constructor.
+    what they could not keep is refused at once, and so are names that a network does not have.
+    `sizes`, the dtype, the loss and `normalization` are those of the constructor.
 
     Examples
     --------
@@ -287,8 +288,10 @@ class Network:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ASSIGNED and self._made:
             put(self, **{name: ASSIGNED[name](self, value)})
-        else:
-            super().__setattr__(name, value)
+            return
+        if self._made:
+            refuse_unknown(self, name)
+        super().__setattr__(name, value)
 
     def _resolve_loss(
         self, loss: str | CustomLoss | None, out_activation: str | None
@@ -551,13 +554,13 @@ class Network:
         callable
             ``p(x, out=None)``, for x (n_in,) or (n, n_in): the outputs, (n_out,) or (n, n_out), in
             **one array that the next call overwrites**; copy what you keep, or give an array to
-            write to as `out` (then n may be anything). NaN and infinity are not looked for.
+            write to as `out` (then n may be anything). NaN, infinity and masks are not looked for.
 
-            It belongs to the parameters and the core of now. Changes in place are seen, such as
-            training or ``net.weights[0] = W``; after ``net.params = other`` or
-            :class:`cmlp.use_core` make another one, as behind every training with
-            ``normalization='batch'``, which is folded into weights of its own. Make one for each
-            thread. It is not pickled.
+            It belongs to the parameters, the activations, the input scale and the core of now.
+            Changes in place are seen, such as training or ``net.weights[0] = W``; after an
+            assignment to these attributes or :class:`cmlp.use_core` make another one, as after
+            every training with ``normalization='batch'``, which is folded into weights of its own.
+            Make one for each thread. It is not pickled.
         """
         check_integer("batch_size", batch_size, 1)
         return _dispatch.core.Predictor(*self.for_prediction(), self.input_scale, batch_size)
