@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import blobs, refused, waves
+from helpers import blobs, fit_quietly, refused, waves
 
 import cmlp
 from cmlp import MLPClassifier, MLPRegressor
@@ -504,3 +504,20 @@ def test_scores_are_scikit_learns():
     assert clf.score(X, Y > 0, weights) == pytest.approx(
         accuracy_score(Y > 0, clf.predict(X), sample_weight=weights)
     )
+
+
+@pytest.mark.parametrize("scoring", ["roc_auc_ovr", "neg_log_loss", "accuracy", "loss"])
+def test_scorers_and_labels_that_are_not_sorted(scoring):
+    """scikit-learn's scorers take the columns of probabilities as those of sorted labels."""
+    X, y = blobs()
+    clf = MLPClassifier((4,), random_state=0, max_iter=3, warm_start=True)
+    fit_quietly(clf, X, y)
+    clf.classes_ = ["low", "mid", "high"]
+    clf.set_params(early_stopping=True, scoring=scoring)
+    words = np.array(["low", "mid", "high"])[y]
+    if scoring in ("accuracy", "loss"):
+        fit_quietly(clf, X, words)
+        assert clf.history_.metric == scoring
+    else:
+        with refused(ValueError, scoring, "sorted order", "scoring='loss'"):
+            clf.fit(X, words)

@@ -328,6 +328,7 @@ class StochasticFit:
         scoring, weights = self.est.scoring, {}
         if isinstance(scoring, str):
             scoring = scorer_named(scoring)
+            self._check_order_of_labels(scoring)
             if held_out.data.weights is not None:
                 weights = {"sample_weight": held_out.of(held_out.data.weights)}
         with held_warnings() as said, callers_state():
@@ -336,6 +337,18 @@ class StochasticFit:
             if not message.startswith("X does not have valid feature names"):
                 warn(message, kind)
         return score
+
+    def _check_order_of_labels(self, scorer: Any) -> None:
+        """Refuse a scorer that would take the columns of probabilities for other classes'."""
+        classes = getattr(self.est, "classes_", None)
+        by_label = getattr(scorer, "_response_method", "predict") == "predict"
+        if classes is None or by_label or np.array_equal(np.unique(classes), classes):
+            return
+        raise ValueError(
+            f"scoring={self.est.scoring!r} takes probabilities in the sorted order of labels, but "
+            f"classes_ is {classes.tolist()}: use scoring='loss' or 'accuracy', or assign classes_ "
+            "after training"
+        )
 
     def _count(self) -> None:
         """Count the epochs without an improvement, and remember the best."""
