@@ -430,6 +430,16 @@ def test_a_team_raises_what_a_rank_raises(size):
     team.close()
 
 
+def test_where_no_thread_starts_the_call_runs_in_this_one(engine, monkeypatch):
+    def refuses(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuses)
+    monkeypatch.setattr(_steps, "CALL_FLOPS", 1.0)
+    X, y = blobs()
+    assert len(Network([3, 3], seed=0).fit(X, y, epochs=2, n_threads=1)["loss"]) == 2
+
+
 def test_a_deadline_knows_its_reason():
     assert not _loop.Deadline(None).is_set and not _loop.Deadline(None)()
     assert _loop.Deadline(0.0)() and _loop.Deadline(0.0).reason == "max_time"

@@ -42,7 +42,8 @@ class Team:
     Parameters
     ----------
     size : int
-        Number of threads; 0 runs rank 0 in the thread that calls, which nothing can end early.
+        Number of threads; 0 runs rank 0 in the thread that calls, which nothing can end early. So
+        does 1 where no thread can be started.
     """
 
     def __init__(self, size: int) -> None:
@@ -52,6 +53,12 @@ class Team:
             from concurrent.futures import ThreadPoolExecutor  # slow to import
 
             self.pool = ThreadPoolExecutor(size, thread_name_prefix="cmlp")
+        if size == 1 and self.pool is not None:
+            try:
+                self.pool.submit(never)
+            except RuntimeError:  # as in an isolated sub-interpreter of Python 3.11
+                self.pool.shutdown(wait=False, cancel_futures=True)
+                self.pool = None
 
     def close(self) -> None:
         """End the threads."""
