@@ -392,6 +392,28 @@ def test_a_deadline_in_the_first_step(engine, loss, normalization, monkeypatch):
     assert threading.active_count() == threads
 
 
+def test_a_custom_step_stopped_on_its_way_back_changes_nothing(engine, monkeypatch):
+    """Running statistics of the passes that were done are undone with them."""
+    monkeypatch.setattr(_steps, "CALL_FLOPS", 1.0)
+    monkeypatch.setattr(_team, "POLL", 0.0)
+    net = Network([3, 40, 3], loss=squared_error, seed=0, normalization="batch")
+    before, gradient = net.params.copy(), engine.gradient
+
+    def stopped_late(*arguments):
+        gradient(*arguments)
+        assert not np.array_equal(net.params, before)  # the statistics of all passes
+        arguments[-1][_team.TEAM_STOP] = 1
+        return math.nan
+
+    monkeypatch.setattr(engine, "gradient", stopped_late)
+    X, y = blobs(3000)
+    trainer = _steps.Trainer(net, net._data(X, y), _steps.Recipe(), 3000, 1)
+    trainer.run(np.arange(3000), np.full(1, 0.1))
+    trainer.close()
+    assert trainer.stopped and net.steps == 0
+    np.testing.assert_array_equal(net.params, before)
+
+
 def test_a_step_that_is_not_stopped_is_the_same(engine, monkeypatch):
     """A long step runs beside the thread that waits for it, with the same result."""
     X, y = blobs(3000)

@@ -120,7 +120,7 @@ class TrainingState:
     epoch : int
         Epochs done in this fit.
     epochs : int
-        Epochs asked for.
+        Epochs requested.
     stop : bool
         Set it, or return anything true, to end the training after this epoch.
     """

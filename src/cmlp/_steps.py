@@ -302,12 +302,12 @@ class Trainer:
         self.workspace = aligned((size,), net.dtype)
         self.grads = np.zeros_like(net.params)
         in_python = _dispatch.core.name == "python"
-        beside = (
+        in_threads = (
             self.n_threads > 1
             or self.is_long
             or (keeps_steps_whole and in_python and in_main_thread())
         )
-        self.team = Team(self.n_threads if beside else 0)
+        self.team = Team(self.n_threads if in_threads else 0)
 
     def _choose_threads(self, n_threads: int | None) -> int:
         if _dispatch.core.name == "python" or self.net.loss_row is None:
@@ -336,8 +336,7 @@ class Trainer:
         team = places()
         self.stopped = False
         ends = out_of_time if self.is_long else None
-        if self.net.loss_row is None:
-            return self._run_custom(rows, rates, team, ends)
+        steps = self.net.steps
         statistics = [part.copy() for pair in self.net.running for part in pair] if ends else []
 
         def epoch(rank: int, team: Places) -> tuple[float, int]:
@@ -345,10 +344,12 @@ class Trainer:
 
         # The core counts its steps in the team's array: a Ctrl-C may take the place of its answer.
         try:
+            if self.net.loss_row is None:
+                return self._run_custom(rows, rates, team, ends)
             return self.team.run(epoch, team, ends)
         finally:
             self.net.steps += int(team[TEAM_STEPS])
-            self.stopped = bool(team[TEAM_STOP]) and team[TEAM_STEPS] < len(rates)
+            self.stopped = bool(team[TEAM_STOP]) and self.net.steps - steps < len(rates)
             if self.stopped:  # a long step has a call of its own: all passes in it are undone
                 running = [part for pair in self.net.running for part in pair]
                 for part, before in zip(running, statistics, strict=True):
@@ -427,7 +428,6 @@ class Trainer:
             total += (value + penalty) * (
                 len(batch) if weights is None or objective.per_batch else float(weights.sum())
             )
-        self.stopped = bool(team[TEAM_STOP]) and taken < len(rates)
         return total, taken
 
     def epoch(

@@ -23,7 +23,7 @@ TEAM_ABORTED, TEAM_STEPS, TEAM_STOP = 9, 10, 11
 """Places in a team's array: a thread failed to start; steps taken; the caller stops the step."""
 
 POLL = 0.05
-"""Seconds between two looks at the deadline, and the longest that a Ctrl-C goes unnoticed."""
+"""Polling interval for Ctrl-C and the deadline, in seconds."""
 
 
 def never() -> bool:

@@ -218,7 +218,7 @@ class Network:
     """
 
     _bound: tuple[Any, ...] = (None, None, None)
-    """Core and version of the last prediction, and the short way to it."""
+    """Core and version of the last prediction, and the fast path to it."""
 
     _unsuited = ""
     """Why the loss is not defined for an output activation that was assigned."""
@@ -522,7 +522,7 @@ class Network:
         return other
 
     def _ready_outputs(self) -> Callable[[Any], Array | None]:
-        """Return the short way of :meth:`predict`, which belongs to the core and network of now.
+        """Return the fast path of :meth:`predict`, which belongs to the core and network of now.
 
         It answers what needs no closer look, and None to anything else.
         """
