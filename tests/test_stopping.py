@@ -518,8 +518,6 @@ print(history.stopped, net.steps, same, epochs, threads)
 ])  # fmt: skip
 def test_a_step_of_minutes_is_stopped(core, kind, n_threads):
     """By Ctrl-C or the clock, with the weights of the last whole step: there is none."""
-    if kind == "wide" and core.name == "python":
-        pytest.skip("NumPy is stopped between passes, and this is one")
     process = python_process("-c", LONG_STEP, core.name, n_threads, kind)
     try:
         assert process.stdout.readline() == "ready\n"

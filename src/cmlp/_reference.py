@@ -352,7 +352,18 @@ def _gather_targets(targets, rows, objective, n_out, dtype):
     return np.asarray(y, dtype=dtype)
 
 
-def _propagate(plan, params, x, noise=None, step=0, first_row=0, kept=None, running=False):
+class _Stopped(Exception):
+    """Another thread has ended the call."""
+
+
+def _raise_if_stopped(team):
+    if team is not None and team[_TEAM_STOP]:
+        raise _Stopped
+
+
+def _propagate(
+    plan, params, x, noise=None, step=0, first_row=0, kept=None, running=False, team=None
+):
     """Forward pass of a batch. Returns per layer the z, the a and the da/dz, all (rows, n_out).
 
     Of a normalised layer z is what the activation is applied to; `kept` is filled with what the
@@ -365,6 +376,7 @@ def _propagate(plan, params, x, noise=None, step=0, first_row=0, kept=None, runn
         x = x + np.asarray(noise.input_noise * bell, dtype=x.dtype)
     a = x
     for number, (layer, (W, b)) in enumerate(zip(plan, _layers(plan, params), strict=True)):
+        _raise_if_stopped(team)
         code = layer[spec.ACTIVATION]
         normalised = None
         if running and layer[spec.NORMALIZATION] == _BATCH_NORMALIZATION:
@@ -538,11 +550,12 @@ def evaluate(
     """
     n_out, code = plan[-1, spec.N_OUT], plan[-1, spec.ACTIVATION]
     for start, stop, part in _chunks(X, rows):
-        if team is not None and team[_TEAM_STOP]:
-            break
         x = _gather(X, part, input_scale, params.dtype)
         y = _gather_targets(targets, part, objective, n_out, params.dtype)
-        _, zs, activations, _ = _propagate(plan, params, x, noise, step, start)
+        try:
+            _, zs, activations, _ = _propagate(plan, params, x, noise, step, start, team=team)
+        except _Stopped:
+            return
         row_loss[start:stop] = _cost(objective, code, zs[-1], activations[-1], y)
         if len(out):
             out[start:stop] = activations[-1]
@@ -571,10 +584,13 @@ def gradient(
         The weighted mean loss of the batch, plus the penalties; NaN if the call was stopped.
     """
     kept: list[Any] = []
-    loss = _backpropagate(
-        plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
-        input_scale, kept, team,
-    )  # fmt: skip
+    try:
+        loss = _backpropagate(
+            plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
+            input_scale, kept, team,
+        )  # fmt: skip
+    except _Stopped:
+        return math.nan
     if learns and not math.isnan(loss):
         _track_statistics(plan, params, kept)
     return loss
@@ -585,27 +601,30 @@ def _backpropagate(
     plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
     input_scale, kept, team,
 ):  # fmt: skip
-    """See :func:`gradient`; appends what each layer's normalisation found to `kept`, by pass."""
+    """See :func:`gradient`; appends what each layer's normalisation found to `kept`, by pass.
+
+    Raises _Stopped, before any parameter has changed.
+    """
     dtype = params.dtype
     weight, share = _row_shares(weights, rows, len(X) if rows is None else len(rows), objective)
     objective = _share_penalties(objective, weight.sum())
     loss = 0.0
     grads[:] = 0
     for start, stop, part in _chunks(X, rows):
-        if team is not None and team[_TEAM_STOP]:
-            return math.nan
         here = slice(start, stop)
         y = _gather_targets(targets, part, objective, plan[-1, spec.N_OUT], dtype)
         x = _gather(X, part, input_scale, dtype)
         of_pass: list[Any] = []
-        x, zs, activations, slopes = _propagate(plan, params, x, noise, step, start, of_pass)
+        x, zs, activations, slopes = _propagate(
+            plan, params, x, noise, step, start, of_pass, team=team
+        )
         kept.append(of_pass)
         code = plan[-1, spec.ACTIVATION]
         loss += float((_cost(objective, code, zs[-1], activations[-1], y) * weight[here]).sum())
         delta = _output_delta(objective, code, zs[-1], activations[-1], y)
         delta = np.asarray(delta * np.asarray(share[here], dtype)[:, None], dtype=dtype)
         delta = _add_gradient(
-            plan, params, [x, *activations[:-1]], slopes, delta, of_pass, grads, deltas[here]
+            plan, params, [x, *activations[:-1]], slopes, delta, of_pass, grads, deltas[here], team
         )
         if len(dX):
             W, _ = next(_layers(plan, params))
@@ -617,10 +636,11 @@ def _backpropagate(
     return loss
 
 
-def _add_gradient(plan, params, inputs, slopes, delta, kept, grads, deltas):
+def _add_gradient(plan, params, inputs, slopes, delta, kept, grads, deltas, team):
     """Add the gradient of one pass, from the output layer's delta; return the first layer's."""
     parameters, gradients = list(_layers(plan, params)), list(_layers(plan, grads))
     for number in reversed(range(len(plan))):
+        _raise_if_stopped(team)
         (W, _), (dW, db) = parameters[number], gradients[number]
         if kept[number]:
             delta = _normalised_delta(plan[number], params, grads, delta, kept[number])
@@ -777,10 +797,13 @@ def train_epoch(
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             kept: list[Any] = []
-            loss = _backpropagate(
-                plan, params, X, targets, weights, batch, objective, noise, step + taken, grads,
-                nothing, nothing, input_scale, kept, team,
-            )  # fmt: skip
+            try:
+                loss = _backpropagate(
+                    plan, params, X, targets, weights, batch, objective, noise, step + taken, grads,
+                    nothing, nothing, input_scale, kept, team,
+                )  # fmt: skip
+            except _Stopped:
+                loss = math.nan
             if not math.isfinite(loss):
                 return total + in_epoch, taken
             by_rows = weights is None or objective.per_batch
