@@ -20,7 +20,7 @@ DEBUG = os.environ.get("CMLP_DEBUG", "0") not in ("", "0")
 if BUILD not in ("auto", "require", "none"):
     sys.exit(f"CMLP_BUILD is {BUILD!r}; it must be auto, require or none")
 
-# What a level may use is what cmlp._cpu asks the processor for, no more.
+# What a level may use is what cmlp.core._cpu asks the processor for, no more.
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mf16c", "-mlzcnt", "-mmovbe"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512cd", "-mavx512vl", "-mavx512bw", "-mavx512dq",
           "-mprefer-vector-width=512"]  # fmt: skip
@@ -66,10 +66,12 @@ def extensions():
 
     def extension(name, source, flags=()):
         return Extension(
-            f"cmlp.{name}",
-            [f"src/cmlp/{source}"],
-            include_dirs=["src/cmlp"],
-            depends=[str(path) for path in Path("src/cmlp").iterdir() if path.suffix in PARTS],
+            f"cmlp.core.{name}",
+            [f"src/cmlp/core/{source}"],
+            include_dirs=["src/cmlp/core/simd"],
+            depends=[
+                str(path) for path in Path("src/cmlp/core").rglob("*") if path.suffix in PARTS
+            ],
             extra_compile_args=list(flags),
             define_macros=[("Py_LIMITED_API", "0x030C0000")] if STABLE_ABI else [],
             py_limited_api=STABLE_ABI,

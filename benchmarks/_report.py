@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import cmlp
-from cmlp._bench import ONE_THREAD
+from cmlp.cli.bench import ONE_THREAD
 
 LIBRARIES = ("scikit-learn", "torch", "jax", "onnxruntime")
 """Other libraries whose versions belong to the results."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cmlp import _dispatch
+from cmlp.core import dispatch
 
 Turn = Callable[[], float]
 """Does some work once, and returns the seconds that a unit of it took."""
@@ -102,7 +102,7 @@ class Peak:
 
     def __init__(self, threads: int = 1, *, core: str = "", dtype: str = "float32") -> None:
         self.threads = threads
-        module: Any = _dispatch._load(core) if core else _dispatch.core
+        module: Any = dispatch._load(core) if core else dispatch.core
         self.multiply_adds = module.multiply_adds
         self.vectors = np.dtype(dtype).itemsize / 4  # for as many numbers as the float32 loop has
 

@@ -28,8 +28,9 @@ from typing import Any
 import numpy as np
 
 import cmlp
-from cmlp import _dispatch, _steps
-from cmlp._spec import ACTIVATIONS
+from cmlp.core import dispatch
+from cmlp.core.vocabulary import ACTIVATIONS
+from cmlp.training import trainer
 
 from . import _report
 from ._charts import lines
@@ -125,7 +126,7 @@ def product_lines(rows: list[dict[str, Any]], sizes: tuple[int, ...]) -> list[tu
 
 def product_turn(core: str, size: int, dtype: str) -> Turn:
     """Return a turn of a square product, whose result has been checked."""
-    module: Any = _dispatch._load(core)
+    module: Any = dispatch._load(core)
     rng = np.random.default_rng(0)
     width = padded(size, dtype)
     n, depth = max(size, 2), size
@@ -197,7 +198,7 @@ def functions(cores: list[str], seconds: float) -> list[dict[str, Any]]:
 
 def function_turn(core: str, name: str, dtype: str) -> Turn:
     """Return a turn of ``activate`` on COUNT numbers from -8 to 8, which are brought back first."""
-    activate, code = _dispatch._load(core).activate, _code(name)
+    activate, code = dispatch._load(core).activate, _code(name)
     values, source = aligned((2, COUNT), dtype), _arguments(dtype)
 
     def run() -> None:
@@ -236,7 +237,7 @@ def largest_error(core: str, name: str, dtype: str) -> float | None:
     z = error_arguments(dtype)
     values = aligned((2, len(z)), dtype)
     values[0] = z
-    _dispatch._load(core).activate(_code(name), values)
+    dispatch._load(core).activate(_code(name), values)
     with np.errstate(all="ignore"):
         exact = ORACLES[name](z.astype(long))
         rounded = exact.astype(dtype)
@@ -296,11 +297,11 @@ def barrier(seconds: float) -> list[dict[str, Any]]:
         for layers in (few, many)
         for n in (1, 2)
     }
-    least, _steps.THREAD_FLOPS = _steps.THREAD_FLOPS, 0  # threads also where they do not pay
+    least, trainer.THREAD_FLOPS = trainer.THREAD_FLOPS, 0  # threads also where they do not pay
     try:
         best = fastest({f"{key}": one.turn for key, one in steps.items()}, seconds)
     finally:
-        _steps.THREAD_FLOPS = least
+        trainer.THREAD_FLOPS = least
     one, two = (best[f"{(many, n)}"] - best[f"{(few, n)}"] for n in (1, 2))
     row = {
         "barrier": True,

@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 import cmlp
-from cmlp._bench import CASES, TOLERANCE, Case, measure
+from cmlp.cli.bench import CASES, TOLERANCE, Case, measure
 
 from . import _report
 from ._charts import bars

@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 
 import cmlp
-from cmlp import _dispatch, _processors, _steps
+from cmlp.core import dispatch, processors
+from cmlp.training import trainer
 
 FORCED = os.environ.get("CMLP_CORE") or "auto"
-CORES = tuple(_dispatch._cores) if FORCED == "auto" else (FORCED,)
+CORES = tuple(dispatch._cores) if FORCED == "auto" else (FORCED,)
 
 
 def in_use(request):
     """Use the core that a fixture's parameter names, and count the test for it."""
     request.node.user_properties.append(("core", request.param))
     with cmlp.use_core(request.param):
-        yield _dispatch.core
+        yield dispatch.core
 
 
 @pytest.fixture(params=CORES)
@@ -40,14 +41,14 @@ def engine(request):
 @pytest.fixture(autouse=True)
 def no_bound_by_openmp(monkeypatch):
     """Every processor for every test, whatever the shell allows to threads."""
-    for name in _processors.OPENMP:
+    for name in processors.OPENMP:
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
 def threads_at_any_size(monkeypatch):
     """Threads also where a step is too small to gain from them."""
-    monkeypatch.setattr(_steps, "THREAD_FLOPS", 0)
+    monkeypatch.setattr(trainer, "THREAD_FLOPS", 0)
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])

@@ -14,8 +14,7 @@ import numpy as np
 from oracle import QUIET, Problem, problems_at_odd_sizes
 
 import cmlp
-from cmlp import _dispatch
-from cmlp import _spec as spec
+from cmlp.core import dispatch, layout, seam, vocabulary
 
 PAGE = mmap.PAGESIZE
 SIDES = ("behind", "in front")
@@ -48,10 +47,10 @@ class Pages:
         """The same for whatever crosses the seam."""
         if isinstance(value, np.ndarray):
             return self.put(value)
-        if isinstance(value, spec.SparseRows):
+        if isinstance(value, seam.SparseRows):
             parts = map(self.put, (value.data, value.indices, value.indptr))
-            return spec.SparseRows(*parts, value.shape[1])
-        if isinstance(value, spec.Noise):
+            return seam.SparseRows(*parts, value.shape[1])
+        if isinstance(value, seam.Noise):
             return value._replace(dropout=self.put(value.dropout))
         return value
 
@@ -60,23 +59,23 @@ def sparse(X, dtype=np.int32):
     """Every third number of some rows; the last row, and the last column of another, have one."""
     mask = np.arange(X.size).reshape(X.shape) % 3 == (X.size - 1) % 3
     indptr = np.concatenate([[0], np.cumsum(mask.sum(axis=1))]).astype(dtype)
-    return spec.SparseRows(X[mask], np.nonzero(mask)[1].astype(dtype), indptr, X.shape[1])
+    return seam.SparseRows(X[mask], np.nonzero(mask)[1].astype(dtype), indptr, X.shape[1])
 
 
 def normalised(problem, kind):
     """The same with a normalised hidden layer."""
     other = copy.copy(problem)
-    other.plan = spec.make_plan(problem.sizes, problem.activations, problem.dtype, kind)
-    other.params = np.full(spec.params_size(other.plan), 0.1, problem.dtype)
+    other.plan = layout.make_plan(problem.sizes, problem.activations, problem.dtype, kind)
+    other.params = np.full(layout.params_size(other.plan), 0.1, problem.dtype)
     return other
 
 
 def optimizers():
-    adam = next(row.code for row in spec.SOLVERS if row.name == "adam")
+    adam = next(row.code for row in vocabulary.SOLVERS if row.name == "adam")
     return (
-        spec.Optimizer(momentum=0.9),
-        spec.Optimizer(adam, weight_decay=0.1, ema=0.9),
-        spec.Optimizer(adam, clip_norm=0.01),
+        seam.Optimizer(momentum=0.9),
+        seam.Optimizer(adam, weight_decay=0.1, ema=0.9),
+        seam.Optimizer(adam, clip_norm=0.01),
     )
 
 
@@ -97,7 +96,7 @@ def run(core, problem, X, side, noise=QUIET):
     core.evaluate(plan, params, X, targets, rows, objective, noise, 0, out, costs, workspace)
     core.gradient(plan, params, X, targets, weights, rows, objective, noise, 0, grads, deltas, dX,
                   workspace)  # fmt: skip
-    if not isinstance(X, spec.SparseRows):
+    if not isinstance(X, seam.SparseRows):
         predictor = core.Predictor(plan, params)
         predictor.outputs(X)
         predictor(X, out)
@@ -136,7 +135,7 @@ def run_team(core, problem, side):
 def run_parts(core, dtype, side):
     """What is there for measurements and tests."""
     pages = Pages(side)
-    for code in range(len(spec.ACTIVATIONS) - 1):
+    for code in range(len(vocabulary.ACTIVATIONS) - 1):
         core.activate(code, pages.put(np.linspace(-9, 9, 128, dtype=dtype).reshape(2, 64)))
     core.product(13, 7, 48, pages.put(np.ones(13 * 7 + 7 * 48 + 13 * 48 + 7 * 64, dtype)))
 
@@ -147,12 +146,12 @@ def say(*case):
 
 def main(name):
     cmlp.use_core(name)
-    core = _dispatch.core
+    core = dispatch.core
     for side in SIDES:
         for dtype in (np.dtype("f4"), np.dtype("f8")):
             say(name, dtype, "parts", side)
             run_parts(core, dtype, side)
-            noise = spec.Noise(1, 0.1, np.array([0.3]))
+            noise = seam.Noise(1, 0.1, np.array([0.3]))
             for problem in problems_at_odd_sizes(dtype, l2=0.01):
                 say(name, dtype, problem.sizes, problem.n, side)
                 run(core, problem, problem.X, side, noise)

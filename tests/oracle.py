@@ -14,17 +14,16 @@ from functools import cached_property
 
 import numpy as np
 
-from cmlp import _reference as twin
-from cmlp import _spec as spec
+from cmlp.core import layout, reference, seam, vocabulary
 
-ACTIVATIONS = {row.name: row for row in spec.ACTIVATIONS}
-LOSSES = {row.name: row for row in spec.LOSSES}
-SOLVERS = {row.name: row for row in spec.SOLVERS}
-HIDDEN = [row.name for row in spec.ACTIVATIONS if not row.output_only]
+ACTIVATIONS = {row.name: row for row in vocabulary.ACTIVATIONS}
+LOSSES = {row.name: row for row in vocabulary.LOSSES}
+SOLVERS = {row.name: row for row in vocabulary.SOLVERS}
+HIDDEN = [row.name for row in vocabulary.ACTIVATIONS if not row.output_only]
 PAIRS = [
     (loss.name, out.name)
-    for loss in spec.LOSSES
-    for out in spec.ACTIVATIONS
+    for loss in vocabulary.LOSSES
+    for out in vocabulary.ACTIVATIONS
     if loss.domain[0] <= out.range[0] and out.range[1] <= loss.domain[1]
 ]
 """Every loss with every output activation that the network allows for it."""
@@ -32,7 +31,7 @@ PAIRS = [
 WIDTHS = (1, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65)
 """Sizes around the widths of vectors and tiles."""
 
-QUIET = spec.Noise(0, 0.0, np.empty(0))
+QUIET = seam.Noise(0, 0.0, np.empty(0))
 KINKS = {"relu": (0,), "leaky_relu": (0,), "selu": (0,), "hard_sigmoid": (-3, 3)}
 """Where the slope of an activation jumps."""
 
@@ -42,7 +41,7 @@ SMOOTH = 2.0
 
 def layers(plan, flat):
     """Each layer's W and b, as views into a flat vector."""
-    return list(twin._layers(plan, flat))
+    return list(reference._layers(plan, flat))
 
 
 def padding(plan, flat):
@@ -83,11 +82,11 @@ class Problem:
     X: np.ndarray = field(init=False)
     targets: np.ndarray = field(init=False)
     weights: np.ndarray | None = field(init=False, default=None)
-    objective: spec.Objective = field(init=False)
+    objective: seam.Objective = field(init=False)
 
     def __post_init__(self):
         rng = np.random.default_rng(self.seed)
-        self.plan = spec.make_plan(self.sizes, self.activations, self.dtype)
+        self.plan = layout.make_plan(self.sizes, self.activations, self.dtype)
         self.params = self.like_params(0)
         for W, b in layers(self.plan, self.params):
             W[...] = rng.uniform(-1, 1, W.shape) / math.sqrt(len(W))
@@ -108,13 +107,13 @@ class Problem:
             self.weights = rng.integers(0, 5, self.n) / 4
             self.weights[0] = 1
         parameter = {"quantile": 0.3, "huber": 0.4}.get(self.loss, 0.0)
-        self.objective = spec.Objective(
+        self.objective = seam.Objective(
             LOSSES[self.loss].code, parameter, self.smoothing, self.l1, self.l2
         )
 
     def like_params(self, value):
         """A flat vector laid out as the parameters, filled but for its padding."""
-        flat = np.zeros(self.plan[-1, spec.BIAS] + self.plan[-1, spec.STRIDE], self.dtype)
+        flat = np.zeros(self.plan[-1, layout.BIAS] + self.plan[-1, layout.STRIDE], self.dtype)
         for W, b in layers(self.plan, flat):
             W[...] = b[...] = value
         return flat
@@ -126,12 +125,12 @@ class Problem:
 
     def record(self, n=None, value=0):
         """Room for one number per row and unit."""
-        width = self.plan[-1, spec.UNITS] + self.plan[-1, spec.STRIDE]
+        width = self.plan[-1, layout.UNITS] + self.plan[-1, layout.STRIDE]
         return np.full((self.n if n is None else n, width), value, self.dtype)
 
     def units(self, record):
         """Each layer's columns of a record."""
-        return [record[:, p[spec.UNITS] : p[spec.UNITS] + p[spec.N_OUT]] for p in self.plan]
+        return [record[:, p[layout.UNITS] : p[layout.UNITS] + p[layout.N_OUT]] for p in self.plan]
 
     def gradient(self, core, params=None, rows=None, noise=QUIET, step=0, **changes):
         """Call ``core.gradient``; returns loss, grads, deltas and dX. Everything begins as NaN."""
@@ -275,10 +274,10 @@ class Oracle:
         dtype = np.dtype(np.float64)
         self.rows = np.arange(problem.n) if rows is None else rows
         X = exact.X[self.rows] * problem.input_scale
-        self.y = twin._gather_targets(
+        self.y = reference._gather_targets(
             exact.targets, self.rows, problem.objective, problem.sizes[-1], dtype
         )
-        x, zs, activations, slopes = twin._propagate(exact.plan, exact.params, X, noise, step)
+        x, zs, activations, slopes = reference._propagate(exact.plan, exact.params, X, noise, step)
         rounds = noise.input_noise or problem.input_scale != 1
         dx = 2 * self.eps * (np.abs(X) + np.abs(x - X)) if rounds else 0 * x
         self.inputs = [Bounded(x, dx)]
@@ -317,12 +316,12 @@ class Oracle:
         """Cost of each row."""
         problem, eps, y = self.problem, self.eps, self.y
         z, a, code = self.z[-1], self.a[-1], ACTIVATIONS[problem.activations[-1]].code
-        value = twin._cost(problem.objective, code, z.value, a.value, y)
+        value = reference._cost(problem.objective, code, z.value, a.value, y)
         if self.matched:
             carried = (np.abs(a.value - y) + z.error) * z.error
         else:
             bend, jump = bend_of_cost(problem.loss, a.value, y)
-            da = np.abs(twin._cost_slope(problem.objective, a.value, y))
+            da = np.abs(reference._cost_slope(problem.objective, a.value, y))
             carried = (da + jump + bend * a.error) * a.error
         terms = cost_terms(problem.loss, z.value, a.value, y, self.matched)
         rounding = (8 * eps + chain(y.shape[1], eps)) * terms
@@ -331,7 +330,9 @@ class Oracle:
     @cached_property
     def share(self):
         problem = self.problem
-        return twin._row_shares(problem.weights, self.rows, len(self.rows), problem.objective)[1]
+        return reference._row_shares(problem.weights, self.rows, len(self.rows), problem.objective)[
+            1
+        ]
 
     @cached_property
     def loss(self):
@@ -349,7 +350,7 @@ class Oracle:
         share = self.share[:, None]
         if self.matched:
             return Bounded(a.value - y, a.error + 4 * eps * (a.value + y)).times(share)
-        da = twin._cost_slope(problem.objective, a.value, y)
+        da = reference._cost_slope(problem.objective, a.value, y)
         bend, jump = bend_of_cost(problem.loss, a.value, y)
         near = np.abs(a.value - y) <= a.error
         carried = bend * (a.error + 4 * eps * (np.abs(a.value) + np.abs(y)))
@@ -459,7 +460,7 @@ def stepped(problem, optimizer, grads, state, step, rate):
     W = np.abs(compact(exact.plan, params))
     before = [compact(exact.plan, row) for row in moments]
     old = list(map(np.abs, before))
-    twin.update(exact.plan, params, flat, moments, o, step, rate)
+    reference.update(exact.plan, params, flat, moments, o, step, rate)
     new = [compact(exact.plan, row) for row in moments]
     old_mean, new_mean = (old.pop(), new.pop()) if o.ema else (None, None)
 
@@ -487,7 +488,7 @@ def stepped(problem, optimizer, grads, state, step, rate):
         if adam:
             rate = rate * math.sqrt(1 - o.beta_2**t) / (1 - o.beta_1**t)
         elif o.solver == SOLVERS["nadam"].code:
-            of_mean, of_gradient = twin._nadam_rates(o, t)
+            of_mean, of_gradient = reference._nadam_rates(o, t)
             rate = rate * math.sqrt(1 - o.beta_2**t)
             m, dm = of_mean * m + of_gradient * g, of_mean * dm + of_gradient * dg
             dm = dm + 4 * eps * m

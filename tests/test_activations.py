@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from oracle import ACTIVATIONS, HIDDEN, KINKS
 
-from cmlp import _spec as spec
+from cmlp.core import vocabulary
 
 ULPS = {"exp": 2, "tanh": 4, "logistic": 4}
 """What the compiled cores promise in float32, in units of the last place of the result."""
@@ -16,7 +16,7 @@ NUMPY_ULPS = 4
 """What NumPy promises for its float32 functions (numpy/_core/src/umath)."""
 
 WIDE = np.longdouble
-FLOOR = spec.SELU_SCALE * spec.SELU_ALPHA
+FLOOR = vocabulary.SELU_SCALE * vocabulary.SELU_ALPHA
 _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
@@ -57,16 +57,16 @@ EXACT = {
     "tanh": (np.tanh, sech_squared),
     "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1),
     "leaky_relu": (
-        lambda z: np.where(z > 0, z, WIDE(spec.LEAKY_SLOPE) * z),
-        lambda z: np.where(z > 0, 1, spec.LEAKY_SLOPE),
+        lambda z: np.where(z > 0, z, WIDE(vocabulary.LEAKY_SLOPE) * z),
+        lambda z: np.where(z > 0, 1, vocabulary.LEAKY_SLOPE),
     ),
     "elu": (
         lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
         lambda z: np.exp(np.minimum(z, 0)),
     ),
     "selu": (
-        lambda z: np.where(z > 0, spec.SELU_SCALE * z, FLOOR * np.expm1(np.minimum(z, 0))),
-        lambda z: np.where(z > 0, spec.SELU_SCALE, FLOOR * np.exp(np.minimum(z, 0))),
+        lambda z: np.where(z > 0, vocabulary.SELU_SCALE * z, FLOOR * np.expm1(np.minimum(z, 0))),
+        lambda z: np.where(z > 0, vocabulary.SELU_SCALE, FLOOR * np.exp(np.minimum(z, 0))),
     ),
     "gelu": (
         lambda z: times(z, cumulative_normal(z)),

@@ -8,7 +8,8 @@ import pytest
 from helpers import blobs, data_for, fit_quietly, refused, waves
 
 import cmlp
-from cmlp import MLPClassifier, MLPRegressor, Network, _spec
+from cmlp import MLPClassifier, MLPRegressor, Network
+from cmlp.core.layout import ACTIVATION, make_plan
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 
@@ -33,7 +34,7 @@ def through(request, tmp_path):
 
 
 def layout(*names):
-    return _spec.make_plan([3, 4, 3], names, np.float32)
+    return make_plan([3, 4, 3], names, np.float32)
 
 
 TAKEN = {
@@ -230,7 +231,7 @@ def test_an_optimizer_that_no_training_could_go_on_from(tmp_path, state, message
 def test_what_was_changed_in_place_is_looked_at_by_save(tmp_path):
     for change, message in (
         (lambda net: net.feature_names.append("a"), "one feature name per input"),
-        (lambda net: net.plan.__setitem__((0, _spec.ACTIVATION), 3), "plan was changed in place"),
+        (lambda net: net.plan.__setitem__((0, ACTIVATION), 3), "plan was changed in place"),
     ):
         net = trained()
         change(net)
@@ -242,7 +243,7 @@ def test_what_was_changed_in_place_is_looked_at_by_save(tmp_path):
 ASSIGNMENTS = {
     "input_scale": lambda net: 0.5 * net.input_scale,
     "params": lambda net: net.params * net.dtype.type(0.5),
-    "plan": lambda net: _spec.make_plan(
+    "plan": lambda net: make_plan(
         net.sizes, ("gelu", net.activations[-1]), net.dtype, net.normalization
     ),
     "activations": lambda net: ("selu", net.activations[-1]),

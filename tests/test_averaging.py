@@ -8,6 +8,7 @@ from helpers import blobs, refused, squared_error, waves
 
 import cmlp
 from cmlp import Network
+from cmlp.core import seam
 
 DECAY = 0.8
 RECIPES = {
@@ -114,7 +115,7 @@ def test_without_it_training_goes_on_from_the_mean(engine):
     mean, velocity = net.params.copy(), net.moments[:1].copy()
     other = network()
     other.params[:] = mean
-    other.moments_for(cmlp._spec.SOLVERS[0])[:] = velocity
+    other.moments_for(cmlp.core.vocabulary.SOLVERS[0])[:] = velocity
     for each in (net, other):
         each.fit(X, y, epochs=1, shuffle=False)
     np.testing.assert_array_equal(net.params, other.params)
@@ -143,7 +144,7 @@ def test_weights_that_someone_wrote_are_where_training_goes_on(engine, when):
     else:
         net.fit(X, y, epochs=2, ema=0.9, shuffle=False, callbacks=[write])
     other.params[:] = net.params
-    other.moments_for(cmlp._spec.SOLVERS[0])[:] = net.moments[:1]
+    other.moments_for(cmlp.core.vocabulary.SOLVERS[0])[:] = net.moments[:1]
     for each in (net, other):
         each.fit(X, y, epochs=1, ema=0.9, shuffle=False)
     np.testing.assert_array_equal(net.params, other.params)
@@ -177,9 +178,9 @@ def test_files_that_make_no_sense(tmp_path, change):
     net.fit(X, y, epochs=1, ema=0.9)
     path = tmp_path / "net.cmlp"
     net.save(path, optimizer=True)
-    arrays, metadata = cmlp.io.read(path, lambda *_: None)
+    arrays, metadata = cmlp.formats.safetensors.read(path, lambda *_: None)
     state = json.loads(metadata["optimizer"]) | change
-    cmlp.io.write(path, arrays, metadata | {"optimizer": json.dumps(state)})
+    cmlp.formats.safetensors.write(path, arrays, metadata | {"optimizer": json.dumps(state)})
     with pytest.raises(cmlp.ModelFileError):
         cmlp.load(path)
 
@@ -241,7 +242,7 @@ def test_the_core_wants_room_for_the_mean(engine):
     if not engine.vector_bytes:
         pytest.skip("NumPy checks every index")
     net = network()
-    spec = cmlp._spec
+    spec = seam
     with pytest.raises(ValueError, match="state must be"):
         engine.update(
             net.plan, net.params, net.params.copy(), np.zeros((2, len(net.params)), "f4"),

@@ -13,7 +13,7 @@ import pytest
 from helpers import python_output
 
 import cmlp
-from cmlp import _dispatch
+from cmlp.core import dispatch
 
 ROOT = Path(__file__).parents[1]
 if not (ROOT / "benchmarks").is_dir():
@@ -132,7 +132,7 @@ def test_pinning_comes_to_an_end():
 
 def test_the_peak_is_a_rate_or_unknown():
     single = _timing.Peak().turn()
-    assert single > 0 and (single < 1e-8 or not hasattr(_dispatch.core, "multiply_adds"))
+    assert single > 0 and (single < 1e-8 or not hasattr(dispatch.core, "multiply_adds"))
     assert _timing.Peak(2).pinned_turn() > 0
 
 
@@ -327,7 +327,7 @@ def test_kernels_run(tmp_path):
     measured = {key for row in data["results"] for key in row}
     compiled = len(cmlp.core_info().available) > 1
     assert ("function" in measured) == compiled
-    assert ("product" in measured) == (compiled and hasattr(_dispatch.core, "product"))
+    assert ("product" in measured) == (compiled and hasattr(dispatch.core, "product"))
 
 
 def test_scaling_and_variants_run(tmp_path):

@@ -15,8 +15,12 @@ import pytest
 from helpers import refused
 
 import cmlp
-from cmlp import _bench, cli, demo, tables
-from cmlp.scaling import Scaling, fold, target_scaling
+from cmlp import cli
+from cmlp.cli import bench, demo, train
+from cmlp.core import dispatch
+from cmlp.data import csv_file, scaling
+from cmlp.data.scaling import Scaling, target_scaling
+from cmlp.model.folding import fold
 
 HAS_PANDAS = importlib.util.find_spec("pandas") is not None
 NAMES = ["length", "width", "mass", "always"]
@@ -92,7 +96,7 @@ def in_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("pandas", [False, pytest.param(True, marks=pytest.mark.skipif(
     not HAS_PANDAS, reason="pandas is not installed"))])  # fmt: skip
 def test_text_labels(run, core, in_folder, flowers, pandas, monkeypatch):
-    monkeypatch.setattr(tables, "_PANDAS_PAYS", 0)
+    monkeypatch.setattr(csv_file, "_PANDAS_PAYS", 0)
     if not pandas:
         monkeypatch.setitem(sys.modules, "pandas", None)
     code, out, err = run("train", "flowers.csv", "--target", "kind", *FAST)
@@ -261,7 +265,7 @@ def table(in_folder):
     ("length", "width", "x0"),
 ], ids="-".join)  # fmt: skip
 def test_a_column_is_never_taken_for_another(run, complaint, table, names, pandas, monkeypatch):
-    monkeypatch.setattr(tables, "_PANDAS_PAYS", 0)
+    monkeypatch.setattr(csv_file, "_PANDAS_PAYS", 0)
     if not pandas:
         monkeypatch.setitem(sys.modules, "pandas", None)
     rng = np.random.default_rng(3)
@@ -428,7 +432,7 @@ def test_early_ends(run, in_folder, flowers):
     ],
 )
 def test_task(y, wanted, loss, classifies):
-    assert cli.choose_task(np.array(y), wanted, loss)[0] is classifies
+    assert train.choose_task(np.array(y), wanted, loss)[0] is classifies
 
 
 @pytest.mark.parametrize(
@@ -437,7 +441,7 @@ def test_task(y, wanted, loss, classifies):
 )
 def test_impossible_task(y, wanted, message):
     with pytest.raises(ValueError, match=message):
-        cli.choose_task(np.array(y), wanted, None)
+        train.choose_task(np.array(y), wanted, None)
 
 
 @pytest.mark.parametrize("labels", [
@@ -587,7 +591,9 @@ def test_validation_rows_are_not_measured(run, in_folder, flowers, monkeypatch):
     measured = []
     of = Scaling.of
     monkeypatch.setattr(
-        cli.Scaling, "of", lambda values, names: measured.append(len(values)) or of(values, names)
+        scaling.Scaling,
+        "of",
+        lambda values, names: measured.append(len(values)) or of(values, names),
     )
     run("train", "flowers.csv", "--target", "kind", *FAST, "--validation", 0.2)
     assert measured == [120]
@@ -662,9 +668,9 @@ def test_unwritable_folder_is_found_before_training(complaint, in_folder, flower
 
 
 def test_core_that_cannot_run(complaint, in_folder, flowers, monkeypatch):
-    monkeypatch.setitem(cli._dispatch._missing, "avx512", "no such luck")
-    cores = {name: core for name, core in cli._dispatch._cores.items() if name != "avx512"}
-    monkeypatch.setattr(cli._dispatch, "_cores", cores)
+    monkeypatch.setitem(dispatch._missing, "avx512", "no such luck")
+    cores = {name: core for name, core in dispatch._cores.items() if name != "avx512"}
+    monkeypatch.setattr(dispatch, "_cores", cores)
     assert "'avx512' cannot run here: no such luck" in complaint(*TRAIN, "--core", "avx512")
 
 
@@ -740,7 +746,7 @@ def test_ctrl_c_while_reading(run, in_folder, flowers, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tables, "read_table", interrupt)
+    monkeypatch.setattr("cmlp.cli.tables.read_table", interrupt)
     assert run(*TRAIN) == (130, "", "cmlp: error: interrupted\n")
 
 
@@ -803,7 +809,8 @@ def test_module_ends_with_the_exit_code(in_folder):
 def test_help_imports_nothing_heavy():
     code = (
         "import sys\nfrom cmlp import cli\ntry:\n    cli.main(['--help'])\n"
-        "except SystemExit:\n    print({'pandas', 'cmlp.demo', 'cmlp._bench'} & {*sys.modules})"
+        "except SystemExit:\n    heavy = {'pandas', 'cmlp.cli.demo', 'cmlp.cli.bench'}\n"
+        "    print(heavy & {*sys.modules})"
     )
     with start("-c", code) as process:
         out, err = process.communicate(timeout=20)
@@ -861,7 +868,7 @@ def test_an_accuracy_just_below_1_is_not_shown_as_1(run, in_folder):
 @pytest.fixture
 def one_thread(monkeypatch):
     """The environment in which the benchmark stays in this process."""
-    for name, value in _bench.ONE_THREAD.items():
+    for name, value in bench.ONE_THREAD.items():
         monkeypatch.setenv(name, value)
 
 
@@ -871,7 +878,7 @@ def test_bench_makes_its_own_environment(run, monkeypatch):
 
     def call(command, env):
         calls.append(command)
-        assert env.items() >= _bench.ONE_THREAD.items()
+        assert env.items() >= bench.ONE_THREAD.items()
         return 0
 
     monkeypatch.setattr(subprocess, "call", call)
@@ -880,9 +887,9 @@ def test_bench_makes_its_own_environment(run, monkeypatch):
 
 
 def test_bench(run, monkeypatch, one_thread):
-    cases = (_bench.Case((4, 8, 2), 1, 5, True), _bench.Case((4, 8, 2), 3, 2, False))
-    monkeypatch.setattr(_bench, "CASES", cases)
-    monkeypatch.setattr(_bench, "SECONDS", (0.0, 0.0))
+    cases = (bench.Case((4, 8, 2), 1, 5, True), bench.Case((4, 8, 2), 3, 2, False))
+    monkeypatch.setattr(bench, "CASES", cases)
+    monkeypatch.setattr(bench, "SECONDS", (0.0, 0.0))
     code, out, err = run("bench", "--quick")
     assert (
         (code, err) == (0, "") and "step  4-8-2, 1 row " in out and "predict  4-8-2, 3 rows" in out
@@ -890,14 +897,14 @@ def test_bench(run, monkeypatch, one_thread):
     assert all(name in out for name in cmlp.core_info().available)
     if len(cmlp.core_info().available) > 1:
         assert "losses and outputs agree" in out
-        monkeypatch.setattr(_bench, "TOLERANCE", -1.0)
+        monkeypatch.setattr(bench, "TOLERANCE", -1.0)
         code, out, _ = run("bench")
         assert code == 1 and "DISAGREE" in out
 
 
 def test_bench_without_a_compiled_core(run, monkeypatch, one_thread):
-    monkeypatch.setattr(_bench, "CASES", (_bench.Case((4, 8, 2), 1, 5, True),))
-    monkeypatch.setattr(cli._dispatch, "_cores", {"python": cli._dispatch._cores["python"]})
+    monkeypatch.setattr(bench, "CASES", (bench.Case((4, 8, 2), 1, 5, True),))
+    monkeypatch.setattr(dispatch, "_cores", {"python": dispatch._cores["python"]})
     code, out, _ = run("bench", "--quick")
     assert code == 0 and "no compiled core is installed" in out
 

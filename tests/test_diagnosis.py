@@ -13,7 +13,9 @@ import pytest
 from helpers import blobs, python_output, squared_error, waves
 
 import cmlp
-from cmlp import _examinations, _history, diagnosis, saving
+from cmlp.diagnosis import examinations, of_curve, of_data, of_fit, of_units, report
+from cmlp.formats import training_records
+from cmlp.model import history
 
 DIGITS = cmlp.load_digits()
 PIXELS, LABELS = DIGITS.X_train / 16, DIGITS.y_train
@@ -612,7 +614,7 @@ def test_the_same_is_said_after_a_file(engine, case):
 
 
 def test_every_finding_is_among_them():
-    source = inspect.getsource(_examinations)
+    source = "".join(map(inspect.getsource, (examinations, of_curve, of_data, of_fit, of_units)))
     codes = set(re.findall(r'Finding\(\s*"([a-z-]+)"', source))
     assert codes == {case.split(",")[0] for case in FOUND} and len(codes) > 15
 
@@ -650,7 +652,7 @@ def test_networks_without_a_record_after_a_file(engine, how):
 
 
 def test_a_long_record_after_a_file(engine, monkeypatch):
-    for module in (_history, saving):
+    for module in (history, training_records):
         monkeypatch.setattr(module, "MAX_EPOCHS", 17)
     X, y = few()
     net = fitted(classifier("logistic"), X, y, learning_rate=0.01, epochs=30)
@@ -658,10 +660,10 @@ def test_a_long_record_after_a_file(engine, monkeypatch):
     assert "30 epochs" in before.looked_at
     assert before["too-few-epochs"].suggestion == 90
     assert "ended after 30" in before["too-few-epochs"].meaning
-    monkeypatch.setattr(_history, "MAX_EPOCHS", 10_000)
+    monkeypatch.setattr(history, "MAX_EPOCHS", 10_000)
     whole = net.diagnose(X, y)["too-few-epochs"].value
     assert before["too-few-epochs"].value == pytest.approx(whole, rel=0.3)
-    monkeypatch.setattr(_history, "MAX_EPOCHS", 17)
+    monkeypatch.setattr(history, "MAX_EPOCHS", 17)
     for other in ways_back(net):
         assert str(other.diagnose(X, y)) == str(before)
 
@@ -760,10 +762,10 @@ def test_nothing_is_printed_or_warned(engine, capsys):
 
 
 def test_it_is_imported_when_it_is_asked_for():
-    code = "import sys, cmlp; assert 'cmlp.diagnosis' not in sys.modules; cmlp.diagnose"
+    code = "import sys, cmlp; assert 'cmlp.diagnosis.report' not in sys.modules; cmlp.diagnose"
     assert python_output("-c", code) == (0, "")
 
 
 def test_the_example_is_right():
-    failed, tried = doctest.testmod(diagnosis)
+    failed, tried = doctest.testmod(report)
     assert tried > 3 and not failed

@@ -10,7 +10,7 @@ from conftest import CORES
 from helpers import python_output, refused
 
 import cmlp
-from cmlp import _dispatch
+from cmlp.core import dispatch, reference
 
 SHOW = "import cmlp; print(cmlp.core_info().core)"
 
@@ -37,13 +37,13 @@ def test_the_environment_asks_for_what_cannot_run():
 
 FAKE_PROCESSOR = """
 import sys, types
-sys.modules["cmlp._cpu"] = types.SimpleNamespace(levels=lambda: ("baseline",))
+sys.modules["cmlp.core._cpu"] = types.SimpleNamespace(levels=lambda: ("baseline",))
 """
 
 
 def test_the_best_core_is_the_default():
     _, text = python_output("-c", SHOW, CMLP_CORE="auto")
-    assert text.strip() == next(iter(_dispatch._cores))
+    assert text.strip() == next(iter(dispatch._cores))
 
 
 # Finding them -------------------------------------------------------------------------------------
@@ -55,7 +55,9 @@ def installation(monkeypatch):
 
     def pretend(levels, **outcomes):
         def outcome(name):
-            short = name.removeprefix("cmlp._").removeprefix("core_")
+            if name == "cmlp.core.reference":
+                return reference
+            short = name.removeprefix("cmlp.core._").removeprefix("core_")
             if short == "cpu":
                 return levels and types.SimpleNamespace(levels=lambda: levels)
             return outcomes.get(short, types.SimpleNamespace(name=short, vector_bytes=1))
@@ -70,10 +72,10 @@ def installation(monkeypatch):
 
         monkeypatch.setattr(importlib, "import_module", import_module)
         monkeypatch.setattr(importlib.util, "find_spec", outcome)
-        cores, missing = _dispatch._find_cores()
-        monkeypatch.setattr(_dispatch, "_cores", cores)
-        monkeypatch.setattr(_dispatch, "_missing", missing)
-        monkeypatch.setattr(_dispatch, "core", _dispatch._choose("auto"))
+        cores, missing = dispatch._find_cores()
+        monkeypatch.setattr(dispatch, "_cores", cores)
+        monkeypatch.setattr(dispatch, "_missing", missing)
+        monkeypatch.setattr(dispatch, "core", dispatch._choose("auto"))
         return cmlp.core_info()
 
     return pretend
@@ -90,9 +92,9 @@ def test_the_processor_is_asked_before_the_import(installation):
 def test_without_a_compiler_there_is_python(installation):
     info = installation(None)
     assert info.core == "python" and info.available == ("python",)
-    assert set(info.missing) == set(_dispatch.COMPILED)
+    assert set(info.missing) == set(dispatch.COMPILED)
     assert all("without a C compiler" in reason for reason in info.missing.values())
-    assert "with a C compiler" in _dispatch.describe("python")
+    assert "with a C compiler" in dispatch.describe("python")
     assert cmlp.Network([2, 1]).predict([[1, 2]]).shape == (1, 1)
 
 
@@ -125,30 +127,30 @@ def test_a_core_that_fails_when_it_is_asked_for(installation):
 
 
 def test_use_core_nests_and_comes_back():
-    before = _dispatch.core
+    before = dispatch.core
     with cmlp.use_core("python"):
         with cmlp.use_core("auto"):
-            assert _dispatch.core is next(iter(_dispatch._cores.values()))
+            assert dispatch.core is next(iter(dispatch._cores.values()))
         assert cmlp.core_info().core == "python"
         with pytest.raises(LookupError), cmlp.use_core("auto"):
             raise LookupError
         assert cmlp.core_info().core == "python"
-    assert _dispatch.core is before
+    assert dispatch.core is before
 
 
 def test_use_core_works_as_a_plain_call():
-    before = _dispatch.core
+    before = dispatch.core
     try:
         cmlp.use_core("python")
         assert cmlp.core_info().core == "python"
     finally:
-        _dispatch.core = before
+        dispatch.core = before
 
 
 def test_use_core_refuses(monkeypatch):
     with refused(ValueError, "unknown core 'avx'", "auto, avx512, avx2, baseline, python"):
         cmlp.use_core("avx")
-    monkeypatch.setattr(_dispatch, "_missing", {"sse9": "this processor does not run it"})
+    monkeypatch.setattr(dispatch, "_missing", {"sse9": "this processor does not run it"})
     with refused(RuntimeError, "core 'sse9' cannot run here: this processor does not run it"):
         cmlp.use_core("sse9")
 
@@ -166,7 +168,7 @@ def test_core_info(core, monkeypatch):
     assert info.core == core.name and info.vector_bytes == core.vector_bytes
     assert info.available[-1] == "python" and info.cpus >= 1
     assert (info.vector_bytes == 0) == (info.core == "python")
-    monkeypatch.setattr(_dispatch, "_missing", {"sse9": "too new"})
+    monkeypatch.setattr(dispatch, "_missing", {"sse9": "too new"})
     lines = str(cmlp.core_info()).splitlines()
     assert lines[0].startswith(f"core       {core.name} (")
     assert lines[1] == f"available  {', '.join(info.available)}"

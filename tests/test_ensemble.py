@@ -12,7 +12,9 @@ import pytest
 from helpers import blobs, data_for, fit_quietly, refused, waves
 
 import cmlp
-from cmlp import MLPClassifier, MLPRegressor, _ensemble
+from cmlp import MLPClassifier, MLPRegressor
+from cmlp.estimators.ensemble import log_odds, log_probabilities
+from cmlp.plot.units import first_layer_weights
 
 BOTH = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 PARAMS = {"hidden_layer_sizes": (6,), "max_iter": 4, "random_state": 0, "n_ensemble": 3}
@@ -50,7 +52,7 @@ def test_a_regressor_says_mean_and_deviation(engine, n_outputs):
     np.testing.assert_allclose(mean, each.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(std, each.std(axis=0), rtol=1e-9)
     np.testing.assert_array_equal(model.predict(X), mean)
-    assert model.score(X, y.squeeze()) == pytest.approx(cmlp._scoring.r2_score(
+    assert model.score(X, y.squeeze()) == pytest.approx(cmlp.model.scoring.r2_score(
         y, mean.reshape(y.shape), None))  # fmt: skip
     gradients = np.stack([member.input_gradient(X) for member in model.estimators_])
     np.testing.assert_allclose(model.input_gradient(X), gradients.mean(axis=0), rtol=1e-9)
@@ -84,7 +86,7 @@ def test_a_classifier_says_mean_probabilities_and_their_spread(engine, n_classes
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("join", [_ensemble.log_odds, _ensemble.log_probabilities])
+@pytest.mark.parametrize("join", [log_odds, log_probabilities])
 def test_decisions_are_finite_however_large_the_sums_are(join):
     parts = [np.array([[700.0, -900.0, 5.0]], np.float32) * sign for sign in (1, 2)]
     assert np.isfinite(join(parts)).all() and join(parts).dtype == np.float32
@@ -413,14 +415,14 @@ def test_diagnose_says_how_many_members_have_it():
 def test_pictures_of_an_ensemble():
     pyplot = pytest.importorskip("matplotlib.pyplot")
     pyplot.switch_backend("Agg")
-    from cmlp import plot
+    from cmlp.plot import classes, curves
 
     X, y = blobs(n_in=2)
     clf = fit_quietly(MLPClassifier(**PARAMS), X, y, X_val=X, y_val=y)
-    (line, *_) = plot.loss_curve(clf).get_lines()
+    (line, *_) = curves.loss_curve(clf).get_lines()
     np.testing.assert_allclose(line.get_ydata(), clf.loss_curve_)
-    plot.confusion_matrix(clf, X, y)
-    plot.decision_regions(clf, X, y)
+    classes.confusion_matrix(clf, X, y)
+    classes.decision_regions(clf, X, y)
     with refused(ValueError, "an ensemble has several networks"):
-        plot.first_layer_weights(clf)
+        first_layer_weights(clf)
     pyplot.close("all")

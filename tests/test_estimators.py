@@ -12,8 +12,11 @@ import pytest
 from helpers import blobs, data_for, fit_quietly, python_output, refused, waves
 
 import cmlp
-from cmlp import MLPClassifier, MLPRegressor, _fitting, _steps
-from cmlp._estimator_base import Estimator
+from cmlp import MLPClassifier, MLPRegressor
+from cmlp.data import split
+from cmlp.estimators.fit import STOCHASTIC
+from cmlp.estimators.parameters import Estimator
+from cmlp.training import trainer
 
 BOTH = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 
@@ -115,7 +118,7 @@ def test_parameters_that_are_refused(kind, params, message):
 # Fits --------------------------------------------------------------------------------------------
 
 
-SOLVERS = (*_fitting.STOCHASTIC, "lbfgs")
+SOLVERS = (*STOCHASTIC, "lbfgs")
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -559,7 +562,7 @@ def test_early_stopping_brings_the_best_weights_back(engine):
     assert model.best_validation_score_ == max(model.validation_scores_)
     assert model.best_loss_ is None
     assert model.best_iteration_ == 1 + int(np.argmax(model.validation_scores_))
-    _, held = _fitting.split(y, 0.3, False, _after_first_weights(model))
+    _, held = split.split_like_sklearn(y, 0.3, False, _after_first_weights(model))
     assert model.score(X[held], y[held, 0]) == pytest.approx(model.best_validation_score_)
 
 
@@ -654,7 +657,7 @@ def test_splits_that_cannot_be(y, fraction, message):
 
 def test_a_split_keeps_the_proportions_of_the_classes():
     y = np.repeat([0, 1], [85, 15])
-    train, held = _fitting.split(y, 0.2, True, np.random.RandomState(0))
+    train, held = split.split_like_sklearn(y, 0.2, True, np.random.RandomState(0))
     np.testing.assert_array_equal(np.bincount(y[held]), [17, 3])
     np.testing.assert_array_equal(np.sort(np.concatenate([train, held])), np.arange(100))
 
@@ -728,8 +731,8 @@ def test_epochs_in_one_call_are_those_of_many(engine, options, number_type, monk
     X, y = blobs(61)
     options = {"random_state": 0, "max_iter": 25, "dtype": number_type} | options
     calls = []
-    run = _steps.Trainer.run
-    monkeypatch.setattr(_steps.Trainer, "run", lambda *a: calls.append(1) or run(*a))
+    run = trainer.Trainer.run
+    monkeypatch.setattr(trainer.Trainer, "run", lambda *a: calls.append(1) or run(*a))
     counts, fits = [], []
     for callbacks in ([], [lambda state: None]):
         clf = MLPClassifier((6,), callbacks=callbacks, warm_start=True, **options)
@@ -755,7 +758,7 @@ def test_who_wants_to_look_sees_every_epoch(engine, monkeypatch):
     """A validation score, a clock, a function of the user's, a line per epoch: one call each."""
     X, y = waves()
     y = y[:, 0]
-    monkeypatch.delattr(_steps.Trainer, "epochs")
+    monkeypatch.delattr(trainer.Trainer, "epochs")
     for options in ({"early_stopping": True}, {"max_time": 100}, {"verbose": 2}, {"ema": 0.9},
                     {"learning_rate": lambda epoch: 0.1},
                     {"learning_rate": "invscaling", "solver": "sgd"},
@@ -1157,7 +1160,7 @@ def test_nothing_else_is_imported():
         import sys, warnings
         warnings.simplefilter("ignore")
         import numpy as np, cmlp
-        assert "cmlp.estimators" not in sys.modules
+        assert "cmlp.estimators.classifier" not in sys.modules
         from cmlp import MLPClassifier
         X = np.random.default_rng(0).normal(size=(20, 3))
         clf = MLPClassifier((4,), max_iter=2).fit(X, X[:, 0] > 0)

@@ -16,6 +16,7 @@ from helpers import python_output
 import cmlp
 
 PACKAGE = Path(cmlp.__file__).parent
+LIBRARIES = PACKAGE / "core"
 TOP = Path(__file__).parents[1]
 COMPILED = [name for name in CORES if name != "python"]
 MODULES = (".so", ".pyd")
@@ -48,11 +49,11 @@ def installation(tmp_path):
     """A copy of the package, whose compiled modules are links to ours."""
     copy = tmp_path / "site" / "cmlp"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
-    for module in (path for path in PACKAGE.iterdir() if path.suffix in MODULES):
+    for module in (path for path in LIBRARIES.iterdir() if path.suffix in MODULES):
         try:
-            (copy / module.name).symlink_to(module)
+            (copy / "core" / module.name).symlink_to(module)
         except OSError:  # Windows asks for a privilege
-            shutil.copy(module, copy)
+            shutil.copy(module, copy / "core")
     return copy
 
 
@@ -62,7 +63,7 @@ def cut_off(installation, name, length=100):
     A few bytes more, and the dynamic loader would map what is not there: it then ends the process
     with a SIGBUS, for any package's module.
     """
-    (module,) = (path for path in installation.glob(f"{name}.*") if path.suffix in MODULES)
+    (module,) = (path for path in installation.glob(f"core/{name}.*") if path.suffix in MODULES)
     beginning = module.read_bytes()[:length]
     module.unlink()
     module.write_bytes(beginning)
@@ -94,7 +95,9 @@ def test_the_question_for_the_processor_is_cut_off(installation, length):
     cut_off(installation, "_cpu", length)
     code, text = ask(installation)
     assert code == 0 and text.splitlines()[-1] == "(2, 10)"
-    assert "core       python" in text and "missing    avx512: cmlp._cpu failed to import" in text
+    assert (
+        "core       python" in text and "missing    avx512: cmlp.core._cpu failed to import" in text
+    )
     assert "compiled modules are installed but failed to import" in text and "Reinstall" in text
 
 

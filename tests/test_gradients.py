@@ -8,10 +8,10 @@ import pytest
 from oracle import HIDDEN, KINKS, LOSSES, PAIRS, QUIET, Oracle, Problem, layers
 
 import cmlp
-from cmlp import _spec as spec
+from cmlp.core import seam, vocabulary
 
 DOUBLE = np.dtype(np.float64)
-CLASSIFIERS = [loss.name for loss in spec.LOSSES if loss.classifies]
+CLASSIFIERS = [loss.name for loss in vocabulary.LOSSES if loss.classifies]
 
 # Central differences -----------------------------------------------------------------------------
 
@@ -34,8 +34,8 @@ VARIANTS = {
     "noise": {},
 }
 NOISE = {
-    "dropout": spec.Noise(9, 0.0, np.array([0.4])),
-    "noise": spec.Noise(9, 0.2, np.empty(0)),
+    "dropout": seam.Noise(9, 0.0, np.array([0.4])),
+    "noise": seam.Noise(9, 0.2, np.empty(0)),
 }
 
 
@@ -422,7 +422,7 @@ def test_dropout_keeps_the_expected_sum(core, dtype):
     problem = Problem((1, 64, 1), ("exp", "identity"), "squared_error", 4000, dtype)
     problem.X[...] = 0
     quiet = problem.evaluate(core)[0].mean(dtype=float)
-    noisy = problem.evaluate(core, noise=spec.Noise(1, 0.0, np.array([0.5])))[0]
+    noisy = problem.evaluate(core, noise=seam.Noise(1, 0.0, np.array([0.5])))[0]
     terms = Oracle(problem).a[0].value[0] * layers(problem.plan, problem.params)[1][0][:, 0]
     deviation = float(np.sqrt(np.square(terms).sum() / len(noisy)))
     assert abs(noisy.mean(dtype=float) - quiet) < 4 * deviation
@@ -433,7 +433,7 @@ def test_input_noise_is_nearly_normal(core, dtype):
     problem = Problem((1, 1), ("identity",), "squared_error", 20_000, dtype)
     (W, b), *_ = layers(problem.plan, problem.params)
     problem.X[...], W[...], b[...] = 0, 1, 0
-    x = problem.evaluate(core, noise=spec.Noise(3, 0.5, np.empty(0)))[0][:, 0].astype(float)
+    x = problem.evaluate(core, noise=seam.Noise(3, 0.5, np.empty(0)))[0][:, 0].astype(float)
     assert abs(x.mean()) < 4 * 0.5 / math.sqrt(len(x))
     assert abs(x.std() - 0.5) < 4 * 0.5 / math.sqrt(2 * len(x))
     assert abs((x**4).mean() / x.var() ** 2 - 2.85) < 0.15

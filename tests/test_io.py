@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cmlp import io
-from cmlp.io import ModelFileError
+from cmlp.formats import safetensors
+from cmlp.formats.safetensors import ModelFileError
 
 SMALL = 512 * 1024
 """Bytes that reading a bad file may take: the buffer of `open` and what JSON makes of a header."""
@@ -45,14 +45,16 @@ def scratch(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def example_bytes(scratch):
-    io.write(scratch, EXAMPLE, TEXT)
+    safetensors.write(scratch, EXAMPLE, TEXT)
     return scratch.read_bytes()
 
 
 @pytest.fixture(scope="module")
 def tiny_bytes(scratch):
     """A file small enough to try every byte of it."""
-    io.write(scratch, {"w": np.ones(2, np.float32), "b": np.array([True, False])}, {"é": "1"})
+    safetensors.write(
+        scratch, {"w": np.ones(2, np.float32), "b": np.array([True, False])}, {"é": "1"}
+    )
     return scratch.read_bytes()
 
 
@@ -100,16 +102,16 @@ def load_or_refuse(path, raw):
     """Return what `raw` holds, or None if it is refused as it should be."""
     path.write_bytes(raw)
     try:
-        loaded = io.read(path)
+        loaded = safetensors.read(path)
     except ModelFileError as error:
         assert str(error).startswith(f"{path} ")
         with pytest.raises(ModelFileError):  # the header, or if that is sound, the arrays
-            io.read_header(path)
-            io.read(path)
+            safetensors.read_header(path)
+            safetensors.read(path)
         return None
     for array in loaded[0].values():
         assert_own(array)
-    metadata, infos = io.read_header(path)
+    metadata, infos = safetensors.read_header(path)
     assert metadata == loaded[1]
     assert infos == {name: (a.dtype, a.shape) for name, a in loaded[0].items()}
     return loaded
@@ -120,12 +122,12 @@ def load_or_refuse(path, raw):
 SHAPES = [(), (0,), (1,), (7,), (0, 3), (3, 0), (2, 3), (2, 3, 4), (1,) * 32]
 
 
-@pytest.mark.parametrize("dtype", io.DTYPES.values())
+@pytest.mark.parametrize("dtype", safetensors.DTYPES.values())
 def test_round_trip(path, dtype):
     rng = np.random.default_rng(0)
     arrays = {str(shape): rng.integers(0, 2, shape).astype(dtype) for shape in SHAPES}
-    io.write(path, arrays, TEXT)
-    loaded, metadata = io.read(path)
+    safetensors.write(path, arrays, TEXT)
+    loaded, metadata = safetensors.read(path)
     assert_same(loaded, arrays)
     for array in loaded.values():
         assert_own(array)
@@ -150,20 +152,20 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_any_layout(path, name):
-    io.write(path, {"a": LAYOUTS[name]}, {})
-    arrays, _ = io.read(path)
+    safetensors.write(path, {"a": LAYOUTS[name]}, {})
+    arrays, _ = safetensors.read(path)
     assert_same(arrays, {"a": LAYOUTS[name]})
     assert_own(arrays["a"])
 
 
 def test_booleans_of_any_byte_are_written_as_0_and_1(path):
-    io.write(path, {"a": np.array([0, 1, 2, 255], np.uint8).view(bool)}, {})
-    assert io.read(path)[0]["a"].view(np.uint8).tolist() == [0, 1, 1, 1]
+    safetensors.write(path, {"a": np.array([0, 1, 2, 255], np.uint8).view(bool)}, {})
+    assert safetensors.read(path)[0]["a"].view(np.uint8).tolist() == [0, 1, 1, 1]
 
 
 def test_no_arrays(path):
-    io.write(path, {}, {})
-    assert io.read(path) == ({}, {})
+    safetensors.write(path, {}, {})
+    assert safetensors.read(path) == ({}, {})
 
 
 def test_layout_in_the_file(path, example_bytes):
@@ -178,28 +180,28 @@ def test_layout_in_the_file(path, example_bytes):
         assert begin == last and begin % EXAMPLE[name].itemsize == 0
         last = end
     assert 8 + length + last == len(example_bytes)
-    io.write(path, EXAMPLE, TEXT)
+    safetensors.write(path, EXAMPLE, TEXT)
     assert path.read_bytes() == example_bytes  # the same model, the same file
 
 
 def test_order_is_kept_within_a_dtype(path):
     names = ["z", "a", "m", "b"]
-    io.write(path, {name: np.zeros(2, np.float32) for name in names}, {})
-    assert list(io.read(path)[0]) == list(io.read_header(path)[1]) == names
+    safetensors.write(path, {name: np.zeros(2, np.float32) for name in names}, {})
+    assert list(safetensors.read(path)[0]) == list(safetensors.read_header(path)[1]) == names
 
 
 def test_unicode_and_odd_names(tmp_path):
     path = tmp_path / "Gewichte ж 重み 🧠.cmlp"
     names = ["", " ", "ж", "重み", "🧠", 'a"b\\c', "\0\n\x7f", "../x", "e\u0301", "\u00e9", "{"]
     arrays = {name: np.array([i]) for i, name in enumerate(names)}
-    io.write(path, arrays, {name: name for name in names})
-    loaded, metadata = io.read(str(path))
+    safetensors.write(path, arrays, {name: name for name in names})
+    loaded, metadata = safetensors.read(str(path))
     assert_same(loaded, arrays)
     assert metadata == {name: name for name in names}
 
 
 names = st.text(max_size=8).filter(lambda name: name != "__metadata__")
-any_array = st.sampled_from([e + d for d in io.DTYPES.values() for e in "<>"]).flatmap(
+any_array = st.sampled_from([e + d for d in safetensors.DTYPES.values() for e in "<>"]).flatmap(
     lambda dtype: hnp.arrays(
         dtype, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
     )
@@ -212,8 +214,8 @@ any_array = st.sampled_from([e + d for d in io.DTYPES.values() for e in "<>"]).f
     metadata=st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=4),
 )
 def test_round_trip_of_anything(scratch, arrays, metadata):
-    io.write(scratch, arrays, metadata)
-    loaded, text = io.read(scratch)
+    safetensors.write(scratch, arrays, metadata)
+    loaded, text = safetensors.read(scratch)
     assert_same(loaded, arrays)
     assert text == metadata
 
@@ -225,9 +227,9 @@ def test_safetensors_reads_ours(path):
     package = pytest.importorskip("safetensors")
     numpy_side = pytest.importorskip("safetensors.numpy")
     arrays = dict(EXAMPLE)
-    for dtype in io.DTYPES.values():
+    for dtype in safetensors.DTYPES.values():
         arrays |= {f"{dtype}{shape}": np.ones(shape, dtype) for shape in SHAPES}
-    io.write(path, arrays, TEXT)
+    safetensors.write(path, arrays, TEXT)
     assert_same(numpy_side.load_file(path), arrays)
     with package.safe_open(path, "np") as file:
         assert file.metadata() == TEXT
@@ -237,10 +239,10 @@ def test_safetensors_reads_ours(path):
 def test_we_read_safetensors(path, metadata):
     numpy_side = pytest.importorskip("safetensors.numpy")
     arrays = dict(EXAMPLE)
-    for dtype in io.DTYPES.values():
+    for dtype in safetensors.DTYPES.values():
         arrays |= {f"{dtype}{shape}": np.ones(shape, dtype) for shape in SHAPES}
     numpy_side.save_file(arrays, path, metadata)
-    loaded, text = io.read(path)
+    loaded, text = safetensors.read(path)
     assert_same(loaded, arrays)
     assert text == (metadata or {})
 
@@ -255,10 +257,11 @@ HOSTILE = {
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(90), "a header of at most 16777216 bytes, got"),
     "largest length": (b"\xff" * 8, "a header of at most 16777216 bytes"),
     "length just above the cap": (
-        (io.MAX_HEADER + 1).to_bytes(8, "little") + b"{}", "a header of at most 16777216 bytes",
+        (safetensors.MAX_HEADER + 1).to_bytes(8, "little") + b"{}",
+        "a header of at most 16777216 bytes",
     ),
     "length at the cap": (
-        io.MAX_HEADER.to_bytes(8, "little") + b"{}",
+        safetensors.MAX_HEADER.to_bytes(8, "little") + b"{}",
         "cut off: it promises a header of 16,777,216 bytes, 2 are there; copy or save it again",
     ),
     "no header": (bytes(8), "it does not start with '{'"),
@@ -380,13 +383,13 @@ def test_hostile(path, name):
     raw, message = HOSTILE[name]
     path.write_bytes(raw)
     with at_most(SMALL + 100 * len(raw)), pytest.raises(ModelFileError) as caught:
-        io.read(path)
+        safetensors.read(path)
     assert str(caught.value).startswith(f"{path} ")
     assert message in str(caught.value)
     assert len(str(caught.value)) < len(str(path)) + 400
     if name != "boolean 2":  # the only one that the header cannot tell
         with pytest.raises(ModelFileError) as again:
-            io.read_header(path)
+            safetensors.read_header(path)
         assert str(again.value) == str(caught.value)
 
 
@@ -394,14 +397,18 @@ def test_long_and_wild_texts_do_not_fill_the_message(path):
     for header in ({"\x1b[31m" + "x" * 10**6: 1}, {"a": {"x" * 10**6: ["y" * 10**6] * 9}}):
         path.write_bytes(file_bytes(header))
         with pytest.raises(ModelFileError) as caught:
-            io.read(path)
+            safetensors.read(path)
         assert len(str(caught.value)) < len(str(path)) + 400
         assert "\x1b" not in str(caught.value)
 
 
 @pytest.mark.parametrize("what", [None, 3, 2.5, ["model"]])
 def test_what_is_neither_a_path_nor_a_file(what):
-    for use in (io.read, io.read_header, lambda file: io.write(file, EXAMPLE, TEXT)):
+    for use in (
+        safetensors.read,
+        safetensors.read_header,
+        lambda file: safetensors.write(file, EXAMPLE, TEXT),
+    ):
         with pytest.raises(TypeError, match="a path or a binary file is expected"):
             use(what)
 
@@ -410,16 +417,16 @@ def test_files_that_are_open(path):
     with open(path, "w+b") as file:
         for start in (0, 7):
             file.write(b"before it"[:start])
-            io.write(file, EXAMPLE, TEXT)
+            safetensors.write(file, EXAMPLE, TEXT)
             file.seek(start)
-            assert_same(io.read(file)[0], EXAMPLE)
+            assert_same(safetensors.read(file)[0], EXAMPLE)
             file.seek(start)
-            assert io.read_header(file)[0] == TEXT
+            assert safetensors.read_header(file)[0] == TEXT
             file.seek(0)
             file.truncate()
 
 
-@pytest.mark.parametrize("read", [io.read, io.read_header])
+@pytest.mark.parametrize("read", [safetensors.read, safetensors.read_header])
 def test_errors_of_the_system_stay_what_they_are(tmp_path, read):
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "missing")
@@ -433,7 +440,7 @@ def test_cut_at_every_byte(path, tiny_bytes):
         with pytest.raises(
             ModelFileError, match=r"is cut off: .* are there; copy or save it again"
         ):
-            io.read(path)
+            safetensors.read(path)
 
 
 def test_every_byte_flipped(path, tiny_bytes):
@@ -512,7 +519,7 @@ def test_random_headers(scratch, header, n_bytes):
 
 def test_validate_comes_before_the_memory(path):
     big = np.ones((1000, 1000))
-    io.write(path, {"big": big, "flag": np.array(True)}, TEXT)
+    safetensors.write(path, {"big": big, "flag": np.array(True)}, TEXT)
     seen = []
 
     def refuse(metadata, infos):
@@ -520,21 +527,21 @@ def test_validate_comes_before_the_memory(path):
         raise ModelFileError(f"{path} is of another network")
 
     with at_most(SMALL), pytest.raises(ModelFileError, match="of another network"):
-        io.read(path, refuse)
+        safetensors.read(path, refuse)
     expected = {"big": (np.dtype("f8"), (1000, 1000)), "flag": (np.dtype(bool), ())}
     assert seen == [(TEXT, expected)]
     with at_most(SMALL):
-        assert io.read_header(path) == (TEXT, expected)
+        assert safetensors.read_header(path) == (TEXT, expected)
     with at_most(big.nbytes + SMALL):  # read in place, not copied
-        loaded, _ = io.read(path, lambda metadata, infos: None)
+        loaded, _ = safetensors.read(path, lambda metadata, infos: None)
     assert_same(loaded, {"big": big, "flag": True})
 
 
 def test_file_that_shrinks_while_it_is_read(path):
-    io.write(path, {"a": np.ones(10**6), "b": np.ones(3)}, {})
+    safetensors.write(path, {"a": np.ones(10**6), "b": np.ones(3)}, {})
     message = "cut off: array 'a' has 8,000,000 bytes, .* are there; copy or save it again"
     with pytest.raises(ModelFileError, match=message):
-        io.read(path, lambda metadata, infos: os.truncate(path, 10**6))
+        safetensors.read(path, lambda metadata, infos: os.truncate(path, 10**6))
 
 
 @pytest.mark.parametrize(
@@ -543,9 +550,11 @@ def test_file_that_shrinks_while_it_is_read(path):
 )
 def test_file_that_is_shorter_than_the_system_says(path, monkeypatch, size, message):
     path.write_bytes((1000 if size > 4096 else 2**60).to_bytes(8, "little"))
-    monkeypatch.setattr(io.os, "fstat", lambda number: os.stat_result([0] * 6 + [size] + [0] * 3))
+    monkeypatch.setattr(
+        safetensors.os, "fstat", lambda number: os.stat_result([0] * 6 + [size] + [0] * 3)
+    )
     with pytest.raises(ModelFileError, match=message):
-        io.read(path)
+        safetensors.read(path)
 
 
 # Writing that fails ------------------------------------------------------------------------------
@@ -583,9 +592,9 @@ def test_failed_write_leaves_no_trace(path, monkeypatch, failure, old):
     if old is not None:
         path.write_bytes(old)
     where, what, error = FAILURES[failure]
-    monkeypatch.setattr(f"cmlp.io.{where}", what, raising=False)
+    monkeypatch.setattr(f"cmlp.formats.safetensors.{where}", what, raising=False)
     with pytest.raises(error) as caught:
-        io.write(path, EXAMPLE, TEXT)
+        safetensors.write(path, EXAMPLE, TEXT)
     monkeypatch.undo()
     if error is OSError:
         assert caught.value.errno == errno.ENOSPC
@@ -594,7 +603,7 @@ def test_failed_write_leaves_no_trace(path, monkeypatch, failure, old):
     assert old is None or path.read_bytes() == old
 
 
-HUGE = "x" * io.MAX_HEADER
+HUGE = "x" * safetensors.MAX_HEADER
 UNFIT = {
     "metadata key": ({}, {1: "a"}, TypeError, "must be str, got 1"),
     "metadata value": ({}, {"a": None}, TypeError, "must be str, got None"),
@@ -621,28 +630,28 @@ def test_what_cannot_be_stored_is_refused(path, name):
     arrays, metadata, error, message = UNFIT[name]
     path.write_bytes(b"an older model")
     with pytest.raises(error, match=message):
-        io.write(path, {"fine": np.ones(3), **arrays}, metadata)
+        safetensors.write(path, {"fine": np.ones(3), **arrays}, metadata)
     assert os.listdir(path.parent) == [path.name]
     assert path.read_bytes() == b"an older model"
 
 
 def test_header_of_the_largest_size(path):
-    fits = {"a": "x" * (io.MAX_HEADER - 64)}
-    io.write(path, {}, fits)
-    assert path.stat().st_size <= 8 + io.MAX_HEADER
-    assert io.read(path) == ({}, fits)
+    fits = {"a": "x" * (safetensors.MAX_HEADER - 64)}
+    safetensors.write(path, {}, fits)
+    assert path.stat().st_size <= 8 + safetensors.MAX_HEADER
+    assert safetensors.read(path) == ({}, fits)
 
 
 def test_missing_directory_is_named_by_the_users_path(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
-        io.write(tmp_path / "missing" / "model", EXAMPLE, TEXT)
+        safetensors.write(tmp_path / "missing" / "model", EXAMPLE, TEXT)
     assert caught.value.filename == str(tmp_path / "missing" / "model")
 
 
 def test_directory_is_not_replaced(path):
     path.mkdir()
     with pytest.raises(IsADirectoryError):
-        io.write(path, EXAMPLE, TEXT)
+        safetensors.write(path, EXAMPLE, TEXT)
     assert os.listdir(path) == [] and os.listdir(path.parent) == [path.name]
 
 
@@ -658,7 +667,7 @@ def mode(path):
 def test_permissions_of_a_new_file(path, mask):
     before = os.umask(mask)
     try:
-        io.write(path, EXAMPLE, TEXT)
+        safetensors.write(path, EXAMPLE, TEXT)
     finally:
         os.umask(before)
     assert mode(path) == 0o666 & ~mask
@@ -674,11 +683,11 @@ def test_permissions_of_an_older_file_stay(path, monkeypatch, bits):
     def sync(number):
         during.append(stat.S_IMODE(os.fstat(number).st_mode))
 
-    monkeypatch.setattr(io.os, "fsync", sync)
-    io.write(path, EXAMPLE, TEXT)
+    monkeypatch.setattr(safetensors.os, "fsync", sync)
+    safetensors.write(path, EXAMPLE, TEXT)
     assert mode(path) == bits
     assert during == [bits]  # a private model is never open to others, not even for a moment
-    assert_same(io.read(path)[0], EXAMPLE)
+    assert_same(safetensors.read(path)[0], EXAMPLE)
 
 
 @posix
@@ -690,7 +699,7 @@ def test_unwritable_directory_or_file(path):
         locked.chmod(bits)
         try:
             with pytest.raises(PermissionError) as caught:
-                io.write(path, EXAMPLE, TEXT)
+                safetensors.write(path, EXAMPLE, TEXT)
         finally:
             locked.chmod(before)
         assert caught.value.filename == str(path)
@@ -701,9 +710,9 @@ def test_unwritable_directory_or_file(path):
 @posix
 def test_protected_file_is_not_replaced(path, monkeypatch):
     path.write_bytes(b"an older model")
-    monkeypatch.setattr(io.os, "access", lambda *args: False)
+    monkeypatch.setattr(safetensors.os, "access", lambda *args: False)
     with pytest.raises(PermissionError):
-        io.write(path, EXAMPLE, TEXT)
+        safetensors.write(path, EXAMPLE, TEXT)
     assert path.read_bytes() == b"an older model"
 
 
@@ -713,9 +722,9 @@ def test_link_is_followed(tmp_path):
     target, link = tmp_path / "models" / "a.cmlp", tmp_path / "latest"
     link.symlink_to("models/a.cmlp")
     for _ in range(2):  # dangling, then not
-        io.write(link, EXAMPLE, TEXT)
+        safetensors.write(link, EXAMPLE, TEXT)
         assert link.is_symlink() and not target.is_symlink()
-        assert_same(io.read(link)[0], EXAMPLE)
+        assert_same(safetensors.read(link)[0], EXAMPLE)
     assert os.listdir(tmp_path / "models") == ["a.cmlp"]
 
 
@@ -725,21 +734,21 @@ def test_device_is_not_replaced(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(OSError, match="Invalid argument"):
-        io.write(pipe, EXAMPLE, TEXT)
+        safetensors.write(pipe, EXAMPLE, TEXT)
     assert stat.S_ISFIFO(pipe.stat().st_mode) and os.listdir(tmp_path) == ["pipe"]
 
 
 def test_relative_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    io.write("model", EXAMPLE, TEXT)
+    safetensors.write("model", EXAMPLE, TEXT)
     assert os.listdir(tmp_path) == ["model"]
-    assert_same(io.read("model")[0], EXAMPLE)
+    assert_same(safetensors.read("model")[0], EXAMPLE)
 
 
 @pytest.mark.skipif(sys.byteorder == "big", reason="the bytes of this file are spelled for x86")
 def test_the_bytes(path):
     """The layout, spelled out once."""
-    io.write(
+    safetensors.write(
         path, {"b": np.array([1], np.uint8), "a": np.array([[1.0, -2.0]], np.float32)}, {"k": "v"}
     )
     header = (

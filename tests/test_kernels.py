@@ -23,7 +23,8 @@ from oracle import (
 )
 
 import cmlp
-from cmlp import _spec as spec
+from cmlp.core import seam, vocabulary
+from cmlp.core.layout import ALIGNMENT, make_plan
 
 BATCHES = (1, 5, 12, 13, 1023, 1024, 1025, 2500)
 """Around the rows of a tile, and around the 1024 rows of one pass."""
@@ -35,7 +36,7 @@ WIDE = [(65, 130, 97, 70), (129, 257, 33), (3, 200, 3), (4100, 70, 66), (70, 410
 
 def noisy(problem, seed=12345):
     """Input noise, and dropout in the first and the third hidden layer."""
-    return spec.Noise(seed, 0.1, np.array([0.3, 0.0, 0.5])[: len(problem.plan) - 1])
+    return seam.Noise(seed, 0.1, np.array([0.3, 0.0, 0.5])[: len(problem.plan) - 1])
 
 
 FEW_UNITS = [
@@ -52,15 +53,15 @@ HALF_VECTORS = [(24, 8), (7, 40, 20), (36, 100, 56, 6)]
 """Layers whose last vector is padding for half of it or more, in float32, float64 or both."""
 
 OPTIMIZERS = {
-    "sgd": spec.Optimizer(),
-    "momentum": spec.Optimizer(momentum=0.9),
-    "nesterov": spec.Optimizer(momentum=0.9, nesterov=True),
-    "adam": spec.Optimizer(SOLVERS["adam"].code),
-    "adamw": spec.Optimizer(SOLVERS["adamw"].code, weight_decay=0.1),
-    "rmsprop": spec.Optimizer(SOLVERS["rmsprop"].code, beta_2=0.9, weight_decay=0.05),
-    "nadam": spec.Optimizer(SOLVERS["nadam"].code, weight_decay=0.05),
-    "averaged": spec.Optimizer(SOLVERS["adam"].code, ema=0.9),
-    "lion": spec.Optimizer(SOLVERS["lion"].code, beta_2=0.99, weight_decay=0.05),
+    "sgd": seam.Optimizer(),
+    "momentum": seam.Optimizer(momentum=0.9),
+    "nesterov": seam.Optimizer(momentum=0.9, nesterov=True),
+    "adam": seam.Optimizer(SOLVERS["adam"].code),
+    "adamw": seam.Optimizer(SOLVERS["adamw"].code, weight_decay=0.1),
+    "rmsprop": seam.Optimizer(SOLVERS["rmsprop"].code, beta_2=0.9, weight_decay=0.05),
+    "nadam": seam.Optimizer(SOLVERS["nadam"].code, weight_decay=0.05),
+    "averaged": seam.Optimizer(SOLVERS["adam"].code, ema=0.9),
+    "lion": seam.Optimizer(SOLVERS["lion"].code, beta_2=0.99, weight_decay=0.05),
 }
 REGULARISERS = {
     "plain": {},
@@ -109,7 +110,7 @@ def test_every_hidden_activation(core, dtype, hidden):
                       dtype, 3, labels=True)  # fmt: skip
     oracle = check_forward(core, problem)
     oracle.check_gradient(problem.gradient(core))
-    rates = spec.Noise(7, 0.0, np.array([0.4, 0.2]))
+    rates = seam.Noise(7, 0.0, np.array([0.4, 0.2]))
     Oracle(problem, rates, 5).check_gradient(problem.gradient(core, noise=rates, step=5))
 
 
@@ -193,7 +194,7 @@ def test_costs_of_sure_answers_keep_their_digits(core, dtype, n_out):
 
 def test_an_external_loss_is_the_gradient_by_the_outputs(core, dtype):
     problem = Problem((5, 17, 4), ("tanh", "softplus"), "squared_error", 19, dtype)
-    problem.objective = problem.objective._replace(loss=spec.EXTERNAL_LOSS)
+    problem.objective = problem.objective._replace(loss=vocabulary.EXTERNAL_LOSS)
     external = problem.gradient(core)
     assert external[0] == 0
     slopes = problem.X[:, :1] * problem.targets  # any numbers
@@ -621,7 +622,7 @@ def test_several_epochs_in_one_call(core, dtype, case, n_threads):
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype, l1=1e-3, l2=1e-3,
                       weighted=True, labels=True)  # fmt: skip
     optimizer = OPTIMIZERS[name]._replace(clip_norm=clip)
-    noise = spec.Noise(3, 0.1, np.full(len(sizes) - 2, 0.2))
+    noise = seam.Noise(3, 0.1, np.full(len(sizes) - 2, 0.2))
     rng = np.random.default_rng(0)
     orders = np.array([rng.permutation(n)[: n - 1] for _ in range(3)])
     n_steps = -(-(n - 1) // batch_size)
@@ -649,7 +650,7 @@ def test_any_number_of_threads_gives_the_same_bits(core, dtype, case, per_batch)
                    weighted=True, labels=True)  # fmt: skip
     problem.objective = problem.objective._replace(per_batch=per_batch)
     optimizer = OPTIMIZERS[name]._replace(clip_norm=clip)
-    noise = spec.Noise(3, 0.1, np.full(len(sizes) - 2, 0.2))
+    noise = seam.Noise(3, 0.1, np.full(len(sizes) - 2, 0.2))
     rows = np.random.default_rng(0).permutation(n)
     results = []
     for n_threads in (1, 2, 3):
@@ -759,7 +760,7 @@ def test_inputs_are_left_alone(core, dtype):
 def test_lion_is_that_of_the_paper(core, dtype):
     """Chen et al. 2023, algorithm 2, as a loop over single numbers."""
     problem = Problem((3, 5, 2), ("tanh", "identity"), "squared_error", 8, dtype)
-    optimizer = spec.Optimizer(SOLVERS["lion"].code, beta_1=0.9, beta_2=0.99, weight_decay=0.1)
+    optimizer = seam.Optimizer(SOLVERS["lion"].code, beta_1=0.9, beta_2=0.99, weight_decay=0.1)
     params, state = problem.params.copy(), np.zeros((1, len(problem.params)), dtype)
     numbers, means = params.astype(float).tolist(), [0.0] * len(params)
     is_weight = problem.like_params(0)
@@ -779,9 +780,9 @@ def test_lion_is_that_of_the_paper(core, dtype):
 
 def test_the_momentum_of_nadam_is_found_without_a_memory(core, dtype):
     """The product of all momenta so far, from the number of the step alone."""
-    optimizer = spec.Optimizer(SOLVERS["nadam"].code, beta_1=0.99, epsilon=1e-30)
-    plan = spec.make_plan((1, 1), ["identity"], dtype)
-    product, lanes = 1.0, spec.ALIGNMENT // dtype.itemsize
+    optimizer = seam.Optimizer(SOLVERS["nadam"].code, beta_1=0.99, epsilon=1e-30)
+    plan = make_plan((1, 1), ["identity"], dtype)
+    product, lanes = 1.0, ALIGNMENT // dtype.itemsize
     for step in range(150):
         momentum, following = (0.99 * (1 - 0.5 * 0.96 ** ((step + t) * 0.004)) for t in (1, 2))
         product *= momentum

@@ -8,7 +8,8 @@ import pytest
 from helpers import blobs, fit_quietly, refused
 
 import cmlp
-from cmlp import MLPClassifier, Network, _arrays
+from cmlp import MLPClassifier, Network
+from cmlp.core import arrays
 
 try:
     import pandas
@@ -321,7 +322,7 @@ def test_new_classes_beside_labels_in_any_order(n):
 
 
 def test_labels_in_any_order_in_a_table():
-    from cmlp._terminal import confusion_table
+    from cmlp.cli.report import confusion_table
 
     table = confusion_table(WORDS[[0, 1, 1, 2]], WORDS[[0, 1, 2, 2]], WORDS).split("\n")
     assert [line.split() for line in table[1:]] == [
@@ -349,17 +350,17 @@ PAIRS = {
 @pytest.mark.parametrize("case", PAIRS)
 def test_places_among_classes(case):
     classes, labels, expected = (np.asarray(part) for part in PAIRS[case])
-    assert _arrays.places(classes, labels).tolist() == expected.tolist()
-    same = _arrays.equal(labels, classes[expected])
+    assert arrays.places(classes, labels).tolist() == expected.tolist()
+    same = arrays.equal(labels, classes[expected])
     assert same.tolist() == (expected >= 0).tolist()
 
 
 def test_both_arrays_of_labels_are_joined():
-    assert _arrays.joined("y", np.array([5, -1]), np.array([5], np.uint8)).tolist() == [-1, 5]
-    both = _arrays.joined("y", np.array([5]), np.array([LARGE], np.uint64))
+    assert arrays.joined("y", np.array([5, -1]), np.array([5], np.uint8)).tolist() == [-1, 5]
+    both = arrays.joined("y", np.array([5]), np.array([LARGE], np.uint64))
     assert both.tolist() == [5, LARGE] and both.dtype == np.uint64
     with refused(ValueError, "more than 64 bits"):
-        _arrays.joined("y", np.array([-1]), np.array([LARGE], np.uint64))
+        arrays.joined("y", np.array([-1]), np.array([LARGE], np.uint64))
 
 
 def test_labels_of_the_network_are_those_of_its_estimator():

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from cmlp import _lbfgs
+from cmlp.training import lbfgs
 
 
 def rosenbrock(x):
@@ -23,7 +23,7 @@ def bowl(x):
 
 @pytest.mark.parametrize("f, n, minimum", [(rosenbrock, 2, 1), (rosenbrock, 10, 1), (bowl, 30, 0)])
 def test_it_finds_the_minimum(f, n, minimum):
-    found = _lbfgs.minimise(f, np.full(n, -1.2), 1e-6, 1000, 5000)
+    found = lbfgs.minimise(f, np.full(n, -1.2), 1e-6, 1000, 5000)
     assert found.status == 0
     np.testing.assert_allclose(found.x, minimum, atol=1e-3)
     assert found.value == f(found.x)[0]
@@ -31,7 +31,7 @@ def test_it_finds_the_minimum(f, n, minimum):
 
 def test_limits():
     start = np.full(10, -1.2)
-    few = _lbfgs.minimise(rosenbrock, start, 1e-6, 3, 5000)
+    few = lbfgs.minimise(rosenbrock, start, 1e-6, 3, 5000)
     assert (few.status, few.n_iter) == (1, 3) and "ITERATIONS" in few.message
     calls = []
 
@@ -39,9 +39,9 @@ def test_limits():
         calls.append(x)
         return rosenbrock(x)
 
-    few = _lbfgs.minimise(counted, start, 1e-6, 1000, 7)
+    few = lbfgs.minimise(counted, start, 1e-6, 1000, 7)
     assert few.status == 1 and "EVALUATIONS" in few.message and len(calls) <= 7
-    done = _lbfgs.minimise(rosenbrock, np.ones(4), 1e-6, 10, 10)
+    done = lbfgs.minimise(rosenbrock, np.ones(4), 1e-6, 10, 10)
     assert (done.status, done.n_iter) == (0, 0)
 
 
@@ -51,12 +51,12 @@ def test_a_value_that_is_not_finite_is_stepped_back_from():
             return np.nan, np.full_like(x, np.nan)
         return float(((x - 1.9) ** 2).sum()), 2 * (x - 1.9)
 
-    found = _lbfgs.minimise(walled, np.full(3, -50.0), 1e-8, 100, 500)
+    found = lbfgs.minimise(walled, np.full(3, -50.0), 1e-8, 100, 500)
     np.testing.assert_allclose(found.x, 1.9, atol=1e-6)
 
 
 def test_no_way_down():
-    found = _lbfgs.minimise(lambda x: (abs(x).sum(), -np.ones_like(x)), np.zeros(2), 1e-6, 9, 99)
+    found = lbfgs.minimise(lambda x: (abs(x).sum(), -np.ones_like(x)), np.zeros(2), 1e-6, 9, 99)
     assert found.status == 2 and (found.x == 0).all()
 
 
@@ -64,8 +64,8 @@ def test_no_way_down():
 @pytest.mark.parametrize("f, n", [(rosenbrock, 2), (rosenbrock, 20), (bowl, 50)])
 def test_as_good_as_scipys(f, n):
     start = np.linspace(-1.5, 1, n)
-    ours = _lbfgs.minimise(f, start, 1e-5, 1000, 5000)
-    theirs = _lbfgs.minimise_by_best(f, start, 1e-5, 1000, 5000)
+    ours = lbfgs.minimise(f, start, 1e-5, 1000, 5000)
+    theirs = lbfgs.minimise_by_best(f, start, 1e-5, 1000, 5000)
     assert ours.status == theirs.status == 0
     assert ours.value <= theirs.value + 1e-6
     assert ours.n_iter <= 1.5 * theirs.n_iter + 5

@@ -9,6 +9,7 @@ from oracle import PAIRS, Oracle, Problem
 
 import cmlp
 from cmlp import Network
+from cmlp.core import reference
 
 MASKED = [pair for pair in PAIRS if pair[0] != "categorical_crossentropy"]
 
@@ -28,7 +29,7 @@ def test_gradient_and_costs_of_what_is_known(core, dtype, loss, out):
     options = {"smoothing": 0.1} if loss == "binary_crossentropy" else {}
     whole = Problem((9, 17, 7), ("tanh", out), loss, 13, dtype, weighted=True, **options)
     problem, holes = with_holes(replace(whole))
-    exact = problem.gradient(cmlp._reference)
+    exact = problem.gradient(reference)
     loss_value, grads, deltas, dX = problem.gradient(core)
     room = 2e3 * np.finfo(dtype).eps
     for came, expected in ((loss_value, exact[0]), (grads, exact[1]), (dX, exact[3])):

@@ -13,7 +13,7 @@ from oracle import check_same
 
 import cmlp
 from cmlp import Network
-from cmlp._spec import ACTIVATIONS, INITIALISERS, LOSSES
+from cmlp.core.vocabulary import ACTIVATIONS, INITIALISERS, LOSSES
 
 # Made of ------------------------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ from helpers import blobs, refused, squared_error, waves
 from oracle import QUIET, SOLVERS, check_same
 
 import cmlp
-from cmlp import Network, _reference
-from cmlp import _spec as spec
+from cmlp import Network
+from cmlp.core import reference, seam, vocabulary
 
 KINDS = ("batch", "layer")
 SIZES = {
@@ -20,11 +20,11 @@ SIZES = {
     "wide": (70, 130, 97, 5),
 }
 OPTIMIZERS = {
-    "momentum": spec.Optimizer(momentum=0.9),
-    "adam": spec.Optimizer(SOLVERS["adam"].code, weight_decay=0.1),
-    "lion": spec.Optimizer(SOLVERS["lion"].code),
-    "clipped": spec.Optimizer(SOLVERS["adam"].code, clip_norm=0.05),
-    "averaged": spec.Optimizer(momentum=0.5, ema=0.9),
+    "momentum": seam.Optimizer(momentum=0.9),
+    "adam": seam.Optimizer(SOLVERS["adam"].code, weight_decay=0.1),
+    "lion": seam.Optimizer(SOLVERS["lion"].code),
+    "clipped": seam.Optimizer(SOLVERS["adam"].code, clip_norm=0.05),
+    "averaged": seam.Optimizer(momentum=0.5, ema=0.9),
 }
 
 
@@ -56,13 +56,13 @@ def padding(net, flat):
 
 
 def objective_of(net, **options):
-    return spec.Objective(net.loss_row.code, **options)
+    return seam.Objective(net.loss_row.code, **options)
 
 
 def growth(net, X, noise):
     """What the normalisation multiplies roundings by: the largest 1 / deviation."""
     kept = []
-    _reference._propagate(net.plan, net.params, X, noise, 3, kept=kept)
+    reference._propagate(net.plan, net.params, X, noise, 3, kept=kept)
     return max(float(part[1].max()) for part in kept if part)
 
 
@@ -109,10 +109,10 @@ def test_gradients_of_both_twins(core, dtype, kind, sizes, n, noisy):
     X, y = rows_of(net, n)
     weights = np.random.default_rng(2).integers(1, 4, n) / 2
     rates = np.full(len(net.plan) - 1, 0.3)
-    noise = spec.Noise(7, 0.1, rates) if noisy else QUIET
+    noise = seam.Noise(7, 0.1, rates) if noisy else QUIET
     loss, *came = gradient_of(core, net, X, y, noise, weights)
     wide = net.astype("float64")
-    expected_loss, *expected = gradient_of(_reference, wide, X, y, noise, weights)
+    expected_loss, *expected = gradient_of(reference, wide, X, y, noise, weights)
     length = (n + max(net.sizes)) * max(1, growth(wide, X.astype(np.float64), noise)) ** 2
     assert loss == pytest.approx(expected_loss, rel=300 * float(np.finfo(dtype).eps))
     mine, theirs = net._parts(came[0]), wide._parts(expected[0])
@@ -127,7 +127,7 @@ def test_gradients_of_both_twins(core, dtype, kind, sizes, n, noisy):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("activation", [
-    row.name for row in spec.ACTIVATIONS if not row.output_only and row.name != "exp"
+    row.name for row in vocabulary.ACTIVATIONS if not row.output_only and row.name != "exp"
 ])  # fmt: skip
 def test_central_differences(core, kind, activation):
     net = network(kind, dtype="float64", activation=activation)
@@ -154,7 +154,7 @@ def test_wrong_gammas_are_found(core, monkeypatch):
 def epoch(core, net, X, y, batch_size, optimizer, n_threads=1, noise=QUIET):
     """Call ``core.train_epoch`` with arrays amid marks; returns params, state and what it says."""
     rows = np.random.default_rng(5).permutation(len(X))
-    n_moments = next(r.n_moments for r in spec.SOLVERS if r.code == optimizer.solver)
+    n_moments = next(r.n_moments for r in vocabulary.SOLVERS if r.code == optimizer.solver)
     params = net.params.copy()
     state = np.zeros((n_moments + (optimizer.ema > 0), len(params)), net.dtype)
     size = core.workspace_size(net.plan, batch_size, n_threads)
@@ -187,7 +187,7 @@ def test_epochs_of_both_twins(core, dtype, kind, name, batch_size):
     X, y = rows_of(net, 40)
     params, _, (total, steps) = epoch(core, net, X, y, batch_size, OPTIMIZERS[name])
     wide = net.astype("float64")
-    others = epoch(_reference, wide, X, y, batch_size, OPTIMIZERS[name])
+    others = epoch(reference, wide, X, y, batch_size, OPTIMIZERS[name])
     assert steps == others[2][1] == -(-40 // batch_size)
     room = {"lion": 0.05, "adam": 1e-2, "clipped": 1e-2}.get(name, 2e-4)
     room = room if dtype == np.float32 else 1e-8 * room / 2e-4
@@ -213,7 +213,7 @@ def test_any_number_of_threads_gives_the_same_bits(core, dtype, kind, case):
     sizes, n, batch_size, name = TEAMS[case]
     net = network(kind, sizes, dtype, "gelu")
     X, y = rows_of(net, n)
-    noise = spec.Noise(3, 0.1, np.full(len(sizes) - 2, 0.2))
+    noise = seam.Noise(3, 0.1, np.full(len(sizes) - 2, 0.2))
     first, *others = (
         epoch(core, net, X, y, batch_size, OPTIMIZERS[name], n_threads, noise)
         for n_threads in (1, 2, 3)
@@ -401,11 +401,11 @@ def test_a_saved_training_goes_on(core, dtype, tmp_path, kind, ema):
 def test_files_of_another_normalization_are_refused(tmp_path):
     path = tmp_path / "net.cmlp"
     network("batch").save(path)
-    arrays, metadata = cmlp.io.read(path, lambda *_: None)
+    arrays, metadata = cmlp.formats.safetensors.read(path, lambda *_: None)
     for name in ('"layer"', "null", '"instance"', "1"):
         changed = metadata["network"].replace('"batch"', name)
         assert changed != metadata["network"]
-        cmlp.io.write(path, arrays, metadata | {"network": changed})
+        cmlp.formats.safetensors.write(path, arrays, metadata | {"network": changed})
         with pytest.raises(cmlp.ModelFileError):
             cmlp.load(path)
 

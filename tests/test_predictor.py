@@ -11,9 +11,10 @@ from helpers import blobs, python_output, refused
 from oracle import check_same
 
 import cmlp
-from cmlp import Network, _dispatch
-from cmlp._checks import READABLE, check_X
-from cmlp._spec import ACTIVATIONS
+from cmlp import Network
+from cmlp.core import dispatch
+from cmlp.core.vocabulary import ACTIVATIONS
+from cmlp.data.checks import READABLE, check_X
 
 NETS = {
     "tiny": ([1, 1], "relu"),
@@ -42,7 +43,7 @@ def the_long_way(net, X):
     X = check_X(X, net.sizes[0], net.dtype)
     out = np.empty((len(X), net.sizes[-1]), net.dtype)
     with net.scratch() as workspace:
-        _dispatch.core.predict(net.plan, net.params, X, None, out, workspace, net.input_scale)
+        dispatch.core.predict(net.plan, net.params, X, None, out, workspace, net.input_scale)
     return out
 
 
@@ -226,7 +227,7 @@ def test_changes_are_seen(core, dtype):
     changed()
     net.input_scale = 0.5
     changed()
-    net.plan = cmlp._spec.make_plan(net.sizes, ("tanh", "tanh", "softmax"), dtype)
+    net.plan = cmlp.core.layout.make_plan(net.sizes, ("tanh", "tanh", "softmax"), dtype)
     changed()
     net.fit(rows_of(net, 20), np.arange(20) % 2, epochs=1)
     changed()
@@ -239,7 +240,7 @@ def test_another_core_takes_over(dtype):
         with cmlp.use_core(name):
             net.predict(X)
             assert net._bound[0].name == name
-    assert net.predict(X) is not None and net._bound[0] is _dispatch.core
+    assert net.predict(X) is not None and net._bound[0] is dispatch.core
 
 
 def test_parameters_that_do_not_fit(core):
@@ -257,7 +258,7 @@ def test_copies_and_files_leave_it_behind(core, tmp_path):
     X = rows_of(net, 3)
     expected = net.predict(X)
     data = pickle.dumps(net)
-    assert b"cmlp._core" not in data and b"redictor" not in data
+    assert b"cmlp.core._core" not in data and b"redictor" not in data
     for other in (pickle.loads(data), copy.copy(net), copy.deepcopy(net), net.astype("float32")):
         assert other._bound[0] is None
         np.testing.assert_array_equal(other.predict(X), expected)

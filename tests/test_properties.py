@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from oracle import HIDDEN, PAIRS, SOLVERS, Oracle, Problem, check_same, layers
 
 import cmlp
-from cmlp import _numbers
-from cmlp import _spec as spec
+from cmlp.core import formatting, seam
 
 # The fixtures `core` and `dtype` stay what they are for all examples of a test.
 searching = settings(
@@ -38,7 +37,7 @@ def problems(draw, **options):
 def noises(draw, n_hidden):
     rates = draw(st.lists(st.sampled_from([0.0, 0.1, 0.5, 0.9]), min_size=n_hidden,
                           max_size=n_hidden))  # fmt: skip
-    return spec.Noise(draw(seeds), draw(st.sampled_from([0.0, 0.3])), np.array(rates, float))
+    return seam.Noise(draw(seeds), draw(st.sampled_from([0.0, 0.3])), np.array(rates, float))
 
 
 @searching
@@ -199,11 +198,11 @@ def any_number(width=64):
 @given(value=any_number(), decimals=st.sampled_from([3, 4, 6, 8]))
 def test_no_number_is_shown_as_another(value, decimals):
     """What is read differs by half of the second digit at most: 0 is 0, and 1 is 1."""
-    for write in (_numbers.number, _numbers.score):
+    for write in (formatting.number, formatting.score):
         read = float(write(value, decimals))
         np.testing.assert_allclose(read, value, rtol=0.05, atol=0)
-        assert write is _numbers.number or read != 1 or value == 1
-    share = float(_numbers.percent(value, decimals - 3))
+        assert write is formatting.number or read != 1 or value == 1
+    share = float(formatting.percent(value, decimals - 3))
     np.testing.assert_allclose(share, 100 * value, rtol=0.5, atol=0)
     assert share not in (0, 100) or 100 * value == share
 
@@ -214,7 +213,7 @@ def test_no_number_of_an_array_is_shown_as_another(data, dtype, shape):
     size = shape[0] * shape[1]
     numbers = st.lists(any_number(8 * dtype.itemsize), min_size=size, max_size=size)
     values = np.array(data.draw(numbers), dtype).reshape(shape)
-    text = _numbers.array(values)
+    text = formatting.array(values)
     assert len({len(row) for row in text.replace("]]", "]").splitlines()}) == 1
     read = np.array(text.replace("[", " ").replace("]", " ").split(), float).reshape(shape)
     np.testing.assert_allclose(read, values.astype(float), rtol=0.05, atol=0)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from helpers import python_output
 
-from cmlp import estimators, network
+from cmlp import network
+from cmlp.estimators import classifier
 
 README = Path(__file__).parents[1] / "README.md"
 if not README.exists():
@@ -38,7 +39,7 @@ def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "digits.cmlp").exists() and np.isfinite(namespace["net"].params).all()
 
 
-@pytest.mark.parametrize("module", [network, estimators])
+@pytest.mark.parametrize("module", [network, classifier])
 def test_the_examples_of_the_docstrings_are_right(module):
     failed, tried = doctest.testmod(module)
     assert tried > 3 and not failed

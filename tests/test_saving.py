@@ -22,8 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cmlp
-from cmlp import ModelFileError, Network, _history, io, saving
-from cmlp._spec import LOSSES
+from cmlp import ModelFileError, Network
+from cmlp.core.vocabulary import LOSSES
+from cmlp.formats import safetensors
+from cmlp.model import history
 
 X, Y = blobs()
 
@@ -268,7 +270,7 @@ def test_why_training_ended_is_kept(path, how):
 def test_records_from_before_they_said_why(saved, path):
     record = json.loads(saved[2]["history"])
     old = {key: record[key] for key in ("metric", "values")}
-    io.write(path, saved[1], saved[2] | {"history": json.dumps(old)})
+    safetensors.write(path, saved[1], saved[2] | {"history": json.dumps(old)})
     history = cmlp.load(path).history
     assert dict(history) == record["values"] and history.metric == record["metric"]
     assert (history.stopped, history.best_epoch, history.restored) == ("epochs", None, False)
@@ -289,8 +291,8 @@ def test_a_record_of_uneven_lists(path):
 
 
 def test_a_thinned_record_goes_on_counting(path, monkeypatch):
-    monkeypatch.setattr(_history, "MAX_EPOCHS", 4)
-    monkeypatch.setattr(saving, "MAX_EPOCHS", 4)
+    monkeypatch.setattr(history, "MAX_EPOCHS", 4)
+    monkeypatch.setattr(history, "MAX_EPOCHS", 4)
     net = Network([3, 3], seed=0)
     net.fit(X, Y, epochs=10)
     other = through_file(net, path)
@@ -403,7 +405,7 @@ def saved(tmp_path_factory):
     net = small()
     net.history.update(seconds=[1.0, 2.0], rows_per_second=[3.0, 4.0])  # the same in every run
     net.save(path, optimizer=True)
-    return path.read_bytes(), *io.read(path)
+    return path.read_bytes(), *safetensors.read(path)
 
 
 def load_or_refuse(path, most=2_000_000):
@@ -479,19 +481,19 @@ SCALE = ("network", "input_scale")
 @pytest.mark.parametrize("field", [*FIELDS, SCALE], ids=".".join)
 def test_absurd_metadata(saved, path, field):
     for value in ABSURD:
-        io.write(path, saved[1], edited(saved, field, value))
+        safetensors.write(path, saved[1], edited(saved, field, value))
         load_or_refuse(path)
 
 
 @pytest.mark.parametrize("field", [field for field in FIELDS if len(field) > 1], ids=".".join)
 def test_missing_metadata(saved, path, field):
-    io.write(path, saved[1], edited(saved, field, ...))
+    safetensors.write(path, saved[1], edited(saved, field, ...))
     with refused(ModelFileError, path):
         cmlp.load(path)
 
 
 def test_files_from_before_there_was_an_input_scale(saved, path):
-    io.write(path, saved[1], edited(saved, SCALE, ...))
+    safetensors.write(path, saved[1], edited(saved, SCALE, ...))
     assert cmlp.load(path).input_scale == 1
 
 
@@ -499,7 +501,7 @@ def test_files_from_before_there_was_an_input_scale(saved, path):
 def test_missing_parts(saved, path, key):
     metadata = dict(saved[2])
     del metadata[key]
-    io.write(path, saved[1], metadata)
+    safetensors.write(path, saved[1], metadata)
     with refused(ModelFileError, path):
         cmlp.load(path)
 
@@ -592,7 +594,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_metadata(saved, path, case):
-    io.write(path, saved[1], edited(saved, *HOSTILE[case]))
+    safetensors.write(path, saved[1], edited(saved, *HOSTILE[case]))
     most = 2_000_000 + 20 * path.stat().st_size
     assert load_or_refuse(path, most) is None, "it was loaded"
 
@@ -601,7 +603,7 @@ def test_many_layers_cost_no_more_than_their_header(saved, path):
     n = 30_000
     metadata = edited(saved, ("network", "sizes"), [1] * (n + 1))
     about = json.loads(metadata["network"]) | {"activations": ["tanh"] * n}
-    io.write(path, saved[1], metadata | {"network": json.dumps(about)})
+    safetensors.write(path, saved[1], metadata | {"network": json.dumps(about)})
     assert load_or_refuse(path, most=20 * path.stat().st_size) is None
 
 
@@ -617,7 +619,7 @@ def test_arrays_that_do_not_fit(saved, path, change):
         arrays[name] = arrays[name].T
     else:
         arrays[name] = arrays[name].astype(np.float64)
-    io.write(path, arrays, saved[2])
+    safetensors.write(path, arrays, saved[2])
     with refused(ModelFileError, path, "layers."):
         cmlp.load(path)
 
@@ -638,9 +640,11 @@ def test_states_that_a_generator_would_read_beyond(field, path):
     net = Network([3, 4, 3], seed=np.random.Generator(getattr(np.random, field[0])(1)))
     net.fit(X, Y, epochs=1)
     net.save(path, optimizer=True)
-    saved = (None, *io.read(path))
+    saved = (None, *safetensors.read(path))
     for value in STATES[field]:
-        io.write(path, saved[1], edited(saved, ("optimizer", "generator", *field[1:]), value))
+        safetensors.write(
+            path, saved[1], edited(saved, ("optimizer", "generator", *field[1:]), value)
+        )
         assert load_or_refuse(path) is None, value
 
 
@@ -659,7 +663,7 @@ def test_a_generator_of_another_kind_is_not_written(path):
 @pytest.mark.parametrize("unit", [b"[", b'{"a":'], ids=["lists", "objects"])
 def test_nests_in_the_text(saved, path, unit):
     for key in ("network", "history", "classes", "optimizer"):
-        io.write(path, saved[1], saved[2] | {key: (unit * 100_000).decode()})
+        safetensors.write(path, saved[1], saved[2] | {key: (unit * 100_000).decode()})
         assert load_or_refuse(path, most=20 * path.stat().st_size) is None
 
 
@@ -669,7 +673,7 @@ def test_a_file_that_memory_does_not_hold(saved, path, monkeypatch):
     def no_memory(*_):
         raise MemoryError("Unable to allocate 8.00 EiB")
 
-    for function in ("cmlp.io.np.empty", "cmlp.network.aligned"):
+    for function in ("cmlp.formats.safetensors.np.empty", "cmlp.network.aligned"):
         with monkeypatch.context() as patch:
             patch.setattr(function, no_memory)
             with refused(ModelFileError, path, "8.00 EiB"):
@@ -734,7 +738,7 @@ def test_pickles_name_no_core(engine):
     net = small()
     net.predict(X)
     texts = [str(argument) for _, argument, _ in pickletools.genops(pickle.dumps(net))]
-    assert not [text for text in texts if "cmlp._core" in text or "_reference" in text]
+    assert not [text for text in texts if "cmlp.core._" in text or "reference" in text]
     assert any("cmlp.network" in text for text in texts)
 
 
@@ -762,11 +766,12 @@ def test_files_that_were_changed_at_random(fuzz, monkeypatch):
 
 
 PLANTED = {
-    "an exception": ("cmlp.saving._classes", lambda *_: 1 // 0),
-    "a parser": ("cmlp.saving._number_labels", lambda labels, dtype: np.dtype("f4,(")),
-    "memory": ("cmlp.saving._state", lambda record: np.ones(10**6) and {}),
-    "a warning": ("cmlp.saving._history", lambda record: warnings.warn("odd", stacklevel=1)),
-    "other weights": ("cmlp.io._read_array", lambda file, path, name, info: (
+    "an exception": ("cmlp.formats.cmlp_file.read_classes", lambda *_: 1 // 0),
+    "a parser": ("cmlp.formats.label_records._number_labels", lambda *_: np.dtype("f4,(")),
+    "memory": ("cmlp.formats.cmlp_file.read_state", lambda record: np.ones(10**6) and {}),
+    "a warning": ("cmlp.formats.cmlp_file.read_history",
+                  lambda record: warnings.warn("odd", stacklevel=1)),
+    "other weights": ("cmlp.formats.safetensors._read_array", lambda file, path, name, info: (
         np.random.default_rng().normal(size=info.shape).astype(info.dtype))),
 }  # fmt: skip
 

@@ -1,9 +1,7 @@
-"""The seam between Python and the cores: the same functions, guarded; the order of modules."""
+"""The seam between Python and the cores: the same functions, guarded."""
 
-import ast
 import inspect
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -13,8 +11,7 @@ from helpers import python_output
 from oracle import QUIET, Problem
 
 import cmlp
-from cmlp import _dispatch, _reference
-from cmlp import _spec as spec
+from cmlp.core import dispatch, layout, reference, seam
 
 FUNCTIONS = (
     "workspace_size", "activate", "product", "multiply_adds", "predict", "forward", "evaluate",
@@ -28,7 +25,7 @@ CLASS = "Predictor"
 
 @pytest.mark.parametrize("function", [*FUNCTIONS, CLASS])
 def test_signatures_are_the_same(core, function):
-    mine, theirs = (inspect.signature(getattr(c, function)) for c in (core, _reference))
+    mine, theirs = (inspect.signature(getattr(c, function)) for c in (core, reference))
     assert list(mine.parameters) == list(theirs.parameters)
     for name, parameter in mine.parameters.items():
         assert parameter.default == theirs.parameters[name].default, name
@@ -40,7 +37,7 @@ def test_the_seam_is_complete(core):
     offered = {n for n in dir(core) if not n.startswith("_") and callable(getattr(core, n))}
     twin = {
         name
-        for name, value in vars(_reference).items()
+        for name, value in vars(reference).items()
         if inspect.isfunction(value) and not name.startswith("_")
     }
     assert set(FUNCTIONS) == twin
@@ -48,7 +45,7 @@ def test_the_seam_is_complete(core):
 
 
 def test_the_methods_of_the_class_are_the_same(core):
-    mine, theirs = getattr(core, CLASS), getattr(_reference, CLASS)
+    mine, theirs = getattr(core, CLASS), getattr(reference, CLASS)
     public = {n for n in vars(theirs) if not n.startswith("_")}
     assert public == {n for n in vars(mine) if not n.startswith("_")}
     for name in public:
@@ -61,27 +58,27 @@ def test_docstrings_are_the_same(core, function):
     def said(c):
         return inspect.getdoc(getattr(c, function)).splitlines()[1:]  # the first line may differ
 
-    assert said(core) == said(_reference)
+    assert said(core) == said(reference)
 
 
 def test_name_and_width(core):
-    assert _dispatch._cores[core.name] is core
+    assert dispatch._cores[core.name] is core
     assert cmlp.core_info().core == core.name
     assert core.vector_bytes == cmlp.core_info().vector_bytes
     assert core.vector_bytes in (0, 16, 32, 64)
-    assert (core.vector_bytes == 0) == (core is _reference)
+    assert (core.vector_bytes == 0) == (core is reference)
 
 
 def test_rows_are_padded_to_whole_vectors(dtype):
-    plan = spec.make_plan((1, 17, 33, 5), ("tanh", "relu", "identity"), dtype)
-    lanes = spec.ALIGNMENT // dtype.itemsize
+    plan = layout.make_plan((1, 17, 33, 5), ("tanh", "relu", "identity"), dtype)
+    lanes = layout.ALIGNMENT // dtype.itemsize
     for before, row in zip([None, *plan], plan, strict=False):
-        assert row[spec.STRIDE] % lanes == 0
-        assert 0 <= row[spec.STRIDE] - row[spec.N_OUT] < lanes
-        assert row[spec.BIAS] == row[spec.WEIGHTS] + row[spec.N_IN] * row[spec.STRIDE]
+        assert row[layout.STRIDE] % lanes == 0
+        assert 0 <= row[layout.STRIDE] - row[layout.N_OUT] < lanes
+        assert row[layout.BIAS] == row[layout.WEIGHTS] + row[layout.N_IN] * row[layout.STRIDE]
         if before is not None:
-            assert row[spec.WEIGHTS] == before[spec.BIAS] + before[spec.STRIDE]
-            assert row[spec.UNITS] == before[spec.UNITS] + before[spec.STRIDE]
+            assert row[layout.WEIGHTS] == before[layout.BIAS] + before[layout.STRIDE]
+            assert row[layout.UNITS] == before[layout.UNITS] + before[layout.STRIDE]
 
 
 # Guards ------------------------------------------------------------------------------------------
@@ -119,7 +116,7 @@ def calls(compiled, dtype):
         "grads": np.zeros(n, dtype),
     }
     out = {"out": np.zeros((20, 3), dtype)}
-    state = {"state": np.zeros((2, n), dtype), "optimizer": spec.Optimizer(1)}
+    state = {"state": np.zeros((2, n), dtype), "optimizer": seam.Optimizer(1)}
     record = {name: problem.record() for name in ("z", "a")}
     everything = {
         "activate": {"code": 2, "values": np.zeros((2, 64), dtype)},
@@ -195,32 +192,32 @@ SPOILERS = {
     "plan of int32": (("plan",), lambda a: a.astype(np.int32)),
     "plan without rows": (("plan",), lambda a: a[:0].copy()),
     "plan without columns": (("plan",), lambda a: a[:, :5].copy()),
-    "plan with more inputs": (("plan",), lambda a: changed(a, spec.N_IN, 50)),
-    "plan with no inputs": (("plan",), lambda a: changed(a, spec.N_IN, 0)),
-    "plan with more outputs": (("plan",), lambda a: changed(a, spec.N_OUT, 33)),
-    "plan with another stride": (("plan",), lambda a: changed(a, spec.STRIDE, 64)),
-    "plan below its parameters": (("plan",), lambda a: changed(a, spec.WEIGHTS, -16)),
-    "plan beyond its parameters": (("plan",), lambda a: changed(a, spec.BIAS, 10_000, 1)),
-    "plan with another record": (("plan",), lambda a: changed(a, spec.UNITS, 4096, 1)),
-    "plan of layers that do not meet": (("plan",), lambda a: changed(a, spec.N_IN, 8, 1)),
-    "plan with normalised outputs": (("plan",), lambda a: changed(a, spec.NORMALIZATION, 2, 1)),
+    "plan with more inputs": (("plan",), lambda a: changed(a, layout.N_IN, 50)),
+    "plan with no inputs": (("plan",), lambda a: changed(a, layout.N_IN, 0)),
+    "plan with more outputs": (("plan",), lambda a: changed(a, layout.N_OUT, 33)),
+    "plan with another stride": (("plan",), lambda a: changed(a, layout.STRIDE, 64)),
+    "plan below its parameters": (("plan",), lambda a: changed(a, layout.WEIGHTS, -16)),
+    "plan beyond its parameters": (("plan",), lambda a: changed(a, layout.BIAS, 10_000, 1)),
+    "plan with another record": (("plan",), lambda a: changed(a, layout.UNITS, 4096, 1)),
+    "plan of layers that do not meet": (("plan",), lambda a: changed(a, layout.N_IN, 8, 1)),
+    "plan with normalised outputs": (("plan",), lambda a: changed(a, layout.NORMALIZATION, 2, 1)),
     "plan with an unknown normalisation": (
         ("plan",),
-        lambda a: changed(a, spec.NORMALIZATION, 3),
+        lambda a: changed(a, layout.NORMALIZATION, 3),
     ),
     "plan with scales beyond its parameters": (
         ("plan",),
-        lambda a: changed(changed(a, spec.NORMALIZATION, 2), spec.SCALE, 10_000),
+        lambda a: changed(changed(a, layout.NORMALIZATION, 2), layout.SCALE, 10_000),
     ),
     "plan with scales below its parameters": (
         ("plan",),
-        lambda a: changed(changed(a, spec.NORMALIZATION, 2), spec.SCALE, -16),
+        lambda a: changed(changed(a, layout.NORMALIZATION, 2), layout.SCALE, -16),
     ),
     "plan with scales far beyond": (
         ("plan",),
-        lambda a: changed(changed(a, spec.NORMALIZATION, 1), spec.SCALE, 2**63 - 1),
+        lambda a: changed(changed(a, layout.NORMALIZATION, 1), layout.SCALE, 2**63 - 1),
     ),
-    "plan with an unknown activation": (("plan",), lambda a: changed(a, spec.ACTIVATION, 99)),
+    "plan with an unknown activation": (("plan",), lambda a: changed(a, layout.ACTIVATION, 99)),
 }
 
 
@@ -256,8 +253,8 @@ def test_guards_of_plain_numbers(compiled, calls, dtype):
         {"n_threads": 2, "team": np.zeros(16, dtype)}, {"losses": np.zeros(2, np.float32)},
         {"losses": np.zeros(3)}, {"losses": np.zeros(0)}, {"losses": np.zeros(20)},
         {"optimizer": None}, {"objective": None},
-        {"optimizer": spec.Optimizer(clip_norm=1.0), "grads": np.zeros(3, dtype)},
-        {"noise": spec.Noise(dropout=np.zeros(1, np.float32))},
+        {"optimizer": seam.Optimizer(clip_norm=1.0), "grads": np.zeros(3, dtype)},
+        {"noise": seam.Noise(dropout=np.zeros(1, np.float32))},
     ):  # fmt: skip
         with pytest.raises((*REFUSALS, AttributeError)):
             compiled.train_epoch(**epoch | wrong)
@@ -287,7 +284,7 @@ def test_a_huge_batch_size_is_one_batch(core, dtype):
         params, state = problem.params.copy(), np.zeros((1, len(problem.params)), dtype)
         took = core.train_epoch(
             problem.plan, params, state, problem.X, problem.targets, None, np.arange(20),
-            batch_size, np.array([0.1]), 0, problem.objective, spec.Optimizer(), QUIET,
+            batch_size, np.array([0.1]), 0, problem.objective, seam.Optimizer(), QUIET,
             problem.like_params(0), problem.scratch(core, n=5000),
         )  # fmt: skip
         results.append((took, params))
@@ -296,80 +293,8 @@ def test_a_huge_batch_size_is_one_batch(core, dtype):
         np.testing.assert_allclose(params, results[0][1], rtol=64 * np.finfo(dtype).eps)
 
 
-# The order of the modules ------------------------------------------------------------------------
-
 SOURCE = Path(__file__).parents[1] / "src" / "cmlp"
 needs_source = pytest.mark.skipif(not SOURCE.is_dir(), reason="an installation has no .pyx")
-
-STOREYS = (
-    ("_spec", "_cpu", "_processors", "_numbers", "_arrays", "io", "datasets", "data"),
-    ("_sklearn", "_lbfgs", "_cells"),
-    ("_team", "_errstate"),
-    ("_custom_loss", "_history"),
-    ("_terminal", "_reference", "_core", "_checks", "_init", "_header"),
-    ("_dispatch", "schedules", "_rows", "_estimator_base", "_csv_layout"),
-    ("_steps", "_numpy_files"),
-    ("_scoring", "_divergence", "tables"),
-    ("_loop",),
-    ("training",),
-    ("saving", "tracing", "_fitting", "_ensemble", "_case", "_by_hand"),
-    ("_examinations", "_assigned"),
-    ("diagnosis", "plot"),
-    ("network",),
-    ("scaling", "_labels", "_mlp"),
-    ("_growth",),
-    ("estimators", "demo", "_bench"),
-    ("__init__",),
-    ("_arguments",),
-    ("cli",),
-    ("__main__",),
-)  # fmt: skip
-"""From the cellar up. A module imports from the storeys below its own; a new one needs a place."""
-
-HEIGHT = {module: height for height, storey in enumerate(STOREYS) for module in storey}
-MODULES = sorted(p.stem for p in SOURCE.glob("*.py*") if p.suffix in (".py", ".pyx"))
-
-
-def for_types_only(node):
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-
-
-def imported(module):
-    """The modules of cmlp that one imports, at the top or inside a function."""
-    path = SOURCE / f"{module}.pyx"
-    if path.exists():
-        return set(re.findall(r"^\s*(?:from cmlp c?import|c?import cmlp\.) *(\w+)",
-                              path.read_text(), re.M))  # fmt: skip
-    found, nodes = set(), [ast.parse((SOURCE / f"{module}.py").read_text())]
-    while nodes:
-        node = nodes.pop()
-        if for_types_only(node):
-            continue
-        if isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
-            found |= {(n[1] if len(n) > 1 else "__init__") for n in names if n[0] == "cmlp"}
-        if isinstance(node, ast.ImportFrom) and (node.level or node.module.split(".")[0] == "cmlp"):
-            inside = (node.module or "").removeprefix("cmlp").lstrip(".")
-            names = [alias.name for alias in node.names]
-            found |= {inside.split(".")[0]} if inside else {
-                name if name in HEIGHT else "__init__" for name in names
-            }  # fmt: skip
-        nodes.extend(ast.iter_child_nodes(node))
-    return found
-
-
-@needs_source
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_run_downward(module):
-    assert module in HEIGHT, f"{module} has no place in STOREYS"
-    for below in imported(module):
-        assert HEIGHT[below] < HEIGHT[module], f"{module} imports {below}"
-
-
-@needs_source
-def test_the_leaf_imports_nothing():
-    assert imported("_spec") == imported("_cpu") == set()
-
 
 # What `import cmlp` costs ------------------------------------------------------------------------
 
@@ -408,7 +333,7 @@ def test_plans_whose_sizes_would_overflow(compiled, plan):
     plan, params = np.array(plan, np.int64), np.zeros(64, np.float32)
     with pytest.raises(ValueError, match="does not fit 64 parameters"):
         compiled.update(
-            plan, params, params.copy(), np.zeros((2, 64), np.float32), spec.Optimizer(), 0, 0.1
+            plan, params, params.copy(), np.zeros((2, 64), np.float32), seam.Optimizer(), 0, 0.1
         )
 
 

@@ -9,7 +9,7 @@ from oracle import QUIET, Problem, check_same
 
 import cmlp
 from cmlp import Network
-from cmlp import _spec as spec
+from cmlp.core import seam
 
 try:
     import scipy.sparse as scipy
@@ -274,7 +274,7 @@ def test_the_core_stays_inside_whatever_the_places_are(core, dtype, case, places
         pytest.skip("NumPy checks every index")
     problem = Problem((7, 9, 3), ("tanh", "softmax"), "categorical_crossentropy", 20, dtype)
     S = csr_of(problem.X, problem.dtype, places)
-    rows = spec.SparseRows(S.data, S.indices.copy(), S.indptr.copy(), 7)
+    rows = seam.SparseRows(S.data, S.indices.copy(), S.indptr.copy(), 7)
     HOSTILE[case](rows)
     big = np.full(problem.scratch(core).size + 256, 123, dtype)
     workspace, out = big[128:-128], np.full((20, 3), np.nan, dtype)
@@ -284,7 +284,7 @@ def test_the_core_stays_inside_whatever_the_places_are(core, dtype, case, places
     core.train_epoch(
         problem.plan, problem.params.copy(), np.zeros((1, len(problem.params)), dtype), rows,
         problem.targets, None, np.arange(20), 6, np.full(4, 0.1), 0, problem.objective,
-        spec.Optimizer(), QUIET, problem.like_params(0), workspace,
+        seam.Optimizer(), QUIET, problem.like_params(0), workspace,
     )  # fmt: skip
     assert (big[:128] == 123).all() and (big[-128:] == 123).all()
 
@@ -311,7 +311,7 @@ def test_guards(core, case):
     parts = {"data": S.data, "indices": S.indices, "indptr": S.indptr}
     parts |= {name: spoil(parts[name]) for name, spoil in GUARDS[case].items()}
     width = 7
-    rows = spec.SparseRows(**parts, width=width)
+    rows = seam.SparseRows(**parts, width=width)
     with pytest.raises((ValueError, TypeError, BufferError, AttributeError)):
         core.predict(
             problem.plan, problem.params, rows, None, np.zeros((len(rows), 3), "f4"),
@@ -325,6 +325,6 @@ def test_another_width_is_refused(core):
     problem = Problem((7, 3), ("softmax",), "categorical_crossentropy", 20, np.dtype("f4"))
     S = csr_of(problem.X)
     with pytest.raises(ValueError, match="rows of 7 numbers"):
-        problem.predict(core, spec.SparseRows(S.data, S.indices, S.indptr, 6))
+        problem.predict(core, seam.SparseRows(S.data, S.indices, S.indptr, 6))
     with pytest.raises((ValueError, TypeError, BufferError)):
-        problem.gradient(core, targets=spec.SparseRows(S.data, S.indices, S.indptr, 3))
+        problem.gradient(core, targets=seam.SparseRows(S.data, S.indices, S.indptr, 3))

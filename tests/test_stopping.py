@@ -13,7 +13,13 @@ import pytest
 from helpers import blobs, data_for, python_process, refused, squared_error, waves
 
 import cmlp
-from cmlp import MLPClassifier, MLPRegressor, Network, _loop, _steps, _team, schedules
+from cmlp import MLPClassifier, MLPRegressor, Network, schedules
+from cmlp.core import seam, team
+from cmlp.core.team import Team
+from cmlp.model import passes
+from cmlp.training import stopping
+from cmlp.training.recipe import Recipe
+from cmlp.training.trainer import Trainer
 
 # Reasons -----------------------------------------------------------------------------------------
 
@@ -279,8 +285,8 @@ def test_a_training_that_a_callback_ends_before_it_begins(engine):
 def test_epochs_in_one_call_are_those_of_many(core, dtype, options, weighted, monkeypatch):
     X, y = blobs(61)
     weights = np.linspace(0.5, 2, len(y)) if weighted else None
-    calls, run = [], _steps.Trainer.run
-    monkeypatch.setattr(_steps.Trainer, "run", lambda *a: calls.append(1) or run(*a))
+    calls, run = [], Trainer.run
+    monkeypatch.setattr(Trainer, "run", lambda *a: calls.append(1) or run(*a))
     nets, counts = [], []
     for callbacks in ([], [lambda state: None]):
         net = Network([3, 6, 3], "tanh", dtype=dtype, seed=0)
@@ -307,7 +313,7 @@ def test_epochs_in_one_call_are_those_of_many(core, dtype, options, weighted, mo
 ])  # fmt: skip
 def test_epochs_that_are_observed_have_a_call_each(engine, options, monkeypatch, capsys):
     X, y = blobs()
-    monkeypatch.delattr(_steps.Trainer, "epochs")
+    monkeypatch.delattr(Trainer, "epochs")
     assert len(Network([3, 3], seed=0).fit(X, y, epochs=3, **options)["loss"]) == 3
     with pytest.raises(AttributeError, match="epochs"):
         Network([3, 3], seed=0).fit(X, y, epochs=3)
@@ -332,7 +338,7 @@ def long_step(net, n=2500, **recipe):
     X, y = blobs(n)
     weights = np.linspace(0.5, 1, n)
     data = net._data(X, y, weights if net.loss_row is not None else None)
-    trainer = _steps.Trainer(net, data, _steps.Recipe(**recipe), n, 1)
+    trainer = Trainer(net, data, Recipe(**recipe), n, 1)
     return trainer, np.arange(n), np.full(1, 0.1)
 
 
@@ -343,11 +349,11 @@ def test_a_stopped_step_changes_no_weight(core, dtype, n_threads, normalization,
     """The flag is set before the call: all threads leave at the first meeting."""
     X, y = blobs(n)
     net = Network([3, 40, 33, 3], "tanh", dtype=dtype, seed=0, normalization=normalization)
-    net.moments_for(_steps.Recipe(solver="adam").rule)
-    data, recipe = net._data(X, y), _steps.Recipe(solver="adam")
+    net.moments_for(Recipe(solver="adam").rule)
+    data, recipe = net._data(X, y), Recipe(solver="adam")
     before = net.params.copy()
-    team = _team.places()
-    team[_team.TEAM_STOP] = 1
+    team = seam.places()
+    team[seam.TEAM_STOP] = 1
     size = core.workspace_size(net.plan, n, n_threads)
     workspace, grads = np.zeros(size, dtype), np.zeros_like(net.params)
 
@@ -362,25 +368,25 @@ def test_a_stopped_step_changes_no_weight(core, dtype, n_threads, normalization,
         results = list(pool.map(run, range(n_threads)))
     assert {taken for _, taken in results} == {0}
     np.testing.assert_array_equal(net.params, before)
-    assert not net.moments.any() and team[_team.TEAM_STEPS] == 0
+    assert not net.moments.any() and team[seam.TEAM_STEPS] == 0
 
 
 def test_a_stopped_gradient_is_nan(core, dtype):
     X, y = blobs(2500)
     net = Network([3, 8, 3], dtype=dtype, seed=0)
-    team = _team.places()
+    team = seam.places()
     data = net._data(X, y)
-    assert math.isfinite(net._backpropagate(data, _steps.Recipe(), team=team)[0])
-    team[_team.TEAM_STOP] = 1
-    assert math.isnan(net._backpropagate(data, _steps.Recipe(), team=team)[0])
+    assert math.isfinite(net._backpropagate(data, Recipe(), team=team)[0])
+    team[seam.TEAM_STOP] = 1
+    assert math.isnan(net._backpropagate(data, Recipe(), team=team)[0])
 
 
 @pytest.mark.parametrize("loss", [None, squared_error], ids=["built-in", "custom"])
 @pytest.mark.parametrize("normalization", [None, "batch"])
 def test_a_deadline_in_the_first_step(engine, loss, normalization, monkeypatch):
     """No step is done, no epoch recorded, nothing changed; the threads have ended."""
-    monkeypatch.setattr(_steps, "CALL_FLOPS", 1.0)
-    monkeypatch.setattr(_team, "POLL", 0.0)
+    monkeypatch.setattr(passes, "CALL_FLOPS", 1.0)
+    monkeypatch.setattr(team, "POLL", 0.0)
     net = Network([3, 300, 300, 3], loss=loss, seed=0, normalization=normalization)
     X, y = blobs(40_000)
     before, threads = net.params.copy(), threading.active_count()
@@ -394,20 +400,20 @@ def test_a_deadline_in_the_first_step(engine, loss, normalization, monkeypatch):
 
 def test_a_custom_step_stopped_on_its_way_back_changes_nothing(engine, monkeypatch):
     """Running statistics of the passes that were done are undone with them."""
-    monkeypatch.setattr(_steps, "CALL_FLOPS", 1.0)
-    monkeypatch.setattr(_team, "POLL", 0.0)
+    monkeypatch.setattr(passes, "CALL_FLOPS", 1.0)
+    monkeypatch.setattr(team, "POLL", 0.0)
     net = Network([3, 40, 3], loss=squared_error, seed=0, normalization="batch")
     before, gradient = net.params.copy(), engine.gradient
 
     def stopped_late(*arguments):
         gradient(*arguments)
         assert not np.array_equal(net.params, before)  # the statistics of all passes
-        arguments[-1][_team.TEAM_STOP] = 1
+        arguments[-1][seam.TEAM_STOP] = 1
         return math.nan
 
     monkeypatch.setattr(engine, "gradient", stopped_late)
     X, y = blobs(3000)
-    trainer = _steps.Trainer(net, net._data(X, y), _steps.Recipe(), 3000, 1)
+    trainer = Trainer(net, net._data(X, y), Recipe(), 3000, 1)
     trainer.run(np.arange(3000), np.full(1, 0.1))
     trainer.close()
     assert trainer.stopped and net.steps == 0
@@ -419,7 +425,7 @@ def test_a_step_that_is_not_stopped_is_the_same(engine, monkeypatch):
     X, y = blobs(3000)
     nets = [Network([3, 40, 3], seed=0, normalization="batch") for _ in range(2)]
     histories = [nets[0].fit(X, y, batch_size=1500, epochs=2)]
-    monkeypatch.setattr(_steps, "CALL_FLOPS", 1.0)
+    monkeypatch.setattr(passes, "CALL_FLOPS", 1.0)
     histories.append(nets[1].fit(X, y, batch_size=1500, epochs=2))
     np.testing.assert_array_equal(nets[0].params, nets[1].params)
     np.testing.assert_allclose(histories[0]["loss"], histories[1]["loss"], rtol=1e-12)
@@ -432,7 +438,7 @@ def test_a_pass_that_is_long_is_the_same():
     X = rng.normal(size=(n, width)).astype(np.float32)
     y = np.arange(n) % 10
     net = Network([width, width, 10], seed=0)
-    assert _steps.flops_of(net) * n > 6e10
+    assert passes.flops_of(net) * n > 6e10
     gradients = net.gradients(X[:n], y)
     expected = [W - 0.1 * dW for W, dW in zip(net.weights, gradients.weights, strict=True)]
     net.step(X, y, learning_rate=0.1, momentum=0.0)
@@ -445,10 +451,10 @@ def test_a_team_raises_what_a_rank_raises(size):
     def fails(rank, team):
         raise LookupError("mine")
 
-    team = _team.Team(size)
+    team = Team(size)
     with pytest.raises(LookupError, match="mine"):
-        team.run(fails, _team.places())
-    assert team.run(lambda rank, places: rank, _team.places()) == 0
+        team.run(fails, seam.places())
+    assert team.run(lambda rank, places: rank, seam.places()) == 0
     team.close()
 
 
@@ -457,23 +463,22 @@ def test_where_no_thread_starts_the_call_runs_in_this_one(engine, monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuses)
-    monkeypatch.setattr(_steps, "CALL_FLOPS", 1.0)
+    monkeypatch.setattr(passes, "CALL_FLOPS", 1.0)
     X, y = blobs()
     assert len(Network([3, 3], seed=0).fit(X, y, epochs=2, n_threads=1)["loss"]) == 2
 
 
 def test_a_deadline_knows_its_reason():
-    assert not _loop.Deadline(None).is_set and not _loop.Deadline(None)()
-    assert _loop.Deadline(0.0)() and _loop.Deadline(0.0).reason == "max_time"
-    assert _loop.Deadline(1e9).reason == ""
-    assert _loop.Deadline(0.0, lambda: True).reason == "interrupted"
-    assert not _loop.Deadline(None, lambda: True).is_set
+    assert not stopping.Deadline(None).is_set and not stopping.Deadline(None)()
+    assert stopping.Deadline(0.0)() and stopping.Deadline(0.0).reason == "max_time"
+    assert stopping.Deadline(1e9).reason == ""
+    assert stopping.Deadline(0.0, lambda: True).reason == "interrupted"
+    assert not stopping.Deadline(None, lambda: True).is_set
 
 
 LONG_STEP = """
 import signal, sys, threading, warnings
 import numpy as np, cmlp
-from cmlp import _steps
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may ignore it
 warnings.simplefilter("always")
@@ -550,7 +555,7 @@ def test_predictions_in_portions_are_those_of_one_call(
         return net.predict(X), net.loss(X, y), net.score(X, y), clf.transform(X)
 
     whole, calls, predict = answers(), [], core.predict
-    monkeypatch.setattr(_steps, "CALL_FLOPS", 1.0)
+    monkeypatch.setattr(passes, "CALL_FLOPS", 1.0)
     monkeypatch.setattr(core, "predict", lambda *a: calls.append(1) or predict(*a))
     for one, other in zip(whole, answers(), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -18,7 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cmlp.tables import DataError, read_table
+from cmlp.data.cells import DataError
+from cmlp.data.table import read_table
 
 HAS_PANDAS = importlib.util.find_spec("pandas") is not None
 READERS = ["numpy", *(["pandas"] if HAS_PANDAS else [])]
@@ -274,7 +275,7 @@ def test_without_pandas(tmp_path, monkeypatch):
     path = tmp_path / "a.csv"
     path.write_text("1,2\n")
     monkeypatch.setitem(sys.modules, "pandas", None)
-    monkeypatch.setattr("cmlp.tables._PANDAS_PAYS", 0)
+    monkeypatch.setattr("cmlp.data.csv_file._PANDAS_PAYS", 0)
     assert read_table(path).X.shape == (1, 2)
     assert "cmlp[data]" in complaint(read_table, path, reader="pandas")
 

@@ -13,7 +13,10 @@ import pytest
 from helpers import blobs, fit_quietly, python_output, waves
 
 import cmlp
-from cmlp import _numbers, _terminal
+from cmlp.cli import report
+from cmlp.core import formatting
+from cmlp.training import progress
+from cmlp.training.progress import Progress, cut, printable
 
 VALUES = {"epoch": 3.0, "loss": 0.5, "val_loss": 0.25, "val_score": 0.9, "rows_per_second": 12345.0}
 SHOWN = "loss 0.5000  val_loss 0.2500  val_accuracy 0.9000  12.3k rows/s  avx2"
@@ -32,7 +35,7 @@ BARS = ("tqdm", "tqdm.auto", "rich")
 @pytest.fixture
 def watched(monkeypatch):
     """A standard output that is taken for a terminal."""
-    monkeypatch.setattr(_terminal, "_in_terminal", lambda: True)
+    monkeypatch.setattr(progress, "_in_terminal", lambda: True)
 
 
 @pytest.fixture
@@ -88,7 +91,7 @@ def in_terminal(code):
 
 
 def test_lines_in_a_pipe_though_bars_are_installed(fake_tqdm, capsys):
-    progress = _terminal.Progress(1, 20, "accuracy", "avx2")
+    progress = Progress(1, 20, "accuracy", "avx2")
     progress.epoch(VALUES)
     progress.close()
     assert capsys.readouterr().out == f"epoch  3  {SHOWN}\n" and not fake_tqdm
@@ -96,7 +99,7 @@ def test_lines_in_a_pipe_though_bars_are_installed(fake_tqdm, capsys):
 
 @pytest.mark.parametrize("verbose", [0, 2])
 def test_only_verbose_1_makes_a_bar(verbose, watched, fake_tqdm, capsys):
-    progress = _terminal.Progress(verbose, 20, "accuracy", "avx2")
+    progress = Progress(verbose, 20, "accuracy", "avx2")
     progress.epoch(VALUES)
     progress.close()
     assert capsys.readouterr().out == ("" if verbose == 0 else f"epoch  3  {SHOWN}\n")
@@ -148,7 +151,7 @@ def test_rich_where_there_is_no_tqdm(watched, none_installed, monkeypatch):
     fake = types.ModuleType("rich")
     fake.progress = types.SimpleNamespace(Progress=lambda *columns: calls, **columns)
     monkeypatch.setitem(sys.modules, "rich", fake)
-    progress = _terminal.Progress(1, 20, "accuracy", "avx2")
+    progress = Progress(1, 20, "accuracy", "avx2")
     progress.epoch(VALUES)
     progress.close()
     progress.close()
@@ -160,12 +163,12 @@ def test_a_notebook_is_looked_at(fake_tqdm, monkeypatch):
     shell = types.SimpleNamespace(kernel=object())
     ipython = types.SimpleNamespace(get_ipython=lambda: shell)
     monkeypatch.setitem(sys.modules, "IPython", ipython)
-    progress = _terminal.Progress(1, 20, "accuracy", "avx2")
+    progress = Progress(1, 20, "accuracy", "avx2")
     progress.epoch(VALUES)
     assert [call[0] for call in fake_tqdm] == ["tqdm", "set_postfix_str", "update"]
     del shell.kernel  # IPython in a terminal whose output goes into a file
     fake_tqdm.clear()
-    _terminal.Progress(1, 20, "accuracy", "avx2")
+    Progress(1, 20, "accuracy", "avx2")
     assert not fake_tqdm
 
 
@@ -217,8 +220,8 @@ INF, NAN = math.inf, math.nan
     ],
 )
 def test_decimals_or_an_exponent(value, four, six, eight):
-    assert _numbers.number(value) == four
-    assert [_numbers.number(value, decimals) for decimals in (6, 8)] == [six, eight]
+    assert formatting.number(value) == four
+    assert [formatting.number(value, decimals) for decimals in (6, 8)] == [six, eight]
 
 
 @pytest.mark.parametrize(
@@ -231,7 +234,7 @@ def test_decimals_or_an_exponent(value, four, six, eight):
     ],
 )  # fmt: skip
 def test_a_score_is_not_rounded_to_1(value, text):
-    assert _numbers.score(value) == text
+    assert formatting.score(value) == text
 
 
 @pytest.mark.parametrize(
@@ -245,7 +248,7 @@ def test_a_score_is_not_rounded_to_1(value, text):
     ],
 )  # fmt: skip
 def test_a_share_is_not_rounded_to_nothing_or_to_all(share, whole, tenths):
-    assert (_numbers.percent(share), _numbers.percent(share, 1)) == (whole, tenths)
+    assert (formatting.percent(share), formatting.percent(share, 1)) == (whole, tenths)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +260,7 @@ def test_a_share_is_not_rounded_to_nothing_or_to_all(share, whole, tenths):
     ],
 )  # fmt: skip
 def test_significant_digits(value, text):
-    assert _numbers.significant(value) == text
+    assert formatting.significant(value) == text
 
 
 @pytest.mark.parametrize(
@@ -268,7 +271,7 @@ def test_significant_digits(value, text):
     ],
 )  # fmt: skip
 def test_counts_are_short(value, text):
-    assert _numbers.count(value) == text
+    assert formatting.count(value) == text
 
 
 def lines(text):
@@ -305,28 +308,28 @@ ARRAYS = {
 @pytest.mark.parametrize("name", ARRAYS)
 def test_arrays_show_every_number(name):
     values, expected = ARRAYS[name]
-    text = _numbers.array(np.array(values))
+    text = formatting.array(np.array(values))
     assert lines(text) == expected
     with np.printoptions(precision=1, suppress=True, sign="+", floatmode="fixed",
                          formatter={"float": "{:.0f}".format}):  # fmt: skip
-        assert _numbers.array(np.array(values)) == text
+        assert formatting.array(np.array(values)) == text
 
 
 def test_arrays_of_other_dtypes_and_shapes():
-    assert _numbers.array(np.array([[1, 2]])) == "[[1 2]]"
-    assert _numbers.array(np.array(1e-9)) == "1e-09"
-    assert _numbers.array(np.zeros((0, 3))) == "[]"
-    assert lines(_numbers.array(np.array([1e-45, 0], np.float32))) == [["1.401e-45", "0"]]
-    assert lines(_numbers.array(np.array([1 / 3, 0.3333333], np.float32))) == [["0.3333"] * 2]
+    assert formatting.array(np.array([[1, 2]])) == "[[1 2]]"
+    assert formatting.array(np.array(1e-9)) == "1e-09"
+    assert formatting.array(np.zeros((0, 3))) == "[]"
+    assert lines(formatting.array(np.array([1e-45, 0], np.float32))) == [["1.401e-45", "0"]]
+    assert lines(formatting.array(np.array([1 / 3, 0.3333333], np.float32))) == [["0.3333"] * 2]
 
 
 def test_large_arrays_are_written_as_their_edges():
     """What is not shown does not decide how the rest is written."""
     values = np.full((300, 300), 0.5)
     values[150, 150] = 1e-9
-    assert _numbers.array(values).startswith("[[0.5 0.5 0.5 0.5 ... 0.5")
+    assert formatting.array(values).startswith("[[0.5 0.5 0.5 0.5 ... 0.5")
     values[0, 0] = 1e-9
-    text = _numbers.array(values)
+    text = formatting.array(values)
     assert text.count("1e-09") == 1 and text.count("...") >= 9
 
 
@@ -383,17 +386,17 @@ def test_a_small_tolerance_and_a_small_rate_are_shown(capsys):
 
 def test_a_line_that_does_not_fit_is_marked(watched, fake_tqdm, monkeypatch):
     """1e-1 must not be read where 1e-12 was too long."""
-    assert _terminal.cut("loss 1e-12", 10) == "loss 1e-12"
-    assert _terminal.cut("loss 1e-12", 9) == "loss 1e-~"
+    assert cut("loss 1e-12", 10) == "loss 1e-12"
+    assert cut("loss 1e-12", 9) == "loss 1e-~"
     monkeypatch.setenv("COLUMNS", "60")
-    progress = _terminal.Progress(1, 20, "accuracy", "avx2")
+    progress = Progress(1, 20, "accuracy", "avx2")
     progress.epoch(VALUES)
     (room,) = (call[1][0] for call in fake_tqdm if call[0] == "set_postfix_str")
     assert room.startswith("loss 0.5000") and room.endswith("~") and len(room) <= 25
 
 
 def test_control_characters_of_a_file_are_written_out():
-    assert _terminal.printable("grün 日本") == "grün 日本"
-    assert _terminal.printable("a\x1b[2J\u202eb\n") == r"a\x1b[2J\u202eb\n"
+    assert printable("grün 日本") == "grün 日本"
+    assert printable("a\x1b[2J\u202eb\n") == r"a\x1b[2J\u202eb\n"
     labels = np.array(["\x1b[31m", "ok"])
-    assert "\x1b" not in _terminal.confusion_table(labels, labels, labels)
+    assert "\x1b" not in report.confusion_table(labels, labels, labels)

@@ -13,7 +13,12 @@ from conftest import CORES
 from helpers import blobs, python_output, refused
 
 import cmlp
-from cmlp import MLPClassifier, Network, _dispatch, _processors, _steps
+from cmlp import MLPClassifier, Network
+from cmlp.core import dispatch
+from cmlp.core import processors as limits
+from cmlp.core.processors import OPENMP, quota, read_bound, usable_cpus
+from cmlp.training import recipe
+from cmlp.training.trainer import Trainer
 
 TOGETHER = 8  # threads; more than most machines have processors
 
@@ -155,10 +160,10 @@ FORK = """
 import os, sys, warnings
 import numpy as np
 import cmlp
-from cmlp import _steps
+from cmlp.training import trainer
 
 warnings.simplefilter("ignore")  # Python's own, that a process with threads forks
-_steps.THREAD_FLOPS = 0
+trainer.THREAD_FLOPS = 0
 cmlp.use_core(sys.argv[1])
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(200, 5)), rng.integers(0, 3, 200)
@@ -187,10 +192,10 @@ FORK_IN_TRAINING = """
 import os, signal, sys, threading, warnings
 import numpy as np
 import cmlp
-from cmlp import _steps
+from cmlp.training import trainer
 
 warnings.simplefilter("ignore")  # Python's own, that a process with threads forks
-_steps.THREAD_FLOPS = 0
+trainer.THREAD_FLOPS = 0
 cmlp.use_core(sys.argv[1])
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(200, 5)), rng.integers(0, 3, 200)
@@ -202,7 +207,7 @@ def train():
 
 def child():
     signal.alarm(30)  # ends a child that hangs
-    import cmlp.demo
+    import cmlp.cli.demo
     if not np.array_equal(train(), before):
         return 2
     if not np.isfinite(training.predict(X)).all():
@@ -309,13 +314,13 @@ def test_the_environment_bounds_the_threads():
 
 @pytest.mark.parametrize(("text", "bound"), [(None, None), ("", None), ("1", 1), ("12", 12)])
 def test_bounds(text, bound):
-    assert _processors.read_bound(text) == bound
+    assert read_bound(text) == bound
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "2.5", "two", " ", "1e3", "²"])
 def test_bounds_that_are_none(text):
     with refused(ValueError, "CMLP_NUM_THREADS must be a whole number from 1 on", repr(text)):
-        _processors.read_bound(text)
+        read_bound(text)
 
 
 def test_a_bound_that_is_none_is_said_when_a_core_is_needed():
@@ -325,19 +330,19 @@ def test_a_bound_that_is_none_is_said_when_a_core_is_needed():
 
 
 def test_the_bound_is_for_those_who_do_not_ask(core, monkeypatch, threads_at_any_size):
-    monkeypatch.setattr(_dispatch, "usable_cpus", lambda: 4)
+    monkeypatch.setattr(limits, "usable_cpus", lambda: 4)
     net, (X, y) = Network([3, 3], seed=0), blobs()
     for bound, asked, expected in [(None, None, 4), (3, None, 3), (9, None, 4), (1, 3, 3),
                                    (3, 9, 4)]:  # fmt: skip
-        monkeypatch.setattr(_dispatch, "_bound", bound)
-        trainer = _steps.Trainer(net, net._data(X, y), _steps.Recipe(), 32, asked)
+        monkeypatch.setattr(dispatch, "_bound", bound)
+        trainer = Trainer(net, net._data(X, y), recipe.Recipe(), 32, asked)
         trainer.close()
         assert trainer.n_threads == (1 if core.name == "python" else expected)
 
 
 def test_the_bound_holds_for_the_members_of_an_ensemble(monkeypatch):
-    monkeypatch.setattr(_dispatch, "usable_cpus", lambda: 4)
-    monkeypatch.setattr(_dispatch, "_bound", 1)
+    monkeypatch.setattr(limits, "usable_cpus", lambda: 4)
+    monkeypatch.setattr(dispatch, "_bound", 1)
     X, y = blobs()
     seen = set()
     model = MLPClassifier(
@@ -351,10 +356,10 @@ def test_the_bound_holds_for_the_members_of_an_ensemble(monkeypatch):
 
 def threads_of(environment, monkeypatch, wanted=None, cpus=4):
     """How many threads are used in an environment that comes into being after the import."""
-    monkeypatch.setattr(_dispatch, "usable_cpus", lambda: cpus)
+    monkeypatch.setattr(limits, "usable_cpus", lambda: cpus)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return _dispatch.threads_for(wanted)
+    return dispatch.threads_for(wanted)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +371,7 @@ def threads_of(environment, monkeypatch, wanted=None, cpus=4):
         ("1e0", 4), ("2 3", 4), ("²", 4), ("٢", 4), ("1_0", 4), ("true", 4), ("1" * 5000, 4),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("name", _processors.OPENMP)
+@pytest.mark.parametrize("name", OPENMP)
 def test_openmp_bounds_the_threads_that_were_not_requested(monkeypatch, name, text, threads):
     """A value that is not valid is ignored: it is OpenMP's, not ours."""
     assert threads_of({name: text}, monkeypatch) == threads
@@ -384,7 +389,7 @@ def test_the_smaller_of_the_bounds_of_openmp_counts(monkeypatch):
 
 @pytest.mark.parametrize(("bound", "threads"), [(1, 1), (3, 3), (9, 4)])
 def test_our_own_variable_comes_before_openmps(monkeypatch, bound, threads):
-    monkeypatch.setattr(_dispatch, "_bound", bound)
+    monkeypatch.setattr(dispatch, "_bound", bound)
     assert threads_of({"OMP_NUM_THREADS": "2"}, monkeypatch) == threads
     by = "CMLP_NUM_THREADS" if threads < 4 else ""
     assert cmlp.core_info().threads_by == by
@@ -422,9 +427,9 @@ def test_a_training_keeps_to_the_bound_of_openmp(monkeypatch, threads_at_any_siz
     X, y = blobs()
     threads_of({"OMP_NUM_THREADS": "2"}, monkeypatch)
     taken = []
-    choose = _steps.Trainer._choose_threads
+    choose = Trainer._choose_threads
     monkeypatch.setattr(
-        _steps.Trainer, "_choose_threads",
+        Trainer, "_choose_threads",
         lambda self, n_threads: taken.append(choose(self, n_threads)) or taken[-1],
     )  # fmt: skip
     if kind is Network:
@@ -433,7 +438,7 @@ def test_a_training_keeps_to_the_bound_of_openmp(monkeypatch, threads_at_any_siz
     else:
         with pytest.warns(match="Maximum iterations"):
             MLPClassifier((8,), max_iter=1, n_jobs=wanted).fit(X, y)
-    compiled = _dispatch.core.name != "python"
+    compiled = dispatch.core.name != "python"
     assert taken == [{None: 2, -1: 2, 1: 1, 3: 3, 9: 4}[wanted] if compiled else 1]
 
 
@@ -474,7 +479,7 @@ def test_affinity_is_respected():
 def processors(monkeypatch, n, limit):
     """Pretend so many processors and such a quota."""
     monkeypatch.setattr(os, "process_cpu_count", lambda: n, raising=False)
-    monkeypatch.setattr(_processors, "quota", lambda: limit)
+    monkeypatch.setattr(limits, "quota", lambda: limit)
     return cmlp.core_info().cpus
 
 
@@ -486,9 +491,9 @@ def test_a_quota_bounds_the_processors(monkeypatch, n, limit, expected):
 def test_systems_without_affinity(monkeypatch):
     monkeypatch.delattr(os, "process_cpu_count", raising=False)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(_processors, "quota", lambda: 99)
+    monkeypatch.setattr(limits, "quota", lambda: 99)
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    assert _processors.usable_cpus() == 7
+    assert usable_cpus() == 7
 
 
 NO_LIMIT = 1 << 20
@@ -533,4 +538,4 @@ def test_quotas_of_control_groups(tmp_path, case):
         file = tmp_path / "sys/fs/cgroup" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    assert _processors.quota(str(tmp_path)) == expected
+    assert quota(str(tmp_path)) == expected

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from helpers import blobs, refused, squared_error, waves
 
-from cmlp import Network, _dispatch, _numbers
-from cmlp.tracing import CheckedLayer, GradientCheck
+from cmlp import Network
+from cmlp.core import dispatch, formatting
+from cmlp.explain.gradient_check import CheckedLayer, GradientCheck
 
 
 def tanh_net(dtype="float64", **options):
@@ -165,7 +166,7 @@ def test_numbers_of_any_size_are_shown(core, unit):
         np.testing.assert_allclose(
             read_gradients(trace, number), np.ravel(layer.dweights), rtol=0.05, atol=0
         )
-        assert f"<pre>{_numbers.array(layer.dweights)}</pre>" in page
+        assert f"<pre>{formatting.array(layer.dweights)}</pre>" in page
     losses = re.findall(r"  loss: (\S+)(?: \((\S+)\))?\n", str(trace))
     before, after, change = (float(n) for n in (losses[0][0], *losses[1]))
     np.testing.assert_allclose([before, after], [trace.loss, trace.new_loss], rtol=1e-5)
@@ -250,7 +251,7 @@ def test_kinks_are_no_errors(core):
 def test_wrong_gradients_are_found_and_named(core, monkeypatch, letter, layer, where, factor):
     X, y = waves(12)
     net = tanh_net()
-    right = _dispatch.core.gradient
+    right = dispatch.core.gradient
 
     def wrong(plan, params, *rest):
         value = right(plan, params, *rest)
@@ -259,7 +260,7 @@ def test_wrong_gradients_are_found_and_named(core, monkeypatch, letter, layer, w
         part[where] *= factor
         return value
 
-    monkeypatch.setattr(_dispatch.core, "gradient", wrong)
+    monkeypatch.setattr(dispatch.core, "gradient", wrong)
     check = net.check_gradients(X, y, entries=None)
     assert not check
     assert check.worst.name == f"layer {layer + 1}"

@@ -12,7 +12,13 @@ import pytest
 from helpers import blobs, python_process, refused, squared_error, waves
 
 import cmlp
-from cmlp import DivergenceError, Network, _dispatch, _scoring, _steps, training
+from cmlp import DivergenceError, Network
+from cmlp.core import processors
+from cmlp.data import split
+from cmlp.model import passes
+from cmlp.training import fit
+from cmlp.training.recipe import Recipe
+from cmlp.training.trainer import Trainer
 
 EVERYTHING = {
     "solver": "adamw",
@@ -400,9 +406,7 @@ def test_held_out_rows_keep_the_proportions(n_out, loss):
     held_out = []
     for seed in range(8):
         net = Network([1, n_out], loss=loss, seed=seed)
-        train, validation = _scoring.split(
-            training._strata(net, net._data(X, y).targets), 0.2, net.rng
-        )
+        train, validation = split.split(fit._strata(net, net._data(X, y).targets), 0.2, net.rng)
         np.testing.assert_array_equal(np.sort(np.r_[train, validation]), np.arange(200))
         assert len(validation) == 40 and y[validation].sum() == 4
         held_out.append(tuple(validation))
@@ -415,7 +419,7 @@ def test_rows_held_out_are_not_trained_on(engine):
     net, history = trained(X, y, validation_fraction=0.25, epochs=3)
     changed = y.copy()
     probe = Network([3, 8, 3], "tanh", seed=0)
-    _, validation = _scoring.split(probe._data(X, y).targets, 0.25, probe.rng)
+    _, validation = split.split(probe._data(X, y).targets, 0.25, probe.rng)
     swap = validation[:3], validation[-3:]  # of different classes, so that the split stays
     changed[swap[0]], changed[swap[1]] = y[swap[1]], y[swap[0]]
     order = np.arange(60)
@@ -471,8 +475,8 @@ class Slow:
     """Wait after some calls of the core, and count them."""
 
     def __init__(self, monkeypatch, seconds):
-        self.calls, self.seconds, self.run = 0, seconds, _steps.Trainer.run
-        monkeypatch.setattr(_steps.Trainer, "run", lambda *args: self(*args))
+        self.calls, self.seconds, self.run = 0, seconds, Trainer.run
+        monkeypatch.setattr(Trainer, "run", lambda *args: self(*args))
 
     def __call__(self, *args):
         self.calls += 1
@@ -481,7 +485,7 @@ class Slow:
 
 
 def test_max_time_ends_within_an_epoch(engine, monkeypatch):
-    monkeypatch.setattr(_steps, "CALL_FLOPS", 1.0)  # one step per call
+    monkeypatch.setattr(passes, "CALL_FLOPS", 1.0)  # one step per call
     slow = Slow(monkeypatch, 0.02)
     net, history = trained(X60, Y60, batch_size=1, epochs=5, max_time=0.05)
     assert history.stopped == "max_time" and len(history["loss"]) == 1
@@ -533,7 +537,7 @@ def test_ctrl_c_after_the_weights_have_gone(engine, monkeypatch):
 
     net, _ = trained(X60, Y60, epochs=1)
     kept = net.params.copy()
-    monkeypatch.setattr(_steps.Trainer, "run", bad_luck)
+    monkeypatch.setattr(Trainer, "run", bad_luck)
     with warnings.catch_warnings(action="ignore"):
         net.fit(X60, Y60, epochs=1)
     np.testing.assert_array_equal(net.params, kept)
@@ -558,7 +562,7 @@ def test_a_team_that_is_not_complete_does_not_begin(engine, fails_at, error):
     net = Network([64, 256, 10], seed=0)
     X = np.random.default_rng(0).normal(size=(512, 64))
     data = net._data(X, np.arange(512) % 10)
-    trainer = _steps.Trainer(net, data, _steps.Recipe(), 128, 1)
+    trainer = Trainer(net, data, Recipe(), 128, 1)
     trainer.n_threads, kept = 2, net.params.copy()
     trainer.workspace = np.zeros(engine.workspace_size(net.plan, 128, 2), net.dtype)
     with ThreadPoolExecutor(2) as pool:
@@ -572,7 +576,7 @@ def test_a_team_that_is_not_complete_does_not_begin(engine, fails_at, error):
 
 def test_a_ctrl_c_at_the_end_of_a_call_counts_its_steps(engine, monkeypatch):
     net = Network([3, 4, 3], seed=0)
-    trainer = _steps.Trainer(net, net._data(X60, Y60), _steps.Recipe(solver="adam"), 10, 1)
+    trainer = Trainer(net, net._data(X60, Y60), Recipe(solver="adam"), 10, 1)
     run = trainer._run_rank
 
     def interrupted(*args):
@@ -605,11 +609,11 @@ def test_plain_training_draws_nothing_but_the_order(engine):
 LONG_EPOCH = """
 import signal, sys, threading, time, warnings
 import numpy as np, cmlp
-from cmlp import _steps
+from cmlp.training import trainer
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may ignore it
 warnings.simplefilter("always")
-_steps.THREAD_FLOPS = 0
+trainer.THREAD_FLOPS = 0
 n_threads, core = int(sys.argv[1]), sys.argv[2]
 X = np.random.default_rng(0).normal(size=(400_000, 64)).astype("f4")
 net = cmlp.Network([64, 256, 10], seed=0)
@@ -639,11 +643,11 @@ def test_ctrl_c_within_an_epoch(core, n_threads):
 
 
 def test_small_steps_stay_on_one_thread(engine, monkeypatch):
-    monkeypatch.setattr(_dispatch, "usable_cpus", lambda: 4)
+    monkeypatch.setattr(processors, "usable_cpus", lambda: 4)
     X, y = blobs()
     for width, n_threads, expected in [(4, 2, 1), (4, None, 1), (900, 2, 2), (900, None, 4)]:
         net = Network([3, width, width, 3], seed=0)
-        trainer = _steps.Trainer(net, net._data(X, y), _steps.Recipe(), 32, n_threads)
+        trainer = Trainer(net, net._data(X, y), Recipe(), 32, n_threads)
         trainer.close()
         assert trainer.n_threads == (1 if engine.name == "python" else expected)
 

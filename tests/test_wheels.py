@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import cmlp
-from cmlp import _dispatch
+from cmlp.core import dispatch
 
 ROOT = Path(__file__).parents[1]
 if not (ROOT / "tools" / "wheels.py").exists():
@@ -54,17 +54,17 @@ def test_foreign_instructions_are_found(level, listing, found):
     reason="reads the machine code of x86-64 in ELF files, with objdump",
 )
 def test_no_library_is_above_its_level():
-    installed = [level for level in _dispatch.COMPILED if level in cmlp.core_info().available]
+    installed = [level for level in dispatch.COMPILED if level in cmlp.core_info().available]
     if not installed:
         pytest.skip("no compiled core is installed")
     for level in installed:
-        listing = wheels.disassembly(Path(_dispatch._load(level).__file__))
+        listing = wheels.disassembly(Path(dispatch._load(level).__file__))
         assert not list(wheels.foreign_instructions(level, listing))
         if level != "baseline":  # and the checker is not blind
             assert any(wheels.foreign_instructions("baseline", listing))
         if level == "avx512":
             assert any(wheels.foreign_instructions("avx2", listing))
-    asked_first = Path(importlib.util.find_spec("cmlp._cpu").origin)
+    asked_first = Path(importlib.util.find_spec("cmlp.core._cpu").origin)
     assert not list(wheels.foreign_instructions("baseline", wheels.disassembly(asked_first)))
 
 

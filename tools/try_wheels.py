@@ -63,8 +63,8 @@ for name in {missing}:
 """
 UNASKED = """
 import numpy
-from cmlp import _core_{level}
-from cmlp._spec import ACTIVATIONS, lookup
+from cmlp.core import _core_{level}
+from cmlp.core.vocabulary import ACTIVATIONS, lookup
 _core_{level}.multiply_adds(10)
 sigmoid = lookup("activation", ACTIVATIONS, "sigmoid").code
 _core_{level}.activate(sigmoid, numpy.zeros((2, 64), numpy.float32))

@@ -27,11 +27,11 @@ MACHINES = ("x86_64", "aarch64")
 LARGEST = 2_000_000  # bytes of a wheel
 
 CONTENT = r"""
-    cmlp/\w+\.py | cmlp/py\.typed
-    | cmlp/_(cpu|core_[a-z0-9]+)(\.abi3|\.(cpython-|cp)\d+t?-[\w-]+)?\.(so|pyd)
-    | cmlp/data/(__init__\.py|\w+\.npz)
+    cmlp/(\w+/){0,2}\w+\.py | cmlp/py\.typed
+    | cmlp/core/_(cpu|core_[a-z0-9]+)(\.abi3|\.(cpython-|cp)\d+t?-[\w-]+)?\.(so|pyd)
+    | cmlp/datasets/\w+\.npz
     | cmlp-[\d.]+\.dist-info/(METADATA|WHEEL|RECORD|entry_points\.txt|top_level\.txt)
-    | cmlp-[\d.]+\.dist-info/licenses/(LICENSE|src/cmlp/data/LICENSE-\w+\.txt)
+    | cmlp-[\d.]+\.dist-info/licenses/(LICENSE|src/cmlp/datasets/LICENSE-\w+\.txt)
 """
 
 # What the disassembly of a level must not show: registers and encodings of the next one.

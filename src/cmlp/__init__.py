@@ -11,17 +11,20 @@ The map:
 - :func:`load_digits`: real data to begin with
 - :func:`core_info`, :func:`use_core`: which compiled core runs, and how to take another one
 
-Below that, for readers: ``network`` (layers and parameters), ``training`` (the fit loop),
-``_reference`` (the arithmetic in NumPy: start there to learn backpropagation), ``_core`` (the same,
-compiled), ``_dispatch`` (the choice between them), ``_spec`` (the names of everything).
+Below that, for readers: ``network`` (what users do with a network), ``training.loop`` (the epochs),
+``core.reference`` (the arithmetic in NumPy: start there to learn backpropagation), ``core._core``
+(the same, compiled), ``core.dispatch`` (the choice between them), ``core.vocabulary`` (the names of
+everything).
 """
 
 from typing import Any as _Any
 
-from ._dispatch import CoreInfo, core_info, use_core
-from .datasets import load_digits
-from .network import Gradients, Network, Propagation, load
-from .training import DivergenceError, History, TrainingState
+from cmlp.core.dispatch import CoreInfo, core_info, use_core
+from cmlp.datasets import load_digits
+from cmlp.model.history import History
+from cmlp.network import Gradients, Network, Propagation, load
+from cmlp.training.callbacks import TrainingState
+from cmlp.training.divergence import DivergenceError
 
 __version__ = "0.1.0"
 
@@ -55,19 +58,19 @@ __all__ = [
 ]
 
 _LAZY = {
-    "ConvergenceWarning": "_sklearn",
-    "DataConversionWarning": "_sklearn",
-    "Diagnosis": "diagnosis",
-    "Finding": "diagnosis",
-    "GradientCheck": "tracing",
-    "InvalidParameterError": "_sklearn",
-    "MLPClassifier": "estimators",
-    "MLPRegressor": "estimators",
-    "ModelFileError": "io",
-    "NotFittedError": "_sklearn",
-    "Trace": "tracing",
-    "UndefinedMetricWarning": "_sklearn",
-    "diagnose": "diagnosis",
+    "ConvergenceWarning": "core.errors",
+    "DataConversionWarning": "core.errors",
+    "Diagnosis": "diagnosis.report",
+    "Finding": "diagnosis.subject",
+    "GradientCheck": "explain.gradient_check",
+    "InvalidParameterError": "core.errors",
+    "MLPClassifier": "estimators.classifier",
+    "MLPRegressor": "estimators.regressor",
+    "ModelFileError": "formats.safetensors",
+    "NotFittedError": "core.errors",
+    "Trace": "explain.trace",
+    "UndefinedMetricWarning": "core.errors",
+    "diagnose": "diagnosis.report",
 }
 
 

@@ -15,58 +15,56 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _custom_loss, _dispatch, _scoring, _steps, training
-from ._arrays import refuse_masked
-from ._by_hand import ASSIGNED, check_kept, check_optimizer, put, refuse_unknown
-from ._checks import (
-    RowsLike,
-    check_input_scale,
-    check_integer,
-    check_number,
-    check_targets,
-    check_weights,
-    check_X,
-)
-from ._custom_loss import CustomLoss
-from ._errstate import undisturbed
-from ._history import solver_of
-from ._init import draw, initialiser
-from ._spec import (
-    ACTIVATIONS,
+from cmlp.core import dispatch
+from cmlp.core.arrays import refuse_masked
+from cmlp.core.checks import check_dtype, check_input_scale, check_integer, check_number
+from cmlp.core.errstate import undisturbed
+from cmlp.core.layout import (
     ALIGNMENT,
     BIAS,
-    LOSSES,
     N_IN,
     N_OUT,
     NORMALIZATION_PARTS,
-    NORMALIZATIONS,
-    SOLVERS,
     STRIDE,
     UNITS,
     WEIGHTS,
-    Loss,
-    Solver,
+    Array,
     address,
     aligned,
     folded,
-    lookup,
     make_plan,
     normalization_views,
     params_size,
+)
+from cmlp.core.vocabulary import (
+    ACTIVATIONS,
+    LOSS_PARAMETERS,
+    LOSSES,
+    NORMALIZATIONS,
+    SOLVERS,
+    Loss,
+    Solver,
+    lookup,
     unknown,
 )
-from ._steps import Data, Recipe, make_recipe
-from .training import History
+from cmlp.data.checks import RowsLike, check_weights, check_X
+from cmlp.data.rows import Data
+from cmlp.data.targets import check_targets
+from cmlp.model import custom_loss, passes, scoring
+from cmlp.model.assignment import ASSIGNED, check_kept, check_optimizer, put, refuse_unknown
+from cmlp.model.custom_loss import CustomLoss, lost_loss
+from cmlp.model.history import History, solver_of
+from cmlp.model.initialise import draw, initialiser
+from cmlp.training import divergence, fit
+from cmlp.training.recipe import Recipe, make_recipe
+from cmlp.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from .diagnosis import Diagnosis
-    from .tracing import GradientCheck, Trace
+    from cmlp.diagnosis.report import Diagnosis
+    from cmlp.explain.gradient_check import GradientCheck
+    from cmlp.explain.trace import Trace
 
-Array = NDArray[Any]
 Method = TypeVar("Method", bound=Callable[..., Any])
-
-LOSS_PARAMETERS = {"quantile": "quantile", "huber": "huber_delta"}
-"""Losses with a parameter, and what it is called."""
 
 
 class Propagation(NamedTuple):
@@ -253,10 +251,10 @@ class Network:
             raise ValueError(
                 f"sizes={sizes!r} takes {self.n_params:.1e} parameters: no memory holds them"
             )
-        self.dtype = _check_dtype(dtype)
+        self.dtype = check_dtype(dtype)
         self.loss_row, self._custom_loss, out = self._resolve_loss(loss, out_activation)
         custom = self._custom_loss
-        self._weights_argument = _custom_loss.weights_argument(custom) if custom else "optional"
+        self._weights_argument = custom_loss.weights_argument(custom) if custom else "optional"
         self.activations = (*self._resolve_hidden(activation), out)
         self.loss_parameter = self._resolve_parameter(quantile, huber_delta)
         self.input_scale = check_input_scale(input_scale)
@@ -459,7 +457,7 @@ class Network:
     @contextlib.contextmanager
     def scratch(self, batch_size: int = 1) -> Iterator[Array]:
         """Lend a workspace for the core; one is kept, so that small calls do not allocate."""
-        size = _dispatch.core.workspace_size(self.plan, batch_size)
+        size = dispatch.core.workspace_size(self.plan, batch_size)
         workspace = np.empty(0, self.dtype)
         with contextlib.suppress(IndexError):  # another thread may have it
             workspace = self._workspaces.pop()
@@ -497,8 +495,8 @@ class Network:
         rows = check_X(X, self.sizes[0], self.dtype)
         out = np.empty((len(rows), self.sizes[-1]), self.dtype)
         with self.scratch() as workspace:
-            for part, some, numbers in _steps.portions(rows, _steps.flops_of(self)):
-                _dispatch.core.predict(
+            for part, some, numbers in passes.portions(rows, passes.flops_of(self)):
+                dispatch.core.predict(
                     self.plan, self.params, some, numbers, out[part], workspace, self.input_scale
                 )
         return out
@@ -527,13 +525,13 @@ class Network:
         It answers what needs no closer look, and None to anything else.
         """
         core, version, outputs = self._bound
-        if core is not _dispatch.core or version is not self._version:
+        if core is not dispatch.core or version is not self._version:
             outputs = self._bind()
         ready: Callable[[Any], Array | None] = outputs
         return ready
 
     def _bind(self) -> Callable[[Any], Array | None]:
-        core, version = _dispatch.core, self._version  # first: another thread may assign now
+        core, version = dispatch.core, self._version  # first: another thread may assign now
         outputs: Callable[[Any], Array | None]
         outputs = core.Predictor(self.plan, self.params, self.input_scale).outputs
         self._bound = core, version, outputs
@@ -563,7 +561,7 @@ class Network:
             Make one for each thread. It is not pickled.
         """
         check_integer("batch_size", batch_size, 1)
-        return _dispatch.core.Predictor(*self.for_prediction(), self.input_scale, batch_size)
+        return dispatch.core.Predictor(*self.for_prediction(), self.input_scale, batch_size)
 
     def predict_classes(self, X: RowsLike) -> Array:
         """Return the likeliest label of each row, (n,); for several labels per row a 0/1 matrix."""
@@ -596,7 +594,7 @@ class Network:
         rows = check_X(X, self.sizes[0], self.dtype)
         z, a = self._record(len(rows)), self._record(len(rows))
         with self.scratch() as workspace:
-            _dispatch.core.forward(self.plan, self.params, rows, z, a, workspace, self.input_scale)
+            dispatch.core.forward(self.plan, self.params, rows, z, a, workspace, self.input_scale)
         return Propagation(self._cut_record(z), self._cut_record(a))
 
     def _record(self, n: int) -> Array:
@@ -613,7 +611,7 @@ class Network:
     ) -> tuple[float, Array]:
         """Call the loss that was given as a callable, and check what it returns."""
         assert self._custom_loss is not None
-        return _custom_loss.call(self._custom_loss, self._weights_argument, out, y, weights)
+        return custom_loss.call(self._custom_loss, self._weights_argument, out, y, weights)
 
     def target_matrix(self, targets: Array) -> Array:
         """Return encoded targets as numbers, (n, n_out): class numbers become one-hot rows."""
@@ -631,7 +629,7 @@ class Network:
             raise ValueError(f"X{suffix} has no rows")
         weights = check_weights(sample_weight, n)
         if weights is not None and self._weights_argument == "no":
-            raise _custom_loss.refuse_weights()
+            raise custom_loss.refuse_weights()
         if self._unsuited:
             raise ValueError(self._unsuited)
         targets, classes = check_targets(
@@ -645,7 +643,7 @@ class Network:
     @undisturbed
     def loss(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the (weighted) mean loss of the rows, without penalties, dropout or smoothing."""
-        return _scoring.evaluate(self, self._data(X, y, sample_weight), None)[0]
+        return scoring.evaluate(self, self._data(X, y, sample_weight), None)[0]
 
     @undisturbed
     def score(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -653,7 +651,7 @@ class Network:
 
         R^2 of fewer than two rows is NaN, with an UndefinedMetricWarning.
         """
-        return _scoring.evaluate(self, self._data(X, y, sample_weight), None, warns=True)[1]
+        return scoring.evaluate(self, self._data(X, y, sample_weight), None, warns=True)[1]
 
     @undisturbed
     def gradients(
@@ -694,7 +692,7 @@ class Network:
         If it `learns`, running statistics follow those of the rows. A `team` lets another thread
         end the call early.
         """
-        n, core = len(data.X), _dispatch.core
+        n, core = len(data.X), dispatch.core
         objective, noise = recipe.objective(self), recipe.noise(self, 0)
         grads = np.zeros_like(self.params)
         record = self._record(n if deltas else 0)
@@ -708,7 +706,7 @@ class Network:
                     np.empty(n, self.dtype), workspace, self.input_scale, team,
                 )  # fmt: skip
             value, targets = self.custom_loss(out, self.target_matrix(targets), weights)
-            objective = _steps.shared_penalties(objective, weights)
+            objective = passes.shared_penalties(objective, weights)
             weights = None  # they are in dC/da
         with self.scratch(n) as workspace:
             value += core.gradient(
@@ -907,7 +905,7 @@ class Network:
         except (TypeError, ValueError):
             self.classes = classes  # a call that failed leaves no labels behind
             raise
-        return training.fit(
+        return fit.fit(
             self,
             data,
             recipe,
@@ -975,14 +973,14 @@ class Network:
         batch_size = min(batch_size, len(rows))
         if n_threads is not None:
             check_integer("n_threads", n_threads, 1)
-        trainer = _steps.Trainer(self, data, recipe, batch_size, n_threads)
+        trainer = Trainer(self, data, recipe, batch_size, n_threads)
         rates = np.full(-(-len(rows) // batch_size), float(recipe.learning_rate))
         try:
             loss, _ = trainer.epoch(self.rng.permutation(rows) if shuffle else rows, rates)
         finally:
             trainer.close()
         if not math.isfinite(loss):
-            raise training.DivergenceError(
+            raise divergence.DivergenceError(
                 "the loss is not finite; the step that saw it was not taken. Lower the learning "
                 "rate, scale X and y, or clip gradients (clip_norm=1)"
             )
@@ -1007,9 +1005,9 @@ class Network:
             Per layer z, a, delta, dC/dW, dC/db, and the weights before and after, of a normalised
             layer also what lies between z and a; print it.
         """
-        from . import tracing
+        from cmlp.explain import trace
 
-        return tracing.trace_step(self, self._data(X, y), make_recipe(recipe), apply)
+        return trace.trace_step(self, self._data(X, y), make_recipe(recipe), apply)
 
     @undisturbed
     def check_gradients(
@@ -1033,10 +1031,10 @@ class Network:
         GradientCheck
             Per layer the largest difference and where it is; true if all are as small as rounding.
         """
-        from . import tracing
+        from cmlp.explain import gradient_check
 
         data = self._data(X, y)
-        return tracing.check_gradients(self, data, Recipe(l1=l1, l2=l2), entries)
+        return gradient_check.check_gradients(self, data, Recipe(l1=l1, l2=l2), entries)
 
     def diagnose(self, X: ArrayLike, y: ArrayLike, **more: Any) -> Diagnosis:
         """Say in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
@@ -1046,9 +1044,9 @@ class Network:
         **more
             sample_weight; X_val and y_val.
         """
-        from . import diagnosis
+        from cmlp.diagnosis import report
 
-        return diagnosis.diagnose(self, X, y, **more)
+        return report.diagnose(self, X, y, **more)
 
     # Files and copies ----------------------------------------------------------------------------
 
@@ -1075,7 +1073,7 @@ class Network:
     def astype(self, dtype: Any) -> Network:
         """Return a copy in another dtype, without optimizer state."""
         other = copy.deepcopy(self)
-        dtype = _check_dtype(dtype)
+        dtype = check_dtype(dtype)
         plan = make_plan(self.sizes, self.activations, dtype, self.normalization)
         put(other, dtype=dtype, plan=plan, params=aligned((params_size(plan),), dtype))
         theirs = other._parts(other.params)
@@ -1103,7 +1101,7 @@ class Network:
         OSError
             If the file cannot be written.
         """
-        from . import saving
+        from cmlp.formats import cmlp_file
 
         check_kept(self)
         architecture = {
@@ -1130,17 +1128,9 @@ class Network:
             generator = self.rng.bit_generator.state
             state = {"solver": self.solver, "steps": self.steps, "generator": generator}
             state |= {"averaged": self.averaged, "shown_average": self.shown_average}
-        saving.write(path, architecture, arrays, self.classes, self.history, solver_of(self), state)
-
-
-def _check_dtype(dtype: Any) -> np.dtype[Any]:
-    """Return one of the two number types that the cores have."""
-    if dtype is not None:  # which NumPy takes for float64
-        with contextlib.suppress(TypeError, ValueError, SyntaxError):  # NumPy parses text
-            found: np.dtype[Any] = np.dtype(dtype)
-            if found in (np.float32, np.float64) and found.isnative:
-                return found
-    raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
+        cmlp_file.write(
+            path, architecture, arrays, self.classes, self.history, solver_of(self), state
+        )
 
 
 @undisturbed
@@ -1160,10 +1150,10 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
     OSError
         If it cannot be opened or read.
     """
-    from . import io, saving
-    from ._by_hand import predict_with
+    from cmlp.formats import cmlp_file, safetensors, training_records
+    from cmlp.model.assignment import predict_with
 
-    saved = saving.read(path)
+    saved = cmlp_file.read(path)
     about = saved.architecture
     *hidden, out = about["activations"]
     given = about["out_activation_given"]
@@ -1173,9 +1163,9 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
             about["sizes"],
             hidden,
             None if given else out,
-            (loss or _lost_loss) if about["loss"] == "custom" else about["loss"],
+            (loss or lost_loss) if about["loss"] == "custom" else about["loss"],
             "zeros",
-            saving.DTYPES[about["dtype"]],
+            cmlp_file.DTYPES[about["dtype"]],
             input_scale=about["input_scale"],
             missing_targets=about["missing_targets"],
             normalization=about["normalization"],
@@ -1189,15 +1179,15 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
                 net.moments_for(lookup("solver", SOLVERS, saved.state["solver"]), averages)
             net.steps, net.averaged = saved.state["steps"], saved.state["averaged"]
             net.shown_average = saved.state["shown_average"]
-            net.rng = saving.generator(saved.state["generator"])
+            net.rng = training_records.generator(saved.state["generator"])
         net.feature_names, net.target_name = about["feature_names"], about["target_name"]
         net.classes, net.history = saved.classes, saved.history
-    except saving.BAD_CONTENT as error:
-        message = f"{io.name_of(path)} does not describe a network: {error}"
-        raise saving.ModelFileError(message) from None
+    except cmlp_file.BAD_CONTENT as error:
+        message = f"{safetensors.name_of(path)} does not describe a network: {error}"
+        raise safetensors.ModelFileError(message) from None
     except MemoryError as error:
-        message = f"{io.name_of(path)} cannot be read: {error}"
-        raise saving.ModelFileError(message) from error
+        message = f"{safetensors.name_of(path)} cannot be read: {error}"
+        raise safetensors.ModelFileError(message) from error
     put(net, weight_init=about["weight_init"])
     views = net._parts(net.params)
     for number, moment in enumerate(net.moments):
@@ -1205,10 +1195,3 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
     for key, view in views.items():
         view[...] = saved.arrays[key]
     return net
-
-
-def _lost_loss(out: Array, y: Array) -> tuple[float, Array]:
-    raise ValueError(
-        "this network was saved with a loss of its own, which a file cannot hold: "
-        "cmlp.load(path, loss=...) gives it back"
-    )

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import check_integer, check_number
-from ._errstate import callers_state
-from ._spec import unknown
+from cmlp.core.checks import check_integer, check_number
+from cmlp.core.errstate import callers_state
+from cmlp.core.vocabulary import unknown
 
 Rates = NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""What people have becomes checked rows."""

@@ -1,0 +1,96 @@
+"""The ``cmlp`` command: train, predict, evaluate, info, bench and demo.
+
+Whoever types a command gets one line when something is wrong: :func:`main` turns the messages of
+the package into ``cmlp: error: ...`` and an exit code. pandas is imported by ``tables`` if a file
+is large, ``demo`` and ``_bench`` when they are asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from cmlp.cli import info, predict, train
+from cmlp.cli.arguments import make_parser
+from cmlp.cli.output import fail
+from cmlp.core import dispatch
+from cmlp.training import divergence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        0; 1 if training diverged or something failed on the way; 2 for bad input; 130 after Ctrl-C.
+
+    Raises
+    ------
+    SystemExit
+        From argparse: 0 after --help, 2 for arguments that it does not understand.
+    """
+    args = make_parser().parse_args(argv)
+    if args.command != "predict" and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a report must not fail at a label
+    try:
+        with contextlib.ExitStack() as stack:
+            if args.core:
+                try:
+                    stack.enter_context(dispatch.use_core(args.core))
+                except RuntimeError as error:
+                    return fail(error, 2)
+            code = COMMANDS[args.command](args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `| head` has enough; the flush when Python ends must not complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return fail("interrupted", 130)
+    except divergence.DivergenceError as error:
+        return fail(f"{error} Nothing was saved.", 1)
+    except MemoryError as error:
+        return fail(f"not enough memory. {error}", 1)
+    except OSError as error:
+        return fail(f"{error.filename}: {error.strerror}" if error.filename else error, 2)
+    except UnicodeEncodeError as error:
+        return fail(f"{error}; PYTHONIOENCODING=utf-8 or --out FILE helps", 2)
+    except (ImportError, ValueError) as error:
+        return fail(error, 2)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from cmlp.cli import bench
+
+    if os.environ.items() >= bench.ONE_THREAD.items():
+        return bench.run(quick=args.quick)
+    import subprocess  # NumPy is loaded here already, with its threads
+
+    command = [sys.executable, "-m", "cmlp", "bench", *(["--quick"] if args.quick else [])]
+    return subprocess.call(command, env={**os.environ, **bench.ONE_THREAD})
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from cmlp.cli import demo
+
+    return demo.run(seed=args.seed, epochs=args.epochs, out=args.out)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "demo": _demo,
+    "train": train.run,
+    "predict": predict.run,
+    "evaluate": predict.evaluate,
+    "info": info.run,
+    "bench": _bench,
+}

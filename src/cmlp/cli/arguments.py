@@ -1,0 +1,259 @@
+"""What the ``cmlp`` command understands: its options, and the pages that --help prints."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from cmlp import __version__
+from cmlp.data.cells import FEW
+
+_CODES = """\
+exit codes:
+  0 good; 1 training diverged, or another failure on the way; 2 bad input or usage;
+  130 Ctrl-C (during `train`: what was learned so far is saved first)
+"""
+
+
+_DATA = """\
+DATA is CSV in UTF-8 (with a header or without, also .csv.gz), cut at commas, semicolons, tabs or
+bars, of numeric features and a target of numbers or text; or .npz (arrays X and y, or X_train,
+y_train, X_test, y_test) or .npy. A column is called by its name or number: 0 is the first, -1 the
+last.
+
+The first line of a CSV is a header if it has a name that is known (of --target, --ignore or the
+model), or if it is unlike the lines below: words above numbers, integers above decimals, quotes
+above none. A line of the report says so where that is a close decision; --header and --no-header
+decide it. Columns without a name, such as a data frame's index, are left out.
+"""
+
+
+_MODEL_DATA = f"""\
+{_DATA}
+Where DATA has a header, the model's features are found by their names, in any order; other columns
+may hold anything. Without a header, or where the model knows no names, all columns but the target
+and those to leave out are its features, in their order.
+"""
+
+
+_TRAIN = f"""\
+{_DATA}
+Classification or regression follows from the target. It is classification if the target is text, or
+whole numbers written without a point with at most {FEW} different values (each on at least two rows
+on average); anything else is regression. --loss (but squared_error) and --task decide otherwise.
+Labels keep their text: 007 stays 007. Text among numbers, dates, and text that hardly repeats are
+refused as a target, unless --task classification says that they are labels.
+
+Features are standardised by mean and deviation of the training rows, as is the target of a
+regression; at the end both are folded into the first and the last layer, so that the saved model
+takes raw features and returns raw numbers. A column that is constant in training is left unused.
+
+Ctrl-C ends the training, not the command: what was learned is saved, and the exit code is 130.
+
+examples:
+  cmlp train iris.csv --target species
+  cmlp train houses.csv --target price --hidden 128,64 --dropout 0.1 --max-time 60 --out houses.cmlp
+  cmlp train digits.npz --solver adam --schedule cosine --epochs 30 --core avx2
+  cmlp train no_header.csv --target -1 --ignore 0 --loss quantile --quantile 0.9
+
+{_CODES}"""
+
+
+_EXAMPLES = {
+    "predict": f"""\
+{_MODEL_DATA}
+Predictions go to standard output: a label (or number) per line; several outputs and --proba as CSV.
+
+examples:
+  cmlp predict model.cmlp new.csv
+  cmlp predict model.cmlp new.csv --proba --out probabilities.csv
+  cmlp predict model.cmlp test.csv --target species | head
+
+{_CODES}""",
+    "evaluate": f"""\
+{_MODEL_DATA}
+examples:
+  cmlp evaluate model.cmlp test.csv --target species
+
+{_CODES}""",
+    "info": f"examples:\n  cmlp info\n  cmlp info model.cmlp\n\n{_CODES}",
+    "bench": f"examples:\n  cmlp bench\n  cmlp bench --quick\n\n{_CODES}",
+    "demo": f"examples:\n  cmlp demo\n  cmlp demo --seed 1 --core python\n\n{_CODES}",
+    "train": _TRAIN,
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with one line instead of the whole usage."""
+        self.exit(2, f"cmlp: error: {message} (see {self.prog} --help)\n")
+
+
+def _names(text: str) -> list[str]:
+    """Cut a list at its commas, but for those in quotes: 'id,"mass, kg"'."""
+    found = re.findall(r'(?:^|,)\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))', text)
+    names = [(quoted.replace('""', '"') or plain).strip() for quoted, plain in found]
+    return [name for name in names if name]
+
+
+def _sizes(text: str) -> list[int]:
+    return [] if text == "none" else [int(size) for size in text.split(",")]
+
+
+def _rows(text: str) -> int | None:
+    return None if text == "all" else int(text)
+
+
+FIT: tuple[tuple[str, Callable[[str], Any], Any, str], ...] = (
+    ("solver", str, "sgd", "sgd, adam, adamw, nadam, rmsprop or lion"),
+    ("epochs", int, 100, "times that every row is used, at most"),
+    ("batch_size", _rows, 32, "rows per step, or 'all'"),
+    ("learning_rate", float, None, "of a step (default: 0.01 for sgd, else 0.001)"),
+    ("momentum", float, 0.9, "of sgd"),
+    (
+        "schedule",
+        str,
+        None,
+        "of the rate: cosine, one_cycle, step, exponential, adaptive ...",
+    ),
+    ("l1", float, 0.0, "adds l1 sum|W| to the loss"),
+    ("l2", float, 0.0, "adds l2/2 sum W^2 to the loss"),
+    ("weight_decay", float, 0.0, "takes rate * decay * W off the weights at each step"),
+    ("dropout", float, 0.0, "probability that a hidden unit is switched off"),
+    ("input_noise", float, 0.0, "deviation of noise added to the inputs"),
+    ("label_smoothing", float, 0.0, "moves the targets of cross-entropy towards equal shares"),
+    ("clip_norm", float, None, "largest norm of a gradient"),
+    ("patience", int, 20, "epochs without a lower validation loss to stop after; 0: never"),
+    ("max_time", float, None, "seconds to stop after"),
+)
+"""Options that `Network.fit` takes under the same name."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser; the namespace that it fills names the command in ``command``."""
+    parser = _Parser(
+        prog="cmlp",
+        description="Multilayer perceptrons on the CPU.",
+        epilog=f"start with:\n  cmlp demo\n  cmlp train --help\n\n{_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cmlp {__version__}")
+    parser.set_defaults(core=None)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=_Parser
+    )
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=_EXAMPLES[name],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name != "bench":
+            sub.add_argument("--core", help="auto, avx512, avx2, baseline or python")
+        return sub
+
+    demo = command("demo", "the whole job on real handwritten digits")
+    demo.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    demo.add_argument("--epochs", type=int, help="(default: the recipe's)")
+    demo.add_argument("--out", help="where the model goes (default: nowhere)")
+
+    _add_train(command("train", "train a network on a table and save it"))
+
+    model: dict[str, Any] = {
+        "metavar": "MODEL",
+        "help": "a file that `cmlp train` or Network.save wrote",
+    }
+    predict = command("predict", "print a model's prediction of each row")
+    predict.add_argument("model", **model)
+    _add_data(predict, "the target, which is left out (not needed with names)")
+    predict.add_argument("--out", metavar="FILE", help="write CSV with a header there instead")
+    predict.add_argument("--proba", action="store_true", help="a probability per class, as CSV")
+
+    evaluate = command("evaluate", "measure how well a model predicts a known target")
+    evaluate.add_argument("model", **model)
+    _add_data(evaluate, "the column to predict (default: as in training; .npz: y)")
+
+    info = command("info", "tell about this machine's cores, or about a model")
+    info.add_argument("model", nargs="?", **model)
+
+    bench = command("bench", "time the compiled cores against the NumPy path")
+    bench.add_argument("--quick", action="store_true", help="in 4 seconds instead of 20")
+    return parser
+
+
+def _add_data(sub: argparse.ArgumentParser, target: str) -> None:
+    sub.add_argument("data", metavar="DATA", help="a table: CSV, .npz or .npy")
+    sub.add_argument("--target", metavar="COLUMN", help=target)
+    leave_out = 'columns to leave out, by name or number: id,date,"a, b"'
+    sub.add_argument("--ignore", metavar="NAMES", type=_names, default=[], help=leave_out)
+    first = "whether the first line of a CSV names its columns (default: by what is in it)"
+    sub.add_argument("--header", action=argparse.BooleanOptionalAction, help=first)
+
+
+def _add_train(sub: argparse.ArgumentParser) -> None:
+    _add_data(sub, "the column to predict (.npz: y by default)")
+    add = sub.add_argument
+    add("--task", choices=("auto", "classification", "regression"), default="auto")
+    add(
+        "--hidden",
+        type=_sizes,
+        default=[64, 32],
+        metavar="SIZES",
+        help="units of the hidden layers, or 'none' (default: 64,32)",
+    )
+    add(
+        "--activation",
+        type=_names,
+        default=["relu"],
+        metavar="NAME",
+        help="of the hidden layers, one for all or one each: relu,tanh (default: relu)",
+    )
+    add(
+        "--loss",
+        metavar="NAME",
+        help="(default: binary or categorical cross-entropy, or squared_error)",
+    )
+    add("--quantile", type=float, default=0.5, metavar="Q", help="of the loss 'quantile' (0.5)")
+    for name, kind, default, text in FIT:
+        shown = "" if default in (None, 0.0) and name != "patience" else f" (default: {default})"
+        add(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            default=default,
+            help=text + shown,
+            metavar="NAME" if kind is str else "N",
+        )
+    add(
+        "--validation",
+        type=float,
+        default=0.1,
+        metavar="N",
+        help="part of the rows to hold out; with --patience the best weights on it come back "
+        "(default: 0.1)",
+    )
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of weights, order and split; the same seed gives the same model (default: 0)",
+    )
+    add(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="(default: as many as pay, and as CMLP_NUM_THREADS or OMP_NUM_THREADS allow)",
+    )
+    add("--no-scale", action="store_true", help="take features and target as they are")
+    add(
+        "--out",
+        default="model.cmlp",
+        metavar="MODEL",
+        help="where the model goes, replacing a file that is there (default: model.cmlp)",
+    )
+    add("--quiet", action="store_true", help="print errors only")

@@ -1,0 +1,46 @@
+"""The command's info."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+
+import numpy as np
+
+from cmlp import __version__
+from cmlp.cli.tables import listed_names
+from cmlp.core import dispatch
+from cmlp.core.formatting import score, significant
+from cmlp.formats import cmlp_file
+from cmlp.network import load
+from cmlp.training.progress import printable
+
+# info, bench, demo -------------------------------------------------------------------------------
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.model is None:
+        python, core = platform.python_version(), dispatch.core_info()
+        print(f"cmlp       {__version__} (Python {python}, NumPy {np.__version__})\n{core}")
+        return 0
+    net = load(args.model)
+    print(f"{args.model}: {os.path.getsize(args.model):,} bytes, format {cmlp_file.FORMAT_VERSION}")
+    print(net.summary())
+    if net.classes is not None:
+        print(f"labels    {printable(listed_names([str(label) for label in net.classes]))}")
+    if net.target_name:
+        print(f"target    {printable(net.target_name)}")
+    if net.feature_names:
+        print(f"features  {printable(listed_names(net.feature_names))}")
+    history = net.history
+    if not history.get("epoch"):
+        print("trained   never")
+        return 0
+    print(f"trained   {len(history['epoch'])} epochs in {significant(sum(history['seconds']))} s")
+    print(f"loss      {history['loss'][-1]:.6g} in the last epoch")
+    if "val_loss" in history:
+        best = int(np.argmin(history["val_loss"]))
+        shown = f"{printable(history.metric) or 'score'} {score(history['val_score'][best])}"
+        print(f"val_loss  {history['val_loss'][best]:.6g}, {shown} in the best epoch, {best + 1}")
+    return 0

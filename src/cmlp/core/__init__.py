@@ -1,0 +1,1 @@
+"""Arithmetic and its words; knows no network."""

@@ -1,0 +1,96 @@
+"""Warnings and errors that are scikit-learn's own where it is loaded, and how they are issued."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+# Errors and warnings -----------------------------------------------------------------------------
+
+
+class NotFittedError(ValueError, AttributeError):
+    """An estimator was asked for what only a fitted one knows."""
+
+
+class InvalidParameterError(ValueError, TypeError):
+    """A parameter of an estimator is out of range, or of the wrong type."""
+
+
+class ConvergenceWarning(UserWarning):
+    """Training ended before it had converged."""
+
+
+class DataConversionWarning(UserWarning):
+    """Data came in another shape than expected, and was converted."""
+
+
+class UndefinedMetricWarning(UserWarning):
+    """A score is not defined on these rows."""
+
+
+@functools.cache
+def _joined(ours: Any, theirs: Any) -> Any:
+    """Return a class that is both, and that pickle takes for ours."""
+
+    def reduce(error: Exception) -> tuple[Any, ...]:
+        return shared, (ours, *error.args)
+
+    return type(ours.__name__, (ours, theirs), {"__module__": __name__, "__reduce__": reduce})
+
+
+def class_of(ours: type[Exception]) -> Any:
+    """Return our class; where scikit-learn is loaded, a class that is also scikit-learn's."""
+    mine: Any = ours
+    theirs: Any = getattr(sys.modules.get("sklearn.exceptions"), ours.__name__, None)
+    return ours if theirs is None else _joined(mine, theirs)
+
+
+def shared(ours: type[Exception], *arguments: Any) -> Any:
+    """Make an error or warning that is also scikit-learn's, where that is loaded."""
+    return class_of(ours)(*arguments)
+
+
+SKLEARN_MODULE = "sklearn.neural_network._multilayer_perceptron"
+"""The module that warnings name beside scikit-learn: programs filter them by it."""
+
+
+_held: ContextVar[list[tuple[str, type[Warning]]] | None] = ContextVar("_held", default=None)
+
+
+@contextlib.contextmanager
+def held_warnings() -> Iterator[list[tuple[str, type[Warning]]]]:
+    """Collect what :func:`warn` is to say in this thread, and leave the saying to the caller.
+
+    ``warnings.catch_warnings`` would change the filters of all threads.
+    """
+    said: list[tuple[str, type[Warning]]] = []
+    token = _held.set(said)
+    try:
+        yield said
+    finally:
+        _held.reset(token)
+
+
+def warn(message: str, kind: type[Warning] = UserWarning) -> None:
+    """Warn of the line that called into cmlp."""
+    said = _held.get()
+    if said is not None:
+        said.append((message, kind))
+        return
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("cmlp."):
+        frame = frame.f_back
+    theirs = "sklearn.exceptions" in sys.modules
+    warnings.warn_explicit(
+        kind(message) if kind is UserWarning else shared(kind, message),
+        None,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        SKLEARN_MODULE if theirs else frame.f_globals.get("__name__", "<string>"),
+        frame.f_globals.setdefault("__warningregistry__", {}),
+    )

@@ -1,0 +1,65 @@
+"""NumPy's error state: none around our arithmetic, the caller's around the caller's own code.
+
+Underflow and overflow belong to training and predicting; what comes of them is examined where it
+matters, and the compiled core sets no error at all. So ``np.errstate(all="raise")`` around a call
+must change nothing. What a user wrote (a callback, a loss, a scorer) runs in the user's state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+_callers: ContextVar[dict[str, Any] | None] = ContextVar("_callers", default=None)
+"""The state that a call into cmlp came with, as long as it lasts."""
+
+
+SILENT = dict.fromkeys(("divide", "over", "under", "invalid"), "ignore")
+
+
+@contextlib.contextmanager
+def callers_state() -> Iterator[None]:
+    """Run the caller's own code in the caller's state."""
+    state = _callers.get()
+    if state is None:
+        yield
+        return
+    token = _callers.set(None)
+    try:
+        with np.errstate(**state):
+            yield
+    finally:
+        _callers.reset(token)
+
+
+def undisturbed(function: Function) -> Function:
+    """Decorate a function: it computes without NumPy's errors, whatever the caller has set."""
+    return _decorated(function, np.geterr)
+
+
+def silent(function: Function) -> Function:
+    """Decorate a function: the caller's own code, if it calls any, has no errors either."""
+    return _decorated(function, lambda: SILENT)
+
+
+def _decorated(function: Function, state: Callable[[], Any]) -> Function:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if _callers.get() is not None:  # a call within a call
+            return function(*args, **kwargs)
+        token = _callers.set(state())
+        try:
+            with np.errstate(all="ignore"):
+                return function(*args, **kwargs)
+        finally:
+            _callers.reset(token)
+
+    return cast(Function, call)

@@ -1,0 +1,135 @@
+"""Where each layer's numbers lie in the flat vector of parameters.
+
+A network is laid out by its plan, one row of integers per layer; parameters, gradients and moments
+are flat vectors with the same layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmlp.core.vocabulary import ACTIVATIONS, NORMALIZATION_EPS, NORMALIZATIONS, lookup
+
+# What crosses the seam ---------------------------------------------------------------------------
+
+Array = NDArray[Any]
+
+ALIGNMENT = 64
+"""Bytes that each row of numbers is padded to: one cache line, one AVX-512 vector."""
+
+
+def address(array: NDArray[Any]) -> int:
+    """Return where the first number lies, without ``array.ctypes``: that imports ctypes."""
+    where: int = array.__array_interface__["data"][0]
+    return where
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Return zeros from a multiple of ALIGNMENT on: no vector lies across two cache lines."""
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape)) * dtype.itemsize
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -address(raw) % ALIGNMENT
+    zeros: NDArray[Any] = raw[start : start + size].view(dtype)
+    return zeros.reshape(shape)
+
+
+(N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS, NORMALIZATION, SCALE) = range(9)
+"""Columns of the plan: fan-in, fan-out, padded fan-out, offsets of W and b in the parameters,
+activation code, offset of the layer's units in a record of one row; code of the normalisation and,
+if there is one, offset of gamma, behind which 'batch' has its running mean and variance. A
+normalised layer's b is beta, which is added behind the normalisation."""
+
+
+NORMALIZATION_PARTS = ("scale", "mean", "variance")
+"""What a normalised layer has beside its weights and bias: gamma, with 'batch' all three."""
+
+
+def make_plan(
+    sizes: Iterable[int],
+    activations: Iterable[str],
+    dtype: Any,
+    normalization: str | None = None,
+) -> NDArray[np.int64]:
+    """Lay a network out: one row per layer, the columns named above.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_layers, 9)
+    """
+    sizes = tuple(sizes)
+    lanes = ALIGNMENT // int(np.dtype(dtype).itemsize)
+
+    def padded(n: int) -> int:
+        return -(-n // lanes) * lanes
+
+    plan = np.zeros((len(sizes) - 1, 9), np.int64)
+    offset = units = 0
+    for layer, ((n_in, n_out), name) in enumerate(zip(pairwise(sizes), activations, strict=True)):
+        stride = padded(n_out)
+        code = lookup("activation", ACTIVATIONS, name).code
+        bias = offset + n_in * stride
+        plan[layer] = n_in, n_out, stride, offset, bias, code, units, 0, 0
+        offset = bias + stride
+        units += stride
+    if normalization is not None:  # behind the weights and biases, where it is in nobody's way
+        for hidden in plan[:-1]:
+            hidden[NORMALIZATION], hidden[SCALE] = NORMALIZATIONS.index(normalization), offset
+            offset += normalization_rows(hidden) * hidden[STRIDE]
+    return plan
+
+
+def normalization_rows(layer: NDArray[np.int64]) -> int:
+    """How many vectors a layer's normalisation has: gamma, and the running mean and variance."""
+    return (0, 3, 1)[layer[NORMALIZATION]]
+
+
+def params_size(plan: NDArray[np.int64]) -> int:
+    """Return how many numbers the parameters of a plan are, with the padding."""
+    extra = sum(normalization_rows(layer) * int(layer[STRIDE]) for layer in plan)
+    return int(plan[-1, BIAS] + plan[-1, STRIDE]) + extra
+
+
+def normalization_views(
+    plan: NDArray[np.int64], flat: NDArray[Any]
+) -> list[tuple[NDArray[Any], ...]]:
+    """Cut gamma, and with 'batch' the running mean and variance, of each normalised layer."""
+    return [
+        tuple(
+            flat[at : at + layer[N_OUT]]
+            for at in layer[SCALE] + layer[STRIDE] * np.arange(normalization_rows(layer))
+        )
+        for layer in plan
+        if layer[NORMALIZATION]
+    ]
+
+
+def folded(plan: NDArray[np.int64], params: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return a plan and parameters that predict the same without 'batch' normalisation.
+
+    gamma (a W - mean) / sqrt(variance + eps) + beta is a sum with other weights and another bias.
+    Anything else comes back as it is.
+    """
+    if plan[0, NORMALIZATION] != NORMALIZATIONS.index("batch"):
+        return plan, params
+    plain = plan.copy()
+    plain[:, [NORMALIZATION, SCALE]] = 0
+    size = params_size(plain)
+    flat = aligned((size,), params.dtype)
+    flat[:] = params[:size]
+    for layer, (gamma, mean, variance) in zip(
+        plan, normalization_views(plan, params), strict=False
+    ):
+        n_in, n_out, stride, at, bias = (
+            int(layer[column]) for column in (N_IN, N_OUT, STRIDE, WEIGHTS, BIAS)
+        )
+        factor = gamma / np.sqrt(variance.astype(np.float64) + NORMALIZATION_EPS)
+        W, b = flat[at : at + n_in * stride].reshape(n_in, stride)[:, :n_out], flat[bias:][:n_out]
+        np.multiply(W, factor, out=W, casting="same_kind")
+        np.subtract(b, mean * factor, out=b, casting="same_kind")
+    return plain, flat

@@ -1,0 +1,129 @@
+"""Tables for the command line: CSV (plain or ``.gz``), ``.npz`` and ``.npy`` files.
+
+What a CSV file means is decided in one place, by the ``csv`` module and Python's ``float``
+(:func:`_csv_blocks`). pandas, where it is installed, is a faster road to the same answer: whatever
+it stumbles over (and every file with quotes) is read again by the first road, which either accepts
+it or names the line and the column that are wrong. So the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cmlp.data.cells import DataError, Task
+from cmlp.data.csv_file import csv_notes, largest, read_csv, rounded
+from cmlp.data.csv_layout import Wanted, layout_of, text_of, without_hint
+from cmlp.data.numpy_file import read_numpy
+
+
+@dataclass(frozen=True)
+class Table:
+    """Features, and the target if one was asked for or is there by its usual name."""
+
+    path: str
+    feature_names: list[str]
+    """From the header; "x0", "x1" ... where there is none."""
+    X: np.ndarray
+    """Shape (n, d), finite; float64 from CSV, the file's own dtype from .npy and .npz."""
+    target_name: str | None
+    """None too where the target is a column without a name."""
+    y: np.ndarray | None
+    """Shape (n,), or (n, outputs) from .npz; int64, uint64 or float64, bool from .npz, or text."""
+    named: bool = False
+    """Whether `feature_names` are from a header."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should know of how the file was read, a line each."""
+
+
+def read_table(
+    path: str | Path,
+    target: str | int | None = None,
+    *,
+    features: Sequence[str] | None = None,
+    ignore: Sequence[str] = (),
+    leave_out: Sequence[str | int] = (),
+    header: Literal["auto"] | bool = "auto",
+    delimiter: str | None = None,
+    reader: Literal["auto", "pandas", "numpy"] = "auto",
+    part: Literal["train", "test"] = "train",
+    task: Task = "auto",
+    classes: np.ndarray | None = None,
+    use_target: bool = True,
+) -> Table:
+    """Read a table of numeric features, with or without a target.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.npz`` and ``.npy`` are NumPy's; everything else has to be CSV in UTF-8, perhaps gzipped.
+    target : str or int, optional
+        Name of the target; or its column, counted from 0 (from the end if negative), also as text
+        if no column has that name. In an .npz: the name of an array, or a column of X; by default
+        "y", "target" or "labels" where present ("y_train" where the features are "X_train").
+    features : sequence of str, optional
+        Names of the columns to read, in this order, where the table has a header: other columns
+        may hold anything. By default, and without a header, all columns are read but the target,
+        those to leave out, and those without a name.
+    ignore : sequence of str
+        Names of columns (.npz: of target arrays) to leave out, if present.
+    leave_out : sequence of str or int
+        Columns to leave out, by name or number (.npz, .npy: of X): they have to be there.
+    header : "auto" or bool
+        Whether the first row names the columns. "auto" says yes if a name in it is one of those
+        above; else if the row is unlike those below it: if it has words above numbers, or words
+        alone; numbers in quotes, integers or evenly spaced numbers where the rows below have none;
+        a word or number above words that repeat while it does not. "NA", "?" and the like are
+        missing cells, not words. The notes say what was assumed where it is a close decision.
+    delimiter : str, optional
+        One character; by default the one of ``, ; tab |`` that a first line such as ``sep=;`` of
+        Excel names, or that cuts the first 20 rows alike.
+    reader : {"auto", "pandas", "numpy"}
+        "auto" takes pandas where it is installed and the file is large enough to repay its import.
+        The answer is the same.
+    part : {"train", "test"}
+        Which arrays of an .npz are meant where it has both: "X_test" and "y_test" come first for
+        "test", last for "train".
+    task : {"auto", "classification", "regression"}
+        What a target is read for: labels, which keep their text if it is not how a whole number is
+        written; numbers; or what the cells suggest.
+    classes : ndarray, optional
+        The labels of a model: the target is read as these.
+    use_target : bool
+        Whether an .npz's target is read where no target is given.
+
+    Raises
+    ------
+    DataError
+        If the file is not there, not readable, or not a table of finite numbers.
+    """
+    path = Path(path)
+    wanted = Wanted(target, features, ignore, leave_out, header)
+    names: list[str] = []
+    notes: list[str] = []
+    try:
+        if path.is_dir():  # Windows would call it "Permission denied"
+            raise DataError("expected a file, but this is a directory; name a file in it")
+        if path.suffix.lower() in (".npz", ".npy"):
+            if header != "auto":
+                raise DataError("--header and --no-header are for CSV; NumPy's files have no names")
+            X, target_name, y = read_numpy(path, wanted, part, task, classes, use_target)
+            if X.dtype.kind in "iu" and (at := largest(X)):
+                notes = [rounded(f"row {at[0]}, column {at[1]} (counted from 0)", X[at])]
+        else:
+            data, hint = without_hint(text_of(path.read_bytes()))
+            layout = layout_of(data, wanted, delimiter or hint)
+            X, y = read_csv(data, layout, reader, task, classes)
+            all_names, notes = layout.names or [], csv_notes(data, layout, X)
+            names = [all_names[i] for i in layout.features if all_names]
+            target_name = all_names[layout.target] if y is not None and all_names else None
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error.__cause__
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    shown = names or [f"x{i}" for i in range(X.shape[1])]
+    return Table(str(path), shown, X, target_name or None, y, bool(names), notes)

@@ -1,0 +1,1 @@
+"""scikit-learn's interface: MLPClassifier and MLPRegressor, with or without it installed."""

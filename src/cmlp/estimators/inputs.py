@@ -1,0 +1,317 @@
+"""What users call X and y: tables, matrices and sequences become rows that the core reads.
+
+Dense numbers stay as they are, of any dtype, and a sparse matrix stays sparse. The messages are
+those that users of scikit-learn know.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cmlp.core.arrays import array_of, refuse_masked
+from cmlp.core.errors import DataConversionWarning, warn
+from cmlp.core.layout import Array
+from cmlp.core.seam import SparseRows
+from cmlp.data.checks import READABLE, check_sparse
+from cmlp.data.frames import check_container, columns_of, feature_names, is_sparse
+
+
+def check_names(estimator: Any, X: Any, *, reset: bool) -> None:
+    """Keep the names of the columns, or compare them with those of before."""
+    names = feature_names(X)
+    if reset:
+        if names is not None:  # not by the property: these are of the network to come
+            vars(estimator)["feature_names_in_"] = names
+        else:
+            vars(estimator).pop("feature_names_in_", None)
+        return
+    fitted = getattr(estimator, "feature_names_in_", None)
+    who = type(estimator).__name__
+    if fitted is None and names is not None:
+        warn(f"X has feature names, but {who} was fitted without feature names")
+    elif fitted is not None and names is None:
+        warn(f"X does not have valid feature names, but {who} was fitted with feature names")
+    elif fitted is not None and names is not None and list(fitted) != list(names):
+        raise ValueError(_name_difference(list(fitted), list(names)))
+
+
+def _name_difference(fitted: list[str], names: list[str]) -> str:
+    def listed(title: str, which: list[str]) -> str:
+        lines = [title, *(f"- {name}" for name in which[:5]), *["- ..."] * (len(which) > 5), ""]
+        return "\n".join(lines) if which else ""
+
+    message = "The feature names should match those that were passed during fit.\n"
+    unseen, missing = sorted(set(names) - set(fitted)), sorted(set(fitted) - set(names))
+    message += listed("Feature names unseen at fit time:", unseen)
+    message += listed("Feature names seen at fit time, yet now missing:", missing)
+    if not unseen and not missing:
+        message += "Feature names must be in the same order as they were in fit.\n"
+    return message
+
+
+# Numbers -----------------------------------------------------------------------------------------
+
+ENCODE = "encode text, categories and dates as numbers first"
+
+
+def _array_of(name: str, X: Any) -> Array:
+    """Make an array of anything that says how."""
+    if not (isinstance(X, np.ndarray) or hasattr(X, "__array__")):
+        if hasattr(X, "to_numpy"):
+            X = X.to_numpy()
+        elif hasattr(X, "__dataframe__"):
+            return _from_interchange(X.__dataframe__())
+    return array_of(name, X)
+
+
+def _from_interchange(table: Any) -> Array:
+    """Read a table by the dataframe interchange protocol: one buffer of numbers per column."""
+    columns = []
+    for name in table.column_names():
+        column = table.get_column_by_name(name)
+        if column.null_count:
+            raise ValueError(f"Input X contains NaN: column {name!r} has missing values.")
+        kind = {0: "i", 1: "u", 2: "f", 20: "b"}.get(int(column.dtype[0]))
+        if kind is None or column.dtype[1] < 8:
+            raise ValueError(f"X must hold numbers, but column {name!r} does not; {ENCODE}")
+        dtype = np.dtype(f"{kind}{column.dtype[1] // 8}")
+        parts = [_from_buffer(chunk, dtype) for chunk in column.get_chunks()]
+        columns.append(np.concatenate(parts))
+    return np.column_stack(columns)
+
+
+def _from_buffer(chunk: Any, dtype: np.dtype[Any]) -> Array:
+    """Copy the numbers of a chunk of a column."""
+    import ctypes
+
+    buffer, _ = chunk.get_buffers()["data"]
+    raw = ctypes.string_at(buffer.ptr, buffer.bufsize)
+    return np.frombuffer(raw, dtype, chunk.size(), chunk.offset * dtype.itemsize)
+
+
+def _numbers(name: str, values: Any, *, text: bool = True) -> Array:
+    """Return real numbers that the core reads, copied only if it could not read them.
+
+    Numbers that are written as text are read where `text` is true.
+    """
+    array = _array_of(name, values)
+    if array.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported\n{array}\n")
+    if array.dtype.kind in "US" and not text:
+        raise ValueError(
+            "dtype='numeric' is not compatible with arrays of bytes/strings. Convert your data to "
+            f"numeric values explicitly instead: np.asarray({name}, dtype=float)"
+        )
+    if array.dtype.kind in "OUS":
+        array = _from_objects(name, values, array)
+    if array.dtype.kind not in "fiub":
+        where = _place_of_no_number(name, values, array)
+        raise ValueError(
+            f"{name} must hold numbers, but its dtype is {array.dtype} ({where}); {ENCODE}"
+        )
+    if array.dtype.char not in READABLE or not array.dtype.isnative or not array.flags.aligned:
+        array = array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
+    return array
+
+
+def _from_objects(name: str, values: Any, array: Array) -> Array:
+    """Read numbers among Python objects; a table's missing values become NaN."""
+    if array.dtype.kind == "O" and hasattr(values, "isna"):  # pandas: pd.NA is no float
+        array = np.where(np.asarray(values.isna()), np.nan, array)
+    if array.dtype.kind == "O" and any(isinstance(v, complex) for v in array.ravel()[:1]):
+        raise ValueError(f"Complex data not supported\n{array}\n")
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{error} ({_place_of_no_number(name, values, array)}); {ENCODE}") from None
+
+
+def _place_of_no_number(name: str, values: Any, array: Array) -> str:
+    """Say in which row and column the first value is that float() does not take."""
+    for place, value in np.ndenumerate(array):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            names = columns_of(values)
+            shown = (place[0], names[place[1]]) if names and len(place) == 2 else place
+            axes = zip(("row", "column"), shown, strict=False)
+            return ", ".join([name, *(f"{axis} {number!r}" for axis, number in axes)])
+    return name
+
+
+def check_finite(name: str, array: Array, advice: str = "") -> None:
+    """Refuse NaN and infinity, without a temporary."""
+    if array.dtype.kind != "f" or array.size == 0:
+        return
+    with np.errstate(all="ignore"):
+        if np.isfinite(array.sum()):  # a sum keeps them, in one pass; a large one proves nothing
+            return
+    low, high = array.min(), array.max()
+    if np.isfinite(low) and np.isfinite(high):
+        return
+    if np.isnan(low):
+        raise ValueError(f"Input {name} contains NaN.{advice}")
+    raise ValueError(f"Input {name} contains infinity or a value too large for {array.dtype!r}.")
+
+
+def _check_finite_inputs(X: Array, who: str) -> None:
+    advice = (
+        f"\n{who} does not accept missing values encoded as NaN: remove those rows, or fill them "
+        "in, for example with sklearn.impute.SimpleImputer in a pipeline."
+    )
+    check_finite("X", X, advice)
+
+
+# X and y -----------------------------------------------------------------------------------------
+
+RESHAPE = (
+    "Reshape your data either using array.reshape(-1, 1) if your data has a single feature or "
+    "array.reshape(1, -1) if it contains a single sample."
+)
+
+
+def read_X(estimator: Any, X: Any, *, reset: bool = False, text: bool = True) -> Array | SparseRows:
+    """Return X as (rows, features): an array of any dtype that the core reads, or sparse rows.
+
+    With `reset` it sets ``n_features_in_`` and ``feature_names_in_``, else it compares them.
+    Numbers written as text are read where `text` is true.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For another shape, NaN or infinity, and for what is no number.
+    """
+    check_container("X", X)
+    check_names(estimator, X, reset=reset)
+    who = type(estimator).__name__
+    if not (is_sparse(X) or isinstance(X, SparseRows)):
+        given, X = X, _numbers("X", X, text=text)
+        _check_two_dimensions(X, given, who)
+    elif len(X.shape) != 2:
+        raise ValueError(f"Expected 2D input, got input with shape {X.shape}.\n{RESHAPE}")
+    for axis, what in enumerate(("sample", "feature")):
+        if X.shape[axis] == 0:
+            raise ValueError(
+                f"Found array with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is "
+                f"required by {who}."
+            )
+    if reset:
+        estimator.n_features_in_ = int(X.shape[1])
+    elif X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {who} is expecting {estimator.n_features_in_} "
+            "features as input."
+        )
+    if is_sparse(X):
+        if X.dtype.kind == "c":
+            raise ValueError(f"Complex data not supported\n{X}\n")
+        X = X.tocsr()
+        refuse_masked("X", X.data)
+        _check_finite_inputs(X.data, who)
+        return check_sparse(X, X.shape[1], np.dtype(np.float64), "X")
+    if isinstance(X, np.ndarray):
+        _check_finite_inputs(X, who)
+    rows: Array | SparseRows = X
+    return rows
+
+
+def _check_two_dimensions(X: Array, given: Any, who: str) -> None:
+    if X.ndim == 1 and hasattr(given, "to_frame"):  # the series of a data frame
+        raise ValueError(
+            f"Expected a 2-dimensional container but got {type(given)} instead. Pass a DataFrame "
+            "containing a single row (i.e. single sample) or a single column (i.e. single feature) "
+            "instead."
+        )
+    if X.ndim < 2:
+        what = "scalar" if X.ndim == 0 else "1D"
+        raise ValueError(f"Expected 2D array, got {what} array instead:\narray={X}.\n{RESHAPE}")
+    if X.ndim > 2:
+        raise ValueError(
+            f"Found array with dim {X.ndim}, while dim <= 2 is required by {who}; flatten each "
+            "row: X.reshape(len(X), -1)"
+        )
+
+
+def column(y: Array, *, warns: bool) -> Array:
+    """Make a vector of a single column, with a warning where it is to train on."""
+    if y.ndim != 2 or y.shape[1] != 1:
+        return y
+    if warns:
+        warn(
+            "A column-vector y was passed when a 1d array was expected. Please change the shape "
+            "of y to (n_samples, ), for example using ravel().",
+            DataConversionWarning,
+        )
+    return y[:, 0]
+
+
+def read_numbers(y: Any, *, learns: bool) -> Array:
+    """Return the targets of a regressor, (n,) or (n, n_outputs), to train on or to compare with.
+
+    Among several outputs NaN stands for a number that nobody knows.
+    """
+    check_container("y", y)
+    if is_sparse(y):
+        raise TypeError("Sparse data was passed for y, but dense data is required: y.toarray()")
+    array = _numbers("y", y, text=False)
+    if array.ndim not in (1, 2):
+        raise ValueError(f"y should be a 1d or 2d array, got an array of shape {array.shape}.")
+    if array.ndim == 1 or array.shape[1] == 1:
+        check_finite("y", array)
+    else:
+        check_no_infinity(array)
+    return column(array, warns=learns)
+
+
+def check_no_infinity(y: Array) -> None:
+    """Refuse infinity in a matrix of targets, which may hold NaN."""
+    if y.dtype.kind == "f" and np.isinf(y).any():
+        raise ValueError(f"Input y contains infinity or a value too large for {y.dtype!r}.")
+
+
+def check_lengths(*arrays: Any) -> None:
+    """Check that X and y have as many rows."""
+    lengths = [array.shape[0] for array in arrays]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"Found input variables with inconsistent numbers of samples: {lengths}")
+
+
+def read_weights(sample_weight: Any, n: int, name: str = "sample_weight") -> Array | None:
+    """Return the rows' weights as float64, (n,), or None."""
+    if sample_weight is None:
+        return None
+    check_container(name, sample_weight)
+    weights = np.asarray(_numbers(name, sample_weight), np.float64)
+    if weights.ndim == 0:
+        weights = np.full(n, float(weights))
+    if weights.ndim != 1:
+        raise ValueError(
+            f"Sample weights must be 1D array or scalar, got {weights.ndim}D array. Expected "
+            f"either a scalar value or a 1D array of length {n}."
+        )
+    if weights.shape != (n,):
+        raise ValueError(f"{name}.shape == {weights.shape}, expected {(n,)}!")
+    check_finite(name, weights)
+    if weights.min() < 0:
+        raise ValueError(f"Negative values in data passed to `{name}`")
+    if not weights.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return np.ascontiguousarray(weights)
+
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def is_single(X: Any) -> bool:
+    """Whether X is an array of float32, for which answers stay as they are."""
+    return getattr(X, "dtype", None) == FLOAT32
+
+
+def numbers_of(outputs: Array, X: Any) -> Array:
+    """Return outputs as float64 unless X is float32, and those of one column as a vector."""
+    if outputs.dtype != FLOAT64 and not is_single(X):
+        outputs = outputs.astype(FLOAT64)
+    return outputs[:, 0] if outputs.shape[1] == 1 else outputs

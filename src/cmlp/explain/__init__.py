@@ -1,0 +1,1 @@
+"""One step with all its numbers; gradients checked by differences."""

@@ -1,0 +1,275 @@
+"""Backpropagation made visible: one step with every number in it, and the gradients' check."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from cmlp.core import dispatch, reference
+from cmlp.core.errstate import undisturbed
+from cmlp.core.formatting import array as numbers
+from cmlp.core.layout import Array
+from cmlp.core.seam import SparseRows
+from cmlp.core.vocabulary import ACTIVATIONS, lookup
+from cmlp.training.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from cmlp.data.rows import Data
+    from cmlp.network import Network
+    from cmlp.training.recipe import Recipe
+
+
+class TracedNormalization(NamedTuple):
+    """What lies between a layer's z and its activation, which is then one of y."""
+
+    formula: str
+    zhat: Array
+    y: Array
+    gamma: Array
+    dgamma: Array
+    new_gamma: Array
+
+
+class TracedLayer(NamedTuple):
+    """One layer's part of a step; z, a and delta have a row per row of X.
+
+    The biases of a normalised layer are its beta.
+    """
+
+    name: str
+    formula: str
+    weights: Array
+    biases: Array
+    z: Array
+    a: Array
+    delta: Array
+    dweights: Array
+    dbiases: Array
+    new_weights: Array
+    new_biases: Array
+    normalization: TracedNormalization | None = None
+
+    def forward(self) -> list[tuple[str, Any]]:
+        """What is said of the way to the activations."""
+        normalised = self.normalization
+        if normalised is None:
+            return [
+                ("W", self.weights),
+                ("b", self.biases),
+                ("z = a_before W + b", self.z),
+                (f"a = {self.formula}", self.a),
+            ]
+        return [
+            ("W", self.weights),
+            ("gamma", normalised.gamma),
+            ("beta", self.biases),
+            ("z = a_before W", self.z),
+            (f"zhat = {normalised.formula}", normalised.zhat),
+            ("y = gamma zhat + beta", normalised.y),
+            (f"a = {self.formula}, of y for z", self.a),
+        ]
+
+    def backward(self, chain: str) -> list[tuple[str, Any]]:
+        """What is said of the gradients."""
+        normalised = self.normalization
+        if normalised is None:
+            return [
+                (f"delta = dC/dz = {chain}", self.delta),
+                ("dC/dW = a_before^T delta", self.dweights),
+                ("dC/db = sum of delta over the rows", self.dbiases),
+            ]
+        return [
+            (f"dC/dbeta = sum over the rows of dC/dy = {chain}", self.dbiases),
+            ("dC/dgamma = sum of dC/dy * zhat over the rows", normalised.dgamma),
+            ("delta = dC/dz = dC/dy gamma * dzhat/dz", self.delta),
+            ("dC/dW = a_before^T delta", self.dweights),
+        ]
+
+    def update(self) -> list[tuple[str, Any]]:
+        """What is said of the step."""
+        if self.normalization is None:
+            return [("new W", self.new_weights), ("new b", self.new_biases)]
+        return [
+            ("new W", self.new_weights),
+            ("new gamma", self.normalization.new_gamma),
+            ("new beta", self.new_biases),
+        ]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One step of gradient descent, layer by layer; ``print`` it to read along.
+
+    Attributes
+    ----------
+    X, y : ndarray
+        The rows, and their targets as numbers, (rows, n_out).
+    layers : list of TracedLayer
+    costs : ndarray
+        Loss of each row before the step.
+    loss, new_loss : float
+        Their mean plus penalties, before and after the step.
+    rule : str
+        The update's formula.
+    input_scale : float
+        Of the network: X is what its first layer sees, multiplied by it.
+    """
+
+    X: Array
+    y: Array
+    layers: list[TracedLayer]
+    costs: Array
+    loss: float
+    new_loss: float
+    loss_formula: str
+    rule: str
+    input_scale: float = 1.0
+
+    def _sections(self) -> list[tuple[str, list[tuple[str, Any]]]]:
+        """Headings, each with (label, array or text) lines, in the order of the computation."""
+        scaled = "X" if self.input_scale == 1 else f"X, multiplied by {self.input_scale:g}"
+        sections: list[tuple[str, list[tuple[str, Any]]]] = [("Inputs", [(scaled, self.X)])]
+        for layer in self.layers:
+            sections.append((f"Forward, {layer.name}", layer.forward()))
+        sections.append(
+            (
+                "Cost",
+                [
+                    ("y", self.y),
+                    (f"cost of each row, C = {self.loss_formula}", self.costs),
+                    ("loss", f"{self.loss:.6g}"),
+                ],
+            )
+        )
+        for number in reversed(range(len(self.layers))):
+            layer = self.layers[number]
+            last = number == len(self.layers) - 1
+            chain = "dC/da * da/dz, over the rows" if last else "(delta_after W_after^T) * da/dz"
+            sections.append((f"Backward, {layer.name}", layer.backward(chain)))
+        for layer in self.layers:
+            sections.append((f"Update, {layer.name}: {self.rule}", layer.update()))
+        change = f"{self.new_loss:.6g} ({self.new_loss - self.loss:+.3g})"
+        sections.append(("After the step", [("loss", change)]))
+        return sections
+
+    @undisturbed
+    def __str__(self) -> str:
+        lines = []
+        for heading, entries in self._sections():
+            lines.append(f"{heading}\n{'-' * len(heading)}")
+            for label, value in entries:
+                if isinstance(value, str):
+                    lines.append(f"  {label}: {value}")
+                else:
+                    lines.append(f"  {label}  {value.shape}")
+                    lines.append(_indented(numbers(value)))
+            lines.append("")
+        return "\n".join(lines)
+
+    @undisturbed
+    def _repr_html_(self) -> str:
+        parts = ['<div style="font-family: sans-serif">']
+        for heading, entries in self._sections():
+            parts.append(f"<h4>{html.escape(heading)}</h4><table>")
+            for label, value in entries:
+                text = value if isinstance(value, str) else numbers(value)
+                parts.append(
+                    "<tr><td style='text-align:left; vertical-align:top'>"
+                    f"<code>{html.escape(label)}</code></td>"
+                    f"<td style='text-align:left'><pre>{html.escape(text)}</pre></td></tr>"
+                )
+            parts.append("</table>")
+        return "".join([*parts, "</div>"])
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def trace_step(net: Network, data: Data, recipe: Recipe, apply: bool) -> Trace:
+    """See :meth:`Network.trace_step`."""
+    if np.any(np.asarray(recipe.dropout)) or recipe.input_noise or recipe.ema:
+        raise ValueError("a trace shows one plain step: leave dropout, input_noise and ema at 0")
+    core = dispatch.core
+    snapshot = Snapshot(net)
+    before = snapshot.params
+    X = data.X.dense(net.dtype) if isinstance(data.X, SparseRows) else data.X
+    X = np.asarray(X, net.dtype) * net.dtype.type(net.input_scale)
+    z, a, normalised = _propagated(net, X)
+    costs = _row_costs(net, data, recipe)
+    loss, grads, deltas, _ = net._backpropagate(data, recipe, deltas=True, learns=True)
+    gradients = grads.copy()  # the update may use them up
+    moments = net.moments_for(recipe.rule)
+    core.update(
+        net.plan, net.params, grads, moments, recipe.optimizer(), net.steps,
+        float(recipe.learning_rate),
+    )  # fmt: skip
+    net.steps += 1
+    after = net.params.copy()
+    new_loss = net._backpropagate(data, recipe)[0]
+    if not apply:
+        snapshot.put_back()
+    over = "the rows" if net.normalization == "batch" else "the layer's units"
+    normalizations: list[TracedNormalization | None] = [
+        TracedNormalization(f"(z - mean) / sqrt(variance + 1e-5), over {over}", *numbers)
+        for numbers in zip(
+            *zip(*normalised, strict=True), *map(net._scale_views, (before, gradients, after)),
+            strict=True,
+        )
+    ]  # fmt: skip
+    normalizations += [None] * (len(net.plan) - len(normalizations))
+    layers = [
+        TracedLayer(f"layer {number} ({activation})", _formula(activation), *numbers)
+        for number, activation, *numbers in zip(
+            range(1, len(net.plan) + 1), net.activations, *net._views(before), z, a,
+            net._cut_record(deltas), *net._views(gradients), *net._views(after), normalizations,
+            strict=True,
+        )
+    ]  # fmt: skip
+    formula = "custom" if net.loss_row is None else net.loss_row.formula
+    y = net.target_matrix(data.targets)
+    return Trace(
+        X, y, layers, costs, loss, new_loss, formula, recipe.rule.formula, net.input_scale
+    )  # fmt: skip
+
+
+def _propagated(
+    net: Network, X: Array
+) -> tuple[list[Array], list[Array], list[tuple[Array, Array]]]:
+    """Every layer's z and a as the step sees them; of normalised layers also zhat and y."""
+    kept: list[Any] = []
+    twin: Any = reference  # of any core: no other function tells what a normalisation does
+    with np.errstate(all="ignore"):
+        _, sums, activations, _ = twin._propagate(net.plan, net.params, X, kept=kept)
+        z = [
+            a_before @ W if part else sums[number]
+            for number, (a_before, W, part) in enumerate(
+                zip([X, *activations[:-1]], net.weights, kept, strict=True)
+            )
+        ]
+    return (
+        z,
+        activations,
+        [(part[0], y) for part, y in zip(kept, sums, strict=True) if part is not None],
+    )
+
+
+def _formula(activation: str) -> str:
+    return lookup("activation", ACTIVATIONS, activation).formula
+
+
+def _row_costs(net: Network, data: Data, recipe: Recipe) -> Array:
+    """Loss of each row; a custom loss gives one number for all."""
+    n = len(data.X)
+    out, costs = np.empty((n, net.sizes[-1]), net.dtype), np.empty(n, net.dtype)
+    with net.scratch(n) as workspace:
+        dispatch.core.evaluate(
+            net.plan, net.params, data.X, data.targets, None, recipe.objective(net),
+            recipe.noise(net, 0), 0, out, costs, workspace, net.input_scale,
+        )  # fmt: skip
+    if net.loss_row is None:
+        costs[:] = net.custom_loss(out, net.target_matrix(data.targets))[0]
+    return costs

@@ -1,0 +1,256 @@
+"""What a model file means: the step between arrays with text (``io``) and a network.
+
+A file holds the arrays ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,) and so on, of
+a normalised layer also ``scale`` (and ``mean`` and ``variance``), with the optimizer's state the
+same under ``moment0.`` and ``moment1.`` (where weights are averaged, the last of these holds those
+that training goes on from), and as text the architecture, the labels and the training record, each
+as JSON.
+
+Every file is taken for a stranger's. Its text goes to ``json`` and to nothing else that parses:
+names, dtypes and random generators are looked up in tables, numbers have exactly the type and the
+range that they should have. :func:`write` checks what it is about to write by the same functions,
+so that a file that was written can be read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from reprlib import repr as short
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cmlp.core.checks import check_input_scale, check_number
+from cmlp.core.layout import NORMALIZATION_PARTS, Array
+from cmlp.core.vocabulary import ACTIVATIONS, INITIALISERS, LOSSES, NORMALIZATIONS, SOLVERS
+from cmlp.formats import safetensors
+from cmlp.formats.entries import NUMBER, check_name, entries
+from cmlp.formats.label_records import label_record, read_classes
+from cmlp.formats.safetensors import ModelFileError
+from cmlp.formats.training_records import history_record, read_history, read_state
+from cmlp.model.history import History
+
+FORMAT_VERSION = "1"
+
+
+MAX_DIGITS = 39
+"""Of the longest integer in the text: a generator's state of 128 bits."""
+
+
+BAD_CONTENT = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""What text of another form than expected raises when it is taken apart."""
+
+
+class Saved(NamedTuple):
+    """A file's content, checked against itself."""
+
+    architecture: dict[str, Any]
+    arrays: dict[str, Array]
+    classes: Array | None
+    history: History
+    state: dict[str, Any] | None
+
+
+def write(
+    file: safetensors.File,
+    architecture: dict[str, Any],
+    arrays: Mapping[str, Array],
+    classes: ArrayLike | None,
+    history: History,
+    solver: str,
+    state: dict[str, Any] | None,
+) -> None:
+    """Write a network's description and arrays.
+
+    Raises
+    ------
+    ValueError
+        If a file cannot hold them; nothing is written then.
+    """
+    try:
+        metadata = {
+            "format": "cmlp",
+            "format_version": FORMAT_VERSION,
+            "network": json.dumps(architecture),
+            "history": json.dumps(history_record(history, solver)),
+        }
+        if classes is not None:
+            metadata["classes"] = json.dumps(label_record(classes))
+        if state is not None:
+            metadata["optimizer"] = json.dumps(state, default=_plain)
+        infos = {
+            name: safetensors.ArrayInfo(array.dtype.newbyteorder("="), array.shape)
+            for name, array in arrays.items()
+        }
+        _content(metadata, infos)
+    except BAD_CONTENT as error:
+        raise ValueError(f"this network cannot be saved: {error}") from error
+    safetensors.write(file, arrays, metadata)
+
+
+def _plain(value: Any) -> Any:
+    """Return what NumPy has in a generator's state as Python's numbers and lists."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    raise TypeError(f"a random generator whose state holds a {type(value).__name__}")
+
+
+def read(file: safetensors.File) -> Saved:
+    """Read what :func:`write` wrote.
+
+    Raises
+    ------
+    ModelFileError
+        Before any array is allocated, if a part is missing, of a wrong type, or an array's shape is
+        not what the architecture says.
+    """
+    found: list[Saved] = []
+
+    def validate(metadata: dict[str, str], infos: dict[str, safetensors.ArrayInfo]) -> None:
+        found.append(_described(safetensors.name_of(file), metadata, infos))
+
+    arrays, _ = safetensors.read(file, validate)
+    return found[0]._replace(arrays=arrays)
+
+
+def _described(
+    path: str, metadata: dict[str, str], infos: dict[str, safetensors.ArrayInfo]
+) -> Saved:
+    if metadata.get("format") != "cmlp":
+        raise ModelFileError(f"{path} is a safetensors file, but not one that cmlp wrote")
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has format version {short(version)}, this cmlp reads {FORMAT_VERSION!r}; "
+            "update it"
+        )
+    try:
+        return _content(metadata, infos)
+    except BAD_CONTENT as error:
+        raise ModelFileError(f"{path} does not describe a network: {error}") from None
+
+
+def _content(metadata: dict[str, str], infos: dict[str, safetensors.ArrayInfo]) -> Saved:
+    """Check all text against itself and the arrays' shapes; raises one of BAD_CONTENT."""
+    for key in ("network", "history"):
+        if key not in metadata:
+            raise ValueError(f"the entry {key!r} is missing")
+    about = _architecture(_parsed(metadata, "network"))
+    state = read_state(_parsed(metadata, "optimizer")) if "optimizer" in metadata else None
+    _check_arrays(about, state, infos)
+    classes = None
+    if "classes" in metadata:
+        classes = read_classes(_parsed(metadata, "classes"), max(about["sizes"][-1], 2))
+    return Saved(about, {}, classes, read_history(_parsed(metadata, "history")), state)
+
+
+def _parsed(metadata: dict[str, str], key: str) -> Any:
+    try:
+        return safetensors.parse_json(
+            metadata[key], max_digits=MAX_DIGITS, constants=True, surrogates=True
+        )
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the entry {key!r} is not valid JSON: {error}") from None
+
+
+# The architecture --------------------------------------------------------------------------------
+
+_ARCHITECTURE: dict[str, tuple[type, ...]] = {
+    "sizes": (list,),
+    "activations": (list,),
+    "loss": (str,),
+    "loss_parameter": NUMBER,
+    "weight_init": (str,),
+    "dtype": (str,),
+    "feature_names": (list,),
+    "target_name": (str, type(None)),
+    "input_scale": NUMBER,
+    "missing_targets": (bool,),
+    "normalization": (str, type(None)),
+    "out_activation_given": (bool,),
+}
+
+
+_OLDER = {
+    "input_scale": 1.0, "missing_targets": False, "normalization": None,
+    "out_activation_given": False,
+}  # fmt: skip
+
+
+DTYPES = {"float32": np.dtype(np.float32), "float64": np.dtype(np.float64)}
+
+
+_ACTIVATIONS = [row.name for row in ACTIVATIONS]
+
+
+_LOSSES = [*(row.name for row in LOSSES), "custom"]
+
+
+_WEIGHT_INITS = {"auto"}.union(*((row.name, *row.aliases) for row in INITIALISERS))
+
+
+def _architecture(record: object) -> dict[str, Any]:
+    about = entries(record, "the network", _ARCHITECTURE, _OLDER)
+    sizes, activations = about["sizes"], about["activations"]
+    if len(sizes) < 2 or not all(type(size) is int and size >= 1 for size in sizes):
+        raise ValueError("sizes must be two or more whole numbers of at least 1")
+    if len(activations) != len(sizes) - 1:
+        raise ValueError("there must be one activation per layer")
+    for name in activations:
+        check_name("activation", name, _ACTIVATIONS)
+    check_name("loss", about["loss"], _LOSSES)
+    most = 1.0 if about["loss"] == "quantile" else math.inf
+    about["loss_parameter"] = check_number("loss_parameter", about["loss_parameter"], 0, most)
+    about["input_scale"] = check_input_scale(about["input_scale"])
+    plain = about["weight_init"].lower().replace("-", "_")
+    if plain not in _WEIGHT_INITS:
+        raise ValueError(f"unknown weight_init {short(about['weight_init'])}")
+    check_name("dtype", about["dtype"], list(DTYPES))
+    check_name("normalization", about["normalization"], NORMALIZATIONS)
+    names = about["feature_names"]
+    if names and len(names) != sizes[0]:
+        raise ValueError(
+            f"there must be one feature name per input: {len(names)} names, {sizes[0]} inputs"
+        )
+    if not all(type(name) is str for name in names):
+        raise TypeError("feature names must be text")
+    return about
+
+
+def _check_arrays(
+    about: dict[str, Any], state: dict[str, Any] | None, infos: dict[str, safetensors.ArrayInfo]
+) -> None:
+    """Compare every array's shape and dtype with the architecture."""
+    n_moments = 0
+    if state is not None and state["solver"]:
+        n_moments = {row.name: row.n_moments for row in SOLVERS}[state["solver"]]
+        n_moments += state["averaged"] > 0
+    if len(about["sizes"]) > len(infos) + 1:
+        raise ValueError(f"{len(infos)} arrays do not make {len(about['sizes']) - 1} layers")
+    kinds = {None: 0, "batch": 3, "layer": 1}[about["normalization"]]
+    expected = dict(_expected_shapes(about["sizes"], n_moments, NORMALIZATION_PARTS[:kinds]))
+    shapes = {key: info.shape for key, info in infos.items()}
+    for key in sorted(expected.keys() | shapes.keys()):
+        if expected.get(key) != shapes.get(key):
+            raise ValueError(
+                f"array {short(key)} is {shapes.get(key)}, expected {expected.get(key)}"
+            )
+    dtype = DTYPES[about["dtype"]]
+    for key, info in infos.items():
+        if info.dtype != dtype:
+            raise ValueError(f"array {key!r} is {info.dtype}, expected {dtype}")
+
+
+def _expected_shapes(
+    sizes: list[int], n_moments: int, kinds: Sequence[str]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for prefix in ("", *(f"moment{number}." for number in range(n_moments))):
+        for number, (n_in, n_out) in enumerate(pairwise(sizes)):
+            yield f"{prefix}layers.{number}.weight", (n_in, n_out)
+            yield f"{prefix}layers.{number}.bias", (n_out,)
+            for kind in kinds if number < len(sizes) - 2 else ():
+                yield f"{prefix}layers.{number}.{kind}", (n_out,)

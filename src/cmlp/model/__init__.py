@@ -1,0 +1,1 @@
+"""What a network is: layers, parameters, optimizer state, passes through the core."""

@@ -1,0 +1,65 @@
+"""Standardised features for training, folded into the weights afterwards.
+
+A network learns best from features of mean 0 and deviation 1, and its users have raw ones. The
+first layer computes ``W^T ((x - m) f) + b``, which is ``V^T x + c`` with ``V = f W`` (row by row)
+and ``c = b - V^T m``: the scaling costs nothing once training is over, and no file has to hold it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+
+from cmlp.core.layout import Array
+from cmlp.data.scaling import Scaling
+from cmlp.network import Network
+
+
+def fold(net: Network, X: Array, inputs: Scaling, outputs: Scaling | None) -> Network:
+    """Build the scaling of inputs and outputs into the first and the last layer.
+
+    Parameters
+    ----------
+    X : ndarray
+        Some raw rows, on which float32 is tried.
+
+    Returns
+    -------
+    Network
+        A copy; in float64 where the raw numbers need it (features with a mean far above their
+        deviation, such as years or time stamps).
+
+    Raises
+    ------
+    ValueError
+        If the hidden layers are normalised by 'layer': there is no bias to take the means.
+    """
+    if net.normalization == "layer":
+        raise ValueError(
+            "the means of the inputs cannot be built into a network with normalization='layer', "
+            "which has no bias in front of its statistics: scale X yourself, or use 'batch'"
+        )
+    wide = net.astype(np.float64)
+    W = wide.weights[0]
+    W *= inputs.factor[:, None]
+    shift = net.input_scale * (inputs.mean @ W)
+    if net.normalization == "batch":  # there the bias comes behind the statistics
+        wide.running[0][0][...] += shift
+    else:
+        wide.biases[0][...] -= shift
+    unit = 1.0
+    if outputs is not None:
+        unit = float(1 / outputs.factor[0])
+        wide.weights[-1][...] *= unit
+        wide.biases[-1][...] = wide.biases[-1] * unit + outputs.mean
+        power = {"squared_error": 2, "huber": 2}.get(wide.loss_name, 1)
+        if wide.loss_name == "huber":
+            wide.loss_parameter *= unit
+        for key in wide.history.keys() & {"loss", "val_loss"}:
+            wide.history[key] = [value * unit**power for value in wide.history[key]]
+    with np.errstate(all="ignore"), contextlib.suppress(ValueError):  # too large for float32
+        narrow = wide.astype(np.float32)
+        if np.abs(narrow.predict(X) - wide.predict(X)).max() <= 1e-3 * unit:
+            return narrow
+    return wide

@@ -1,0 +1,134 @@
+"""How good a network is: held-out rows, losses and scores."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmlp.core import dispatch
+from cmlp.core.errstate import undisturbed
+from cmlp.core.layout import Array
+from cmlp.data.rows import Data
+from cmlp.model.passes import flops_of, portions
+from cmlp.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from cmlp.network import Network
+
+
+@undisturbed
+def r2_score(
+    y: Array, output: Array, weights: NDArray[np.float64] | None, *, warns: bool = True
+) -> float:
+    """1 - residual / total sum of squares, averaged over outputs; 1 for a constant met exactly.
+
+    A NaN in y is left out; so is an output of which fewer than two rows are known. Where no output
+    is left, the score is NaN.
+
+    Parameters
+    ----------
+    warns : bool
+        Whether that is worth scikit-learn's warning.
+    """
+    y = np.asarray(y, np.float64)
+    if defines_r2(y):
+        known = ~np.isnan(y)
+        if not known.all():
+            return _r2_of_known(y, output, weights, known)
+        mean = np.average(y, axis=0, weights=weights)
+        residual = np.average((y - output) ** 2, axis=0, weights=weights)
+        total = np.average((y - mean) ** 2, axis=0, weights=weights)
+        flat = total == 0
+        ratio = np.where(flat, residual > 0, residual / np.where(flat, 1, total))
+        return float(1 - ratio.mean())
+    if warns:
+        from cmlp.core.errors import (
+            UndefinedMetricWarning,
+            warn,  # seldom wanted
+        )
+
+        message = "R^2 score is not well-defined with less than two samples."
+        warn(message, UndefinedMetricWarning)
+    return math.nan
+
+
+def defines_r2(y: Array) -> bool:
+    """Whether targets, (n, n_out), have an R^2: it needs two rows that are known of an output."""
+    return len(y) >= 2 and bool(((y == y).sum(axis=0) >= 2).any())
+
+
+def _r2_of_known(
+    y: Array, output: Array, weights: NDArray[np.float64] | None, known: Array
+) -> float:
+    """Average R^2 of the outputs, each over the rows in which it is known."""
+    scores = []
+    for column, rows in enumerate(known.T):
+        part = None if weights is None else weights[rows]
+        if rows.sum() >= 2 and (part is None or part.any()):
+            scores.append(r2_score(y[rows, column, None], output[rows, column, None], part))
+    return float(np.mean(scores)) if scores else math.nan
+
+
+def accuracy(targets: Array, output: Array, weights: NDArray[np.float64] | None) -> float:
+    """Share of the rows read right; of a multi-label row, every label that is known must be."""
+    if targets.ndim == 1:
+        right = output.argmax(axis=1) == targets
+    else:
+        same = (output > 0.5) == (targets > 0.5)
+        right = (same | (targets != targets)).all(axis=1)
+    return float(np.average(right, weights=weights))
+
+
+def evaluate(
+    net: Network, data: Data, rows: NDArray[np.int64] | None, *, warns: bool = False
+) -> tuple[float, float, Array]:
+    """Return the mean loss, the score (accuracy or R^2) and the outputs on some rows.
+
+    If it `warns`, it does so of a score that is not defined.
+    """
+    n = len(data.X) if rows is None else len(rows)
+    out = np.empty((n, net.sizes[-1]), net.dtype)
+    row_loss = np.empty(n, net.dtype)
+    objective = Recipe().objective(net)
+    noise = Recipe().noise(net, 0)
+    plan, params = net.for_prediction()
+    numbers = np.arange(n) if rows is None else rows
+    with net.scratch() as workspace:
+        for part, _, _ in portions(numbers, flops_of(net)):
+            dispatch.core.evaluate(
+                plan, params, data.X, data.targets, numbers[part], objective, noise, 0,
+                out[part], row_loss[part], workspace, net.input_scale,
+            )  # fmt: skip
+    targets = data.targets if rows is None else data.targets[rows]
+    weights = data.weights if data.weights is None or rows is None else data.weights[rows]
+    if weights is not None and not weights.any():
+        weights = None  # rows that do not count in training can still be looked at
+    if net.loss_row is None:
+        loss = net.custom_loss(out, net.target_matrix(targets), weights)[0]
+    else:
+        loss = float(np.average(row_loss.astype(np.float64), weights=weights)) if n else 0.0
+    return loss, score(net, targets, out, weights, warns) if n else math.nan, out
+
+
+def score(
+    net: Network,
+    targets: Array,
+    output: Array,
+    weights: NDArray[np.float64] | None,
+    warns: bool = False,
+) -> float:
+    """Return the accuracy or R^2 of outputs."""
+    if metric_of(net, targets) == "r2":
+        return r2_score(targets, output, weights, warns=warns)
+    if net.loss_row is not None and net.loss_row.name == "categorical_crossentropy":
+        targets = targets if targets.ndim == 1 else targets.argmax(axis=1)
+    return accuracy(targets, output, weights)
+
+
+def metric_of(net: Network, targets: Array) -> str:
+    """Return which score suits the targets: 'accuracy' for classes, 'r2' for numbers."""
+    classifies = net.loss_row is not None and net.loss_row.classifies
+    return "accuracy" if classifies or targets.ndim == 1 else "r2"

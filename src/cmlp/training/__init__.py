@@ -1,0 +1,1 @@
+"""One training loop, and the rules that are handed to it."""

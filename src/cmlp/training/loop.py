@@ -1,0 +1,159 @@
+"""The training loop, of networks and of estimators: epochs, until a rule ends them.
+
+What differs between the two is handed in as :class:`Rules`: the order of the rows, the learning
+rates, what is recorded, and when there has been no progress for too long.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmlp.model.average import show_average
+from cmlp.training.callbacks import TrainingState, call_back
+from cmlp.training.divergence import all_finite
+from cmlp.training.snapshot import Snapshot
+from cmlp.training.stopping import Deadline
+from cmlp.training.trainer import Trainer
+
+
+class Rules(Protocol):
+    """What a training decides for itself.
+
+    Attributes
+    ----------
+    n_rows, n_steps : int
+        Rows and steps of an epoch.
+    """
+
+    n_rows: int
+    n_steps: int
+
+    def draw(self, order: NDArray[np.int64], rates: NDArray[np.float64]) -> None:
+        """Write the next epoch's order of the rows, (n_rows,), and its rates, (n_steps,)."""
+
+    def foreseen(self) -> float:
+        """Return how many epochs, at least, neither depend on each other nor may end training."""
+
+    def record(self, loss: float, n_rows: int, rate: float, seconds: float, finite: bool) -> None:
+        """Record an epoch: its loss, the rows it used, its last rate, the time it trained.
+
+        The loss or the weights are not `finite` where :meth:`diverged` has returned.
+        """
+
+    def verdict(self) -> str:
+        """Return why training ends with the recorded epoch; empty where it goes on."""
+
+    def diverged(self, safe: Snapshot) -> None:
+        """Restore the last finite weights; raise an error, or return to end with this epoch."""
+
+    def interrupted(self) -> None:
+        """Warn that Ctrl-C has ended the training."""
+
+
+class Loop:
+    """Trains epoch after epoch; see :meth:`run`."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        rules: Rules,
+        state: TrainingState,
+        callbacks: tuple[Any, ...],
+        deadline: Deadline,
+    ) -> None:
+        self.trainer, self.rules, self.state = trainer, rules, state
+        self.callbacks, self.deadline = callbacks, deadline
+
+    def run(self) -> str:
+        """Train, and return why training ended.
+
+        Returns
+        -------
+        str
+            'epochs', 'max_time', 'callback', 'interrupted', 'diverged', or the rules' verdict.
+
+        Raises
+        ------
+        Exception
+            Whatever a callback or :meth:`Rules.diverged` raises.
+        """
+        safe: Snapshot | None = None
+        try:
+            self.safe = safe = Snapshot(self.trainer.net)
+            call_back(self.callbacks, "on_train_begin", self.state)
+            reason = "callback" if self.state.stop else ""
+            while not reason:
+                reason = "epochs" if self.state.epoch >= self.state.epochs else self._epochs()
+            return reason
+        except KeyboardInterrupt:
+            if safe is not None and not all_finite(self.trainer.net.params):
+                safe.put_back()
+            self.rules.interrupted()
+            return "interrupted"
+
+    def _epochs(self) -> str:
+        """Train one epoch, or several in one call of the core; return why training ends."""
+        rules, n = self.rules, self._ahead()
+        began = time.perf_counter()
+        orders, rates = np.empty((n, rules.n_rows), np.int64), np.empty((n, rules.n_steps))
+        for order, rate in zip(orders, rates, strict=True):
+            rules.draw(order, rate)
+        if n > 1:
+            losses = self.trainer.epochs(orders, rates)
+            if losses is not None and all_finite(self.trainer.net.params):
+                self.safe.take()
+                seconds = (time.perf_counter() - began) / n
+                reasons = [
+                    self._after(loss, rules.n_rows, float(rate[-1]), seconds)
+                    for loss, rate in zip(losses.tolist(), rates, strict=True)
+                ]
+                return reasons[-1]
+            self.safe.put_back()  # one by one, to find the epoch that diverged
+        for order, rate in zip(orders, rates, strict=True):
+            reason = self._epoch(order, rate)
+            if reason:
+                return reason
+        return ""
+
+    def _epoch(self, order: NDArray[np.int64], rates: NDArray[np.float64]) -> str:
+        began = time.perf_counter()
+        loss, n_rows = self.trainer.epoch(order, rates, self.deadline)
+        seconds = time.perf_counter() - began
+        if self.trainer.stopped and not n_rows:
+            return self.deadline.reason  # before the first step was done: there is no epoch
+        finite = math.isfinite(loss) and all_finite(self.trainer.net.params)
+        if finite:
+            self.safe.take()
+            show_average(self.trainer.net)
+        else:
+            self.rules.diverged(self.safe)
+        return self._after(loss, n_rows, float(rates[-1]), seconds, finite)
+
+    def _ahead(self) -> int:
+        """Return how many epochs can run in one call of the core.
+
+        No callback, deadline or stopping rule may come between them. An epoch of a small table
+        takes less time than Python needs around it.
+        """
+        if self.callbacks or self.deadline.is_set:
+            return 1
+        in_a_call = self.trainer.epochs_of_a_call(self.rules.n_rows)
+        left = self.state.epochs - self.state.epoch
+        return int(max(1, min(in_a_call, left, self.rules.foreseen())))
+
+    def _after(
+        self, loss: float, n_rows: int, rate: float, seconds: float, finite: bool = True
+    ) -> str:
+        """Record an epoch, call the callbacks, and return why training ends."""
+        self.state.epoch += 1
+        self.rules.record(loss, n_rows, rate, seconds, finite)
+        call_back(self.callbacks, "on_epoch_end", self.state)
+        verdict = self.rules.verdict() if finite else "diverged"
+        if self.state.stop and finite:
+            return "callback"
+        return verdict or self.deadline.reason

@@ -1,0 +1,111 @@
+"""How a step is taken: solver, rates, penalties, noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cmlp.core.arrays import refuse_masked
+from cmlp.core.checks import check_number
+from cmlp.core.seam import Noise, Objective, Optimizer
+from cmlp.core.vocabulary import EXTERNAL_LOSS, SOLVERS, Solver, lookup, unknown
+
+if TYPE_CHECKING:
+    from cmlp.network import Network
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one step does: solver, penalties, noise. Checked when it is made.
+
+    The parameters are those of :meth:`Network.fit`.
+    """
+
+    solver: str = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    l1: float = 0.0
+    l2: float = 0.0
+    weight_decay: float = 0.0
+    dropout: float | Sequence[float] = 0.0
+    input_noise: float = 0.0
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    ema: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.rule  # noqa: B018 - an unknown solver is refused here
+        for name in ("learning_rate", "l1", "l2", "weight_decay", "input_noise"):
+            check_number(name, getattr(self, name), 0)
+        check_number("momentum", self.momentum, 0, 1)
+        for name in ("beta_1", "beta_2", "label_smoothing", "ema"):
+            check_number(name, getattr(self, name), 0, 1, open_high=True)
+        check_number("epsilon", self.epsilon, 1e-37)  # above zero also as a float32
+        if self.clip_norm is not None and not check_number("clip_norm", self.clip_norm, 0):
+            raise ValueError("clip_norm must be above 0, or None for no clipping")
+
+    @property
+    def rule(self) -> Solver:
+        return lookup("solver", SOLVERS, self.solver)
+
+    def objective(self, net: Network) -> Objective:
+        """Return what the core minimises."""
+        row = net.loss_row
+        if self.label_smoothing and (row is None or not row.classifies):
+            raise ValueError(
+                f"label_smoothing needs a cross-entropy loss; this network's is {net.loss_name}"
+            )
+        code = EXTERNAL_LOSS if row is None else row.code
+        missing = row is not None and net.missing_targets
+        return Objective(code, net.loss_parameter, self.label_smoothing, self.l1, self.l2, missing)
+
+    def optimizer(self) -> Optimizer:
+        """Return how the core moves the parameters."""
+        return Optimizer(
+            self.rule.code,
+            float(self.momentum),
+            bool(self.nesterov),
+            float(self.beta_1),
+            float(self.beta_2),
+            float(self.epsilon),
+            float(self.weight_decay),
+            float(self.clip_norm or 0.0),
+            float(self.ema),
+        )
+
+    def noise(self, net: Network, seed: int) -> Noise:
+        """Return what the core disturbs the rows with."""
+        n_hidden = len(net.plan) - 1
+        refuse_masked("dropout", self.dropout)
+        try:
+            given = np.asarray(self.dropout, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"dropout must be numbers, not {self.dropout!r}") from None
+        if given.ndim == 0:
+            given = np.full(n_hidden, given)
+        if given.shape != (n_hidden,):
+            raise ValueError(
+                f"dropout must be one number or {n_hidden}, one per hidden layer; {given.size} came"
+            )
+        for rate in given:
+            check_number("dropout", rate, 0, 1, open_high=True)
+        if not n_hidden and np.any(np.asarray(self.dropout)):
+            raise ValueError("dropout needs a hidden layer; this network has none")
+        rates = given if given.any() else given[:0]
+        return Noise(seed, float(self.input_noise), np.ascontiguousarray(rates))
+
+
+def make_recipe(parameters: dict[str, Any]) -> Recipe:
+    """Check the names of keyword arguments, and make a recipe of them."""
+    known = [field.name for field in fields(Recipe)]
+    for name in parameters:
+        if name not in known:
+            raise TypeError(str(unknown("parameter", name, known, known)))
+    return Recipe(**parameters)

@@ -1,0 +1,292 @@
+"""Taking steps: what one is made of, the data it uses, the threads and arrays that carry it."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmlp.core import dispatch
+from cmlp.core.layout import aligned
+from cmlp.core.seam import TEAM_STEPS, TEAM_STOP, Places, places
+from cmlp.core.team import Team, never
+from cmlp.data.rows import Data
+from cmlp.model.average import resume_from_average, show_average
+from cmlp.model.passes import CALL_FLOPS, flops_of, shared_penalties
+from cmlp.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from cmlp.network import Network
+
+CALL_ROWS = 2**20
+"""Rows of one call of several epochs: 8 MB of row numbers."""
+
+
+COMPILED_FLOPS, PYTHON_FLOPS = 2e4, 5e7
+"""What a step costs besides its products, in work that would take as long."""
+
+
+THREAD_FLOPS = 1e7
+"""Work of one step from which a second thread pays for its barriers."""
+
+
+def in_main_thread() -> bool:
+    """Whether this is the thread that Ctrl-C arrives in."""
+    return threading.current_thread() is threading.main_thread()
+
+
+class Trainer:
+    """Takes steps on a network: holds the scratch arrays and the threads of one fit.
+
+    Parameters
+    ----------
+    keeps_steps_whole : bool
+        Whether the NumPy core runs in a thread of its own, too, so that Ctrl-C cannot interrupt it
+        between two statements of an update.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        data: Data,
+        recipe: Recipe,
+        batch_size: int,
+        n_threads: int | None,
+        *,
+        keeps_steps_whole: bool = False,
+    ) -> None:
+        self.net, self.data, self.batch_size = net, data, batch_size
+        self.objective, self.optimizer = recipe.objective(net), recipe.optimizer()
+        self.noise = recipe.noise(net, 0)
+        if self.noise.input_noise or len(self.noise.dropout):
+            self.noise = self.noise._replace(seed=int(net.rng.integers(2**63)))
+        if net.normalization == "batch" and batch_size == 1:
+            raise ValueError(
+                "normalization='batch' needs batches of at least 2 rows; 'layer' takes single ones"
+            )
+        net.moments_for(recipe.rule, averages=recipe.ema > 0)
+        self.step_flops = flops_of(net) * batch_size
+        self.is_long = self.step_flops > CALL_FLOPS
+        self.stopped = False
+        self.n_threads = self._choose_threads(n_threads)
+        size = dispatch.core.workspace_size(net.plan, batch_size, self.n_threads)
+        self.workspace = aligned((size,), net.dtype)
+        self.grads = np.zeros_like(net.params)
+        in_python = dispatch.core.name == "python"
+        in_threads = (
+            self.n_threads > 1
+            or self.is_long
+            or (keeps_steps_whole and in_python and in_main_thread())
+        )
+        self.team = Team(self.n_threads if in_threads else 0)
+
+    def _choose_threads(self, n_threads: int | None) -> int:
+        if dispatch.core.name == "python" or self.net.loss_row is None:
+            return 1  # NumPy's products have threads of their own
+        if self.step_flops < THREAD_FLOPS:
+            return 1
+        return dispatch.threads_for(n_threads)
+
+    def close(self) -> None:
+        """End the threads, and leave the mean of the weights in the network, if there is one."""
+        show_average(self.net)
+        self.team.close()
+
+    def run(
+        self,
+        rows: NDArray[np.int64],
+        rates: NDArray[np.float64],
+        losses: NDArray[np.float64] | None = None,
+        out_of_time: Callable[[], bool] = never,
+    ) -> tuple[float, int]:
+        """Take one step per batch; return the summed loss, and the number of whole steps.
+
+        There are fewer than batches where a loss is not finite, or where a long step was `stopped`
+        by Ctrl-C or `out_of_time`. `rows` may be as many epochs as there are `losses` to write.
+        """
+        team = places()
+        self.stopped = False
+        ends = out_of_time if self.is_long else None
+        steps = self.net.steps
+        statistics = [part.copy() for pair in self.net.running for part in pair] if ends else []
+
+        def epoch(rank: int, team: Places) -> tuple[float, int]:
+            return self._run_rank(rows, rates, losses, rank, team)
+
+        # The core counts its steps in the team's array: a Ctrl-C may take the place of its answer.
+        try:
+            if self.net.loss_row is None:
+                return self._run_custom(rows, rates, team, ends)
+            return self.team.run(epoch, team, ends)
+        finally:
+            self.net.steps += int(team[TEAM_STEPS])
+            self.stopped = bool(team[TEAM_STOP]) and self.net.steps - steps < len(rates)
+            if self.stopped:  # a long step has a call of its own: all passes in it are undone
+                running = [part for pair in self.net.running for part in pair]
+                for part, before in zip(running, statistics, strict=True):
+                    part[...] = before
+
+    def _run_rank(
+        self,
+        rows: NDArray[np.int64],
+        rates: NDArray[np.float64],
+        losses: NDArray[np.float64] | None,
+        rank: int,
+        team: Places,
+    ) -> tuple[float, int]:
+        net, data = self.net, self.data
+        result: tuple[float, int] = dispatch.core.train_epoch(
+            net.plan, net.params, net.moments, data.X, data.targets, data.weights, rows,
+            self.batch_size, rates, net.steps, self.objective, self.optimizer, self.noise,
+            self.grads, self.workspace, rank, self.n_threads, team, net.input_scale, losses,
+        )  # fmt: skip
+        return result
+
+    def _run_custom(
+        self,
+        rows: NDArray[np.int64],
+        rates: NDArray[np.float64],
+        team: Places,
+        ends: Callable[[], bool] | None,
+    ) -> tuple[float, int]:
+        """The same for a loss in Python: outputs, the callable, then a gradient from its dC/da.
+
+        The callable runs in the thread that called.
+        """
+        core, net, data = dispatch.core, self.net, self.data
+        nothing = np.empty((0, 0), net.dtype)
+        total, taken = 0.0, 0
+
+        def forward(rank: int, team: Places) -> None:
+            core.evaluate(
+                net.plan, net.params, data.X, data.targets, batch, self.objective, self.noise,
+                net.steps, out, np.empty(len(batch), net.dtype), self.workspace, net.input_scale,
+                team,
+            )  # fmt: skip
+
+        def backward(rank: int, team: Places) -> float:
+            penalty: float = core.gradient(
+                net.plan, net.params, data.X[batch], slope, None, None, objective, self.noise,
+                net.steps, self.grads, nothing, nothing, self.workspace, net.input_scale, True,
+                team,
+            )  # fmt: skip
+            return penalty
+
+        def update(rank: int, team: Places) -> None:
+            core.update(
+                net.plan, net.params, self.grads, net.moments, self.optimizer, net.steps,
+                float(rates[taken]),
+            )  # fmt: skip
+            net.steps += 1
+
+        for start in range(0, len(rows), self.batch_size):
+            batch = rows[start : start + self.batch_size]
+            weights = None if data.weights is None else data.weights[batch]
+            y = net.target_matrix(data.targets[batch])
+            out = np.empty(y.shape, net.dtype)
+            self.team.run(forward, team, ends)
+            if team[TEAM_STOP]:
+                break
+            value, slope = net.custom_loss(out, y, weights)
+            objective = shared_penalties(self.objective, weights)
+            penalty = self.team.run(backward, team, ends)
+            if team[TEAM_STOP]:
+                break
+            if not math.isfinite(value + penalty):
+                return total, taken
+            self.team.run(update, team)
+            taken += 1
+            total += (value + penalty) * (
+                len(batch) if weights is None or objective.per_batch else float(weights.sum())
+            )
+        return total, taken
+
+    def epoch(
+        self,
+        rows: NDArray[np.int64],
+        rates: NDArray[np.float64],
+        out_of_time: Callable[[], bool] = never,
+    ) -> tuple[float, int]:
+        """Take one step per batch of `rows`, in calls short enough for Ctrl-C and the clock.
+
+        Returns
+        -------
+        loss : float
+            Weighted mean over the rows that were used; not finite where training diverged.
+        n_rows : int
+            Rows that were used: 0 where time was over before the first step was done.
+        """
+        if self.optimizer.ema:
+            resume_from_average(self.net)
+            start = self.net.steps - self.net.averaged
+            self.optimizer = self.optimizer._replace(ema_start=start)
+        try:
+            return self._epoch(rows, rates, out_of_time)
+        finally:
+            if self.optimizer.ema:
+                self.net.averaged = self.net.steps - self.optimizer.ema_start
+
+    def _epoch(
+        self,
+        rows: NDArray[np.int64],
+        rates: NDArray[np.float64],
+        out_of_time: Callable[[], bool],
+    ) -> tuple[float, int]:
+        per_call = self._steps_of_a_call()
+        total = weight = 0.0
+        done = 0
+        for first in range(0, len(rates), per_call):
+            part = rows[first * self.batch_size : (first + per_call) * self.batch_size]
+            wanted = rates[first : first + per_call]
+            loss, taken = self.run(part, wanted, None, out_of_time)
+            if taken < len(wanted) and not self.stopped:
+                return math.nan, done
+            part = part[: taken * self.batch_size]
+            total += loss
+            weight += len(part) if self.objective.per_batch else self.data.weight(part)
+            done += len(part)
+            if self.stopped or (done < len(rows) and out_of_time()):
+                break
+        return (total / weight if weight else 0.0), done
+
+    def _steps_of_a_call(self) -> int:
+        in_python = self.net.loss_row is None or dispatch.core.name == "python"
+        overhead = PYTHON_FLOPS if in_python else COMPILED_FLOPS
+        return max(1, int(CALL_FLOPS / (self.step_flops + overhead)))
+
+    def epochs_of_a_call(self, n_rows: int) -> int:
+        """How many epochs fit into one call of :meth:`epochs`."""
+        if self.net.loss_row is None or self.optimizer.ema:
+            return 1
+        n_steps = -(-n_rows // self.batch_size)
+        return max(1, min(self._steps_of_a_call() // n_steps, CALL_ROWS // n_rows))
+
+    def epochs(
+        self, orders: NDArray[np.int64], rates: NDArray[np.float64]
+    ) -> NDArray[np.float64] | None:
+        """Run several epochs in one call of the core; nothing else happens between them.
+
+        Parameters
+        ----------
+        orders : (n_epochs, n) array
+            The same rows, in the order of each epoch.
+        rates : (n_epochs, n_steps) array
+
+        Returns
+        -------
+        losses : (n_epochs,) array, or None where training diverged in one of them
+        """
+        losses = np.empty(len(orders))
+        _, taken = self.run(orders.ravel(), rates.ravel(), losses)
+        if taken < rates.size:
+            return None
+        if self.objective.per_batch:
+            weights = np.full(len(orders), float(orders.shape[1]))
+        else:
+            weights = np.array([self.data.weight(order) for order in orders])
+        losses /= weights
+        return losses

@@ -1,0 +1,109 @@
+"""The layout of the package: imports run downward, files and functions stay short."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "cmlp"
+pytestmark = pytest.mark.skipif(not SOURCE.is_dir(), reason="an installation has no .pyx")
+
+RANKS = {
+    "core": 0, "datasets": 0,
+    "data": 1, "schedules": 1,
+    "model": 2,
+    "training": 3,
+    "explain": 4, "formats": 4, "diagnosis": 4,
+    "network": 5,
+    "estimators": 6, "plot": 6,
+    "__init__": 7,
+    "cli": 8,
+    "__main__": 9,
+}  # fmt: skip
+"""Each package or module of the top level: it imports from lower ranks, and from itself."""
+
+
+def files(*suffixes):
+    return sorted(path for path in SOURCE.rglob("*") if path.suffix in suffixes)
+
+
+def part_of(path):
+    """Return the package, or the module of the top level, that a file belongs to."""
+    return path.relative_to(SOURCE).with_suffix("").parts[0]
+
+
+def module_of(path):
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in files(".py", ".pyx")}
+
+
+def imports(path):
+    """Yield the modules of cmlp that a file imports: at the top, in functions, for types."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".pyx":
+        pattern = r"^\s*from (cmlp[\w.]*) c?import (.+)$"
+        found = [
+            (name, re.findall(r"\w+", names)) for name, names in re.findall(pattern, text, re.M)
+        ]
+    else:
+        nodes = list(ast.walk(ast.parse(text)))
+        froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+        assert not any(node.level for node in froms), f"{path} has a relative import"
+        found = [(node.module, [alias.name for alias in node.names]) for node in froms]
+        plain = [node for node in nodes if isinstance(node, ast.Import)]
+        found += [(alias.name, []) for node in plain for alias in node.names]
+    for module, names in found:
+        if module.split(".")[0] == "cmlp":
+            inside = [f"{module}.{name}" for name in names if f"{module}.{name}" in MODULES]
+            yield from inside or [module]
+
+
+@pytest.mark.parametrize("path", MODULES.values(), ids=MODULES)
+def test_imports_run_downward(path):
+    """Also those under TYPE_CHECKING."""
+    here = part_of(path)
+    for module in imports(path):
+        there = [*module.split("."), "__init__"][1]
+        assert there == here or RANKS[there] < RANKS[here], f"{here} imports {module}"
+
+
+def test_there_is_no_circle():
+    """Not within a package either."""
+    below = {name: {m for m in imports(path) if m != name} for name, path in MODULES.items()}
+    while below:
+        leaves = {name for name, needed in below.items() if not needed & below.keys()}
+        assert leaves, f"these import each other: {sorted(below)}"
+        below = {name: needed for name, needed in below.items() if name not in leaves}
+
+
+LONG_FILES = {}
+"""Files above the budget, and why they may be."""
+
+LONG_FUNCTIONS = {}
+"""Functions above the budget, and why they may be."""
+
+
+@pytest.mark.parametrize("path", files(".py", ".pyx", ".pxi", ".h"), ids=lambda path: path.name)
+def test_a_file_can_be_read_in_one_sitting(path):
+    most = 560 if path.suffix in (".py", ".pyx") else 400
+    name = path.relative_to(SOURCE).as_posix()
+    n = len(path.read_text(encoding="utf-8").splitlines())
+    assert (n > most) == (name in LONG_FILES), f"{name} has {n} lines"
+
+
+def n_lines_of_docstring(function):
+    first = function.body[0]
+    return first.end_lineno - first.lineno + 1 if ast.get_docstring(function) else 0
+
+
+@pytest.mark.parametrize("path", files(".py"), ids=lambda path: path.name)
+def test_functions_are_short(path):
+    name = path.relative_to(SOURCE).as_posix()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            n = node.end_lineno - node.lineno + 1 - n_lines_of_docstring(node)
+            assert (n > 60) == (f"{name}:{node.name}" in LONG_FUNCTIONS), f"{name}:{node.name} {n}"
