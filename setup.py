@@ -45,7 +45,7 @@ DIRECTIVES = {
     **dict.fromkeys(CHECKS, DEBUG),
     "cdivision": not DEBUG,
     "embedsignature": False,
-    "freethreading_compatible": True,  # see tests/test_threads.py
+    "freethreading_compatible": True,  # see tests/core/test_threads.py
     "show_performance_hints": not DEBUG,  # each check would be one
 }
 

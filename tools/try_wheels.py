@@ -40,7 +40,11 @@ PROCESSORS = {
 
 TESTS = ["pytest>=8", "hypothesis>=6.100", "joblib>=1.3"]
 OF_THE_CORE = (
-    *("tests/test_network.py", "tests/test_predictor.py", "tests/test_activations.py"),
+    *(
+        "tests/model/test_network.py",
+        "tests/core/test_predictor.py",
+        "tests/core/test_activations.py",
+    ),
     # No long doubles, which an emulator counts out by hand, and no process that it does not run.
     *("-k", "not last_place and not unknown_numpy"),
 )

@@ -744,7 +744,7 @@ def test_pickles_name_no_core(engine):
 
 # Files that nobody wrote --------------------------------------------------------------------------
 
-TOOL = Path(__file__).parents[1] / "tools" / "fuzz_files.py"
+TOOL = Path(__file__).parents[2] / "tools" / "fuzz_files.py"
 
 
 @pytest.fixture(scope="module")

@@ -293,7 +293,7 @@ def test_a_huge_batch_size_is_one_batch(core, dtype):
         np.testing.assert_allclose(params, results[0][1], rtol=64 * np.finfo(dtype).eps)
 
 
-SOURCE = Path(__file__).parents[1] / "src" / "cmlp"
+SOURCE = Path(__file__).parents[2] / "src" / "cmlp"
 needs_source = pytest.mark.skipif(not SOURCE.is_dir(), reason="an installation has no .pyx")
 
 # What `import cmlp` costs ------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from helpers import blobs, python_output
 
 from cmlp import MLPClassifier, Network
 
-GUARDED = Path(__file__).with_name("guarded.py")
+GUARDED = Path(__file__).parents[1] / "support" / "guarded.py"
 COMPILED = [name for name in CORES if name != "python"]
 ENDED = {-getattr(signal, name) for name in ("SIGSEGV", "SIGBUS") if hasattr(signal, name)}
 
