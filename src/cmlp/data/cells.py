@@ -17,6 +17,8 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
+from cmlp.data.frames import listed
+
 FEW = 30
 """Most distinct whole numbers that are taken for class labels."""
 
@@ -92,12 +94,11 @@ def show(text: object) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-def listed(wanted: object, names: Sequence[str]) -> str:
-    """List `names`, those like `wanted` first, the tail of a long list left out."""
+def listed_near(wanted: object, names: Sequence[str]) -> str:
+    """List `names`, those most similar to `wanted` first, the tail of a long list left out."""
     wanted = str(wanted).lower()
     near = {name: difflib.SequenceMatcher(None, name.lower(), wanted).ratio() for name in names}
-    shown = ", ".join(map(show, sorted(near, key=near.__getitem__, reverse=True)[:10]))
-    return shown + (f" and {len(near) - 10} more" if len(near) > 10 else "")
+    return listed(sorted(near, key=near.__getitem__, reverse=True), 10, show)
 
 
 def bare(cell: str) -> str | None:
@@ -266,6 +267,6 @@ def known_labels(values: Sequence[Any], classes: np.ndarray, place: Place) -> np
             where = place(list(values).index(value))
             if isinstance(value, str) and MISSING(value):
                 raise DataError(f"{where}: the target is {show(value)}, {_MISSING_CELL}")
-            known = listed(value, [str(label) for label in labels])
+            known = listed_near(value, [str(label) for label in labels])
             raise DataError(f"{where}: the label {show(value)} is not one of the model's: {known}")
     return classes[[found[value] for value in values]]

@@ -15,7 +15,7 @@ from io import BytesIO, TextIOWrapper
 from itertools import islice
 from typing import Literal
 
-from cmlp.data.cells import NUMBER, DataError, bare, listed, show
+from cmlp.data.cells import NUMBER, DataError, bare, listed_near, show
 from cmlp.data.header import has_header
 
 DELIMITERS = ";\t|,"  # text has more commas: of two that cut alike, it is the other
@@ -417,7 +417,7 @@ def column_of(wanted: str | int, names: list[str] | None, width: int) -> int:
         if -width <= int(wanted) < width:
             return int(wanted) % width
         raise DataError(f"there is no column {wanted}: the columns are 0 to {width - 1}")
-    known = listed(wanted, names) if names else f"no names; give a number, 0 to {width - 1}"
+    known = listed_near(wanted, names) if names else f"no names; give a number, 0 to {width - 1}"
     known += _UNCUT if width == 1 else ""
     raise DataError(f"there is no column {show(wanted)}; there are {known}")
 
@@ -441,7 +441,7 @@ def _by_name(
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise DataError(
             f"there is no column {show(missing[0])}{more}, which the model was trained with; there "
-            f"are {listed(missing[0], names)}{hint}"
+            f"are {listed_near(missing[0], names)}{hint}"
         )
     found = []
     for name in features:

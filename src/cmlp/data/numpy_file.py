@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cmlp.data.cells import DataError, Task, known_labels, listed, read_target, show
+from cmlp.data.cells import DataError, Task, known_labels, listed_near, read_target, show
 from cmlp.data.csv_layout import Wanted, column_of, is_number
 
 # What np.load raises for damaged files: no shorter list covers what flipped bytes bring about.
@@ -85,7 +85,7 @@ def _pick(arrays: Any, wanted: Wanted, part: str, use_target: bool) -> _Arrays:
         usual = ["X_test", "x_test", *usual] if part == "test" else [*usual, "X_test", "x_test"]
         x_name = next((name for name in usual if name in names), None)
         if x_name is None:
-            raise DataError(f"expected features called 'X'; there are {listed('X', names)}")
+            raise DataError(f"expected features called 'X'; there are {listed_near('X', names)}")
         y_name: str | None = None
         if not use_target:
             pass
@@ -100,7 +100,7 @@ def _pick(arrays: Any, wanted: Wanted, part: str, use_target: bool) -> _Arrays:
             if x_name.endswith("_test") and y_name.endswith("_train") and twin in names:
                 y_name = twin
         elif not is_number(target):
-            raise DataError(f"there is no {show(target)}; there are {listed(target, names)}")
+            raise DataError(f"there is no {show(target)}; there are {listed_near(target, names)}")
         X, y = arrays[x_name], None if y_name is None else arrays[y_name]
     if isinstance(X, bytes) or isinstance(y, bytes):
         raise DataError("the zip archive does not hold NumPy arrays; save it with numpy.savez")
@@ -115,7 +115,7 @@ def _named_columns(columns: Sequence[str | int], names: Sequence[str]) -> None:
     """Refuse names to leave out that no array has; numbers are columns of X."""
     for name in columns:
         if not is_number(name) and name not in names:
-            there = f"; there are {listed(name, names)}" if names else ", nor any other name"
+            there = f"; there are {listed_near(name, names)}" if names else ", nor any other name"
             raise DataError(f"there is no {show(name)} to leave out{there}")
 
 
