@@ -1,9 +1,9 @@
 """Tables for the command line: CSV (plain or ``.gz``), ``.npz`` and ``.npy`` files.
 
 What a CSV file means is decided in one place, by the ``csv`` module and Python's ``float``
-(:func:`_csv_blocks`). pandas, where it is installed, is a faster road to the same answer: whatever
-it stumbles over (and every file with quotes) is read again by the first road, which either accepts
-it or names the line and the column that are wrong. So the two cannot disagree.
+(:mod:`cmlp.data.csv_file`). pandas, if installed, is a fast path to the same result: files that it
+rejects, and every file with quotes, are read again by ``csv``, which accepts them or names the line
+and the column of the error. So the two cannot disagree.
 """
 
 from __future__ import annotations
@@ -103,27 +103,49 @@ def read_table(
     """
     path = Path(path)
     wanted = Wanted(target, features, ignore, leave_out, header)
-    names: list[str] = []
-    notes: list[str] = []
     try:
-        if path.is_dir():  # Windows would call it "Permission denied"
+        if path.is_dir():  # Windows reports "Permission denied"
             raise DataError("expected a file, but this is a directory; name a file in it")
         if path.suffix.lower() in (".npz", ".npy"):
-            if header != "auto":
-                raise DataError("--header and --no-header are for CSV; NumPy's files have no names")
-            X, target_name, y = read_numpy(path, wanted, part, task, classes, use_target)
-            if X.dtype.kind in "iu" and (at := largest(X)):
-                notes = [rounded(f"row {at[0]}, column {at[1]} (counted from 0)", X[at])]
-        else:
-            data, hint = without_hint(text_of(path.read_bytes()))
-            layout = layout_of(data, wanted, delimiter or hint)
-            X, y = read_csv(data, layout, reader, task, classes)
-            all_names, notes = layout.names or [], csv_notes(data, layout, X)
-            names = [all_names[i] for i in layout.features if all_names]
-            target_name = all_names[layout.target] if y is not None and all_names else None
+            return _numpy_table(path, wanted, part, task, classes, use_target)
+        return _csv_table(path, wanted, delimiter, reader, task, classes)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error.__cause__
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    shown = names or [f"x{i}" for i in range(X.shape[1])]
-    return Table(str(path), shown, X, target_name or None, y, bool(names), notes)
+
+
+def _numpy_table(
+    path: Path, wanted: Wanted, part: str, task: Task, classes: np.ndarray | None, use_target: bool
+) -> Table:
+    if wanted.header != "auto":
+        raise DataError("--header and --no-header are for CSV; NumPy's files have no names")
+    X, target_name, y = read_numpy(path, wanted, part, task, classes, use_target)
+    notes = []
+    if X.dtype.kind in "iu" and (at := largest(X)):
+        notes = [rounded(f"row {at[0]}, column {at[1]} (counted from 0)", X[at])]
+    return Table(str(path), _numbered(X), X, target_name or None, y, notes=notes)
+
+
+def _csv_table(
+    path: Path,
+    wanted: Wanted,
+    delimiter: str | None,
+    reader: str,
+    task: Task,
+    classes: np.ndarray | None,
+) -> Table:
+    data, hint = without_hint(text_of(path.read_bytes()))
+    layout = layout_of(data, wanted, delimiter or hint)
+    X, y = read_csv(data, layout, reader, task, classes)
+    notes = csv_notes(data, layout, X)
+    if not layout.names:
+        return Table(str(path), _numbered(X), X, None, y, notes=notes)
+    names = [layout.names[i] for i in layout.features]
+    target_name = None if y is None else layout.names[layout.target] or None
+    return Table(str(path), names, X, target_name, y, named=True, notes=notes)
+
+
+def _numbered(X: np.ndarray) -> list[str]:
+    """Return names for the columns of a table without any."""
+    return [f"x{i}" for i in range(X.shape[1])]
