@@ -9,6 +9,7 @@ import numpy as np
 
 from cmlp.core.formatting import percent
 from cmlp.core.layout import Array
+from cmlp.data import frames
 from cmlp.diagnosis.subject import Case, Finding
 
 # Thresholds --------------------------------------------------------------------------------------
@@ -77,9 +78,7 @@ def missing_values(case: Case) -> Iterator[Finding]:
 
 def listed(names: Sequence[str], most: int = 5) -> str:
     """Name some columns: "columns 'a', 'b' and 7 more"."""
-    shown = ", ".join(quoted(name) for name in names[:most])
-    more = len(names) - most
-    return f"column{'s' * (len(names) > 1)} {shown}" + (f" and {more:,} more" * (more > 0))
+    return f"column{'s' * (len(names) > 1)} {frames.listed(names, most, quoted)}"
 
 
 def quoted(name: str) -> str:

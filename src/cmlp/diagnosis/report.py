@@ -15,6 +15,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from cmlp.core.errstate import silent
+from cmlp.data.rows import check_pair
 from cmlp.diagnosis.examinations import examine
 from cmlp.diagnosis.subject import Finding, admit
 
@@ -153,8 +154,7 @@ def diagnose(
     >>> cmlp.diagnose(cmlp.Network([3, 8, 2], seed=0), X, y).codes
     ['unscaled-inputs']
     """
-    if (X_val is None) != (y_val is None):
-        raise ValueError("X_val and y_val go together; only one of them came")
+    check_pair(X_val, y_val)
     each = []
     for member in getattr(model, "estimators_", [model]):
         case = admit(member, X, y, sample_weight, X_val, y_val)

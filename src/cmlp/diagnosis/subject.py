@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from cmlp.core.arrays import array_of, label_array, places, refuse_masked
 from cmlp.core.layout import Array
 from cmlp.data.checks import check_weights
+from cmlp.data.frames import column_names, first_names
+from cmlp.data.numbers import is_finite
 from cmlp.data.rows import Data
 from cmlp.model.history import History
 from cmlp.model.scoring import evaluate
@@ -170,7 +172,11 @@ def admit(
     estimator = not hasattr(model, "plan")
     fitted = not estimator or hasattr(model, "network_") or hasattr(model, "estimators_")
     net = network_of(model) if fitted else None
-    names = _column_names(model, net, X)
+    names = first_names(
+        column_names(X),
+        getattr(model, "feature_names_in_", None),
+        None if net is None else net.feature_names,
+    )
     X, y = _table(X), label_array("y", y)
     if X.ndim != 2 or X.shape[0] == 0 or len(y) != X.shape[0]:
         raise ValueError(
@@ -283,23 +289,11 @@ def rows_within(width: int) -> int:
     return max(FEWEST_ROWS, min(SAMPLE_ROWS, SAMPLE_NUMBERS // max(width, 1)))
 
 
-def _column_names(model: Any, net: Network | None, X: Any) -> list[str]:
-    """Find what the columns are called; nothing where nobody said."""
-    for names in (
-        getattr(X, "columns", None),
-        getattr(model, "feature_names_in_", None),
-        None if net is None else net.feature_names,
-    ):
-        if names is not None and not callable(names) and len(names):
-            return [str(name) for name in names]
-    return []
-
-
 def _missing(X: Any, y: Array, may_miss: bool) -> dict[str, int]:
     """Count NaN and infinities in each column of X and in y, a block at a time."""
     found: dict[str, int] = {}
     values = X.data if hasattr(X, "tocsr") else X
-    if values.size and values.dtype.kind == "f" and not _finite(values):
+    if not is_finite(values):
         per_column = np.zeros(X.shape[1], np.int64)
         if values is X:
             for start in range(0, len(X), SAMPLE_ROWS):
@@ -307,7 +301,7 @@ def _missing(X: Any, y: Array, may_miss: bool) -> dict[str, int]:
         else:
             np.add.at(per_column, X.indices[~np.isfinite(values)], 1)
         found = {f"X{column}": int(per_column[column]) for column in np.flatnonzero(per_column)}
-    if y.dtype.kind == "f" and not _finite(y):
+    if not is_finite(y):
         bad = int((np.isinf(y) if may_miss else ~np.isfinite(y)).sum())
         found |= {"y": bad} if bad else {}
     return found
@@ -316,12 +310,6 @@ def _missing(X: Any, y: Array, may_miss: bool) -> dict[str, int]:
 def _masks(net: Network | None, y: Array) -> bool:
     """Whether a NaN in y is a target that nobody knows, as estimators take it among several."""
     return y.ndim == 2 and y.shape[1] > 1 if net is None else net.missing_targets
-
-
-def _finite(values: Array) -> bool:
-    """Whether there is no NaN or infinity, without a temporary."""
-    with np.errstate(invalid="ignore"):
-        return bool(np.isfinite(values.min()) and np.isfinite(values.max()))
 
 
 def _count_classes(

@@ -17,7 +17,7 @@ from cmlp.core.checks import check_dtype, plain
 from cmlp.core.errors import InvalidParameterError, warn
 from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
-from cmlp.data.rows import Data, HeldOut
+from cmlp.data.rows import Data, HeldOut, check_pair
 from cmlp.data.split import split_like_sklearn
 from cmlp.estimators import ensemble, lbfgs
 from cmlp.estimators.answers import propagate, slopes
@@ -361,8 +361,7 @@ class MLP(Assigned):
 
     def _read_held_out(self, labels: Any, X_val: Any, y_val: Any, weights: Any) -> HeldOut | None:
         """Check rows to validate on, if there are any, against the targets to train on."""
-        if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val go together; only one of them came")
+        check_pair(X_val, y_val)
         if X_val is None:
             return None
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cmlp.data import frames
 from cmlp.diagnosis.subject import networks_of
 
 COLOURS = (
@@ -104,11 +105,6 @@ def shortened(label: Any) -> str:
 
 
 def column_names(model: Any, X: Any) -> list[str]:
-    for names in (
-        getattr(X, "columns", None),
-        getattr(model, "feature_names_in_", None),
-        networks_of(model)[0].feature_names,
-    ):
-        if names is not None and len(names) == 2:
-            return [shortened(name) for name in names]
-    return ["feature 0", "feature 1"]
+    known = getattr(model, "feature_names_in_", None), networks_of(model)[0].feature_names
+    names = frames.first_names(frames.column_names(X), *known) or ["feature 0", "feature 1"]
+    return list(map(shortened, names))
