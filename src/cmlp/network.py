@@ -1044,9 +1044,10 @@ class Network:
         **more
             sample_weight; X_val and y_val.
         """
-        from cmlp.diagnosis import report
+        from cmlp.diagnosis.model import model_of_network
+        from cmlp.diagnosis.report import diagnose_models
 
-        return report.diagnose(self, X, y, **more)
+        return diagnose_models([model_of_network(self, type(self).fit)], X, y, **more)
 
     # Files and copies ----------------------------------------------------------------------------
 

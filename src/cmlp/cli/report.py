@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmlp.core.arrays import places
 from cmlp.core.layout import Array
+from cmlp.model.scoring import confusion
 from cmlp.training.progress import cut, printable
 
 
@@ -15,8 +15,7 @@ def confusion_table(truth: Array, read: Array, labels: Array) -> str:
     `labels` are in the order of the outputs. Beyond 20 of them, the ten pairs that were confused
     most often.
     """
-    counts = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(counts, (places(labels, truth), places(labels, read)), 1)
+    counts = confusion(truth, read, labels)
     names = [printable(str(label)) for label in labels]
     if len(labels) > 20:
         wrong = counts * (1 - np.eye(len(labels), dtype=np.int64))

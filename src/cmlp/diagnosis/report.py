@@ -1,7 +1,7 @@
-"""What is wrong with a training, in plain words, and which parameter to change.
+"""Diagnosis: what is wrong with a training, in plain words, and which parameter to change.
 
-:func:`diagnose` looks at the data, the units, the gradients and the curve of a model; each
-examination in ``_examinations`` measures one thing and reports it as a :class:`Finding`.
+A model hands over what is examined (:mod:`cmlp.diagnosis.model`); each examination measures one
+thing, and yields a :class:`Finding` if it is unusual.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from cmlp.core.errstate import silent
+from cmlp.core.public import set_module
 from cmlp.diagnosis.examinations import examine
-from cmlp.diagnosis.subject import Finding, admit
-
-__all__ = ["Diagnosis", "Finding", "diagnose"]
-
-
-SEVERITIES = ("error", "warning", "note")
-"""Nothing can be learned; learning suffers; worth knowing, and harmless as a rule."""
+from cmlp.diagnosis.finding import SEVERITIES, Finding
+from cmlp.diagnosis.model import Model
+from cmlp.diagnosis.subject import collect
 
 
+@set_module
 @dataclass(frozen=True)
 class Diagnosis:
     """What :func:`diagnose` found; true if there is nothing but notes.
@@ -108,7 +106,6 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, 96, initial_indent="  ", subsequent_indent="  ")
 
 
-@silent
 def diagnose(
     model: Any,
     X: ArrayLike,
@@ -153,12 +150,27 @@ def diagnose(
     >>> cmlp.diagnose(cmlp.Network([3, 8, 2], seed=0), X, y).codes
     ['unscaled-inputs']
     """
+    found: Diagnosis = model.diagnose(X, y, sample_weight=sample_weight, X_val=X_val, y_val=y_val)
+    return found
+
+
+@silent
+def diagnose_models(
+    models: Sequence[Model],
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    X_val: ArrayLike | None = None,
+    y_val: ArrayLike | None = None,
+) -> Diagnosis:
+    """Diagnose a network, or the members of an ensemble; see :func:`diagnose`."""
     if (X_val is None) != (y_val is None):
         raise ValueError("X_val and y_val go together; only one of them came")
     each = []
-    for member in getattr(model, "estimators_", [model]):
-        case = admit(member, X, y, sample_weight, X_val, y_val)
-        each.append(Diagnosis(sorted(examine(case), key=_gravity), case.looked_at()))
+    for model in models:
+        subject = collect(model, X, y, sample_weight, X_val, y_val)
+        each.append(Diagnosis(sorted(examine(subject), key=_gravity), subject.looked_at()))
     return each[0] if len(each) == 1 else _joined(each)
 
 

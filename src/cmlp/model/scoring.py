@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core import dispatch
+from cmlp.core.arrays import places
 from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
 from cmlp.data.rows import Data
@@ -130,5 +131,16 @@ def score(
 
 def metric_of(net: Network, targets: Array) -> str:
     """Return which score suits the targets: 'accuracy' for classes, 'r2' for numbers."""
-    classifies = net.loss_row is not None and net.loss_row.classifies
-    return "accuracy" if classifies or targets.ndim == 1 else "r2"
+    return "accuracy" if classifies(net) or targets.ndim == 1 else "r2"
+
+
+def classifies(net: Network) -> bool:
+    """Whether the loss is one for classes; a custom loss is not."""
+    return net.loss_row is not None and net.loss_row.classifies
+
+
+def confusion(truth: Array, read: Array, labels: Array) -> NDArray[np.int64]:
+    """Count how labels were read: a row per true label, a column per label read."""
+    counts = np.zeros((len(labels), len(labels)), np.int64)
+    np.add.at(counts, (places(labels, truth), places(labels, read)), 1)
+    return counts

@@ -1,0 +1,65 @@
+"""Trials: a copy of a model is trained for a few epochs, to see what comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cmlp.data.rows import Data
+from cmlp.diagnosis.model import Model, untrained
+from cmlp.diagnosis.sample import Rows
+from cmlp.model.history import solver_of
+from cmlp.model.scoring import evaluate
+from cmlp.training.recipe import Recipe
+from cmlp.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from cmlp.network import Network
+
+TRIAL_EPOCHS, TRIAL_STEPS, TRIAL_SECONDS = 5, 200, 2.0
+"""How long a trial lasts: so many epochs, more of them if they have few steps, and no longer than
+a user waits."""
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def trial_fit(model: Model, rows: Rows) -> Model | None:
+    """Train a copy of a model that is not fitted, with its own parameters; None if it diverges."""
+    n = len(rows.y)
+    n_steps = -(-n // min(model.batch_size or n, n))
+    epochs = max(TRIAL_EPOCHS, -(-TRIAL_STEPS // n_steps))
+    with _quietly():
+        try:
+            return model.train(*rows, epochs=epochs, max_time=TRIAL_SECONDS)
+        except ArithmeticError:  # DivergenceError
+            return None
+
+
+def trial_loss(net: Network, data: Data, rate: float) -> float:
+    """Return the loss after a few epochs more on a copy, with the solver of the last training."""
+    recipe, copied = Recipe(solver_of(net) or "sgd", rate), untrained(net)
+    n = len(data.X)
+    batch_size = min(32, n)
+    rates = np.full(-(-n // batch_size), rate)
+    with _quietly():
+        try:
+            trainer = Trainer(copied, data, recipe, batch_size, 1)
+            try:
+                losses = [
+                    trainer.epoch(copied.rng.permutation(n), rates)[0] for _ in range(TRIAL_EPOCHS)
+                ]
+            finally:
+                trainer.close()
+        except ArithmeticError:
+            return math.inf
+    return evaluate(copied, data, None)[0] if np.isfinite(losses).all() else math.inf
