@@ -32,6 +32,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from cmlp.core.public import set_module
+
 DTYPES = {
     "F64": "f8", "I64": "i8", "U64": "u8", "F32": "f4", "I32": "i4", "U32": "u4",
     "F16": "f2", "I16": "i2", "U16": "u2", "I8": "i1", "U8": "u1", "BOOL": "b1",
@@ -68,6 +70,7 @@ File = Path | BinaryIO
 PATHS = (str, bytes, os.PathLike)
 
 
+@set_module
 class ModelFileError(ValueError):
     """A model file holds something else than it should; the message says what, and what to do."""
 

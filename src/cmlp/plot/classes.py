@@ -92,8 +92,8 @@ def _labels_of(model: Any, truth: Array, read: Array) -> Array:
 
 def _name_cells(ax: Any, names: Sequence[str]) -> None:
     """Write the labels along both axes, at most 60 of them; many or long ones are turned."""
-    ticks = np.arange(0, len(names), -(-len(names) // 60))
-    shown = [names[tick] for tick in ticks]
+    step = -(-len(names) // 60)
+    ticks, shown = range(0, len(names), step), names[::step]
     size = float(np.clip(260 / len(ticks), 6.0, 10.0))
     turned = {"rotation": 90} if len(ticks) > 20 else {"rotation": 45, "ha": "right"}
     if max(map(len, names)) <= 3 and len(ticks) <= 26:
