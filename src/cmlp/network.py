@@ -1037,7 +1037,7 @@ class Network:
         return gradient_check.check_gradients(self, data, Recipe(l1=l1, l2=l2), entries)
 
     def diagnose(self, X: ArrayLike, y: ArrayLike, **more: Any) -> Diagnosis:
-        """Say in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
+        """Report in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
 
         Parameters
         ----------

@@ -1,13 +1,13 @@
-"""The name under which public classes are found: ``cmlp``, whatever module they are written in."""
+"""Public classes say where users find them, wherever they are defined."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
-Class = TypeVar("Class", bound=type[Any])
+Class = TypeVar("Class", bound=type)
 
 
 def set_module(cls: Class) -> Class:
-    """Decorate a public class: reprs, tracebacks and pickles name it ``cmlp.<class>``."""
+    """Give a class the public module's name: in reprs, in pickles, in documentation."""
     cls.__module__ = "cmlp"
     return cls

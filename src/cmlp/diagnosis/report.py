@@ -115,26 +115,26 @@ def diagnose(
     X_val: ArrayLike | None = None,
     y_val: ArrayLike | None = None,
 ) -> Diagnosis:
-    """Say in plain words what is wrong with a training, and which parameter to change.
+    """Report in plain words what is wrong with a training, and which parameter to change.
 
-    The model is left as it is. After fitting, its weights and its curve are looked at; before
+    The model is left as it is. After fitting, its weights and its curve are examined; before
     fitting, a copy trains for a few short epochs with the model's parameters (a
     :class:`~cmlp.Network` has none before it is fitted: with the defaults of ``fit``).
 
-    Silence is the rule: a finding says that something measured lies well outside of what healthy
+    Silence is the rule: a finding means that something measured lies well outside of what healthy
     trainings show.
 
     Parameters
     ----------
     model : Network, MLPClassifier or MLPRegressor
-        Fitted or not. Of a fitted ensemble every member is looked at.
+        Fitted or not. Of a fitted ensemble every member is examined.
     X, y : array-like
-        The training data. At most 4,096 rows, drawn evenly, are looked at (all of them for
+        The training data. At most 4,096 rows, drawn evenly, are examined (all of them for
         missing values and the number of each class), so that memory is bounded.
     sample_weight : array-like, (n,), optional
     X_val, y_val : array-like, optional
-        Rows that the model was not trained on, to see over-fitting; without them the validation
-        curve of the training tells it, if there is one.
+        Rows that the model was not trained on, which show over-fitting; without them the
+        validation curve of the training does, if there is one.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Trials: a copy of a model is trained for a few epochs, to see what comes of it."""
+"""Trials: a copy of a model is trained for a few epochs."""
 
 from __future__ import annotations
 

@@ -566,7 +566,7 @@ class MLP(Assigned):
     def diagnose(
         self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **held_out: Any
     ) -> Diagnosis:
-        """Say in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
+        """Report in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
 
         Parameters
         ----------
