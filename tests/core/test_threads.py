@@ -68,7 +68,7 @@ def test_an_estimator_is_trained_by_one_thread(in_training):
         model = MLPClassifier((8,), solver=solver, warm_start=True, max_iter=1)
         with pytest.warns(match="terat"):
             model.fit(X, y)
-        model.network_._training = in_training._training
+        model.network_._lock = in_training._lock
         with refused(RuntimeError, "another thread is training this network"):
             model.fit(X, y)
 
@@ -335,7 +335,7 @@ def test_the_bound_is_for_those_who_do_not_ask(core, monkeypatch, threads_at_any
     for bound, asked, expected in [(None, None, 4), (3, None, 3), (9, None, 4), (1, 3, 3),
                                    (3, 9, 4)]:  # fmt: skip
         monkeypatch.setattr(dispatch, "_bound", bound)
-        trainer = Trainer(net, net._data(X, y), recipe.Recipe(), 32, asked)
+        trainer = Trainer(net, net.encode(X, y), recipe.Recipe(), 32, asked)
         trainer.close()
         assert trainer.n_threads == (1 if core.name == "python" else expected)
 

@@ -673,7 +673,7 @@ def test_a_file_that_memory_does_not_hold(saved, path, monkeypatch):
     def no_memory(*_):
         raise MemoryError("Unable to allocate 8.00 EiB")
 
-    for function in ("cmlp.formats.safetensors.np.empty", "cmlp.network.aligned"):
+    for function in ("cmlp.formats.safetensors.np.empty", "cmlp.model.state.aligned"):
         with monkeypatch.context() as patch:
             patch.setattr(function, no_memory)
             with refused(ModelFileError, path, "8.00 EiB"):

@@ -406,7 +406,7 @@ def test_held_out_rows_keep_the_proportions(n_out, loss):
     held_out = []
     for seed in range(8):
         net = Network([1, n_out], loss=loss, seed=seed)
-        train, validation = split.split(fit._strata(net, net._data(X, y).targets), 0.2, net.rng)
+        train, validation = split.split(fit._strata(net, net.encode(X, y).targets), 0.2, net.rng)
         np.testing.assert_array_equal(np.sort(np.r_[train, validation]), np.arange(200))
         assert len(validation) == 40 and y[validation].sum() == 4
         held_out.append(tuple(validation))
@@ -561,7 +561,7 @@ class LatePool:
 def test_a_team_that_is_not_complete_does_not_begin(engine, fails_at, error):
     net = Network([64, 256, 10], seed=0)
     X = np.random.default_rng(0).normal(size=(512, 64))
-    data = net._data(X, np.arange(512) % 10)
+    data = net.encode(X, np.arange(512) % 10)
     trainer = Trainer(net, data, Recipe(), 128, 1)
     trainer.n_threads, kept = 2, net.params.copy()
     trainer.workspace = np.zeros(engine.workspace_size(net.plan, 128, 2), net.dtype)
@@ -576,7 +576,7 @@ def test_a_team_that_is_not_complete_does_not_begin(engine, fails_at, error):
 
 def test_a_ctrl_c_at_the_end_of_a_call_counts_its_steps(engine, monkeypatch):
     net = Network([3, 4, 3], seed=0)
-    trainer = Trainer(net, net._data(X60, Y60), Recipe(solver="adam"), 10, 1)
+    trainer = Trainer(net, net.encode(X60, Y60), Recipe(solver="adam"), 10, 1)
     run = trainer._run_rank
 
     def interrupted(*args):
@@ -647,7 +647,7 @@ def test_small_steps_stay_on_one_thread(engine, monkeypatch):
     X, y = blobs()
     for width, n_threads, expected in [(4, 2, 1), (4, None, 1), (900, 2, 2), (900, None, 4)]:
         net = Network([3, width, width, 3], seed=0)
-        trainer = Trainer(net, net._data(X, y), Recipe(), 32, n_threads)
+        trainer = Trainer(net, net.encode(X, y), Recipe(), 32, n_threads)
         trainer.close()
         assert trainer.n_threads == (1 if engine.name == "python" else expected)
 

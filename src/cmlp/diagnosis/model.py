@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from cmlp.core.layout import Array
-from cmlp.model.history import solver_of
-from cmlp.model.scoring import classifies
+from cmlp.model.state import State
 from cmlp.training.recipe import Recipe
 
-if TYPE_CHECKING:
-    from cmlp.network import Network
+AnyState = TypeVar("AnyState", bound=State)
 
 ESTIMATOR_WORDS = {
     "learning_rate": "learning_rate_init",
@@ -38,7 +36,7 @@ class Train(Protocol):
 class Model:
     """A Network, or an estimator with one network."""
 
-    network: Network | None
+    network: State | None
     """None for an estimator before its first fit."""
     fitted: bool
     """Whether its weights and its curve are examined; otherwise those of a trial."""
@@ -68,7 +66,7 @@ class Model:
         return ESTIMATOR_WORDS.get(name, name) if self.is_estimator else name
 
 
-def model_of_network(net: Network, fit: Callable[..., object]) -> Model:
+def model_of_network(net: State, fit: Callable[..., object]) -> Model:
     """Describe a network.
 
     Parameters
@@ -84,20 +82,20 @@ def model_of_network(net: Network, fit: Callable[..., object]) -> Model:
 
     return Model(
         network=net,
-        fitted=bool(net.history.get("loss") or solver_of(net)),
-        classifies=classifies(net),
+        fitted=bool(net.history.get("loss") or net.last_solver),
+        classifies=net.architecture.classifies,
         unbounded=is_unbounded(net),
         train=train,
         names=net.feature_names,
     )
 
 
-def is_unbounded(net: Network) -> bool:
+def is_unbounded(net: State) -> bool:
     """Whether the outputs may be any number, as in a regression."""
     return net.activations[-1] == "identity"
 
 
-def untrained(net: Network) -> Network:
+def untrained(net: AnyState) -> AnyState:
     """Return a copy that begins to train in the same way whatever was done before.
 
     Neither the optimizer's state nor the random generator is in every file.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,18 +12,17 @@ from cmlp.data.rows import Data
 from cmlp.diagnosis.finding import Finding
 from cmlp.diagnosis.sample import rows_within
 from cmlp.diagnosis.subject import Subject, Trained
-from cmlp.training.recipe import Recipe
+from cmlp.model import passes
+from cmlp.model.parameters import Parameters, cut_record
+from cmlp.model.state import State
 
-if TYPE_CHECKING:
-    from cmlp.network import Network
 
-
-def layer_name(net: Network, number: int) -> str:
+def layer_name(net: State, number: int) -> str:
     n_out = net.sizes[number + 1]
     return f"layer {number + 1} ({n_out} {net.activations[number]} units)"
 
 
-def _some_rows(net: Network, data: Data) -> Data:
+def _some_rows(net: State, data: Data) -> Data:
     """Take fewer rows, so that all activations of a wide network fit."""
     n = rows_within(int(net.plan[-1, UNITS]) + net.sizes[-1])
     weights = None if data.weights is None or not data.weights[:n].any() else data.weights[:n]
@@ -46,7 +44,7 @@ def units(subject: Subject, trained: Trained) -> Iterator[Finding]:
     rows = _some_rows(net, data).X
     dead: list[tuple[float, int, str]] = []
     saturated: list[tuple[float, int, str]] = []
-    for number, a in enumerate(net.forward(rows, return_all=True).a[:-1]):
+    for number, a in enumerate(passes.forward(net, rows)[1][:-1]):
         name, layer = net.activations[number], layer_name(net, number)
         if name == "relu":
             off = (a == 0).all(axis=0)
@@ -87,10 +85,11 @@ FLATNESS: dict[str, Callable[[Array], Array]] = {
 """Slope relative to the steepest, from a layer's activations."""
 
 
-def gradient_norms(net: Network, data: Data) -> tuple[list[float], list[float]]:
+def gradient_norms(net: State, data: Data) -> tuple[list[float], list[float]]:
     """Return the Euclidean norms of dC/dz and dC/dW, layer by layer."""
-    _, grads, record, _ = net._backpropagate(data, Recipe(), deltas=True)
-    deltas, dweights = net._cut_record(record), net._views(grads)[0]
+    found = passes.backpropagate(net, data, net.architecture.objective(), deltas=True)
+    deltas = cut_record(net.plan, found.deltas)
+    dweights = Parameters(net.plan, found.gradient).weights
     return [_norm(delta) for delta in deltas], [_norm(dW) for dW in dweights]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,9 +14,7 @@ from cmlp.data.checks import check_weights
 from cmlp.data.frames import columns_of
 from cmlp.data.rows import Data
 from cmlp.diagnosis.model import Model
-
-if TYPE_CHECKING:
-    from cmlp.network import Network
+from cmlp.model.state import State
 
 SAMPLE_ROWS, FEWEST_ROWS = 4096, 256
 """Rows that are examined: a share of 1 % is then known to within 0.3 %."""
@@ -128,12 +126,12 @@ def rows_within(width: int) -> int:
     return max(FEWEST_ROWS, min(SAMPLE_ROWS, SAMPLE_NUMBERS // max(width, 1)))
 
 
-def encoded(net: Network, labels: Array | None, rows: Rows) -> Data:
+def encoded(net: State, labels: Array | None, rows: Rows) -> Data:
     """Return rows as the network takes them.
 
     Parameters
     ----------
-    net : Network
+    net : State
         A copy: it may forget its labels, and keeps those of `rows`.
     labels : ndarray or None
         An estimator's labels in the order of its outputs.
@@ -146,7 +144,7 @@ def encoded(net: Network, labels: Array | None, rows: Rows) -> Data:
         net.classes, y = None, place
     if net.loss_row is None:
         weights = None
-    return net._data(X, y, weights)
+    return net.encode(X, y, weights)
 
 
 # What is counted ---------------------------------------------------------------------------------
@@ -171,7 +169,7 @@ def _count_missing(rows: Rows, may_miss: bool) -> dict[str, int]:
     return found
 
 
-def _has_missing_targets(net: Network | None, y: Array) -> bool:
+def _has_missing_targets(net: State | None, y: Array) -> bool:
     """Whether a NaN in y is a missing target, as estimators take it among several outputs."""
     return y.ndim == 2 and y.shape[1] > 1 if net is None else net.missing_targets
 

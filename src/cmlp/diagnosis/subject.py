@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,9 +16,7 @@ from cmlp.diagnosis.sample import Rows, Sample, draw, encoded, read, some_of
 from cmlp.diagnosis.trial import trial_fit
 from cmlp.model.constant import constant_loss
 from cmlp.model.scoring import evaluate
-
-if TYPE_CHECKING:
-    from cmlp.network import Network
+from cmlp.model.state import State
 
 MIN_EPOCHS = 5
 """Epochs that a curve needs to be read."""
@@ -28,7 +26,7 @@ MIN_EPOCHS = 5
 class Trained:
     """A network after its training or after a trial, and what it does on the rows."""
 
-    net: Network
+    net: State
     """A copy."""
     data: Data
     """The rows as it takes them."""

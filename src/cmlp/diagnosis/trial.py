@@ -6,20 +6,16 @@ import contextlib
 import math
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cmlp.data.rows import Data
 from cmlp.diagnosis.model import Model, untrained
 from cmlp.diagnosis.sample import Rows
-from cmlp.model.history import solver_of
 from cmlp.model.scoring import evaluate
+from cmlp.model.state import State
+from cmlp.training.fit import run_epoch
 from cmlp.training.recipe import Recipe
-from cmlp.training.trainer import Trainer
-
-if TYPE_CHECKING:
-    from cmlp.network import Network
 
 TRIAL_EPOCHS, TRIAL_STEPS, TRIAL_SECONDS = 5, 200, 2.0
 """How long a trial lasts: so many epochs, more of them if they have few steps, and no longer than
@@ -45,21 +41,14 @@ def trial_fit(model: Model, rows: Rows) -> Model | None:
             return None
 
 
-def trial_loss(net: Network, data: Data, rate: float) -> float:
+def trial_loss(net: State, data: Data, rate: float) -> float:
     """Return the loss after a few epochs more on a copy, with the solver of the last training."""
-    recipe, copied = Recipe(solver_of(net) or "sgd", rate), untrained(net)
-    n = len(data.X)
-    batch_size = min(32, n)
-    rates = np.full(-(-n // batch_size), rate)
+    recipe = Recipe(solver=net.last_solver or "sgd", learning_rate=rate)
+    copied = untrained(net)
     with _quietly():
         try:
-            trainer = Trainer(copied, data, recipe, batch_size, 1)
-            try:
-                losses = [
-                    trainer.epoch(copied.rng.permutation(n), rates)[0] for _ in range(TRIAL_EPOCHS)
-                ]
-            finally:
-                trainer.close()
-        except ArithmeticError:
+            for _ in range(TRIAL_EPOCHS):
+                run_epoch(copied, data, recipe, 32, True, 1)
+        except ArithmeticError:  # DivergenceError
             return math.inf
-    return evaluate(copied, data, None)[0] if np.isfinite(losses).all() else math.inf
+    return evaluate(copied, data, None)[0]

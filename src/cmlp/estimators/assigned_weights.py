@@ -15,6 +15,7 @@ from cmlp.core.errors import InvalidParameterError, NotFittedError, shared
 from cmlp.core.layout import Array, aligned
 from cmlp.estimators import ensemble
 from cmlp.estimators.parameters import Estimator
+from cmlp.model.architecture import resolve_hidden
 from cmlp.model.assignment import predict_with, sizes_of, text_list, write
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Assigned(Estimator):
             member.activation = names
         try:  # what does not suit this network may be meant for the next fit
             for net in self._networks():
-                net.activations = (*net._resolve_hidden(names), net.activations[-1])
+                net.activations = (*resolve_hidden(names, len(net.sizes) - 2), net.activations[-1])
         except (TypeError, ValueError) as error:
             state["_misfit"] = str(error)
 

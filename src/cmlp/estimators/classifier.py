@@ -20,7 +20,7 @@ from cmlp.estimators.labels import Labels, class_weights, extended, read_labels
 from cmlp.estimators.mlp import MLP, takes_steps
 from cmlp.estimators.parameters import check_choice, check_real, parameters_at_fault
 from cmlp.estimators.protocols import label_binarizer, only_if
-from cmlp.model.new_outputs import grow
+from cmlp.model.new_outputs import add_outputs
 from cmlp.network import Network
 
 LOG_LOSSES = (
@@ -461,7 +461,7 @@ class MLPClassifier(MLP):
         self._labels = labels
         larger = self._new_network(self._sizes(labels.n_outputs), "zeros", 0)
         if "network_" in vars(self):
-            grow(self.network_, larger, at)
+            add_outputs(self.network_, larger, at)
             self.network_ = larger
             self._forget_the_best()
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from cmlp.core.layout import Array
 from cmlp.diagnosis.model import Model, is_unbounded
-from cmlp.model.scoring import classifies
 
 
 def model_of_estimator(estimator: Any) -> Model:
@@ -36,7 +35,7 @@ def model_of_estimator(estimator: Any) -> Model:
     return Model(
         network=net,
         fitted=net is not None,
-        classifies=is_classifier if net is None else classifies(net),
+        classifies=is_classifier if net is None else net.architecture.classifies,
         unbounded=is_regression if net is None else is_unbounded(net),
         train=train,
         is_estimator=True,

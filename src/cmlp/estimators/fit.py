@@ -23,6 +23,7 @@ from cmlp.core.vocabulary import SOLVERS
 from cmlp.data.rows import Data, HeldOut
 from cmlp.estimators.parameters import parameters_at_fault
 from cmlp.estimators.protocols import scorer_named
+from cmlp.model.architecture import Architecture
 from cmlp.model.scoring import defines_r2, evaluate, metric_of
 from cmlp.training.callbacks import TrainingState, call_back, check_callbacks
 from cmlp.training.divergence import DivergenceError, diverged
@@ -34,7 +35,7 @@ from cmlp.training.stopping import Deadline
 from cmlp.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from cmlp.network import Network
+    pass
 
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -53,12 +54,12 @@ class EstimatorRecipe(Recipe):
 
     cost_scale: float = 1.0
 
-    def objective(self, net: Network) -> Objective:
-        return super().objective(net)._replace(per_batch=True, cost_scale=self.cost_scale)
+    def objective(self, architecture: Architecture) -> Objective:
+        return super().objective(architecture)._replace(per_batch=True, cost_scale=self.cost_scale)
 
     @parameters_at_fault()
-    def noise(self, net: Network, seed: int) -> Noise:
-        return super().noise(net, seed)
+    def noise(self, architecture: Architecture, seed: int) -> Noise:
+        return super().noise(architecture, seed)
 
 
 # Epochs ------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from cmlp.core.seam import TEAM_STOP, Places, places
 from cmlp.core.team import Team
 from cmlp.data.rows import Data
 from cmlp.estimators.fit import NOT_FINITE
+from cmlp.model import passes
+from cmlp.model.parameters import Parameters
 from cmlp.model.passes import CALL_FLOPS, flops_of
 from cmlp.training.divergence import DivergenceError
 from cmlp.training.lbfgs import Result, minimise_by_best
@@ -32,7 +34,8 @@ class _Objective:
     def __init__(self, estimator: Any, data: Data, deadline: Deadline) -> None:
         net = estimator.network_
         self.net = net if net.dtype == np.float64 else net.astype("float64")
-        self.data, self.recipe, self.deadline = data, estimator._recipe(), deadline
+        self.data, self.deadline = data, deadline
+        self.objective = estimator._recipe().objective(self.net.architecture)
         self.parts = self._parts(self.net.params)
         self.start = np.concatenate([part.ravel() for part in self.parts])
         self.n_iter, self.best, self.least = 0, self.start, math.inf
@@ -40,8 +43,8 @@ class _Objective:
         self.team = Team(1 if is_long else 0)
 
     def _parts(self, flat: Array) -> list[Array]:
-        weights, biases = self.net._views(flat)
-        return [*weights, *biases, *self.net._scale_views(flat)]
+        cut = Parameters(self.net.plan, flat)
+        return [*cut.weights, *cut.biases, *cut.scales]
 
     def put(self, x: NDArray[np.float64]) -> None:
         """Write a vector into the network."""
@@ -54,8 +57,8 @@ class _Objective:
         team = places()
 
         def backpropagate(rank: int, team: Places) -> tuple[float, Array]:
-            loss, grads, *_ = self.net._backpropagate(self.data, self.recipe, team=team)
-            return loss, grads
+            found = passes.backpropagate(self.net, self.data, self.objective, team=team)
+            return found.loss, found.gradient
 
         loss, grads = self.team.run(backpropagate, team, self.deadline)
         if team[TEAM_STOP]:

@@ -7,6 +7,7 @@ What a fit does step by step is in ``_fitting``, what it takes as X and y in ``_
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,8 +35,8 @@ from cmlp.estimators.parameters import (
 )
 from cmlp.estimators.protocols import wrapped
 from cmlp.estimators.rates import Pace
+from cmlp.model.architecture import loss_parameters, resolve_hidden, resolve_loss
 from cmlp.model.assignment import write
-from cmlp.model.custom_loss import weights_argument
 from cmlp.network import Network
 
 if TYPE_CHECKING:
@@ -402,7 +403,7 @@ class MLP(Assigned):
         self._check_shape(n_outputs)
         if self.network_.classes is None:  # weights that were given came without labels
             self.network_.classes = self._classes()
-        with self.network_.alone():
+        with self.network_.exclusive():
             self._learn(data, labels, held_out, init, incremental=incremental)
 
     def _learn(
@@ -446,11 +447,15 @@ class MLP(Assigned):
     def _check_described(self) -> None:
         """Check that a network has what the parameters, which may have changed, ask for."""
         net = self.network_
-        if net._unsuited:
-            raise ValueError(net._unsuited)
-        row, custom, out = net._resolve_loss(self._network_loss(), self.out_activation)
+        if net.architecture.unsuited:
+            raise ValueError(net.architecture.unsuited)
+        loss = self._network_loss()
+        row, out = resolve_loss(loss, self.out_activation, net.sizes[-1])
         both = {
-            "activation": (net.activations[:-1], tuple(net._resolve_hidden(self.activation))),
+            "activation": (
+                net.activations[:-1],
+                tuple(resolve_hidden(self.activation, len(net.sizes) - 2)),
+            ),
             "loss": (net.loss_name, "custom" if row is None else row.name),
             "out_activation": (net.activations[-1], out),
             "quantile or huber_delta": (net.loss_parameter, self._loss_parameter(net)),
@@ -464,13 +469,13 @@ class MLP(Assigned):
                     f"the fitted network has {name}={has!r}, but the parameters ask for {wanted!r};"
                     " set that parameter to what the network has, or fit anew (warm_start=False)"
                 )
-        net._custom_loss = custom
-        net._weights_argument = weights_argument(custom) if custom else "optional"
+        if row is None and loss is not net.architecture.custom_loss:
+            net.replace(replace(net.architecture, custom_loss=loss))
 
     def _loss_parameter(self, net: Network) -> float:
         """Return what the network's loss depends on, as the parameters have it."""
         quantile, delta = getattr(self, "quantile", 0.5), getattr(self, "huber_delta", 1.0)
-        return net._resolve_parameter(quantile, delta)
+        return loss_parameters(quantile, delta).get(net.loss_name, 0.0)
 
     # Answers -------------------------------------------------------------------------------------
 
@@ -484,7 +489,7 @@ class MLP(Assigned):
             and "_misfit" not in state
         ):
             net: Network = state["network_"]
-            ready = net._ready_outputs()(X)
+            ready = net.bound_outputs()(X)
             if ready is not None:
                 return ready
         return self._run(X)

@@ -10,10 +10,13 @@ import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.core.public import set_module
+from cmlp.core.seam import Objective
+from cmlp.model import passes
+from cmlp.model.parameters import Parameters
+from cmlp.model.state import State
 
 if TYPE_CHECKING:
     from cmlp.data.rows import Data
-    from cmlp.network import Network
     from cmlp.training.recipe import Recipe
 
 
@@ -55,14 +58,16 @@ class GradientCheck:
         return "\n".join([*lines, f"{verdict} {self.tolerance:.1e}"])
 
 
-def check_gradients(net: Network, data: Data, recipe: Recipe, entries: int | None) -> GradientCheck:
+def check_gradients(net: State, data: Data, recipe: Recipe, entries: int | None) -> GradientCheck:
     """Compare gradients with differences; see :meth:`Network.check_gradients`.
 
     The differences are taken in float64, whatever the network's dtype is.
     """
-    slopes = net._parts(net._backpropagate(data, recipe)[1])
+    objective = recipe.objective(net.architecture)
+    found = passes.backpropagate(net, data, objective)
+    slopes = Parameters(net.plan, found.gradient).parts()
     exact = net.astype(np.float64)
-    values = exact._parts(exact.params)
+    values = exact.parameters.parts()
     # Backpropagation rounds in the network's dtype, along sums as long as the batch and the layers.
     length = len(data.X) + max(net.sizes)
     tolerance = max(1e-6, 16 * float(np.finfo(net.dtype).eps) * np.sqrt(length))
@@ -78,7 +83,7 @@ def check_gradients(net: Network, data: Data, recipe: Recipe, entries: int | Non
         for letter, part, part_slopes in parts:
             for where in _chosen(part, entries, rng):
                 analytic = float(part_slopes[where])
-                numeric, error = _difference(exact, data, recipe, part, where, analytic)
+                numeric, error = _difference(exact, data, objective, part, where, analytic)
                 error = error / scale if np.isfinite(error) else np.inf
                 if error > worst.error:
                     entry = f"{letter}[{', '.join(map(str, where))}]"
@@ -109,9 +114,9 @@ def _chosen(
 
 
 def _difference(
-    net: Network,
+    net: State,
     data: Data,
-    recipe: Recipe,
+    objective: Objective,
     values: Array,
     where: tuple[int, ...],
     analytic: float,
@@ -127,7 +132,7 @@ def _difference(
     losses = {}
     for move in (-2, -1, 0, 1, 2):
         values[where] = kept + move * h
-        losses[move] = net._backpropagate(data, recipe)[0]
+        losses[move] = passes.backpropagate(net, data, objective).loss
     values[where] = kept
     central = (losses[1] - losses[-1]) / (2 * h)
     left, right = (

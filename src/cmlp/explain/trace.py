@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cmlp.core import dispatch, formatting, reference
+from cmlp.core import formatting, reference
 from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
 from cmlp.core.public import set_module
 from cmlp.core.seam import SparseRows
 from cmlp.core.vocabulary import ACTIVATIONS, lookup
+from cmlp.model import passes
+from cmlp.model.parameters import Parameters, cut_record
+from cmlp.model.state import State
 from cmlp.training.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from cmlp.data.rows import Data
-    from cmlp.network import Network
     from cmlp.training.recipe import Recipe
 
 
@@ -191,36 +193,32 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
-def trace_step(net: Network, data: Data, recipe: Recipe, apply: bool) -> Trace:
+def trace_step(net: State, data: Data, recipe: Recipe, apply: bool) -> Trace:
     """Take one step, and return every number in it; see :meth:`Network.trace_step`."""
     if np.any(np.asarray(recipe.dropout)) or recipe.input_noise or recipe.ema:
         raise ValueError("a trace shows one plain step: leave dropout, input_noise and ema at 0")
-    core = dispatch.core
     snapshot = Snapshot(net)
     before = snapshot.params
     X = data.X.dense(net.dtype) if isinstance(data.X, SparseRows) else data.X
     X = np.asarray(X, net.dtype) * net.dtype.type(net.input_scale)
     passed = _propagated(net, X)
     costs = _row_costs(net, data, recipe)
-    loss, grads, deltas, _ = net._backpropagate(data, recipe, deltas=True, learns=True)
-    gradients = grads.copy()  # the update may use them up
-    moments = net.moments_for(recipe.rule)
-    core.update(
-        net.plan, net.params, grads, moments, recipe.optimizer(), net.steps,
-        float(recipe.learning_rate),
-    )  # fmt: skip
-    net.steps += 1
+    objective = recipe.objective(net.architecture)
+    found = passes.backpropagate(net, data, objective, deltas=True, learns=True)
+    gradient = found.gradient.copy()  # the update may use it up
+    net.optimizer_state.moments_for(recipe.rule)
+    passes.update(net, found.gradient, recipe.optimizer(), recipe.learning_rate)
     after = net.params.copy()
-    new_loss = net._backpropagate(data, recipe)[0]
+    new_loss = passes.backpropagate(net, data, objective).loss
     if not apply:
         snapshot.put_back()
     formula = "custom" if net.loss_row is None else net.loss_row.formula
     return Trace(
         X=X,
         y=net.target_matrix(data.targets),
-        layers=_layers(net, passed, net._cut_record(deltas), (before, gradients, after)),
+        layers=_layers(net, passed, cut_record(net.plan, found.deltas), (before, gradient, after)),
         costs=costs,
-        loss=loss,
+        loss=found.loss,
         new_loss=new_loss,
         loss_formula=formula,
         rule=recipe.rule.formula,
@@ -237,7 +235,7 @@ class Passed(NamedTuple):
     y: Array | None = None
 
 
-def _propagated(net: Network, X: Array) -> list[Passed]:
+def _propagated(net: State, X: Array) -> list[Passed]:
     """Return every layer's numbers as the step sees them."""
     kept: list[Any] = []
     twin: Any = reference  # of any core: no other function tells what a normalisation does
@@ -254,7 +252,7 @@ def _propagated(net: Network, X: Array) -> list[Passed]:
 
 
 def _layers(
-    net: Network, passed: list[Passed], deltas: list[Array], flats: tuple[Array, Array, Array]
+    net: State, passed: list[Passed], deltas: list[Array], flats: tuple[Array, Array, Array]
 ) -> list[TracedLayer]:
     """Put the layers' numbers together.
 
@@ -264,7 +262,7 @@ def _layers(
         Flat parameters before the step, gradients, and parameters after it.
     """
     over = "the rows" if net.normalization == "batch" else "the layer's units"
-    parts = [net._parts(flat) for flat in flats]
+    parts = [Parameters(net.plan, flat).parts() for flat in flats]
     layers = []
     for number, (activation, numbers) in enumerate(zip(net.activations, passed, strict=True)):
         weights, dweights, new_weights = (each[f"layers.{number}.weight"] for each in parts)
@@ -295,15 +293,9 @@ def _layers(
     return layers
 
 
-def _row_costs(net: Network, data: Data, recipe: Recipe) -> Array:
+def _row_costs(net: State, data: Data, recipe: Recipe) -> Array:
     """Return the loss of each row; a custom loss gives one number for all."""
-    n = len(data.X)
-    out, costs = np.empty((n, net.sizes[-1]), net.dtype), np.empty(n, net.dtype)
-    with net.scratch(n) as workspace:
-        dispatch.core.evaluate(
-            net.plan, net.params, data.X, data.targets, None, recipe.objective(net),
-            recipe.noise(net, 0), 0, out, costs, workspace, net.input_scale,
-        )  # fmt: skip
+    out, costs = passes.evaluate(net, data, recipe.objective(net.architecture))
     if net.loss_row is None:
-        costs[:] = net.custom_loss(out, net.target_matrix(data.targets))[0]
+        costs[:] = net.architecture.call_loss(out, net.target_matrix(data.targets))[0]
     return costs

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.data.rows import Data
-
-if TYPE_CHECKING:
-    from cmlp.network import Network
+from cmlp.model.state import State
 
 Cost = Callable[[Array, Array, float], Array]
 
@@ -38,7 +35,7 @@ SMALLEST = 1e-9
 """Of a probability or a rate that is predicted: the logarithm of 0 is infinite."""
 
 
-def constant_loss(net: Network, data: Data) -> float | None:
+def constant_loss(net: State, data: Data) -> float | None:
     """Return the smallest loss of a prediction that is the same for all rows.
 
     For probabilities and rates it is that of the (weighted) mean; for other numbers the smaller one

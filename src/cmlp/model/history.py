@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from cmlp.network import Network
+from typing import Any
 
 MAX_EPOCHS = 10_000
 """Epochs of a training record that a file keeps, and that a diagnosis reads."""
@@ -83,9 +80,3 @@ class History(dict[str, list[float]]):
         numbers, n = self.get("epoch", []), len(self.get("loss", []))
         whole = len(numbers) == n > 0 and math.isfinite(numbers[-1])
         return max(n, int(numbers[-1])) if whole else n
-
-
-def solver_of(net: Network) -> str:
-    """Return the rule that a network was trained with last; nothing where it was not trained."""
-    trained = net.steps or net.history.get("loss")
-    return (net.solver if trained else "") or net.history.solver

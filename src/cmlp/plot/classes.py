@@ -13,7 +13,7 @@ from cmlp.core.arrays import array_of, joined, label_array, places
 from cmlp.core.errstate import silent
 from cmlp.core.formatting import percent
 from cmlp.core.layout import Array
-from cmlp.model.scoring import classifies, confusion
+from cmlp.model.scoring import confusion
 from cmlp.plot.models import classes_of, networks_of, predicted
 from cmlp.plot.style import (
     AMOUNTS,
@@ -175,7 +175,7 @@ def decision_regions(
     if len(points) > MOST_POINTS:
         drawn = np.random.default_rng(0).choice(len(points), MOST_POINTS, replace=False)
         points, y = points[drawn], y[drawn]
-    if classifies(net):
+    if net.architecture.classifies:
         known = classes_of(model)
         _draw_classes(ax, outputs, extent, points, y, np.unique(y) if known is None else known)
     else:

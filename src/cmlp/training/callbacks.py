@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cmlp.core.arrays import refuse_masked
 from cmlp.core.errstate import callers_state
 from cmlp.model.history import History
-
-if TYPE_CHECKING:
-    from cmlp.network import Network
+from cmlp.model.state import State
 
 
 @dataclass
@@ -31,7 +29,7 @@ class TrainingState:
         Set it, or return anything true, to end the training after this epoch.
     """
 
-    network: Network
+    network: State
     history: History
     epoch: int
     epochs: int
