@@ -27,10 +27,10 @@ from cmlp.core.checks import check_input_scale, check_number
 from cmlp.core.layout import NORMALIZATION_PARTS, Array
 from cmlp.core.vocabulary import ACTIVATIONS, INITIALISERS, LOSSES, NORMALIZATIONS, SOLVERS
 from cmlp.formats import safetensors
-from cmlp.formats.entries import NUMBER, check_name, entries
+from cmlp.formats.entries import NUMBER, check_name, entries, in_order
 from cmlp.formats.label_records import label_record, read_classes
 from cmlp.formats.safetensors import ModelFileError
-from cmlp.formats.training_records import generator, history_record, read_history, read_state
+from cmlp.formats.training_records import STATE, generator, history_record, read_history, read_state
 from cmlp.model.architecture import Architecture
 from cmlp.model.custom_loss import CustomLoss
 from cmlp.model.history import History
@@ -81,13 +81,13 @@ def write(
         metadata = {
             "format": "cmlp",
             "format_version": FORMAT_VERSION,
-            "network": json.dumps(architecture),
+            "network": json.dumps(in_order(architecture, _ARCHITECTURE)),
             "history": json.dumps(history_record(history, solver)),
         }
         if classes is not None:
             metadata["classes"] = json.dumps(label_record(classes))
         if state is not None:
-            metadata["optimizer"] = json.dumps(state, default=_plain)
+            metadata["optimizer"] = json.dumps(in_order(state, STATE), default=_plain)
         infos = {
             name: safetensors.ArrayInfo(array.dtype.newbyteorder("="), array.shape)
             for name, array in arrays.items()

@@ -35,6 +35,11 @@ def entries(
     return {key: found[key] for key in kinds}
 
 
+def in_order(record: Mapping[str, Any], kinds: Mapping[str, object]) -> dict[str, Any]:
+    """Return entries in the order of a table, so that equal networks make equal files."""
+    return {key: record[key] for key in kinds if key in record}
+
+
 def check_name(what: str, name: str, names: Sequence[Any]) -> None:
     """Check that a name is one of those known."""
     if name not in names:

@@ -80,7 +80,7 @@ def read_history(record: object) -> History:
 
 # The optimizer -----------------------------------------------------------------------------------
 
-_STATE: dict[str, tuple[type, ...]] = {
+STATE: dict[str, tuple[type, ...]] = {
     "solver": (str,),
     "steps": (int,),
     "generator": (dict,),
@@ -115,7 +115,7 @@ length). NumPy itself does not check places in a buffer, and reads beyond its en
 def read_state(record: object) -> dict[str, Any]:
     """Return the optimizer's state, without its arrays."""
     older = {"averaged": 0, "shown_average": None}
-    state = entries(record, "the optimizer", _STATE, older)
+    state = entries(record, "the optimizer", STATE, older)
     check_name("solver", state["solver"], SOLVER_NAMES)
     if not 0 <= state["steps"] < 1 << 62:
         raise ValueError("steps must be at least 0, and below 2^62")
