@@ -330,7 +330,7 @@ def test_a_bound_that_is_none_is_said_when_a_core_is_needed():
 
 
 def test_the_bound_is_for_those_who_do_not_ask(core, monkeypatch, threads_at_any_size):
-    monkeypatch.setattr(limits, "usable_cpus", lambda: 4)
+    monkeypatch.setattr(dispatch, "usable_cpus", lambda: 4)
     net, (X, y) = Network([3, 3], seed=0), blobs()
     for bound, asked, expected in [(None, None, 4), (3, None, 3), (9, None, 4), (1, 3, 3),
                                    (3, 9, 4)]:  # fmt: skip
@@ -341,7 +341,7 @@ def test_the_bound_is_for_those_who_do_not_ask(core, monkeypatch, threads_at_any
 
 
 def test_the_bound_holds_for_the_members_of_an_ensemble(monkeypatch):
-    monkeypatch.setattr(limits, "usable_cpus", lambda: 4)
+    monkeypatch.setattr(dispatch, "usable_cpus", lambda: 4)
     monkeypatch.setattr(dispatch, "_bound", 1)
     X, y = blobs()
     seen = set()
@@ -356,7 +356,7 @@ def test_the_bound_holds_for_the_members_of_an_ensemble(monkeypatch):
 
 def threads_of(environment, monkeypatch, wanted=None, cpus=4):
     """How many threads are used in an environment that comes into being after the import."""
-    monkeypatch.setattr(limits, "usable_cpus", lambda: cpus)
+    monkeypatch.setattr(dispatch, "usable_cpus", lambda: cpus)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return dispatch.threads_for(wanted)

@@ -12,6 +12,7 @@ import pickle
 import pickletools
 import tracemalloc
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -139,7 +140,10 @@ def test_labels_that_are_objects(kind, path):
 def spoil(net, **values):
     """Write attributes past the checks of an assignment, as a change in place does."""
     for name, value in values.items():
-        object.__setattr__(net, name, value)
+        if hasattr(net.architecture, name):
+            net.replace(replace(net.architecture, **{name: value}))
+        else:
+            object.__setattr__(net, name, value)
 
 
 UNFIT_LABELS = {
@@ -738,8 +742,7 @@ def test_pickles_name_no_core(engine):
     net = small()
     net.predict(X)
     texts = [str(argument) for _, argument, _ in pickletools.genops(pickle.dumps(net))]
-    assert not [text for text in texts if "cmlp.core._" in text or "reference" in text]
-    assert any("cmlp.network" in text for text in texts)
+    assert {text for text in texts if text.startswith("cmlp")} == {"cmlp"}
 
 
 # Files that nobody wrote --------------------------------------------------------------------------

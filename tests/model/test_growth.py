@@ -60,7 +60,8 @@ def test_what_is_old_stays_to_the_bit():
     for number, (mine, theirs) in enumerate(zip(net.moments, before.moments, strict=True)):
         parts = Parameters(net.plan, mine)
         W, b = parts.weights, parts.biases
-        V, c = before._views(theirs)
+        parts = Parameters(before.plan, theirs)
+        V, c = parts.weights, parts.biases
         np.testing.assert_array_equal(W[0], V[0])
         np.testing.assert_array_equal(W[1][:, old], V[1])
         np.testing.assert_array_equal(b[1][old], c[1])

@@ -6,10 +6,13 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from cmlp.core.public import set_module
+
 MAX_EPOCHS = 10_000
 """Epochs of a training record that a file keeps, and that a diagnosis reads."""
 
 
+@set_module
 class History(dict[str, list[float]]):
     """A training record: one list per quantity, one entry per epoch.
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from cmlp.core.arrays import refuse_masked
 from cmlp.core.errstate import callers_state
+from cmlp.core.public import set_module
 from cmlp.model.history import History
 from cmlp.model.state import State
 
 
+@set_module
 @dataclass
 class TrainingState:
     """What a callback sees.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cmlp.core.layout import Array
+from cmlp.core.public import set_module
 from cmlp.core.seam import SparseRows
 from cmlp.data.rows import Data
 from cmlp.model import passes
@@ -14,6 +15,7 @@ from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
 
 
+@set_module
 class DivergenceError(ArithmeticError, ValueError):
     """Training stopped at a loss or a weight that is not finite; the last finite weights are kept.
 
