@@ -48,7 +48,7 @@ def _trains(method: Method) -> Method:
     return cast(Method, guarded)
 
 
-@set_module
+@set_module("cmlp")
 class Network(State):
     """A multilayer perceptron.
 

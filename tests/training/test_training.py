@@ -13,7 +13,7 @@ from helpers import blobs, python_process, refused, squared_error, waves
 
 import cmlp
 from cmlp import DivergenceError, Network
-from cmlp.core import processors
+from cmlp.core import dispatch
 from cmlp.data import split
 from cmlp.model import passes
 from cmlp.training import fit
@@ -419,7 +419,7 @@ def test_rows_held_out_are_not_trained_on(engine):
     net, history = trained(X, y, validation_fraction=0.25, epochs=3)
     changed = y.copy()
     probe = Network([3, 8, 3], "tanh", seed=0)
-    _, validation = split.split(probe._data(X, y).targets, 0.25, probe.rng)
+    _, validation = split.split(probe.encode(X, y).targets, 0.25, probe.rng)
     swap = validation[:3], validation[-3:]  # of different classes, so that the split stays
     changed[swap[0]], changed[swap[1]] = y[swap[1]], y[swap[0]]
     order = np.arange(60)
@@ -643,7 +643,7 @@ def test_ctrl_c_within_an_epoch(core, n_threads):
 
 
 def test_small_steps_stay_on_one_thread(engine, monkeypatch):
-    monkeypatch.setattr(processors, "usable_cpus", lambda: 4)
+    monkeypatch.setattr(dispatch, "usable_cpus", lambda: 4)
     X, y = blobs()
     for width, n_threads, expected in [(4, 2, 1), (4, None, 1), (900, 2, 2), (900, None, 4)]:
         net = Network([3, width, width, 3], seed=0)

@@ -21,7 +21,7 @@ COMPILED = ("avx512", "avx2", "baseline")
 """The compiled cores, the fastest first."""
 
 
-@set_module
+@set_module("cmlp")
 @dataclass(frozen=True)
 class CoreInfo:
     """What runs the arithmetic here.

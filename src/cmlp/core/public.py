@@ -1,13 +1,18 @@
-"""Public classes say where users find them, wherever they are defined."""
+"""The module that public classes name: pickles and reprs then survive a move of their files."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
-Class = TypeVar("Class", bound=type)
+Kind = TypeVar("Kind", bound=type)
 
 
-def set_module(cls: Class) -> Class:
-    """Give a class the public module's name: in reprs, in pickles, in documentation."""
-    cls.__module__ = "cmlp"
-    return cls
+def set_module(name: str) -> Callable[[Kind], Kind]:
+    """Return a decorator that sets the module of a class; ``cmlp`` exports it by that name."""
+
+    def decorate(kind: Kind) -> Kind:
+        kind.__module__ = name
+        return kind
+
+    return decorate

@@ -16,7 +16,7 @@ from cmlp.data.rows import Data
 from cmlp.estimators.fit import NOT_FINITE
 from cmlp.model import passes
 from cmlp.model.parameters import Parameters
-from cmlp.model.passes import CALL_FLOPS, flops_of
+from cmlp.model.passes import flops_of
 from cmlp.training.divergence import DivergenceError
 from cmlp.training.lbfgs import Result, minimise_by_best
 from cmlp.training.stopping import Deadline
@@ -39,7 +39,7 @@ class _Objective:
         self.parts = self._parts(self.net.params)
         self.start = np.concatenate([part.ravel() for part in self.parts])
         self.n_iter, self.best, self.least = 0, self.start, math.inf
-        is_long = flops_of(self.net) * len(data.X) > CALL_FLOPS
+        is_long = flops_of(self.net) * len(data.X) > passes.CALL_FLOPS
         self.team = Team(1 if is_long else 0)
 
     def _parts(self, flat: Array) -> list[Array]:

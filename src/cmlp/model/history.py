@@ -12,7 +12,7 @@ MAX_EPOCHS = 10_000
 """Epochs of a training record that a file keeps, and that a diagnosis reads."""
 
 
-@set_module
+@set_module("cmlp")
 class History(dict[str, list[float]]):
     """A training record: one list per quantity, one entry per epoch.
 

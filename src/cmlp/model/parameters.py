@@ -22,7 +22,7 @@ from cmlp.core.layout import (
 from cmlp.core.public import set_module
 
 
-@set_module
+@set_module("cmlp")
 class Propagation(NamedTuple):
     """Every layer's numbers for some rows: lists with one array per layer, (rows, n_out)."""
 
@@ -32,7 +32,7 @@ class Propagation(NamedTuple):
     """Activations; the last is the output."""
 
 
-@set_module
+@set_module("cmlp")
 class Gradients(NamedTuple):
     """Derivatives of the loss."""
 

@@ -13,7 +13,7 @@ from cmlp.model.history import History
 from cmlp.model.state import State
 
 
-@set_module
+@set_module("cmlp")
 @dataclass
 class TrainingState:
     """What a callback sees.

@@ -15,7 +15,7 @@ from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
 
 
-@set_module
+@set_module("cmlp")
 class DivergenceError(ArithmeticError, ValueError):
     """Training stopped at a loss or a weight that is not finite; the last finite weights are kept.
 

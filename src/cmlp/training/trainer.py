@@ -15,7 +15,7 @@ from cmlp.core.seam import TEAM_STEPS, TEAM_STOP, Places, places
 from cmlp.core.team import Team, never
 from cmlp.data.rows import Data
 from cmlp.model import passes
-from cmlp.model.passes import CALL_FLOPS, flops_of
+from cmlp.model.passes import flops_of
 from cmlp.model.state import State
 from cmlp.training.recipe import Recipe
 
@@ -67,7 +67,7 @@ class Trainer:
             )
         net.optimizer_state.moments_for(recipe.rule, averages=recipe.ema > 0)
         self.step_flops = flops_of(net) * batch_size
-        self.is_long = self.step_flops > CALL_FLOPS
+        self.is_long = self.step_flops > passes.CALL_FLOPS
         self.stopped = False
         self.n_threads = self._choose_threads(n_threads)
         size = dispatch.core.workspace_size(net.plan, batch_size, self.n_threads)
@@ -247,7 +247,7 @@ class Trainer:
     def _steps_of_a_call(self) -> int:
         in_python = self.net.loss_row is None or dispatch.core.name == "python"
         overhead = PYTHON_FLOPS if in_python else COMPILED_FLOPS
-        return max(1, int(CALL_FLOPS / (self.step_flops + overhead)))
+        return max(1, int(passes.CALL_FLOPS / (self.step_flops + overhead)))
 
     def epochs_of_a_call(self, n_rows: int) -> int:
         """How many epochs fit into one call of :meth:`epochs`."""
