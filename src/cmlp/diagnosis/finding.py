@@ -11,7 +11,7 @@ SEVERITIES = ("error", "warning", "note")
 """Nothing can be learned; learning suffers; worth knowing, and harmless as a rule."""
 
 
-@set_module
+@set_module("cmlp")
 @dataclass(frozen=True)
 class Finding:
     """One thing that was found.

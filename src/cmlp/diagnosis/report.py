@@ -22,7 +22,7 @@ from cmlp.diagnosis.model import Model
 from cmlp.diagnosis.subject import collect
 
 
-@set_module
+@set_module("cmlp")
 @dataclass(frozen=True)
 class Diagnosis:
     """What :func:`diagnose` found; true if there is nothing but notes.

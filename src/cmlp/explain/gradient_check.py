@@ -31,7 +31,7 @@ class CheckedLayer(NamedTuple):
     """Their difference, relative to the largest entry of the layer's gradient."""
 
 
-@set_module
+@set_module("cmlp")
 @dataclass(frozen=True)
 class GradientCheck:
     """Result of :meth:`Network.check_gradients`; true if every layer is within the tolerance."""

@@ -102,7 +102,7 @@ class TracedLayer(NamedTuple):
         ]
 
 
-@set_module
+@set_module("cmlp")
 @dataclass(frozen=True)
 class Trace:
     """One step of gradient descent, layer by layer; ``print`` it to read along.

@@ -70,7 +70,7 @@ File = Path | BinaryIO
 PATHS = (str, bytes, os.PathLike)
 
 
-@set_module
+@set_module("cmlp")
 class ModelFileError(ValueError):
     """The content of a model file is not what it should be; the message tells what to do."""
 
