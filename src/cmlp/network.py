@@ -26,7 +26,7 @@ from cmlp.model.initialise import initialise
 from cmlp.model.parameters import Gradients, Parameters, Propagation
 from cmlp.model.state import State
 from cmlp.training import fit
-from cmlp.training.recipe import Recipe, make_recipe
+from cmlp.training.recipe import Recipe, chosen, make_recipe
 
 if TYPE_CHECKING:
     from cmlp.diagnosis.report import Diagnosis
@@ -492,40 +492,14 @@ class Network(State):
         RuntimeError
             If another thread is training this network.
         """
-        recipe = Recipe(
-            solver=solver,
-            learning_rate=learning_rate,
-            momentum=momentum,
-            nesterov=nesterov,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            l1=l1,
-            l2=l2,
-            weight_decay=weight_decay,
-            dropout=dropout,
-            input_noise=input_noise,
-            label_smoothing=label_smoothing,
-            clip_norm=clip_norm,
-            ema=ema,
-        )
+        arguments = locals()
+        recipe = Recipe(**chosen(Recipe, arguments))
         recipe.check(self.architecture)
+        options = fit.Options(**chosen(fit.Options, arguments))
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val go together; only one of them came")
         if X_val is not None and validation_fraction:
             raise ValueError("give X_val and y_val or validation_fraction, not both")
-        options = fit.Options(
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            validation_fraction=validation_fraction,
-            patience=patience,
-            schedule=schedule,
-            callbacks=callbacks,
-            max_time=max_time,
-            n_threads=n_threads,
-            verbose=verbose,
-        )
         classes, validation = self.classes, None
         try:
             data = self.encode(X, y, sample_weight)

@@ -618,8 +618,11 @@ n_threads, core = int(sys.argv[1]), sys.argv[2]
 X = np.random.default_rng(0).normal(size=(400_000, 64)).astype("f4")
 net = cmlp.Network([64, 256, 10], seed=0)
 before = threading.active_count()
-print("ready", flush=True)
+class Announced:
+    def on_train_begin(self, state):
+        print("ready", flush=True)
 options = {"epochs": 100, "learning_rate": 1e-3, "n_threads": n_threads}
+options["callbacks"] = [Announced()]
 with cmlp.use_core(core):
     history = net.fit(X, np.arange(len(X)) % 10, **options)
 threads = threading.active_count() - before

@@ -98,6 +98,11 @@ class Recipe:
         return Noise(seed, float(self.input_noise), np.ascontiguousarray(rates))
 
 
+def chosen(kind: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that are fields of a dataclass, so that none is listed twice."""
+    return {field.name: arguments[field.name] for field in fields(kind)}
+
+
 def make_recipe(parameters: dict[str, Any]) -> Recipe:
     """Check the names of keyword arguments, and make a recipe of them."""
     known = [field.name for field in fields(Recipe)]
