@@ -597,16 +597,17 @@ class Network(State):
         return gradient_check.check_gradients(self, data, Recipe(l1=l1, l2=l2), entries)
 
     def diagnose(self, X: ArrayLike, y: ArrayLike, **more: Any) -> Diagnosis:
-        """Say in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
+        """Report in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
 
         Parameters
         ----------
         **more
             sample_weight; X_val and y_val.
         """
-        from cmlp.diagnosis import report
+        from cmlp.diagnosis.model import model_of_network
+        from cmlp.diagnosis.report import diagnose_models
 
-        return report.diagnose(self, X, y, **more)
+        return diagnose_models([model_of_network(self, type(self).fit)], X, y, **more)
 
     # Files and copies ----------------------------------------------------------------------------
 

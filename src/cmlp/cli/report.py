@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from cmlp.cli.tables import is_classifier
-from cmlp.core.arrays import places
 from cmlp.core.errstate import undisturbed
 from cmlp.core.formatting import score
 from cmlp.core.layout import Array
@@ -43,8 +42,7 @@ def confusion_table(truth: Array, read: Array, labels: Array) -> str:
     `labels` are in the order of the outputs. For more than 20 of them, return the ten pairs that
     were confused most often.
     """
-    counts = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(counts, (places(labels, truth), places(labels, read)), 1)
+    counts = scoring.confusion(truth, read, labels)
     names = [printable(str(label)) for label in labels]
     if len(labels) > 20:
         wrong = counts * (1 - np.eye(len(labels), dtype=np.int64))

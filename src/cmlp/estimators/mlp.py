@@ -570,16 +570,19 @@ class MLP(Assigned):
     def diagnose(
         self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **held_out: Any
     ) -> Diagnosis:
-        """Say in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
+        """Report in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
 
         Parameters
         ----------
         **held_out
             X_val and y_val.
         """
-        from cmlp.diagnosis import report
+        from cmlp.diagnosis.report import diagnose_models
+        from cmlp.estimators.diagnosis import model_of_estimator
 
-        return report.diagnose(self, X, y, sample_weight=sample_weight, **held_out)
+        members = getattr(self, "estimators_", [self])
+        models = [model_of_estimator(member) for member in members]
+        return diagnose_models(models, X, y, sample_weight=sample_weight, **held_out)
 
     def input_gradient(self, X: Any) -> Array:
         """Return the derivatives of the outputs by the inputs.
