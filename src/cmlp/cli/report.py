@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmlp.core.arrays import places
 from cmlp.core.layout import Array
+from cmlp.data.labels import places
 from cmlp.training.progress import cut, printable
 
 

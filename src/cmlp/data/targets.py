@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cmlp.core.arrays import label_array, not_labels, places
 from cmlp.core.layout import Array
 from cmlp.core.vocabulary import Loss
 from cmlp.data.checks import as_numbers, check_dense, check_finite
+from cmlp.data.labels import label_array, not_labels, places
 
 # Targets -----------------------------------------------------------------------------------------
 

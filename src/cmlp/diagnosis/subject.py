@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmlp.core.arrays import array_of, label_array, places, refuse_masked
+from cmlp.core.arrays import array_of, refuse_masked
 from cmlp.core.layout import Array
 from cmlp.data.checks import check_weights
+from cmlp.data.labels import label_array, places
 from cmlp.data.rows import Data
 from cmlp.model.history import History, solver_of
 from cmlp.model.scoring import evaluate

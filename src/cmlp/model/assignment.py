@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmlp.core.arrays import check_classes, refuse_masked
+from cmlp.core.arrays import refuse_masked
 from cmlp.core.checks import check_input_scale, check_integer, check_number
 from cmlp.core.layout import ACTIVATION, Array, aligned, make_plan
 from cmlp.core.vocabulary import ACTIVATIONS, SOLVERS, Loss, lookup
 from cmlp.data.checks import as_numbers
+from cmlp.data.labels import check_classes
 from cmlp.model.history import History
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cmlp.core.arrays import array_of, joined, label_array, places
+from cmlp.core.arrays import array_of
 from cmlp.core.errstate import silent
 from cmlp.core.formatting import percent
 from cmlp.core.layout import Array
+from cmlp.data.labels import joined, label_array, places
 from cmlp.diagnosis.subject import networks_of
 from cmlp.plot.style import (
     AMOUNTS,
