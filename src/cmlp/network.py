@@ -24,7 +24,6 @@ from cmlp.core.layout import (
     BIAS,
     N_IN,
     N_OUT,
-    NORMALIZATION_PARTS,
     STRIDE,
     UNITS,
     WEIGHTS,
@@ -40,6 +39,7 @@ from cmlp.core.vocabulary import (
     ACTIVATIONS,
     LOSS_PARAMETERS,
     LOSSES,
+    NORMALIZATION_VECTORS,
     NORMALIZATIONS,
     SOLVERS,
     Loss,
@@ -406,9 +406,10 @@ class Network:
 
     def _parts(self, flat: Array, prefix: str = "") -> dict[str, Array]:
         """Cut a vector laid out like `params` into all its parts, by their names in a file."""
+        kinds: dict[str, Iterable[Array]]
         kinds = dict(zip(("weight", "bias"), self._views(flat), strict=True))
         normalization = zip(*normalization_views(self.plan, flat), strict=True)
-        kinds |= zip(NORMALIZATION_PARTS, normalization, strict=False)
+        kinds |= zip(NORMALIZATION_VECTORS[self.normalization], normalization, strict=False)
         return {
             f"{prefix}layers.{number}.{kind}": part
             for kind, parts in kinds.items()

@@ -11,6 +11,7 @@ from oracle import QUIET, SOLVERS, check_same
 import cmlp
 from cmlp import Network
 from cmlp.core import reference, seam, vocabulary
+from cmlp.core.reference.forward import propagate
 
 KINDS = ("batch", "layer")
 SIZES = {
@@ -62,7 +63,7 @@ def objective_of(net, **options):
 def growth(net, X, noise):
     """What the normalisation multiplies roundings by: the largest 1 / deviation."""
     kept = []
-    reference._propagate(net.plan, net.params, X, noise, 3, kept=kept)
+    propagate(net.plan, net.params, X, noise, 3, kept=kept)
     return max(float(part[1].max()) for part in kept if part)
 
 

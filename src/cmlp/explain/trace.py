@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cmlp.core import dispatch, reference
+from cmlp.core import dispatch
 from cmlp.core.errstate import undisturbed
 from cmlp.core.formatting import array as numbers
 from cmlp.core.layout import Array
+from cmlp.core.reference.forward import propagate
 from cmlp.core.seam import SparseRows
 from cmlp.core.vocabulary import ACTIVATIONS, lookup
 from cmlp.training.snapshot import Snapshot
@@ -239,11 +240,13 @@ def trace_step(net: Network, data: Data, recipe: Recipe, apply: bool) -> Trace:
 def _propagated(
     net: Network, X: Array
 ) -> tuple[list[Array], list[Array], list[tuple[Array, Array]]]:
-    """Every layer's z and a as the step sees them; of normalised layers also zhat and y."""
+    """Every layer's z and a as the step computes them; of normalised layers also zhat and y.
+
+    By the NumPy twin, on any core: the seam has no function that returns what is normalised.
+    """
     kept: list[Any] = []
-    twin: Any = reference  # of any core: no other function tells what a normalisation does
     with np.errstate(all="ignore"):
-        _, sums, activations, _ = twin._propagate(net.plan, net.params, X, kept=kept)
+        _, sums, activations, _ = propagate(net.plan, net.params, X, kept=kept)
         z = [
             a_before @ W if part else sums[number]
             for number, (a_before, W, part) in enumerate(
