@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import CORES
+from helpers import python_output
 
 from cmlp.core import dispatch
 
@@ -45,3 +47,33 @@ def test_the_levels_are_the_same_everywhere():
     tested = [ast.literal_eval(answer) for answer in answers]
     assert max(tested, key=len) == dispatch.COMPILED[::-1]
     assert set().union(*tested) == built == set(dispatch.COMPILED)
+
+
+OTHER_CODES = """
+import cmlp
+from cmlp.core import seam, vocabulary
+{change}
+try:
+    cmlp.use_core({core!r})
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "seam.MAX_BATCH = 512",
+        "seam.TEAM_STOP = 12",
+        "vocabulary.ACTIVATIONS = vocabulary.ACTIVATIONS[:-1]",
+        "vocabulary.SOLVERS = (vocabulary.SOLVERS[0]._replace(code=9), *vocabulary.SOLVERS[1:])",
+        "vocabulary.NORMALIZATIONS = (None, 'layer', 'batch')",
+    ],
+)
+def test_codes_that_differ_are_refused(change):
+    """A core that was compiled for another vocabulary does not import."""
+    if CORES[0] == "python":
+        pytest.skip("no compiled core")
+    code = OTHER_CODES.format(change=change, core=CORES[0])
+    status, text = python_output("-c", code, CMLP_CORE="python")
+    assert status == 0 and "it failed to import: the codes of the compiled core differ" in text
