@@ -49,6 +49,10 @@ def test_foreign_instructions_are_found(level, listing, found):
     assert len(lines) == found and all(line in listing for line in lines)
 
 
+def test_every_level_but_the_highest_has_foreign_instructions():
+    assert set(wheels.FOREIGN) == set(dispatch.COMPILED[1:])
+
+
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64" or not shutil.which("objdump"),
     reason="reads the machine code of x86-64 in ELF files, with objdump",
@@ -64,8 +68,8 @@ def test_no_library_is_above_its_level():
             assert any(wheels.foreign_instructions("baseline", listing))
         if level == "avx512":
             assert any(wheels.foreign_instructions("avx2", listing))
-    asked_first = Path(importlib.util.find_spec("cmlp.core._cpu").origin)
-    assert not list(wheels.foreign_instructions("baseline", wheels.disassembly(asked_first)))
+    cpu = Path(importlib.util.find_spec("cmlp.core._cpu").origin)
+    assert not list(wheels.foreign_instructions("baseline", wheels.disassembly(cpu)))
 
 
 # Versions -----------------------------------------------------------------------------------------

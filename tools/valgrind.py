@@ -1,7 +1,7 @@
-"""Runs every function of the cores under valgrind, and says which of its reports name one of them.
+"""Runs every function of the cores under valgrind, and prints its reports that name one of them.
 
-``python tools/valgrind.py`` beside a core that was built in place; ends with 1 if there is one.
-valgrind knows no AVX-512. Reports about Python and NumPy alone are counted, not shown.
+``python tools/valgrind.py`` with a core that was built in place; ends with 1 if there is one.
+valgrind has no AVX-512. Reports about Python and NumPy alone are counted, not shown.
 """
 
 import os
@@ -11,12 +11,11 @@ import tempfile
 from pathlib import Path
 
 TOP = Path(__file__).parents[1]
-LEVELS = ("avx2", "baseline")
+sys.path[:0] = [str(TOP / "tests" / "support"), str(TOP / "src")]
 
 
 def work(core):
     """Call everything on arrays of the heap, where valgrind knows what was written to."""
-    sys.path[:0] = [str(TOP / "tests"), str(TOP / "src")]
     import guarded
     import numpy as np
 
@@ -45,8 +44,10 @@ def reports(log):
 
 
 def main():
+    from cmlp.core.dispatch import COMPILED
+
     found = 0
-    for core in LEVELS:
+    for core in COMPILED[COMPILED.index("avx2") :]:
         with tempfile.NamedTemporaryFile("r") as log:
             subprocess.run(
                 ["valgrind", "--quiet", f"--log-file={log.name}", "--num-callers=40",
@@ -55,7 +56,7 @@ def main():
                 stdout=subprocess.DEVNULL, check=True,
             )  # fmt: skip
             all_reports = reports(log.read())
-        ours = [text for text in all_reports if "/cmlp/_c" in text]
+        ours = [text for text in all_reports if "/cmlp/core/_c" in text]
         found += len(ours)
         print(f"{core}: {len(ours)} reports name a core, {len(all_reports) - len(ours)} do not")
         print(*ours, sep="\n\n")

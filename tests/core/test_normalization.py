@@ -10,7 +10,8 @@ from oracle import QUIET, SOLVERS, check_same
 
 import cmlp
 from cmlp import Network
-from cmlp.core import reference, seam, vocabulary
+from cmlp.core import seam, vocabulary
+from cmlp.core.reference.forward import propagate
 from cmlp.model import passes
 from cmlp.model.parameters import Parameters, cut_record, new_record
 
@@ -68,7 +69,7 @@ def objective_of(net, **options):
 def growth(net, X, noise):
     """What the normalisation multiplies roundings by: the largest 1 / deviation."""
     kept = []
-    reference._propagate(net.plan, net.params, X, noise, 3, kept=kept)
+    propagate(net.plan, net.params, X, noise, 3, kept=kept)
     return max(float(part[1].max()) for part in kept if part)
 
 

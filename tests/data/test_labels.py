@@ -9,7 +9,7 @@ from helpers import blobs, fit_quietly, refused
 
 import cmlp
 from cmlp import MLPClassifier, Network
-from cmlp.core import arrays
+from cmlp.data.labels import equal, joined, places
 
 try:
     import pandas
@@ -350,17 +350,17 @@ PAIRS = {
 @pytest.mark.parametrize("case", PAIRS)
 def test_places_among_classes(case):
     classes, labels, expected = (np.asarray(part) for part in PAIRS[case])
-    assert arrays.places(classes, labels).tolist() == expected.tolist()
-    same = arrays.equal(labels, classes[expected])
+    assert places(classes, labels).tolist() == expected.tolist()
+    same = equal(labels, classes[expected])
     assert same.tolist() == (expected >= 0).tolist()
 
 
 def test_both_arrays_of_labels_are_joined():
-    assert arrays.joined("y", np.array([5, -1]), np.array([5], np.uint8)).tolist() == [-1, 5]
-    both = arrays.joined("y", np.array([5]), np.array([LARGE], np.uint64))
+    assert joined("y", np.array([5, -1]), np.array([5], np.uint8)).tolist() == [-1, 5]
+    both = joined("y", np.array([5]), np.array([LARGE], np.uint64))
     assert both.tolist() == [5, LARGE] and both.dtype == np.uint64
     with refused(ValueError, "more than 64 bits"):
-        arrays.joined("y", np.array([-1]), np.array([LARGE], np.uint64))
+        joined("y", np.array([-1]), np.array([LARGE], np.uint64))
 
 
 def test_labels_of_the_network_are_those_of_its_estimator():

@@ -14,7 +14,12 @@ from functools import cached_property
 
 import numpy as np
 
-from cmlp.core import layout, reference, seam, vocabulary
+from cmlp.core import layout, seam, vocabulary
+from cmlp.core.reference.forward import propagate
+from cmlp.core.reference.gather import gather_targets
+from cmlp.core.reference.losses import cost_slope, row_costs
+from cmlp.core.reference.step import row_shares
+from cmlp.core.reference.updates import nadam_rates, update
 
 ACTIVATIONS = {row.name: row for row in vocabulary.ACTIVATIONS}
 LOSSES = {row.name: row for row in vocabulary.LOSSES}
@@ -41,7 +46,7 @@ SMOOTH = 2.0
 
 def layers(plan, flat):
     """Each layer's W and b, as views into a flat vector."""
-    return list(reference._layers(plan, flat))
+    return layout.layer_views(plan, flat)
 
 
 def padding(plan, flat):
@@ -274,10 +279,10 @@ class Oracle:
         dtype = np.dtype(np.float64)
         self.rows = np.arange(problem.n) if rows is None else rows
         X = exact.X[self.rows] * problem.input_scale
-        self.y = reference._gather_targets(
+        self.y = gather_targets(
             exact.targets, self.rows, problem.objective, problem.sizes[-1], dtype
         )
-        x, zs, activations, slopes = reference._propagate(exact.plan, exact.params, X, noise, step)
+        x, zs, activations, slopes = propagate(exact.plan, exact.params, X, noise, step)
         rounds = noise.input_noise or problem.input_scale != 1
         dx = 2 * self.eps * (np.abs(X) + np.abs(x - X)) if rounds else 0 * x
         self.inputs = [Bounded(x, dx)]
@@ -316,12 +321,12 @@ class Oracle:
         """Cost of each row."""
         problem, eps, y = self.problem, self.eps, self.y
         z, a, code = self.z[-1], self.a[-1], ACTIVATIONS[problem.activations[-1]].code
-        value = reference._cost(problem.objective, code, z.value, a.value, y)
+        value = row_costs(problem.objective, code, z.value, a.value, y)
         if self.matched:
             carried = (np.abs(a.value - y) + z.error) * z.error
         else:
             bend, jump = bend_of_cost(problem.loss, a.value, y)
-            da = np.abs(reference._cost_slope(problem.objective, a.value, y))
+            da = np.abs(cost_slope(problem.objective, a.value, y))
             carried = (da + jump + bend * a.error) * a.error
         terms = cost_terms(problem.loss, z.value, a.value, y, self.matched)
         rounding = (8 * eps + chain(y.shape[1], eps)) * terms
@@ -330,9 +335,7 @@ class Oracle:
     @cached_property
     def share(self):
         problem = self.problem
-        return reference._row_shares(problem.weights, self.rows, len(self.rows), problem.objective)[
-            1
-        ]
+        return row_shares(problem.weights, self.rows, len(self.rows), problem.objective)[1]
 
     @cached_property
     def loss(self):
@@ -350,7 +353,7 @@ class Oracle:
         share = self.share[:, None]
         if self.matched:
             return Bounded(a.value - y, a.error + 4 * eps * (a.value + y)).times(share)
-        da = reference._cost_slope(problem.objective, a.value, y)
+        da = cost_slope(problem.objective, a.value, y)
         bend, jump = bend_of_cost(problem.loss, a.value, y)
         near = np.abs(a.value - y) <= a.error
         carried = bend * (a.error + 4 * eps * (np.abs(a.value) + np.abs(y)))
@@ -460,7 +463,7 @@ def stepped(problem, optimizer, grads, state, step, rate):
     W = np.abs(compact(exact.plan, params))
     before = [compact(exact.plan, row) for row in moments]
     old = list(map(np.abs, before))
-    reference.update(exact.plan, params, flat, moments, o, step, rate)
+    update(exact.plan, params, flat, moments, o, step, rate)
     new = [compact(exact.plan, row) for row in moments]
     old_mean, new_mean = (old.pop(), new.pop()) if o.ema else (None, None)
 
@@ -488,7 +491,7 @@ def stepped(problem, optimizer, grads, state, step, rate):
         if adam:
             rate = rate * math.sqrt(1 - o.beta_2**t) / (1 - o.beta_1**t)
         elif o.solver == SOLVERS["nadam"].code:
-            of_mean, of_gradient = reference._nadam_rates(o, t)
+            of_mean, of_gradient = nadam_rates(o, t)
             rate = rate * math.sqrt(1 - o.beta_2**t)
             m, dm = of_mean * m + of_gradient * g, of_mean * dm + of_gradient * dg
             dm = dm + 4 * eps * m

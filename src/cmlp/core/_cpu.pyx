@@ -1,8 +1,8 @@
 # cython: language_level=3
 """Which instruction-set levels this processor and its operating system run.
 
-Imports nothing and uses no instruction of any level: it is asked before a core is imported, since
-the import of a core that the processor cannot run would end the interpreter. The questions are
+Imports nothing and uses no instruction of any level: it runs before a core is imported, since the
+import of a core that the processor cannot run would end the interpreter. The tests of bits are
 written out (Intel SDM vol. 2, CPUID; vol. 1, 13.3: XCR0) rather than left to a compiler's runtime,
 because they must match the flags in setup.py one by one.
 """

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def plain(value: Any) -> Any:
-    """Return a number without its NumPy type, which no message needs to show."""
+    """Return a number without its NumPy type, for messages."""
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -47,7 +47,7 @@ def check_integer(name: str, value: Any, low: int) -> int:
 
 def check_dtype(dtype: Any) -> np.dtype[Any]:
     """Return one of the two number types that the cores have."""
-    if dtype is not None:  # which NumPy takes for float64
+    if dtype is not None:  # NumPy reads None as float64
         with contextlib.suppress(TypeError, ValueError, SyntaxError):  # NumPy parses text
             found: np.dtype[Any] = np.dtype(dtype)
             if found in (np.float32, np.float64) and found.isnative:

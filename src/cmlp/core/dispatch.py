@@ -1,8 +1,8 @@
-"""Chooses the core, once, when cmlp is imported: the only place that knows there are several.
+"""Chooses the core, once, when cmlp is imported, and bounds the threads.
 
 ``CMLP_CORE`` (auto, avx512, avx2, baseline, python) overrides the choice. ``CMLP_NUM_THREADS``, or
-else ``OMP_NUM_THREADS``, bounds the threads that were not requested. Everyone else calls
-``_dispatch.core.<function>`` and does not ask which core it is.
+else ``OMP_NUM_THREADS``, bounds the threads where `n_threads` is not given. All other modules call
+``dispatch.core.<function>``, whichever core it is.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class CoreInfo:
 
 
 def describe(name: str) -> str:
-    """Say in a few words what a core is; for the NumPy path, how to get a compiled one."""
+    """Describe a core in a few words; for the NumPy path, with how to get a compiled one."""
     if name != "python":
         return f"{name} (compiled, {8 * _load(name).vector_bytes}-bit vectors)"
     if len(_cores) > 1:
@@ -72,16 +72,16 @@ def describe(name: str) -> str:
 
 
 def threads_for(wanted: int | None) -> int:
-    """Return how many threads to use: no more than are wanted, nor than there are processors.
+    """Return how many threads to use: at most as many as requested, and as there are processors.
 
-    More of them would wait for each other. None stands for what the environment allows.
+    More of them would wait for each other. None is what the environment allows.
     """
     most = _allowed()[0] if wanted is None else wanted
     return usable_cpus() if most is None else min(most, usable_cpus())
 
 
 def _allowed() -> tuple[int | None, str]:
-    """Return the most threads to use where `n_threads` is not given, and the variable that says so.
+    """Return the most threads to use where `n_threads` is not given, and which variable sets it.
 
     OpenMP's variables are read each time: a process that was forked may have set them since.
     """
@@ -151,9 +151,9 @@ def _warn_of(what: str, error: ImportError) -> None:
 
 
 class _Refusal(ModuleType):
-    """Stands in for the core if the environment asks for nonsense: whoever needs it is told.
+    """Placeholder for a core that the environment does not choose validly: first use raises.
 
-    So ``import cmlp`` goes well, and the command answers with one line.
+    ``import cmlp`` succeeds, and the command reports the error in one line.
     """
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -191,10 +191,10 @@ def core_info() -> CoreInfo:
 
 
 class use_core:
-    """Take another core, for good or for a block: ``with cmlp.use_core("python"): ...``.
+    """Use another core, from now on or in a block: ``with cmlp.use_core("python"): ...``.
 
-    Networks carry over: they hold arrays only. The choice is one for the whole process, so do not
-    change it while another thread is inside cmlp.
+    Networks can be used with any core: they hold arrays only. The choice is one for the whole
+    process, so do not change it while another thread is inside cmlp.
 
     Parameters
     ----------

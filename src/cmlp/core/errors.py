@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-# Errors and warnings -----------------------------------------------------------------------------
-
 
 class NotFittedError(ValueError, AttributeError):
-    """An estimator was asked for what only a fitted one knows."""
+    """An attribute or method of an estimator needs a fit first."""
 
 
 class InvalidParameterError(ValueError, TypeError):
@@ -26,7 +24,7 @@ class ConvergenceWarning(UserWarning):
 
 
 class DataConversionWarning(UserWarning):
-    """Data came in another shape than expected, and was converted."""
+    """Data had another shape than expected, and was converted."""
 
 
 class UndefinedMetricWarning(UserWarning):
@@ -35,7 +33,7 @@ class UndefinedMetricWarning(UserWarning):
 
 @functools.cache
 def _joined(ours: Any, theirs: Any) -> Any:
-    """Return a class that is both, and that pickle takes for ours."""
+    """Return a class that is both, and that is pickled as ours."""
 
     def reduce(error: Exception) -> tuple[Any, ...]:
         return shared, (ours, *error.args)
@@ -56,7 +54,7 @@ def shared(ours: type[Exception], *arguments: Any) -> Any:
 
 
 SKLEARN_MODULE = "sklearn.neural_network._multilayer_perceptron"
-"""The module that warnings name beside scikit-learn: programs filter them by it."""
+"""The module that warnings name where scikit-learn is loaded: programs filter them by it."""
 
 
 _held: ContextVar[list[tuple[str, type[Warning]]] | None] = ContextVar("_held", default=None)
@@ -64,23 +62,23 @@ _held: ContextVar[list[tuple[str, type[Warning]]] | None] = ContextVar("_held", 
 
 @contextlib.contextmanager
 def held_warnings() -> Iterator[list[tuple[str, type[Warning]]]]:
-    """Collect what :func:`warn` is to say in this thread, and leave the saying to the caller.
+    """Capture this thread's warnings by :func:`warn` instead of emitting them.
 
     ``warnings.catch_warnings`` would change the filters of all threads.
     """
-    said: list[tuple[str, type[Warning]]] = []
-    token = _held.set(said)
+    held: list[tuple[str, type[Warning]]] = []
+    token = _held.set(held)
     try:
-        yield said
+        yield held
     finally:
         _held.reset(token)
 
 
 def warn(message: str, kind: type[Warning] = UserWarning) -> None:
-    """Warn of the line that called into cmlp."""
-    said = _held.get()
-    if said is not None:
-        said.append((message, kind))
+    """Emit a warning that points to the line that called into cmlp."""
+    held = _held.get()
+    if held is not None:
+        held.append((message, kind))
         return
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("cmlp."):

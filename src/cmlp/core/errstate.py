@@ -1,8 +1,8 @@
 """NumPy's error state: none around our arithmetic, the caller's around the caller's own code.
 
-Underflow and overflow belong to training and predicting; what comes of them is examined where it
-matters, and the compiled core sets no error at all. So ``np.errstate(all="raise")`` around a call
-must change nothing. What a user wrote (a callback, a loss, a scorer) runs in the user's state.
+Underflow and overflow are normal in training and prediction: callers examine the results, and the
+compiled core raises no floating-point error. So ``np.errstate(all="raise")`` around a call must
+change nothing. Code of the user's own (a callback, a loss, a scorer) runs in the user's state.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 _callers: ContextVar[dict[str, Any] | None] = ContextVar("_callers", default=None)
-"""The state that a call into cmlp came with, as long as it lasts."""
+"""The state in which cmlp was called, during the call."""
 
 
 SILENT = dict.fromkeys(("divide", "over", "under", "invalid"), "ignore")
@@ -27,7 +27,7 @@ SILENT = dict.fromkeys(("divide", "over", "under", "invalid"), "ignore")
 
 @contextlib.contextmanager
 def callers_state() -> Iterator[None]:
-    """Run the caller's own code in the caller's state."""
+    """Run a block, the caller's own code, in the caller's state."""
     state = _callers.get()
     if state is None:
         yield
@@ -41,12 +41,12 @@ def callers_state() -> Iterator[None]:
 
 
 def undisturbed(function: Function) -> Function:
-    """Decorate a function: it computes without NumPy's errors, whatever the caller has set."""
+    """Decorate a function: it computes without NumPy's errors, whatever the caller's state."""
     return _decorated(function, np.geterr)
 
 
 def silent(function: Function) -> Function:
-    """Decorate a function: the caller's own code, if it calls any, has no errors either."""
+    """Decorate a function: any of the caller's code that it calls runs without errors, too."""
     return _decorated(function, lambda: SILENT)
 
 

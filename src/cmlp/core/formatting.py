@@ -14,13 +14,13 @@ DIGITS = 4
 
 
 LAYOUT: dict[str, Any] = {"threshold": 200, "edgeitems": 4, "max_line_width": 96}
-"""Of an array: larger ones are shortened to their edges."""
+"""NumPy's options for an array; larger ones are shortened to their edges."""
 
 
 def number(value: float, decimals: int = 4) -> str:
-    """Write a number with so many decimals, or with an exponent where they do not show it.
+    """Write a number with so many decimals, or with an exponent where these do not show it.
 
-    They show a number if at least two of its digits are among them, or all that it has; and if
+    Decimals show a number if at least two of its digits are among them, or all that it has, and if
     there are at most twice as many digits before the point.
     """
     value = float(value) + 0.0  # -0.0 becomes 0.0
@@ -32,7 +32,7 @@ def number(value: float, decimals: int = 4) -> str:
 
 
 def score(value: float, decimals: int = 4) -> str:
-    """Write an accuracy or R2 as :func:`number` does; one that is below 1 is not rounded to 1."""
+    """Write an accuracy or R2 as :func:`number` does; a score below 1 is not rounded to 1."""
     text = number(value, decimals)
     if value == 1 or float(text) != 1:
         return text
@@ -58,7 +58,7 @@ def _first_place(value: float) -> int:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Write a number with so many significant digits, below 1e10 with all before the point."""
+    """Write a number with so many significant digits; below 1e10 without an exponent."""
     text = f"{value:.{digits}g}"
     return f"{value:.0f}" if "e+" in text and abs(value) < 1e10 else text
 
@@ -107,7 +107,7 @@ def _laid_out(values: Array, **how: Any) -> str:
 def _digits(shown: list[float], precision: int) -> int:
     """Return how many digits tell numbers apart that are equal in their first three.
 
-    What differs only by rounding, in a dtype of that `precision`, is taken for equal.
+    Numbers that differ only by rounding, in a dtype of that `precision`, count as equal.
     """
     known = [x for x in shown if math.isfinite(x)]
     largest = max(map(abs, known), default=0.0)

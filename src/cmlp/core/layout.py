@@ -13,41 +13,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmlp.core.vocabulary import ACTIVATIONS, NORMALIZATION_EPS, NORMALIZATIONS, lookup
-
-# What crosses the seam ---------------------------------------------------------------------------
+from cmlp.core.vocabulary import (
+    ACTIVATIONS,
+    NORMALIZATION_EPS,
+    NORMALIZATION_VECTORS,
+    NORMALIZATIONS,
+    lookup,
+)
 
 Array = NDArray[Any]
+
+# Memory ------------------------------------------------------------------------------------------
 
 ALIGNMENT = 64
 """Bytes that each row of numbers is padded to: one cache line, one AVX-512 vector."""
 
 
-def address(array: NDArray[Any]) -> int:
+def address(array: Array) -> int:
     """Return where the first number lies, without ``array.ctypes``: that imports ctypes."""
     where: int = array.__array_interface__["data"][0]
     return where
 
 
-def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
     """Return zeros from a multiple of ALIGNMENT on: no vector lies across two cache lines."""
     dtype = np.dtype(dtype)
     size = int(np.prod(shape)) * dtype.itemsize
     raw = np.zeros(size + ALIGNMENT, np.uint8)
     start = -address(raw) % ALIGNMENT
-    zeros: NDArray[Any] = raw[start : start + size].view(dtype)
+    zeros: Array = raw[start : start + size].view(dtype)
     return zeros.reshape(shape)
 
+
+# The plan ----------------------------------------------------------------------------------------
 
 (N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS, NORMALIZATION, SCALE) = range(9)
 """Columns of the plan: fan-in, fan-out, padded fan-out, offsets of W and b in the parameters,
 activation code, offset of the layer's units in a record of one row; code of the normalisation and,
-if there is one, offset of gamma, behind which 'batch' has its running mean and variance. A
-normalised layer's b is beta, which is added behind the normalisation."""
-
-
-NORMALIZATION_PARTS = ("scale", "mean", "variance")
-"""What a normalised layer has beside its weights and bias: gamma, with 'batch' all three."""
+if there is one, offset of its vectors: gamma, and with 'batch' the running mean and variance. A
+normalised layer's b is beta, which is added after the normalisation."""
 
 
 def make_plan(
@@ -77,43 +81,56 @@ def make_plan(
         plan[layer] = n_in, n_out, stride, offset, bias, code, units, 0, 0
         offset = bias + stride
         units += stride
-    if normalization is not None:  # behind the weights and biases, where it is in nobody's way
+    if normalization is not None:  # after all weights and biases, whose offsets do not change
         for hidden in plan[:-1]:
             hidden[NORMALIZATION], hidden[SCALE] = NORMALIZATIONS.index(normalization), offset
-            offset += normalization_rows(hidden) * hidden[STRIDE]
+            offset += _n_vectors(hidden) * hidden[STRIDE]
     return plan
 
 
-def normalization_rows(layer: NDArray[np.int64]) -> int:
-    """How many vectors a layer's normalisation has: gamma, and the running mean and variance."""
-    return (0, 3, 1)[layer[NORMALIZATION]]
+def _n_vectors(layer: NDArray[np.int64]) -> int:
+    """Return how many vectors a layer's normalisation has."""
+    return len(NORMALIZATION_VECTORS[NORMALIZATIONS[layer[NORMALIZATION]]])
 
 
 def params_size(plan: NDArray[np.int64]) -> int:
     """Return how many numbers the parameters of a plan are, with the padding."""
-    extra = sum(normalization_rows(layer) * int(layer[STRIDE]) for layer in plan)
+    extra = sum(_n_vectors(layer) * int(layer[STRIDE]) for layer in plan)
     return int(plan[-1, BIAS] + plan[-1, STRIDE]) + extra
 
 
-def normalization_views(
-    plan: NDArray[np.int64], flat: NDArray[Any]
-) -> list[tuple[NDArray[Any], ...]]:
-    """Cut gamma, and with 'batch' the running mean and variance, of each normalised layer."""
+# Views into a flat vector ------------------------------------------------------------------------
+
+
+def layer_views(plan: NDArray[np.int64], flat: Array) -> list[tuple[Array, Array]]:
+    """Cut the weights, (n_in, n_out), and the bias, (n_out,), of each layer."""
+    views = []
+    for row in plan.tolist():
+        n_in, n_out, stride, at, bias = (
+            row[column] for column in (N_IN, N_OUT, STRIDE, WEIGHTS, BIAS)
+        )
+        weights = flat[at : at + n_in * stride].reshape(n_in, stride)[:, :n_out]
+        views.append((weights, flat[bias : bias + n_out]))
+    return views
+
+
+def normalization_views(plan: NDArray[np.int64], flat: Array) -> list[tuple[Array, ...]]:
+    """Cut the vectors of each normalised layer: gamma, with 'batch' the running statistics too."""
     return [
         tuple(
             flat[at : at + layer[N_OUT]]
-            for at in layer[SCALE] + layer[STRIDE] * np.arange(normalization_rows(layer))
+            for at in layer[SCALE] + layer[STRIDE] * np.arange(_n_vectors(layer))
         )
         for layer in plan
         if layer[NORMALIZATION]
     ]
 
 
-def folded(plan: NDArray[np.int64], params: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+def folded(plan: NDArray[np.int64], params: Array) -> tuple[NDArray[np.int64], Array]:
     """Return a plan and parameters that predict the same without 'batch' normalisation.
 
     gamma (a W - mean) / sqrt(variance + eps) + beta is a sum with other weights and another bias.
-    Anything else comes back as it is.
+    A network without 'batch' is returned as it is.
     """
     if plan[0, NORMALIZATION] != NORMALIZATIONS.index("batch"):
         return plan, params
@@ -122,14 +139,9 @@ def folded(plan: NDArray[np.int64], params: NDArray[Any]) -> tuple[NDArray[np.in
     size = params_size(plain)
     flat = aligned((size,), params.dtype)
     flat[:] = params[:size]
-    for layer, (gamma, mean, variance) in zip(
-        plan, normalization_views(plan, params), strict=False
-    ):
-        n_in, n_out, stride, at, bias = (
-            int(layer[column]) for column in (N_IN, N_OUT, STRIDE, WEIGHTS, BIAS)
-        )
+    hidden = zip(layer_views(plain, flat)[:-1], normalization_views(plan, params), strict=True)
+    for (W, b), (gamma, mean, variance) in hidden:
         factor = gamma / np.sqrt(variance.astype(np.float64) + NORMALIZATION_EPS)
-        W, b = flat[at : at + n_in * stride].reshape(n_in, stride)[:, :n_out], flat[bias:][:n_out]
         np.multiply(W, factor, out=W, casting="same_kind")
         np.subtract(b, mean * factor, out=b, casting="same_kind")
     return plain, flat

@@ -14,7 +14,7 @@ OPENMP = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT")
 
 def usable_cpus() -> int:
     """Count the processors that this process may keep busy."""
-    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; also knows -X cpu_count
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; includes -X cpu_count
         cpus = os.process_cpu_count()
     elif hasattr(os, "sched_getaffinity"):
         cpus = len(os.sched_getaffinity(0))
@@ -36,13 +36,13 @@ def quota(root: str = "/") -> int:
         groups = []
     for group in groups:
         _, controllers, path = group.split(":", 2)
-        if not controllers:  # version 2; one of version 1 may stand beside it
+        if not controllers:  # version 2; there may be one of version 1, too
             mount, read = Path(root, "sys/fs/cgroup"), _limit
         elif "cpu" in controllers.split(","):
             mount, read = Path(root, "sys/fs/cgroup/cpu"), _limit_v1
         else:
             continue
-        # A container may see the path that its host has; what it does not have is passed over.
+        # A container may see the path of its host; folders that are missing are skipped.
         folders = [mount, *(mount / part for part in _beginnings(path))]
         least = min(least, *map(read, folders))
     return math.ceil(least) if least < 1 << 20 else 1 << 20
@@ -89,7 +89,7 @@ def read_bound(text: str | None) -> int | None:
 
 
 def openmp_bound(environment: Mapping[str, str] = os.environ) -> tuple[int | None, str]:
-    """Return the most threads that OpenMP's variables allow, and the name of the one that says so.
+    """Return the most threads that OpenMP's variables allow, and the name of the lowest.
 
     Of a list such as "4,3,2", for nested loops, the first counts. A value that is not valid is
     ignored, as OpenMP ignores it.

@@ -1,4 +1,4 @@
-"""What a call of the core takes beside arrays: named records, sparse rows, a team's places."""
+"""What a call of the core takes in addition to arrays: named records, sparse rows, a team."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cmlp.core.layout import Array
 
 
 class SparseRows:
@@ -16,9 +18,7 @@ class SparseRows:
     time, in their workspace.
     """
 
-    def __init__(
-        self, data: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any], width: int
-    ) -> None:
+    def __init__(self, data: Array, indices: Array, indptr: Array, width: int) -> None:
         self.data, self.indices, self.indptr = data, indices, indptr
         self.shape, self.dtype = (len(indptr) - 1, width), data.dtype
 
@@ -35,7 +35,7 @@ class SparseRows:
         indptr = indptr.astype(self.indptr.dtype)
         return SparseRows(self.data[at], self.indices[at], indptr, self.shape[1])
 
-    def dense(self, dtype: Any) -> NDArray[Any]:
+    def dense(self, dtype: Any) -> Array:
         """Return all rows with their zeros."""
         rows = np.zeros(self.shape, dtype)
         numbers = np.repeat(np.arange(len(self)), np.diff(self.indptr))
@@ -61,12 +61,12 @@ class Objective(NamedTuple):
     l1: float = 0.0
     l2: float = 0.0
     missing: bool = False
-    """Whether NaN stands for a target that nobody knows: it has no cost, and no gradient."""
+    """If true, a NaN target is missing and contributes no loss or gradient."""
     per_batch: bool = False
-    """Penalties are divided by the weight of the batch; an epoch's loss is the mean of its batches'
-    losses by their numbers of rows."""
+    """If true, penalties are divided by the weight of the batch, and an epoch's loss is the mean of
+    its batches' losses, weighted by their numbers of rows."""
     cost_scale: float = 1.0
-    """Factor of the rows' loss where a loss is reported; gradients do not see it."""
+    """Factor of the rows' loss in the loss that is returned; gradients do without it."""
 
 
 class Optimizer(NamedTuple):
@@ -80,15 +80,15 @@ class Optimizer(NamedTuple):
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     clip_norm: float = 0.0
-    """Largest Euclidean norm of the whole gradient; 0 leaves it alone."""
+    """Largest Euclidean norm of the whole gradient; 0: no limit."""
     ema: float = 0.0
-    """What a step leaves of the old mean of the parameters, the last row of the state; 0: none."""
+    """Weight of the old mean in that of the parameters, the last row of the state; 0: no mean."""
     ema_start: int = 0
-    """Steps before the mean began: it is free of bias, the plain mean of a start's few steps."""
+    """Steps before the mean began. It has no bias: after few steps, it is their plain mean."""
 
 
 class Noise(NamedTuple):
-    """What is random inside an epoch: a hash of (seed, step, row, unit), the same in both twins."""
+    """What is random in an epoch: hashes of (seed, step, row, unit), the same in both twins."""
 
     seed: int = 0
     input_noise: float = 0.0
@@ -97,13 +97,18 @@ class Noise(NamedTuple):
     """Probability, one per hidden layer, that a unit is switched off; empty for none."""
 
 
+MAX_BATCH = 1024
+"""Rows of one pass. A larger batch adds up passes; with 'batch', each has its own statistics."""
+
+
 Places = NDArray[np.int64]
 
 
-TEAM_ABORTED, TEAM_STEPS, TEAM_STOP = 9, 10, 11
-"""Places in a team's array: a thread failed to start; steps taken; the caller stops the step."""
+TEAM_ABORTED, TEAM_STEPS, TEAM_STOP, TEAM_SIZE = 9, 10, 11, 16
+"""Places in a team's array (``barrier.h``): whether a thread failed to start; the steps taken;
+whether the caller stops the step; and the array's length."""
 
 
 def places() -> Places:
     """Return the array in which the threads of one call meet."""
-    return np.zeros(16, np.int64)
+    return np.zeros(TEAM_SIZE, np.int64)

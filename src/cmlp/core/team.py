@@ -2,7 +2,7 @@
 
 A call that takes long runs in threads of its own, while the thread that called waits: a signal
 reaches Python only between bytecodes of the main thread, and the core has none. The waiting thread
-writes to the team's array, which the core reads between the passes of a step (``_barrier.h``).
+writes to the team's array, which the core reads between the phases of a step (``barrier.h``).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Team:
     ----------
     size : int
         Number of threads; 0 runs rank 0 in the thread that calls, which nothing can end early. So
-        does 1 where no thread can be started.
+        it is with 1 where no thread can be started.
     """
 
     def __init__(self, size: int) -> None:
@@ -81,7 +81,7 @@ class Team:
             try:
                 return call(rank, team)
             except BaseException:
-                team[TEAM_ABORTED] = 1  # the others learn it at their first meeting
+                team[TEAM_ABORTED] = 1  # the others leave at their first barrier
                 raise
 
         futures: list[Future[Result]] = []
@@ -102,7 +102,7 @@ class Team:
 def _wait_for(
     futures: list[Future[Any]], team: Places, out_of_time: Callable[[], bool] | None
 ) -> BaseException | None:
-    """Wait until every call has returned, also after a Ctrl-C, which is handed back."""
+    """Wait until every call has returned; a Ctrl-C in the meantime is returned, not raised."""
     from concurrent.futures import wait
 
     interrupt: BaseException | None = None

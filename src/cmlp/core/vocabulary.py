@@ -1,8 +1,8 @@
-"""The names that cmlp knows: activations, losses, solvers, initialisers, normalisations.
+"""The names of cmlp: activations, losses, solvers, initialisers, normalisations.
 
-One row per name. The cores know only the integer codes; everything a user types is resolved here,
-by :func:`lookup`, and an unknown name is answered with the nearest known one. A new activation or
-loss is one row here and one formula in each twin; the tests find it by themselves.
+One row per name. The cores use the integer codes; names that users pass are resolved here, by
+:func:`lookup`, whose error suggests the nearest known name. A new activation or loss is one row
+here and one formula in each twin; the tests run over the tables.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ LOSSES = (
 
 
 EXTERNAL_LOSS = 7
-"""Code of a loss that the core does not know: the targets are dC/da itself, the value is zero."""
+"""Code of a loss that is computed outside of the core: the targets are dC/da, the value is zero."""
 
 
 class Solver(NamedTuple):
@@ -190,8 +190,8 @@ def lookup(kind: str, table: Iterable[Row], name: object) -> Row:
 
 
 def unknown(kind: str, name: object, known: Iterable[str], shown: Iterable[str]) -> ValueError:
-    """Return the complaint about a name that is none of `known`, with the nearest one."""
-    import difflib  # only ever needed here
+    """Return the error for a name that is none of `known`; it suggests the nearest one."""
+    import difflib  # slow to import
 
     near = difflib.get_close_matches(str(name).lower().replace("-", "_"), known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -199,8 +199,17 @@ def unknown(kind: str, name: object, known: Iterable[str], shown: Iterable[str])
 
 
 NORMALIZATIONS = (None, "batch", "layer")
-"""What hidden layers' weighted sums are normalised by, at the place of its code: nothing, a unit's
-mean and variance over the rows of a batch, or a row's over the units of its layer."""
+"""What hidden layers' weighted sums are normalised by, each at the place of its code: nothing, a
+unit's mean and variance over the rows of a batch, or a row's over the units of its layer."""
+
+
+NORMALIZATION_VECTORS: dict[str | None, tuple[str, ...]] = {
+    None: (),
+    "batch": ("scale", "mean", "variance"),
+    "layer": ("scale",),
+}
+"""What a layer has in addition to its weights and bias, in the order of the codes: gamma, and with
+'batch' the running mean and variance."""
 
 
 NORMALIZATION_EPS = 1e-5

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cmlp.core.arrays import label_array, not_labels, places
 from cmlp.core.layout import Array
 from cmlp.core.vocabulary import Loss
 from cmlp.data.frames import listed
+from cmlp.data.labels import label_array, not_labels, places
 from cmlp.data.numbers import REAL, as_numbers, check_dense, check_finite
 
 

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmlp.core.arrays import array_of, label_array, places, refuse_masked
+from cmlp.core.arrays import array_of, refuse_masked
 from cmlp.core.layout import Array
 from cmlp.data.checks import check_weights
 from cmlp.data.frames import column_names
+from cmlp.data.labels import label_array, places
 from cmlp.data.numbers import is_finite
 from cmlp.data.rows import Data
 from cmlp.diagnosis.model import Model

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cmlp.core.arrays import check_classes, places, refuse_masked
+from cmlp.core.arrays import refuse_masked
 from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
 from cmlp.data.frames import is_sparse
+from cmlp.data.labels import check_classes, places
 from cmlp.data.rows import Data
 from cmlp.estimators.answers import propagate
 from cmlp.estimators.ensemble import absent, log_odds, log_probabilities

@@ -8,18 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmlp.core.arrays import (
-    equal,
-    is_missing,
-    joined,
-    label_array,
-    not_labels,
-    places,
-    refuse_masked,
-)
+from cmlp.core.arrays import refuse_masked
 from cmlp.core.checks import check_number, plain
 from cmlp.core.layout import Array
 from cmlp.data.frames import check_container, is_sparse
+from cmlp.data.labels import equal, is_missing, joined, label_array, not_labels, places
 from cmlp.estimators.inputs import column
 
 

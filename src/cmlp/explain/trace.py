@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cmlp.core import formatting, reference
+from cmlp.core import formatting
 from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
 from cmlp.core.public import set_module
+from cmlp.core.reference.forward import propagate
 from cmlp.core.seam import SparseRows
 from cmlp.core.vocabulary import ACTIVATIONS, lookup
 from cmlp.model import passes
@@ -238,10 +239,9 @@ class Passed(NamedTuple):
 def _propagated(net: State, X: Array) -> list[Passed]:
     """Return every layer's numbers as the step sees them."""
     kept: list[Any] = []
-    twin: Any = reference  # of any core: no other function tells what a normalisation does
     passed, a_before = [], X
     with np.errstate(all="ignore"):
-        _, sums, activations, _ = twin._propagate(net.plan, net.params, X, kept=kept)
+        _, sums, activations, _ = propagate(net.plan, net.params, X, kept=kept)
         for W, y, a, normalised in zip(net.weights, sums, activations, kept, strict=True):
             if normalised is None:
                 passed.append(Passed(y, a))

@@ -24,8 +24,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cmlp.core.checks import check_input_scale, check_number
-from cmlp.core.layout import NORMALIZATION_PARTS, Array
-from cmlp.core.vocabulary import ACTIVATIONS, INITIALISERS, LOSSES, NORMALIZATIONS, SOLVERS
+from cmlp.core.layout import Array
+from cmlp.core.vocabulary import (
+    ACTIVATIONS,
+    INITIALISERS,
+    LOSSES,
+    NORMALIZATION_VECTORS,
+    NORMALIZATIONS,
+    SOLVERS,
+)
 from cmlp.formats import safetensors
 from cmlp.formats.entries import NUMBER, check_name, entries, in_order
 from cmlp.formats.label_records import label_record, read_classes
@@ -237,8 +244,8 @@ def _check_arrays(
         n_moments += state["averaged"] > 0
     if len(about["sizes"]) > len(infos) + 1:
         raise ValueError(f"{len(infos)} arrays do not make {len(about['sizes']) - 1} layers")
-    kinds = {None: 0, "batch": 3, "layer": 1}[about["normalization"]]
-    expected = dict(_expected_shapes(about["sizes"], n_moments, NORMALIZATION_PARTS[:kinds]))
+    vectors = NORMALIZATION_VECTORS[about["normalization"]]
+    expected = dict(_expected_shapes(about["sizes"], n_moments, vectors))
     shapes = {key: info.shape for key, info in infos.items()}
     for key in sorted(expected.keys() | shapes.keys()):
         if expected.get(key) != shapes.get(key):

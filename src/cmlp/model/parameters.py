@@ -8,18 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core.arrays import refuse_masked
-from cmlp.core.layout import (
-    BIAS,
-    N_IN,
-    N_OUT,
-    NORMALIZATION_PARTS,
-    STRIDE,
-    UNITS,
-    WEIGHTS,
-    Array,
-    normalization_views,
-)
+from cmlp.core.layout import N_OUT, STRIDE, UNITS, Array, layer_views, normalization_views
 from cmlp.core.public import set_module
+from cmlp.core.vocabulary import NORMALIZATION_VECTORS
 
 
 @set_module("cmlp")
@@ -68,16 +59,12 @@ class Parameters(NamedTuple):
     @property
     def weights(self) -> Views:
         """W of each layer, (n_in, n_out)."""
-        views = Views()
-        for row in self.plan.tolist():
-            n_in, n_out, stride, at = row[N_IN], row[N_OUT], row[STRIDE], row[WEIGHTS]
-            views.append(self.flat[at : at + n_in * stride].reshape(n_in, stride)[:, :n_out])
-        return views
+        return Views(W for W, _ in layer_views(self.plan, self.flat))
 
     @property
     def biases(self) -> Views:
         """b of each layer, (n_out,)."""
-        return Views(self.flat[row[BIAS] : row[BIAS] + row[N_OUT]] for row in self.plan.tolist())
+        return Views(b for _, b in layer_views(self.plan, self.flat))
 
     @property
     def scales(self) -> Views:
@@ -94,7 +81,7 @@ class Parameters(NamedTuple):
         """Return everything but the padding, by the names in a file."""
         kinds: dict[str, Any] = {"weight": self.weights, "bias": self.biases}
         normalization = zip(*normalization_views(self.plan, self.flat), strict=True)
-        kinds |= zip(NORMALIZATION_PARTS, normalization, strict=False)
+        kinds |= zip(NORMALIZATION_VECTORS["batch"], normalization, strict=False)
         return {
             f"{prefix}layers.{number}.{kind}": part
             for kind, parts in kinds.items()

@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from cmlp.core.arrays import places
 from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
+from cmlp.data.labels import places
 from cmlp.data.rows import Data
 from cmlp.model import passes
 from cmlp.model.state import State

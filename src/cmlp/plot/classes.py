@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cmlp.core.arrays import array_of, joined, label_array, places
+from cmlp.core.arrays import array_of
 from cmlp.core.errstate import silent
 from cmlp.core.formatting import percent
 from cmlp.core.layout import Array
+from cmlp.data.labels import joined, label_array, places
 from cmlp.model.scoring import confusion
 from cmlp.plot.models import classes_of, networks_of, predicted
 from cmlp.plot.style import (

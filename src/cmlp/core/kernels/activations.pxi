@@ -51,7 +51,7 @@ cdef void activate_part(
 cdef void activate_exponential(
     Py_ssize_t code, real[::1] ws, Py_ssize_t at, Py_ssize_t n
 ) noexcept nogil:
-    """ELU and SELU, a vector at a time: the side above zero waits on the stack."""
+    """Apply ELU or SELU, a vector at a time; the numbers above zero are kept on the stack."""
     cdef real above = 1 if code == ELU else <real>SELU_SCALE
     cdef real floor = 1 if code == ELU else <real>SELU_FLOOR
     cdef Py_ssize_t block, j, k, lanes = vector_lanes(sizeof(real))
@@ -104,7 +104,7 @@ cdef void times_slope_of_output(
 cdef void fill_slope(
     Py_ssize_t code, real[::1] ws, Py_ssize_t slope, Py_ssize_t at, Py_ssize_t n
 ) noexcept nogil:
-    """Write da/dz to `slope`, whichever way the activation at `at` gives it."""
+    """Write da/dz to `slope`, from the activation at `at` where it is a function of that."""
     cdef Py_ssize_t j
     if slope_from_output(code):
         for j in range(n):

@@ -14,7 +14,7 @@ cdef void backward_inputs(
     cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
     cdef bint large = layer.n_in * layer.stride * <Py_ssize_t>sizeof(real) > LARGE
     cdef Grid grid
-    cdef Ahead ahead
+    cdef Prefetch ahead
     if n == 1:
         backward_row(run, layer, params, ws, delta, to, stride, code, a, slopes)
         return
@@ -27,13 +27,13 @@ cdef void backward_inputs(
         for part in range(blocks(layer.n_out, MAX_DEPTH)):
             start = part * MAX_DEPTH
             depth = min(<Py_ssize_t>MAX_DEPTH, layer.n_out - start)
-            row = min(column, layer.n_in)  # columns of W^T are rows of W, behind which is padding
+            row = min(column, layer.n_in)  # columns of W^T are rows of W, then padding
             pack_rows(
                 &ws[panel], columns // lanes, layer.n_in - row, depth,
                 &params[layer.weights + row * layer.stride + start], layer.stride,
             )
             row = min(column + columns, layer.n_in)
-            ahead = ahead_of(
+            ahead = prefetch_of(
                 &params[layer.weights + row * layer.stride + start],
                 min(columns, layer.n_in - row) if large else 0, depth, layer.stride,
                 depth * grid.row_tiles,
@@ -61,7 +61,7 @@ cdef void backward_row(
     const Run *run, const Layer *layer, const real[::1] params, real[::1] ws, Py_ssize_t delta,
     Py_ssize_t to, Py_ssize_t stride, Py_ssize_t code, Py_ssize_t a, Py_ssize_t slopes,
 ) noexcept nogil:
-    """The same for a single row, whose products with the rows of W need no transpose."""
+    """Do the same for a single row, whose products with the rows of W need no transpose."""
     cdef Py_ssize_t lanes = ALIGNMENT // sizeof(real), squares = stride // lanes
     cdef Py_ssize_t first = share(squares, run.rank, run.n_threads) * lanes
     cdef Py_ssize_t last = share(squares, run.rank + 1, run.n_threads) * lanes
@@ -107,7 +107,7 @@ cdef void backward_weights(
 
     Fused: every tile is penalised and used for the update at once. Otherwise it goes to `grads`,
     added to what is there if `adds`, and penalised in the last pass. The rows
-    `next_rows` are asked for meanwhile.
+    `next_rows` are prefetched between the tiles.
     """
     cdef Py_ssize_t lanes = vector_lanes(sizeof(real)), stride = layer.stride
     cdef Py_ssize_t column_tile, column, columns, wanted, i, row, m, at, a_stride, b_stride
@@ -122,8 +122,8 @@ cdef void backward_weights(
     cdef const real *a
     cdef const real *b
     cdef real *copy
-    cdef Ahead ahead
-    cdef Ahead rows = rows_ahead(
+    cdef Prefetch ahead
+    cdef Prefetch rows = rows_to_prefetch(
         run, next_rows.first, next_rows.n,
         (grid.last - grid.first) * (grid.column_tiles if grid.by_rows else 1),
     )
@@ -149,14 +149,14 @@ cdef void backward_weights(
         for i in range(first_row_tile(&grid, column_tile), last_row_tile(&grid, column_tile)):
             row = i * grid.m
             m = min(grid.m, layer.n_in - row)
-            ask_ahead(&rows)
+            prefetch_next(&rows)
             at = layer.weights + row * stride + column
             a, a_stride = &ws[from_ + row], from_stride
             if copied:
                 a, a_stride = &ws[copies + row * n], grid.m
             if run.fused:
                 if large:
-                    ahead = weights_ahead(run, params, state, at, m, columns, stride, n)
+                    ahead = weights_to_prefetch(run, params, state, at, m, columns, stride, n)
                 tile(
                     m, columns, wanted, n, a, 1, a_stride, b, b_stride, copy, <real *>NULL, 0,
                     &ws[scratch], columns, &ahead if large else NULL,
@@ -190,7 +190,7 @@ cdef void backward_narrow_weights(
     real[::1] grads, real[::1] ws, Py_ssize_t from_, Py_ssize_t from_stride, Py_ssize_t delta,
     Py_ssize_t n, bint adds, bint last_pass, const Pass *next_rows,
 ) noexcept nogil:
-    """The same for a layer of few units, whose tiles would be padding for the most part.
+    """Do the same for a layer of few units, whose tiles would be padding for the most part.
 
     They are those of the transpose, dW^T = delta^T a_before: few rows, whole vectors of inputs.
     """
@@ -202,19 +202,19 @@ cdef void backward_narrow_weights(
     cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
     cdef Py_ssize_t number, row, m, columns, at
     cdef bint penalised = run.objective.l1 != 0 or run.objective.l2 != 0
-    cdef Ahead rows = rows_ahead(run, next_rows.first, next_rows.n, last - first)
+    cdef Prefetch rows = rows_to_prefetch(run, next_rows.first, next_rows.n, last - first)
     for number in range(first, last):
         row = number * block
         m = min(block, layer.n_in - row)
         columns = padded(m, lanes)  # from_stride has room for them
         at = layer.weights + row * stride
-        ask_ahead(&rows)
+        prefetch_next(&rows)
         tile(
             layer.n_out, columns, m, n, &ws[delta], 1, stride, &ws[from_ + row], from_stride,
             NULL, <real *>NULL, 0, &ws[panel], columns, NULL,
         )
         if run.fused:
-            narrow_transpose(m, layer.n_out, &ws[panel], columns, False, &ws[scratch], stride)
+            transpose_few_columns(m, layer.n_out, &ws[panel], columns, False, &ws[scratch], stride)
             if penalised:
                 penalise(&run.objective, params, at, stride, ws, scratch, stride, m, stride)
             update_rows(
@@ -222,7 +222,7 @@ cdef void backward_narrow_weights(
                 True,
             )
         else:
-            narrow_transpose(m, layer.n_out, &ws[panel], columns, adds, &grads[at], stride)
+            transpose_few_columns(m, layer.n_out, &ws[panel], columns, adds, &grads[at], stride)
             if penalised and last_pass:
                 penalise(&run.objective, params, at, stride, grads, at, stride, m, stride)
     if first == 0 < last and not layer.normalization:
@@ -238,7 +238,7 @@ cdef void backward_row_weights(
     const Run *run, const Layer *layer, const Step *step, real[::1] params, real[:, ::1] state,
     real[::1] ws, Py_ssize_t from_, Py_ssize_t delta, Py_ssize_t scratch,
 ) noexcept nogil:
-    """The same for a single row, fused: some whole rows of W at a time."""
+    """Do the same for a single row, fused: some whole rows of W at a time."""
     cdef Py_ssize_t stride = layer.stride, vectors = stride // vector_lanes(sizeof(real))
     cdef Py_ssize_t m = OUTER_SIZE // stride, at, n
     cdef Py_ssize_t row = share(layer.n_in, run.rank, run.n_threads)
@@ -259,12 +259,12 @@ cdef void backward_row_weights(
         )
 
 
-cdef inline Ahead weights_ahead(
+cdef inline Prefetch weights_to_prefetch(
     const Run *run, const real[::1] params, const real[:, ::1] state, Py_ssize_t at, Py_ssize_t m,
     Py_ssize_t columns, Py_ssize_t stride, Py_ssize_t n,
 ) noexcept nogil:
-    """The parameters and moments of a tile, whose sums take the time to fetch them."""
-    cdef Ahead ahead = ahead_of(&params[at], m, columns, stride, n)
+    """Describe a tile's parameters and moments, which are prefetched while it is computed."""
+    cdef Prefetch ahead = prefetch_of(&params[at], m, columns, stride, n)
     if run.optimizer.solver != SGD or run.optimizer.momentum != 0:
         ahead.also[0] = <const char *>&state[0, at] - <const char *>&params[at]
     if n_moments(run.optimizer.solver) > 1:
@@ -293,3 +293,31 @@ cdef void backward_bias(
             1, columns, wanted, n, &one, 0, 0, delta, stride, NULL,
             &grads[at] if adds else <real *>NULL, 0, &grads[at], columns, NULL,
         )
+
+
+cdef void record_deltas(
+    const Run *run, const real[::1] ws, Py_ssize_t n, real[:, ::1] deltas, Py_ssize_t row
+) noexcept nogil:
+    cdef Py_ssize_t number, i, j, at
+    cdef const Layer *layer
+    for number in range(run.n_layers):
+        layer = &run.layers[number]
+        for i in range(n):
+            at = run.to.deltas + run.to.batch * layer.units + i * layer.stride
+            for j in range(layer.n_out):
+                deltas[row + i, layer.units + j] = ws[at + j]
+
+
+cdef void input_gradient(
+    const Run *run, const real[::1] params, real[::1] ws, Py_ssize_t n, real[:, ::1] dX,
+    Py_ssize_t row,
+) noexcept nogil:
+    """dC/dX = delta W^T of the first layer, times X's scale; overwrites the gathered inputs."""
+    cdef real scale = <real>run.X.scale
+    cdef Py_ssize_t i, j, inputs = run.to.inputs, stride = run.to.input_stride
+    backward_inputs(
+        run, &run.layers[0], params, ws, run.to.deltas, inputs, stride, n, IDENTITY, inputs, -1
+    )
+    for i in range(n):
+        for j in range(dX.shape[1]):
+            dX[row + i, j] = ws[inputs + i * stride + j] * scale

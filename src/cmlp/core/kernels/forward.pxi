@@ -29,7 +29,7 @@ cdef void forward_rows(
     cdef real *copy
     cdef bint packs
     cdef Grid grid
-    cdef Ahead ahead
+    cdef Prefetch ahead
     if n == 1:
         forward_row(run, layer, params, ws, a, to, code, slopes, drop)
         return
@@ -52,7 +52,7 @@ cdef void forward_rows(
             depth = min(<Py_ssize_t>MAX_DEPTH, layer.n_in - start)
             b, b_stride = &params[layer.weights + start * stride + column], stride
             copy = &ws[panel] if packs and columns > lanes else <real *>NULL  # the first tile makes it
-            ahead = ahead_of(  # the next panel, if there is one
+            ahead = prefetch_of(  # the next panel, if there is one
                 &params[layer.weights + start * stride + column + columns],
                 depth if large and column + columns < stride else 0, columns, stride,
                 depth * grid.row_tiles,
@@ -83,7 +83,7 @@ cdef void forward_narrow(
     Py_ssize_t a_stride, Py_ssize_t to, Py_ssize_t n, Py_ssize_t code, Py_ssize_t slopes,
     const Drop *drop,
 ) noexcept nogil:
-    """The same for a layer of few units, whose tiles would be padding for the most part."""
+    """Do the same for a layer of few units, whose tiles would be padding for the most part."""
     cdef Py_ssize_t stride = layer.stride, at
     cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
     cdef Grid grid = grid_of(n, stride, sizeof(real), run)  # who has which rows
@@ -91,7 +91,7 @@ cdef void forward_narrow(
     if m <= 0:
         return
     at = to + row * stride
-    narrow_product(
+    product_few_columns(
         m, layer.n_out, layer.n_in, a + row * a_stride, a_stride, &params[layer.weights], stride,
         &ws[panel], &params[layer.bias], &ws[at], stride,
     )
@@ -104,7 +104,7 @@ cdef void forward_row(
     const Run *run, const Layer *layer, const real[::1] params, real[::1] ws, const real *a,
     Py_ssize_t to, Py_ssize_t code, Py_ssize_t slopes, const Drop *drop,
 ) noexcept nogil:
-    """The same for a single row; threads share it by blocks of whole vectors."""
+    """Do the same for a single row; threads share it by blocks of whole vectors."""
     cdef Py_ssize_t block = ROW_VECTORS * vector_lanes(sizeof(real))
     cdef Py_ssize_t n_blocks = blocks(layer.stride, block)
     cdef Py_ssize_t first = share(n_blocks, run.rank, run.n_threads) * block
@@ -148,7 +148,7 @@ cdef void predict_pass(
     const Run *run, const real[::1] params, real[::1] ws, const real *x, Py_ssize_t x_stride,
     Py_ssize_t n, bint record_z, real[:, ::1] z, Py_ssize_t z_row,
 ) noexcept nogil:
-    """Activations of every layer, for n rows of inputs; the weighted sums as well, if asked."""
+    """Compute every layer's activations of n rows; copy the weighted sums to z if `record_z`."""
     cdef Py_ssize_t number, i, j, code, at, row
     cdef const Layer *layer
     cdef Layer plain

@@ -1,60 +1,3 @@
-# Randomness: the same hash as in the twin ----------------------------------------------------------
-
-cdef inline uint64_t key_of(uint64_t seed, uint64_t step, uint64_t stream) noexcept nogil:
-    cdef uint64_t x = (
-        seed + <uint64_t>0x9E3779B97F4A7C15 * (step + 1) + <uint64_t>0xD1B54A32D192ED03 * (stream + 1)
-    )
-    x = (x ^ (x >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-    x = (x ^ (x >> 27)) * <uint64_t>0x94D049BB133111EB
-    return x ^ (x >> 31)
-
-
-cdef inline uint32_t hash_of(uint32_t counter, uint64_t key) noexcept nogil:
-    cdef uint32_t x = counter + <uint32_t>key
-    x ^= x >> 16
-    x *= <uint32_t>0x21F0AAAD
-    x ^= x >> 15
-    x ^= <uint32_t>(key >> 32)
-    x *= <uint32_t>0x735A2D97
-    x ^= x >> 15
-    x *= <uint32_t>0x9E3779B1
-    x ^= x >> 16
-    return x
-
-
-cdef inline uint32_t sum_of_bytes(uint32_t h) noexcept nogil:
-    cdef uint32_t pairs = (h & <uint32_t>0x00FF00FF) + ((h >> 8) & <uint32_t>0x00FF00FF)
-    return (pairs & 0xFFFF) + (pairs >> 16)
-
-
-cdef void add_input_noise(
-    real[::1] ws, Py_ssize_t at, Py_ssize_t n, uint32_t counter, uint64_t key, double deviation
-) noexcept nogil:
-    """Add nearly normal numbers to a row: sums of eight uniform bytes, mean 1020."""
-    cdef Py_ssize_t j
-    cdef uint32_t total
-    cdef double scale = deviation / sqrt(8 * (256.0 * 256.0 - 1) / 12)
-    for j in range(n):
-        total = (
-            sum_of_bytes(hash_of(2 * (counter + <uint32_t>j), key))
-            + sum_of_bytes(hash_of(2 * (counter + <uint32_t>j) + 1, key))
-        )
-        ws[at + j] += <real>(scale * (<double><int32_t>total - 1020))
-
-
-cdef void drop_out(
-    const Drop *drop, real[::1] ws, Py_ssize_t at, Py_ssize_t slope, Py_ssize_t n, uint32_t counter
-) noexcept nogil:
-    """Switch units of one row off, and scale the others by 1 / (1 - rate); their slopes likewise."""
-    cdef Py_ssize_t j
-    cdef uint32_t threshold = <uint32_t>(drop.rate * 4294967296.0)
-    cdef real kept = <real>(1.0 / (1.0 - drop.rate)), scale
-    for j in range(n):
-        scale = kept if hash_of(counter + <uint32_t>j, drop.key) >= threshold else 0
-        ws[at + j] *= scale
-        ws[slope + j] *= scale
-
-
 # Gathering a batch ---------------------------------------------------------------------------------
 
 cdef inline void convert_row(
@@ -73,7 +16,7 @@ cdef inline void add_sparse_row(
     const Rows *source, const sample *data, const place *indices, const place *indptr,
     Py_ssize_t row, real[::1] ws, Py_ssize_t at,
 ) noexcept nogil:
-    """Add the numbers of a sparse row to zeros; whatever the indices hold, it stays inside."""
+    """Add the numbers of a sparse row to zeros; indices outside the row are ignored."""
     cdef Py_ssize_t k, last = min(<Py_ssize_t>indptr[row + 1], source.stored)
     cdef Py_ssize_t column
     cdef real scale = <real>source.scale
@@ -138,7 +81,7 @@ cdef void gather_target(
     const Rows *source, Py_ssize_t row, real[::1] ws, Py_ssize_t at, Py_ssize_t n_out,
     Py_ssize_t stride, const Objective *objective,
 ) noexcept nogil:
-    """One row of targets: a label becomes a one-hot row, both are smoothed, the padding is zero."""
+    """Copy one row of targets; a label becomes a one-hot row, and both are smoothed."""
     cdef Py_ssize_t j
     cdef int64_t label
     cdef real uniform, smoothing = <real>objective.label_smoothing
@@ -161,7 +104,7 @@ cdef inline Py_ssize_t row_number(const Run *run, Py_ssize_t i) noexcept nogil:
 
 
 cdef inline void prefetch_row(const Run *run, Py_ssize_t i) noexcept nogil:
-    """Ask for a row that is gathered soon: shuffled rows come from anywhere in memory."""
+    """Prefetch a row that is gathered soon: shuffled rows lie anywhere in memory."""
     if i < run.n and 0 < run.X.column_stride <= 8:
         prefetch(
             run.X.data + row_number(run, i) * run.X.row_stride, run.X.width * run.X.column_stride
@@ -169,21 +112,21 @@ cdef inline void prefetch_row(const Run *run, Py_ssize_t i) noexcept nogil:
 
 
 cdef inline void prefetch_target(const Run *run, Py_ssize_t i) noexcept nogil:
-    """Ask for the beginning of a row's target and for its weight: from anywhere in memory, too."""
+    """Prefetch the beginning of a row's target, and its weight."""
     if i < run.n:
         prefetch(run.targets.data + row_number(run, i) * run.targets.row_stride, 1)
         if run.weights is not NULL:
             prefetch(<const char *>&run.weights[row_number(run, i)], 1)
 
 
-cdef inline Ahead rows_ahead(
+cdef inline Prefetch rows_to_prefetch(
     const Run *run, Py_ssize_t first, Py_ssize_t n, Py_ssize_t tiles
 ) noexcept nogil:
-    """The rows of X that this thread gathers next, of n from `first` on.
+    """Describe the rows of X that this thread gathers next, of n from `first` on.
 
-    Asked for tile by tile, they come from memory while the batch before is computed with.
+    Prefetched tile by tile, they arrive while the batch before is in computation.
     """
-    cdef Ahead ahead
+    cdef Prefetch ahead
     cdef Py_ssize_t mine = share(n, run.rank, run.n_threads)
     ahead.base = ahead.at = run.X.data
     ahead.numbers, ahead.stride = NULL, run.X.row_stride

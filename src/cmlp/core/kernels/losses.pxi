@@ -5,7 +5,7 @@ cdef inline double x_log_y(double x, double y) noexcept nogil:
 
 
 cdef inline bint from_logits(int loss, Py_ssize_t activation) noexcept nogil:
-    """Whether loss and output activation belong together: cost from z, delta = a - y."""
+    """Whether loss and output activation are a pair: cost from z, delta = a - y."""
     return (
         (loss == BINARY and activation == LOGISTIC)
         or (loss == CATEGORICAL and activation == SOFTMAX)
@@ -18,7 +18,7 @@ cdef void softmax_rows(
 ) noexcept nogil:
     """Replace n rows of weighted sums by their softmax."""
     if n > 1 and is_narrow(n_out, sizeof(real)):
-        narrow_softmax(&ws[at], n, stride, n_out)
+        softmax_few_columns(&ws[at], n, stride, n_out)
     else:
         softmax(&ws[at], n, stride, n_out)
 
@@ -33,8 +33,8 @@ cdef void logits_to_costs(
 ) noexcept nogil:
     """Turn n rows of weighted sums into logistic or exp; their costs are computed from the sums.
 
-    Small terms are added to small terms, so that a nearly right answer keeps its digits. `delta`
-    holds weighted sums z meanwhile.
+    Small terms are added to small terms, so that a nearly right answer keeps its digits. Until
+    the end, `delta` holds the weighted sums z.
     """
     cdef Py_ssize_t i, j, row, stride = layer.stride, n_out = layer.n_out
     cdef int loss = run.objective.loss
@@ -71,7 +71,7 @@ cdef void logits_to_costs(
 
 
 cdef inline double clipped(double x, double low, double high) noexcept nogil:
-    """x between low and high; a NaN stays one, which fmin and fmax would not let through."""
+    """Return x between low and high; NaN stays NaN, which fmin and fmax would replace."""
     x = x if not x < low else low
     return x if not x > high else high
 
@@ -84,7 +84,7 @@ cdef double cost_and_slope(
     if is_missing(objective, y):
         slope[0] = 0
         return 0
-    if r != r:  # a NaN has no sign to be lost in
+    if r != r:  # comparisons with NaN are false: none below would return it
         slope[0] = r
         return r
     if objective.loss == SQUARED:
@@ -119,7 +119,7 @@ cdef void outputs_to_costs(
     const Run *run, const Layer *layer, real[::1] ws, Py_ssize_t at, Py_ssize_t y,
     Py_ssize_t slope, Py_ssize_t delta, Py_ssize_t costs, Py_ssize_t n,
 ) noexcept nogil:
-    """The same for a loss and an activation that do not belong together; leaves dC/dz in delta."""
+    """Do the same for a loss and an activation that are no pair; write dC/dz to `delta`."""
     cdef Py_ssize_t i, j, row, stride = layer.stride, n_out = layer.n_out
     cdef double cost, da, along
     cdef double eps = 1.1920928955078125e-07 if real is float else 2.220446049250313e-16
@@ -144,10 +144,10 @@ cdef void outputs_to_costs(
         ws[costs + i] = <real>cost
 
 
-cdef void finish_rows(
+cdef void output_layer_costs(
     const Run *run, real[::1] ws, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
-    """Output layer of some rows: activation, cost, and delta = share of the row * dC/dz."""
+    """Compute activation, cost and delta = share of the row * dC/dz of some rows' outputs."""
     cdef const Layer *layer = &run.layers[run.n_layers - 1]
     cdef const Layout *to = &run.to
     cdef Py_ssize_t i, j, row, at, y, delta, units = to.batch * layer.units + first * layer.stride

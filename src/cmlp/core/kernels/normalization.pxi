@@ -1,7 +1,7 @@
 # Normalisation of hidden layers -----------------------------------------------------------------------
 # zhat = (z - mean) / sqrt(variance + eps), y = gamma zhat + beta, a = f(y). With 'batch', mean and
 # variance are those of a unit over the rows of a pass; with 'layer', of a row over the units. z = a W
-# has no bias: beta has its place.
+# has no bias: beta is in its place.
 
 cdef enum:  # vectors as long as a record's row, in the part of the workspace for statistics
     MEAN, VARIANCE, INVERSE, D_BETA, D_GAMMA, STATISTICS
@@ -18,14 +18,14 @@ cdef inline Py_ssize_t statistic(const Run *run, const Layer *layer, int which) 
 
 
 cdef inline Py_ssize_t row_inverses(const Run *run, Py_ssize_t number) noexcept nogil:
-    """Of a layer normalised by rows: where 1 / sqrt(variance + eps) of each row is."""
+    """Return where 1 / sqrt(variance + eps) of each row is, of a layer normalised by rows."""
     return run.to.statistics + STATISTICS * run.to.units + number * run.to.batch
 
 
 cdef inline Py_ssize_t first_column(
     const Run *run, const Layer *layer, Py_ssize_t rank, Py_ssize_t itemsize
 ) noexcept nogil:
-    """Where a thread's columns begin, whole lines of them."""
+    """Return where a thread's columns begin, in whole cache lines."""
     cdef Py_ssize_t lanes = ALIGNMENT // itemsize
     return share(layer.stride // lanes, rank, run.n_threads) * lanes
 
@@ -34,7 +34,7 @@ cdef void normalise_columns(
     const Run *run, const Layer *layer, const real[::1] params, real[::1] ws, Py_ssize_t n,
     Py_ssize_t first, Py_ssize_t last,
 ) noexcept nogil:
-    """Some units of n rows, by their statistics over the rows; y replaces z, zhat is kept."""
+    """Normalise some units by their statistics over n rows; y replaces z, zhat is kept."""
     cdef Py_ssize_t i, j, at, z = run.to.activations + run.to.batch * layer.units
     cdef Py_ssize_t kept = run.to.normalised + run.to.batch * layer.units, stride = layer.stride
     cdef Py_ssize_t mean = statistic(run, layer, MEAN), variance = statistic(run, layer, VARIANCE)
@@ -105,7 +105,7 @@ cdef real dot_of_rows(
 cdef real normalise_row(
     const Layer *layer, const real[::1] params, real[::1] ws, Py_ssize_t z, Py_ssize_t kept
 ) noexcept nogil:
-    """One row, by its statistics over the units: zhat to `kept`, which may be z; then y replaces z.
+    """Normalise a row by its statistics over the units: zhat to `kept`, or to z; y replaces z.
 
     The padding of z may be anything, as products leave it; that of zhat and y is 0. Returns
     1 / sqrt(variance + eps).
@@ -131,7 +131,7 @@ cdef real normalise_row(
 cdef void apply_running(
     const Layer *layer, const real[::1] params, real[::1] ws, Py_ssize_t z
 ) noexcept nogil:
-    """One row, by the running statistics of its units; y replaces z."""
+    """Normalise a row by the running statistics of its units; y replaces z."""
     cdef Py_ssize_t j, gamma = layer.scale
     cdef Py_ssize_t mean = gamma + layer.stride, variance = mean + layer.stride
     for j in range(layer.stride):
@@ -177,7 +177,7 @@ cdef void normalise_backward(
 ) noexcept nogil:
     """Turn dC/dy of a layer into dC/dz, and leave dC/dgamma and dC/dbeta with the statistics.
 
-    Behind it, the threads have to meet.
+    Callers must place a barrier after this.
     """
     cdef const Layer *layer = &run.layers[number]
     cdef Py_ssize_t i, j, at, stride = layer.stride, units = run.to.batch * layer.units
@@ -205,7 +205,7 @@ cdef void normalise_backward(
                     - part * ws[d_gamma + j] * ws[kept + at + j]
                 )
         return
-    meet(run)  # all columns of a row have been added up before it changes
+    barrier(run)  # all columns of a row have been added up before it changes
     for i in range(share(n, run.rank, run.n_threads), share(n, run.rank + 1, run.n_threads)):
         row_backward(
             layer, params, ws, delta + i * stride, kept + i * stride,
@@ -232,9 +232,9 @@ cdef void update_normalization(
     const Run *run, const Layer *layer, const Step *step, real[::1] params, real[:, ::1] state,
     real[::1] grads, const real[::1] ws, Py_ssize_t n, bint adds,
 ) noexcept nogil:
-    """Use dC/dbeta and dC/dgamma, or write them to `grads`; bring the running statistics along.
+    """Use dC/dbeta and dC/dgamma, or write them to `grads`; update the running statistics.
 
-    This thread's columns. The variance of more than one row is without bias there.
+    All of this thread's columns. The running variance is that without bias.
     """
     cdef Py_ssize_t j, k, at, source, width = layer.stride
     cdef Py_ssize_t first = first_column(run, layer, run.rank, sizeof(real))

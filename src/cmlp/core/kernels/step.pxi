@@ -1,20 +1,20 @@
 # One step ------------------------------------------------------------------------------------------
 
-cdef inline int meet(const Run *run) noexcept nogil:
-    """Wait until all threads have finished a phase; 0 if one of them does not come."""
+cdef inline int barrier(const Run *run) noexcept nogil:
+    """Wait until all threads have finished a phase; 0 if one of them failed to start."""
     return run.n_threads == 1 or barrier_wait(run.team, run.n_threads)
 
 
-cdef inline bint meet_or_stop(const Run *run) noexcept nogil:
-    """Meet the other threads; True if the caller wants to stop, which all of them learn here."""
+cdef inline bint barrier_or_stop(const Run *run) noexcept nogil:
+    """Wait for the other threads; True, for all of them alike, if the caller stops the step."""
     if run.team is not NULL and run.rank == 0:
         relay_stop(run.team)
-    meet(run)
+    barrier(run)
     return stops(run)
 
 
 cdef inline bint stops(const Run *run) noexcept nogil:
-    """Whether the last meeting was one to stop at."""
+    """Whether the step ends at the last barrier."""
     return run.team is not NULL and stop_relayed(run.team, run.n_threads)
 
 
@@ -40,7 +40,7 @@ cdef double total_weight(const Run *run, Py_ssize_t first, Py_ssize_t n) noexcep
 cdef void gather(
     const Run *run, const Pass *now, Py_ssize_t step, real[::1] ws
 ) noexcept nogil:
-    """Bring rows, their targets and their shares of the gradient to the workspace."""
+    """Copy rows, their targets and their shares of the gradient to the workspace."""
     cdef const Layout *to = &run.to
     cdef uint64_t key = key_of(run.noise.seed, step, 0)
     cdef Py_ssize_t i, row, at, n_out = run.layers[run.n_layers - 1].n_out
@@ -87,7 +87,7 @@ cdef double forward_pass(
     cdef const Layer *layer
     cdef Layer plain
     gather(run, now, step, ws)
-    if meet_or_stop(run):
+    if barrier_or_stop(run):
         return NAN
     for number in range(last + 1):
         layer = &run.layers[number]
@@ -100,24 +100,24 @@ cdef double forward_pass(
                 run, &plain, params, ws, from_, from_stride, run.to.activations + at, now.n,
                 IDENTITY, -1, NULL,
             )
-            meet(run)
+            barrier(run)
             normalise_forward(run, number, params, ws, now.n, &drop)
         else:
             forward_layer(
                 run, layer, params, ws, from_, from_stride, run.to.activations + at, now.n, code,
                 run.to.slopes + at, &drop,
             )
-        if number < last and meet_or_stop(run):
+        if number < last and barrier_or_stop(run):
             return NAN
         from_, from_stride = run.to.activations + at, layer.stride
     grid = grid_of(now.n, layer.stride, sizeof(real), run)
     if grid.column_tiles > 1:  # else each thread finishes the rows that it has computed
-        meet(run)
+        barrier(run)
     at = share(grid.row_tiles, run.rank, run.n_threads) * grid.m
     i = min(now.n, share(grid.row_tiles, run.rank + 1, run.n_threads) * grid.m)
     if at < i:
-        finish_rows(run, ws, at, i)
-    meet(run)
+        output_layer_costs(run, ws, at, i)
+    barrier(run)
     for i in range(now.n):  # every thread, in the same order: all see the same sum
         cost += ws[run.to.costs + i] * (
             1 if run.weights is NULL else run.weights[row_number(run, now.first + i)]
@@ -128,7 +128,7 @@ cdef double forward_pass(
 cdef void backward_layer(
     const Run *run, Py_ssize_t number, const real[::1] params, real[::1] ws, Py_ssize_t n
 ) noexcept nogil:
-    """From the delta of a layer to that of the layer before it."""
+    """Compute the delta of the layer before from that of a layer."""
     cdef const Layout *to = &run.to
     cdef const Layer *layer = &run.layers[number]
     cdef const Layer *before = &run.layers[number - 1]
@@ -145,7 +145,7 @@ cdef bint backward_pass(
     const Run *run, const Step *step, real[::1] params, real[:, ::1] state, real[::1] grads,
     real[::1] ws, const Pass *now, bint adds, bint last_pass,
 ) noexcept nogil:
-    """The way back from the output layer's delta: fused with the update, or to `grads`.
+    """Propagate the output layer's delta backward: fused with the update, or into `grads`.
 
     W is updated only after the barrier that follows the last read of its old value. Returns False
     where the caller stops the step, which it can do as long as no parameter has been updated.
@@ -160,12 +160,12 @@ cdef bint backward_pass(
     for number in range(last, -1, -1):
         layer = &run.layers[number]
         if run.fused:
-            meet(run)
-        elif meet_or_stop(run):
+            barrier(run)
+        elif barrier_or_stop(run):
             return False
         if number and run.layers[number - 1].normalization:
             normalise_backward(run, number - 1, params, ws, n)
-            meet(run)
+            barrier(run)
         from_, from_stride = to.inputs, to.input_stride
         if number:
             from_ = to.activations + to.batch * run.layers[number - 1].units
@@ -181,7 +181,7 @@ cdef bint backward_pass(
             update_normalization(run, layer, step, params, state, grads, ws, n, adds)
         if number > 1:
             backward_layer(run, number - 1, params, ws, n)
-    meet(run)
+    barrier(run)
     return True
 
 
@@ -202,10 +202,10 @@ cdef inline double train_row(
     const Run *run, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t i,
     real[::1] ws,
 ) noexcept nogil:
-    """:func:`train_batch` for a single row of one thread, without noise or penalties.
+    """Do what :func:`train_batch` does, for a single row on one thread, without noise or penalties.
 
-    It calls the same functions on that row, with nothing around them: in a small net, what other
-    batches need takes as long as the products.
+    The same functions are called on that row, with nothing around them: in a small network, what
+    other batches need takes as long as the products.
     """
     cdef const Layout *to = &run.to
     cdef const Layer *layer
@@ -224,7 +224,7 @@ cdef inline double train_row(
             layer.activation if number < last else IDENTITY, to.slopes + layer.units, NULL,
         )
         from_ = to.activations + layer.units
-    finish_rows(run, ws, 0, 1)
+    output_layer_costs(run, ws, 0, 1)
     cost = run.objective.cost_scale * ws[to.costs] * weight
     if not isfinite(cost):
         return cost
@@ -244,9 +244,9 @@ cdef double train_batch(
     const Run *run, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t first,
     Py_ssize_t n, real[::1] grads, real[::1] ws,
 ) noexcept nogil:
-    """One step on a batch of any size; returns its loss times its weight.
+    """Take one step on a batch of any size; return its loss times its weight.
 
-    Takes no step if that is not finite, as it also is where the caller stops the step.
+    No step is taken if that is not finite: so it is, too, where the caller stops the step.
     """
     cdef Py_ssize_t block, done
     cdef bint penalised = run.objective.l1 != 0 or run.objective.l2 != 0
@@ -269,10 +269,10 @@ cdef double train_batch(
     if not run.fused:
         if run.optimizer.clip_norm > 0:
             measure(run, grads, 0, 1, True, ws)
-            meet(run)
+            barrier(run)
             norm = sqrt(total_size(run, ws))
         update_all(run, step[0], norm, params, state, grads)
-        meet(run)
-    if run.optimizer.ema > 0:  # nobody changes parameters before this thread meets the others
+        barrier(run)
+    if run.optimizer.ema > 0:  # parameters change only after the next barrier
         average(run, step, params, state)
     return cost

@@ -1,7 +1,7 @@
 # Updates -------------------------------------------------------------------------------------------
 
 cdef inline Py_ssize_t n_moments(int solver) noexcept nogil:
-    """Arrays that a rule carries from step to step."""
+    """Return how many arrays a rule carries from step to step."""
     return 2 if solver == ADAM or solver == NADAM else 1
 
 
@@ -10,7 +10,7 @@ cdef inline double nadam_momentum(const Optimizer *o, Py_ssize_t t) noexcept nog
 
 
 cdef void plan_nadam(const Optimizer *o, Step *step) noexcept nogil:
-    """The rates of Nadam's mean gradient and of the gradient itself, corrected for their bias."""
+    """Set the rates of Nadam's mean gradient and of the gradient itself, corrected for bias."""
     cdef Py_ssize_t i, t = step.number + 1
     cdef double product = 1 if t <= NADAM_STEPS else 0, following = nadam_momentum(o, t + 1)
     cdef double rate = step.rate * sqrt(1 - o.beta_2 ** <double>t)
@@ -194,7 +194,7 @@ cdef void lion(
 cdef void average(
     const Run *run, const Step *step, const real[::1] params, real[:, ::1] state
 ) noexcept nogil:
-    """The exponential mean of the parameters behind each step, this thread's part of them.
+    """Update the exponential mean of the parameters after a step, this thread's part of it.
 
     Adam's correction of the bias is in the rate: the first mean is the parameters themselves.
     """
@@ -213,7 +213,7 @@ cdef void average(
 cdef void measure(
     const Run *run, const real[::1] values, double l1, double l2, bint biases, real[::1] ws
 ) noexcept nogil:
-    """The size of every row of weights (and of the biases, or 0), this thread's share of them.
+    """Measure every row of weights (and the biases, or 0 for them), this thread's share.
 
     Rows are summed in order afterwards: the result does not depend on the number of threads.
     """
@@ -237,7 +237,7 @@ cdef void measure(
 
 
 cdef double total_size(const Run *run, const real[::1] ws) noexcept nogil:
-    """The sum of what the threads have measured, behind a barrier."""
+    """Add up what the threads have measured; callers place a barrier before this."""
     cdef Py_ssize_t i
     cdef double total = 0
     for i in range(run.to.sums, run.to.sums + run.to.n_sums):

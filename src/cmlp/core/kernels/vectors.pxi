@@ -4,23 +4,23 @@ cdef extern from "simd.h" nogil:
     const Py_ssize_t TILE_SUMS, TILE_ROWS, TILE_VECTORS, ROW_VECTORS, LINE, BURST_DEPTH
     const Py_ssize_t NARROW_BYTES
     const bint HALVES
-    ctypedef struct Ahead "ahead_t":
+    ctypedef struct Prefetch "prefetch_t":
         const char *at
         const char *base
         const int64_t *numbers
         Py_ssize_t left, lines, done, stride, burst
         Py_ssize_t[2] also
-    void ask_ahead(Ahead *ahead)
+    void prefetch_next(Prefetch *ahead)
     void tile_f32(Py_ssize_t rows, Py_ssize_t vectors, bint half, Py_ssize_t depth,
                   const float *a, Py_ssize_t a_row, Py_ssize_t a_depth,
                   const float *b, Py_ssize_t b_depth, float *copy,
                   const float *init, Py_ssize_t init_row, float *c, Py_ssize_t c_row,
-                  Ahead *ahead)
+                  Prefetch *ahead)
     void tile_f64(Py_ssize_t rows, Py_ssize_t vectors, bint half, Py_ssize_t depth,
                   const double *a, Py_ssize_t a_row, Py_ssize_t a_depth,
                   const double *b, Py_ssize_t b_depth, double *copy,
                   const double *init, Py_ssize_t init_row, double *c, Py_ssize_t c_row,
-                  Ahead *ahead)
+                  Prefetch *ahead)
     void row_product_f32(Py_ssize_t vectors, Py_ssize_t depth, const float *a, const float *b,
                          Py_ssize_t b_depth, const float *init, float *c)
     void row_product_narrow_f32(Py_ssize_t vectors, Py_ssize_t depth, const float *a,
@@ -76,13 +76,13 @@ cdef extern from "simd.h" nogil:
     void softmax_costs_narrow_f32(float *x, const float *y, const float *share,
                            float *delta, float *cost, Py_ssize_t rows,
                            Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
-    void narrow_softmax_f32(float *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t n_out)
-    void narrow_transpose_f32(Py_ssize_t rows, Py_ssize_t columns, const float *t,
-                              Py_ssize_t t_row, bint adds, float *c, Py_ssize_t c_row)
-    void narrow_product_f32(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
-                            const float *a, Py_ssize_t a_row, const float *b,
-                            Py_ssize_t b_depth, float *copy, const float *init, float *c,
-                            Py_ssize_t c_row)
+    void softmax_few_columns_f32(float *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t n_out)
+    void transpose_few_columns_f32(Py_ssize_t rows, Py_ssize_t columns, const float *t,
+                                   Py_ssize_t t_row, bint adds, float *c, Py_ssize_t c_row)
+    void product_few_columns_f32(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
+                                 const float *a, Py_ssize_t a_row, const float *b,
+                                 Py_ssize_t b_depth, float *copy, const float *init, float *c,
+                                 Py_ssize_t c_row)
     void softmax_f64(double *x, Py_ssize_t rows, Py_ssize_t stride,
                      Py_ssize_t n_out, Py_ssize_t n)
     void softmax_costs_f64(double *x, const double *y, const double *share,
@@ -93,13 +93,13 @@ cdef extern from "simd.h" nogil:
     void softmax_costs_narrow_f64(double *x, const double *y, const double *share,
                            double *delta, double *cost, Py_ssize_t rows,
                            Py_ssize_t stride, Py_ssize_t n_out, Py_ssize_t n)
-    void narrow_softmax_f64(double *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t n_out)
-    void narrow_transpose_f64(Py_ssize_t rows, Py_ssize_t columns, const double *t,
-                              Py_ssize_t t_row, bint adds, double *c, Py_ssize_t c_row)
-    void narrow_product_f64(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
-                            const double *a, Py_ssize_t a_row, const double *b,
-                            Py_ssize_t b_depth, double *copy, const double *init, double *c,
-                            Py_ssize_t c_row)
+    void softmax_few_columns_f64(double *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t n_out)
+    void transpose_few_columns_f64(Py_ssize_t rows, Py_ssize_t columns, const double *t,
+                                   Py_ssize_t t_row, bint adds, double *c, Py_ssize_t c_row)
+    void product_few_columns_f64(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
+                                 const double *a, Py_ssize_t a_row, const double *b,
+                                 Py_ssize_t b_depth, double *copy, const double *init, double *c,
+                                 Py_ssize_t c_row)
     void difference_f32(float *delta, const float *a, const float *y, float part,
                         Py_ssize_t n_out, Py_ssize_t n, Py_ssize_t stride)
     void difference_narrow_f32(float *delta, const float *a, const float *y, float part,
@@ -122,7 +122,7 @@ cdef extern from "simd.h" nogil:
 cdef inline void tile(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t wanted, Py_ssize_t depth,
     const real *a, Py_ssize_t a_row, Py_ssize_t a_depth, const real *b, Py_ssize_t b_depth,
-    real *copy, const real *init, Py_ssize_t init_row, real *c, Py_ssize_t c_row, Ahead *ahead,
+    real *copy, const real *init, Py_ssize_t init_row, real *c, Py_ssize_t c_row, Prefetch *ahead,
 ) noexcept nogil:
     """C = init + A B, some rows and whole vectors of columns; those from `wanted` on are padding."""
     cdef Py_ssize_t lanes = vector_lanes(sizeof(real)), vectors = columns // lanes
@@ -139,11 +139,11 @@ cdef inline void tile(
         )
 
 
-cdef inline Ahead ahead_of(
+cdef inline Prefetch prefetch_of(
     const real *first, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t stride, Py_ssize_t depth
 ) noexcept nogil:
-    """Some rows of a matrix that are needed after `depth` multiply-adds of tiles."""
-    cdef Ahead ahead
+    """Describe rows of a matrix that are needed after `depth` multiply-adds of tiles."""
+    cdef Prefetch ahead
     ahead.at = ahead.base = <const char *>first
     ahead.numbers, ahead.done, ahead.also[0], ahead.also[1] = NULL, 0, 0, 0
     ahead.lines, ahead.stride = blocks(columns * sizeof(real), LINE), stride * sizeof(real)
@@ -277,33 +277,33 @@ cdef inline void softmax_costs(
         softmax_costs_f64(x, y, share, delta, cost, rows, stride, n_out, width)
 
 
-cdef inline void narrow_softmax(
+cdef inline void softmax_few_columns(
     real *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t n_out
 ) noexcept nogil:
     if real is float:
-        narrow_softmax_f32(x, rows, stride, n_out)
+        softmax_few_columns_f32(x, rows, stride, n_out)
     else:
-        narrow_softmax_f64(x, rows, stride, n_out)
+        softmax_few_columns_f64(x, rows, stride, n_out)
 
 
-cdef inline void narrow_product(
+cdef inline void product_few_columns(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const real *a, Py_ssize_t a_row,
     const real *b, Py_ssize_t b_depth, real *copy, const real *init, real *c, Py_ssize_t c_row,
 ) noexcept nogil:
     if real is float:
-        narrow_product_f32(rows, columns, depth, a, a_row, b, b_depth, copy, init, c, c_row)
+        product_few_columns_f32(rows, columns, depth, a, a_row, b, b_depth, copy, init, c, c_row)
     else:
-        narrow_product_f64(rows, columns, depth, a, a_row, b, b_depth, copy, init, c, c_row)
+        product_few_columns_f64(rows, columns, depth, a, a_row, b, b_depth, copy, init, c, c_row)
 
 
-cdef inline void narrow_transpose(
+cdef inline void transpose_few_columns(
     Py_ssize_t rows, Py_ssize_t columns, const real *t, Py_ssize_t t_row, bint adds, real *c,
     Py_ssize_t c_row,
 ) noexcept nogil:
     if real is float:
-        narrow_transpose_f32(rows, columns, t, t_row, adds, c, c_row)
+        transpose_few_columns_f32(rows, columns, t, t_row, adds, c, c_row)
     else:
-        narrow_transpose_f64(rows, columns, t, t_row, adds, c, c_row)
+        transpose_few_columns_f64(rows, columns, t, t_row, adds, c, c_row)
 
 
 cdef inline void difference(

@@ -1,15 +1,15 @@
-/* Where the threads of an epoch meet between two phases.
+/* The barrier at which the threads of an epoch meet between two phases.
  *
- * team[0] counts those that have arrived, team[8] counts the meetings (another cache line). A thread
- * spins for a few microseconds, which is how long a phase's tail takes, and then yields at every look,
- * so that two processes on one core do not hold each other up.
+ * team[TEAM_ARRIVED] counts those that have arrived, team[TEAM_MEETINGS] the meetings (in another cache
+ * line). A thread spins for a few microseconds, which is how long a phase's tail takes, and then yields
+ * each time it checks, so that two processes on one core do not hold each other up.
  *
- * The caller stops a step by setting team[TEAM_STOP] from a thread of its own. Rank 0 alone reads it, before a
- * meeting, and writes the number of that meeting to team[TEAM_LAST]: after it, all threads see the same number
- * and leave together. One that is late cannot mistake it, since the number counts meetings.
+ * The caller stops a step by setting team[TEAM_STOP] from a thread of its own. Rank 0 alone reads it,
+ * before a meeting, and writes the number of that meeting to team[TEAM_LAST]: after it, all threads read
+ * the same number and leave together. A late one cannot mistake it, since the number counts meetings.
  *
  * A thread that cannot take part sets team[TEAM_ABORTED]. That happens only before the first meeting of
- * an epoch, at which everyone learns of it: the meeting fails, and nobody has written anything. */
+ * an epoch: the meeting fails for all threads, and none has written anything. */
 #ifndef CMLP_BARRIER_H
 #define CMLP_BARRIER_H
 
@@ -43,10 +43,11 @@
 
 enum {
     TEAM_ARRIVED = 0, TEAM_MEETINGS = 8, TEAM_ABORTED = 9, TEAM_STEPS = 10, TEAM_STOP = 11, TEAM_LAST = 12,
+    TEAM_SIZE = 16, /* those that Python reads or writes are in seam.py, too: check_codes compares them */
     SPINS = 2000
 };
 
-/* Wait for the others; 0 if one of them does not come. */
+/* Wait for the others; 0 if one of them failed to start. */
 static inline int barrier_wait(int64_t *team, int64_t n_threads)
 {
     if (n_threads == 1) return 1;
@@ -65,7 +66,7 @@ static inline int barrier_wait(int64_t *team, int64_t n_threads)
     return 1;
 }
 
-/* Rank 0, before a meeting: make it the last one if the caller wants to stop. */
+/* Rank 0, before a meeting: make it the last one if the caller has set TEAM_STOP. */
 static inline void relay_stop(int64_t *team)
 {
     if (ATOMIC_LOAD(&team[TEAM_STOP]) && !ATOMIC_LOAD(&team[TEAM_LAST]))

@@ -93,16 +93,16 @@
 #endif
 /* Memory that is needed soon: `left` lines, the next one at `at`, in rows of `lines` lines. Rows lie
  * `stride` bytes apart, or, with numbers, where each one's number puts it from `base` on; more such
- * memory lies `also` bytes further on (0: none). It is asked for in bursts: all at once, it would hold up
+ * memory lies `also` bytes further on (0: none). It is prefetched in bursts: all at once, it would hold up
  * what is needed now. */
 enum { LINE = 64, BURST_DEPTH = 16 };
 typedef struct {
     const char *at, *base;
     const int64_t *numbers;
     ptrdiff_t left, lines, done, stride, also[2], burst;
-} ahead_t;
+} prefetch_t;
 
-INLINE void ask_ahead(ahead_t *ahead)
+INLINE void prefetch_next(prefetch_t *ahead)
 {
     for (ptrdiff_t b = ahead->burst; b > 0 && ahead->left > 0; b--) {
         if (ahead->numbers) PREFETCH_TO(2, ahead->at);
@@ -205,7 +205,7 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #undef LANES
 
 /* Numbers below the normal range (1e-38, 1e-308) count as zero until `restore_denormals`: moments
- * of units that have died stay there for ever, and processors are slow with them. */
+ * of units that have died stay there, and processors are slow with them. */
 INLINE unsigned flush_denormals(void)
 {
 #if defined(__SSE2__) || defined(_M_X64)

@@ -116,11 +116,11 @@ FUNCTION void NAME(dot_rows)(ptrdiff_t rows, ptrdiff_t vectors, const REAL *w, p
 }
 
 /* c[i][j] = init[j] + sum over k of a[i][k] b[k][j], for few columns j, with the same dot products; a tile
- * would compute a whole vector of columns. The depth is a vector at least; what is left of it behind whole
+ * would compute a whole vector of columns. The depth is a vector at least; what is left of it after whole
  * vectors is added number by number. The columns of b, b_depth apart in a row, are copied to `copy`. */
-FUNCTION void NAME(narrow_product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth, const REAL *a,
-                                   ptrdiff_t a_row, const REAL *b, ptrdiff_t b_depth, REAL *copy,
-                                   const REAL *init, REAL *c, ptrdiff_t c_row)
+FUNCTION void NAME(product_few_columns)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth, const REAL *a,
+                                        ptrdiff_t a_row, const REAL *b, ptrdiff_t b_depth, REAL *copy,
+                                        const REAL *init, REAL *c, ptrdiff_t c_row)
 {
     ptrdiff_t vectors = depth / LANES;
     REAL sum[LANES];
@@ -138,10 +138,10 @@ FUNCTION void NAME(narrow_product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t 
         }
 }
 
-/* c[i][j] = t[j][i] for `rows` rows of c, of `columns` numbers, with zeros behind them up to c_row; added to
- * what is there, if `adds`. The rows of t are t_row long, a multiple of LANES. */
-FUNCTION void NAME(narrow_transpose)(ptrdiff_t rows, ptrdiff_t columns, const REAL *t, ptrdiff_t t_row,
-                                     int adds, REAL *c, ptrdiff_t c_row)
+/* c[i][j] = t[j][i] for `rows` rows of c, of `columns` numbers, with zeros after them up to c_row; added
+ * to what is there, if `adds`. The rows of t are t_row long, a multiple of LANES. */
+FUNCTION void NAME(transpose_few_columns)(ptrdiff_t rows, ptrdiff_t columns, const REAL *t, ptrdiff_t t_row,
+                                          int adds, REAL *c, ptrdiff_t c_row)
 {
     VEC x[LANES];
     for (ptrdiff_t first = 0; first < rows; first += LANES)

@@ -1,5 +1,5 @@
 /* The output layer's rows: `n_out` numbers of each count, up to n, a multiple of LANES, there is padding. What
- * is written in whole vectors can be read in whole vectors at once; behind single numbers, a processor
+ * is written in whole vectors can be read in whole vectors at once; after single numbers, a processor
  * waits until they have left for the cache. LANES rows go together: their sums are made by a transposition,
  * and what there is one of in a row (its share, a logarithm) is computed for all of them at once.
  *
@@ -14,7 +14,7 @@ INLINE VEC NAME(but_padding)(VEC last, ptrdiff_t n_out, VEC other)
 }
 
 /* Replace m rows of weighted sums, LANES at most, by exp(z - top), where top is the largest of the row,
- * and `shifted` by z - top (NULL: do not). Returns the sums of the rows, and less one in `rest`: behind
+ * and `shifted` by z - top (NULL: do not). Returns the sums of the rows, and less one in `rest`: without
  * the one of the largest z, small ones keep their digits. */
 INLINE VEC NAME(shifted_exp)(REAL *x, REAL *shifted, ptrdiff_t m, ptrdiff_t stride, ptrdiff_t n_out,
                              ptrdiff_t n, VEC *rest)
@@ -89,7 +89,7 @@ FUNCTION void NAME(softmax_costs)(REAL *x, const REAL *y, const REAL *share, REA
 
 /* The softmax of rows of few numbers, at most MOST: a lane for each row. */
 enum { NAME(MOST) = NARROW_BYTES / sizeof(REAL) };
-FUNCTION void NAME(narrow_softmax)(REAL *x, ptrdiff_t rows, ptrdiff_t stride, ptrdiff_t n_out)
+FUNCTION void NAME(softmax_few_columns)(REAL *x, ptrdiff_t rows, ptrdiff_t stride, ptrdiff_t n_out)
 {
     REAL column[NAME(MOST)][LANES] = {{0}};
     for (; rows > 0; rows -= LANES, x += LANES * stride) {

@@ -39,7 +39,7 @@ INLINE HALF NAME(low_half)(VEC x) { HALF y; memcpy(&y, &x, sizeof y); return y; 
         }                                                                                       \
         for (ptrdiff_t k = 0; k < depth;) {                                                     \
             ptrdiff_t end = k + BURST_DEPTH < depth ? k + BURST_DEPTH : depth;                  \
-            if (ahead) ask_ahead(ahead);                                                        \
+            if (ahead) prefetch_next(ahead);                                                        \
             for (; k < end; k++, b_k += b_depth) {                                              \
                 VEC b_kv[VECTORS];                                                              \
                 UNROLL for (int v = 0; v < VECTORS; v++) b_kv[v] = NAME(load)(b_k + v * LANES); \
@@ -80,7 +80,7 @@ FUNCTION void NAME(tile)(ptrdiff_t rows, ptrdiff_t vectors, int half, ptrdiff_t 
                          const REAL *a, ptrdiff_t a_row, ptrdiff_t a_depth,
                          const REAL *b, ptrdiff_t b_depth, REAL *copy,
                          const REAL *init, ptrdiff_t init_row, REAL *c, ptrdiff_t c_row,
-                         ahead_t *ahead)
+                         prefetch_t *ahead)
 {
     switch (TILE_SHAPE(rows, vectors, half)) {
         TILES_OF_1_OR_2(0)
@@ -101,7 +101,7 @@ FUNCTION void NAME(tile)(ptrdiff_t rows, ptrdiff_t vectors, int half, ptrdiff_t 
 /* One row, c = init + a B, of many columns: ROW_DEPTH rows of B at a time, which is then read in the order
  * that it lies in, and the sums come from the L1 cache. B is what takes the time: it comes from L2
  * or from beyond it, where this reads at 93 % of the speed of a loop that only adds it up (sums in
- * registers over the whole depth, a stripe of B at a time: 84 %; asking for rows ahead makes both slower). */
+ * registers over the whole depth, a stripe of B at a time: 84 %; prefetching rows makes both slower). */
 FUNCTION void NAME(wide_row)(ptrdiff_t vectors, ptrdiff_t depth, const REAL *a, const REAL *b,
                              ptrdiff_t b_depth, const REAL *init, REAL *c)
 {

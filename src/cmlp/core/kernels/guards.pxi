@@ -1,0 +1,105 @@
+# Checks of a call's arguments: the last ones before loops that check nothing ----------------------
+
+cdef dict codes = dict(
+    identity=IDENTITY, logistic=LOGISTIC, tanh=TANH, relu=RELU, leaky_relu=LEAKY_RELU, elu=ELU,
+    selu=SELU, gelu=GELU, silu=SILU, mish=MISH, softplus=SOFTPLUS, hard_sigmoid=HARD_SIGMOID,
+    exp=EXP, softmax=SOFTMAX, squared_error=SQUARED, absolute_error=ABSOLUTE, huber=HUBER,
+    binary_crossentropy=BINARY, categorical_crossentropy=CATEGORICAL, poisson=POISSON,
+    quantile=QUANTILE, sgd=SGD, adam=ADAM, rmsprop=RMSPROP, adamw=ADAM, nadam=NADAM, lion=LION,
+    batch=BATCH, layer=LAYERWISE,
+)
+
+
+cdef int check_codes() except -1:
+    """Compare the numbers that C and Python both name; raise ImportError if one differs."""
+    rows = vocabulary.ACTIVATIONS + vocabulary.LOSSES + vocabulary.SOLVERS
+    theirs = {row.name: row.code for row in rows}
+    for code, normalization in enumerate(vocabulary.NORMALIZATIONS):
+        if normalization is not None:
+            theirs[normalization] = code
+    mine = (EXTERNAL, MAX_BATCH, TEAM_ABORTED, TEAM_STEPS, TEAM_STOP, TEAM_SIZE, ALIGNMENT)
+    if codes != theirs or mine != (
+        vocabulary.EXTERNAL_LOSS, seam.MAX_BATCH, seam.TEAM_ABORTED, seam.TEAM_STEPS,
+        seam.TEAM_STOP, seam.TEAM_SIZE, layout.ALIGNMENT,
+    ):
+        raise ImportError("the codes of the compiled core differ from those of cmlp.core")
+    return 0
+
+
+cdef int check_plan_shape(const int64_t[:, ::1] plan) except -1:
+    if plan.shape[0] < 1 or plan.shape[1] != 9:
+        raise ValueError("plan must have one row of 9 integers per layer")
+    return 0
+
+
+cdef inline bint fits_scale(const Layer *layer, Py_ssize_t n_params) noexcept nogil:
+    """Whether gamma and the vectors after it lie inside the parameters."""
+    cdef Py_ssize_t n = normalization_vectors[layer.normalization]
+    return layer.stride <= n_params // n and 0 <= layer.scale <= n_params - n * layer.stride
+
+
+cdef int check_plan(
+    const int64_t[:, ::1] plan, Py_ssize_t n_params, Py_ssize_t itemsize
+) except -1:
+    """Raise ValueError unless every layer of the plan lies inside the parameters."""
+    cdef Py_ssize_t number, lanes = ALIGNMENT // itemsize, units = 0, hidden
+    cdef const Layer *layers
+    cdef const Layer *layer
+    check_plan_shape(plan)
+    layers, hidden = layers_of(plan), plan.shape[0] - 1
+    for number in range(plan.shape[0]):
+        layer = &layers[number]
+        if (
+            not 1 <= layer.n_out <= n_params  # first, so that nothing below overflows
+            or layer.stride != padded(layer.n_out, lanes)
+            or not 1 <= layer.n_in <= n_params // layer.stride
+            or not 0 <= layer.weights <= layer.bias <= n_params - layer.stride
+            or layer.weights + layer.n_in * layer.stride > layer.bias
+            or layer.units != units
+            or not IDENTITY <= layer.activation <= SOFTMAX
+            or (number and layer.n_in != layers[number - 1].n_out)
+            or layer.normalization != (layers.normalization if number < hidden else NOT_NORMALISED)
+            or not NOT_NORMALISED <= layer.normalization <= LAYERWISE
+            or (layer.normalization and not fits_scale(layer, n_params))
+        ):
+            raise ValueError(f"layer {number} of the plan does not fit {n_params} parameters")
+        units += layer.stride
+    return 0
+
+
+cdef int check_rows(const int64_t[::1] rows, Py_ssize_t n) except -1:
+    cdef Py_ssize_t i
+    cdef int64_t low = 0, high = -1
+    for i in range(rows.shape[0]):
+        low = min(low, rows[i])
+        high = max(high, rows[i])
+    if low < 0 or high >= n:
+        raise IndexError(f"rows run from {low} to {high}, but X has {n}")
+    return 0
+
+
+cdef Py_ssize_t check_data(
+    Rows X, Rows targets, const double[::1] weights, const int64_t[::1] rows
+) except -1:
+    """Compare lengths, check row numbers, and return how many rows the call takes."""
+    if targets.n != X.n or (weights is not None and weights.shape[0] != X.n):
+        raise ValueError("X, targets and weights differ in length")
+    if rows is None:
+        return X.n
+    check_rows(rows, X.n)
+    return rows.shape[0]
+
+
+cdef int check_size(str what, Py_ssize_t expected, Py_ssize_t came) except -1:
+    if came < expected:
+        raise ValueError(f"{what} needs {expected} numbers, {came} came")
+    return 0
+
+
+cdef int check_state(
+    const Optimizer *o, Py_ssize_t n_params, Py_ssize_t moments, Py_ssize_t length
+) except -1:
+    cdef Py_ssize_t needed = n_moments(o.solver) + (o.ema > 0)
+    if moments < needed or length < n_params:
+        raise ValueError(f"state must be ({needed}, {n_params})")
+    return 0

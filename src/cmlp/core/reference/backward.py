@@ -1,0 +1,30 @@
+"""Backpropagation: the chain rule, from the output layer's delta back to the first layer."""
+
+from __future__ import annotations
+
+from cmlp.core import layout
+from cmlp.core.reference.forward import raise_if_stopped, write_record
+from cmlp.core.reference.normalization import normalised_delta
+
+
+def add_gradient(plan, params, inputs, slopes, delta, kept, grads, deltas, team):
+    """Add the gradient of one pass, from the output layer's delta; return the first layer's.
+
+    ``dW = a_before^T delta``, ``db = sum delta``, ``delta_before = (delta W^T) * da/dz``. `inputs`
+    are each layer's a_before, `slopes` each layer's da/dz. With rows in `deltas`, every layer's
+    delta is written there.
+    """
+    parameters, gradients = layout.layer_views(plan, params), layout.layer_views(plan, grads)
+    for number in reversed(range(len(plan))):
+        raise_if_stopped(team)
+        (W, _), (dW, db) = parameters[number], gradients[number]
+        if kept[number]:
+            delta = normalised_delta(plan[number], params, grads, delta, kept[number])
+        else:
+            db += delta.sum(axis=0)
+        if len(deltas):
+            write_record(plan[number : number + 1], deltas, [delta])
+        dW += inputs[number].T @ delta
+        if number:
+            delta = (delta @ W.T) * slopes[number - 1]
+    return delta

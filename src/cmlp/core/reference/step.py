@@ -1,0 +1,193 @@
+"""A batch: forward, cost, backward; and an epoch of batches, each with its update."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from cmlp.core import layout, vocabulary
+from cmlp.core.reference.backward import add_gradient
+from cmlp.core.reference.forward import Stopped, propagate
+from cmlp.core.reference.gather import gather, gather_targets, passes
+from cmlp.core.reference.losses import output_delta, row_costs
+from cmlp.core.reference.normalization import track_statistics
+from cmlp.core.reference.updates import penalise, share_penalties, update
+from cmlp.core.seam import TEAM_STEPS
+
+
+@np.errstate(all="ignore")
+def evaluate(
+    plan, params, X, targets, rows, objective, noise, step, out, row_loss, workspace,
+    input_scale=1.0, team=None,
+):  # fmt: skip
+    """Write the outputs to `out` (unless it has no rows) and the cost of each row to `row_loss`.
+
+    With `noise`, these are what :func:`gradient` computes at this `step`; so they are with
+    'batch', whose statistics are those of the rows, where :func:`predict` and :func:`forward` use
+    the running ones. ``team[TEAM_STOP]``, set from another thread, ends the call early.
+    """
+    n_out, code = plan[-1, layout.N_OUT], plan[-1, layout.ACTIVATION]
+    for start, stop, part in passes(X, rows):
+        x = gather(X, part, input_scale, params.dtype)
+        y = gather_targets(targets, part, objective, n_out, params.dtype)
+        try:
+            _, zs, activations, _ = propagate(plan, params, x, noise, step, start, team=team)
+        except Stopped:
+            return
+        row_loss[start:stop] = row_costs(objective, code, zs[-1], activations[-1], y)
+        if len(out):
+            out[start:stop] = activations[-1]
+
+
+@np.errstate(all="ignore")
+def gradient(
+    plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX, workspace,
+    input_scale=1.0, learns=False, team=None,
+):  # fmt: skip
+    """Write the gradient of the objective on one batch to `grads`, laid out like `params`.
+
+    The chain rule, layer by layer from the last: ``dW = a_before^T delta``, ``db = sum delta``,
+    ``delta_before = (delta W^T) * da/dz``. Each row counts by its weight, divided by the sum of the
+    batch's weights. With rows in `deltas` (a record) and `dX`, these are written as well; dX is
+    the derivative by X before the scale. If it `learns`, the running statistics of 'batch' in
+    `params` are updated with those of the batch. ``team[TEAM_STOP]``, set from another thread,
+    ends the call early.
+
+    Returns
+    -------
+    float
+        The weighted mean loss of the batch, plus the penalties; NaN if the call was stopped.
+    """
+    kept: list[Any] = []
+    try:
+        loss = _backpropagate(
+            plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
+            input_scale, kept, team,
+        )  # fmt: skip
+    except Stopped:
+        return math.nan
+    if learns and not math.isnan(loss):
+        track_statistics(plan, params, kept)
+    return loss
+
+
+@np.errstate(all="ignore")
+def _backpropagate(
+    plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
+    input_scale, kept, team,
+):  # fmt: skip
+    """See :func:`gradient`; appends what each layer's normalisation computed to `kept`, by pass.
+
+    Raises Stopped, before any parameter has changed.
+    """
+    dtype = params.dtype
+    weight, share = row_shares(weights, rows, len(X) if rows is None else len(rows), objective)
+    objective = share_penalties(objective, weight.sum())
+    loss = 0.0
+    grads[:] = 0
+    for start, stop, part in passes(X, rows):
+        here = slice(start, stop)
+        y = gather_targets(targets, part, objective, plan[-1, layout.N_OUT], dtype)
+        x = gather(X, part, input_scale, dtype)
+        of_pass: list[Any] = []
+        x, zs, activations, slopes = propagate(
+            plan, params, x, noise, step, start, of_pass, team=team
+        )
+        kept.append(of_pass)
+        code = plan[-1, layout.ACTIVATION]
+        costs = row_costs(objective, code, zs[-1], activations[-1], y)
+        loss += float((costs * weight[here]).sum())
+        delta = output_delta(objective, code, zs[-1], activations[-1], y)
+        delta = np.asarray(delta * np.asarray(share[here], dtype)[:, None], dtype=dtype)
+        delta = add_gradient(
+            plan, params, [x, *activations[:-1]], slopes, delta, of_pass, grads, deltas[here], team
+        )
+        if len(dX):
+            W, _ = layout.layer_views(plan, params)[0]
+            dX[here] = (delta @ W.T) * dtype.type(input_scale)
+    loss = objective.cost_scale * float(loss / weight.sum()) if weight.any() else 0.0
+    layers = zip(layout.layer_views(plan, params), layout.layer_views(plan, grads), strict=True)
+    for (W, _), (dW, _) in reversed(list(layers)):
+        loss += penalise(W, dW, objective)
+    return loss
+
+
+def row_shares(weights, rows, n, objective):
+    """Each row's weight, and its share of the batch's gradient."""
+    if weights is None:
+        weight = np.ones(n)
+    else:
+        weight = np.asarray(weights if rows is None else weights[rows], dtype=np.float64)
+    if objective.loss == vocabulary.EXTERNAL_LOSS:  # its dC/da is of the whole batch already
+        return weight, weight
+    total = weight.sum()
+    return weight, weight / total if total > 0 else np.zeros(n)
+
+
+@np.errstate(all="ignore")
+def train_epoch(
+    plan,
+    params,
+    state,
+    X,
+    targets,
+    weights,
+    rows,
+    batch_size,
+    learning_rates,
+    step,
+    objective,
+    optimizer,
+    noise,
+    grads,
+    workspace,
+    rank=0,
+    n_threads=1,
+    team=None,
+    input_scale=1.0,
+    losses=None,
+):
+    """Take one step per batch of `rows`, in order; batch i uses ``learning_rates[i]``.
+
+    With `losses`, `rows` are as many epochs of equal length, no batch crosses from one into the
+    next, and each epoch's sum is written there.
+
+    Returns
+    -------
+    loss : float
+        Sum over the batches of the batch's loss times its weight (``per_batch``: its rows).
+    n_steps : int
+        Steps taken: fewer than there are batches if a loss was not finite, or if another thread
+        has set ``team[TEAM_STOP]``; the step in which that happened is not taken.
+    """
+    if rank:
+        return 0.0, 0  # one thread does it all: NumPy's products have threads of their own
+    nothing = np.empty((0, 0), params.dtype)
+    total, taken = 0.0, 0
+    for epoch, order in enumerate(np.reshape(rows, (1 if losses is None else len(losses), -1))):
+        in_epoch = 0.0
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            kept: list[Any] = []
+            try:
+                loss = _backpropagate(
+                    plan, params, X, targets, weights, batch, objective, noise, step + taken, grads,
+                    nothing, nothing, input_scale, kept, team,
+                )  # fmt: skip
+            except Stopped:
+                loss = math.nan
+            if not math.isfinite(loss):
+                return total + in_epoch, taken
+            by_rows = weights is None or objective.per_batch
+            in_epoch += loss * (len(batch) if by_rows else float(weights[batch].sum()))
+            track_statistics(plan, params, kept)
+            update(plan, params, grads, state, optimizer, step + taken, learning_rates[taken])
+            taken += 1
+            if team is not None:
+                team[TEAM_STEPS] = taken
+        total += in_epoch
+        if losses is not None:
+            losses[epoch] = in_epoch
+    return total, taken

@@ -1,0 +1,96 @@
+"""Penalties, and the rules that turn a gradient into a step."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from cmlp.core import layout, vocabulary
+
+_CODES = {row.name: row.code for row in vocabulary.SOLVERS}
+SGD, ADAM, RMSPROP = _CODES["sgd"], _CODES["adam"], _CODES["rmsprop"]
+NADAM, LION = _CODES["nadam"], _CODES["lion"]  # adamw is Adam with weight_decay
+
+
+def share_penalties(objective, weight):
+    """Divide the penalties by the weight of a batch; rows that weigh nothing have none."""
+    if not objective.per_batch:
+        return objective
+    weight = weight if weight > 0 else math.inf
+    return objective._replace(l1=objective.l1 / weight, l2=objective.l2 / weight)
+
+
+def penalise(W, dW, objective):
+    """Add the gradient of ``l1 sum|W| + l2/2 sum W^2`` to dW, and return its value."""
+    l1, l2 = objective.l1, objective.l2
+    value = 0.0
+    if l1:
+        dW += np.asarray(l1, W.dtype) * np.sign(W)
+        value += l1 * float(np.abs(W).sum(dtype=np.float64))
+    if l2:
+        dW += np.asarray(l2, W.dtype) * W
+        value += 0.5 * l2 * float(np.square(W).sum(dtype=np.float64))
+    return value
+
+
+@np.errstate(all="ignore")
+def update(plan, params, grads, state, optimizer, step, learning_rate):
+    """Take one step against the gradient.
+
+    `grads` may be overwritten; `state` is (n_moments, len(params)), with one more row for the mean
+    of the parameters if ``optimizer.ema``; `step` counts the steps before this one. Decoupled decay
+    (``weight_decay``) applies to weights only.
+    """
+    o, eta, g = optimizer, float(learning_rate), grads
+    if o.clip_norm:
+        norm = math.sqrt(float(np.square(g, dtype=np.float64).sum()))
+        if norm > o.clip_norm:
+            g *= o.clip_norm / norm
+    if o.weight_decay:
+        for W, _ in layout.layer_views(plan, params):
+            W *= 1 - eta * o.weight_decay
+    if o.solver == SGD:  # Polyak's or Nesterov's momentum
+        if o.momentum:
+            v = state[0]
+            v *= o.momentum
+            v -= eta * g
+            params += o.momentum * v - eta * g if o.nesterov else v
+        else:
+            params -= eta * g
+    elif o.solver == ADAM:  # Kingma & Ba 2015, section 2: the efficient order of computation
+        m, v = state[:2]
+        m += (1 - o.beta_1) * (g - m)
+        v += (1 - o.beta_2) * (g * g - v)
+        t = step + 1
+        rate = eta * math.sqrt(1 - o.beta_2**t) / (1 - o.beta_1**t)
+        params -= rate * m / (np.sqrt(v) + o.epsilon)
+    elif o.solver == NADAM:  # Dozat 2016: Adam that steps along its next mean
+        m, v = state[:2]
+        m += (1 - o.beta_1) * (g - m)
+        v += (1 - o.beta_2) * (g * g - v)
+        of_mean, of_gradient = nadam_rates(o, step + 1)
+        rate = eta * math.sqrt(1 - o.beta_2 ** (step + 1))
+        params -= (rate * of_mean * m + rate * of_gradient * g) / (np.sqrt(v) + o.epsilon)
+    elif o.solver == LION:  # Chen et al. 2023, algorithm 2
+        m = state[0]
+        params -= eta * np.sign(m + (1 - o.beta_1) * (g - m))
+        m += (1 - o.beta_2) * (g - m)
+    else:  # RMSprop: Hinton 2012, lecture 6
+        v = state[0]
+        v += (1 - o.beta_2) * (g * g - v)
+        params -= eta * g / (np.sqrt(v) + o.epsilon)
+    if o.ema:  # with Adam's correction of the bias: the first mean is the parameters themselves
+        mean, t = state[-1], step - o.ema_start + 1
+        mean += (1 - o.ema) / (1 - o.ema**t) * (params - mean)
+
+
+def nadam_rates(o, t):
+    """Factors of the mean and of the gradient itself; momentum grows with the steps."""
+
+    def momentum(t):
+        return o.beta_1 * (1 - 0.5 * vocabulary.NADAM_DECAY**t)
+
+    product = math.prod(map(momentum, range(1, t + 1))) if t <= vocabulary.NADAM_STEPS else 0.0
+    following = momentum(t + 1)
+    return following / (1 - product * following), (1 - momentum(t)) / (1 - product)
