@@ -10,37 +10,46 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
+from cmlp.core.public import set_module
+
 # Errors and warnings -----------------------------------------------------------------------------
 
 
+@set_module("cmlp")
 class NotFittedError(ValueError, AttributeError):
-    """An estimator was asked for what only a fitted one knows."""
+    """An estimator is used before it is fitted."""
 
 
+@set_module("cmlp")
 class InvalidParameterError(ValueError, TypeError):
     """A parameter of an estimator is out of range, or of the wrong type."""
 
 
+@set_module("cmlp")
 class ConvergenceWarning(UserWarning):
     """Training ended before it had converged."""
 
 
+@set_module("cmlp")
 class DataConversionWarning(UserWarning):
-    """Data came in another shape than expected, and was converted."""
+    """Data had another shape than expected, and was converted."""
 
 
+@set_module("cmlp")
 class UndefinedMetricWarning(UserWarning):
     """A score is not defined on these rows."""
 
 
 @functools.cache
 def _joined(ours: Any, theirs: Any) -> Any:
-    """Return a class that is both, and that pickle takes for ours."""
+    """Return a class that is both, and that pickles as ours."""
 
     def reduce(error: Exception) -> tuple[Any, ...]:
-        return shared, (ours, *error.args)
+        return sklearn_instance, (ours, *error.args)
 
-    return type(ours.__name__, (ours, theirs), {"__module__": __name__, "__reduce__": reduce})
+    return type(
+        ours.__name__, (ours, theirs), {"__module__": ours.__module__, "__reduce__": reduce}
+    )
 
 
 def class_of(ours: type[Exception]) -> Any:
@@ -50,13 +59,13 @@ def class_of(ours: type[Exception]) -> Any:
     return ours if theirs is None else _joined(mine, theirs)
 
 
-def shared(ours: type[Exception], *arguments: Any) -> Any:
+def sklearn_instance(ours: type[Exception], *arguments: Any) -> Any:
     """Make an error or warning that is also scikit-learn's, where that is loaded."""
     return class_of(ours)(*arguments)
 
 
 SKLEARN_MODULE = "sklearn.neural_network._multilayer_perceptron"
-"""The module that warnings name beside scikit-learn: programs filter them by it."""
+"""The module that warnings name where scikit-learn is loaded: programs filter by it."""
 
 
 _held: ContextVar[list[tuple[str, type[Warning]]] | None] = ContextVar("_held", default=None)
@@ -64,30 +73,30 @@ _held: ContextVar[list[tuple[str, type[Warning]]] | None] = ContextVar("_held", 
 
 @contextlib.contextmanager
 def held_warnings() -> Iterator[list[tuple[str, type[Warning]]]]:
-    """Collect what :func:`warn` is to say in this thread, and leave the saying to the caller.
+    """Collect the warnings of :func:`warn` in this thread instead of issuing them.
 
     ``warnings.catch_warnings`` would change the filters of all threads.
     """
-    said: list[tuple[str, type[Warning]]] = []
-    token = _held.set(said)
+    held: list[tuple[str, type[Warning]]] = []
+    token = _held.set(held)
     try:
-        yield said
+        yield held
     finally:
         _held.reset(token)
 
 
 def warn(message: str, kind: type[Warning] = UserWarning) -> None:
-    """Warn of the line that called into cmlp."""
-    said = _held.get()
-    if said is not None:
-        said.append((message, kind))
+    """Issue a warning that points to the line which called into cmlp."""
+    held = _held.get()
+    if held is not None:
+        held.append((message, kind))
         return
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("cmlp."):
         frame = frame.f_back
     theirs = "sklearn.exceptions" in sys.modules
     warnings.warn_explicit(
-        kind(message) if kind is UserWarning else shared(kind, message),
+        kind(message) if kind is UserWarning else sklearn_instance(kind, message),
         None,
         frame.f_code.co_filename,
         frame.f_lineno,
