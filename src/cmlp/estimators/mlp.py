@@ -26,6 +26,7 @@ from cmlp.estimators.protocols import wrapped
 from cmlp.estimators.targets import Targets, Task
 from cmlp.estimators.train import train
 from cmlp.network import Network
+from cmlp.training.rates import LearningRate
 
 if TYPE_CHECKING:
     from cmlp.diagnosis.report import Diagnosis
@@ -35,6 +36,10 @@ NEVER_CALLED = (
     "_init_coef", "_initialize", "_update_no_improvement_count", "_validate_input",
 )  # fmt: skip
 """Methods of scikit-learn's classes that their ``fit`` calls, and ours does not."""
+
+
+PRIVATE_OBJECTS: dict[str, Any] = {"_known_labels": Labels, "_learning_rate_schedule": LearningRate}
+"""Attributes that a pickle keeps as a dict of their fields."""
 
 
 def is_stochastic(estimator: Any) -> None:
@@ -91,6 +96,21 @@ class MLP(Assigned):
             Those of its first call.
         """
         raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state with private objects by their fields: pickles name public classes."""
+        state = dict(vars(self))
+        for name in PRIVATE_OBJECTS.keys() & state.keys():
+            state[name] = state[name] and dict(vars(state[name]))
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for name, kind in PRIVATE_OBJECTS.items():
+            if state.get(name):
+                restored = kind.__new__(kind)
+                vars(restored).update(state[name])
+                setattr(self, name, restored)
 
     # Fitting -------------------------------------------------------------------------------------
 
