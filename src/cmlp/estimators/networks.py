@@ -149,9 +149,8 @@ def resolve_hidden(net: Network, names: Any) -> list[str]:
     return net._resolve_hidden(names)
 
 
-def fast_path(net: Network) -> Callable[[Any], Array | None]:
-    """Return a function of X that predicts, or returns None where X needs a check."""
-    return net._ready_outputs()
+fast_path: Callable[[Network], Callable[[Any], Array | None]] = Network._ready_outputs
+"""Returns a function of X that predicts, or returns None where X needs a check."""
 
 
 def parts_of(net: Network, flat: Array) -> list[Array]:
