@@ -146,7 +146,7 @@ class Assigned(Estimator):
     def _assign(self, name: str, values: Any) -> None:
         """Write weights to the network, or keep them until there is one that they fit.
 
-        The arrays that were there before stay as they are: a program may bring them back.
+        The arrays that were there before stay as they are: a program may assign them again.
         """
         values = list(values)
         refuse_masked(name, values)

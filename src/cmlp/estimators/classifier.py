@@ -48,7 +48,7 @@ class MLPClassifier(MLP):
         'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'mish', 'softplus', 'hard_sigmoid'. Another one
         acts on a fitted estimator at once, as in scikit-learn.
     solver : {'adam', 'sgd', 'lbfgs', 'adamw', 'rmsprop', 'nadam', 'lion'}
-        'lbfgs' uses all rows at once, in float64: for small data. 'lion' wants a tenth of Adam's
+        'lbfgs' uses all rows at once, in float64: for small data. 'lion' needs a tenth of Adam's
         learning rate.
     alpha : float
         Strength of the penalty on the weights, divided by the weight of the batch (without sample
@@ -77,13 +77,13 @@ class MLPClassifier(MLP):
         Print the loss of every epoch; 1 or True shows a progress bar instead on a terminal or in a
         notebook (tqdm's or rich's where one is installed).
     warm_start : bool
-        ``fit`` goes on where it stopped, with the optimizer's state. Parameters that ask for
+        ``fit`` continues where it stopped, with the optimizer's state. Parameters that describe
         another network than the fitted one are refused: layers, `out_activation`, `loss`,
         `input_scale`, `normalization`, `dtype`.
     momentum, nesterovs_momentum : float, bool
         Of 'sgd'; at the momentum 1 no step is forgotten.
     early_stopping : bool
-        Stop by the score on rows that are held out, and bring the best weights back.
+        Stop by the score on rows that are held out, and restore the best weights.
     validation_fraction : float
         Part of the rows that is held out for it, unless ``fit`` gets ``X_val``.
     beta_1, beta_2, epsilon : float
@@ -100,7 +100,7 @@ class MLPClassifier(MLP):
     l1_ratio : float
         Part of `alpha` that weighs ``|W|``.
     weight_decay : float
-        Taken off the weights beside the gradient (AdamW's decay, for every solver).
+        Subtracted from the weights in addition to the gradient (AdamW's decay, for every solver).
     warmup_fraction : float
         Part of the training over which the learning rate rises from zero.
     dropout : float or sequence of float
@@ -138,7 +138,7 @@ class MLPClassifier(MLP):
     ema : float
         Average the weights over the steps, [0, 1): each step leaves this much of the old mean; 0
         averages nothing. The mean is what is validated, shown to callbacks and left in the network;
-        ``partial_fit`` and ``warm_start`` go on from the weights that it is of. Not of 'lbfgs'.
+        ``partial_fit`` and ``warm_start`` continue from the weights that it is of. Not of 'lbfgs'.
     n_ensemble : int
         Above 1, train so many networks that differ in all that `random_state` draws (first weights,
         order of rows, rows held out), one per thread at a time, and predict their mean. Callbacks
@@ -162,7 +162,7 @@ class MLPClassifier(MLP):
         The epoch with the best score (without early stopping: the lowest training loss), from 1.
     should_stop_ : bool
         Whether there were more than `n_iter_no_change` epochs without an improvement, or a callback
-        asked for the end: what ends ``fit``, and may end a loop around ``partial_fit``.
+        requested the end: what ends ``fit``, and may end a loop around ``partial_fit``.
     history_ : History
         Everything about every epoch, a dict of lists.
     n_iter_, t_ : int
@@ -356,7 +356,7 @@ class MLPClassifier(MLP):
         y_val: Any = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Any:
-        """Use every row once, and go on where the last call stopped.
+        """Use every row once, and continue where the last call stopped.
 
         Parameters
         ----------
@@ -465,12 +465,12 @@ class MLPClassifier(MLP):
         if outputs.dtype == dtype:
             return outputs
         proba = outputs.astype(dtype)
-        if self.out_activation_ == "softmax":  # whoever draws by them wants 1 in their dtype
+        if self.out_activation_ == "softmax":  # drawing by them needs a sum of 1 in their dtype
             proba /= np.add.reduce(proba, axis=1, keepdims=True)
         return proba
 
     def set_predict_proba_request(self, **metadata: Any) -> Any:
-        """Say which metadata ``predict_proba`` asks for, as in scikit-learn."""
+        """Set which metadata ``predict_proba`` requests, as in scikit-learn."""
         return self._request("set_predict_proba_request", metadata)
 
     @undisturbed

@@ -116,7 +116,7 @@ def _numbers(name: str, values: Any, *, text: bool = True) -> Array:
 
 def _from_objects(name: str, values: Any, array: Array) -> Array:
     """Read numbers among Python objects; a table's missing values become NaN."""
-    if array.dtype.kind == "O" and hasattr(values, "isna"):  # pandas: pd.NA is no float
+    if array.dtype.kind == "O" and hasattr(values, "isna"):  # pandas: float(pd.NA) fails
         array = np.where(np.asarray(values.isna()), np.nan, array)
     if array.dtype.kind == "O" and any(isinstance(v, complex) for v in array.ravel()[:1]):
         raise ValueError(f"Complex data not supported\n{array}\n")

@@ -150,7 +150,7 @@ class MLPRegressor(MLP):
         y_val: Any = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Any:
-        """Use every row once, and go on where the last call stopped.
+        """Use every row once, and continue where the last call stopped.
 
         Parameters
         ----------
@@ -184,7 +184,7 @@ class MLPRegressor(MLP):
         return numbers_of(mean, X), numbers_of(std, X)
 
     def set_predict_request(self, **metadata: Any) -> Any:
-        """Say which metadata ``predict`` asks for, as in scikit-learn."""
+        """Set which metadata ``predict`` requests, as in scikit-learn."""
         return self._request("set_predict_request", metadata)
 
     @undisturbed

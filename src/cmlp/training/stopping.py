@@ -10,14 +10,14 @@ from cmlp.core.layout import Array
 
 
 class Deadline:
-    """A clock, and a request from elsewhere: calling it says whether training has to end.
+    """A clock, and a request from elsewhere: a call returns whether training has to end.
 
     Parameters
     ----------
     seconds : float or None
         From now; None sets no limit.
     halted : callable
-        Whether somebody else ends the training, as an ensemble does with its members.
+        Whether the training is ended from outside, as an ensemble ends its members.
     """
 
     def __init__(self, seconds: float | None, halted: Callable[[], bool] = lambda: False) -> None:
