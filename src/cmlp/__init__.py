@@ -22,7 +22,8 @@ from typing import Any as _Any
 from cmlp.core.dispatch import CoreInfo, core_info, use_core
 from cmlp.datasets import load_digits
 from cmlp.model.history import History
-from cmlp.network import Gradients, Network, Propagation, load
+from cmlp.model.parameters import Gradients, Propagation
+from cmlp.network import Network, load
 from cmlp.training.callbacks import TrainingState
 from cmlp.training.divergence import DivergenceError
 

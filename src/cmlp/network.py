@@ -1,63 +1,32 @@
-"""Network: layer sizes, activations, one flat parameter vector and views into it."""
+"""Network: what users do with a network. What it is, a State, lies below."""
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import functools
-import math
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from cmlp.core import dispatch
-from cmlp.core.arrays import refuse_masked
-from cmlp.core.checks import check_dtype, check_input_scale, check_integer, check_number
+from cmlp.core.checks import check_integer
 from cmlp.core.errstate import undisturbed
-from cmlp.core.layout import (
-    ALIGNMENT,
-    BIAS,
-    N_IN,
-    N_OUT,
-    NORMALIZATION_PARTS,
-    STRIDE,
-    UNITS,
-    WEIGHTS,
-    Array,
-    address,
-    aligned,
-    folded,
-    make_plan,
-    normalization_views,
-    params_size,
-)
-from cmlp.core.vocabulary import (
-    ACTIVATIONS,
-    LOSS_PARAMETERS,
-    LOSSES,
-    NORMALIZATIONS,
-    SOLVERS,
-    Loss,
-    Solver,
-    lookup,
-    unknown,
-)
-from cmlp.data.checks import RowsLike, check_weights, check_X
-from cmlp.data.rows import Data
-from cmlp.data.targets import check_targets
-from cmlp.model import custom_loss, passes, scoring
-from cmlp.model.assignment import ASSIGNED, check_kept, check_optimizer, put, refuse_unknown
-from cmlp.model.custom_loss import CustomLoss, lost_loss
-from cmlp.model.history import History, solver_of
-from cmlp.model.initialise import draw, initialiser
-from cmlp.training import divergence, fit
-from cmlp.training.recipe import Recipe, make_recipe
-from cmlp.training.trainer import Trainer
+from cmlp.core.layout import Array
+from cmlp.core.public import set_module
+from cmlp.data.checks import RowsLike, check_X
+from cmlp.model import passes, scoring
+from cmlp.model.architecture import Architecture
+from cmlp.model.assignment import ASSIGNED, check_plan, refuse_unknown
+from cmlp.model.custom_loss import CustomLoss
+from cmlp.model.folding import fold_statistics
+from cmlp.model.history import History
+from cmlp.model.initialise import initialise
+from cmlp.model.parameters import Gradients, Parameters, Propagation
+from cmlp.model.state import State
+from cmlp.training import fit
+from cmlp.training.recipe import Recipe, chosen, make_recipe
 
 if TYPE_CHECKING:
     from cmlp.diagnosis.report import Diagnosis
@@ -67,51 +36,20 @@ if TYPE_CHECKING:
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-class Propagation(NamedTuple):
-    """Every layer's numbers for some rows: lists with one array per layer, (rows, n_out)."""
-
-    z: list[Array]
-    """Weighted sums, ``a_before W + b``."""
-    a: list[Array]
-    """Activations; the last is the output."""
-
-
-class Gradients(NamedTuple):
-    """Derivatives of the loss."""
-
-    weights: list[Array]
-    """dC/dW of each layer, (n_in, n_out)."""
-    biases: list[Array]
-    """dC/db of each layer, (n_out,)."""
-    inputs: Array
-    """dC/dX, (rows, n_in)."""
-    loss: float
-    scales: list[Array]
-    """dC/dgamma of each normalised layer, (n_out,); empty if there is none."""
-
-
 def _trains(method: Method) -> Method:
-    """Let no two threads train a network at once (see :meth:`Network.alone`), undisturbed."""
+    """Let no two threads train a network at once (see :meth:`Network.exclusive`), undisturbed."""
 
     @undisturbed
     @functools.wraps(method)
     def guarded(self: Network, *args: Any, **kwargs: Any) -> Any:
-        with self.alone():
+        with self.exclusive():
             return method(self, *args, **kwargs)
 
     return cast(Method, guarded)
 
 
-class Views(list[Array]):
-    """Arrays that share the parameters' memory: ``net.weights[0] = W`` writes W into it."""
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        refuse_masked("the value", value)
-        with np.errstate(under="ignore"):  # too large a number is worth NumPy's warning
-            self[index][...] = value
-
-
-class Network:
+@set_module("cmlp")
+class Network(State):
     """A multilayer perceptron.
 
     Parameters
@@ -215,14 +153,17 @@ class Network:
     [0, 1, 1, 0]
     """
 
+    activations: tuple[str, ...]  # what a program may assign; see __setattr__
+    input_scale: float
+    missing_targets: bool
+    loss_parameter: float
+    solver: str
+    moments: Array
+    steps: int
+    averaged: int
+
     _bound: tuple[Any, ...] = (None, None, None)
     """Core and version of the last prediction, and the fast path to it."""
-
-    _unsuited = ""
-    """Why the loss is not defined for an output activation that was assigned."""
-
-    _made = False
-    """Whether the constructor, which checks what it writes, is through."""
 
     @undisturbed
     def __init__(
@@ -241,233 +182,37 @@ class Network:
         missing_targets: bool = False,
         normalization: str | None = None,
     ) -> None:
-        if isinstance(sizes, str) or not isinstance(sizes, Iterable):
-            raise TypeError(f"sizes must be a sequence such as [64, 32, 10], not {sizes!r}")
-        self.sizes: tuple[int, ...] = tuple(check_integer("every size", size, 1) for size in sizes)
-        if len(self.sizes) < 2:
-            raise ValueError(f"sizes needs inputs and outputs, as in [64, 10]; it is {sizes!r}")
-        self.normalization = self._resolve_normalization(normalization)
-        if self.n_params > 1 << 44:
-            raise ValueError(
-                f"sizes={sizes!r} takes {self.n_params:.1e} parameters: no memory holds them"
-            )
-        self.dtype = check_dtype(dtype)
-        self.loss_row, self._custom_loss, out = self._resolve_loss(loss, out_activation)
-        custom = self._custom_loss
-        self._weights_argument = custom_loss.weights_argument(custom) if custom else "optional"
-        self.activations = (*self._resolve_hidden(activation), out)
-        self.loss_parameter = self._resolve_parameter(quantile, huber_delta)
-        self.input_scale = check_input_scale(input_scale)
-        self.missing_targets = self._resolve_missing(missing_targets)
-        self.weight_init = weight_init
-        self.plan = make_plan(self.sizes, self.activations, self.dtype, self.normalization)
-        self.params = aligned((params_size(self.plan),), self.dtype)
-        self.rng = np.random.default_rng(seed)
-        for W, name in zip(self.weights, self.activations, strict=True):
-            n_in, n_out = W.shape
-            W[...] = draw(initialiser(weight_init, name), n_in, n_out, self.rng)
-        for gamma, *statistics in normalization_views(self.plan, self.params):
-            gamma[...] = 1
-            for variance in statistics[1:]:
-                variance[...] = 1
-        self.classes: Array | None = None
-        self.feature_names: list[str] = []
-        self.target_name: str | None = None
-        self.history = History()
-        self.steps = self.averaged = 0
-        self.shown_average: int | None = None  # digest of the mean, while it is in `params`
-        self.solver = ""
-        self.moments = np.zeros((0, len(self.params)), self.dtype)
-        self._workspaces: list[Array] = []
-        self._training = threading.RLock()  # a callback may train the network that it sees
-        self._version = object()  # another one after every assignment
-        self._made = True
+        architecture = Architecture.resolve(
+            sizes,
+            activation,
+            out_activation,
+            loss,
+            weight_init,
+            dtype,
+            quantile=quantile,
+            huber_delta=huber_delta,
+            input_scale=input_scale,
+            missing_targets=missing_targets,
+            normalization=normalization,
+        )
+        super().__init__(architecture, np.random.default_rng(seed))
+        initialise(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ASSIGNED and self._made:
-            put(self, **{name: ASSIGNED[name](self, value)})
+        if name in ASSIGNED:
+            ASSIGNED[name](self, value)
             return
-        if self._made:
-            refuse_unknown(self, name)
+        refuse_unknown(self, name)
         super().__setattr__(name, value)
 
-    def _resolve_loss(
-        self, loss: str | CustomLoss | None, out_activation: str | None
-    ) -> tuple[Loss | None, CustomLoss | None, str]:
-        """Find loss and output activation from each other, or from the number of outputs."""
-        out = out_activation and lookup("out_activation", ACTIVATIONS, out_activation)
-        if callable(loss):
-            return None, loss, out.name if out else "identity"
-        if loss is None:
-            names = {row.out_activation: row.name for row in reversed(LOSSES)}
-            default = "categorical_crossentropy" if self.sizes[-1] > 1 else "squared_error"
-            loss = names.get(out.name, "squared_error") if out else default
-        row = lookup("loss", LOSSES, loss)
-        out = out or lookup("out_activation", ACTIVATIONS, row.out_activation)
-        if row.domain[0] > out.range[0] or row.domain[1] < out.range[1]:
-            raise ValueError(
-                f"{row.name} needs outputs between {row.domain[0]:g} and {row.domain[1]:g}, but "
-                f"out_activation={out.name!r} leaves that range; use {row.out_activation!r}"
-            )
-        if self.sizes[-1] == 1 and "softmax" in (out.name, row.out_activation):
-            raise ValueError(
-                f"{row.name} with {out.name} needs an output per class; for two classes with one "
-                "output use loss='binary_crossentropy'"
-            )
-        return row, None, out.name
-
-    def _resolve_hidden(self, activation: str | Sequence[str]) -> list[str]:
-        n_hidden = len(self.sizes) - 2
-        if not isinstance(activation, Iterable):
-            raise TypeError(f"activation must be a name or a list of names, not {activation!r}")
-        names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
-        if isinstance(activation, str):
-            lookup("activation", ACTIVATIONS, activation)
-        if len(names) != n_hidden:
-            raise ValueError(
-                f"activation has {len(names)} names, but there are {n_hidden} hidden layers"
-            )
-        rows = [lookup("activation", ACTIVATIONS, name) for name in names]
-        for row in rows:
-            if row.output_only:
-                raise ValueError(f"{row.name} is for the output layer: out_activation={row.name!r}")
-        return [row.name for row in rows]
-
-    def _resolve_parameter(self, quantile: float, huber_delta: float) -> float:
-        quantile = check_number("quantile", quantile, 0, 1)
-        huber_delta = check_number("huber_delta", huber_delta, 0)
-        return {"quantile": quantile, "huber": huber_delta}.get(self.loss_name, 0.0)
-
-    def _resolve_missing(self, missing_targets: bool) -> bool:
-        if missing_targets and self.loss_name == "categorical_crossentropy":
-            raise ValueError(
-                "missing_targets has no meaning for categorical_crossentropy, whose outputs share "
-                "one target: leave the rows out, or give them the sample_weight 0"
-            )
-        return bool(missing_targets)
-
-    def _resolve_normalization(self, normalization: str | None) -> str | None:
-        if normalization is None:
-            return None
-        names = NORMALIZATIONS[1:]
-        if normalization not in names:
-            raise unknown("normalization", normalization, names, ("None", *names))
-        if len(self.sizes) == 2:
-            raise ValueError("normalization needs a hidden layer; this network has none")
-        return normalization
-
-    # What it is ----------------------------------------------------------------------------------
-
-    @property
-    def loss_name(self) -> str:
-        """The loss; 'custom' for a callable."""
-        return "custom" if self.loss_row is None else self.loss_row.name
-
-    @property
-    def n_params(self) -> int:
-        """Number of weights, biases and scales, without the padding."""
-        gammas = sum(self.sizes[1:-1]) if self.normalization else 0
-        return sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes)) + gammas
-
-    def _views(self, flat: Array) -> tuple[Views, Views]:
-        """Cut a vector laid out like `params` into weights and biases."""
-        weights, biases = Views(), Views()
-        for row in self.plan.tolist():
-            n_in, n_out, stride, at, bias = (
-                row[column] for column in (N_IN, N_OUT, STRIDE, WEIGHTS, BIAS)
-            )
-            weights.append(flat[at : at + n_in * stride].reshape(n_in, stride)[:, :n_out])
-            biases.append(flat[bias : bias + n_out])
-        return weights, biases
-
-    @property
-    def weights(self) -> list[Array]:
-        """Each layer's weights, (n_in, n_out), as views into `params`."""
-        return self._views(self.params)[0]
-
-    @property
-    def biases(self) -> list[Array]:
-        """Each layer's biases, (n_out,), as views into `params`."""
-        return self._views(self.params)[1]
-
-    @property
-    def scales(self) -> list[Array]:
-        """Each normalised layer's gamma, (n_out,), as views into `params`."""
-        return self._scale_views(self.params)
-
-    def _scale_views(self, flat: Array) -> list[Array]:
-        return Views(gamma for gamma, *_ in normalization_views(self.plan, flat))
-
-    @property
-    def running(self) -> list[tuple[Array, Array]]:
-        """Running mean and variance of each layer normalised by 'batch', as views."""
-        parts = normalization_views(self.plan, self.params)
-        return [(part[1], part[2]) for part in parts if len(part) == 3]
-
-    def _parts(self, flat: Array, prefix: str = "") -> dict[str, Array]:
-        """Cut a vector laid out like `params` into all its parts, by their names in a file."""
-        kinds = dict(zip(("weight", "bias"), self._views(flat), strict=True))
-        normalization = zip(*normalization_views(self.plan, flat), strict=True)
-        kinds |= zip(NORMALIZATION_PARTS, normalization, strict=False)
-        return {
-            f"{prefix}layers.{number}.{kind}": part
-            for kind, parts in kinds.items()
-            for number, part in enumerate(parts)
-        }
-
     def __repr__(self) -> str:
-        hidden = self.activations[:-1]
-        activation: Any = hidden[0] if len(set(hidden)) == 1 else list(hidden)
-        named = f", activation={activation!r}" if hidden else ""
-        scaled = f", input_scale={self.input_scale!r}" if self.input_scale != 1 else ""
-        if self.normalization:
-            scaled += f", normalization={self.normalization!r}"
-        loss = f"loss={self.loss_name!r}"
-        if parameter := LOSS_PARAMETERS.get(self.loss_name):
-            loss += f", {parameter}={self.loss_parameter!r}"
-        return (
-            f"Network({list(self.sizes)}{named}, out_activation={self.activations[-1]!r}, "
-            f"{loss}, dtype={self.dtype.name!r}{scaled})"
-        )
+        return f"Network({self.architecture})"
 
     def summary(self) -> str:
         """Return a table of the layers, with the number of parameters."""
-        rows = [("layer", "in", "out", "activation", "weights", "biases")]
-        layers = zip(pairwise(self.sizes), self.activations, strict=True)
-        for number, ((n_in, n_out), activation) in enumerate(layers, 1):
-            weights, biases = f"{n_in * n_out:,}", f"{n_out:,}"
-            rows.append((str(number), str(n_in), str(n_out), activation, weights, biases))
-        columns = zip((5, 6, 5, 12, 9, 7), *rows, strict=True)
-        widths = [max(least, *map(len, cells)) for least, *cells in columns]
-        row = "{{:>{}}}  {{:>{}}} -> {{:>{}}}  {{:{}}}  {{:>{}}}  {{:>{}}}".format(*widths)
-        lines = [row.format(*cells) for cells in rows]
-        size = self.n_params * self.dtype.itemsize
-        bytes = f"{size / 1000:,.1f} kB" if size >= 1000 else f"{size} bytes"
-        scaled = f", inputs times {self.input_scale:g}" if self.input_scale != 1 else ""
-        if self.normalization:
-            scaled += f", hidden layers normalised by {self.normalization}"
-        lines.append(
-            f"{self.n_params:,} parameters ({bytes}, {self.dtype.name}), "
-            f"loss {self.loss_name}{scaled}"
-        )
-        return "\n".join(lines)
+        return self.architecture.summary()
 
     # Forward -------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def scratch(self, batch_size: int = 1) -> Iterator[Array]:
-        """Lend a workspace for the core; one is kept, so that small calls do not allocate."""
-        size = dispatch.core.workspace_size(self.plan, batch_size)
-        workspace = np.empty(0, self.dtype)
-        with contextlib.suppress(IndexError):  # another thread may have it
-            workspace = self._workspaces.pop()
-        if len(workspace) < size:
-            workspace = aligned((size,), self.dtype)
-        try:
-            yield workspace
-        finally:
-            if workspace.nbytes <= 1 << 22:
-                self._workspaces[:] = [workspace]
 
     def predict(self, X: RowsLike) -> Array:
         """Return the output activations.
@@ -486,25 +231,13 @@ class Network:
         ValueError
             For a wrong shape, NaN or infinity.
         """
-        ready: Array | None = self._ready_outputs()(X)
+        ready: Array | None = self.bound_outputs()(X)
         return self._predicted(X) if ready is None else ready
 
     @undisturbed
     def _predicted(self, X: RowsLike) -> Array:
         """Return the output activations of any X, without the fast path."""
-        rows = check_X(X, self.sizes[0], self.dtype)
-        out = np.empty((len(rows), self.sizes[-1]), self.dtype)
-        with self.scratch() as workspace:
-            for part, some, numbers in passes.portions(rows, passes.flops_of(self)):
-                dispatch.core.predict(
-                    self.plan, self.params, some, numbers, out[part], workspace, self.input_scale
-                )
-        return out
-
-    @undisturbed
-    def for_prediction(self) -> tuple[NDArray[np.int64], Array]:
-        """Return the plan and parameters that predict, with 'batch' folded into the weights."""
-        return folded(self.plan, self.params)
+        return passes.predict(self, check_X(X, self.sizes[0], self.dtype))
 
     def folded(self) -> Network:
         """Return a copy with normalisation by 'batch' folded into its weights.
@@ -512,14 +245,9 @@ class Network:
         It predicts the same, up to rounding, and has no statistics to learn any more. One that is
         normalised otherwise, or not at all, is copied as it is, without optimizer state.
         """
-        other = self.astype(self.dtype)
-        if self.normalization == "batch":
-            plan, params = self.for_prediction()
-            put(other, normalization=None, plan=plan, params=params)
-            other.moments = np.zeros((0, len(params)), other.dtype)
-        return other
+        return fold_statistics(self)
 
-    def _ready_outputs(self) -> Callable[[Any], Array | None]:
+    def bound_outputs(self) -> Callable[[Any], Array | None]:
         """Return the fast path of :meth:`predict`, which belongs to the core and network of now.
 
         It answers what needs no closer look, and None to anything else.
@@ -532,8 +260,7 @@ class Network:
 
     def _bind(self) -> Callable[[Any], Array | None]:
         core, version = dispatch.core, self._version  # first: another thread may assign now
-        outputs: Callable[[Any], Array | None]
-        outputs = core.Predictor(self.plan, self.params, self.input_scale).outputs
+        outputs = passes.fast_outputs(self)
         self._bound = core, version, outputs
         return outputs
 
@@ -561,7 +288,7 @@ class Network:
             Make one for each thread. It is not pickled.
         """
         check_integer("batch_size", batch_size, 1)
-        return dispatch.core.Predictor(*self.for_prediction(), self.input_scale, batch_size)
+        return passes.predictor(self, batch_size)
 
     def predict_classes(self, X: RowsLike) -> Array:
         """Return the likeliest label of each row, (n,); for several labels per row a 0/1 matrix."""
@@ -592,58 +319,14 @@ class Network:
         if not return_all:
             return self.predict(X)
         rows = check_X(X, self.sizes[0], self.dtype)
-        z, a = self._record(len(rows)), self._record(len(rows))
-        with self.scratch() as workspace:
-            dispatch.core.forward(self.plan, self.params, rows, z, a, workspace, self.input_scale)
-        return Propagation(self._cut_record(z), self._cut_record(a))
-
-    def _record(self, n: int) -> Array:
-        """Make room for one number per row and unit."""
-        return np.zeros((n, int(self.plan[-1, UNITS] + self.plan[-1, STRIDE])), self.dtype)
-
-    def _cut_record(self, record: Array) -> list[Array]:
-        return [record[:, row[UNITS] : row[UNITS] + row[N_OUT]] for row in self.plan.tolist()]
+        return Propagation(*passes.forward(self, rows))
 
     # Loss and gradients --------------------------------------------------------------------------
-
-    def custom_loss(
-        self, out: Array, y: Array, weights: NDArray[np.float64] | None = None
-    ) -> tuple[float, Array]:
-        """Call the loss that was given as a callable, and check what it returns."""
-        assert self._custom_loss is not None
-        return custom_loss.call(self._custom_loss, self._weights_argument, out, y, weights)
-
-    def target_matrix(self, targets: Array) -> Array:
-        """Return encoded targets as numbers, (n, n_out): class numbers become one-hot rows."""
-        if targets.ndim == 1:
-            targets = targets[:, None] == np.arange(self.sizes[-1])
-        return np.array(targets, self.dtype)  # a copy: what a custom loss does to it stays there
-
-    def _data(
-        self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None, suffix: str = ""
-    ) -> Data:
-        """Check rows, targets and weights; the labels of the first targets seen are kept."""
-        rows = check_X(X, self.sizes[0], self.dtype, f"X{suffix}")
-        n = len(rows)
-        if n == 0:
-            raise ValueError(f"X{suffix} has no rows")
-        weights = check_weights(sample_weight, n)
-        if weights is not None and self._weights_argument == "no":
-            raise custom_loss.refuse_weights()
-        if self._unsuited:
-            raise ValueError(self._unsuited)
-        targets, classes = check_targets(
-            y, n, self.sizes[-1], self.loss_row, self.classes, self.dtype, f"y{suffix}",
-            self.missing_targets,
-        )  # fmt: skip
-        if classes is not self.classes:
-            self.classes = classes
-        return Data(rows, targets, weights)
 
     @undisturbed
     def loss(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the (weighted) mean loss of the rows, without penalties, dropout or smoothing."""
-        return scoring.evaluate(self, self._data(X, y, sample_weight), None)[0]
+        return scoring.evaluate(self, self.encode(X, y, sample_weight), None)[0]
 
     @undisturbed
     def score(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -651,7 +334,7 @@ class Network:
 
         R^2 of fewer than two rows is NaN, with an UndefinedMetricWarning.
         """
-        return scoring.evaluate(self, self._data(X, y, sample_weight), None, warns=True)[1]
+        return scoring.evaluate(self, self.encode(X, y, sample_weight), None, warns=True)[1]
 
     @undisturbed
     def gradients(
@@ -673,82 +356,13 @@ class Network:
         Gradients
             Lists of dC/dW and dC/db, one per layer; dC/dX; and the value of the loss.
         """
-        data = self._data(X, y, sample_weight)
-        loss, grads, _, dX = self._backpropagate(data, Recipe(l1=l1, l2=l2), inputs=True)
-        return Gradients(*self._views(grads), dX, loss, self._scale_views(grads))
-
-    def _backpropagate(
-        self,
-        data: Data,
-        recipe: Recipe,
-        *,
-        deltas: bool = False,
-        inputs: bool = False,
-        learns: bool = False,
-        team: NDArray[np.int64] | None = None,
-    ) -> tuple[float, Array, Array, Array]:
-        """Return loss, flat gradient, record of deltas and dC/dX (the last two on request).
-
-        If it `learns`, running statistics follow those of the rows. A `team` lets another thread
-        end the call early.
-        """
-        n, core = len(data.X), dispatch.core
-        objective, noise = recipe.objective(self), recipe.noise(self, 0)
-        grads = np.zeros_like(self.params)
-        record = self._record(n if deltas else 0)
-        dX = np.empty((n if inputs else 0, self.sizes[0]), self.dtype)
-        targets, weights, value = data.targets, data.weights, 0.0
-        if self.loss_row is None:
-            out = np.empty((n, self.sizes[-1]), self.dtype)
-            with self.scratch(n) as workspace:
-                core.evaluate(
-                    self.plan, self.params, data.X, targets, None, objective, noise, 0, out,
-                    np.empty(n, self.dtype), workspace, self.input_scale, team,
-                )  # fmt: skip
-            value, targets = self.custom_loss(out, self.target_matrix(targets), weights)
-            objective = passes.shared_penalties(objective, weights)
-            weights = None  # they are in dC/da
-        with self.scratch(n) as workspace:
-            value += core.gradient(
-                self.plan, self.params, data.X, targets, weights, None, objective, noise, 0,
-                grads, record, dX, workspace, self.input_scale, learns, team,
-            )  # fmt: skip
-        return value, grads, record, dX
+        data = self.encode(X, y, sample_weight)
+        objective = Recipe(l1=l1, l2=l2).objective(self.architecture)
+        found = passes.backpropagate(self, data, objective, inputs=True)
+        parts = Parameters(self.plan, found.gradient)
+        return Gradients(parts.weights, parts.biases, found.inputs, found.loss, parts.scales)
 
     # Training ------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Train in this block, and refuse other threads that want to train the same network.
-
-        Two trainings at once would take steps from each other's weights with moments of their own,
-        and no result could be had again. Predictions are no trainings: they see the weights of the
-        moment.
-        """
-        if not self._training.acquire(blocking=False):
-            raise RuntimeError(
-                "another thread is training this network: wait for it, or train a copy "
-                "(copy.deepcopy(net))"
-            )
-        try:
-            yield
-        finally:
-            self._training.release()
-
-    def moments_for(self, rule: Solver, averages: bool = False) -> Array:
-        """Return the optimizer's state, (n_moments, len(params)); another solver starts afresh.
-
-        If it `averages`, there is one more row, for a mean of the parameters.
-        """
-        fresh = rule.name != self.solver
-        if fresh:
-            self.solver, self.steps = rule.name, 0
-        if fresh or len(self.moments) != rule.n_moments + averages:
-            moments = aligned((rule.n_moments + averages, len(self.params)), self.dtype)
-            if not fresh:
-                moments[: rule.n_moments] = self.moments[: rule.n_moments]
-            self.moments, self.averaged, self.shown_average = moments, 0, None
-        return self.moments
 
     @_trains
     def fit(
@@ -878,49 +492,23 @@ class Network:
         RuntimeError
             If another thread is training this network.
         """
-        recipe = Recipe(
-            solver, learning_rate, momentum, nesterov, beta_1, beta_2, epsilon, l1, l2,
-            weight_decay, dropout, input_noise, label_smoothing, clip_norm, ema,
-        )  # fmt: skip
-        recipe.objective(self), recipe.noise(self, 0)
-        epochs = check_integer("epochs", epochs, 0)
-        if batch_size is not None:
-            check_integer("batch_size", batch_size, 1)
-        if patience is not None:
-            check_integer("patience", patience, 1)
-        if n_threads is not None:
-            check_integer("n_threads", n_threads, 1)
-        if max_time is not None:
-            check_number("max_time", max_time, 0)
-        check_number("validation_fraction", validation_fraction, 0, 1, open_high=True)
+        arguments = locals()
+        recipe = Recipe(**chosen(Recipe, arguments))
+        recipe.check(self.architecture)
+        options = fit.Options(**chosen(fit.Options, arguments))
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val go together; only one of them came")
         if X_val is not None and validation_fraction:
             raise ValueError("give X_val and y_val or validation_fraction, not both")
         classes, validation = self.classes, None
         try:
-            data = self._data(X, y, sample_weight)
+            data = self.encode(X, y, sample_weight)
             if X_val is not None and y_val is not None:
-                validation = self._data(X_val, y_val, suffix="_val")
+                validation = self.encode(X_val, y_val, suffix="_val")
         except (TypeError, ValueError):
             self.classes = classes  # a call that failed leaves no labels behind
             raise
-        return fit.fit(
-            self,
-            data,
-            recipe,
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            validation=validation,
-            validation_fraction=validation_fraction,
-            patience=patience,
-            schedule=schedule,
-            callbacks=callbacks,
-            max_time=max_time,
-            n_threads=n_threads,
-            verbose=verbose,
-        )
+        return fit.fit(self, data, recipe, options, validation)
 
     @_trains
     def train_epoch(
@@ -941,9 +529,8 @@ class Network:
         **recipe
             solver, learning_rate, momentum and so on, as in :meth:`fit`.
         """
-        data = self._data(X, y, sample_weight)
-        rows = np.arange(len(data.X), dtype=np.int64)
-        return self._train(data, make_recipe(recipe), batch_size, shuffle, rows, n_threads)
+        data = self.encode(X, y, sample_weight)
+        return fit.run_epoch(self, data, make_recipe(recipe), batch_size, shuffle, n_threads)
 
     @_trains
     def step(
@@ -956,35 +543,8 @@ class Network:
         **recipe
             solver, learning_rate, momentum and so on, as in :meth:`fit`.
         """
-        data = self._data(X, y, sample_weight)
-        rows = np.arange(len(data.X), dtype=np.int64)
-        return self._train(data, make_recipe(recipe), None, False, rows, 1)
-
-    def _train(
-        self,
-        data: Data,
-        recipe: Recipe,
-        batch_size: int | None,
-        shuffle: bool,
-        rows: NDArray[np.int64],
-        n_threads: int | None,
-    ) -> float:
-        batch_size = check_integer("batch_size", len(rows) if batch_size is None else batch_size, 1)
-        batch_size = min(batch_size, len(rows))
-        if n_threads is not None:
-            check_integer("n_threads", n_threads, 1)
-        trainer = Trainer(self, data, recipe, batch_size, n_threads)
-        rates = np.full(-(-len(rows) // batch_size), float(recipe.learning_rate))
-        try:
-            loss, _ = trainer.epoch(self.rng.permutation(rows) if shuffle else rows, rates)
-        finally:
-            trainer.close()
-        if not math.isfinite(loss):
-            raise divergence.DivergenceError(
-                "the loss is not finite; the step that saw it was not taken. Lower the learning "
-                "rate, scale X and y, or clip gradients (clip_norm=1)"
-            )
-        return loss
+        data = self.encode(X, y, sample_weight)
+        return fit.run_epoch(self, data, make_recipe(recipe), None, shuffle=False, n_threads=1)
 
     # For learners --------------------------------------------------------------------------------
 
@@ -1007,7 +567,7 @@ class Network:
         """
         from cmlp.explain import trace
 
-        return trace.trace_step(self, self._data(X, y), make_recipe(recipe), apply)
+        return trace.trace_step(self, self.encode(X, y), make_recipe(recipe), apply)
 
     @undisturbed
     def check_gradients(
@@ -1033,7 +593,7 @@ class Network:
         """
         from cmlp.explain import gradient_check
 
-        data = self._data(X, y)
+        data = self.encode(X, y)
         return gradient_check.check_gradients(self, data, Recipe(l1=l1, l2=l2), entries)
 
     def diagnose(self, X: ArrayLike, y: ArrayLike, **more: Any) -> Diagnosis:
@@ -1050,39 +610,10 @@ class Network:
 
     # Files and copies ----------------------------------------------------------------------------
 
-    def __copy__(self) -> Network:
-        """Copy everything: two networks that share their weights would surprise."""
-        return copy.deepcopy(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = {**self.__dict__, "_workspaces": []}
-        for name in ("_bound", "_training", "_version"):  # they belong to this process
-            state.pop(name, None)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._training, self._version = threading.RLock(), object()
-        for name in ("params", "moments"):  # a pickle does not know where an array began
-            array = state[name]
-            if array.flags.writeable and address(array) % ALIGNMENT:  # not a mapped file
-                setattr(self, name, aligned(array.shape, self.dtype))
-                getattr(self, name)[...] = array
-
     @undisturbed
     def astype(self, dtype: Any) -> Network:
         """Return a copy in another dtype, without optimizer state."""
-        other = copy.deepcopy(self)
-        dtype = check_dtype(dtype)
-        plan = make_plan(self.sizes, self.activations, dtype, self.normalization)
-        put(other, dtype=dtype, plan=plan, params=aligned((params_size(plan),), dtype))
-        theirs = other._parts(other.params)
-        for name, part in self._parts(self.params).items():
-            theirs[name][...] = part
-        other.history.solver = solver_of(self)
-        other.solver, other.steps, other.averaged, other.shown_average = "", 0, 0, None
-        other.moments = np.zeros((0, len(other.params)), other.dtype)
-        return other
+        return super().astype(dtype)
 
     @undisturbed
     def save(self, path: str | os.PathLike[str], *, optimizer: bool = False) -> None:
@@ -1103,34 +634,8 @@ class Network:
         """
         from cmlp.formats import cmlp_file
 
-        check_kept(self)
-        architecture = {
-            "sizes": list(self.sizes),
-            "activations": list(self.activations),
-            "loss": self.loss_name,
-            "loss_parameter": self.loss_parameter,
-            "weight_init": self.weight_init,
-            "dtype": self.dtype.name,
-            "feature_names": [str(name) for name in self.feature_names],
-            "target_name": self.target_name,
-            "input_scale": self.input_scale,
-            "missing_targets": self.missing_targets,
-            "normalization": self.normalization,
-        }
-        if self._unsuited:
-            architecture["out_activation_given"] = True
-        arrays = self._parts(self.params)
-        state = None
-        if optimizer:
-            check_optimizer(self)
-            for number, moment in enumerate(self.moments):
-                arrays |= self._parts(moment, f"moment{number}.")
-            generator = self.rng.bit_generator.state
-            state = {"solver": self.solver, "steps": self.steps, "generator": generator}
-            state |= {"averaged": self.averaged, "shown_average": self.shown_average}
-        cmlp_file.write(
-            path, architecture, arrays, self.classes, self.history, solver_of(self), state
-        )
+        check_plan(self)
+        cmlp_file.save(self, path, optimizer=optimizer)
 
 
 @undisturbed
@@ -1150,48 +655,6 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Net
     OSError
         If it cannot be opened or read.
     """
-    from cmlp.formats import cmlp_file, safetensors, training_records
-    from cmlp.model.assignment import predict_with
+    from cmlp.formats import cmlp_file
 
-    saved = cmlp_file.read(path)
-    about = saved.architecture
-    *hidden, out = about["activations"]
-    given = about["out_activation_given"]
-    parameter = LOSS_PARAMETERS.get(about["loss"])
-    try:
-        net = Network(
-            about["sizes"],
-            hidden,
-            None if given else out,
-            (loss or lost_loss) if about["loss"] == "custom" else about["loss"],
-            "zeros",
-            cmlp_file.DTYPES[about["dtype"]],
-            input_scale=about["input_scale"],
-            missing_targets=about["missing_targets"],
-            normalization=about["normalization"],
-            **({parameter: about["loss_parameter"]} if parameter else {}),
-        )
-        if given:
-            predict_with(net, out)
-        if saved.state is not None:
-            averages = saved.state["averaged"] > 0
-            if saved.state["solver"]:
-                net.moments_for(lookup("solver", SOLVERS, saved.state["solver"]), averages)
-            net.steps, net.averaged = saved.state["steps"], saved.state["averaged"]
-            net.shown_average = saved.state["shown_average"]
-            net.rng = training_records.generator(saved.state["generator"])
-        net.feature_names, net.target_name = about["feature_names"], about["target_name"]
-        net.classes, net.history = saved.classes, saved.history
-    except cmlp_file.BAD_CONTENT as error:
-        message = f"{safetensors.name_of(path)} does not describe a network: {error}"
-        raise safetensors.ModelFileError(message) from None
-    except MemoryError as error:
-        message = f"{safetensors.name_of(path)} cannot be read: {error}"
-        raise safetensors.ModelFileError(message) from error
-    put(net, weight_init=about["weight_init"])
-    views = net._parts(net.params)
-    for number, moment in enumerate(net.moments):
-        views |= net._parts(moment, f"moment{number}.")
-    for key, view in views.items():
-        view[...] = saved.arrays[key]
-    return net
+    return cmlp_file.load(Network, path, loss)

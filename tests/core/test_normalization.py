@@ -11,6 +11,8 @@ from oracle import QUIET, SOLVERS, check_same
 import cmlp
 from cmlp import Network
 from cmlp.core import reference, seam, vocabulary
+from cmlp.model import passes
+from cmlp.model.parameters import Parameters, cut_record, new_record
 
 KINDS = ("batch", "layer")
 SIZES = {
@@ -26,6 +28,10 @@ OPTIMIZERS = {
     "clipped": seam.Optimizer(SOLVERS["adam"].code, clip_norm=0.05),
     "averaged": seam.Optimizer(momentum=0.5, ema=0.9),
 }
+
+
+def parts_of(net, flat):
+    return Parameters(net.plan, flat).parts()
 
 
 def network(kind, sizes=(5, 17, 9, 3), dtype="float32", activation="tanh", **options):
@@ -50,7 +56,7 @@ def rows_of(net, n, seed=0):
 def padding(net, flat):
     """The numbers between the rows, which mean nothing and have to be zero."""
     used = np.zeros(len(flat), bool)
-    for part in net._parts(used).values():
+    for part in parts_of(net, used).values():
         part[...] = True
     return flat[~used]
 
@@ -75,7 +81,7 @@ def near(came, expected, length, what):
 
 
 def gradient_of(core, net, X, y, noise=QUIET, weights=None):
-    grads, deltas = np.full_like(net.params, np.nan), net._record(len(X))
+    grads, deltas = np.full_like(net.params, np.nan), new_record(net.plan, len(X), net.dtype)
     grads[:] = np.where(np.isin(np.arange(len(grads)), used(net)), np.nan, 0)
     dX = np.full((len(X), net.sizes[0]), np.nan, net.dtype)
     workspace = np.full(core.workspace_size(net.plan, len(X)), np.nan, net.dtype)
@@ -90,7 +96,7 @@ def gradient_of(core, net, X, y, noise=QUIET, weights=None):
 
 def used(net):
     mask = np.zeros(len(net.params), bool)
-    for part in net._parts(mask).values():
+    for part in parts_of(net, mask).values():
         part[...] = True
     return np.flatnonzero(mask)
 
@@ -115,11 +121,11 @@ def test_gradients_of_both_twins(core, dtype, kind, sizes, n, noisy):
     expected_loss, *expected = gradient_of(reference, wide, X, y, noise, weights)
     length = (n + max(net.sizes)) * max(1, growth(wide, X.astype(np.float64), noise)) ** 2
     assert loss == pytest.approx(expected_loss, rel=300 * float(np.finfo(dtype).eps))
-    mine, theirs = net._parts(came[0]), wide._parts(expected[0])
+    mine, theirs = parts_of(net, came[0]), parts_of(wide, expected[0])
     for name, part in mine.items():
         near(part, theirs[name], length, name)
     near(came[2], expected[2], length, "dX")
-    cut = zip(net._cut_record(came[1]), wide._cut_record(expected[1]), strict=True)
+    cut = zip(cut_record(net.plan, came[1]), cut_record(wide.plan, expected[1]), strict=True)
     for number, (delta, other) in enumerate(cut):
         near(delta, other, length, f"delta {number}")
     assert not padding(net, came[0]).any()
@@ -139,14 +145,14 @@ def test_central_differences(core, kind, activation):
 
 def test_wrong_gammas_are_found(core, monkeypatch):
     net = network("layer")
-    exact = Network._backpropagate
+    exact = passes.backpropagate
 
-    def wrong(self, *arguments, **options):
-        found = exact(self, *arguments, **options)
-        self._scale_views(found[1])[1][2] *= 1.5
+    def wrong(net, *arguments, **options):
+        found = exact(net, *arguments, **options)
+        Parameters(net.plan, found.gradient).scales[1][2] *= 1.5
         return found
 
-    monkeypatch.setattr(Network, "_backpropagate", wrong)
+    monkeypatch.setattr(passes, "backpropagate", wrong)
     check = net.check_gradients(*rows_of(net, 30))
     assert not check and check.worst.entry == "gamma[2]"
 
@@ -192,7 +198,7 @@ def test_epochs_of_both_twins(core, dtype, kind, name, batch_size):
     room = {"lion": 0.05, "adam": 1e-2, "clipped": 1e-2}.get(name, 2e-4)
     room = room if dtype == np.float32 else 1e-8 * room / 2e-4
     assert total == pytest.approx(others[2][0], rel=room)
-    mine, theirs = net._parts(params), wide._parts(others[0])
+    mine, theirs = parts_of(net, params), parts_of(wide, others[0])
     for key, part in mine.items():
         np.testing.assert_allclose(part, theirs[key], rtol=0, atol=room, err_msg=key)
 

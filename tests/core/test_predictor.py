@@ -15,6 +15,7 @@ from cmlp import Network
 from cmlp.core import dispatch
 from cmlp.core.vocabulary import ACTIVATIONS
 from cmlp.data.checks import READABLE, check_X
+from cmlp.model import passes
 
 NETS = {
     "tiny": ([1, 1], "relu"),
@@ -42,7 +43,7 @@ def the_long_way(net, X):
     """What predict did before it had a short way."""
     X = check_X(X, net.sizes[0], net.dtype)
     out = np.empty((len(X), net.sizes[-1]), net.dtype)
-    with net.scratch() as workspace:
+    with passes.workspace_for(net) as workspace:
         dispatch.core.predict(net.plan, net.params, X, None, out, workspace, net.input_scale)
     return out
 

@@ -68,7 +68,7 @@ def test_an_estimator_is_trained_by_one_thread(in_training):
         model = MLPClassifier((8,), solver=solver, warm_start=True, max_iter=1)
         with pytest.warns(match="terat"):
             model.fit(X, y)
-        model.network_._training = in_training._training
+        model.network_._lock = in_training._lock
         with refused(RuntimeError, "another thread is training this network"):
             model.fit(X, y)
 
@@ -330,18 +330,18 @@ def test_a_bound_that_is_none_is_said_when_a_core_is_needed():
 
 
 def test_the_bound_is_for_those_who_do_not_ask(core, monkeypatch, threads_at_any_size):
-    monkeypatch.setattr(limits, "usable_cpus", lambda: 4)
+    monkeypatch.setattr(dispatch, "usable_cpus", lambda: 4)
     net, (X, y) = Network([3, 3], seed=0), blobs()
     for bound, asked, expected in [(None, None, 4), (3, None, 3), (9, None, 4), (1, 3, 3),
                                    (3, 9, 4)]:  # fmt: skip
         monkeypatch.setattr(dispatch, "_bound", bound)
-        trainer = Trainer(net, net._data(X, y), recipe.Recipe(), 32, asked)
+        trainer = Trainer(net, net.encode(X, y), recipe.Recipe(), 32, asked)
         trainer.close()
         assert trainer.n_threads == (1 if core.name == "python" else expected)
 
 
 def test_the_bound_holds_for_the_members_of_an_ensemble(monkeypatch):
-    monkeypatch.setattr(limits, "usable_cpus", lambda: 4)
+    monkeypatch.setattr(dispatch, "usable_cpus", lambda: 4)
     monkeypatch.setattr(dispatch, "_bound", 1)
     X, y = blobs()
     seen = set()
@@ -356,7 +356,7 @@ def test_the_bound_holds_for_the_members_of_an_ensemble(monkeypatch):
 
 def threads_of(environment, monkeypatch, wanted=None, cpus=4):
     """How many threads are used in an environment that comes into being after the import."""
-    monkeypatch.setattr(limits, "usable_cpus", lambda: cpus)
+    monkeypatch.setattr(dispatch, "usable_cpus", lambda: cpus)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return dispatch.threads_for(wanted)

@@ -2,6 +2,7 @@
 
 import html.parser
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from helpers import blobs, refused, squared_error, waves
 from cmlp import Network
 from cmlp.core import dispatch, formatting
 from cmlp.explain.gradient_check import CheckedLayer, GradientCheck
+from cmlp.model.parameters import Parameters
 
 
 def tanh_net(dtype="float64", **options):
@@ -209,7 +211,8 @@ class Tags(html.parser.HTMLParser):
 
 def test_the_html_is_sound_and_escaped():
     net = Network([2, 3, 1], "leaky_relu", seed=0)
-    net.loss_row = net.loss_row._replace(formula="<script>alert('&')</script>")
+    loss = net.loss_row._replace(formula="<script>alert('&')</script>")
+    net.replace(replace(net.architecture, loss=loss))
     tags = Tags()
     page = net.trace_step([[1, 2]], [[3]])._repr_html_()
     tags.feed(page)
@@ -255,8 +258,8 @@ def test_wrong_gradients_are_found_and_named(core, monkeypatch, letter, layer, w
 
     def wrong(plan, params, *rest):
         value = right(plan, params, *rest)
-        weights, biases = net._views(rest[7])  # the gradient
-        part = (weights if letter == "W" else biases)[layer]
+        gradient = Parameters(net.plan, rest[7])
+        part = (gradient.weights if letter == "W" else gradient.biases)[layer]
         part[where] *= factor
         return value
 

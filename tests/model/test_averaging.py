@@ -115,7 +115,7 @@ def test_without_it_training_goes_on_from_the_mean(engine):
     mean, velocity = net.params.copy(), net.moments[:1].copy()
     other = network()
     other.params[:] = mean
-    other.moments_for(cmlp.core.vocabulary.SOLVERS[0])[:] = velocity
+    other.optimizer_state.moments_for(cmlp.core.vocabulary.SOLVERS[0])[:] = velocity
     for each in (net, other):
         each.fit(X, y, epochs=1, shuffle=False)
     np.testing.assert_array_equal(net.params, other.params)
@@ -144,7 +144,7 @@ def test_weights_that_someone_wrote_are_where_training_goes_on(engine, when):
     else:
         net.fit(X, y, epochs=2, ema=0.9, shuffle=False, callbacks=[write])
     other.params[:] = net.params
-    other.moments_for(cmlp.core.vocabulary.SOLVERS[0])[:] = net.moments[:1]
+    other.optimizer_state.moments_for(cmlp.core.vocabulary.SOLVERS[0])[:] = net.moments[:1]
     for each in (net, other):
         each.fit(X, y, epochs=1, ema=0.9, shuffle=False)
     np.testing.assert_array_equal(net.params, other.params)

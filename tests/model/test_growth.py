@@ -9,6 +9,7 @@ from helpers import blobs, refused
 
 import cmlp
 from cmlp import MLPClassifier
+from cmlp.model.parameters import Parameters
 
 LETTERS = np.array(["b", "d", "f"])
 PARAMS = {"hidden_layer_sizes": (16,), "random_state": 0, "learning_rate_init": 0.02}
@@ -57,8 +58,10 @@ def test_what_is_old_stays_to_the_bit():
     np.testing.assert_array_equal(net.biases[1][old], before.biases[1])
     np.testing.assert_allclose(net.weights[1][:, 2], before.weights[1].mean(axis=1), rtol=1e-6)
     for number, (mine, theirs) in enumerate(zip(net.moments, before.moments, strict=True)):
-        W, b = net._views(mine)
-        V, c = before._views(theirs)
+        parts = Parameters(net.plan, mine)
+        W, b = parts.weights, parts.biases
+        parts = Parameters(before.plan, theirs)
+        V, c = parts.weights, parts.biases
         np.testing.assert_array_equal(W[0], V[0])
         np.testing.assert_array_equal(W[1][:, old], V[1])
         np.testing.assert_array_equal(b[1][old], c[1])

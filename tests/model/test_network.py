@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -190,9 +191,8 @@ def test_summary_counts():
     [[1, 1], [64, 32, 10], [4_000_000, 3, 2], [3, 20_000_000, 1], [30_000, 4_000, 2]],
 )
 def test_the_columns_of_a_summary_are_aligned(sizes):
-    net = Network([1] * len(sizes))
-    object.__setattr__(net, "sizes", tuple(sizes))  # without the memory for it
-    head, *lines, last = net.summary().splitlines()
+    architecture = Network([1] * len(sizes)).architecture  # without the memory for it
+    head, *lines, last = replace(architecture, sizes=tuple(sizes)).summary().splitlines()
     assert {len(line) for line in lines} == {len(head)}
     assert all(line.index("->") == head.index("->") for line in lines)
     n_params = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))

@@ -210,16 +210,16 @@ def test_lbfgs_records_how_it_ended(engine, kind, without_scipy, monkeypatch):
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 def test_ctrl_c_keeps_the_best_weights_of_lbfgs(engine, kind, monkeypatch):
     X, y = data_for(kind)
-    backpropagate, losses = Network._backpropagate, []
+    backpropagate, losses = passes.backpropagate, []
 
     def interrupted(*arguments, **more):
         result = backpropagate(*arguments, **more)
-        losses.append(result[0])
+        losses.append(result.loss)
         if len(losses) == 5:
             raise KeyboardInterrupt
         return result
 
-    monkeypatch.setattr(Network, "_backpropagate", interrupted)
+    monkeypatch.setattr(passes, "backpropagate", interrupted)
     options = {"hidden_layer_sizes": (4,), "solver": "lbfgs", "dtype": "float64", "alpha": 0.0}
     model = kind(random_state=0, **options)
     with pytest.warns(UserWarning, match="Training interrupted by user"):
@@ -357,7 +357,7 @@ def long_step(net, n=2500, **recipe):
     """A trainer whose only step takes several passes, and its arguments."""
     X, y = blobs(n)
     weights = np.linspace(0.5, 1, n)
-    data = net._data(X, y, weights if net.loss_row is not None else None)
+    data = net.encode(X, y, weights if net.loss_row is not None else None)
     trainer = Trainer(net, data, Recipe(**recipe), n, 1)
     return trainer, np.arange(n), np.full(1, 0.1)
 
@@ -369,8 +369,8 @@ def test_a_stopped_step_changes_no_weight(core, dtype, n_threads, normalization,
     """The flag is set before the call: all threads leave at the first meeting."""
     X, y = blobs(n)
     net = Network([3, 40, 33, 3], "tanh", dtype=dtype, seed=0, normalization=normalization)
-    net.moments_for(Recipe(solver="adam").rule)
-    data, recipe = net._data(X, y), Recipe(solver="adam")
+    net.optimizer_state.moments_for(Recipe(solver="adam").rule)
+    data, recipe = net.encode(X, y), Recipe(solver="adam")
     before = net.params.copy()
     team = seam.places()
     team[seam.TEAM_STOP] = 1
@@ -380,7 +380,8 @@ def test_a_stopped_step_changes_no_weight(core, dtype, n_threads, normalization,
     def run(rank):
         return core.train_epoch(
             net.plan, net.params, net.moments, data.X, data.targets, None, np.arange(n), n,
-            np.full(1, 0.1), 0, recipe.objective(net), recipe.optimizer(), recipe.noise(net, 0),
+            np.full(1, 0.1), 0, recipe.objective(net.architecture), recipe.optimizer(),
+            recipe.noise(net.architecture, 0),
             grads, workspace, rank, n_threads, team, 1.0, None,
         )  # fmt: skip
 
@@ -395,10 +396,10 @@ def test_a_stopped_gradient_is_nan(core, dtype):
     X, y = blobs(2500)
     net = Network([3, 8, 3], dtype=dtype, seed=0)
     team = seam.places()
-    data = net._data(X, y)
-    assert math.isfinite(net._backpropagate(data, Recipe(), team=team)[0])
+    data, objective = net.encode(X, y), net.architecture.objective()
+    assert math.isfinite(passes.backpropagate(net, data, objective, team=team).loss)
     team[seam.TEAM_STOP] = 1
-    assert math.isnan(net._backpropagate(data, Recipe(), team=team)[0])
+    assert math.isnan(passes.backpropagate(net, data, objective, team=team).loss)
 
 
 @pytest.mark.parametrize("loss", [None, squared_error], ids=["built-in", "custom"])
@@ -433,7 +434,7 @@ def test_a_custom_step_stopped_on_its_way_back_changes_nothing(engine, monkeypat
 
     monkeypatch.setattr(engine, "gradient", stopped_late)
     X, y = blobs(3000)
-    trainer = Trainer(net, net._data(X, y), Recipe(), 3000, 1)
+    trainer = Trainer(net, net.encode(X, y), Recipe(), 3000, 1)
     trainer.run(np.arange(3000), np.full(1, 0.1))
     trainer.close()
     assert trainer.stopped and net.steps == 0

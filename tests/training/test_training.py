@@ -13,7 +13,7 @@ from helpers import blobs, python_process, refused, squared_error, waves
 
 import cmlp
 from cmlp import DivergenceError, Network
-from cmlp.core import processors
+from cmlp.core import dispatch
 from cmlp.data import split
 from cmlp.model import passes
 from cmlp.training import fit
@@ -406,7 +406,7 @@ def test_held_out_rows_keep_the_proportions(n_out, loss):
     held_out = []
     for seed in range(8):
         net = Network([1, n_out], loss=loss, seed=seed)
-        train, validation = split.split(fit._strata(net, net._data(X, y).targets), 0.2, net.rng)
+        train, validation = split.split(fit._strata(net, net.encode(X, y).targets), 0.2, net.rng)
         np.testing.assert_array_equal(np.sort(np.r_[train, validation]), np.arange(200))
         assert len(validation) == 40 and y[validation].sum() == 4
         held_out.append(tuple(validation))
@@ -419,7 +419,7 @@ def test_rows_held_out_are_not_trained_on(engine):
     net, history = trained(X, y, validation_fraction=0.25, epochs=3)
     changed = y.copy()
     probe = Network([3, 8, 3], "tanh", seed=0)
-    _, validation = split.split(probe._data(X, y).targets, 0.25, probe.rng)
+    _, validation = split.split(probe.encode(X, y).targets, 0.25, probe.rng)
     swap = validation[:3], validation[-3:]  # of different classes, so that the split stays
     changed[swap[0]], changed[swap[1]] = y[swap[1]], y[swap[0]]
     order = np.arange(60)
@@ -561,7 +561,7 @@ class LatePool:
 def test_a_team_that_is_not_complete_does_not_begin(engine, fails_at, error):
     net = Network([64, 256, 10], seed=0)
     X = np.random.default_rng(0).normal(size=(512, 64))
-    data = net._data(X, np.arange(512) % 10)
+    data = net.encode(X, np.arange(512) % 10)
     trainer = Trainer(net, data, Recipe(), 128, 1)
     trainer.n_threads, kept = 2, net.params.copy()
     trainer.workspace = np.zeros(engine.workspace_size(net.plan, 128, 2), net.dtype)
@@ -576,7 +576,7 @@ def test_a_team_that_is_not_complete_does_not_begin(engine, fails_at, error):
 
 def test_a_ctrl_c_at_the_end_of_a_call_counts_its_steps(engine, monkeypatch):
     net = Network([3, 4, 3], seed=0)
-    trainer = Trainer(net, net._data(X60, Y60), Recipe(solver="adam"), 10, 1)
+    trainer = Trainer(net, net.encode(X60, Y60), Recipe(solver="adam"), 10, 1)
     run = trainer._run_rank
 
     def interrupted(*args):
@@ -618,8 +618,11 @@ n_threads, core = int(sys.argv[1]), sys.argv[2]
 X = np.random.default_rng(0).normal(size=(400_000, 64)).astype("f4")
 net = cmlp.Network([64, 256, 10], seed=0)
 before = threading.active_count()
-print("ready", flush=True)
+class Announced:
+    def on_train_begin(self, state):
+        print("ready", flush=True)
 options = {"epochs": 100, "learning_rate": 1e-3, "n_threads": n_threads}
+options["callbacks"] = [Announced()]
 with cmlp.use_core(core):
     history = net.fit(X, np.arange(len(X)) % 10, **options)
 threads = threading.active_count() - before
@@ -643,11 +646,11 @@ def test_ctrl_c_within_an_epoch(core, n_threads):
 
 
 def test_small_steps_stay_on_one_thread(engine, monkeypatch):
-    monkeypatch.setattr(processors, "usable_cpus", lambda: 4)
+    monkeypatch.setattr(dispatch, "usable_cpus", lambda: 4)
     X, y = blobs()
     for width, n_threads, expected in [(4, 2, 1), (4, None, 1), (900, 2, 2), (900, None, 4)]:
         net = Network([3, width, width, 3], seed=0)
-        trainer = Trainer(net, net._data(X, y), Recipe(), 32, n_threads)
+        trainer = Trainer(net, net.encode(X, y), Recipe(), 32, n_threads)
         trainer.close()
         assert trainer.n_threads == (1 if engine.name == "python" else expected)
 

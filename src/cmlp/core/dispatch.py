@@ -15,11 +15,13 @@ from types import ModuleType
 from typing import NoReturn
 
 from cmlp.core.processors import openmp_bound, read_bound, usable_cpus
+from cmlp.core.public import set_module
 
 COMPILED = ("avx512", "avx2", "baseline")
 """The compiled cores, the fastest first."""
 
 
+@set_module("cmlp")
 @dataclass(frozen=True)
 class CoreInfo:
     """What runs the arithmetic here.

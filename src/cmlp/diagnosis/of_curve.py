@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +15,10 @@ from cmlp.data.rows import Data
 from cmlp.diagnosis.of_data import TINY
 from cmlp.diagnosis.of_fit import RISE_LEVEL, SKILL
 from cmlp.diagnosis.subject import MIN_EPOCHS, REHEARSAL_EPOCHS, Case, Finding, untrained
-from cmlp.model.history import solver_of
 from cmlp.model.scoring import evaluate
+from cmlp.model.state import State
+from cmlp.training.fit import run_epoch
 from cmlp.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from cmlp.network import Network
 
 REBOUND = 0.5
 """How much of what was won the loss gives back. A spike that heals is none."""
@@ -184,14 +181,14 @@ def _too_short(case: Case, curve: Curve) -> Finding | None:
     )  # fmt: skip
 
 
-def trial(net: Network, data: Data, rate: float) -> float:
+def trial(net: State, data: Data, rate: float) -> float:
     """Return the loss after a few epochs more, with the network's solver, on a copy."""
-    solver, net = solver_of(net) or "sgd", untrained(net)
+    solver, net = net.last_solver or "sgd", untrained(net)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
             for _ in range(REHEARSAL_EPOCHS):
-                net._train(data, Recipe(solver, rate), 32, True, np.arange(len(data.X)), 1)
+                run_epoch(net, data, Recipe(solver=solver, learning_rate=rate), 32, True, 1)
         except ArithmeticError:
             return math.inf
     return evaluate(net, data, None)[0]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cmlp.core.layout import UNITS, Array
 from cmlp.data.rows import Data
 from cmlp.diagnosis.subject import Case, Finding, rows_within
-from cmlp.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from cmlp.network import Network
+from cmlp.model import passes
+from cmlp.model.parameters import Parameters, cut_record
+from cmlp.model.state import State
 
 DEAD_SHARE = 0.5
 """Share of a layer's units that are off on all rows; healthy layers of 32 units have up to 0.25."""
@@ -33,12 +31,12 @@ logistic layers begin at 0.02, and ratios grow towards 1 as they learn."""
 # With a network ----------------------------------------------------------------------------------
 
 
-def layer_name(net: Network, number: int) -> str:
+def layer_name(net: State, number: int) -> str:
     n_out = net.sizes[number + 1]
     return f"layer {number + 1} ({n_out} {net.activations[number]} units)"
 
 
-def _some_rows(net: Network, data: Data) -> Data:
+def _some_rows(net: State, data: Data) -> Data:
     """Take fewer rows, so that all activations of a wide network fit."""
     n = rows_within(int(net.plan[-1, UNITS]) + net.sizes[-1])
     weights = None if data.weights is None or not data.weights[:n].any() else data.weights[:n]
@@ -50,7 +48,7 @@ def units(case: Case) -> Iterator[Finding]:
     rows = _some_rows(net, data).X
     dead: list[tuple[float, int, str]] = []
     saturated: list[tuple[float, int, str]] = []
-    for number, a in enumerate(net.forward(rows, return_all=True).a[:-1]):
+    for number, a in enumerate(passes.forward(net, rows)[1][:-1]):
         name, layer = net.activations[number], layer_name(net, number)
         if name == "relu":
             off = (a == 0).all(axis=0)
@@ -91,10 +89,11 @@ FLATNESS: dict[str, Callable[[Array], Array]] = {
 """Slope relative to the steepest, from a layer's activations."""
 
 
-def gradient_norms(net: Network, data: Data) -> tuple[list[float], list[float]]:
+def gradient_norms(net: State, data: Data) -> tuple[list[float], list[float]]:
     """Return the Euclidean norms of dC/dz and dC/dW, layer by layer."""
-    _, grads, record, _ = net._backpropagate(data, Recipe(), deltas=True)
-    deltas, dweights = net._cut_record(record), net._views(grads)[0]
+    found = passes.backpropagate(net, data, net.architecture.objective(), deltas=True)
+    deltas = cut_record(net.plan, found.deltas)
+    dweights = Parameters(net.plan, found.gradient).weights
     return [_norm(delta) for delta in deltas], [_norm(dW) for dW in dweights]
 
 

@@ -15,7 +15,7 @@ from cmlp.core.arrays import array_of, label_array, places, refuse_masked
 from cmlp.core.layout import Array
 from cmlp.data.checks import check_weights
 from cmlp.data.rows import Data
-from cmlp.model.history import History, solver_of
+from cmlp.model.history import History
 from cmlp.model.scoring import evaluate
 from cmlp.training.recipe import Recipe
 
@@ -181,7 +181,7 @@ def admit(
     scale = 1.0 if net is None else net.input_scale
     case = Case(
         estimator=estimator,
-        fitted=net is not None and (estimator or bool(net.history.get("loss") or solver_of(net))),
+        fitted=net is not None and (estimator or bool(net.history.get("loss") or net.last_solver)),
         n_rows=X.shape[0],
         X=_dense(X, rows).astype(np.float64) * scale,
         names=names or [str(number) for number in range(X.shape[1])],
@@ -360,7 +360,7 @@ def _encoded(model: Any, net: Network, X: Array, y: Array, weights: Array | None
         net.classes, y = None, place
     if net.loss_row is None:
         weights = None
-    return net._data(X, y, weights)
+    return net.encode(X, y, weights)
 
 
 def _rehearse(case: Case, model: Any, X: Array, y: Array, weights: Array | None) -> Any:
@@ -394,7 +394,7 @@ def _rehearse(case: Case, model: Any, X: Array, y: Array, weights: Array | None)
     return trial
 
 
-def untrained(net: Network) -> Network:
+def untrained(net: Any) -> Any:
     """Return a copy that begins to train in the same way whatever was done before.
 
     Neither the optimizer's state nor the random generator is in every file.

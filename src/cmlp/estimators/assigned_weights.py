@@ -15,9 +15,10 @@ from cmlp.core.errors import InvalidParameterError, NotFittedError, sklearn_inst
 from cmlp.core.layout import Array, aligned
 from cmlp.estimators.inputs import Columns
 from cmlp.estimators.labels import Labels
-from cmlp.estimators.networks import keep, new_network, resolve_hidden
+from cmlp.estimators.networks import keep, new_network
 from cmlp.estimators.parameters import Estimator
 from cmlp.estimators.targets import Outputs
+from cmlp.model.architecture import resolve_hidden
 from cmlp.model.assignment import predict_with, sizes_of, text_list, write
 from cmlp.network import Network
 
@@ -79,7 +80,7 @@ class Assigned(Estimator):
             member.activation = names
         try:  # what does not suit this network may be meant for the next fit
             for net in self._networks():
-                net.activations = (*resolve_hidden(net, names), net.activations[-1])
+                net.activations = (*resolve_hidden(names, len(net.sizes) - 2), net.activations[-1])
         except (TypeError, ValueError) as error:
             self._misfit = str(error)
 

@@ -23,7 +23,7 @@ from cmlp.estimators.networks import check_described, keep, new_network
 from cmlp.estimators.parameters import check_choice, check_real, parameters_at_fault
 from cmlp.estimators.protocols import available_if, label_binarizer
 from cmlp.estimators.targets import Outputs, Targets
-from cmlp.model.new_outputs import grow
+from cmlp.model.new_outputs import add_outputs
 from cmlp.network import Network
 
 LOG_LOSSES = (
@@ -520,7 +520,7 @@ def _grow(classifier: Any, labels: Labels) -> None:
     if hasattr(classifier, "network_"):
         at = places(labels.classes, classifier.classes_)
         larger = new_network(classifier, columns, outputs)
-        grow(classifier.network_, larger, at)
+        add_outputs(classifier.network_, larger, at)
         forget_best(classifier)
         more = {"network_": larger}
     keep(classifier, columns, outputs, classifier.n_layers_, **more)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from cmlp.estimators.curves import Curves
 from cmlp.estimators.parameters import STOCHASTIC, parameters_at_fault
 from cmlp.estimators.targets import Task
 from cmlp.estimators.validation import Validation, name_of_score
+from cmlp.model.architecture import Architecture
+from cmlp.model.state import State
 from cmlp.training.callbacks import TrainingState, call_back, check_callbacks
 from cmlp.training.divergence import DivergenceError, diverged
 from cmlp.training.loop import Loop
@@ -32,9 +34,6 @@ from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
 from cmlp.training.stopping import Deadline
 from cmlp.training.trainer import Trainer
-
-if TYPE_CHECKING:
-    from cmlp.network import Network
 
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -52,16 +51,16 @@ class EstimatorRecipe(Recipe):
 
     cost_scale: float = 1.0
 
-    def objective(self, net: Network) -> Objective:
-        return super().objective(net)._replace(per_batch=True, cost_scale=self.cost_scale)
+    def objective(self, architecture: Architecture) -> Objective:
+        return super().objective(architecture)._replace(per_batch=True, cost_scale=self.cost_scale)
 
     @parameters_at_fault()
-    def noise(self, net: Network, seed: int) -> Noise:
-        return super().noise(net, seed)
+    def noise(self, architecture: Architecture, seed: int) -> Noise:
+        return super().noise(architecture, seed)
 
 
 @parameters_at_fault()
-def recipe_of(estimator: Any, net: Network) -> EstimatorRecipe:
+def recipe_of(estimator: Any, net: State) -> EstimatorRecipe:
     """Return what a step does, by the parameters of an estimator."""
     mean_over_outputs = net.loss_name not in (
         "poisson", "binary_crossentropy", "categorical_crossentropy", "custom",
@@ -127,7 +126,7 @@ class StochasticFit:
     def __init__(
         self,
         estimator: Any,
-        net: Network,
+        net: State,
         task: Task,
         rate: LearningRate,
         random: np.random.RandomState,

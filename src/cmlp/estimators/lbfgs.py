@@ -14,9 +14,10 @@ from cmlp.core.seam import TEAM_STOP, Places, places
 from cmlp.core.team import Team
 from cmlp.data.rows import Data
 from cmlp.estimators.fit import NOT_FINITE, recipe_of
-from cmlp.estimators.networks import loss_and_gradient, parts_of
 from cmlp.estimators.targets import Task
-from cmlp.model.passes import CALL_FLOPS, flops_of
+from cmlp.model import passes
+from cmlp.model.parameters import Parameters
+from cmlp.model.passes import flops_of
 from cmlp.network import Network
 from cmlp.training.divergence import DivergenceError
 from cmlp.training.lbfgs import Result, minimise_by_best
@@ -33,12 +34,17 @@ class _Objective:
 
     def __init__(self, net: Network, data: Data, recipe: Recipe, deadline: Deadline) -> None:
         self.net = net if net.dtype == np.float64 else net.astype("float64")
-        self.data, self.recipe, self.deadline = data, recipe, deadline
-        self.parts = parts_of(self.net, self.net.params)
+        self.data, self.deadline = data, deadline
+        self.objective = recipe.objective(self.net.architecture)
+        self.parts = self._parts(self.net.params)
         self.start = np.concatenate([part.ravel() for part in self.parts])
         self.n_iter, self.best, self.least = 0, self.start, math.inf
-        is_long = flops_of(self.net) * len(data.X) > CALL_FLOPS
+        is_long = flops_of(self.net) * len(data.X) > passes.CALL_FLOPS
         self.team = Team(1 if is_long else 0)
+
+    def _parts(self, flat: Array) -> list[Array]:
+        cut = Parameters(self.net.plan, flat)
+        return [*cut.weights, *cut.biases, *cut.scales]
 
     def put(self, x: NDArray[np.float64]) -> None:
         """Write a vector into the network."""
@@ -51,7 +57,8 @@ class _Objective:
         team = places()
 
         def backpropagate(rank: int, team: Places) -> tuple[float, Array]:
-            return loss_and_gradient(self.net, self.data, self.recipe, team)
+            found = passes.backpropagate(self.net, self.data, self.objective, team=team)
+            return found.loss, found.gradient
 
         loss, gradient = self.team.run(backpropagate, team, self.deadline)
         if team[TEAM_STOP]:
@@ -60,7 +67,7 @@ class _Objective:
             self.least, self.best = loss, x.copy()
         if self.deadline():
             raise _OutOfTime
-        return loss, np.concatenate([slope.ravel() for slope in parts_of(self.net, gradient)])
+        return loss, np.concatenate([slope.ravel() for slope in self._parts(gradient)])
 
     def count(self, x: object) -> None:
         """Count an iteration."""
@@ -99,8 +106,8 @@ def fit_lbfgs(estimator: Any, net: Network, task: Task) -> None:
         raise error
     f.put(found.x)
     if f.net is not net:
-        for mine, found_part in zip(parts_of(net, net.params), f.parts, strict=True):
-            mine[...] = found_part
+        for mine, theirs in zip([*net.weights, *net.biases, *net.scales], f.parts, strict=True):
+            mine[...] = theirs
     estimator.loss_, estimator.n_iter_ = found.value, min(found.n_iter, estimator.max_iter)
     net.history.end(stopped, None, False)
     net.history.solver = "lbfgs"

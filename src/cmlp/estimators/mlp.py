@@ -20,7 +20,6 @@ from cmlp.estimators import answers, ensemble
 from cmlp.estimators.assigned_weights import Assigned, SingleNetworkAttribute
 from cmlp.estimators.inputs import read_X
 from cmlp.estimators.labels import Labels
-from cmlp.estimators.networks import fast_path
 from cmlp.estimators.parameters import STOCHASTIC, check_parameters
 from cmlp.estimators.protocols import wrapped
 from cmlp.estimators.targets import Targets, Task
@@ -239,7 +238,7 @@ class MLP(Assigned):
         """Return the output activations of rows, (n, n_outputs)."""
         net: Network | None = self.__dict__.get("network_")  # faster than its descriptor's error
         if net is not None and type(X) is np.ndarray and self._names is None and not self._misfit:
-            ready = fast_path(net)(X)
+            ready = net.bound_outputs()(X)
             if ready is not None:
                 return ready
         return self._run(X)

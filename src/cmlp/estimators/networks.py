@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from cmlp.core.checks import check_dtype, plain
 from cmlp.core.errors import InvalidParameterError
-from cmlp.core.layout import Array
-from cmlp.core.seam import Places
-from cmlp.data.rows import Data
 from cmlp.estimators.inputs import Columns
 from cmlp.estimators.parameters import parameters_at_fault, refuse
 from cmlp.estimators.targets import Outputs, Task
+from cmlp.model.architecture import loss_parameters, resolve_hidden, resolve_loss
 from cmlp.model.assignment import write
-from cmlp.model.custom_loss import weights_argument
 from cmlp.model.initialise import draw_like_sklearn
 from cmlp.network import Network
-from cmlp.training.recipe import Recipe
 
 
 def hidden_sizes(estimator: Any) -> list[int]:
@@ -54,8 +50,7 @@ def new_network(
         weight_init,
         estimator.dtype,
         seed,
-        quantile=getattr(estimator, "quantile", 0.5),
-        huber_delta=getattr(estimator, "huber_delta", 1.0),
+        **loss_options(estimator),
         input_scale=estimator.input_scale,
         missing_targets=outputs.masks,
         normalization=estimator.normalization,
@@ -113,23 +108,19 @@ def keep(estimator: Any, columns: Columns, outputs: Outputs, n_layers: int, **mo
     )
 
 
-# What is used of a network's own methods ---------------------------------------------------------
-
-
 @parameters_at_fault()
 def check_described(estimator: Any, net: Network, outputs: Outputs) -> None:
     """Check that a network has what the parameters, which may have changed, describe."""
-    if net._unsuited:
-        raise ValueError(net._unsuited)
-    row, custom, out = net._resolve_loss(outputs.loss, estimator.out_activation)
-    parameter = net._resolve_parameter(
-        getattr(estimator, "quantile", 0.5), getattr(estimator, "huber_delta", 1.0)
-    )
+    if net.architecture.unsuited:
+        raise ValueError(net.architecture.unsuited)
+    row, out = resolve_loss(outputs.loss, estimator.out_activation, net.sizes[-1])
+    hidden = tuple(resolve_hidden(estimator.activation, len(net.sizes) - 2))
+    parameters = loss_parameters(*loss_options(estimator).values())
     both = {
-        "activation": (net.activations[:-1], tuple(resolve_hidden(net, estimator.activation))),
+        "activation": (net.activations[:-1], hidden),
         "loss": (net.loss_name, "custom" if row is None else row.name),
         "out_activation": (net.activations[-1], out),
-        "quantile or huber_delta": (net.loss_parameter, parameter),
+        "quantile or huber_delta": (net.loss_parameter, parameters.get(net.loss_name, 0.0)),
         "input_scale": (net.input_scale, float(estimator.input_scale)),
         "dtype": (net.dtype.name, check_dtype(estimator.dtype).name),
         "normalization": (net.normalization, estimator.normalization),
@@ -140,28 +131,13 @@ def check_described(estimator: Any, net: Network, outputs: Outputs) -> None:
                 f"the fitted network has {name}={has!r}, but the parameters ask for {described!r};"
                 " set that parameter to what the network has, or fit anew (warm_start=False)"
             )
-    net._custom_loss = custom
-    net._weights_argument = weights_argument(custom) if custom else "optional"
+    if row is None and outputs.loss is not net.architecture.custom_loss:
+        net.replace(replace(net.architecture, custom_loss=outputs.loss))
 
 
-def resolve_hidden(net: Network, names: Any) -> list[str]:
-    """Return the hidden layers' activations, one each."""
-    return net._resolve_hidden(names)
-
-
-fast_path: Callable[[Network], Callable[[Any], Array | None]] = Network._ready_outputs
-"""Returns a function of X that predicts, or returns None where X needs a check."""
-
-
-def parts_of(net: Network, flat: Array) -> list[Array]:
-    """Return the weights, biases and scales in a vector laid out like ``params``, as views."""
-    weights, biases = net._views(flat)
-    return [*weights, *biases, *net._scale_views(flat)]
-
-
-def loss_and_gradient(
-    net: Network, data: Data, recipe: Recipe, team: Places
-) -> tuple[float, Array]:
-    """Return the loss of some rows and its flat gradient."""
-    loss, gradient, *_ = net._backpropagate(data, recipe, team=team)
-    return loss, gradient
+def loss_options(estimator: Any) -> dict[str, float]:
+    """Return the parameters of losses, which a classifier does not have."""
+    return {
+        "quantile": getattr(estimator, "quantile", 0.5),
+        "huber_delta": getattr(estimator, "huber_delta", 1.0),
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +11,7 @@ from cmlp.core.errstate import callers_state
 from cmlp.data.rows import HeldOut
 from cmlp.estimators.protocols import scorer_named
 from cmlp.model.scoring import defines_r2, evaluate, metric_of
-
-if TYPE_CHECKING:
-    from cmlp.network import Network
+from cmlp.model.state import State
 
 
 class Validation:
@@ -25,7 +23,7 @@ class Validation:
         Factor of the network's loss that makes it the estimator's.
     """
 
-    def __init__(self, estimator: Any, net: Network, held_out: HeldOut, cost_scale: float) -> None:
+    def __init__(self, estimator: Any, net: State, held_out: HeldOut, cost_scale: float) -> None:
         self.estimator, self.net = estimator, net
         self.held_out, self.cost_scale = held_out, cost_scale
 
@@ -61,7 +59,7 @@ class Validation:
         return score
 
 
-def name_of_score(scoring: Any, net: Network, targets: Any) -> str:
+def name_of_score(scoring: Any, net: State, targets: Any) -> str:
     """Return what val_score is: the name of the scorer, or 'accuracy' or 'r2'."""
     if scoring is None:
         return metric_of(net, targets)

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cmlp.core.layout import Array
+from cmlp.core.seam import Objective
+from cmlp.model import passes
+from cmlp.model.parameters import Parameters
+from cmlp.model.state import State
 
 if TYPE_CHECKING:
     from cmlp.data.rows import Data
-    from cmlp.network import Network
     from cmlp.training.recipe import Recipe
 
 
@@ -52,20 +55,21 @@ class GradientCheck:
         return "\n".join([*lines, f"{verdict} {self.tolerance:.1e}"])
 
 
-def check_gradients(net: Network, data: Data, recipe: Recipe, entries: int | None) -> GradientCheck:
+def check_gradients(net: State, data: Data, recipe: Recipe, entries: int | None) -> GradientCheck:
     """See :meth:`Network.check_gradients`.
 
     The differences are taken in float64, whatever the network's dtype is.
     """
-    grads = net._backpropagate(data, recipe)[1]
+    objective = recipe.objective(net.architecture)
+    grads = Parameters(net.plan, passes.backpropagate(net, data, objective).gradient)
     exact = net.astype(np.float64)
     # Backpropagation rounds in the network's dtype, along sums as long as the batch and the layers.
     length = len(data.X) + max(net.sizes)
     tolerance = max(1e-6, 16 * float(np.finfo(net.dtype).eps) * np.sqrt(length))
     rng = np.random.default_rng(0)
     layers = []
-    parts = zip(*net._views(grads), exact.weights, exact.biases, strict=True)
-    scales = list(zip(net._scale_views(grads), exact.scales, strict=True))
+    parts = zip(grads.weights, grads.biases, exact.weights, exact.biases, strict=True)
+    scales = list(zip(grads.scales, exact.scales, strict=True))
     for number, (dW, db, W, b) in enumerate(parts, 1):
         letters = [("W", W, dW), ("b", b, db)]
         letters += [("gamma", gamma, slopes) for slopes, gamma in scales[number - 1 : number]]
@@ -80,7 +84,7 @@ def check_gradients(net: Network, data: Data, recipe: Recipe, entries: int | Non
             for flat in chosen:
                 where = tuple(int(i) for i in np.unravel_index(flat, values.shape))
                 analytic = float(slopes[where])
-                numeric, error = _difference(exact, data, recipe, values, where, analytic)
+                numeric, error = _difference(exact, data, objective, values, where, analytic)
                 error = error / scale if np.isfinite(error) else np.inf
                 if error > worst.error:
                     entry = f"{letter}[{', '.join(map(str, where))}]"
@@ -90,9 +94,9 @@ def check_gradients(net: Network, data: Data, recipe: Recipe, entries: int | Non
 
 
 def _difference(
-    net: Network,
+    net: State,
     data: Data,
-    recipe: Recipe,
+    objective: Objective,
     values: Array,
     where: tuple[int, ...],
     analytic: float,
@@ -108,7 +112,7 @@ def _difference(
     losses = {}
     for move in (-2, -1, 0, 1, 2):
         values[where] = kept + move * h
-        losses[move] = net._backpropagate(data, recipe)[0]
+        losses[move] = passes.backpropagate(net, data, objective).loss
     values[where] = kept
     central = (losses[1] - losses[-1]) / (2 * h)
     left, right = (

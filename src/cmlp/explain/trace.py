@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cmlp.core import dispatch, reference
+from cmlp.core import reference
 from cmlp.core.errstate import undisturbed
 from cmlp.core.formatting import array as numbers
 from cmlp.core.layout import Array
 from cmlp.core.seam import SparseRows
 from cmlp.core.vocabulary import ACTIVATIONS, lookup
+from cmlp.model import passes
+from cmlp.model.parameters import Parameters, cut_record
+from cmlp.model.state import State
 from cmlp.training.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from cmlp.data.rows import Data
-    from cmlp.network import Network
     from cmlp.training.recipe import Recipe
 
 
@@ -189,34 +191,31 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
-def trace_step(net: Network, data: Data, recipe: Recipe, apply: bool) -> Trace:
+def trace_step(net: State, data: Data, recipe: Recipe, apply: bool) -> Trace:
     """See :meth:`Network.trace_step`."""
     if np.any(np.asarray(recipe.dropout)) or recipe.input_noise or recipe.ema:
         raise ValueError("a trace shows one plain step: leave dropout, input_noise and ema at 0")
-    core = dispatch.core
     snapshot = Snapshot(net)
     before = snapshot.params
     X = data.X.dense(net.dtype) if isinstance(data.X, SparseRows) else data.X
     X = np.asarray(X, net.dtype) * net.dtype.type(net.input_scale)
     z, a, normalised = _propagated(net, X)
     costs = _row_costs(net, data, recipe)
-    loss, grads, deltas, _ = net._backpropagate(data, recipe, deltas=True, learns=True)
-    gradients = grads.copy()  # the update may use them up
-    moments = net.moments_for(recipe.rule)
-    core.update(
-        net.plan, net.params, grads, moments, recipe.optimizer(), net.steps,
-        float(recipe.learning_rate),
-    )  # fmt: skip
-    net.steps += 1
+    objective = recipe.objective(net.architecture)
+    found = passes.backpropagate(net, data, objective, deltas=True, learns=True)
+    loss, gradients = found.loss, found.gradient.copy()  # the update may use it up
+    net.optimizer_state.moments_for(recipe.rule)
+    passes.update(net, found.gradient, recipe.optimizer(), recipe.learning_rate)
     after = net.params.copy()
-    new_loss = net._backpropagate(data, recipe)[0]
+    new_loss = passes.backpropagate(net, data, objective).loss
     if not apply:
         snapshot.put_back()
+    old, slopes, new = (Parameters(net.plan, flat) for flat in (before, gradients, after))
     over = "the rows" if net.normalization == "batch" else "the layer's units"
     normalizations: list[TracedNormalization | None] = [
         TracedNormalization(f"(z - mean) / sqrt(variance + 1e-5), over {over}", *numbers)
         for numbers in zip(
-            *zip(*normalised, strict=True), *map(net._scale_views, (before, gradients, after)),
+            *zip(*normalised, strict=True), *(part.scales for part in (old, slopes, new)),
             strict=True,
         )
     ]  # fmt: skip
@@ -224,8 +223,9 @@ def trace_step(net: Network, data: Data, recipe: Recipe, apply: bool) -> Trace:
     layers = [
         TracedLayer(f"layer {number} ({activation})", _formula(activation), *numbers)
         for number, activation, *numbers in zip(
-            range(1, len(net.plan) + 1), net.activations, *net._views(before), z, a,
-            net._cut_record(deltas), *net._views(gradients), *net._views(after), normalizations,
+            range(1, len(net.plan) + 1), net.activations, old.weights, old.biases, z, a,
+            cut_record(net.plan, found.deltas), slopes.weights, slopes.biases, new.weights,
+            new.biases, normalizations,
             strict=True,
         )
     ]  # fmt: skip
@@ -236,9 +236,7 @@ def trace_step(net: Network, data: Data, recipe: Recipe, apply: bool) -> Trace:
     )  # fmt: skip
 
 
-def _propagated(
-    net: Network, X: Array
-) -> tuple[list[Array], list[Array], list[tuple[Array, Array]]]:
+def _propagated(net: State, X: Array) -> tuple[list[Array], list[Array], list[tuple[Array, Array]]]:
     """Every layer's z and a as the step sees them; of normalised layers also zhat and y."""
     kept: list[Any] = []
     twin: Any = reference  # of any core: no other function tells what a normalisation does
@@ -261,15 +259,9 @@ def _formula(activation: str) -> str:
     return lookup("activation", ACTIVATIONS, activation).formula
 
 
-def _row_costs(net: Network, data: Data, recipe: Recipe) -> Array:
+def _row_costs(net: State, data: Data, recipe: Recipe) -> Array:
     """Loss of each row; a custom loss gives one number for all."""
-    n = len(data.X)
-    out, costs = np.empty((n, net.sizes[-1]), net.dtype), np.empty(n, net.dtype)
-    with net.scratch(n) as workspace:
-        dispatch.core.evaluate(
-            net.plan, net.params, data.X, data.targets, None, recipe.objective(net),
-            recipe.noise(net, 0), 0, out, costs, workspace, net.input_scale,
-        )  # fmt: skip
+    out, costs = passes.evaluate(net, data, recipe.objective(net.architecture))
     if net.loss_row is None:
-        costs[:] = net.custom_loss(out, net.target_matrix(data.targets))[0]
+        costs[:] = net.architecture.call_loss(out, net.target_matrix(data.targets))[0]
     return costs

@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from reprlib import repr as short
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,8 +31,15 @@ from cmlp.formats import safetensors
 from cmlp.formats.entries import NUMBER, check_name, entries
 from cmlp.formats.label_records import label_record, read_classes
 from cmlp.formats.safetensors import ModelFileError
-from cmlp.formats.training_records import history_record, read_history, read_state
+from cmlp.formats.training_records import generator, history_record, read_history, read_state
+from cmlp.model.architecture import Architecture
+from cmlp.model.custom_loss import CustomLoss
 from cmlp.model.history import History
+from cmlp.model.optimizer_state import OptimizerState
+from cmlp.model.parameters import Parameters
+from cmlp.model.state import State
+
+Loaded = TypeVar("Loaded", bound=State)
 
 FORMAT_VERSION = "1"
 
@@ -254,3 +261,53 @@ def _expected_shapes(
             yield f"{prefix}layers.{number}.bias", (n_out,)
             for kind in kinds if number < len(sizes) - 2 else ():
                 yield f"{prefix}layers.{number}.{kind}", (n_out,)
+
+
+# Networks ----------------------------------------------------------------------------------------
+
+
+def save(state: State, file: safetensors.File, *, optimizer: bool) -> None:
+    """Write a network; see :meth:`cmlp.Network.save`."""
+    described = state.architecture.to_dict() | {
+        "feature_names": [str(name) for name in state.feature_names],
+        "target_name": state.target_name,
+    }
+    arrays, memory = state.parameters.parts(), None
+    if optimizer:
+        state.optimizer_state.check()
+        for number, moment in enumerate(state.moments):
+            arrays |= Parameters(state.plan, moment).parts(f"moment{number}.")
+        memory = state.optimizer_state.to_dict() | {"generator": state.rng.bit_generator.state}
+    write(file, described, arrays, state.classes, state.history, state.last_solver, memory)
+
+
+def load(kind: type[Loaded], file: safetensors.File, loss: CustomLoss | None) -> Loaded:
+    """Read a network of some class of State; see :func:`cmlp.load`."""
+    saved = read(file)
+    try:
+        net = _from_saved(kind, saved, loss)
+    except BAD_CONTENT as error:
+        message = f"{safetensors.name_of(file)} does not describe a network: {error}"
+        raise ModelFileError(message) from None
+    except MemoryError as error:
+        message = f"{safetensors.name_of(file)} cannot be read: {error}"
+        raise ModelFileError(message) from error
+    views = net.parameters.parts()
+    for number, moment in enumerate(net.moments):
+        views |= Parameters(net.plan, moment).parts(f"moment{number}.")
+    for key, view in views.items():
+        view[...] = saved.arrays[key]
+    return net
+
+
+def _from_saved(kind: type[Loaded], saved: Saved, loss: CustomLoss | None) -> Loaded:
+    """Make a network without its numbers."""
+    about, memory = saved.architecture, saved.state
+    net = kind.__new__(kind)
+    State.__init__(net, Architecture.from_dict(about, loss), np.random.default_rng())
+    if memory is not None:
+        net.optimizer_state = OptimizerState.from_dict(memory, len(net.params), net.dtype)
+        net.rng = generator(memory["generator"])
+    net.feature_names, net.target_name = about["feature_names"], about["target_name"]
+    net.classes, net.history = saved.classes, saved.history
+    return net

@@ -1,80 +1,57 @@
-"""What programs write into a network by hand.
+"""Assignments to a network's attributes: what it can predict with and a file can hold is kept.
 
-It keeps only what it can predict with, and what a file can hold: anything else is refused
-when it is assigned.
+Anything else is refused when it is assigned.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cmlp.core.arrays import check_classes, refuse_masked
-from cmlp.core.checks import check_input_scale, check_integer, check_number
-from cmlp.core.layout import ACTIVATION, Array, aligned, make_plan
-from cmlp.core.vocabulary import ACTIVATIONS, SOLVERS, Loss, lookup
+from cmlp.core.checks import check_input_scale, check_number
+from cmlp.core.layout import ACTIVATION, Array, aligned
+from cmlp.core.vocabulary import ACTIVATIONS, SOLVERS, lookup
 from cmlp.data.checks import as_numbers
+from cmlp.model.architecture import check_missing_targets
 from cmlp.model.history import History
+from cmlp.model.parameters import Parameters
+from cmlp.model.state import State
 
-if TYPE_CHECKING:
-    from cmlp.network import Network
+Assign = Callable[[State, Any], None]
 
 # Attributes of a network -------------------------------------------------------------------------
 
 
-def put(net: Network, **values: Any) -> None:
-    """Write attributes that fit each other, and end the short way to a prediction with the old.
-
-    Not by way of ``vars(net)``: to read an attribute takes CPython longer from then on.
-    """
-    for name, value in values.items():
-        object.__setattr__(net, name, value)
-    object.__setattr__(net, "_version", object())  # last: see Network._bind
+def _activations(net: State, names: Any) -> None:
+    """Each layer's activation; the plan has them, too, and is what predicts."""
+    net.replace(net.architecture.with_activations(names))
 
 
-def _activations(net: Network, names: Any) -> tuple[str, ...]:
-    """Every layer's activation; the plan has them, too, and is what predicts."""
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise TypeError(f"activations must be a list of names, one per layer, not {names!r}")
-    listed = list(names)
-    if len(listed) != len(net.sizes) - 1:
-        raise ValueError(
-            f"activations must have {len(net.sizes) - 1} names, one per layer, not {len(listed)}"
-        )
-    last = lookup("activation", ACTIVATIONS, listed.pop()).name
-    rows = [*net._resolve_hidden(listed), last]
-    if last == "softmax" and net.sizes[-1] == 1:
-        raise ValueError("softmax needs an output per class, but this network has 1 output")
-    unsuited = ""
-    try:
-        net._resolve_loss(net._custom_loss or net.loss_name, last)
-    except ValueError as error:
-        unsuited = str(error)
-    plan = make_plan(net.sizes, rows, net.dtype, net.normalization)
-    put(net, plan=plan, _unsuited=unsuited)
-    return tuple(rows)
-
-
-def _plan(net: Network, plan: Any) -> Array:
-    """A layout that differs from that of now in the activations only."""
+def _plan(net: State, plan: Any) -> None:
+    """A layout that differs from the present one in the activations only."""
     codes = {row.code: row.name for row in ACTIVATIONS}
     wanted = np.asarray(plan)
     if wanted.shape == net.plan.shape and set(wanted[:, ACTIVATION].tolist()) <= codes.keys():
-        names = [codes[code] for code in wanted[:, ACTIVATION].tolist()]
-        if np.array_equal(wanted, make_plan(net.sizes, names, net.dtype, net.normalization)):
-            net.activations = tuple(names)
-            return net.plan
+        architecture = replace(
+            net.architecture,
+            activations=tuple(codes[code] for code in wanted[:, ACTIVATION].tolist()),
+        )
+        if np.array_equal(wanted, architecture.plan()):
+            net.replace(net.architecture.with_activations(architecture.activations))
+            return
     raise ValueError(
         "plan must be the layout of this network's layers, which only another activation changes: "
         "assign net.activations"
     )
 
 
-def _params(net: Network, params: Any) -> Array:
+def _params(net: State, params: Any) -> None:
     """All parameters, as the cores read them; the same array if it is fit for them."""
     refuse_masked("params", params)
     flat = np.asarray(params)
@@ -84,14 +61,15 @@ def _params(net: Network, params: Any) -> Array:
             f"params must be {shape} numbers of {net.dtype}, laid out as they are in net.params; "
             f"they are {flat.shape} of {flat.dtype}. Write single layers by net.weights[0] = W"
         )
-    parts = net._parts(flat).values()
+    parts = Parameters(net.plan, flat).parts().values()
     padded = sum(map(np.count_nonzero, parts)) < np.count_nonzero(flat)
     if padded or flat.dtype != net.dtype or not (flat.flags.c_contiguous and flat.flags.aligned):
         clean = aligned(shape, net.dtype)
-        for target, part in zip(net._parts(clean).values(), parts, strict=True):
+        targets = Parameters(net.plan, clean).parts().values()
+        for target, part in zip(targets, parts, strict=True):
             target[...] = narrowed("params", part, net.dtype)
-        return clean
-    return flat
+        flat = clean
+    net.rebind(params=flat)
 
 
 def narrowed(name: str, values: Array, dtype: np.dtype[Any]) -> Array:
@@ -103,20 +81,26 @@ def narrowed(name: str, values: Array, dtype: np.dtype[Any]) -> Array:
     return narrow
 
 
-def _solver(net: Network, name: Any) -> str:
-    return "" if isinstance(name, str) and not name else lookup("solver", SOLVERS, name).name
+def _solver(net: State, name: Any) -> None:
+    empty = isinstance(name, str) and not name
+    net.optimizer_state.solver = "" if empty else lookup("solver", SOLVERS, name).name
 
 
-def _moments(net: Network, moments: Any) -> Array:
+def _moments(net: State, moments: Any) -> None:
     fits = isinstance(moments, np.ndarray) and moments.shape[1:] == net.params.shape
     if not (fits and moments.dtype == net.dtype):
         raise ValueError(f"moments must be (n_moments, {len(net.params)}) numbers of {net.dtype}")
-    found: Array = moments
-    return found
+    net.optimizer_state.moments = moments
 
 
-def _classes(net: Network, labels: Any) -> Array | None:
-    return None if labels is None else check_classes("classes", labels, max(net.sizes[-1], 2))
+def _count(name: str) -> Assign:
+    """Return what assigns a count of steps, which :meth:`OptimizerState.check` examines later."""
+    return lambda net, value: setattr(net.optimizer_state, name, value)
+
+
+def _classes(net: State, labels: Any) -> None:
+    least = max(net.sizes[-1], 2)
+    net.rebind(classes=None if labels is None else check_classes("classes", labels, least))
 
 
 def text_list(name: str, names: Any, n: int | None) -> list[str]:
@@ -130,57 +114,64 @@ def text_list(name: str, names: Any, n: int | None) -> list[str]:
     return texts
 
 
-def _feature_names(net: Network, names: Any) -> list[str]:
-    return text_list("feature_names", names, net.sizes[0])
+def _feature_names(net: State, names: Any) -> None:
+    net.rebind(feature_names=text_list("feature_names", names, net.sizes[0]))
 
 
-def _target_name(net: Network, name: Any) -> str | None:
+def _target_name(net: State, name: Any) -> None:
     refuse_masked("target_name", name)
-    return None if name is None else str(name)
+    net.rebind(target_name=None if name is None else str(name))
 
 
-def _loss_parameter(net: Network, value: Any) -> float:
+def _of_architecture(name: str, check: Callable[[State, Any], Any]) -> Assign:
+    """Return what assigns a value of the architecture, once it is checked."""
+
+    def assign(net: State, value: Any) -> None:
+        net.replace(replace(net.architecture, **{name: check(net, value)}))
+
+    return assign
+
+
+def _loss_parameter(net: State, value: Any) -> float:
     bounds = {"quantile": (0, 1), "huber": (0, np.inf)}.get(net.loss_name)
     if bounds is None:
         raise AttributeError(f"the loss {net.loss_name} has no parameter to assign")
     return check_number("loss_parameter", value, *bounds)
 
 
-def _loss_row(net: Network, row: Any) -> Loss:
-    if not isinstance(row, Loss):
-        raise AttributeError("this cannot be assigned: make another network, with loss=...")
-    return row
+def _history(net: State, record: Any) -> None:
+    if not isinstance(record, History):
+        if not isinstance(record, dict):
+            raise TypeError(f"history must be a History or a dict of lists, not {record!r}")
+        record = History({str(key): [float(value) for value in record[key]] for key in record})
+    net.rebind(history=record)
 
 
-def _history(net: Network, record: Any) -> History:
-    if isinstance(record, History):
-        return record
-    if not isinstance(record, dict):
-        raise TypeError(f"history must be a History or a dict of lists, not {record!r}")
-    return History({str(key): [float(value) for value in record[key]] for key in record})
-
-
-def _fixed(name: str, advice: str) -> Callable[[Network, Any], Any]:
-    def refuse(net: Network, value: Any) -> Any:
+def _fixed(name: str, advice: str) -> Assign:
+    def refuse(net: State, value: Any) -> None:
         raise AttributeError(f"{name} cannot be assigned after the network was made; {advice}")
 
     return refuse
 
 
-ASSIGNED: dict[str, Callable[[Network, Any], Any]] = {
+ASSIGNED: dict[str, Assign] = {
     "activations": _activations,
     "plan": _plan,
     "params": _params,
-    "input_scale": lambda net, value: check_input_scale(value),
-    "missing_targets": lambda net, value: net._resolve_missing(value),
-    "loss_parameter": _loss_parameter,
+    "input_scale": _of_architecture("input_scale", lambda net, value: check_input_scale(value)),
+    "missing_targets": _of_architecture(
+        "missing_targets", lambda net, value: check_missing_targets(value, net.loss_name)
+    ),
+    "loss_parameter": _of_architecture("loss_parameter", _loss_parameter),
     "classes": _classes,
     "feature_names": _feature_names,
     "target_name": _target_name,
     "history": _history,
     "solver": _solver,
     "moments": _moments,
-    "rng": lambda net, seed: np.random.default_rng(seed),
+    "steps": _count("steps"),
+    "averaged": _count("average_steps"),
+    "rng": lambda net, seed: net.rebind(rng=np.random.default_rng(seed)),
     "sizes": _fixed("sizes", "make another one: cmlp.Network(sizes)"),
     "dtype": _fixed("dtype", "net.astype(dtype) returns a copy in another one"),
     "normalization": _fixed("normalization", "net.folded() returns a copy without 'batch'"),
@@ -193,13 +184,12 @@ ASSIGNED: dict[str, Callable[[Network, Any], Any]] = {
     "quantile": _fixed("quantile", "assign net.loss_parameter"),
     "huber_delta": _fixed("huber_delta", "assign net.loss_parameter"),
     "seed": _fixed("seed", "assign net.rng"),
-    "loss_row": _loss_row,
+    "loss_row": _fixed("loss_row", "make another one, with loss=..."),
 }
-"""What an attribute becomes when a program assigns it: what the network can keep, or an error."""
+"""How an attribute is assigned: checked, so that the network can keep it, or refused."""
 
-
-STATE = {"steps", "averaged", "shown_average"}
-"""Numbers that training writes, and :func:`check_optimizer` examines before they are saved."""
+STATE = {"architecture", "optimizer_state", "workspaces"}
+"""Parts of the state, which the code below the façade writes."""
 
 
 TRAINING = {
@@ -210,7 +200,7 @@ TRAINING = {
 """Settings of a training, which a network does not keep."""
 
 
-def refuse_unknown(net: Network, name: str) -> None:
+def refuse_unknown(net: State, name: str) -> None:
     """Refuse a name that looks like one that acts, and one that hides a method.
 
     A program may have attributes of its own; names that begin with an underscore are internal.
@@ -227,25 +217,10 @@ def refuse_unknown(net: Network, name: str) -> None:
         raise AttributeError(f"a network has no attribute {name!r} to assign; it has {near[0]!r}")
 
 
-def check_kept(net: Network) -> None:
-    """Check that the plan, which may have been changed in place, is that of the description."""
-    if not np.array_equal(
-        net.plan, make_plan(net.sizes, net.activations, net.dtype, net.normalization)
-    ):
+def check_plan(net: State) -> None:
+    """Check that the plan, which may have been changed in place, is that of the architecture."""
+    if not np.array_equal(net.plan, net.architecture.plan()):
         raise ValueError("plan was changed in place; assign net.activations instead")
-
-
-def check_optimizer(net: Network) -> None:
-    """Check that the optimizer's state is one that training could go on from."""
-    n_moments = lookup("solver", SOLVERS, net.solver).n_moments if net.solver else 0
-    shape = n_moments + (net.averaged > 0), len(net.params)
-    if net.moments.shape != shape:
-        raise ValueError(
-            f"moments must be {shape} for solver={net.solver!r} and averaged={net.averaged}; they "
-            f"are {net.moments.shape}"
-        )
-    if not check_integer("averaged", net.averaged, 0) <= check_integer("steps", net.steps, 0):
-        raise ValueError(f"averaged={net.averaged} is more than the steps={net.steps}")
 
 
 # Weights -----------------------------------------------------------------------------------------
@@ -273,7 +248,7 @@ def sizes_of(coefs: Any, intercepts: Any) -> list[int]:
     return [weights[0][0], *(shape[1] for shape in weights)]
 
 
-def write(net: Network, coefs: Any, intercepts: Any) -> None:
+def write(net: State, coefs: Any, intercepts: Any) -> None:
     """Write weights and biases into a network; None leaves them.
 
     Raises
@@ -298,7 +273,7 @@ def write(net: Network, coefs: Any, intercepts: Any) -> None:
             view[...] = values
 
 
-def predict_with(net: Network, out_activation: str) -> None:
+def predict_with(net: State, out_activation: str) -> None:
     """Give a network another activation of its outputs, which it need not be able to train with."""
     row = lookup("out_activation_", ACTIVATIONS, out_activation)
-    net.activations = (*net.activations[:-1], row.name)
+    _activations(net, (*net.activations[:-1], row.name))

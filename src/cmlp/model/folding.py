@@ -8,15 +8,22 @@ and ``c = b - V^T m``: the scaling costs nothing once training is over, and no f
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from cmlp.core.layout import Array
+from cmlp.data.checks import check_X
 from cmlp.data.scaling import Scaling
-from cmlp.network import Network
+from cmlp.model import passes
+from cmlp.model.parameters import Parameters
+from cmlp.model.state import State
+
+Folded = TypeVar("Folded", bound=State)
 
 
-def fold(net: Network, X: Array, inputs: Scaling, outputs: Scaling | None) -> Network:
+def fold(net: Folded, X: Array, inputs: Scaling, outputs: Scaling | None) -> Folded:
     """Build the scaling of inputs and outputs into the first and the last layer.
 
     Parameters
@@ -26,9 +33,9 @@ def fold(net: Network, X: Array, inputs: Scaling, outputs: Scaling | None) -> Ne
 
     Returns
     -------
-    Network
-        A copy; in float64 where the raw numbers need it (features with a mean far above their
-        deviation, such as years or time stamps).
+    State
+        A copy, of the same class; in float64 where the raw numbers need it (features with a mean
+        far above their deviation, such as years or time stamps).
 
     Raises
     ------
@@ -55,11 +62,28 @@ def fold(net: Network, X: Array, inputs: Scaling, outputs: Scaling | None) -> Ne
         wide.biases[-1][...] = wide.biases[-1] * unit + outputs.mean
         power = {"squared_error": 2, "huber": 2}.get(wide.loss_name, 1)
         if wide.loss_name == "huber":
-            wide.loss_parameter *= unit
+            wide.replace(replace(wide.architecture, loss_parameter=wide.loss_parameter * unit))
         for key in wide.history.keys() & {"loss", "val_loss"}:
             wide.history[key] = [value * unit**power for value in wide.history[key]]
     with np.errstate(all="ignore"), contextlib.suppress(ValueError):  # too large for float32
         narrow = wide.astype(np.float32)
-        if np.abs(narrow.predict(X) - wide.predict(X)).max() <= 1e-3 * unit:
+        if np.abs(_outputs(narrow, X) - _outputs(wide, X)).max() <= 1e-3 * unit:
             return narrow
     return wide
+
+
+def _outputs(net: State, X: Array) -> Array:
+    return passes.predict(net, check_X(X, net.sizes[0], net.dtype))
+
+
+def fold_statistics(net: Folded) -> Folded:
+    """Return a copy with normalisation by 'batch' folded into its weights, for prediction.
+
+    One that is normalised otherwise, or not at all, is copied as it is, without optimizer state.
+    """
+    other = net.astype(net.dtype)
+    if net.normalization == "batch":
+        plain: Parameters = passes.prediction_parameters(net)
+        other.replace(replace(net.architecture, normalization=None), plain.flat)
+        other.forget_optimizer()
+    return other

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from cmlp.network import Network
+from cmlp.core.public import set_module
 
 MAX_EPOCHS = 10_000
 """Epochs of a training record that a file keeps, and that a diagnosis reads."""
 
 
+@set_module("cmlp")
 class History(dict[str, list[float]]):
     """A training record: one list per quantity, one entry per epoch.
 
@@ -83,9 +83,3 @@ class History(dict[str, list[float]]):
         numbers, n = self.get("epoch", []), len(self.get("loss", []))
         whole = len(numbers) == n > 0 and math.isfinite(numbers[-1])
         return max(n, int(numbers[-1])) if whole else n
-
-
-def solver_of(net: Network) -> str:
-    """Return the rule that a network was trained with last; nothing where it was not trained."""
-    trained = net.steps or net.history.get("loss")
-    return (net.solver if trained else "") or net.history.solver

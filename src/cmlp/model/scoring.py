@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmlp.core import dispatch
 from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
 from cmlp.data.rows import Data
-from cmlp.model.passes import flops_of, portions
-from cmlp.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from cmlp.network import Network
+from cmlp.model import passes
+from cmlp.model.state import State
 
 
 @undisturbed
@@ -83,38 +78,30 @@ def accuracy(targets: Array, output: Array, weights: NDArray[np.float64] | None)
 
 
 def evaluate(
-    net: Network, data: Data, rows: NDArray[np.int64] | None, *, warns: bool = False
+    net: State, data: Data, rows: NDArray[np.int64] | None, *, warns: bool = False
 ) -> tuple[float, float, Array]:
     """Return the mean loss, the score (accuracy or R^2) and the outputs on some rows.
 
     If it `warns`, it does so of a score that is not defined.
     """
     n = len(data.X) if rows is None else len(rows)
-    out = np.empty((n, net.sizes[-1]), net.dtype)
-    row_loss = np.empty(n, net.dtype)
-    objective = Recipe().objective(net)
-    noise = Recipe().noise(net, 0)
-    plan, params = net.for_prediction()
-    numbers = np.arange(n) if rows is None else rows
-    with net.scratch() as workspace:
-        for part, _, _ in portions(numbers, flops_of(net)):
-            dispatch.core.evaluate(
-                plan, params, data.X, data.targets, numbers[part], objective, noise, 0,
-                out[part], row_loss[part], workspace, net.input_scale,
-            )  # fmt: skip
+    out, costs = passes.evaluate(
+        net, data, net.architecture.objective(), rows,
+        parameters=passes.prediction_parameters(net),
+    )  # fmt: skip
     targets = data.targets if rows is None else data.targets[rows]
     weights = data.weights if data.weights is None or rows is None else data.weights[rows]
     if weights is not None and not weights.any():
         weights = None  # rows that do not count in training can still be looked at
     if net.loss_row is None:
-        loss = net.custom_loss(out, net.target_matrix(targets), weights)[0]
+        loss = net.architecture.call_loss(out, net.target_matrix(targets), weights)[0]
     else:
-        loss = float(np.average(row_loss.astype(np.float64), weights=weights)) if n else 0.0
+        loss = float(np.average(costs.astype(np.float64), weights=weights)) if n else 0.0
     return loss, score(net, targets, out, weights, warns) if n else math.nan, out
 
 
 def score(
-    net: Network,
+    net: State,
     targets: Array,
     output: Array,
     weights: NDArray[np.float64] | None,
@@ -128,7 +115,6 @@ def score(
     return accuracy(targets, output, weights)
 
 
-def metric_of(net: Network, targets: Array) -> str:
+def metric_of(net: State, targets: Array) -> str:
     """Return which score suits the targets: 'accuracy' for classes, 'r2' for numbers."""
-    classifies = net.loss_row is not None and net.loss_row.classifies
-    return "accuracy" if classifies or targets.ndim == 1 else "r2"
+    return "accuracy" if net.architecture.classifies or targets.ndim == 1 else "r2"

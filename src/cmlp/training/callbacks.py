@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cmlp.core.arrays import refuse_masked
 from cmlp.core.errstate import callers_state
+from cmlp.core.public import set_module
 from cmlp.model.history import History
-
-if TYPE_CHECKING:
-    from cmlp.network import Network
+from cmlp.model.state import State
 
 
+@set_module("cmlp")
 @dataclass
 class TrainingState:
     """What a callback sees.
@@ -31,7 +31,7 @@ class TrainingState:
         Set it, or return anything true, to end the training after this epoch.
     """
 
-    network: Network
+    network: State
     history: History
     epoch: int
     epochs: int

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from cmlp.core.layout import Array
+from cmlp.core.public import set_module
 from cmlp.core.seam import SparseRows
 from cmlp.data.rows import Data
+from cmlp.model import passes
 from cmlp.model.history import History
+from cmlp.model.state import State
 from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
 
-if TYPE_CHECKING:
-    from cmlp.network import Network
 
-
+@set_module("cmlp")
 class DivergenceError(ArithmeticError, ValueError):
     """Training stopped at a loss or a weight that is not finite; the last finite weights are kept.
 
@@ -35,7 +34,7 @@ def all_finite(values: Array) -> bool:
 
 
 def diverged(
-    net: Network,
+    net: State,
     data: Data,
     recipe: Recipe,
     history: History,
@@ -50,7 +49,7 @@ def diverged(
         pixels = data.X.dtype == np.uint8 and net.input_scale == 1
         how = ", as Network(..., input_scale=1/255) does" if pixels else ""
         causes.append(f"X is not scaled (values up to {largest:.3g}; bring them to about 1{how})")
-    if net.loss_row is not None and not net.loss_row.classifies:
+    if net.loss_row is not None and not net.architecture.classifies:
         causes.append("y is not scaled")
     if recipe.clip_norm is None:
         causes.append("gradients are not clipped (try clip_norm=1)")
@@ -63,7 +62,7 @@ def diverged(
     return error
 
 
-def first_bad_layer(net: Network, X: Array | SparseRows) -> str:
+def first_bad_layer(net: State, X: Array | SparseRows) -> str:
     """Name the layer where the numbers stop being finite: in its weights, or in its sums."""
     names = [
         f"layer {number} ({W.shape[0]} -> {W.shape[1]}, {activation})"
@@ -73,8 +72,8 @@ def first_bad_layer(net: Network, X: Array | SparseRows) -> str:
         if not (all_finite(W) and all_finite(b)):
             return f"first in the weights of {name}"
     with np.errstate(all="ignore"):
-        record = net.forward(X, return_all=True)
-    for name, z in zip(names, record.z, strict=True):
+        sums, _ = passes.forward(net, X)
+    for name, z in zip(names, sums, strict=True):
         if not all_finite(z):
             return f"first in the weighted sums of {name}"
     return f"in the loss, after {names[-1]}"

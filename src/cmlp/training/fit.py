@@ -1,4 +1,4 @@
-"""The fit of a network: held-out rows, patience, schedules; the epochs are in ``_loop``.
+"""The fit of a network: held-out rows, patience, schedules; the epochs are in ``loop``.
 
 Everything random is drawn here, from the network's generator: the split, the order of every
 epoch, the seed of dropout and noise. So the same seed gives the same weights, bit for bit, on the
@@ -10,18 +10,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core import dispatch
+from cmlp.core.checks import check_integer, check_number
 from cmlp.core.errors import warn
 from cmlp.core.layout import Array
 from cmlp.data.rows import Data
 from cmlp.data.split import split
 from cmlp.model.history import History
 from cmlp.model.scoring import evaluate, metric_of
+from cmlp.model.state import State
 from cmlp.training.callbacks import TrainingState, call_back, check_callbacks
 from cmlp.training.divergence import DivergenceError, diverged
 from cmlp.training.loop import Loop
@@ -32,16 +35,15 @@ from cmlp.training.stopping import Best, Deadline
 from cmlp.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from cmlp.network import Network
     from cmlp.schedules import Schedule
 
 
 class NetworkRules:
-    """How :meth:`Network.fit` draws, records and stops; see :class:`cmlp._loop.Rules`."""
+    """How :meth:`Network.fit` draws, records and stops; see :class:`cmlp.training.loop.Rules`."""
 
     def __init__(
         self,
-        net: Network,
+        net: State,
         data: Data,
         recipe: Recipe,
         state: TrainingState,
@@ -112,46 +114,58 @@ class NetworkRules:
         )
 
 
+@dataclass(kw_only=True)
+class Options:
+    """What :meth:`cmlp.Network.fit` takes in addition to rows and a recipe. Checked when made."""
+
+    epochs: int
+    batch_size: int | None
+    shuffle: bool
+    validation_fraction: float
+    patience: int | None
+    schedule: Any
+    callbacks: Iterable[Any]
+    max_time: float | None
+    n_threads: int | None
+    verbose: int
+
+    def __post_init__(self) -> None:
+        self.epochs = check_integer("epochs", self.epochs, 0)
+        for name in ("batch_size", "patience", "n_threads"):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), 1)
+        if self.max_time is not None:
+            check_number("max_time", self.max_time, 0)
+        check_number("validation_fraction", self.validation_fraction, 0, 1, open_high=True)
+
+
 def fit(
-    net: Network,
-    data: Data,
-    recipe: Recipe,
-    *,
-    epochs: int,
-    batch_size: int | None,
-    shuffle: bool,
-    validation: Data | None,
-    validation_fraction: float,
-    patience: int | None,
-    schedule: Any,
-    callbacks: Iterable[Any],
-    max_time: float | None,
-    n_threads: int | None,
-    verbose: int,
+    net: State, data: Data, recipe: Recipe, options: Options, validation: Data | None
 ) -> History:
-    """Train for some epochs; see :meth:`Network.fit`, which has checked everything."""
+    """Train for some epochs; see :meth:`cmlp.Network.fit`, which has checked the rows."""
     from cmlp import schedules  # imported when there is something to fit
 
-    plan = schedules.resolve(schedule)
-    callbacks = check_callbacks(callbacks)
+    schedule = schedules.resolve(options.schedule)
+    callbacks = check_callbacks(options.callbacks)
     rows = np.arange(len(data.X), dtype=np.int64)
     held_out: NDArray[np.int64] | None = None
-    if validation_fraction:
-        rows, held_out = split(_strata(net, data.targets), validation_fraction, net.rng)
+    if options.validation_fraction:
+        strata = _strata(net, data.targets)
+        rows, held_out = split(strata, options.validation_fraction, net.rng)
         validation = data
-    batch_size = min(batch_size or len(rows), len(rows))
-    trainer = Trainer(net, data, recipe, batch_size, n_threads, keeps_steps_whole=True)
+    batch_size = min(options.batch_size or len(rows), len(rows))
+    trainer = Trainer(net, data, recipe, batch_size, options.n_threads, keeps_steps_whole=True)
     history = History(metric=metric_of(net, data.targets))
     net.history.metric = history.metric
-    state = TrainingState(net, history, 0, epochs)
-    progress = Progress(verbose, epochs, history.metric, dispatch.core.name)
+    state = TrainingState(net, history, 0, options.epochs)
+    progress = Progress(options.verbose, options.epochs, history.metric, dispatch.core.name)
     rules = NetworkRules(
-        net, data, recipe, state, rows, batch_size, shuffle, validation, held_out, patience, plan,
-        progress,
+        net, data, recipe, state, rows, batch_size, options.shuffle, validation, held_out,
+        options.patience, schedule, progress,
     )  # fmt: skip
     best, stopped = rules.best, "error"
     try:
-        stopped = Loop(trainer, rules, state, callbacks, Deadline(max_time)).run()
+        stopped = Loop(trainer, rules, state, callbacks, Deadline(options.max_time)).run()
         if best.params is not None:
             net.params[:] = best.params
     except DivergenceError:
@@ -167,7 +181,41 @@ def fit(
     return history
 
 
-def _strata(net: Network, targets: Array) -> Array:
+def run_epoch(
+    net: State,
+    data: Data,
+    recipe: Recipe,
+    batch_size: int | None,
+    shuffle: bool,
+    n_threads: int | None,
+) -> float:
+    """Use every row once, and return the mean loss.
+
+    Raises
+    ------
+    DivergenceError
+        If the loss is not finite; the step that saw it is not taken.
+    """
+    rows = np.arange(len(data.X), dtype=np.int64)
+    batch_size = check_integer("batch_size", len(rows) if batch_size is None else batch_size, 1)
+    batch_size = min(batch_size, len(rows))
+    if n_threads is not None:
+        check_integer("n_threads", n_threads, 1)
+    trainer = Trainer(net, data, recipe, batch_size, n_threads)
+    rates = np.full(-(-len(rows) // batch_size), float(recipe.learning_rate))
+    try:
+        loss, _ = trainer.epoch(net.rng.permutation(rows) if shuffle else rows, rates)
+    finally:
+        trainer.close()
+    if not math.isfinite(loss):
+        raise DivergenceError(
+            "the loss is not finite; the step that saw it was not taken. Lower the learning "
+            "rate, scale X and y, or clip gradients (clip_norm=1)"
+        )
+    return loss
+
+
+def _strata(net: State, targets: Array) -> Array:
     """Return class numbers where there are any, also those of two classes in one column."""
-    binary = net.loss_row is not None and net.loss_row.classifies and targets.shape[1:] == (1,)
+    binary = net.architecture.classifies and targets.shape[1:] == (1,)
     return targets[:, 0] if binary else targets

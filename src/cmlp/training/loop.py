@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cmlp.model.average import show_average
 from cmlp.training.callbacks import TrainingState, call_back
 from cmlp.training.divergence import all_finite
 from cmlp.training.snapshot import Snapshot
@@ -129,7 +128,8 @@ class Loop:
         finite = math.isfinite(loss) and all_finite(self.trainer.net.params)
         if finite:
             self.safe.take()
-            show_average(self.trainer.net)
+            net = self.trainer.net
+            net.optimizer_state.show_average(net.params)
         else:
             self.rules.diverged(self.safe)
         return self._after(loss, n_rows, float(rates[-1]), seconds, finite)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cmlp.core.arrays import refuse_masked
 from cmlp.core.checks import check_number
 from cmlp.core.seam import Noise, Objective, Optimizer
-from cmlp.core.vocabulary import EXTERNAL_LOSS, SOLVERS, Solver, lookup, unknown
-
-if TYPE_CHECKING:
-    from cmlp.network import Network
+from cmlp.core.vocabulary import SOLVERS, Solver, lookup, unknown
+from cmlp.model.architecture import Architecture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What one step does: solver, penalties, noise. Checked when it is made.
 
@@ -55,16 +53,14 @@ class Recipe:
     def rule(self) -> Solver:
         return lookup("solver", SOLVERS, self.solver)
 
-    def objective(self, net: Network) -> Objective:
+    def check(self, architecture: Architecture) -> None:
+        """Check that these parameters suit a network."""
+        self.objective(architecture)
+        self.noise(architecture, 0)
+
+    def objective(self, architecture: Architecture) -> Objective:
         """Return what the core minimises."""
-        row = net.loss_row
-        if self.label_smoothing and (row is None or not row.classifies):
-            raise ValueError(
-                f"label_smoothing needs a cross-entropy loss; this network's is {net.loss_name}"
-            )
-        code = EXTERNAL_LOSS if row is None else row.code
-        missing = row is not None and net.missing_targets
-        return Objective(code, net.loss_parameter, self.label_smoothing, self.l1, self.l2, missing)
+        return architecture.objective(label_smoothing=self.label_smoothing, l1=self.l1, l2=self.l2)
 
     def optimizer(self) -> Optimizer:
         """Return how the core moves the parameters."""
@@ -80,9 +76,9 @@ class Recipe:
             float(self.ema),
         )
 
-    def noise(self, net: Network, seed: int) -> Noise:
+    def noise(self, architecture: Architecture, seed: int) -> Noise:
         """Return what the core disturbs the rows with."""
-        n_hidden = len(net.plan) - 1
+        n_hidden = len(architecture.sizes) - 2
         refuse_masked("dropout", self.dropout)
         try:
             given = np.asarray(self.dropout, dtype=np.float64)
@@ -100,6 +96,11 @@ class Recipe:
             raise ValueError("dropout needs a hidden layer; this network has none")
         rates = given if given.any() else given[:0]
         return Noise(seed, float(self.input_noise), np.ascontiguousarray(rates))
+
+
+def chosen(kind: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that are fields of a dataclass, so that none is listed twice."""
+    return {field.name: arguments[field.name] for field in fields(kind)}
 
 
 def make_recipe(parameters: dict[str, Any]) -> Recipe:

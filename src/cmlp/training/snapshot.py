@@ -1,34 +1,28 @@
-"""The weights to go back to."""
+"""The weights and the optimizer state to return to."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from cmlp.network import Network
+from cmlp.model.state import State
 
 
 class Snapshot:
-    """Weights and optimizer state to go back to."""
+    """Weights and optimizer state of a network, to return to."""
 
-    def __init__(self, net: Network) -> None:
-        self.net = net
-        self.params = net.params.copy()
-        self.solver, self.moments, self.steps = net.solver, net.moments.copy(), net.steps
-        self.averaged, self.shown_average = net.averaged, net.shown_average
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.params = state.params.copy()
+        self.optimizer = state.optimizer_state.copy()
 
     def take(self) -> None:
         """Remember the present state instead, without a new allocation."""
-        np.copyto(self.params, self.net.params)
-        np.copyto(self.moments, self.net.moments)
-        self.steps, self.averaged = self.net.steps, self.net.averaged
-        self.shown_average = self.net.shown_average
+        present = self.state.optimizer_state
+        np.copyto(self.params, self.state.params)
+        np.copyto(self.optimizer.moments, present.moments)
+        self.optimizer.set_counts(present.to_dict())
 
     def put_back(self) -> None:
         """Restore what was remembered."""
-        np.copyto(self.net.params, self.params)
-        self.net.moments = self.moments.copy()
-        self.net.solver, self.net.steps = self.solver, self.steps
-        self.net.averaged, self.net.shown_average = self.averaged, self.shown_average
+        np.copyto(self.state.params, self.params)
+        self.state.optimizer_state = self.optimizer.copy()

@@ -5,22 +5,19 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core import dispatch
-from cmlp.core.layout import aligned
+from cmlp.core.layout import Array, aligned
 from cmlp.core.seam import TEAM_STEPS, TEAM_STOP, Places, places
 from cmlp.core.team import Team, never
 from cmlp.data.rows import Data
-from cmlp.model.average import resume_from_average, show_average
-from cmlp.model.passes import CALL_FLOPS, flops_of, shared_penalties
+from cmlp.model import passes
+from cmlp.model.passes import flops_of
+from cmlp.model.state import State
 from cmlp.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from cmlp.network import Network
 
 CALL_ROWS = 2**20
 """Rows of one call of several epochs: 8 MB of row numbers."""
@@ -51,7 +48,7 @@ class Trainer:
 
     def __init__(
         self,
-        net: Network,
+        net: State,
         data: Data,
         recipe: Recipe,
         batch_size: int,
@@ -60,17 +57,17 @@ class Trainer:
         keeps_steps_whole: bool = False,
     ) -> None:
         self.net, self.data, self.batch_size = net, data, batch_size
-        self.objective, self.optimizer = recipe.objective(net), recipe.optimizer()
-        self.noise = recipe.noise(net, 0)
+        self.objective, self.optimizer = recipe.objective(net.architecture), recipe.optimizer()
+        self.noise = recipe.noise(net.architecture, 0)
         if self.noise.input_noise or len(self.noise.dropout):
             self.noise = self.noise._replace(seed=int(net.rng.integers(2**63)))
         if net.normalization == "batch" and batch_size == 1:
             raise ValueError(
                 "normalization='batch' needs batches of at least 2 rows; 'layer' takes single ones"
             )
-        net.moments_for(recipe.rule, averages=recipe.ema > 0)
+        net.optimizer_state.moments_for(recipe.rule, averages=recipe.ema > 0)
         self.step_flops = flops_of(net) * batch_size
-        self.is_long = self.step_flops > CALL_FLOPS
+        self.is_long = self.step_flops > passes.CALL_FLOPS
         self.stopped = False
         self.n_threads = self._choose_threads(n_threads)
         size = dispatch.core.workspace_size(net.plan, batch_size, self.n_threads)
@@ -93,7 +90,7 @@ class Trainer:
 
     def close(self) -> None:
         """End the threads, and leave the mean of the weights in the network, if there is one."""
-        show_average(self.net)
+        self.net.optimizer_state.show_average(self.net.params)
         self.team.close()
 
     def run(
@@ -111,7 +108,8 @@ class Trainer:
         team = places()
         self.stopped = False
         ends = out_of_time if self.is_long else None
-        steps = self.net.steps
+        memory = self.net.optimizer_state
+        steps = memory.steps
         statistics = [part.copy() for pair in self.net.running for part in pair] if ends else []
 
         def epoch(rank: int, team: Places) -> tuple[float, int]:
@@ -123,8 +121,8 @@ class Trainer:
                 return self._run_custom(rows, rates, team, ends)
             return self.team.run(epoch, team, ends)
         finally:
-            self.net.steps += int(team[TEAM_STEPS])
-            self.stopped = bool(team[TEAM_STOP]) and self.net.steps - steps < len(rates)
+            memory.steps += int(team[TEAM_STEPS])
+            self.stopped = bool(team[TEAM_STOP]) and memory.steps - steps < len(rates)
             if self.stopped:  # a long step has a call of its own: all passes in it are undone
                 running = [part for pair in self.net.running for part in pair]
                 for part, before in zip(running, statistics, strict=True):
@@ -157,42 +155,33 @@ class Trainer:
 
         The callable runs in the thread that called.
         """
-        core, net, data = dispatch.core, self.net, self.data
-        nothing = np.empty((0, 0), net.dtype)
+        net, data = self.net, self.data
         total, taken = 0.0, 0
 
-        def forward(rank: int, team: Places) -> None:
-            core.evaluate(
-                net.plan, net.params, data.X, data.targets, batch, self.objective, self.noise,
-                net.steps, out, np.empty(len(batch), net.dtype), self.workspace, net.input_scale,
-                team,
-            )  # fmt: skip
+        def forward(rank: int, team: Places) -> Array:
+            return passes.evaluate(
+                net, data, self.objective, batch, noise=self.noise, step=net.steps,
+                workspace=self.workspace, team=team,
+            )[0]  # fmt: skip
 
         def backward(rank: int, team: Places) -> float:
-            penalty: float = core.gradient(
-                net.plan, net.params, data.X[batch], slope, None, None, objective, self.noise,
-                net.steps, self.grads, nothing, nothing, self.workspace, net.input_scale, True,
-                team,
+            return passes.backpropagate_slope(
+                net, data.X[batch], slope, objective, self.grads, self.workspace,
+                noise=self.noise, step=net.steps, team=team,
             )  # fmt: skip
-            return penalty
 
         def update(rank: int, team: Places) -> None:
-            core.update(
-                net.plan, net.params, self.grads, net.moments, self.optimizer, net.steps,
-                float(rates[taken]),
-            )  # fmt: skip
-            net.steps += 1
+            passes.update(net, self.grads, self.optimizer, rates[taken])
 
         for start in range(0, len(rows), self.batch_size):
             batch = rows[start : start + self.batch_size]
             weights = None if data.weights is None else data.weights[batch]
             y = net.target_matrix(data.targets[batch])
-            out = np.empty(y.shape, net.dtype)
-            self.team.run(forward, team, ends)
+            out = self.team.run(forward, team, ends)
             if team[TEAM_STOP]:
                 break
-            value, slope = net.custom_loss(out, y, weights)
-            objective = shared_penalties(self.objective, weights)
+            value, slope = net.architecture.call_loss(out, y, weights)
+            objective = passes.shared_penalties(self.objective, weights)
             penalty = self.team.run(backward, team, ends)
             if team[TEAM_STOP]:
                 break
@@ -221,14 +210,16 @@ class Trainer:
             Rows that were used: 0 where time was over before the first step was done.
         """
         if self.optimizer.ema:
-            resume_from_average(self.net)
-            start = self.net.steps - self.net.averaged
+            memory = self.net.optimizer_state
+            memory.resume_from_average(self.net.params)
+            start = memory.steps - memory.average_steps
             self.optimizer = self.optimizer._replace(ema_start=start)
         try:
             return self._epoch(rows, rates, out_of_time)
         finally:
             if self.optimizer.ema:
-                self.net.averaged = self.net.steps - self.optimizer.ema_start
+                memory = self.net.optimizer_state
+                memory.average_steps = memory.steps - self.optimizer.ema_start
 
     def _epoch(
         self,
@@ -256,7 +247,7 @@ class Trainer:
     def _steps_of_a_call(self) -> int:
         in_python = self.net.loss_row is None or dispatch.core.name == "python"
         overhead = PYTHON_FLOPS if in_python else COMPILED_FLOPS
-        return max(1, int(CALL_FLOPS / (self.step_flops + overhead)))
+        return max(1, int(passes.CALL_FLOPS / (self.step_flops + overhead)))
 
     def epochs_of_a_call(self, n_rows: int) -> int:
         """How many epochs fit into one call of :meth:`epochs`."""

@@ -1,0 +1,343 @@
+"""Architecture: what a network computes, apart from its numbers; resolved once, then frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmlp.core.checks import check_dtype, check_input_scale, check_integer, check_number
+from cmlp.core.layout import Array, make_plan
+from cmlp.core.seam import Objective
+from cmlp.core.vocabulary import (
+    ACTIVATIONS,
+    EXTERNAL_LOSS,
+    LOSS_PARAMETERS,
+    LOSSES,
+    NORMALIZATIONS,
+    Loss,
+    lookup,
+    unknown,
+)
+from cmlp.model import custom_loss as custom_losses
+from cmlp.model.custom_loss import CustomLoss
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Layers, activations, loss and number type of a network.
+
+    The attributes are those of :class:`cmlp.Network`; `activations` has the output's as its last.
+    `loss` is None for a loss of the user's own, which is `custom_loss`.
+    """
+
+    sizes: tuple[int, ...]
+    activations: tuple[str, ...]
+    loss: Loss | None
+    loss_parameter: float
+    dtype: np.dtype[Any]
+    weight_init: str
+    input_scale: float
+    missing_targets: bool
+    normalization: str | None
+    custom_loss: CustomLoss | None = None
+
+    @classmethod
+    def resolve(
+        cls,
+        sizes: Sequence[int],
+        activation: str | Sequence[str],
+        out_activation: str | None,
+        loss: str | CustomLoss | None,
+        weight_init: str,
+        dtype: Any,
+        *,
+        quantile: float = 0.5,
+        huber_delta: float = 1.0,
+        input_scale: float = 1.0,
+        missing_targets: bool = False,
+        normalization: str | None = None,
+    ) -> Architecture:
+        """Check the parameters of :class:`cmlp.Network`, and fill in what they leave open."""
+        units = check_sizes(sizes)
+        normalization = _check_normalization(normalization, units)
+        _check_memory(sizes, units, normalization)
+        number_type = check_dtype(dtype)
+        row, out = resolve_loss(loss, out_activation, units[-1])
+        hidden = resolve_hidden(activation, len(units) - 2)
+        parameters = loss_parameters(quantile, huber_delta)
+        name = "custom" if row is None else row.name
+        return cls(
+            units,
+            (*hidden, out),
+            row,
+            parameters.get(name, 0.0),
+            number_type,
+            weight_init,
+            check_input_scale(input_scale),
+            check_missing_targets(missing_targets, name),
+            normalization,
+            loss if row is None and callable(loss) else None,
+        )
+
+    @property
+    def loss_name(self) -> str:
+        """The loss; 'custom' for a callable."""
+        return "custom" if self.loss is None else self.loss.name
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the loss is a cross-entropy."""
+        return self.loss is not None and self.loss.classifies
+
+    @property
+    def n_params(self) -> int:
+        """Number of weights, biases and scales, without the padding."""
+        return n_params(self.sizes, self.normalization)
+
+    @cached_property
+    def unsuited(self) -> str:
+        """Why the loss is not defined for the output activation; empty where it is."""
+        try:
+            resolve_loss(self.custom_loss or self.loss_name, self.activations[-1], self.sizes[-1])
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    @cached_property
+    def weights_argument(self) -> str:
+        """How a loss of the user's own takes weights; see :mod:`cmlp.model.custom_loss`."""
+        custom = self.custom_loss
+        return "optional" if custom is None else custom_losses.weights_argument(custom)
+
+    def plan(self) -> NDArray[np.int64]:
+        """Return the layout of the layers; see :func:`cmlp.core.layout.make_plan`."""
+        return make_plan(self.sizes, self.activations, self.dtype, self.normalization)
+
+    def with_activations(self, names: Any) -> Architecture:
+        """Return a copy with these activations, one per layer, the output's last.
+
+        The output's may be one that the loss is not defined for: see :attr:`unsuited`.
+        """
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise TypeError(f"activations must be a list of names, one per layer, not {names!r}")
+        listed, n_layers = list(names), len(self.sizes) - 1
+        if len(listed) != n_layers:
+            raise ValueError(
+                f"activations must have {n_layers} names, one per layer, not {len(listed)}"
+            )
+        last = lookup("activation", ACTIVATIONS, listed.pop()).name
+        hidden = resolve_hidden(listed, n_layers - 1)
+        if last == "softmax" and self.sizes[-1] == 1:
+            raise ValueError("softmax needs an output per class, but this network has 1 output")
+        return replace(self, activations=(*hidden, last))
+
+    def astype(self, dtype: Any) -> Architecture:
+        """Return a copy with another number type."""
+        return replace(self, dtype=check_dtype(dtype))
+
+    def objective(
+        self, *, label_smoothing: float = 0.0, l1: float = 0.0, l2: float = 0.0
+    ) -> Objective:
+        """Return what the core minimises."""
+        if label_smoothing and not self.classifies:
+            raise ValueError(
+                f"label_smoothing needs a cross-entropy loss; this network's is {self.loss_name}"
+            )
+        code = EXTERNAL_LOSS if self.loss is None else self.loss.code
+        missing = self.loss is not None and self.missing_targets
+        return Objective(code, self.loss_parameter, label_smoothing, l1, l2, missing)
+
+    def call_loss(
+        self, out: Array, y: Array, weights: NDArray[np.float64] | None = None
+    ) -> tuple[float, Array]:
+        """Call the user's loss, and check what it returns: the value, and its slope."""
+        assert self.custom_loss is not None
+        return custom_losses.call(self.custom_loss, self.weights_argument, out, y, weights)
+
+    # As text -------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but a loss of the user's own, as numbers, text and lists."""
+        described = {
+            "sizes": list(self.sizes),
+            "activations": list(self.activations),
+            "loss": self.loss_name,
+            "loss_parameter": self.loss_parameter,
+            "weight_init": self.weight_init,
+            "dtype": self.dtype.name,
+            "input_scale": self.input_scale,
+            "missing_targets": self.missing_targets,
+            "normalization": self.normalization,
+        }
+        if self.unsuited:
+            described["out_activation_given"] = True
+        return described
+
+    @classmethod
+    def from_dict(
+        cls, described: dict[str, Any], custom_loss: CustomLoss | None = None
+    ) -> Architecture:
+        """Return what :meth:`to_dict` described; every entry is checked as a user's would be.
+
+        Parameters
+        ----------
+        custom_loss : callable, optional
+            The loss where it is 'custom'; without one, the first use of the loss raises.
+        """
+        *hidden, out = described["activations"]
+        given = described.get("out_activation_given", False)
+        loss = described["loss"]
+        parameter = LOSS_PARAMETERS.get(loss)
+        made = cls.resolve(
+            described["sizes"],
+            hidden,
+            None if given else out,
+            (custom_loss or custom_losses.lost_loss) if loss == "custom" else loss,
+            described["weight_init"],
+            described["dtype"],
+            input_scale=described["input_scale"],
+            missing_targets=described["missing_targets"],
+            normalization=described["normalization"],
+            **({parameter: described["loss_parameter"]} if parameter else {}),
+        )
+        return made.with_activations([*hidden, out]) if given else made
+
+    def __str__(self) -> str:
+        hidden = self.activations[:-1]
+        activation: Any = hidden[0] if len(set(hidden)) == 1 else list(hidden)
+        named = f", activation={activation!r}" if hidden else ""
+        scaled = f", input_scale={self.input_scale!r}" if self.input_scale != 1 else ""
+        if self.normalization:
+            scaled += f", normalization={self.normalization!r}"
+        loss = f"loss={self.loss_name!r}"
+        if parameter := LOSS_PARAMETERS.get(self.loss_name):
+            loss += f", {parameter}={self.loss_parameter!r}"
+        return (
+            f"{list(self.sizes)}{named}, out_activation={self.activations[-1]!r}, "
+            f"{loss}, dtype={self.dtype.name!r}{scaled}"
+        )
+
+    def summary(self) -> str:
+        """Return a table of the layers, with the number of parameters."""
+        rows = [("layer", "in", "out", "activation", "weights", "biases")]
+        layers = zip(pairwise(self.sizes), self.activations, strict=True)
+        for number, ((n_in, n_out), activation) in enumerate(layers, 1):
+            weights, biases = f"{n_in * n_out:,}", f"{n_out:,}"
+            rows.append((str(number), str(n_in), str(n_out), activation, weights, biases))
+        columns = zip((5, 6, 5, 12, 9, 7), *rows, strict=True)
+        widths = [max(least, *map(len, cells)) for least, *cells in columns]
+        row = "{{:>{}}}  {{:>{}}} -> {{:>{}}}  {{:{}}}  {{:>{}}}  {{:>{}}}".format(*widths)
+        lines = [row.format(*cells) for cells in rows]
+        size = self.n_params * self.dtype.itemsize
+        bytes = f"{size / 1000:,.1f} kB" if size >= 1000 else f"{size} bytes"
+        scaled = f", inputs times {self.input_scale:g}" if self.input_scale != 1 else ""
+        if self.normalization:
+            scaled += f", hidden layers normalised by {self.normalization}"
+        lines.append(
+            f"{self.n_params:,} parameters ({bytes}, {self.dtype.name}), "
+            f"loss {self.loss_name}{scaled}"
+        )
+        return "\n".join(lines)
+
+
+# What a user leaves open, and what does not fit -------------------------------------------------
+
+
+def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return the units of the layers, of which there are two at least."""
+    if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+        raise TypeError(f"sizes must be a sequence such as [64, 32, 10], not {sizes!r}")
+    units = tuple(check_integer("every size", size, 1) for size in sizes)
+    if len(units) < 2:
+        raise ValueError(f"sizes needs inputs and outputs, as in [64, 10]; it is {sizes!r}")
+    return units
+
+
+def n_params(sizes: Sequence[int], normalization: str | None) -> int:
+    """Return the number of weights, biases and scales, without the padding."""
+    gammas = sum(sizes[1:-1]) if normalization else 0
+    return sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes)) + gammas
+
+
+def _check_memory(given: Any, sizes: tuple[int, ...], normalization: str | None) -> None:
+    number = n_params(sizes, normalization)
+    if number > 1 << 44:
+        raise ValueError(f"sizes={given!r} takes {number:.1e} parameters: no memory holds them")
+
+
+def resolve_loss(
+    loss: str | CustomLoss | None, out_activation: str | None, n_out: int
+) -> tuple[Loss | None, str]:
+    """Find loss and output activation from each other, or from the number of outputs."""
+    out = out_activation and lookup("out_activation", ACTIVATIONS, out_activation)
+    if callable(loss):
+        return None, out.name if out else "identity"
+    if loss is None:
+        names = {row.out_activation: row.name for row in reversed(LOSSES)}
+        default = "categorical_crossentropy" if n_out > 1 else "squared_error"
+        loss = names.get(out.name, "squared_error") if out else default
+    row = lookup("loss", LOSSES, loss)
+    out = out or lookup("out_activation", ACTIVATIONS, row.out_activation)
+    if row.domain[0] > out.range[0] or row.domain[1] < out.range[1]:
+        raise ValueError(
+            f"{row.name} needs outputs between {row.domain[0]:g} and {row.domain[1]:g}, but "
+            f"out_activation={out.name!r} leaves that range; use {row.out_activation!r}"
+        )
+    if n_out == 1 and "softmax" in (out.name, row.out_activation):
+        raise ValueError(
+            f"{row.name} with {out.name} needs an output per class; for two classes with one "
+            "output use loss='binary_crossentropy'"
+        )
+    return row, out.name
+
+
+def resolve_hidden(activation: str | Sequence[str], n_hidden: int) -> list[str]:
+    """Return the activations of the hidden layers: one name for all, or a name for each."""
+    if not isinstance(activation, Iterable):
+        raise TypeError(f"activation must be a name or a list of names, not {activation!r}")
+    names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
+    if isinstance(activation, str):
+        lookup("activation", ACTIVATIONS, activation)
+    if len(names) != n_hidden:
+        raise ValueError(
+            f"activation has {len(names)} names, but there are {n_hidden} hidden layers"
+        )
+    rows = [lookup("activation", ACTIVATIONS, name) for name in names]
+    for row in rows:
+        if row.output_only:
+            raise ValueError(f"{row.name} is for the output layer: out_activation={row.name!r}")
+    return [row.name for row in rows]
+
+
+def loss_parameters(quantile: float, huber_delta: float) -> dict[str, float]:
+    """Return the parameter of each loss that has one."""
+    quantile = check_number("quantile", quantile, 0, 1)
+    huber_delta = check_number("huber_delta", huber_delta, 0)
+    return {"quantile": quantile, "huber": huber_delta}
+
+
+def check_missing_targets(missing_targets: Any, loss_name: str) -> bool:
+    """Return whether NaN targets are treated as missing."""
+    if missing_targets and loss_name == "categorical_crossentropy":
+        raise ValueError(
+            "missing_targets has no meaning for categorical_crossentropy, whose outputs share "
+            "one target: leave the rows out, or give them the sample_weight 0"
+        )
+    return bool(missing_targets)
+
+
+def _check_normalization(normalization: str | None, sizes: tuple[int, ...]) -> str | None:
+    if normalization is None:
+        return None
+    names = NORMALIZATIONS[1:]
+    if normalization not in names:
+        raise unknown("normalization", normalization, names, ("None", *names))
+    if len(sizes) == 2:
+        raise ValueError("normalization needs a hidden layer; this network has none")
+    return normalization
