@@ -62,7 +62,7 @@ _LAZY = {
     "ConvergenceWarning": "core.errors",
     "DataConversionWarning": "core.errors",
     "Diagnosis": "diagnosis.report",
-    "Finding": "diagnosis.subject",
+    "Finding": "diagnosis.finding",
     "GradientCheck": "explain.gradient_check",
     "InvalidParameterError": "core.errors",
     "MLPClassifier": "estimators.classifier",

@@ -16,6 +16,7 @@ from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
 from cmlp.core.public import set_module
 from cmlp.data.checks import RowsLike, check_X
+from cmlp.data.rows import check_pair
 from cmlp.model import passes, scoring
 from cmlp.model.architecture import Architecture
 from cmlp.model.assignment import ASSIGNED, check_plan, refuse_unknown
@@ -496,8 +497,7 @@ class Network(State):
         recipe = Recipe(**chosen(Recipe, arguments))
         recipe.check(self.architecture)
         options = fit.Options(**chosen(fit.Options, arguments))
-        if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val go together; only one of them came")
+        check_pair(X_val, y_val)
         if X_val is not None and validation_fraction:
             raise ValueError("give X_val and y_val or validation_fraction, not both")
         classes, validation = self.classes, None
@@ -597,16 +597,17 @@ class Network(State):
         return gradient_check.check_gradients(self, data, Recipe(l1=l1, l2=l2), entries)
 
     def diagnose(self, X: ArrayLike, y: ArrayLike, **more: Any) -> Diagnosis:
-        """Say in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
+        """Report in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
 
         Parameters
         ----------
         **more
             sample_weight; X_val and y_val.
         """
-        from cmlp.diagnosis import report
+        from cmlp.diagnosis.model import model_of_network
+        from cmlp.diagnosis.report import diagnose_models
 
-        return report.diagnose(self, X, y, **more)
+        return diagnose_models([model_of_network(self, type(self).fit)], X, y, **more)
 
     # Files and copies ----------------------------------------------------------------------------
 

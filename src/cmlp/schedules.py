@@ -1,8 +1,8 @@
-"""Learning-rate schedules: how large a step is, as training goes on.
+"""Learning-rate schedules: the step size over the course of training.
 
 ``Network.fit(schedule=...)`` takes a name ('constant', 'cosine', 'one_cycle', 'step',
-'exponential', 'invscaling', 'adaptive'), one of these classes with parameters of your own, or a
-callable that gives the rate of an epoch (counted from 0).
+'exponential', 'invscaling', 'adaptive'), an instance of one of these classes, or a callable that
+returns the rate of an epoch (counted from 0).
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Schedule:
 
     @property
     def foreseeable(self) -> bool:
-        """Whether the rates of an epoch do not depend on how the epochs before it went."""
+        """Whether the rates of an epoch are independent of the losses of earlier epochs."""
         return type(self).rates is Schedule.rates
 
     def factor(self, progress: Rates, epochs: Rates) -> Rates:
-        """Return what the learning rate is multiplied by.
+        """Return the factor of the learning rate before each step.
 
         Parameters
         ----------
@@ -59,24 +59,24 @@ class Schedule:
     ) -> Rates:
         """Return the rate of each step of an epoch, (n_steps,).
 
-        `losses` are those of the epochs before, validation losses where there are any.
+        `losses` are those of earlier epochs: validation losses if there are any.
         """
         done = epoch + np.arange(n_steps) / n_steps
         progress = done / epochs
         factor = self.factor(progress, done)
         if self.warmup_fraction:
-            first = 1 / (n_steps * epochs)  # the first step is not lost to a rate of zero
+            first = 1 / (n_steps * epochs)  # so that the first step has a rate above zero
             factor = factor * np.minimum(1.0, (progress + first) / self.warmup_fraction)
         return np.asarray(learning_rate * factor)
 
 
 class Constant(Schedule):
-    """The same rate all along."""
+    """The same rate at every step."""
 
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Half a cosine from the rate to ``final`` times it (Loshchilov & Hutter 2017, eq. 5)."""
+    """Half a cosine from the rate down to ``final`` times it (Loshchilov & Hutter 2017, eq. 5)."""
 
     final: float = 0.0
 
@@ -90,7 +90,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Up from ``start`` times the rate to the rate, then down to ``final`` times it (Smith 2018).
+    """From ``start`` times the rate up to the rate, then down to ``final`` times it (Smith 2018).
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ class Adaptive(Schedule):
 
 @dataclass(frozen=True)
 class Custom(Schedule):
-    """A callable: epoch, counted from 0, to the rate itself."""
+    """The rate that a callable returns for an epoch, counted from 0."""
 
     rate: Callable[[int], float] = lambda epoch: 1.0
 
@@ -211,7 +211,7 @@ NAMES: dict[str, type[Schedule]] = {
 
 
 def resolve(schedule: Any) -> Schedule:
-    """Turn what a user passes as a schedule into one."""
+    """Return the schedule for a name, a class, an instance or a callable."""
     if schedule is None:
         return Constant()
     if isinstance(schedule, type) and issubclass(schedule, Schedule):

@@ -16,10 +16,11 @@ from helpers import refused
 
 import cmlp
 from cmlp import cli
-from cmlp.cli import bench, demo, train
+from cmlp.cli import bench, demo, report, train
 from cmlp.core import dispatch
 from cmlp.data import csv_file, scaling
 from cmlp.data.scaling import Scaling, target_scaling
+from cmlp.model import scoring
 from cmlp.model.folding import fold
 
 HAS_PANDAS = importlib.util.find_spec("pandas") is not None
@@ -963,3 +964,18 @@ def test_labels_with_a_point_are_numbers_with_a_word(run, in_folder):
     assert run(*words, "--task", "classification")[0] == 0
     (in_folder / "test.csv").write_text("a,y\n1.5,1\n2.5,0\n")
     assert "accuracy" in run("evaluate", "model.cmlp", "test.csv")[1]
+
+
+@pytest.mark.parametrize("classifies", [True, False])
+def test_a_report_evaluates_its_rows_once(monkeypatch, classifies):
+    X = np.random.default_rng(0).normal(size=(50, 2))
+    y = (X[:, 0] > 0).astype(int) if classifies else X.sum(axis=1)
+    name = "binary_crossentropy" if classifies else "squared_error"
+    net = cmlp.Network([2, 4, 1], loss=name, seed=0)
+    loss, score = net.loss(X, y), net.score(X, y)
+    calls, evaluate = [], scoring.evaluate
+    monkeypatch.setattr(scoring, "evaluate", lambda *rows: calls.append(1) or evaluate(*rows))
+    lines = report.report(net, X, y).splitlines()
+    assert len(calls) == 1
+    assert float(lines[0].split()[1]) == pytest.approx(loss, rel=1e-5)
+    assert lines[1].split() == ["accuracy" if classifies else "R2", f"{score:.4f}"]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import cmlp
-from cmlp import network
 from cmlp.cli import demo
 
 
@@ -56,7 +55,7 @@ def test_the_model_stays_where_it_is_told_to(tmp_path, capsys):
 
 
 def test_another_prediction_is_a_failure(monkeypatch, capsys):
-    monkeypatch.setattr(network, "load", lambda path: demo.network(99))
+    monkeypatch.setattr(demo, "load", lambda path: demo.network(99))
     assert demo.run(epochs=1) == 1
     assert "PREDICTS SOMETHING ELSE" in capsys.readouterr().out
 

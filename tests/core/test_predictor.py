@@ -14,7 +14,8 @@ import cmlp
 from cmlp import Network
 from cmlp.core import dispatch
 from cmlp.core.vocabulary import ACTIVATIONS
-from cmlp.data.checks import READABLE, check_X
+from cmlp.data.checks import check_X
+from cmlp.data.numbers import READABLE
 from cmlp.model import passes
 
 NETS = {

@@ -766,6 +766,13 @@ def test_it_is_imported_when_it_is_asked_for():
     assert python_output("-c", code) == (0, "")
 
 
+def test_a_diagnosis_is_found_under_its_public_name(table):
+    found = look(table[0] * 1000, table[1])
+    for thing in (found, found.findings[0]):
+        assert type(thing).__module__ == "cmlp"
+        assert pickle.loads(pickle.dumps(thing)) == thing
+
+
 def test_the_example_is_right():
     failed, tried = doctest.testmod(report)
     assert tried > 3 and not failed

@@ -1,6 +1,7 @@
 """One step with all its numbers, and the check of its gradients, against plain NumPy."""
 
 import html.parser
+import pickle
 import re
 from dataclasses import replace
 
@@ -89,6 +90,13 @@ def test_a_trace_is_a_record():
     net.params[:] = 0
     net.step(X, y)
     assert str(trace) == text
+
+
+def test_results_are_found_under_their_public_names():
+    X, y = waves(6)
+    for result in (tanh_net().trace_step(X, y), tanh_net().check_gradients(X, y)):
+        assert type(result).__module__ == "cmlp"
+        assert str(pickle.loads(pickle.dumps(result))) == str(result)
 
 
 def test_labels_are_shown_as_rows(core):

@@ -98,6 +98,13 @@ def at_most(n_bytes):
     assert taken < n_bytes
 
 
+def header_of(path):
+    """Return what `validate` gets: the metadata, and dtype and shape of each array."""
+    headers = []
+    safetensors.read(path, lambda *header: headers.append(header))
+    return headers[0]
+
+
 def load_or_refuse(path, raw):
     """Return what `raw` holds, or None if it is refused as it should be."""
     path.write_bytes(raw)
@@ -105,13 +112,10 @@ def load_or_refuse(path, raw):
         loaded = safetensors.read(path)
     except ModelFileError as error:
         assert str(error).startswith(f"{path} ")
-        with pytest.raises(ModelFileError):  # the header, or if that is sound, the arrays
-            safetensors.read_header(path)
-            safetensors.read(path)
         return None
     for array in loaded[0].values():
         assert_own(array)
-    metadata, infos = safetensors.read_header(path)
+    metadata, infos = header_of(path)
     assert metadata == loaded[1]
     assert infos == {name: (a.dtype, a.shape) for name, a in loaded[0].items()}
     return loaded
@@ -187,7 +191,7 @@ def test_layout_in_the_file(path, example_bytes):
 def test_order_is_kept_within_a_dtype(path):
     names = ["z", "a", "m", "b"]
     safetensors.write(path, {name: np.zeros(2, np.float32) for name in names}, {})
-    assert list(safetensors.read(path)[0]) == list(safetensors.read_header(path)[1]) == names
+    assert list(safetensors.read(path)[0]) == list(header_of(path)[1]) == names
 
 
 def test_unicode_and_odd_names(tmp_path):
@@ -382,15 +386,13 @@ HOSTILE = {
 def test_hostile(path, name):
     raw, message = HOSTILE[name]
     path.write_bytes(raw)
+    headers = []
     with at_most(SMALL + 100 * len(raw)), pytest.raises(ModelFileError) as caught:
-        safetensors.read(path)
+        safetensors.read(path, lambda *header: headers.append(header))
     assert str(caught.value).startswith(f"{path} ")
     assert message in str(caught.value)
     assert len(str(caught.value)) < len(str(path)) + 400
-    if name != "boolean 2":  # the only one that the header cannot tell
-        with pytest.raises(ModelFileError) as again:
-            safetensors.read_header(path)
-        assert str(again.value) == str(caught.value)
+    assert bool(headers) == (name == "boolean 2")  # the only one that the header cannot tell
 
 
 def test_long_and_wild_texts_do_not_fill_the_message(path):
@@ -406,7 +408,6 @@ def test_long_and_wild_texts_do_not_fill_the_message(path):
 def test_what_is_neither_a_path_nor_a_file(what):
     for use in (
         safetensors.read,
-        safetensors.read_header,
         lambda file: safetensors.write(file, EXAMPLE, TEXT),
     ):
         with pytest.raises(TypeError, match="a path or a binary file is expected"):
@@ -419,19 +420,18 @@ def test_files_that_are_open(path):
             file.write(b"before it"[:start])
             safetensors.write(file, EXAMPLE, TEXT)
             file.seek(start)
-            assert_same(safetensors.read(file)[0], EXAMPLE)
-            file.seek(start)
-            assert safetensors.read_header(file)[0] == TEXT
+            arrays, metadata = safetensors.read(file)
+            assert_same(arrays, EXAMPLE)
+            assert metadata == TEXT
             file.seek(0)
             file.truncate()
 
 
-@pytest.mark.parametrize("read", [safetensors.read, safetensors.read_header])
-def test_errors_of_the_system_stay_what_they_are(tmp_path, read):
+def test_errors_of_the_system_stay_what_they_are(tmp_path):
     with pytest.raises(FileNotFoundError):
-        read(tmp_path / "missing")
+        safetensors.read(tmp_path / "missing")
     with pytest.raises(IsADirectoryError if os.name == "posix" else PermissionError):
-        read(tmp_path)
+        safetensors.read(tmp_path)
 
 
 def test_cut_at_every_byte(path, tiny_bytes):
@@ -530,8 +530,6 @@ def test_validate_comes_before_the_memory(path):
         safetensors.read(path, refuse)
     expected = {"big": (np.dtype("f8"), (1000, 1000)), "flag": (np.dtype(bool), ())}
     assert seen == [(TEXT, expected)]
-    with at_most(SMALL):
-        assert safetensors.read_header(path) == (TEXT, expected)
     with at_most(big.nbytes + SMALL):  # read in place, not copied
         loaded, _ = safetensors.read(path, lambda metadata, infos: None)
     assert_same(loaded, {"big": big, "flag": True})

@@ -1,8 +1,7 @@
 """The ``cmlp`` command: train, predict, evaluate, info, bench and demo.
 
-Whoever types a command gets one line when something is wrong: :func:`main` turns the messages of
-the package into ``cmlp: error: ...`` and an exit code. pandas is imported by ``tables`` if a file
-is large, ``demo`` and ``_bench`` when they are asked for.
+An error is one line: :func:`main` turns the package's exceptions into ``cmlp: error: ...`` and an
+exit code. pandas is imported for large files only, ``demo`` and ``bench`` for these commands only.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 if training diverged or something failed on the way; 2 for bad input; 130 after Ctrl-C.
+        0; 1 if training diverged or another failure occurred; 2 for bad input; 130 after Ctrl-C.
 
     Raises
     ------
     SystemExit
-        From argparse: 0 after --help, 2 for arguments that it does not understand.
+        From argparse: 0 after --help, 2 for invalid arguments.
     """
     args = make_parser().parse_args(argv)
     if args.command != "predict" and isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a report must not fail at a label
+        sys.stdout.reconfigure(errors="backslashreplace")  # labels of any alphabet can be printed
     try:
         with contextlib.ExitStack() as stack:
             if args.core:
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = COMMANDS[args.command](args)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # `| head` has enough; the flush when Python ends must not complain
+    except BrokenPipeError:  # as after `| head`; Python's last flush must not fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -70,11 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
+    """Run the benchmark in a process whose BLAS has one thread."""
     from cmlp.cli import bench
 
     if os.environ.items() >= bench.ONE_THREAD.items():
         return bench.run(quick=args.quick)
-    import subprocess  # NumPy is loaded here already, with its threads
+    import subprocess  # here NumPy is loaded already, with threads
 
     command = [sys.executable, "-m", "cmlp", "bench", *(["--quick"] if args.quick else [])]
     return subprocess.call(command, env={**os.environ, **bench.ONE_THREAD})
@@ -86,11 +86,15 @@ def _demo(args: argparse.Namespace) -> int:
     return demo.run(seed=args.seed, epochs=args.epochs, out=args.out)
 
 
+def _info(args: argparse.Namespace) -> int:
+    return info.run(args.model)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
     "train": train.run,
     "predict": predict.run,
     "evaluate": predict.evaluate,
-    "info": info.run,
+    "info": _info,
     "bench": _bench,
 }

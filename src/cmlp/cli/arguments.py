@@ -1,4 +1,4 @@
-"""What the ``cmlp`` command understands: its options, and the pages that --help prints."""
+"""The options of the ``cmlp`` command, and the pages that --help prints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cmlp.data.cells import FEW
 
 _CODES = """\
 exit codes:
-  0 good; 1 training diverged, or another failure on the way; 2 bad input or usage;
+  0 success; 1 training diverged, or another failure; 2 bad input or usage;
   130 Ctrl-C (during `train`: what was learned so far is saved first)
 """
 
@@ -23,17 +23,17 @@ bars, of numeric features and a target of numbers or text; or .npz (arrays X and
 y_train, X_test, y_test) or .npy. A column is called by its name or number: 0 is the first, -1 the
 last.
 
-The first line of a CSV is a header if it has a name that is known (of --target, --ignore or the
+The first line of a CSV is a header if it has a name that is given (by --target, --ignore or the
 model), or if it is unlike the lines below: words above numbers, integers above decimals, quotes
-above none. A line of the report says so where that is a close decision; --header and --no-header
-decide it. Columns without a name, such as a data frame's index, are left out.
+above none. A line of the report states a close decision; --header and --no-header decide it.
+Columns without a name, such as a data frame's index, are left out.
 """
 
 
 _MODEL_DATA = f"""\
 {_DATA}
 Where DATA has a header, the model's features are found by their names, in any order; other columns
-may hold anything. Without a header, or where the model knows no names, all columns but the target
+may hold anything. Without a header, or if the model has no names, all columns but the target
 and those to leave out are its features, in their order.
 """
 
@@ -44,7 +44,7 @@ Classification or regression follows from the target. It is classification if th
 whole numbers written without a point with at most {FEW} different values (each on at least two rows
 on average); anything else is regression. --loss (but squared_error) and --task decide otherwise.
 Labels keep their text: 007 stays 007. Text among numbers, dates, and text that hardly repeats are
-refused as a target, unless --task classification says that they are labels.
+rejected as a target, unless --task classification makes them labels.
 
 Features are standardised by mean and deviation of the training rows, as is the target of a
 regression; at the end both are folded into the first and the last layer, so that the saved model
@@ -92,7 +92,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _names(text: str) -> list[str]:
-    """Cut a list at its commas, but for those in quotes: 'id,"mass, kg"'."""
+    """Split a list at its commas, except those in quotes: 'id,"mass, kg"'."""
     found = re.findall(r'(?:^|,)\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))', text)
     names = [(quoted.replace('""', '"') or plain).strip() for quoted, plain in found]
     return [name for name in names if name]
@@ -132,7 +132,7 @@ FIT: tuple[tuple[str, Callable[[str], Any], Any, str], ...] = (
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser; the namespace that it fills names the command in ``command``."""
+    """Return the parser; the command is ``command`` in its namespace."""
     parser = _Parser(
         prog="cmlp",
         description="Multilayer perceptrons on the CPU.",
@@ -157,7 +157,7 @@ def make_parser() -> argparse.ArgumentParser:
             sub.add_argument("--core", help="auto, avx512, avx2, baseline or python")
         return sub
 
-    demo = command("demo", "the whole job on real handwritten digits")
+    demo = command("demo", "train, test and save a network of handwritten digits")
     demo.add_argument("--seed", type=int, default=0, help="(default: 0)")
     demo.add_argument("--epochs", type=int, help="(default: the recipe's)")
     demo.add_argument("--out", help="where the model goes (default: nowhere)")
@@ -178,7 +178,7 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("model", **model)
     _add_data(evaluate, "the column to predict (default: as in training; .npz: y)")
 
-    info = command("info", "tell about this machine's cores, or about a model")
+    info = command("info", "describe this machine's cores, or a model")
     info.add_argument("model", nargs="?", **model)
 
     bench = command("bench", "time the compiled cores against the NumPy path")
@@ -197,6 +197,21 @@ def _add_data(sub: argparse.ArgumentParser, target: str) -> None:
 
 def _add_train(sub: argparse.ArgumentParser) -> None:
     _add_data(sub, "the column to predict (.npz: y by default)")
+    _add_network(sub)
+    _add_fit(sub)
+    add = sub.add_argument
+    add("--no-scale", action="store_true", help="take features and target as they are")
+    add(
+        "--out",
+        default="model.cmlp",
+        metavar="MODEL",
+        help="where the model goes, replacing a file that is there (default: model.cmlp)",
+    )
+    add("--quiet", action="store_true", help="print errors only")
+
+
+def _add_network(sub: argparse.ArgumentParser) -> None:
+    """Add what a network is: task, layers, activations, loss."""
     add = sub.add_argument
     add("--task", choices=("auto", "classification", "regression"), default="auto")
     add(
@@ -219,6 +234,11 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
         help="(default: binary or categorical cross-entropy, or squared_error)",
     )
     add("--quantile", type=float, default=0.5, metavar="Q", help="of the loss 'quantile' (0.5)")
+
+
+def _add_fit(sub: argparse.ArgumentParser) -> None:
+    """Add how it is trained: the options of `Network.fit`, validation, seed, threads."""
+    add = sub.add_argument
     for name, kind, default, text in FIT:
         shown = "" if default in (None, 0.0) and name != "patience" else f" (default: {default})"
         add(
@@ -233,7 +253,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
         type=float,
         default=0.1,
         metavar="N",
-        help="part of the rows to hold out; with --patience the best weights on it come back "
+        help="part of the rows to hold out; with --patience the best weights on it are restored "
         "(default: 0.1)",
     )
     add(
@@ -249,11 +269,3 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
         metavar="N",
         help="(default: as many as pay, and as CMLP_NUM_THREADS or OMP_NUM_THREADS allow)",
     )
-    add("--no-scale", action="store_true", help="take features and target as they are")
-    add(
-        "--out",
-        default="model.cmlp",
-        metavar="MODEL",
-        help="where the model goes, replacing a file that is there (default: model.cmlp)",
-    )
-    add("--quiet", action="store_true", help="print errors only")

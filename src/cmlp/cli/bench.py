@@ -1,9 +1,9 @@
-"""``cmlp bench``: what compiling buys, on this machine, in one table.
+"""``cmlp bench``: the speed of the compiled cores on this machine, in one table.
 
-Every core does the same work on the same data from the same weights, one after the other, round
-after round in one process; the fastest round counts, which is the one least disturbed. Losses and
-outputs of the cores are compared, too: a fast wrong answer is no answer. Both sides have one
-thread: those of a BLAS go on spinning after a product, and would slow down whoever comes next.
+Every core does the same work on the same data from the same weights, in turns in one process; the
+fastest round counts, which is the least disturbed. Losses and outputs of the cores are compared,
+too. All run with one thread: the threads of a BLAS spin on after a product and would slow down the
+next measurement.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ONE_THREAD = dict.fromkeys(
 
 
 SECONDS = (3.5, 0.4)
-"""That each case is measured for: usually, and with --quick."""
+"""Duration of the measurement of a case: by default, and with --quick."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Case:
         return f"{'step' if self.trains else 'predict'}  {'-'.join(map(str, self.sizes))}, {rows}"
 
     def work(self) -> Callable[[], NDArray[Any]]:
-        """Return a function that does it once, on the core in use, and returns a result."""
+        """Return a function that does the work once, on the core in use, and returns a result."""
         rng = np.random.default_rng(0)
         n = self.rows * (self.repeats if self.trains else 1)
         X = rng.standard_normal((n, self.sizes[0]), dtype=np.float32)
@@ -107,7 +107,7 @@ def measure(case: Case, cores: tuple[str, ...], seconds: float) -> tuple[dict[st
 
 
 def run(*, quick: bool = False) -> int:
-    """Print the table; 1 if the cores disagree."""
+    """Print the table; return the exit code: 1 if the cores disagree."""
     cores = dispatch.core_info().available  # the NumPy path is the last
     print("microseconds per step or call, and how many times faster than NumPy (python)\n")
     print(f"{'':33s}" + "".join(f"{core:>18s}" for core in reversed(cores)))

@@ -1,7 +1,7 @@
-"""``cmlp demo``: the whole job, from handwritten digits to a trained, tested and saved network.
+"""``cmlp demo``: handwritten digits, from the data to a trained, tested and saved network.
 
 The recipe was chosen by cross-validation over the training writers alone (five blocks of rows,
-which are ordered by writer); the test digits are read once, at the end.
+which are ordered by writer); the test digits are used once, at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HIDDEN = (300, 100)
 
 
 WATCHED = 382
-"""Rows at the end of the training set, by other writers, that only the progress lines use."""
+"""Rows at the end of the training set, by other writers: for the progress lines only."""
 
 
 RECIPE: dict[str, Any] = {
@@ -57,7 +57,7 @@ def network(seed: int) -> Network:
 
 
 def train(net: Network, digits: Digits, **changes: Any) -> None:
-    """Train on all but the last writers, and watch those."""
+    """Train on all but the last writers, who are the validation rows."""
     X = pixels(digits.X_train)
     net.fit(
         X[:-WATCHED],
@@ -71,15 +71,15 @@ def train(net: Network, digits: Digits, **changes: Any) -> None:
 def run(
     *, seed: int = 0, epochs: int | None = None, out: str | os.PathLike[str] | None = None
 ) -> int:
-    """Train, test, save and load again, telling the story on standard output.
+    """Train, test, save and load again, and print each step.
 
     Parameters
     ----------
     seed : int
     epochs : int, optional
-        Fewer or more than the recipe's.
+        By default the recipe's.
     out : path, optional
-        Where the model stays; by default it goes to a temporary folder and is removed.
+        Where to keep the model; by default it is saved in a temporary folder and removed.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def drawings(digits: Digits, which: NDArray[Any], read: NDArray[Any]) -> str:
 
 
 def save_and_load(net: Network, X: NDArray[Any], out: str | os.PathLike[str] | None) -> bool:
-    """Save the network, load it again, and say whether it predicts the same."""
+    """Save the network, load it again, and return whether it predicts the same."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(out or Path(folder, "digits.cmlp"))
         net.save(path)

@@ -1,38 +1,37 @@
-"""The command's info."""
+"""``cmlp info``: this machine's cores, or what a model file holds."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 
 import numpy as np
 
 from cmlp import __version__
-from cmlp.cli.tables import listed_names
+from cmlp.cli.tables import MOST_NAMES
 from cmlp.core import dispatch
 from cmlp.core.formatting import score, significant
+from cmlp.data.frames import listed
 from cmlp.formats import cmlp_file
 from cmlp.network import load
 from cmlp.training.progress import printable
 
-# info, bench, demo -------------------------------------------------------------------------------
 
-
-def run(args: argparse.Namespace) -> int:
-    if args.model is None:
+def run(model: str | None) -> int:
+    """Print about a model file, or about the cores without one; return the exit code."""
+    if model is None:
         python, core = platform.python_version(), dispatch.core_info()
         print(f"cmlp       {__version__} (Python {python}, NumPy {np.__version__})\n{core}")
         return 0
-    net = load(args.model)
-    print(f"{args.model}: {os.path.getsize(args.model):,} bytes, format {cmlp_file.FORMAT_VERSION}")
+    net = load(model)
+    print(f"{model}: {os.path.getsize(model):,} bytes, format {cmlp_file.FORMAT_VERSION}")
     print(net.summary())
     if net.classes is not None:
-        print(f"labels    {printable(listed_names([str(label) for label in net.classes]))}")
+        print(f"labels    {printable(listed(net.classes, MOST_NAMES))}")
     if net.target_name:
         print(f"target    {printable(net.target_name)}")
     if net.feature_names:
-        print(f"features  {printable(listed_names(net.feature_names))}")
+        print(f"features  {printable(listed(net.feature_names, MOST_NAMES))}")
     history = net.history
     if not history.get("epoch"):
         print("trained   never")

@@ -1,4 +1,4 @@
-"""One line for an error; output that a closed pipe does not stop."""
+"""Errors in one line, output that survives a closed pipe, and a check of --out."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any, TextIO
 
 
 def fail(message: object, code: int) -> int:
+    """Print an error in one line, and return the exit code."""
     print("cmlp: error:", " ".join(str(message).splitlines()), file=sys.stderr)
     return code
 
 
-class Forgiving:
-    """Standard output that may be closed by its reader: a model is not lost to ``| head``."""
+class PipeSafeStream:
+    """Standard output that its reader may close: ``| head`` does not stop a training."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -33,7 +34,7 @@ class Forgiving:
 
 
 def check_output(path: str, *inputs: str) -> None:
-    """Refuse a file that could not be written, before there is anything to lose."""
+    """Reject a file that cannot be written, before any work is done."""
     folder = os.path.dirname(os.path.realpath(path))
     if os.path.isdir(path or "."):
         raise ValueError(f"--out {path}: this is a folder; name a file in it")

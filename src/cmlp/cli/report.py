@@ -1,22 +1,48 @@
-"""The counts of a classifier's answers as a table of text."""
+"""How good predictions are, as text: loss, scores, and a table of confused labels."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from cmlp.core.arrays import places
+from cmlp.cli.tables import is_classifier
+from cmlp.core.errstate import undisturbed
+from cmlp.core.formatting import score
 from cmlp.core.layout import Array
+from cmlp.model import scoring
+from cmlp.network import Network
 from cmlp.training.progress import cut, printable
 
 
-def confusion_table(truth: Array, read: Array, labels: Array) -> str:
-    """Return a table of how labels were read: a row per true label, a column per label read.
+@undisturbed
+def report(net: Network, X: Array, y: Array) -> str:
+    """Return loss and scores of the predictions on some rows, which are evaluated once."""
+    loss, value, out = scoring.evaluate(net, net.encode(X, y), None)
+    n_out = out.shape[1]
+    lines = [f"loss      {loss:.6g} ({net.loss_name})"]
+    if not is_classifier(net):
+        error = out.astype(np.float64) - y.reshape(out.shape)
+        lines += [
+            f"R2        {score(value)}" + (" (it needs two rows)" if len(X) < 2 else ""),
+            f"RMSE      {np.sqrt((error**2).mean()):.6g}",
+            f"MAE       {np.abs(error).mean():.6g}",
+        ]
+        return "\n".join(lines)
+    lines.append(f"accuracy  {score(value)}")
+    if net.classes is None and net.loss_name == "binary_crossentropy":
+        return "\n".join([*lines, "(a row counts if all its labels are right)"])
+    labels = np.arange(n_out) if net.classes is None else net.classes
+    truth = labels[y.argmax(axis=1)] if y.ndim == 2 else y
+    read = labels[out.argmax(axis=1) if n_out > 1 else (out[:, 0] > 0.5).astype(np.intp)]
+    return "\n".join([*lines, "", confusion_table(truth, read, labels)])
 
-    `labels` are in the order of the outputs. Beyond 20 of them, the ten pairs that were confused
-    most often.
+
+def confusion_table(truth: Array, read: Array, labels: Array) -> str:
+    """Return a table of predicted labels: a row per true label, a column per predicted one.
+
+    `labels` are in the order of the outputs. For more than 20 of them, return the ten pairs that
+    were confused most often.
     """
-    counts = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(counts, (places(labels, truth), places(labels, read)), 1)
+    counts = scoring.confusion(truth, read, labels)
     names = [printable(str(label)) for label in labels]
     if len(labels) > 20:
         wrong = counts * (1 - np.eye(len(labels), dtype=np.int64))

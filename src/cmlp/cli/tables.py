@@ -1,8 +1,7 @@
-"""Reads the tables of the command's arguments."""
+"""DATA of the command: tables read with a target, or for a model."""
 
 from __future__ import annotations
 
-import argparse
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -12,14 +11,19 @@ from typing import Any
 from cmlp.core.layout import Array
 from cmlp.core.vocabulary import LOSSES, lookup
 from cmlp.data.cells import NUMBER, Task, show
+from cmlp.data.frames import listed
 from cmlp.data.table import Table, read_table
 from cmlp.network import Network
+
+MOST_NAMES = 10
+"""Names of columns or labels in one line."""
+
 
 # train -------------------------------------------------------------------------------------------
 
 
 def read_as(task: Task, loss: str | None) -> Task:
-    """Return what the options say that the target is read for."""
+    """Return whether the options make the target labels or numbers, or leave it to its cells."""
     if task == "auto" and loss and (row := lookup("loss", LOSSES, loss)).name != "squared_error":
         return "classification" if row.classifies else "regression"
     return task
@@ -39,19 +43,29 @@ def note_alike_labels(classes: Array | None) -> list[str]:
     return []
 
 
-def read(args: argparse.Namespace, target: str | None, *, needs_target: bool, **how: Any) -> Table:
-    table, path = None, args.data
+def read(
+    path: str,
+    target: str | None,
+    *,
+    needs_target: bool,
+    leave_out: Sequence[str],
+    header: bool | None,
+    **how: Any,
+) -> Table:
+    """Read DATA; `how` are further arguments of :func:`~cmlp.data.table.read_table`."""
+    table = None
     if target or not needs_target or path.lower().endswith(".npz"):
-        how = {"leave_out": args.ignore, "use_target": needs_target, **how}
-        how["header"] = "auto" if args.header is None else args.header
-        table = read_table(path, target, **how)
+        table = read_table(
+            path, target, leave_out=leave_out, use_target=needs_target,
+            header="auto" if header is None else header, **how,
+        )  # fmt: skip
     if table is None or (needs_target and table.y is None):
         raise ValueError(f"{path}: which column is the target? --target NAME, or number (-1: last)")
     return table
 
 
 def check_names(table: Table) -> None:
-    """Refuse features that could not be told apart by their names later on."""
+    """Reject features with equal names: a model could not tell them apart."""
     for name, count in Counter(table.feature_names).items():
         if count > 1:
             raise ValueError(
@@ -60,35 +74,37 @@ def check_names(table: Table) -> None:
             )
 
 
-def listed_names(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-
-
 # predict and evaluate ----------------------------------------------------------------------------
 
 
 def read_for(
-    net: Network, args: argparse.Namespace, target: str | None, *, needs_target: bool
+    net: Network,
+    model: str,
+    path: str,
+    target: str | None,
+    *,
+    needs_target: bool,
+    leave_out: Sequence[str],
+    header: bool | None,
 ) -> Table:
-    """Read DATA, its features in the order of the model's."""
-    known = net.feature_names or None
-    left_out = [*args.ignore, *([args.target] if args.target and not needs_target else [])]
+    """Read DATA with the features in the order of a network's, which was loaded from `model`."""
+    named = net.feature_names or None
     table = read(
-        args, target, needs_target=needs_target, features=known, leave_out=left_out, part="test",
+        path, target, needs_target=needs_target, leave_out=leave_out, header=header,
+        features=named, part="test",
         ignore=[net.target_name] if net.target_name and net.target_name != target else [],
         task="auto" if is_classifier(net) else "regression", classes=net.classes,
     )  # fmt: skip
-    if table.X.shape[1] != net.sizes[0]:
-        more = "; --target or --ignore leave columns out" if table.X.shape[1] > net.sizes[0] else ""
-        raise ValueError(
-            f"{table.path} has {table.X.shape[1]} features, but {args.model} expects "
-            f"{net.sizes[0]}{more}"
-        )
-    if table.named and not known:
-        names = listed_names(table.feature_names)
-        table.notes.append(f"{args.model} knows no names; columns are read in their order: {names}")
+    n_in = table.X.shape[1]
+    if n_in != net.sizes[0]:
+        more = "; --target or --ignore leave columns out" if n_in > net.sizes[0] else ""
+        raise ValueError(f"{path} has {n_in} features, but {model} expects {net.sizes[0]}{more}")
+    if table.named and not named:
+        names = listed(table.feature_names, MOST_NAMES)
+        table.notes.append(f"{model} knows no names; columns are read in their order: {names}")
     return table
 
 
 def is_classifier(net: Network) -> bool:
+    """Whether a network predicts labels."""
     return net.classes is not None or (net.loss_row is not None and net.loss_row.classifies)

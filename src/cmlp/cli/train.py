@@ -1,4 +1,4 @@
-"""The command's train: a network from a file."""
+"""``cmlp train``: a network from a table."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from cmlp.cli.arguments import FIT
-from cmlp.cli.output import Forgiving, check_output, fail
-from cmlp.cli.predict import print_report
+from cmlp.cli.output import PipeSafeStream, check_output, fail
+from cmlp.cli.report import report
 from cmlp.cli.tables import check_names, note_alike_labels, read, read_as
 from cmlp.core import dispatch
 from cmlp.core.checks import check_integer, check_number
@@ -26,31 +27,17 @@ from cmlp.data.table import Table
 from cmlp.model.folding import fold
 from cmlp.network import Network
 
+Tell = Callable[..., None]
+"""``print``, or nothing with --quiet."""
 
-def choose_task(y: Array, wanted: str, loss: str | None) -> tuple[bool, str]:
-    """Decide between classification (True) and regression, and say why."""
-    text = y.dtype.kind == "U"
-    if wanted != "auto":
-        classifies, why = wanted == "classification", "as --task says"
-    elif loss and (row := lookup("loss", LOSSES, loss)).name != "squared_error":
-        classifies, why = row.classifies, f"for which the loss {row.name} is"
-    elif text:
-        classifies, why = True, "because the target is text"
-    elif y.dtype.kind == "b":
-        classifies, why = True, "because the target is true or false"
-    elif y.ndim == 2:
-        classifies = bool(np.isin(y, (0, 1)).all())
-        why = f"because the target is a matrix of {'0 and 1' if classifies else 'numbers'}"
-    elif y.dtype.kind == "f":
-        classifies, why = False, "because the target is decimal numbers"
-        if len(np.unique(y)) <= min(FEW, len(y) // 2) and not np.any(y != np.rint(y)):
-            why += "; --task classification if they are labels"
-    else:
-        n = len(np.unique(y))
-        classifies = n <= min(FEW, len(y) // 2)
-        few = "only " if classifies else ""
-        why = f"because the target is whole numbers with {few}{n} different values"
-    if text and (not classifies or y.ndim == 2):
+
+# What follows from the target --------------------------------------------------------------------
+
+
+def choose_task(y: Array, task: str, loss: str | None) -> tuple[bool, str]:
+    """Decide between classification (True) and regression, and return the reason."""
+    classifies, why = _decide(y, task, loss)
+    if y.dtype.kind == "U" and (not classifies or y.ndim == 2):
         what = "regression" if y.ndim == 1 else "a matrix of targets"
         raise ValueError(f"the target is text, such as {str(y.flat[0])!r}: {what} needs numbers")
     if classifies and y.ndim == 1 and y.dtype.kind == "f" and np.any(y != np.rint(y)):
@@ -58,9 +45,32 @@ def choose_task(y: Array, wanted: str, loss: str | None) -> tuple[bool, str]:
     return classifies, why
 
 
-def _make_network(args: argparse.Namespace, n_in: int, y: Array, classifies: bool) -> Network:
-    loss, classes = args.loss, None
-    n_out = y.shape[1] if y.ndim == 2 else 1
+def _decide(y: Array, task: str, loss: str | None) -> tuple[bool, str]:
+    """Return the answer of the first rule that applies."""
+    if task != "auto":
+        return task == "classification", "as --task says"
+    if loss and (row := lookup("loss", LOSSES, loss)).name != "squared_error":
+        return row.classifies, f"for which the loss {row.name} is"
+    if y.dtype.kind == "U":
+        return True, "because the target is text"
+    if y.dtype.kind == "b":
+        return True, "because the target is true or false"
+    if y.ndim == 2:
+        binary = bool(np.isin(y, (0, 1)).all())
+        return binary, f"because the target is a matrix of {'0 and 1' if binary else 'numbers'}"
+    n_values = len(np.unique(y))
+    few = n_values <= min(FEW, len(y) // 2)
+    if y.dtype.kind == "f":
+        hint = "; --task classification if they are labels"
+        whole = few and not np.any(y != np.rint(y))
+        return False, f"because the target is decimal numbers{hint * whole}"
+    only = "only " if few else ""
+    return few, f"because the target is whole numbers with {only}{n_values} different values"
+
+
+def choose_loss(y: Array, classifies: bool, loss: str | None) -> tuple[str, int, Array | None]:
+    """Return the loss, the number of outputs and the labels, if there are any."""
+    classes, n_out = None, y.shape[1] if y.ndim == 2 else 1
     if classifies and y.ndim == 1:
         classes = np.unique(y)
         if len(classes) < 2:
@@ -74,17 +84,11 @@ def _make_network(args: argparse.Namespace, n_in: int, y: Array, classifies: boo
     loss = loss or "squared_error"
     if lookup("loss", LOSSES, loss).classifies and not classifies:
         raise ValueError(f"--loss {loss} is for classification, not for --task regression")
-    activation = args.activation[0] if len(args.activation) == 1 else args.activation
-    check_integer("--seed", args.seed, 0)
-    net = Network(
-        [n_in, *args.hidden, n_out], activation, None, loss, seed=args.seed, quantile=args.quantile
-    )
-    net.classes = classes
-    return net
+    return loss, n_out, classes
 
 
 def _split(y: Array, fraction: float, seed: int, labels: bool) -> tuple[Array, Array]:
-    """Return training and validation rows; none of the latter where there are too few rows."""
+    """Return training and validation rows; none of the latter if there are too few rows."""
     fraction = check_number("--validation", fraction, 0, 1, open_high=True)
     if not round(len(y) * fraction):
         return np.arange(len(y)), np.arange(0)
@@ -92,74 +96,95 @@ def _split(y: Array, fraction: float, seed: int, labels: bool) -> tuple[Array, A
     return split.split(codes, fraction, np.random.default_rng(seed))
 
 
+# The command -------------------------------------------------------------------------------------
+
+
 def run(args: argparse.Namespace) -> int:
-    with contextlib.redirect_stdout(Forgiving(sys.stdout)):
+    """Train a network on a table and save it; return the exit code."""
+    with contextlib.redirect_stdout(PipeSafeStream(sys.stdout)):
         return _train_and_save(args)
 
 
 def _train_and_save(args: argparse.Namespace) -> int:
-    say: Callable[..., None] = (lambda *words: None) if args.quiet else print
+    tell: Tell = (lambda *words: None) if args.quiet else print
     check_output(args.out, args.data)
-    table = read(args, args.target, needs_target=True, task=read_as(args.task, args.loss))
+    table = read(
+        args.data, args.target, needs_target=True, leave_out=args.ignore, header=args.header,
+        task=read_as(args.task, args.loss),
+    )  # fmt: skip
     assert table.y is not None
     check_names(table)
     X, y = table.X, table.y
     classifies, why = choose_task(y, args.task, args.loss)
-    net = _make_network(args, X.shape[1], y, classifies)
+    loss, n_out, classes = choose_loss(y, classifies, args.loss)
+    activation = args.activation[0] if len(args.activation) == 1 else args.activation
+    check_integer("--seed", args.seed, 0)
+    net = Network(
+        [X.shape[1], *args.hidden, n_out], activation, None, loss, seed=args.seed,
+        quantile=args.quantile,
+    )  # fmt: skip
+    net.classes = classes
     rows, held_out = _split(y, args.validation, args.seed, classifies and y.ndim == 1)
     parts = f"{len(rows):,} rows to train, {len(held_out):,} to validate"
-    say(f"data    {len(X):,} rows, {X.shape[1]} features: {parts}")
+    tell(f"data    {len(X):,} rows, {X.shape[1]} features: {parts}")
     for note in [*table.notes, *note_alike_labels(net.classes)]:
-        say(f"note    {note}")
-    say(f"task    {'classification' if classifies else 'regression'}, {why}")
-    say(f"core    {dispatch.describe(dispatch.core.name)}")
-    say(net.summary())
-    net, stopped = _fit(args, net, table, rows, held_out, say)
+        tell(f"note    {note}")
+    tell(f"task    {'classification' if classifies else 'regression'}, {why}")
+    tell(f"core    {dispatch.describe(dispatch.core.name)}")
+    tell(net.summary())
+    net, stopped = _fit(net, table, rows, held_out, tell, not args.no_scale, _fit_options(args))
     net.feature_names = table.feature_names if table.named else []
     net.target_name = table.target_name
     try:
         net.save(args.out)
     except OSError as error:
         return fail(f"{args.out}: cannot be written: {error.strerror}", 1)
-    say(f"saved   {args.out} ({os.path.getsize(args.out):,} bytes)")
+    tell(f"saved   {args.out} ({os.path.getsize(args.out):,} bytes)")
     if stopped == "interrupted":
         print(f"cmlp: interrupted; what was learned is in {args.out}", file=sys.stderr)
         return 130
     part = held_out if len(held_out) else rows
-    say(f"\non the {'validation' if len(held_out) else 'training'} rows:")
-    say(print_report(net, X[part], y[part]))
+    tell(f"\non the {'validation' if len(held_out) else 'training'} rows:")
+    if not args.quiet:
+        print(report(net, X[part], y[part]))
     return 0
 
 
+def _fit_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of :meth:`Network.fit` but the data."""
+    options = {name: getattr(args, name) for name, *_ in FIT}
+    if options["learning_rate"] is None:
+        options["learning_rate"] = 0.01 if args.solver == "sgd" else 0.001
+    options["patience"] = options["patience"] or None
+    return {**options, "n_threads": args.threads, "verbose": not args.quiet}
+
+
 def _fit(
-    args: argparse.Namespace,
     net: Network,
     table: Table,
     rows: Array,
     held_out: Array,
-    say: Callable[..., None],
+    tell: Tell,
+    scales: bool,
+    options: dict[str, Any],
 ) -> tuple[Network, str]:
-    """Train on scaled rows; return the network for raw ones, and why training ended."""
+    """Train, on scaled rows if it `scales`; return a network for raw rows, and why it stopped."""
     assert table.y is not None
     X, y, X_val, y_val = table.X[rows], table.y[rows], table.X[held_out], table.y[held_out]
     inputs = outputs = None
     sample = X[:1000]
-    if not args.no_scale:
+    if scales:
         inputs = Scaling.of(X, table.feature_names)
         X, X_val = inputs(X), inputs(X_val)
         if net.activations[-1] == "identity" and net.classes is None:
             outputs = target_scaling(y, table.target_name or "target")
             y, y_val = outputs(y), outputs(y_val)
         what = "features and target are" if outputs else "features are"
-        say(f"scaling {what} standardised{'; losses below are of that target' * bool(outputs)}")
-    options = {name: getattr(args, name) for name, *_ in FIT}
-    if options["learning_rate"] is None:
-        options["learning_rate"] = 0.01 if args.solver == "sgd" else 0.001
-    options["patience"] = options["patience"] or None
+        tell(f"scaling {what} standardised{'; losses below are of that target' * bool(outputs)}")
     if len(held_out):
-        options |= {"X_val": X_val, "y_val": y_val}
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # Ctrl-C has its own line
-        history = net.fit(X, y, **options, n_threads=args.threads, verbose=not args.quiet)
+        options = {**options, "X_val": X_val, "y_val": y_val}
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # Ctrl-C is reported below
+        history = net.fit(X, y, **options)
     if history.stopped in ("patience", "max_time"):
-        say(f"stopped by --{history.stopped.replace('_', '-')}; best epoch {history.best_epoch}")
+        tell(f"stopped by --{history.stopped.replace('_', '-')}; best epoch {history.best_epoch}")
     return (fold(net, sample, inputs, outputs) if inputs else net), history.stopped

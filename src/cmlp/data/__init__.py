@@ -1,1 +1,1 @@
-"""What people have becomes checked rows."""
+"""Files, data frames and arrays become validated rows."""

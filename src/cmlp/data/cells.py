@@ -1,6 +1,6 @@
-"""What the cells of a table mean: numbers, gaps, labels; and what to do about all others.
+"""What the cells of a table mean: numbers, missing values, labels; and advice on all others.
 
-The cells of a target are read here, whichever file they come from: a column of labels keeps its
+The cells of a target are read here, for every file format: a column of labels keeps its
 text, a column of numbers every digit, and numbers with a bad cell among them are not classes.
 """
 
@@ -17,16 +17,18 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
+from cmlp.data.frames import listed
+
 FEW = 30
-"""Most distinct whole numbers that are taken for class labels."""
+"""Largest number of distinct whole numbers that are taken for class labels."""
 
 
 Task = Literal["auto", "classification", "regression"]
-"""What a target is read for: labels, numbers, or what its cells suggest."""
+"""What a target is: labels, numbers, or what its cells suggest."""
 
 
 Place = Callable[[int], str]
-"""Says where a row of the target is, as in "line 3, column 'y'"."""
+"""Returns the place of a row of the target, as in "line 3, column 'y'"."""
 
 
 # The grammar of float() without its underscores, foreign digits and words ("nan", "infinity").
@@ -79,11 +81,11 @@ _DATE = re.compile(
 _MISSING_CELL = "which is missing or infinite; fill it in or remove the row"
 
 
-_SMALL = 10  # rows of a table with which somebody plays: fewer are not judged by their repetitions
+_SMALL = 10  # rows of a toy table: fewer are accepted whether or not values repeat
 
 
 class DataError(ValueError):
-    """A file cannot be used as data: one line saying what was expected, what came, what to do."""
+    """A file cannot be used as data: one line on what was expected, what was found, what to do."""
 
 
 def show(text: object) -> str:
@@ -92,12 +94,11 @@ def show(text: object) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-def listed(wanted: object, names: Sequence[str]) -> str:
-    """List `names`, those like `wanted` first, the tail of a long list left out."""
+def listed_near(wanted: object, names: Sequence[str]) -> str:
+    """List `names`, those most similar to `wanted` first, the tail of a long list left out."""
     wanted = str(wanted).lower()
     near = {name: difflib.SequenceMatcher(None, name.lower(), wanted).ratio() for name in names}
-    shown = ", ".join(map(show, sorted(near, key=near.__getitem__, reverse=True)[:10]))
-    return shown + (f" and {len(near) - 10} more" if len(near) > 10 else "")
+    return listed(sorted(near, key=near.__getitem__, reverse=True), 10, show)
 
 
 def bare(cell: str) -> str | None:
@@ -108,7 +109,7 @@ def bare(cell: str) -> str | None:
 
 
 def advice(cell: str, otherwise: str) -> str:
-    """Say what to do about text where a number is expected."""
+    """Return what to do about text where a number is expected."""
     body = bare(cell)
     if body is None:
         return otherwise
@@ -168,7 +169,7 @@ def read_target(cells: Sequence[str], place: Place, task: Task = "auto") -> np.n
 
 
 def _numbers(cells: list[str], counts: Counter[str], task: Task) -> np.ndarray | None:
-    """Return cells that are numbers as such; None if they are labels that have to stay text."""
+    """Return cells that are numbers as such; None for labels that have to stay text."""
     whole = all(map(INTEGER, counts))
     padded = any(map(_PADDED, counts))
     few = len(counts) <= min(FEW, len(cells) // 2)
@@ -202,7 +203,7 @@ def whole_numbers(values: list[int]) -> np.ndarray | None:
 
 
 def _check_labels(counts: Counter[str], odd: list[str], refuse: Callable[..., NoReturn]) -> None:
-    """Refuse a target that is text but does not hold labels that can be learned."""
+    """Reject a target that is text but does not hold labels that can be learned."""
     n, distinct = counts.total(), len(counts)
     anyway = f"--task classification takes all {distinct} different values for labels"
     bodies = {cell: cell if NUMBER(cell) else bare(cell) for cell in counts}
@@ -228,11 +229,10 @@ def _check_labels(counts: Counter[str], odd: list[str], refuse: Callable[..., No
 
 
 def known_labels(values: Sequence[Any], classes: np.ndarray, place: Place) -> np.ndarray:
-    """Return a target as those of a model's labels that its cells, or numbers, stand for.
+    """Return a target as a model's labels: those that its cells, or numbers, are equal to.
 
-    A cell is a label if it has the label's text; or, where labels are numbers, if it is a number
-    that is equal to one: 1.0 for 1. So are labels such as the texts "0.0" and "1.0"; but 7 is not
-    007.
+    A cell is a label if it has the label's text; or, if labels are numbers, if it is an equal
+    number: 1.0 for 1. Texts such as "0.0" and "1.0" are compared as numbers, too; but 7 is not 007.
     """
     labels = classes.tolist()
     number = classes.dtype.kind in "iufb"
@@ -266,6 +266,6 @@ def known_labels(values: Sequence[Any], classes: np.ndarray, place: Place) -> np
             where = place(list(values).index(value))
             if isinstance(value, str) and MISSING(value):
                 raise DataError(f"{where}: the target is {show(value)}, {_MISSING_CELL}")
-            known = listed(value, [str(label) for label in labels])
+            known = listed_near(value, [str(label) for label in labels])
             raise DataError(f"{where}: the label {show(value)} is not one of the model's: {known}")
     return classes[[found[value] for value in values]]

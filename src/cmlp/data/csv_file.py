@@ -1,4 +1,4 @@
-"""Reads a delimited text file in blocks: by pandas where it agrees, else by csv."""
+"""The rows of a CSV file as arrays, in blocks: by pandas where it agrees, else by csv."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from cmlp.data.cells import (
 )
 from cmlp.data.csv_layout import DELIMITERS, Layout
 
-_BLOCK = 4096  # rows that are Python strings, or a pandas frame, at one time
+_BLOCK = 4096  # rows held as Python strings, or as a pandas frame, at a time
 
 
 _EXACT = 2**53  # up to here a float64 holds every integer
 
 
-_PANDAS_PAYS = 4_000_000  # bytes; below, csv is done before `import pandas` is (0.4 s)
+_PANDAS_PAYS = 4_000_000  # bytes; for fewer, csv takes less time than `import pandas` (0.4 s)
 
 
 # CSV: from a layout to numbers -------------------------------------------------------------------
@@ -67,7 +67,7 @@ def read_csv(
 
 
 def largest(X: np.ndarray) -> tuple[int, int] | None:
-    """Return where a feature is so large that a float64 rounds whole numbers; None if nowhere."""
+    """Return row and column of a feature so large that float64 rounds whole numbers, or None."""
     low, high = X.min(axis=0), X.max(axis=0)
     columns = np.flatnonzero((high >= _EXACT) | (low <= -_EXACT))
     if not len(columns):
@@ -78,6 +78,7 @@ def largest(X: np.ndarray) -> tuple[int, int] | None:
 
 
 def rounded(place: str, value: object) -> str:
+    """Return the note on a whole number that is rounded."""
     return (
         f"{place}: features keep about 16 digits, too few for {show(value)}; leave the column out "
         "if it holds identifiers (--ignore)"
@@ -85,7 +86,7 @@ def rounded(place: str, value: object) -> str:
 
 
 def csv_notes(data: bytes, layout: Layout, X: np.ndarray) -> list[str]:
-    """Return what the user should know of a CSV file."""
+    """Return notes for the user on how a CSV file was read."""
     if at := largest(X):
         line, row = next(layout.rows(data, after=at[0]))
         column = layout.features[at[1]]
@@ -95,6 +96,7 @@ def csv_notes(data: bytes, layout: Layout, X: np.ndarray) -> list[str]:
 
 
 def _csv_blocks(data: bytes, layout: Layout) -> Iterator[_Block]:
+    """Yield the rows of data, read by csv and float()."""
     rows = layout.rows(data)
     strange = b"_" in data or not data.isascii()  # float() takes "1_000" and Arabic digits
     kept = sorted(layout.features)
@@ -127,7 +129,7 @@ def _csv_blocks(data: bytes, layout: Layout) -> Iterator[_Block]:
 
 
 def _complain(data: bytes, layout: Layout, after: int) -> NoReturn:
-    """Name the first bad cell after so many good rows of data."""
+    """Raise the error of the first bad cell after `after` good rows of data."""
 
     def numbers_in(row: list[str]) -> bool:
         return any(NUMBER(row[i]) for i in layout.features if i < len(row))
@@ -137,7 +139,7 @@ def _complain(data: bytes, layout: Layout, after: int) -> NoReturn:
         if len(row) != layout.width:
             raise DataError(
                 f"line {line} has {len(row)} cells, but the first row has {layout.width}; "
-                f"cells are cut at {show(layout.delimiter)}: mend the line"
+                f"cells are cut at {show(layout.delimiter)}: correct the line"
             )
         for i in layout.features:
             if NUMBER(row[i]) and isfinite(float(row[i])):
@@ -161,21 +163,24 @@ def _complain(data: bytes, layout: Layout, after: int) -> NoReturn:
 
 
 def _pandas_blocks(data: bytes, layout: Layout) -> list[_Block] | None:
-    """Return what `_csv_blocks` would yield, or None where pandas cannot be trusted to."""
+    """Return what `_csv_blocks` yields, or None if pandas might read the file differently."""
     import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 
     body = data.split(b"\n", layout.first_line - 1)[-1]
-    # Quotes have dialects; pandas makes 1.0 of a column of "true", dtype float or not, and passes
-    # over a byte order mark below the header, as files that were put together have it.
+    # Quotes have dialects; pandas reads a column of "true" as 1.0 whatever its dtype, and skips a
+    # byte order mark below the header, which concatenated files have.
     risky = (b'"', b"\xef\xbb\xbf", b"true", b"True", b"TRUE", b"false", b"False", b"FALSE")
     if layout.delimiter not in DELIMITERS or any(word in body for word in risky):
         return None
     last = layout.width - 1
-    # The last column is read, too: where pandas has padded a row, its cell is empty.
+    # The last column is read, too: if pandas has padded a row, its cell is empty.
     types: dict[int, type] = {i: str for i in (layout.target, last) if i >= 0}
     types |= dict.fromkeys(layout.features, float)
     options: dict[str, Any] = {"usecols": [*types], "dtype": types, "sep": layout.delimiter}
-    if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):  # later ones always round right
+    if tuple(map(int, pd.__version__.split(".")[:2])) < (
+        3,
+        1,
+    ):  # later ones always do so
         options["float_precision"] = "round_trip"
     blocks: list[_Block] = []
     padded = False
@@ -197,11 +202,11 @@ def _pandas_blocks(data: bytes, layout: Layout) -> list[_Block] | None:
     cut = layout.delimiter.encode()
     if padded and not _all_alike(body, cut, last):
         return None
-    # pandas may cut a long row, which has a delimiter too many.
+    # pandas may truncate a row with too many cells; the number of delimiters shows it.
     return blocks if body.count(cut) == n_rows * last else None
 
 
-def _all_alike(body: bytes, cut: bytes, wanted: int) -> bool:
-    """Whether every line that is not blank has so many delimiters."""
+def _all_alike(body: bytes, cut: bytes, n: int) -> bool:
+    """Whether every line that is not blank has n delimiters."""
     counts = ((line.count(cut), line) for line in BytesIO(body))
-    return all(count == wanted or not (count or line.strip()) for count, line in counts)
+    return all(count == n or not (count or line.strip()) for count, line in counts)

@@ -1,4 +1,4 @@
-"""CSV: from bytes to a layout, which says where in the file things are."""
+"""The layout of a CSV file: text, delimiter, header, and the columns to read."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from io import BytesIO, TextIOWrapper
 from itertools import islice
 from typing import Literal
 
-from cmlp.data.cells import NUMBER, DataError, bare, listed, show
+from cmlp.data.cells import NUMBER, DataError, bare, listed_near, show
 from cmlp.data.header import has_header
 
-DELIMITERS = ";\t|,"  # text has more commas: of two that cut alike, it is the other
+DELIMITERS = ";\t|,"  # commas last: they also occur in text, so that the others win a tie
 
 
 _UNCUT = " (cells are cut at ';', '|', ',' or a tab, of which line 1 has none)"
@@ -27,13 +27,13 @@ _UNCUT = " (cells are cut at ';', '|', ',' or a tab, of which line 1 has none)"
 _NAMELESS = re.compile(r"(Unnamed: \d+(_level_\d+)*)?").fullmatch  # as pandas calls them
 
 
-_SNIFFED = 20  # rows that the delimiter is guessed from
+_SNIFFED = 20  # rows from which the delimiter is derived
 
 
-_HEAD, _LATER = 60, 20  # rows that the header is judged by: the first, and some further down
+_HEAD, _LATER = 60, 20  # rows from which the header is decided: at the start, and further down
 
 
-_CELLS, _WIDE = 100_000, 1000  # cells of those rows, about, and columns
+_CELLS, _WIDE = 100_000, 1000  # at most about so many cells of those rows, and columns
 
 
 _LONGEST = 2**31 - 1  # characters of a cell: the largest limit that csv takes everywhere
@@ -55,8 +55,8 @@ _MAGIC = {
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the caller says about the columns of a table."""
+class Selection:
+    """What the caller specifies about the columns of a table."""
 
     target: str | int | None = None
     features: Sequence[str] | None = None
@@ -70,7 +70,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are in a CSV file."""
+    """Where the header, the target and the features of a CSV file are."""
 
     delimiter: str
     width: int
@@ -79,26 +79,26 @@ class Layout:
     target: int
     """Column of the target; -1 for none."""
     features: list[int]
-    """Columns of the features, in the order in which they are wanted."""
+    """Columns of the features, in the order to read them."""
     first_line: int
     """Line (counted from 1) on which the first row of data starts."""
     notes: list[str] = field(default_factory=list)
-    """What the user should know of how the file was read, a line each."""
+    """Notes for the user on how the file was read, a line each."""
     guessed: bool = False
-    """Whether the caller did not say if there is a header."""
+    """Whether the header was decided here and not by the caller."""
 
     def rows(self, data: bytes, after: int = 0) -> Iterator[tuple[int, list[str]]]:
         """Yield line number and cells of the rows of data, from row `after` on."""
         return islice(rows_of(data, self.delimiter), after + bool(self.names), None)
 
     def place(self, line: int, column: int) -> str:
-        """Say where a cell is."""
+        """Return the place of a cell, for a message."""
         name = self.names[column] if self.names else ""
         return f"line {line}, column {show(name) if name else f'{column} (counted from 0)'}"
 
 
 def is_number(column: str | int) -> bool:
-    """Whether a column is called by its number."""
+    """Whether a column is specified by its number."""
     return re.fullmatch(r"\s*-?[0-9]{1,9}\s*", str(column)) is not None
 
 
@@ -129,7 +129,7 @@ def text_of(data: bytes) -> bytes:
 
 
 def _kind(data: bytes) -> str:
-    """Say what a file is that is not UTF-8."""
+    """Name the format of a file that is not UTF-8."""
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
             return kind
@@ -151,12 +151,12 @@ def without_hint(data: bytes) -> tuple[bytes, str | None]:
 _limit = threading.Lock()
 
 
-_lifted: list[int] = []  # csv's own limit, once for each thread that has lifted it
+_lifted: list[int] = []  # the previous limit of csv, once for each thread that has lifted it
 
 
 @contextmanager
 def _no_limit() -> Iterator[None]:
-    """Lift the limit of a cell's length, which csv has one of for the whole process."""
+    """Lift the limit of a cell's length, which csv has for the whole process."""
     with _limit:
         _lifted.append(_lifted[0] if _lifted else csv.field_size_limit(_LONGEST))
     try:
@@ -169,7 +169,7 @@ def _no_limit() -> Iterator[None]:
 
 
 def _any_length(reader: Iterator[list[str]]) -> Iterator[list[str]]:
-    """Yield a csv.reader's rows; the limit is lifted while it reads one, not between them."""
+    """Yield a csv.reader's rows; the limit is lifted only while a row is read."""
     while True:
         with _no_limit():
             row = next(reader, None)
@@ -212,16 +212,16 @@ def rows_of(
 
 
 def _unreadable(what: str) -> str:
-    """Say what csv could not read."""
+    """Translate an error message of csv."""
     if "limit" in what:
         return f"a cell is longer than {csv.field_size_limit():,} characters"
     closed = "expected after" in what
-    problem = "goes on after its closing quote" if closed else "is not closed"
+    problem = "continues after its closing quote" if closed else "is not closed"
     return f'a quoted cell {problem} ({what}); a quote inside a quoted cell is written twice: ""'
 
 
 def _sniff(data: bytes) -> str:
-    """Return the delimiter that cuts most of the first rows alike, and into most numbers."""
+    """Return the delimiter that gives most of the first rows the same width, and most numbers."""
     best, scores = ",", (0, 0, 0)
     for delimiter in DELIMITERS:
         rows: list[list[str]] = []
@@ -239,16 +239,16 @@ def _sniff(data: bytes) -> str:
 # The header --------------------------------------------------------------------------------------
 
 
-def _names_in(first: Sequence[str], wanted: Wanted) -> bool:
-    """Whether the first row has names that the user, or the model, knows."""
-    known = [name.strip() for name in (*(wanted.features or ()), *wanted.ignore)]
-    said = [str(name) for name in (wanted.target, *wanted.leave_out) if name is not None]
-    # A number is a name where it cannot be a column's, as in --target 2000.
-    said = [n for n in said if not is_number(n) or not -len(first) <= int(n) < len(first)]
+def _names_in(first: Sequence[str], selection: Selection) -> bool:
+    """Whether the first row has names that the user or the model specifies."""
+    known = [name.strip() for name in (*(selection.features or ()), *selection.ignore)]
+    given = [str(name) for name in (selection.target, *selection.leave_out) if name is not None]
+    # A number that is no column's is a name, as in --target 2000.
+    given = [n for n in given if not is_number(n) or not -len(first) <= int(n) < len(first)]
     there = {*first}
-    if there & {*said} or any(name in there for name in known if name and not NUMBER(name)):
+    if there & {*given} or any(name in there for name in known if name and not NUMBER(name)):
         return True
-    features = {*(wanted.features or ())}  # numbers: a row of data may have one by chance
+    features = {*(selection.features or ())}  # numbers: a row of data may have one by chance
     return len(features & there) > len(features) / 2
 
 
@@ -306,7 +306,7 @@ def _occurs(data: bytes, start: int, first: Sequence[str], column: int, cut: byt
 
 
 def _judge(
-    data: bytes, delimiter: str, sample: Sequence[tuple[int, list[str]]], wanted: Wanted
+    data: bytes, delimiter: str, sample: Sequence[tuple[int, list[str]]], selection: Selection
 ) -> tuple[bool, bool]:
     """Return whether the first row is a header, and whether that is sure."""
     first = [cell.strip() for cell in sample[0][1]]
@@ -317,7 +317,7 @@ def _judge(
     for _ in range(sample[1][0] - 1 if len(sample) > 1 else 0):
         start = data.find(b"\n", start) + 1
 
-    columns = [*range(min(len(first), _WIDE))]  # which tell enough; the last may be the target
+    columns = [*range(min(len(first), _WIDE))]  # these are enough; the last may be the target
     if len(first) > _WIDE and not NUMBER(first[-1]):
         columns.append(len(first) - 1)
 
@@ -326,9 +326,9 @@ def _judge(
 
     cells = [[row[i].strip() for i in columns] for row in below]
     header, sure = has_header([first[i] for i in columns], cells, quoted, recurs)
-    if _names_in(first, wanted):
+    if _names_in(first, selection):
         # A row of numbers that are names of features may still be data, if it is not long.
-        known = len(first) > 2 and {*(wanted.features or ())} <= {*first}
+        known = len(first) > 2 and {*(selection.features or ())} <= {*first}
         return True, header or known or not all(map(NUMBER, first))
     return header, sure
 
@@ -348,7 +348,7 @@ def _check_width(sample: Sequence[tuple[int, list[str]]], delimiter: str) -> Non
     )
 
 
-def layout_of(data: bytes, wanted: Wanted, delimiter: str | None = None) -> Layout:
+def layout_of(data: bytes, selection: Selection, delimiter: str | None = None) -> Layout:
     """Find delimiter, header and columns."""
     if delimiter is None:
         delimiter = _sniff(data)
@@ -359,9 +359,9 @@ def layout_of(data: bytes, wanted: Wanted, delimiter: str | None = None) -> Layo
         raise DataError("the file is empty; expected rows of numbers")
     line, first = sample[0][0], [cell.strip() for cell in sample[0][1]]
     _check_width(sample, delimiter)
-    header, sure = bool(wanted.header), True
-    if wanted.header == "auto":
-        header, sure = _judge(data, delimiter, sample, wanted)
+    header, sure = bool(selection.header), True
+    if selection.header == "auto":
+        header, sure = _judge(data, delimiter, sample, selection)
     notes = []
     if not sure:
         shown = ", ".join(map(show, first[:5])) + (", ..." if len(first) > 5 else "")
@@ -373,59 +373,68 @@ def layout_of(data: bytes, wanted: Wanted, delimiter: str | None = None) -> Layo
     if line > 1 and len(first) == 1 and not header:
         raise DataError("line 1 is empty; fill in the cell, or remove the line")
     names = first if header else None
-    target = -1 if wanted.target is None else column_of(wanted.target, names, len(first))
-    dropped = {i for i, name in enumerate(names or []) if name in wanted.ignore}
-    for name in wanted.leave_out:
-        same = [i for i, other in enumerate(names or []) if other == name]
-        left_out = same or [column_of(name, names, len(first))]
-        if target in left_out:
-            raise DataError(f"the target {show(name)} cannot be left out as well")
-        dropped.update(left_out)
-    if names and wanted.features is not None:
-        hint = "" if sure else f" ({notes[0]})"
-        features = _by_name(wanted.features, names, dropped | {target}, hint)
-    else:
-        nameless = [i for i, name in enumerate(names or []) if _NAMELESS(name)]
-        nameless = [i for i in nameless if i not in dropped and i != target]
-        if nameless:
-            which = ", ".join(map(str, nameless[:5])) + (", ..." if len(nameless) > 5 else "")
-            notes.append(
-                f"columns without a name are left out: {which} (counted from 0); write names above "
-                "them to use them"
-            )
-        dropped.update(nameless, [target])
-        features = [i for i in range(len(first)) if i not in dropped]
+    target = -1 if selection.target is None else column_of(selection.target, names, len(first))
+    features = _features(selection, names, len(first), target, notes)
     if not features:
         raise DataError(
-            f"no feature column is left beside target, ignored ones and those without a name; "
+            f"no feature column is left after the target, ignored ones and those without a name; "
             f"columns: {len(first)}, cut at {show(delimiter)}{_UNCUT if len(first) == 1 else ''}"
         )
-    start, guessed = sample[header][0], wanted.header == "auto"
+    start, guessed = sample[header][0], selection.header == "auto"
     return Layout(delimiter, len(first), names, target, features, start, notes, guessed)
 
 
-def column_of(wanted: str | int, names: list[str] | None, width: int) -> int:
-    """Return the number of the column that the user calls so."""
-    if names and wanted in names:
-        if (count := names.count(str(wanted))) > 1:
+def _features(
+    selection: Selection, names: list[str] | None, width: int, target: int, notes: list[str]
+) -> list[int]:
+    """Return the columns of the features; add a note on columns without a name.
+
+    `notes` has one already if the header is in doubt: errors quote it.
+    """
+    dropped = {i for i, name in enumerate(names or []) if name in selection.ignore}
+    for name in selection.leave_out:
+        same = [i for i, other in enumerate(names or []) if other == name]
+        left_out = same or [column_of(name, names, width)]
+        if target in left_out:
+            raise DataError(f"the target {show(name)} cannot be left out as well")
+        dropped.update(left_out)
+    if names and selection.features is not None:
+        hint = f" ({notes[0]})" if notes else ""
+        return _by_name(selection.features, names, dropped | {target}, hint)
+    nameless = [i for i, name in enumerate(names or []) if _NAMELESS(name)]
+    nameless = [i for i in nameless if i not in dropped and i != target]
+    if nameless:
+        which = ", ".join(map(str, nameless[:5])) + (", ..." if len(nameless) > 5 else "")
+        notes.append(
+            f"columns without a name are left out: {which} (counted from 0); write names above "
+            "them to use them"
+        )
+    dropped.update(nameless, [target])
+    return [i for i in range(width) if i not in dropped]
+
+
+def column_of(column: str | int, names: list[str] | None, width: int) -> int:
+    """Return the number of a column that is specified by name or number."""
+    if names and column in names:
+        if (count := names.count(str(column))) > 1:
             raise DataError(
-                f"{count} columns are called {show(wanted)}; rename all but one, or give the "
+                f"{count} columns are called {show(column)}; rename all but one, or give the "
                 "target's number, counted from 0"
             )
-        return names.index(str(wanted))
-    if is_number(wanted):
-        if -width <= int(wanted) < width:
-            return int(wanted) % width
-        raise DataError(f"there is no column {wanted}: the columns are 0 to {width - 1}")
-    known = listed(wanted, names) if names else f"no names; give a number, 0 to {width - 1}"
+        return names.index(str(column))
+    if is_number(column):
+        if -width <= int(column) < width:
+            return int(column) % width
+        raise DataError(f"there is no column {column}: the columns are 0 to {width - 1}")
+    known = listed_near(column, names) if names else f"no names; give a number, 0 to {width - 1}"
     known += _UNCUT if width == 1 else ""
-    raise DataError(f"there is no column {show(wanted)}; there are {known}")
+    raise DataError(f"there is no column {show(column)}; there are {known}")
 
 
 def _by_name(
     features: Sequence[str], names: Sequence[str], dropped: set[int], hint: str
 ) -> list[int]:
-    """Return the columns of a model's features, whatever their order and what is beside them."""
+    """Return the columns of a model's features; the table may have others, in any order."""
     features = [name.strip() for name in features]
     twice = [name for name, count in Counter(features).items() if count > 1]
     if twice:
@@ -441,7 +450,7 @@ def _by_name(
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise DataError(
             f"there is no column {show(missing[0])}{more}, which the model was trained with; there "
-            f"are {listed(missing[0], names)}{hint}"
+            f"are {listed_near(missing[0], names)}{hint}"
         )
     found = []
     for name in features:

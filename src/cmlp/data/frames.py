@@ -1,7 +1,8 @@
-"""Containers of rows: names of columns, and what NumPy would silently misread."""
+"""Data frames and matrices as X: names of columns, and containers that NumPy would misread."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ def is_sparse(X: Any) -> bool:
 
 
 def check_container(name: str, values: Any) -> None:
-    """Refuse what NumPy would make something of that nobody meant."""
+    """Reject containers that NumPy would convert to something else: np.matrix, lazy frames."""
     if isinstance(values, np.matrix):
         raise TypeError(
             "np.matrix is not supported. Please convert to a numpy array with np.asarray. For more "
@@ -31,9 +32,9 @@ def check_container(name: str, values: Any) -> None:
 # Names -------------------------------------------------------------------------------------------
 
 
-def columns_of(X: Any) -> list[Any]:
-    """Return what a table calls its columns."""
-    columns = getattr(X, "column_names", None)  # pyarrow's, whose columns are the data
+def column_names(X: Any) -> list[Any]:
+    """Return the names of a table's columns (pandas, polars, arrow, interchange); else none."""
+    columns = getattr(X, "column_names", None)  # pyarrow: its `columns` are the data
     if columns is None or callable(columns):
         columns = getattr(X, "columns", None)
     if columns is None and hasattr(X, "__dataframe__"):
@@ -41,9 +42,21 @@ def columns_of(X: Any) -> list[Any]:
     return [] if columns is None or callable(columns) else list(columns)
 
 
+def first_names(*candidates: Sequence[Any] | Array | None) -> list[str]:
+    """Return the first list of names that is present and not empty, as text."""
+    found = (names for names in candidates if names is not None and len(names))
+    return list(map(str, next(found, ())))
+
+
+def listed(names: Sequence[Any] | Array, most: int, show: Callable[[Any], str] = str) -> str:
+    """Write names as "a, b and 7 more": at most `most` of them, each as `show` writes it."""
+    more = len(names) - most
+    return ", ".join(map(show, names[:most])) + (f" and {more:,} more" if more > 0 else "")
+
+
 def feature_names(X: Any) -> Array | None:
-    """Return the columns' names of a table, if they are all text."""
-    names = columns_of(X)
+    """Return the column names of a table if they are all text."""
+    names = column_names(X)
     kinds = sorted({type(name).__name__ for name in names})
     if len(kinds) > 1 and "str" in kinds:
         raise TypeError(

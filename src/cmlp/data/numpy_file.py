@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from cmlp.data.cells import DataError, Task, known_labels, listed, read_target, show
-from cmlp.data.csv_layout import Wanted, column_of, is_number
+from cmlp.data.cells import DataError, Task, known_labels, listed_near, read_target, show
+from cmlp.data.csv_layout import Selection, column_of, is_number
 
-# What np.load raises for damaged files: no shorter list covers what flipped bytes bring about.
+# Exceptions of np.load for damaged files: flipped bytes were seen to raise each of them.
 _DAMAGE = (ValueError, TypeError, KeyError, EOFError, OSError, SyntaxError, OverflowError,
            MemoryError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile,
            zlib.error)  # fmt: skip
@@ -25,47 +25,33 @@ _Arrays = tuple[np.ndarray, str | None, np.ndarray | None]
 
 
 def read_numpy(
-    path: Path, wanted: Wanted, part: str, task: Task, classes: np.ndarray | None, use_target: bool
+    path: Path,
+    selection: Selection,
+    part: str,
+    task: Task,
+    classes: np.ndarray | None,
+    use_target: bool,
 ) -> _Arrays:
-    """Read features and target; see :func:`cmlp.tables.read_table`."""
-    target = wanted.target
-    try:
-        with path.open("rb") as file:  # ours: np.load leaves a damaged .npz open
-            start = file.read(6)
-            file.seek(0)
-            if start.startswith(b"PK"):
-                X, name, y = _pick(np.load(file, allow_pickle=False), wanted, part, use_target)
-            elif start == b"\x93NUMPY":
-                X, name, y = np.load(file, allow_pickle=False), None, None
-                _named_columns(wanted.leave_out, [])
-            else:
-                was = f"begins with {start!r}" if start else "is empty"
-                raise DataError(f"expected a {path.suffix} file of NumPy, but the file {was}")
-    except (DataError, FileNotFoundError, PermissionError):
-        raise
-    except _DAMAGE as error:
-        if "pickle" in str(error):  # NumPy's word for an array of dtype object
-            raise DataError("it holds Python objects; save arrays of numbers") from error
-        reason = " ".join(str(error).split())
-        raise DataError(f"the file is cut off or damaged ({reason}); save it again") from error
+    """Read features and target; see :func:`cmlp.data.table.read_table`."""
+    X, name, y = _load(path, selection, part, use_target)
     X = _numeric(X, "the features")
     if X.ndim < 2 or 0 in X.shape:
         raise DataError(f"expected features of shape (rows, columns), not {X.shape}; reshape them")
     X = X.reshape(len(X), -1)
     width = X.shape[1]
-    left_out = [column_of(name, None, width) for name in _numbered(wanted.leave_out)]
-    if y is None and target is not None:
-        column = column_of(target, None, width)
+    left_out = [column_of(name, None, width) for name in selection.leave_out if is_number(name)]
+    if y is None and selection.target is not None:
+        column = column_of(selection.target, None, width)
         if column in left_out:
-            raise DataError(f"the target {show(target)} cannot be left out as well")
+            raise DataError(f"the target {show(selection.target)} cannot be left out as well")
         left_out.append(column)
         y = X[:, column]
-        if np.all(np.abs(y) < 2**53) and np.all(y == np.rint(y)):  # X's dtype is not the target's
+        if np.all(np.abs(y) < 2**53) and np.all(y == np.rint(y)):  # integers, whatever X's dtype
             y = y.astype(np.int64)
     if left_out:
         X = np.delete(X, left_out, axis=1)
         if not X.shape[1]:
-            raise DataError("no feature column is left beside the target and those left out")
+            raise DataError("no feature column is left after the target and those left out")
     if not np.isfinite(X).all():
         row, column = np.argwhere(~np.isfinite(X))[0]
         raise DataError(
@@ -75,17 +61,40 @@ def read_numpy(
     return X, name, None if y is None else _array_target(y, len(X), task, classes)
 
 
-def _pick(arrays: Any, wanted: Wanted, part: str, use_target: bool) -> _Arrays:
-    """Choose features and target from an open .npz file."""
-    target, names = wanted.target, arrays.files
-    _named_columns(wanted.leave_out, names)
-    ignore = {*wanted.ignore, *map(str, wanted.leave_out)}
+def _load(path: Path, selection: Selection, part: str, use_target: bool) -> _Arrays:
+    """Load the arrays as they are; the target is None unless it is an array of its own."""
+    try:
+        with path.open("rb") as file:  # opened here: np.load leaves a damaged .npz open
+            start = file.read(6)
+            file.seek(0)
+            if start.startswith(b"PK"):
+                return _pick(np.load(file, allow_pickle=False), selection, part, use_target)
+            if start == b"\x93NUMPY":
+                X = np.load(file, allow_pickle=False)
+                _named_columns(selection.leave_out, [])
+                return X, None, None
+            was = f"begins with {start!r}" if start else "is empty"
+            raise DataError(f"expected a {path.suffix} file of NumPy, but the file {was}")
+    except (DataError, FileNotFoundError, PermissionError):
+        raise
+    except _DAMAGE as error:
+        if "pickle" in str(error):  # in NumPy's message about an array of dtype object
+            raise DataError("it holds Python objects; save arrays of numbers") from error
+        reason = " ".join(str(error).split())
+        raise DataError(f"the file is cut off or damaged ({reason}); save it again") from error
+
+
+def _pick(arrays: Any, selection: Selection, part: str, use_target: bool) -> _Arrays:
+    """Select features and target from an open .npz file."""
+    target, names = selection.target, arrays.files
+    _named_columns(selection.leave_out, names)
+    ignore = {*selection.ignore, *map(str, selection.leave_out)}
     with arrays:
         usual = ["X", "x", "data", "features", "X_train", "x_train"]
         usual = ["X_test", "x_test", *usual] if part == "test" else [*usual, "X_test", "x_test"]
         x_name = next((name for name in usual if name in names), None)
         if x_name is None:
-            raise DataError(f"expected features called 'X'; there are {listed('X', names)}")
+            raise DataError(f"expected features called 'X'; there are {listed_near('X', names)}")
         y_name: str | None = None
         if not use_target:
             pass
@@ -96,26 +105,22 @@ def _pick(arrays: Any, wanted: Wanted, part: str, use_target: bool) -> _Arrays:
             y_name = next((name for name in usual if name in names and name not in ignore), None)
         elif target in names:
             y_name = str(target)
-            twin = y_name.removesuffix("_train") + "_test"  # of a model that learned y_train
+            twin = y_name.removesuffix("_train") + "_test"  # the model was trained on y_train
             if x_name.endswith("_test") and y_name.endswith("_train") and twin in names:
                 y_name = twin
         elif not is_number(target):
-            raise DataError(f"there is no {show(target)}; there are {listed(target, names)}")
+            raise DataError(f"there is no {show(target)}; there are {listed_near(target, names)}")
         X, y = arrays[x_name], None if y_name is None else arrays[y_name]
     if isinstance(X, bytes) or isinstance(y, bytes):
         raise DataError("the zip archive does not hold NumPy arrays; save it with numpy.savez")
     return X, y_name, y
 
 
-def _numbered(columns: Sequence[str | int]) -> list[str | int]:
-    return [name for name in columns if is_number(name)]
-
-
 def _named_columns(columns: Sequence[str | int], names: Sequence[str]) -> None:
-    """Refuse names to leave out that no array has; numbers are columns of X."""
+    """Reject names to leave out that no array has; numbers are columns of X."""
     for name in columns:
         if not is_number(name) and name not in names:
-            there = f"; there are {listed(name, names)}" if names else ", nor any other name"
+            there = f"; there are {listed_near(name, names)}" if names else ", nor any other name"
             raise DataError(f"there is no {show(name)} to leave out{there}")
 
 
@@ -129,7 +134,7 @@ def _numeric(array: np.ndarray, what: str) -> np.ndarray:
 
 
 def _array_target(y: np.ndarray, n_rows: int, task: Task, classes: np.ndarray | None) -> np.ndarray:
-    """Return the target as numbers or text; one column is as good as a vector."""
+    """Return the target as numbers or text, a single column as a vector."""
     if y.ndim not in (1, 2) or len(y) != n_rows or not y.size:
         raise DataError(
             f"the features have {n_rows} rows, but the target's shape is {y.shape}; "

@@ -1,4 +1,4 @@
-"""Rows that were checked, with their targets and weights."""
+"""Validated rows with their targets and weights; the rows that are held out for validation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cmlp.core.seam import SparseRows
 
 @dataclass(frozen=True)
 class Data:
-    """Checked rows with their targets and weights, as the core takes them."""
+    """Validated rows with their targets and weights, in the core's format."""
 
     X: Array | SparseRows
     targets: Array
@@ -27,7 +27,7 @@ class Data:
 
 @dataclass
 class HeldOut:
-    """Rows to validate on: for the core, and as a scorer wants them."""
+    """Rows to validate on: encoded for the core, and as the user passed them, for a scorer."""
 
     data: Data
     rows: NDArray[np.int64] | None
@@ -35,5 +35,11 @@ class HeldOut:
     y: Any
 
     def of(self, values: Array) -> Array:
-        """Return the part of some values that belongs to these rows."""
+        """Return these rows' part of an array with a value per row of the whole data."""
         return values if self.rows is None else np.asarray(values[self.rows])
+
+
+def check_pair(X_val: Any, y_val: Any) -> None:
+    """Reject validation features without targets, and targets without features."""
+    if (X_val is None) != (y_val is None):
+        raise ValueError("X_val and y_val go together; only one of them came")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cmlp.core.layout import Array
 
 BLOCK = 4096
-"""Rows that are scaled at one time."""
+"""Rows that are scaled at a time."""
 
 
 class Scaling(NamedTuple):
@@ -22,7 +22,7 @@ class Scaling(NamedTuple):
 
     @classmethod
     def of(cls, values: Array, names: Sequence[str]) -> Scaling:
-        """Measure the columns of `values`, (n, columns), which are called `names`."""
+        """Compute mean and deviation of the columns of `values`, (n, columns), called `names`."""
         with np.errstate(over="ignore", invalid="ignore"):
             mean = values.mean(axis=0, dtype=np.float64)
             squares = (((values[at : at + BLOCK] - mean) ** 2).sum(axis=0)
@@ -42,9 +42,9 @@ class Scaling(NamedTuple):
 
 
 def target_scaling(y: Array, name: str) -> Scaling:
-    """Measure the target, (n,) or (n, outputs).
+    """Compute mean and deviation of the target, (n,) or (n, outputs).
 
-    There is one deviation for all outputs, so that the loss changes its unit and nothing else.
+    All outputs share one deviation, so that scaling changes the unit of the loss and nothing else.
     """
     columns = y.reshape(len(y), -1)
     mean, factor = Scaling.of(columns, [name] * columns.shape[1])

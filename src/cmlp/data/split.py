@@ -1,4 +1,4 @@
-"""Rows that are held out: by the network's generator, or by scikit-learn's draws."""
+"""Held-out rows: drawn by the network's generator, or as scikit-learn draws them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def split(
 def split_like_sklearn(
     targets: Array, fraction: float, stratify: bool, rng: np.random.RandomState
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide the rows into training and validation rows, by the draws that scikit-learn makes.
+    """Divide the rows into training and validation rows with scikit-learn's random draws.
 
     With `stratify` the two classes in `targets` keep their proportions.
     """
@@ -70,7 +70,7 @@ def split_like_sklearn(
 
 
 def _shares(counts: Array, n: int, rng: np.random.RandomState) -> NDArray[np.int64]:
-    """Divide n rows between classes by their counts; ties for the last ones are drawn."""
+    """Divide n rows between classes in proportion to their counts; ties are drawn at random."""
     exact = counts / counts.sum() * n
     shares: NDArray[np.int64] = np.floor(exact).astype(np.int64)
     rest = exact - shares

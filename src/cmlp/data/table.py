@@ -1,9 +1,9 @@
 """Tables for the command line: CSV (plain or ``.gz``), ``.npz`` and ``.npy`` files.
 
 What a CSV file means is decided in one place, by the ``csv`` module and Python's ``float``
-(:func:`_csv_blocks`). pandas, where it is installed, is a faster road to the same answer: whatever
-it stumbles over (and every file with quotes) is read again by the first road, which either accepts
-it or names the line and the column that are wrong. So the two cannot disagree.
+(:mod:`cmlp.data.csv_file`). pandas, if installed, is a fast path to the same result: files that it
+rejects, and every file with quotes, are read again by ``csv``, which accepts them or names the line
+and the column of the error. So the two cannot disagree.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import numpy as np
 
 from cmlp.data.cells import DataError, Task
 from cmlp.data.csv_file import csv_notes, largest, read_csv, rounded
-from cmlp.data.csv_layout import Wanted, layout_of, text_of, without_hint
+from cmlp.data.csv_layout import Selection, layout_of, text_of, without_hint
 from cmlp.data.numpy_file import read_numpy
 
 
 @dataclass(frozen=True)
 class Table:
-    """Features, and the target if one was asked for or is there by its usual name."""
+    """Features, and the target if it was requested or has a usual name."""
 
     path: str
     feature_names: list[str]
-    """From the header; "x0", "x1" ... where there is none."""
+    """From the header; "x0", "x1" ... without one."""
     X: np.ndarray
     """Shape (n, d), finite; float64 from CSV, the file's own dtype from .npy and .npz."""
     target_name: str | None
-    """None too where the target is a column without a name."""
+    """None also if the target is a column without a name."""
     y: np.ndarray | None
     """Shape (n,), or (n, outputs) from .npz; int64, uint64 or float64, bool from .npz, or text."""
     named: bool = False
     """Whether `feature_names` are from a header."""
     notes: list[str] = field(default_factory=list)
-    """What the user should know of how the file was read, a line each."""
+    """Notes for the user on how the file was read, a line each."""
 
 
 def read_table(
@@ -74,56 +74,83 @@ def read_table(
     leave_out : sequence of str or int
         Columns to leave out, by name or number (.npz, .npy: of X): they have to be there.
     header : "auto" or bool
-        Whether the first row names the columns. "auto" says yes if a name in it is one of those
-        above; else if the row is unlike those below it: if it has words above numbers, or words
+        Whether the first row names the columns. "auto": it does if a name in it is one of those
+        above, or if the row differs from those below it: if it has words above numbers, or words
         alone; numbers in quotes, integers or evenly spaced numbers where the rows below have none;
         a word or number above words that repeat while it does not. "NA", "?" and the like are
-        missing cells, not words. The notes say what was assumed where it is a close decision.
+        missing cells, not words. A note states what was assumed in a close decision.
     delimiter : str, optional
-        One character; by default the one of ``, ; tab |`` that a first line such as ``sep=;`` of
-        Excel names, or that cuts the first 20 rows alike.
+        One character; by default the one of ``, ; tab |`` that a first line such as Excel's
+        ``sep=;`` names, or that gives the first 20 rows the same width.
     reader : {"auto", "pandas", "numpy"}
-        "auto" takes pandas where it is installed and the file is large enough to repay its import.
-        The answer is the same.
+        "auto" takes pandas if it is installed and the file is large enough to repay its import.
+        The result is the same.
     part : {"train", "test"}
-        Which arrays of an .npz are meant where it has both: "X_test" and "y_test" come first for
+        Which arrays of an .npz to read if it has both: "X_test" and "y_test" come first for
         "test", last for "train".
     task : {"auto", "classification", "regression"}
-        What a target is read for: labels, which keep their text if it is not how a whole number is
-        written; numbers; or what the cells suggest.
+        What the target is: labels, which keep their text if a whole number is not written so;
+        numbers; or what the cells suggest.
     classes : ndarray, optional
-        The labels of a model: the target is read as these.
+        The labels of a model, which the target's cells are matched to.
     use_target : bool
-        Whether an .npz's target is read where no target is given.
+        Whether to read an .npz's target if `target` is not given.
 
     Raises
     ------
     DataError
-        If the file is not there, not readable, or not a table of finite numbers.
+        If the file does not exist, is not readable, or is not a table of finite numbers.
     """
     path = Path(path)
-    wanted = Wanted(target, features, ignore, leave_out, header)
-    names: list[str] = []
-    notes: list[str] = []
+    selection = Selection(target, features, ignore, leave_out, header)
     try:
-        if path.is_dir():  # Windows would call it "Permission denied"
+        if path.is_dir():  # Windows reports "Permission denied"
             raise DataError("expected a file, but this is a directory; name a file in it")
         if path.suffix.lower() in (".npz", ".npy"):
-            if header != "auto":
-                raise DataError("--header and --no-header are for CSV; NumPy's files have no names")
-            X, target_name, y = read_numpy(path, wanted, part, task, classes, use_target)
-            if X.dtype.kind in "iu" and (at := largest(X)):
-                notes = [rounded(f"row {at[0]}, column {at[1]} (counted from 0)", X[at])]
-        else:
-            data, hint = without_hint(text_of(path.read_bytes()))
-            layout = layout_of(data, wanted, delimiter or hint)
-            X, y = read_csv(data, layout, reader, task, classes)
-            all_names, notes = layout.names or [], csv_notes(data, layout, X)
-            names = [all_names[i] for i in layout.features if all_names]
-            target_name = all_names[layout.target] if y is not None and all_names else None
+            return _numpy_table(path, selection, part, task, classes, use_target)
+        return _csv_table(path, selection, delimiter, reader, task, classes)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error.__cause__
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    shown = names or [f"x{i}" for i in range(X.shape[1])]
-    return Table(str(path), shown, X, target_name or None, y, bool(names), notes)
+
+
+def _numpy_table(
+    path: Path,
+    selection: Selection,
+    part: str,
+    task: Task,
+    classes: np.ndarray | None,
+    use_target: bool,
+) -> Table:
+    if selection.header != "auto":
+        raise DataError("--header and --no-header are for CSV; NumPy's files have no names")
+    X, target_name, y = read_numpy(path, selection, part, task, classes, use_target)
+    notes = []
+    if X.dtype.kind in "iu" and (at := largest(X)):
+        notes = [rounded(f"row {at[0]}, column {at[1]} (counted from 0)", X[at])]
+    return Table(str(path), _numbered(X), X, target_name or None, y, notes=notes)
+
+
+def _csv_table(
+    path: Path,
+    selection: Selection,
+    delimiter: str | None,
+    reader: str,
+    task: Task,
+    classes: np.ndarray | None,
+) -> Table:
+    data, hint = without_hint(text_of(path.read_bytes()))
+    layout = layout_of(data, selection, delimiter or hint)
+    X, y = read_csv(data, layout, reader, task, classes)
+    notes = csv_notes(data, layout, X)
+    if not layout.names:
+        return Table(str(path), _numbered(X), X, None, y, notes=notes)
+    names = [layout.names[i] for i in layout.features]
+    target_name = None if y is None else layout.names[layout.target] or None
+    return Table(str(path), names, X, target_name, y, named=True, notes=notes)
+
+
+def _numbered(X: np.ndarray) -> list[str]:
+    """Return names for the columns of a table without any."""
+    return [f"x{i}" for i in range(X.shape[1])]

@@ -20,7 +20,7 @@ class Digits(NamedTuple):
 def load_digits() -> Digits:
     """Load optdigits: 5,620 handwritten digits of 8x8 pixels.
 
-    The official split: the 1,797 test digits are by other writers than the 3,823 training digits.
+    The official split: the 1,797 test digits have other writers than the 3,823 training digits.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def load_digits() -> Digits:
     E. Alpaydin & C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
     Repository, 1998, doi:10.24432/C50P49; licensed CC BY 4.0.
     """
-    from importlib.resources import files  # slow to import, and seldom needed
+    from importlib.resources import files  # slow to import, rarely needed
 
     with files("cmlp.datasets").joinpath("optdigits.npz").open("rb") as file:
         arrays = np.load(file, allow_pickle=False)

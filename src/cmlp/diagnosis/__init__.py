@@ -1,1 +1,1 @@
-"""What is wrong with a training, in plain words."""
+"""Diagnosis: what is wrong with a training, in plain words."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,80 +9,16 @@ import numpy as np
 
 from cmlp.core.formatting import percent
 from cmlp.core.layout import Array
-from cmlp.data.rows import Data
-from cmlp.diagnosis.of_data import TINY
+from cmlp.diagnosis.finding import Finding
 from cmlp.diagnosis.of_fit import RISE_LEVEL, SKILL
-from cmlp.diagnosis.subject import MIN_EPOCHS, REHEARSAL_EPOCHS, Case, Finding, untrained
-from cmlp.model.scoring import evaluate
-from cmlp.model.state import State
-from cmlp.training.fit import run_epoch
-from cmlp.training.recipe import Recipe
+from cmlp.diagnosis.subject import MIN_EPOCHS, Subject, Trained
+from cmlp.diagnosis.trial import trial_loss
 
-REBOUND = 0.5
-"""How much of what was won the loss gives back. A spike that heals is none."""
+TINY = 1e-300
+"""For a division by a loss of 0."""
 
 
-RESTLESS, RESTLESS_LEVEL = 0.07, 0.1
-"""Mean rise of the loss per epoch (falls count 0), relative to the loss, while that is still over
-0.1 of a constant prediction's. Single-row descent on a few hundred rows stays below 0.03."""
-
-
-CALMED, AT_REST = 0.3, 0.2
-"""Part of a loss that goes away in five epochs with a tenth of the learning rate, while it is over
-0.2 of a constant prediction's: noisy but sound trainings win a few per cent."""
-
-
-STRAIGHT = 0.5
-"""Slope of the last quarter of the curve to the first quarter's. Curves bend; one that is straight
-has hardly begun."""
-
-
-UNLEARNED = 0.5
-"""Loss relative to that of a constant prediction, above which little was learned."""
-
-
-QUICKER = 3.0
-"""What ten times the learning rate must win, on a trial, for it to be called too low."""
-
-
-STILL_FALLING, REMAINING = 0.01, 0.1
-"""Fall of the loss per epoch at the end, while it is over 10 % of a constant prediction's: another
-ten epochs would take a tenth of it away."""
-
-
-# The curve ---------------------------------------------------------------------------------------
-
-
-def diverged(case: Case) -> Finding:
-    word = case.word("learning_rate")
-    return Finding(
-        "learning-rate-too-high", "error", case.rate,
-        f"{'Training' if case.fitted else 'A trial'} with {word}={case.rate:g} diverged: the loss "
-        "or a weight became infinite.",
-        f"Lower {word} to {case.rate / 10:g}, scale X and y, or clip gradients (clip_norm=1).",
-        word, case.rate / 10,
-    )  # fmt: skip
-
-
-def curve(case: Case) -> Iterator[Finding]:
-    losses = np.asarray(case.history.get("loss", []), np.float64)
-    if not np.isfinite(losses).all():
-        yield diverged(case)
-        return
-    if len(losses) < MIN_EPOCHS or case.solver == "lbfgs":
-        return
-    state = case.network[2]
-    unit = state.constant or abs(losses[0]) or 1.0
-    level = state.level or losses[-1] / unit
-    curve = Curve(losses, max(2, len(losses) // 4), case.epochs / len(losses), unit, level)
-    for sign in (_too_fast, _too_slow, _too_short):
-        finding = sign(case, curve)
-        if finding is not None:
-            yield finding
-            return
-
-
-@dataclass
+@dataclass(frozen=True)
 class Curve:
     """The losses of all epochs, and measures for them."""
 
@@ -99,7 +33,52 @@ class Curve:
     """Present loss, relative to it."""
 
 
-def _too_fast(case: Case, curve: Curve) -> Finding | None:
+def curve(subject: Subject, trained: Trained) -> Iterator[Finding]:
+    """Report a learning rate that is too high or too low, or else too few epochs."""
+    losses = np.asarray(trained.curves.get("loss", []), np.float64)
+    if not np.isfinite(losses).all():
+        yield diverged(subject)
+        return
+    if len(losses) < MIN_EPOCHS or subject.model.solver == "lbfgs":
+        return
+    unit = trained.constant or abs(losses[0]) or 1.0
+    level = trained.level or losses[-1] / unit
+    curve = Curve(losses, max(2, len(losses) // 4), trained.epochs / len(losses), unit, level)
+    for examination in (_too_fast, _too_slow, _too_short):
+        finding = examination(subject, trained, curve)
+        if finding is not None:
+            yield finding
+            return
+
+
+def diverged(subject: Subject) -> Finding:
+    word, rate = subject.model.word("learning_rate"), subject.rate
+    return Finding(
+        "learning-rate-too-high", "error", rate,
+        f"{'Training' if subject.fitted else 'A trial'} with {word}={rate:g} diverged: the loss "
+        "or a weight became infinite.",
+        f"Lower {word} to {rate / 10:g}, scale X and y, or clip gradients (clip_norm=1).",
+        word, rate / 10,
+    )  # fmt: skip
+
+
+# A learning rate that is too high ----------------------------------------------------------------
+
+REBOUND = 0.5
+"""Fraction of the loss reduction that was lost again; a spike that heals does not count."""
+
+
+RESTLESS, RESTLESS_LEVEL = 0.07, 0.1
+"""Mean rise of the loss per epoch (falls count 0), relative to the loss, while that is still over
+0.1 of a constant prediction's. Single-row descent on a few hundred rows stays below 0.03."""
+
+
+CALMED, AT_REST = 0.3, 0.2
+"""Part of a loss that goes away in five epochs with a tenth of the learning rate, while it is over
+0.2 of a constant prediction's: noisy but sound trainings win a few per cent."""
+
+
+def _too_fast(subject: Subject, trained: Trained, curve: Curve) -> Finding | None:
     losses = curve.losses
     low, now = losses.min(), float(np.median(losses[-curve.quarter :]))
     gave_back = float((now - low) / max(losses[0] - low, 1e-9 * curve.unit))
@@ -110,15 +89,16 @@ def _too_fast(case: Case, curve: Curve) -> Finding | None:
     elif rises > RESTLESS and second_half.mean() > RESTLESS_LEVEL * curve.unit:
         value = rises
         meaning = f"The loss jumps up and down: it rises by {percent(rises)}% of itself per epoch"
-    elif case.fitted and curve.level > AT_REST and (value := _calmed(case)) > CALMED:
+    elif subject.fitted and curve.level > AT_REST and (value := _calmed(subject, trained)) > CALMED:
         meaning = (
             f"The loss has come to rest at {percent(curve.level)}% of a constant prediction's; in "
             f"a trial with a tenth of the learning rate {percent(value)}% of it went away"
         )
     else:
         return None
-    word, rate, slower = case.word("learning_rate"), case.rate, case.rate / 10
-    how = "learning_rate='cosine'" if case.estimator else "schedule='cosine'"
+    model, rate, slower = subject.model, subject.rate, subject.rate / 10
+    word = model.word("learning_rate")
+    how = "learning_rate='cosine'" if model.is_estimator else "schedule='cosine'"
     return Finding(
         "learning-rate-too-high", "warning", value,
         f"{meaning}: steps leap over the minimum.",
@@ -127,25 +107,43 @@ def _too_fast(case: Case, curve: Curve) -> Finding | None:
     )  # fmt: skip
 
 
-def _calmed(case: Case) -> float:
+def _calmed(subject: Subject, trained: Trained) -> float:
     """Return the part of the loss that a tenth of the learning rate wins in a few epochs."""
-    net, data, state = case.network
-    same, tenth = (trial(net, data, case.rate * factor) for factor in (1, 0.1))
-    return 1 - tenth / state.loss if tenth < same else 0.0
+    same, tenth = (
+        trial_loss(trained.net, trained.data, subject.rate * factor) for factor in (1, 0.1)
+    )
+    return 1 - tenth / trained.loss if tenth < same else 0.0
 
 
-def _too_slow(case: Case, curve: Curve) -> Finding | None:
-    losses, quarter = curve.losses, curve.quarter
+# A learning rate that is too low -----------------------------------------------------------------
+
+STRAIGHT = 0.5
+"""Slope of the last quarter of the curve to the first quarter's. Curves bend; one that is straight
+has hardly begun."""
+
+
+UNLEARNED = 0.5
+"""Loss relative to that of a constant prediction, above which little was learned."""
+
+
+QUICKER = 3.0
+"""What ten times the learning rate must win, on a trial, for it to be called too low."""
+
+
+def _too_slow(subject: Subject, trained: Trained, curve: Curve) -> Finding | None:
+    losses, quarter, rate = curve.losses, curve.quarter, subject.rate
     begin, end = losses[0] - losses[quarter], losses[-1 - quarter] - losses[-1]
     steady = np.mean(np.diff(losses) < 0) > 0.8 and end > STRAIGHT * begin
-    projected = 0.0 if case.fitted else (losses[0] - losses[-1]) * case.planned / len(losses)
+    to_come = (losses[0] - losses[-1]) * subject.model.planned / len(losses)
+    projected = 0.0 if subject.fitted else to_come
     if not steady or curve.level < UNLEARNED or projected > (1 - UNLEARNED) * losses[0]:
         return None
-    net, data, state = case.network
-    won, won_by_ten = (state.loss - trial(net, data, case.rate * factor) for factor in (1, 10))
-    if won_by_ten < max(QUICKER * won, SKILL * state.loss):
+    won, won_by_ten = (
+        trained.loss - trial_loss(trained.net, trained.data, rate * factor) for factor in (1, 10)
+    )
+    if won_by_ten < max(QUICKER * won, SKILL * trained.loss):
         return None
-    word, rate = case.word("learning_rate"), case.rate
+    word = subject.model.word("learning_rate")
     fall = float(end / (quarter * curve.stride) / losses[-1])
     return Finding(
         "learning-rate-too-low", "warning", fall,
@@ -157,12 +155,19 @@ def _too_slow(case: Case, curve: Curve) -> Finding | None:
     )  # fmt: skip
 
 
-def _too_short(case: Case, curve: Curve) -> Finding | None:
+# Too few epochs ----------------------------------------------------------------------------------
+
+STILL_FALLING, REMAINING = 0.01, 0.1
+"""Fall of the loss per epoch at the end, while it is over 10 % of a constant prediction's: another
+ten epochs would take a tenth of it away."""
+
+
+def _too_short(subject: Subject, trained: Trained, curve: Curve) -> Finding | None:
     losses, quarter = curve.losses, curve.quarter
-    rates = case.history.get("learning_rate", [1.0])
-    if not case.fitted or case.stopped not in ("epochs", "") or rates[-1] < 0.5 * max(rates):
+    rates = trained.curves.get("learning_rate", [1.0])
+    if not subject.fitted or trained.stopped not in ("epochs", "") or rates[-1] < 0.5 * max(rates):
         return None  # it ended for another reason, or the schedule had come to its end
-    validation = np.asarray(case.history.get("val_loss", []), np.float64)
+    validation = np.asarray(trained.curves.get("val_loss", []), np.float64)
     known = np.isfinite(validation).any()
     if known and np.nanargmin(validation) < len(validation) - quarter:
         return None
@@ -171,24 +176,11 @@ def _too_short(case: Case, curve: Curve) -> Finding | None:
     lowest = losses[-1] < 1.02 * losses.min()
     if not lowest or fall <= STILL_FALLING or curve.level <= REMAINING:
         return None
-    word, more = case.word("epochs"), 3 * case.epochs
+    word, more = subject.model.word("epochs"), 3 * trained.epochs
     return Finding(
         "too-few-epochs", "warning", fall,
         f"The loss was still falling by {percent(fall, 1)}% per epoch when training ended after "
-        f"{case.epochs}, and is {percent(curve.level)}% of a constant prediction's.",
+        f"{trained.epochs}, and is {percent(curve.level)}% of a constant prediction's.",
         f"Train longer: {word}={more}.",
         word, more,
     )  # fmt: skip
-
-
-def trial(net: State, data: Data, rate: float) -> float:
-    """Return the loss after a few epochs more, with the network's solver, on a copy."""
-    solver, net = net.last_solver or "sgd", untrained(net)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        try:
-            for _ in range(REHEARSAL_EPOCHS):
-                run_epoch(net, data, Recipe(solver=solver, learning_rate=rate), 32, True, 1)
-        except ArithmeticError:
-            return math.inf
-    return evaluate(net, data, None)[0]

@@ -9,24 +9,39 @@ import numpy as np
 
 from cmlp.core.formatting import percent
 from cmlp.core.layout import Array
-from cmlp.diagnosis.subject import Case, Finding
+from cmlp.data import frames
+from cmlp.diagnosis.finding import Finding
+from cmlp.diagnosis.sample import Sample
+from cmlp.diagnosis.subject import Subject
 
-# Thresholds --------------------------------------------------------------------------------------
-
-LARGE_INPUT = 15.0
-"""Root mean square of a column. First weights are made for about 1: at 15, sums and gradients are
-fifteen times too large. Pixels of 0 to 16 (13 at most) still train well, bytes (70 and more) do
-not."""
-
-
-SMALL_INPUT = 1e-3
-"""Largest absolute value of a column. Its weights learn a thousand (with sgd a million) times more
-slowly than those of a column around 1."""
+UNSCALED = {"unscaled-inputs", "unscaled-targets", "outliers"}
+"""Findings that explain a learning rate that seems to be wrong."""
 
 
-OFFSET = 20.0
-"""Mean over deviation: what varies is then one part in twenty of what the network sees."""
+def missing_values(subject: Subject) -> Iterator[Finding]:
+    sample = subject.sample
+    columns = [sample.names[int(key[1:])] for key in sample.missing if key != "y"]
+    where = [listed(columns)] * bool(columns) + ["y"] * ("y" in sample.missing)
+    total = sum(sample.missing.values())
+    yield Finding(
+        "not-finite", "error", total,
+        f"{total:,} values are NaN or infinite, in {' and in '.join(where)}. No network can use "
+        "them, and nothing else was looked at.",
+        "Remove those rows, or fill them in (with the column's median, say).",
+        names=(*columns, *["y"] * ("y" in sample.missing)),
+    )  # fmt: skip
 
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Name some columns: "columns 'a', 'b' and 7 more"."""
+    return f"column{'s' * (len(names) > 1)} {frames.listed(names, most, quoted)}"
+
+
+def quoted(name: str) -> str:
+    return name if name.isdigit() else repr(name)
+
+
+# Columns of X -----------------------------------------------------------------------------------
 
 OUTLIER_RANGES, OUTLIER, GREAT_OUTLIER = 100.0, 20.0, 1000.0
 """Interquartile ranges (where they are 0: ranges of the middle 98 %) from the median, and absolute
@@ -34,59 +49,7 @@ value, from which a value is an outlier: none in normal, uniform or exponential 
 one row moves the weights more than all others."""
 
 
-IMBALANCE = 9.0
-"""Rows of the most frequent class per row of the rarest: a constant answer is 90 % right."""
-
-
-LARGE_TARGET, SMALL_TARGET = 10.0, 0.01
-"""Root mean square above, deviation below which targets slow learning: first outputs are about 1,
-and tolerances are absolute."""
-
-
-LEARNED = 0.9
-"""R2 from which targets were learned in spite of their scale."""
-
-
-CONTRADICTION = 0.02
-"""Share of rows that equal another row but for the label: above the noise of careful labels."""
-
-
-TINY = 1e-300
-"""For a division by a loss of 0."""
-
-
-# The examinations --------------------------------------------------------------------------------
-
-
-UNSCALED = {"unscaled-inputs", "unscaled-targets", "outliers"}
-"""Findings that explain a learning rate that seems to be wrong."""
-
-
-def missing_values(case: Case) -> Iterator[Finding]:
-    columns = [case.names[int(key[1:])] for key in case.missing if key != "y"]
-    where = [listed(columns)] * bool(columns) + ["y"] * ("y" in case.missing)
-    total = sum(case.missing.values())
-    yield Finding(
-        "not-finite", "error", total,
-        f"{total:,} values are NaN or infinite, in {' and in '.join(where)}. No network can use "
-        "them, and nothing else was looked at.",
-        "Remove those rows, or fill them in (with the column's median, say).",
-        names=(*columns, *["y"] * ("y" in case.missing)),
-    )  # fmt: skip
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Name some columns: "columns 'a', 'b' and 7 more"."""
-    shown = ", ".join(quoted(name) for name in names[:most])
-    more = len(names) - most
-    return f"column{'s' * (len(names) > 1)} {shown}" + (f" and {more:,} more" * (more > 0))
-
-
-def quoted(name: str) -> str:
-    return name if name.isdigit() else repr(name)
-
-
-@dataclass
+@dataclass(frozen=True)
 class Columns:
     """Measures of each column, robust against single values."""
 
@@ -115,8 +78,24 @@ class Columns:
         )
 
 
-def inputs(case: Case) -> Iterator[Finding]:
-    columns = Columns.of(case.X)
+LARGE_INPUT = 15.0
+"""Root mean square of a column. First weights are made for about 1: at 15, sums and gradients are
+fifteen times too large. Pixels of 0 to 16 (13 at most) still train well, bytes (70 and more) do
+not."""
+
+
+SMALL_INPUT = 1e-3
+"""Largest absolute value of a column. Its weights learn a thousand (with sgd a million) times more
+slowly than those of a column around 1."""
+
+
+OFFSET = 20.0
+"""Mean over deviation: what varies is then one part in twenty of what the network sees."""
+
+
+def inputs(subject: Subject) -> Iterator[Finding]:
+    """Report columns that are not scaled, columns that never change, and outliers."""
+    columns = Columns.of(subject.sample.X)
     rms = np.hypot(columns.mean, columns.std)
     varies = ~columns.constant
     large = rms > LARGE_INPUT
@@ -124,43 +103,52 @@ def inputs(case: Case) -> Iterator[Finding]:
     offset = varies & ~columns.mostly_one_value & (np.abs(columns.mean) > OFFSET * columns.std)
     odd = np.flatnonzero(large | small | offset)
     if len(odd):
-        yield _unscaled(case, columns, rms, odd)
+        yield _unscaled(subject, columns, rms, odd)
     constant = np.flatnonzero(columns.constant)
-    if len(constant) and case.n_rows > 1:
-        names = [case.names[i] for i in constant]
-        yield Finding(
-            "constant-columns", "note", len(constant),
-            f"{len(constant):,} of {len(case.names):,} columns never change: "
-            f"{listed(names)}. They carry nothing.",
-            "They can be left out.",
-            names=tuple(names),
-        )  # fmt: skip
+    if len(constant) and subject.sample.n_rows > 1:
+        yield _constant(subject.sample, constant)
     extreme = np.flatnonzero(columns.extreme > OUTLIER)
     if len(extreme):
-        worst = extreme[np.argmax(columns.extreme[extreme])]
-        names = [case.names[i] for i in extreme]
-        grave = columns.extreme[worst] > GREAT_OUTLIER
-        yield Finding(
-            "outliers", "warning" if grave else "note", float(columns.extreme[worst]),
-            f"Single values lie far from all others, in {listed(names)}: up to "
-            f"{columns.extreme[worst]:.3g} in column {quoted(case.names[worst])}, whose deviation "
-            f"is {columns.std[worst]:.3g} without them. A few such rows can move the weights more "
-            "than all others.",
-            "Clip these columns, take logarithms or ranks, or correct the values if they are "
-            "mistakes.",
-            names=tuple(names),
-        )  # fmt: skip
+        yield _outliers(subject.sample, columns, extreme)
 
 
-def _unscaled(case: Case, columns: Columns, rms: Array, odd: Array) -> Finding:
+def _constant(sample: Sample, constant: Array) -> Finding:
+    names = [sample.names[i] for i in constant]
+    return Finding(
+        "constant-columns", "note", len(constant),
+        f"{len(constant):,} of {len(sample.names):,} columns never change: "
+        f"{listed(names)}. They carry nothing.",
+        "They can be left out.",
+        names=tuple(names),
+    )  # fmt: skip
+
+
+def _outliers(sample: Sample, columns: Columns, extreme: Array) -> Finding:
+    worst = extreme[np.argmax(columns.extreme[extreme])]
+    names = [sample.names[i] for i in extreme]
+    grave = columns.extreme[worst] > GREAT_OUTLIER
+    return Finding(
+        "outliers", "warning" if grave else "note", float(columns.extreme[worst]),
+        f"Single values lie far from all others, in {listed(names)}: up to "
+        f"{columns.extreme[worst]:.3g} in column {quoted(sample.names[worst])}, whose deviation "
+        f"is {columns.std[worst]:.3g} without them. A few such rows can move the weights more "
+        "than all others.",
+        "Clip these columns, take logarithms or ranks, or correct the values if they are "
+        "mistakes.",
+        names=tuple(names),
+    )  # fmt: skip
+
+
+def _unscaled(subject: Subject, columns: Columns, rms: Array, odd: Array) -> Finding:
+    sample = subject.sample
     worst = odd[np.argmax(np.abs(np.log(np.maximum(rms[odd], 1e-30))))]
-    names = [case.names[i] for i in odd]
+    names = [sample.names[i] for i in odd]
     rest = np.setdiff1d(np.arange(len(rms)), odd)
-    beside = f"; the other columns' are around {np.median(rms[rest]):.2g}" if len(rest) else ""
+    others = f"; the other columns' are around {np.median(rms[rest]):.2g}" if len(rest) else ""
     meaning = (
         f"{len(odd):,} of {len(rms):,} columns are not scaled: {listed(names)}. "
-        f"Column {quoted(case.names[worst])} has mean {columns.mean[worst]:.3g} and deviation "
-        f"{columns.std[worst]:.3g}, root mean square {rms[worst]:.3g}{beside}. Weights learn at "
+        f"Column {quoted(sample.names[worst])} has mean {columns.mean[worst]:.3g} and deviation "
+        f"{columns.std[worst]:.3g}, root mean square {rms[worst]:.3g}{others}. Weights learn at "
         "the pace of their column's square: the largest columns drown the others, and saturate or "
         "kill units."
     )
@@ -169,10 +157,10 @@ def _unscaled(case: Case, columns: Columns, rms: Array, odd: Array) -> Finding:
         "with the numbers of the training rows for all later rows."
     )
     parameter, suggestion = None, None
-    if case.estimator:
+    if subject.model.is_estimator:
         advice = "Scale the columns: make_pipeline(StandardScaler(), model)."
-    elif case.raw_bytes:
-        most = 255 if case.X.max() > 127 else int(case.X.max())
+    elif sample.raw_bytes:
+        most = 255 if sample.X.max() > 127 else int(sample.X.max())
         parameter, suggestion = "input_scale", 1 / most
         advice = f"Multiply the pixels on the way in: Network(..., input_scale=1/{most})."
     return Finding(
@@ -181,15 +169,27 @@ def _unscaled(case: Case, columns: Columns, rms: Array, odd: Array) -> Finding:
     )  # fmt: skip
 
 
-def targets(case: Case) -> Iterator[Finding]:
-    y = case.targets
+# Targets -----------------------------------------------------------------------------------------
+
+LARGE_TARGET, SMALL_TARGET = 10.0, 0.01
+"""Root mean square above, deviation below which targets slow learning: first outputs are about 1,
+and tolerances are absolute."""
+
+
+LEARNED = 0.9
+"""R2 from which targets were learned in spite of their scale."""
+
+
+def targets(subject: Subject) -> Iterator[Finding]:
+    y = subject.sample.targets
     if y is None:
         return
     std = float(np.nanstd(y, axis=0).max())
     rms = float(np.sqrt(np.nanmean(y**2, axis=0)).max())
     if rms <= LARGE_TARGET and not 0 < std < SMALL_TARGET:
         return
-    learned = case.fitted and case.state is not None and case.state.score > LEARNED
+    trained = subject.trained if subject.fitted else None
+    learned = trained is not None and trained.score > LEARNED
     yield Finding(
         "unscaled-targets", "note" if learned else "warning", rms if rms > LARGE_TARGET else std,
         f"The targets have mean {np.nanmean(y):.3g} and deviation {std:.3g}, where first outputs "
@@ -199,20 +199,25 @@ def targets(case: Case) -> Iterator[Finding]:
            "losses are so small that tolerances end the training early."),
         "Train on (y - y.mean()) / y.std(), and undo it after predict"
         + (": TransformedTargetRegressor(model, transformer=StandardScaler())."
-           if case.estimator else "."),
+           if subject.model.is_estimator else "."),
     )  # fmt: skip
 
 
-def class_counts(case: Case) -> Iterator[Finding]:
-    if case.classes is None or case.counts is None or len(case.classes) < 2:
+IMBALANCE = 9.0
+"""Rows of the most frequent class per row of the rarest: a constant answer is 90 % right."""
+
+
+def class_counts(subject: Subject) -> Iterator[Finding]:
+    sample = subject.sample
+    if sample.classes is None or sample.counts is None or len(sample.classes) < 2:
         return
-    counts = case.counts
+    counts = sample.counts
     most, least = int(np.argmax(counts)), int(np.argmin(np.where(counts > 0, counts, np.inf)))
     ratio = float(counts[most] / counts[least])
-    if case.balanced or ratio <= IMBALANCE:
+    if subject.model.balanced or ratio <= IMBALANCE:
         return
     share = float(counts[most] / counts.sum())
-    often, seldom = str(case.classes[most]), str(case.classes[least])
+    often, seldom = str(sample.classes[most]), str(sample.classes[least])
     weights = "sample_weight=len(y) / (n_classes * number of rows of the row's class) in fit"
     yield Finding(
         "class-imbalance", "warning", share,
@@ -220,22 +225,27 @@ def class_counts(case: Case) -> Iterator[Finding]:
         f"{often!r} would be right on {percent(share, 1)}%. Accuracy says little here, and "
         "rare classes are learned last.",
         "If rare classes matter: class_weight='balanced'; and judge by balanced accuracy or F1."
-        if case.estimator
+        if subject.model.is_estimator
         else f"If rare classes matter: {weights}; and judge class by class.",
-        "class_weight" if case.estimator else "sample_weight",
+        "class_weight" if subject.model.is_estimator else "sample_weight",
         "balanced",
         (often, seldom),
     )  # fmt: skip
 
 
-def contradictions(case: Case) -> Iterator[Finding]:
+CONTRADICTION = 0.02
+"""Share of rows that equal another row but for the label: above the noise of careful labels."""
+
+
+def contradictions(subject: Subject) -> Iterator[Finding]:
     """Equal rows with different labels: no model can be right on all of them."""
-    targets = None if case.data is None else case.data.targets
-    if targets is None or case.classes is None:
+    sample, trained = subject.sample, subject.trained
+    if trained is None or sample.classes is None:
         return
+    targets = trained.data.targets
     labels = targets.argmax(axis=1) if targets.ndim == 2 and targets.shape[1] > 1 else targets
     labels = np.asarray(labels).reshape(-1).astype(np.int64)
-    rows = np.ascontiguousarray(case.X + 0.0)  # -0.0 becomes 0.0
+    rows = np.ascontiguousarray(sample.X + 0.0)  # -0.0 becomes 0.0
     keys = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
     group = np.unique(keys, return_inverse=True)[1].ravel()
     counts = np.unique(group * (labels.max() + 1) + labels, return_counts=True)
@@ -252,7 +262,7 @@ def contradictions(case: Case) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-DATA_EXAMINATIONS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
+DATA_EXAMINATIONS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     inputs,
     targets,
     class_counts,

@@ -1,4 +1,4 @@
-"""What is examined in the layers: units without effect, gradients that vanish."""
+"""What is examined in the layers: units without effect, gradients that vanish or explode."""
 
 from __future__ import annotations
 
@@ -9,26 +9,12 @@ import numpy as np
 
 from cmlp.core.layout import UNITS, Array
 from cmlp.data.rows import Data
-from cmlp.diagnosis.subject import Case, Finding, rows_within
+from cmlp.diagnosis.finding import Finding
+from cmlp.diagnosis.sample import rows_within
+from cmlp.diagnosis.subject import Subject, Trained
 from cmlp.model import passes
 from cmlp.model.parameters import Parameters, cut_record
 from cmlp.model.state import State
-
-DEAD_SHARE = 0.5
-"""Share of a layer's units that are off on all rows; healthy layers of 32 units have up to 0.25."""
-
-
-FLAT_SLOPE, FLAT_ROWS, SATURATED_SHARE = 0.05, 0.95, 0.3
-"""A unit is saturated if its slope is below a twentieth of the steepest on 95 % of the rows;
-healthy layers have almost none."""
-
-
-GRADIENT_RATIO = 1e-3
-"""Norm of the first layer's deltas to the last hidden layer's (or the reverse); four healthy
-logistic layers begin at 0.02, and ratios grow towards 1 as they learn."""
-
-
-# With a network ----------------------------------------------------------------------------------
 
 
 def layer_name(net: State, number: int) -> str:
@@ -43,8 +29,18 @@ def _some_rows(net: State, data: Data) -> Data:
     return Data(data.X[:n], data.targets[:n], weights)
 
 
-def units(case: Case) -> Iterator[Finding]:
-    net, data, _ = case.network
+DEAD_SHARE = 0.5
+"""Share of a layer's units that are off on all rows; healthy layers of 32 units have up to 0.25."""
+
+
+FLAT_SLOPE, FLAT_ROWS, SATURATED_SHARE = 0.05, 0.95, 0.3
+"""A unit is saturated if its slope is below a twentieth of the steepest on 95 % of the rows;
+healthy layers have almost none."""
+
+
+def units(subject: Subject, trained: Trained) -> Iterator[Finding]:
+    """Report layers with units that are off, or at the end of their range, on all rows."""
+    net, data = trained.net, trained.data
     rows = _some_rows(net, data).X
     dead: list[tuple[float, int, str]] = []
     saturated: list[tuple[float, int, str]] = []
@@ -56,8 +52,8 @@ def units(case: Case) -> Iterator[Finding]:
         elif name in FLATNESS:
             flat = (FLATNESS[name](a) < FLAT_SLOPE).mean(axis=0) > FLAT_ROWS
             saturated.append((float(flat.mean()), int(flat.sum()), layer))
-    rate = case.word("learning_rate")
-    slower = case.rate / 10
+    rate = subject.model.word("learning_rate")
+    slower = subject.rate / 10
     if worst := [entry for entry in dead if entry[0] >= DEAD_SHARE]:
         share, count, layer = max(worst)
         blocked = share == 1
@@ -101,11 +97,17 @@ def _norm(values: Array) -> float:
     return float(np.sqrt(np.sum(np.square(values, dtype=np.float64))))
 
 
-def gradients(case: Case) -> Iterator[Finding]:
-    net, data, _ = case.network
+GRADIENT_RATIO = 1e-3
+"""Norm of the first layer's deltas to the last hidden layer's (or the reverse); four healthy
+logistic layers begin at 0.02, and ratios grow towards 1 as they learn."""
+
+
+def gradients(subject: Subject, trained: Trained) -> Iterator[Finding]:
+    """Report gradients that vanish or explode between the layers."""
+    net = trained.net
     if len(net.sizes) < 4:
         return  # one hidden layer: nothing to compare
-    norms = gradient_norms(net, _some_rows(net, data))[0]
+    norms = gradient_norms(net, _some_rows(net, trained.data))[0]
     first, last = norms[0], norms[-2]
     if not (math.isfinite(first) and first > 0 and last > 0):
         return  # dead layers, or a loss of exactly 0

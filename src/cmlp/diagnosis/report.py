@@ -1,7 +1,7 @@
-"""What is wrong with a training, in plain words, and which parameter to change.
+"""Diagnosis: what is wrong with a training, in plain words, and which parameter to change.
 
-:func:`diagnose` looks at the data, the units, the gradients and the curve of a model; each
-examination in ``_examinations`` measures one thing and reports it as a :class:`Finding`.
+A model hands over what is examined (:mod:`cmlp.diagnosis.model`); each examination measures one
+thing, and yields a :class:`Finding` if it is unusual.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from cmlp.core.errstate import silent
+from cmlp.core.public import set_module
+from cmlp.data.rows import check_pair
 from cmlp.diagnosis.examinations import examine
-from cmlp.diagnosis.subject import Finding, admit
-
-__all__ = ["Diagnosis", "Finding", "diagnose"]
-
-
-SEVERITIES = ("error", "warning", "note")
-"""Nothing can be learned; learning suffers; worth knowing, and harmless as a rule."""
+from cmlp.diagnosis.finding import SEVERITIES, Finding
+from cmlp.diagnosis.model import Model
+from cmlp.diagnosis.subject import collect
 
 
+@set_module("cmlp")
 @dataclass(frozen=True)
 class Diagnosis:
     """What :func:`diagnose` found; true if there is nothing but notes.
@@ -108,7 +107,6 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, 96, initial_indent="  ", subsequent_indent="  ")
 
 
-@silent
 def diagnose(
     model: Any,
     X: ArrayLike,
@@ -118,26 +116,26 @@ def diagnose(
     X_val: ArrayLike | None = None,
     y_val: ArrayLike | None = None,
 ) -> Diagnosis:
-    """Say in plain words what is wrong with a training, and which parameter to change.
+    """Report in plain words what is wrong with a training, and which parameter to change.
 
-    The model is left as it is. After fitting, its weights and its curve are looked at; before
+    The model is left as it is. After fitting, its weights and its curve are examined; before
     fitting, a copy trains for a few short epochs with the model's parameters (a
     :class:`~cmlp.Network` has none before it is fitted: with the defaults of ``fit``).
 
-    Silence is the rule: a finding says that something measured lies well outside of what healthy
+    Silence is the rule: a finding means that something measured lies well outside of what healthy
     trainings show.
 
     Parameters
     ----------
     model : Network, MLPClassifier or MLPRegressor
-        Fitted or not. Of a fitted ensemble every member is looked at.
+        Fitted or not. Of a fitted ensemble every member is examined.
     X, y : array-like
-        The training data. At most 4,096 rows, drawn evenly, are looked at (all of them for
+        The training data. At most 4,096 rows, drawn evenly, are examined (all of them for
         missing values and the number of each class), so that memory is bounded.
     sample_weight : array-like, (n,), optional
     X_val, y_val : array-like, optional
-        Rows that the model was not trained on, to see over-fitting; without them the validation
-        curve of the training tells it, if there is one.
+        Rows that the model was not trained on, which show over-fitting; without them the
+        validation curve of the training does, if there is one.
 
     Returns
     -------
@@ -153,12 +151,26 @@ def diagnose(
     >>> cmlp.diagnose(cmlp.Network([3, 8, 2], seed=0), X, y).codes
     ['unscaled-inputs']
     """
-    if (X_val is None) != (y_val is None):
-        raise ValueError("X_val and y_val go together; only one of them came")
+    found: Diagnosis = model.diagnose(X, y, sample_weight=sample_weight, X_val=X_val, y_val=y_val)
+    return found
+
+
+@silent
+def diagnose_models(
+    models: Sequence[Model],
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    X_val: ArrayLike | None = None,
+    y_val: ArrayLike | None = None,
+) -> Diagnosis:
+    """Diagnose a network, or the members of an ensemble; see :func:`diagnose`."""
+    check_pair(X_val, y_val)
     each = []
-    for member in getattr(model, "estimators_", [model]):
-        case = admit(member, X, y, sample_weight, X_val, y_val)
-        each.append(Diagnosis(sorted(examine(case), key=_gravity), case.looked_at()))
+    for model in models:
+        subject = collect(model, X, y, sample_weight, X_val, y_val)
+        each.append(Diagnosis(sorted(examine(subject), key=_gravity), subject.looked_at()))
     return each[0] if len(each) == 1 else _joined(each)
 
 

@@ -14,8 +14,9 @@ from cmlp.core.arrays import array_of, refuse_masked
 from cmlp.core.errors import DataConversionWarning, warn
 from cmlp.core.layout import Array
 from cmlp.core.seam import SparseRows
-from cmlp.data.checks import READABLE, check_sparse
-from cmlp.data.frames import check_container, columns_of, feature_names, is_sparse
+from cmlp.data.checks import check_sparse
+from cmlp.data.frames import check_container, column_names, feature_names, is_sparse
+from cmlp.data.numbers import REAL, is_finite, readable
 
 
 class Columns(NamedTuple):
@@ -104,14 +105,12 @@ def _numbers(name: str, values: Any, *, text: bool = True) -> Array:
         )
     if array.dtype.kind in "OUS":
         array = _from_objects(name, values, array)
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in REAL:
         where = _place_of_no_number(name, values, array)
         raise ValueError(
             f"{name} must hold numbers, but its dtype is {array.dtype} ({where}); {ENCODE}"
         )
-    if array.dtype.char not in READABLE or not array.dtype.isnative or not array.flags.aligned:
-        array = array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
-    return array
+    return readable(array)
 
 
 def _from_objects(name: str, values: Any, array: Array) -> Array:
@@ -133,7 +132,7 @@ def _place_of_no_number(name: str, values: Any, array: Array) -> str:
         try:
             float(value)
         except (TypeError, ValueError):
-            names = columns_of(values)
+            names = column_names(values)
             shown = (place[0], names[place[1]]) if names and len(place) == 2 else place
             axes = zip(("row", "column"), shown, strict=False)
             return ", ".join([name, *(f"{axis} {number!r}" for axis, number in axes)])
@@ -142,15 +141,9 @@ def _place_of_no_number(name: str, values: Any, array: Array) -> str:
 
 def check_finite(name: str, array: Array, advice: str = "") -> None:
     """Refuse NaN and infinity, without a temporary."""
-    if array.dtype.kind != "f" or array.size == 0:
+    if is_finite(array):
         return
-    with np.errstate(all="ignore"):
-        if np.isfinite(array.sum()):  # a sum keeps them, in one pass; a large one proves nothing
-            return
-    low, high = array.min(), array.max()
-    if np.isfinite(low) and np.isfinite(high):
-        return
-    if np.isnan(low):
+    if np.isnan(array.min()):
         raise ValueError(f"Input {name} contains NaN.{advice}")
     raise ValueError(f"Input {name} contains infinity or a value too large for {array.dtype!r}.")
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from cmlp.core.errors import warn
 from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
-from cmlp.data.rows import Data, HeldOut
+from cmlp.data.rows import Data, HeldOut, check_pair
 from cmlp.estimators import answers, ensemble
 from cmlp.estimators.assigned_weights import Assigned, SingleNetworkAttribute
 from cmlp.estimators.inputs import read_X
@@ -204,8 +204,7 @@ class MLP(Assigned):
 
     def _read_held_out(self, task: Task, X_val: Any, y_val: Any, weights: Any) -> HeldOut | None:
         """Check rows to validate on, if there are any, against those to train on."""
-        if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val go together; only one of them came")
+        check_pair(X_val, y_val)
         if X_val is None:
             return None
         try:
@@ -323,16 +322,19 @@ class MLP(Assigned):
     def diagnose(
         self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **held_out: Any
     ) -> Diagnosis:
-        """Return in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
+        """Report in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
 
         Parameters
         ----------
         **held_out
             X_val and y_val.
         """
-        from cmlp.diagnosis import report
+        from cmlp.diagnosis.report import diagnose_models
+        from cmlp.estimators.diagnosis import model_of_estimator
 
-        return report.diagnose(self, X, y, sample_weight=sample_weight, **held_out)
+        members = getattr(self, "estimators_", [self])
+        models = [model_of_estimator(member) for member in members]
+        return diagnose_models(models, X, y, sample_weight=sample_weight, **held_out)
 
     def input_gradient(self, X: Any) -> Array:
         """Return the derivatives of the outputs by the inputs.

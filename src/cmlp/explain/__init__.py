@@ -1,1 +1,1 @@
-"""One step with all its numbers; gradients checked by differences."""
+"""For learners: one step with all its numbers; gradients checked by differences."""

@@ -1,13 +1,15 @@
-"""Backpropagation compared with central differences of the loss."""
+"""Gradient check: backpropagation compared with central differences of the loss."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from cmlp.core.layout import Array
+from cmlp.core.public import set_module
 from cmlp.core.seam import Objective
 from cmlp.model import passes
 from cmlp.model.parameters import Parameters
@@ -29,6 +31,7 @@ class CheckedLayer(NamedTuple):
     """Their difference, relative to the largest entry of the layer's gradient."""
 
 
+@set_module("cmlp")
 @dataclass(frozen=True)
 class GradientCheck:
     """Result of :meth:`Network.check_gradients`; true if every layer is within the tolerance."""
@@ -56,41 +59,58 @@ class GradientCheck:
 
 
 def check_gradients(net: State, data: Data, recipe: Recipe, entries: int | None) -> GradientCheck:
-    """See :meth:`Network.check_gradients`.
+    """Compare gradients with differences; see :meth:`Network.check_gradients`.
 
     The differences are taken in float64, whatever the network's dtype is.
     """
     objective = recipe.objective(net.architecture)
-    grads = Parameters(net.plan, passes.backpropagate(net, data, objective).gradient)
+    found = passes.backpropagate(net, data, objective)
+    slopes = Parameters(net.plan, found.gradient).parts()
     exact = net.astype(np.float64)
+    values = exact.parameters.parts()
     # Backpropagation rounds in the network's dtype, along sums as long as the batch and the layers.
     length = len(data.X) + max(net.sizes)
     tolerance = max(1e-6, 16 * float(np.finfo(net.dtype).eps) * np.sqrt(length))
     rng = np.random.default_rng(0)
     layers = []
-    parts = zip(grads.weights, grads.biases, exact.weights, exact.biases, strict=True)
-    scales = list(zip(grads.scales, exact.scales, strict=True))
-    for number, (dW, db, W, b) in enumerate(parts, 1):
-        letters = [("W", W, dW), ("b", b, db)]
-        letters += [("gamma", gamma, slopes) for slopes, gamma in scales[number - 1 : number]]
-        sizes = np.abs(np.concatenate([slopes.ravel() for _, _, slopes in letters]))
-        sizes = sizes.astype(np.float64)
-        scale = float(np.max(sizes, where=np.isfinite(sizes), initial=1e-8))
-        worst = CheckedLayer(f"layer {number}", "none", 0.0, 0.0, -1.0)
-        for letter, values, slopes in letters:
-            chosen = np.arange(values.size)
-            if entries is not None and entries < values.size:
-                chosen = rng.choice(values.size, entries, replace=False)
-            for flat in chosen:
-                where = tuple(int(i) for i in np.unravel_index(flat, values.shape))
-                analytic = float(slopes[where])
-                numeric, error = _difference(exact, data, objective, values, where, analytic)
+    for number in range(len(net.plan)):
+        names = {f"layers.{number}.{kind}": letter for kind, letter in LETTERS.items()}
+        parts = [
+            (letter, values[name], slopes[name]) for name, letter in names.items() if name in values
+        ]
+        scale = _largest([part[2] for part in parts])
+        worst = CheckedLayer(f"layer {number + 1}", "none", 0.0, 0.0, -1.0)
+        for letter, part, part_slopes in parts:
+            for where in _chosen(part, entries, rng):
+                analytic = float(part_slopes[where])
+                numeric, error = _difference(exact, data, objective, part, where, analytic)
                 error = error / scale if np.isfinite(error) else np.inf
                 if error > worst.error:
                     entry = f"{letter}[{', '.join(map(str, where))}]"
                     worst = CheckedLayer(worst.name, entry, analytic, numeric, error)
         layers.append(worst)
     return GradientCheck(layers, tolerance)
+
+
+LETTERS = {"weight": "W", "bias": "b", "scale": "gamma"}
+"""What a layer learns, by the names of its parts."""
+
+
+def _largest(slopes: list[Array]) -> float:
+    """Return the largest absolute value that is finite, and at least 1e-8."""
+    sizes = np.abs(np.concatenate([part.ravel() for part in slopes])).astype(np.float64)
+    return float(np.max(sizes, where=np.isfinite(sizes), initial=1e-8))
+
+
+def _chosen(
+    values: Array, entries: int | None, rng: np.random.Generator
+) -> Iterator[tuple[int, ...]]:
+    """Yield the places of all entries, or of some that are drawn at random."""
+    chosen = np.arange(values.size)
+    if entries is not None and entries < values.size:
+        chosen = rng.choice(values.size, entries, replace=False)
+    for flat in chosen:
+        yield tuple(int(i) for i in np.unravel_index(flat, values.shape))
 
 
 def _difference(
@@ -101,7 +121,7 @@ def _difference(
     where: tuple[int, ...],
     analytic: float,
 ) -> tuple[float, float]:
-    """Return the central difference by one parameter, and how far the analytic slope is from it.
+    """Return the central difference by one parameter, and the distance of the analytic slope to it.
 
     At a kink (a relu whose sum is 0) the slope is any number between the derivatives from the left
     and from the right, so that a slope between them is no error.

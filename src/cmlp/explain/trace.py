@@ -1,4 +1,4 @@
-"""Backpropagation made visible: one step with every number in it, and the gradients' check."""
+"""Trace: one step of backpropagation with every number in it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cmlp.core import reference
+from cmlp.core import formatting, reference
 from cmlp.core.errstate import undisturbed
-from cmlp.core.formatting import array as numbers
 from cmlp.core.layout import Array
+from cmlp.core.public import set_module
 from cmlp.core.seam import SparseRows
 from cmlp.core.vocabulary import ACTIVATIONS, lookup
 from cmlp.model import passes
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 
 class TracedNormalization(NamedTuple):
-    """What lies between a layer's z and its activation, which is then one of y."""
+    """What lies between a layer's z and its activation, which is then applied to y."""
 
     formula: str
+    """Of zhat."""
     zhat: Array
     y: Array
     gamma: Array
@@ -55,7 +56,7 @@ class TracedLayer(NamedTuple):
     normalization: TracedNormalization | None = None
 
     def forward(self) -> list[tuple[str, Any]]:
-        """What is said of the way to the activations."""
+        """Return labels and numbers of the way to the activations."""
         normalised = self.normalization
         if normalised is None:
             return [
@@ -75,7 +76,7 @@ class TracedLayer(NamedTuple):
         ]
 
     def backward(self, chain: str) -> list[tuple[str, Any]]:
-        """What is said of the gradients."""
+        """Return labels and numbers of the gradients."""
         normalised = self.normalization
         if normalised is None:
             return [
@@ -91,7 +92,7 @@ class TracedLayer(NamedTuple):
         ]
 
     def update(self) -> list[tuple[str, Any]]:
-        """What is said of the step."""
+        """Return labels and numbers of the step."""
         if self.normalization is None:
             return [("new W", self.new_weights), ("new b", self.new_biases)]
         return [
@@ -101,6 +102,7 @@ class TracedLayer(NamedTuple):
         ]
 
 
+@set_module("cmlp")
 @dataclass(frozen=True)
 class Trace:
     """One step of gradient descent, layer by layer; ``print`` it to read along.
@@ -131,7 +133,7 @@ class Trace:
     input_scale: float = 1.0
 
     def _sections(self) -> list[tuple[str, list[tuple[str, Any]]]]:
-        """Headings, each with (label, array or text) lines, in the order of the computation."""
+        """Return headings, each with (label, array or text), in the order of the computation."""
         scaled = "X" if self.input_scale == 1 else f"X, multiplied by {self.input_scale:g}"
         sections: list[tuple[str, list[tuple[str, Any]]]] = [("Inputs", [(scaled, self.X)])]
         for layer in self.layers:
@@ -167,7 +169,7 @@ class Trace:
                     lines.append(f"  {label}: {value}")
                 else:
                     lines.append(f"  {label}  {value.shape}")
-                    lines.append(_indented(numbers(value)))
+                    lines.append(_indented(formatting.array(value)))
             lines.append("")
         return "\n".join(lines)
 
@@ -177,7 +179,7 @@ class Trace:
         for heading, entries in self._sections():
             parts.append(f"<h4>{html.escape(heading)}</h4><table>")
             for label, value in entries:
-                text = value if isinstance(value, str) else numbers(value)
+                text = value if isinstance(value, str) else formatting.array(value)
                 parts.append(
                     "<tr><td style='text-align:left; vertical-align:top'>"
                     f"<code>{html.escape(label)}</code></td>"
@@ -192,75 +194,107 @@ def _indented(text: str) -> str:
 
 
 def trace_step(net: State, data: Data, recipe: Recipe, apply: bool) -> Trace:
-    """See :meth:`Network.trace_step`."""
+    """Take one step, and return every number in it; see :meth:`Network.trace_step`."""
     if np.any(np.asarray(recipe.dropout)) or recipe.input_noise or recipe.ema:
         raise ValueError("a trace shows one plain step: leave dropout, input_noise and ema at 0")
     snapshot = Snapshot(net)
     before = snapshot.params
     X = data.X.dense(net.dtype) if isinstance(data.X, SparseRows) else data.X
     X = np.asarray(X, net.dtype) * net.dtype.type(net.input_scale)
-    z, a, normalised = _propagated(net, X)
+    passed = _propagated(net, X)
     costs = _row_costs(net, data, recipe)
     objective = recipe.objective(net.architecture)
     found = passes.backpropagate(net, data, objective, deltas=True, learns=True)
-    loss, gradients = found.loss, found.gradient.copy()  # the update may use it up
+    gradient = found.gradient.copy()  # the update may use it up
     net.optimizer_state.moments_for(recipe.rule)
     passes.update(net, found.gradient, recipe.optimizer(), recipe.learning_rate)
     after = net.params.copy()
     new_loss = passes.backpropagate(net, data, objective).loss
     if not apply:
         snapshot.put_back()
-    old, slopes, new = (Parameters(net.plan, flat) for flat in (before, gradients, after))
-    over = "the rows" if net.normalization == "batch" else "the layer's units"
-    normalizations: list[TracedNormalization | None] = [
-        TracedNormalization(f"(z - mean) / sqrt(variance + 1e-5), over {over}", *numbers)
-        for numbers in zip(
-            *zip(*normalised, strict=True), *(part.scales for part in (old, slopes, new)),
-            strict=True,
-        )
-    ]  # fmt: skip
-    normalizations += [None] * (len(net.plan) - len(normalizations))
-    layers = [
-        TracedLayer(f"layer {number} ({activation})", _formula(activation), *numbers)
-        for number, activation, *numbers in zip(
-            range(1, len(net.plan) + 1), net.activations, old.weights, old.biases, z, a,
-            cut_record(net.plan, found.deltas), slopes.weights, slopes.biases, new.weights,
-            new.biases, normalizations,
-            strict=True,
-        )
-    ]  # fmt: skip
     formula = "custom" if net.loss_row is None else net.loss_row.formula
-    y = net.target_matrix(data.targets)
     return Trace(
-        X, y, layers, costs, loss, new_loss, formula, recipe.rule.formula, net.input_scale
-    )  # fmt: skip
-
-
-def _propagated(net: State, X: Array) -> tuple[list[Array], list[Array], list[tuple[Array, Array]]]:
-    """Every layer's z and a as the step sees them; of normalised layers also zhat and y."""
-    kept: list[Any] = []
-    twin: Any = reference  # of any core: no other function tells what a normalisation does
-    with np.errstate(all="ignore"):
-        _, sums, activations, _ = twin._propagate(net.plan, net.params, X, kept=kept)
-        z = [
-            a_before @ W if part else sums[number]
-            for number, (a_before, W, part) in enumerate(
-                zip([X, *activations[:-1]], net.weights, kept, strict=True)
-            )
-        ]
-    return (
-        z,
-        activations,
-        [(part[0], y) for part, y in zip(kept, sums, strict=True) if part is not None],
+        X=X,
+        y=net.target_matrix(data.targets),
+        layers=_layers(net, passed, cut_record(net.plan, found.deltas), (before, gradient, after)),
+        costs=costs,
+        loss=found.loss,
+        new_loss=new_loss,
+        loss_formula=formula,
+        rule=recipe.rule.formula,
+        input_scale=net.input_scale,
     )
 
 
-def _formula(activation: str) -> str:
-    return lookup("activation", ACTIVATIONS, activation).formula
+class Passed(NamedTuple):
+    """A layer's numbers on the way to the outputs; zhat and y where it is normalised."""
+
+    z: Array
+    a: Array
+    zhat: Array | None = None
+    y: Array | None = None
+
+
+def _propagated(net: State, X: Array) -> list[Passed]:
+    """Return every layer's numbers as the step sees them."""
+    kept: list[Any] = []
+    twin: Any = reference  # of any core: no other function tells what a normalisation does
+    passed, a_before = [], X
+    with np.errstate(all="ignore"):
+        _, sums, activations, _ = twin._propagate(net.plan, net.params, X, kept=kept)
+        for W, y, a, normalised in zip(net.weights, sums, activations, kept, strict=True):
+            if normalised is None:
+                passed.append(Passed(y, a))
+            else:
+                passed.append(Passed(a_before @ W, a, normalised[0], y))
+            a_before = a
+    return passed
+
+
+def _layers(
+    net: State, passed: list[Passed], deltas: list[Array], flats: tuple[Array, Array, Array]
+) -> list[TracedLayer]:
+    """Put the layers' numbers together.
+
+    Parameters
+    ----------
+    flats
+        Flat parameters before the step, gradients, and parameters after it.
+    """
+    over = "the rows" if net.normalization == "batch" else "the layer's units"
+    parts = [Parameters(net.plan, flat).parts() for flat in flats]
+    layers = []
+    for number, (activation, numbers) in enumerate(zip(net.activations, passed, strict=True)):
+        weights, dweights, new_weights = (each[f"layers.{number}.weight"] for each in parts)
+        biases, dbiases, new_biases = (each[f"layers.{number}.bias"] for each in parts)
+        normalization = None
+        if numbers.zhat is not None and numbers.y is not None:
+            gamma, dgamma, new_gamma = (each[f"layers.{number}.scale"] for each in parts)
+            formula = f"(z - mean) / sqrt(variance + 1e-5), over {over}"
+            normalization = TracedNormalization(
+                formula, numbers.zhat, numbers.y, gamma, dgamma, new_gamma
+            )
+        layers.append(
+            TracedLayer(
+                name=f"layer {number + 1} ({activation})",
+                formula=lookup("activation", ACTIVATIONS, activation).formula,
+                weights=weights,
+                biases=biases,
+                z=numbers.z,
+                a=numbers.a,
+                delta=deltas[number],
+                dweights=dweights,
+                dbiases=dbiases,
+                new_weights=new_weights,
+                new_biases=new_biases,
+                normalization=normalization,
+            )
+        )
+    return layers
 
 
 def _row_costs(net: State, data: Data, recipe: Recipe) -> Array:
-    """Loss of each row; a custom loss gives one number for all."""
+    """Return the loss of each row; a custom loss gives one number for all."""
     out, costs = passes.evaluate(net, data, recipe.objective(net.architecture))
     if net.loss_row is None:
         costs[:] = net.architecture.call_loss(out, net.target_matrix(data.targets))[0]

@@ -1,1 +1,1 @@
-"""A model as a file."""
+"""Networks as files."""

@@ -1,4 +1,4 @@
-"""What a model file means: the step between arrays with text (``io``) and a network.
+"""Model files: how a network becomes arrays with text, and arrays with text a network.
 
 A file holds the arrays ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,) and so on, of
 a normalised layer also ``scale`` (and ``mean`` and ``variance``), with the optimizer's state the
@@ -6,10 +6,9 @@ same under ``moment0.`` and ``moment1.`` (where weights are averaged, the last o
 that training goes on from), and as text the architecture, the labels and the training record, each
 as JSON.
 
-Every file is taken for a stranger's. Its text goes to ``json`` and to nothing else that parses:
-names, dtypes and random generators are looked up in tables, numbers have exactly the type and the
-range that they should have. :func:`write` checks what it is about to write by the same functions,
-so that a file that was written can be read.
+No file is trusted. Its text is parsed by ``json`` and by nothing else: names, dtypes and random
+generators are looked up in tables, numbers have exactly the expected type and range. :func:`write`
+checks its output by the same functions, so that a file that was written can be read.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from cmlp.core.checks import check_input_scale, check_number
 from cmlp.core.layout import NORMALIZATION_PARTS, Array
 from cmlp.core.vocabulary import ACTIVATIONS, INITIALISERS, LOSSES, NORMALIZATIONS, SOLVERS
 from cmlp.formats import safetensors
-from cmlp.formats.entries import NUMBER, check_name, entries
+from cmlp.formats.entries import NUMBER, check_name, entries, in_order
 from cmlp.formats.label_records import label_record, read_classes
 from cmlp.formats.safetensors import ModelFileError
-from cmlp.formats.training_records import generator, history_record, read_history, read_state
+from cmlp.formats.training_records import STATE, generator, history_record, read_history, read_state
 from cmlp.model.architecture import Architecture
 from cmlp.model.custom_loss import CustomLoss
 from cmlp.model.history import History
@@ -45,11 +44,11 @@ FORMAT_VERSION = "1"
 
 
 MAX_DIGITS = 39
-"""Of the longest integer in the text: a generator's state of 128 bits."""
+"""Digits of the longest integer in the text: a generator's state of 128 bits."""
 
 
 BAD_CONTENT = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
-"""What text of another form than expected raises when it is taken apart."""
+"""Errors that text of an unexpected form raises."""
 
 
 class Saved(NamedTuple):
@@ -82,13 +81,13 @@ def write(
         metadata = {
             "format": "cmlp",
             "format_version": FORMAT_VERSION,
-            "network": json.dumps(architecture),
+            "network": json.dumps(in_order(architecture, _ARCHITECTURE)),
             "history": json.dumps(history_record(history, solver)),
         }
         if classes is not None:
             metadata["classes"] = json.dumps(label_record(classes))
         if state is not None:
-            metadata["optimizer"] = json.dumps(state, default=_plain)
+            metadata["optimizer"] = json.dumps(in_order(state, STATE), default=_plain)
         infos = {
             name: safetensors.ArrayInfo(array.dtype.newbyteorder("="), array.shape)
             for name, array in arrays.items()
@@ -100,7 +99,7 @@ def write(
 
 
 def _plain(value: Any) -> Any:
-    """Return what NumPy has in a generator's state as Python's numbers and lists."""
+    """Return NumPy's numbers and arrays in a generator's state as Python's."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     raise TypeError(f"a random generator whose state holds a {type(value).__name__}")
@@ -112,8 +111,8 @@ def read(file: safetensors.File) -> Saved:
     Raises
     ------
     ModelFileError
-        Before any array is allocated, if a part is missing, of a wrong type, or an array's shape is
-        not what the architecture says.
+        If a part is missing or of a wrong type, or an array has another shape than the architecture
+        gives it; before any array is allocated.
     """
     found: list[Saved] = []
 

@@ -1,4 +1,4 @@
-"""Entries of a model file's JSON, checked by exact types: nothing reaches a parser of code."""
+"""Entries of a model file's JSON, checked by exact types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from cmlp.core.vocabulary import SOLVERS
 
-NUMBER = (int, float)  # exactly: True is no number
+NUMBER = (int, float)  # exactly these: True is not a number
 
 SOLVER_NAMES = ["", *(row.name for row in SOLVERS)]
 
@@ -16,12 +16,12 @@ SOLVER_NAMES = ["", *(row.name for row in SOLVERS)]
 def entries(
     record: object, what: str, kinds: Mapping[str, tuple[type, ...]], older: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the entries of a JSON object that are known, each of exactly one of its types.
+    """Return the known entries of a JSON object, each of exactly one of its types.
 
     Parameters
     ----------
     older : mapping
-        What files lack that were written before there was such an entry.
+        Values of entries that older files lack.
     """
     if type(record) is not dict:
         raise TypeError(f"{what} must be a JSON object, not {short(record)}")
@@ -35,6 +35,12 @@ def entries(
     return {key: found[key] for key in kinds}
 
 
+def in_order(record: Mapping[str, Any], kinds: Mapping[str, object]) -> dict[str, Any]:
+    """Return entries in the order of a table, so that equal networks make equal files."""
+    return {key: record[key] for key in kinds if key in record}
+
+
 def check_name(what: str, name: str, names: Sequence[Any]) -> None:
+    """Check that a name is one of those known."""
     if name not in names:
         raise ValueError(f"unknown {what} {short(name)}")

@@ -1,4 +1,4 @@
-"""Class labels in a model file: text, truth values and numbers of exact types."""
+"""Class labels in a model file: text, bytes, truth values and numbers of exact types."""
 
 from __future__ import annotations
 
@@ -12,27 +12,25 @@ from numpy.typing import ArrayLike
 from cmlp.core.layout import Array
 from cmlp.formats.entries import NUMBER, entries
 
-# The labels --------------------------------------------------------------------------------------
-
 _LABEL_DTYPES = {
     dtype.str: dtype
     for code in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
     for dtype in (np.dtype(f"<{code}"), np.dtype(f">{code}"))
 }
-"""Of labels that are numbers, by their names in a file."""
+"""Dtypes of numeric labels, by their names in a file."""
 
 
 _TEXT_DTYPE = re.compile(r"(?:[<>]U|\|S)([1-9][0-9]{0,8})", re.ASCII)
-"""Of labels that are text or bytes: the kind, and the length of the longest."""
+"""Dtype of text or bytes: the kind, and the length of the longest label."""
 
 
 MAX_LABELS, MAX_WASTE = 2**24, 64
-"""NumPy gives every label the room of the longest: so many bytes, or so many times what is in the
-file, if that is more."""
+"""Bytes that labels may take as an array, in which each is as long as the longest; or so many times
+their size in the file, if that is more."""
 
 
 def label_record(classes: ArrayLike) -> dict[str, Any]:
-    """Describe labels so that :func:`_classes` makes the same of it."""
+    """Describe labels for :func:`read_classes`."""
     if np.ma.is_masked(classes):
         raise ValueError("classes has masked entries, which are no labels")
     array = np.asarray(classes)
@@ -42,14 +40,14 @@ def label_record(classes: ArrayLike) -> dict[str, Any]:
         array = _of_one_type(array)
     labels = array.tolist()
     if array.dtype.kind in "US":
-        array = np.array(labels)  # no longer than its longest label
+        array = np.array(labels)  # as wide as its longest label
     if array.dtype.kind == "S":
         labels = [label.decode("latin-1") for label in labels]
     return {"dtype": array.dtype.str, "labels": labels}
 
 
 def _of_one_type(array: Array) -> Array:
-    """Turn objects into text, bytes, truth values or numbers, whichever they all are."""
+    """Turn objects of one kind into an array of text, bytes, truth values or numbers."""
     kinds: set[type] = set()
     if array.dtype.kind in "OT":  # T: NumPy's text of variable length
         labels = [each.item() if isinstance(each, np.generic) else each for each in array.tolist()]
@@ -76,7 +74,7 @@ def _of_one_type(array: Array) -> Array:
 
 
 def read_classes(record: object, n: int) -> Array:
-    """Labels in the order of the outputs: `n` of them, each once."""
+    """Return labels in the order of the outputs: `n` of them, each once."""
     about = entries(record, "the labels", {"dtype": (str,), "labels": (list,)}, {})
     name, labels = about["dtype"], about["labels"]
     if len(labels) != n:
@@ -96,7 +94,7 @@ def read_classes(record: object, n: int) -> Array:
 
 
 def _number_labels(labels: list[Any], dtype: np.dtype[Any]) -> Array:
-    """Make labels of a number's dtype, exactly those that came."""
+    """Return numeric labels, unless the dtype would change them."""
     kinds = {"b": (bool,), "f": NUMBER}.get(dtype.kind, (int,))
     if not all(type(label) in kinds for label in labels):
         raise TypeError(f"labels of {dtype} expected, {short(labels)} came")
@@ -112,7 +110,7 @@ def _number_labels(labels: list[Any], dtype: np.dtype[Any]) -> Array:
 
 
 def _text_labels(labels: list[Any], kind: type, length: int) -> Array:
-    """Make labels of text or bytes, whose longest has this length."""
+    """Return labels of text or bytes, whose longest has this length."""
     if not all(type(label) is str for label in labels):
         raise TypeError(f"labels of text expected, {short(labels)} came")
     longest = max(map(len, labels))

@@ -1,7 +1,7 @@
-"""The file layer: named arrays and a little text in one file that carries no code.
+"""Files in the safetensors layout: named arrays and a little text, and no code.
 
-A file is in the safetensors layout, written and read here with NumPy and the standard library
-alone, and open to every program that knows it (https://github.com/huggingface/safetensors):
+They are written and read with NumPy and the standard library alone; other programs that know the
+layout (https://github.com/huggingface/safetensors) read them, too:
 
     8 bytes    length of the header, little-endian
     header     JSON: {"__metadata__": {str: str},
@@ -9,8 +9,8 @@ alone, and open to every program that knows it (https://github.com/huggingface/s
     data       the arrays, little-endian and row-major, one after the other without holes
 
 `write` pads the header with spaces, so that the data starts at a multiple of 64 bytes, and puts
-the widest items first, so that every array is aligned to its items. `read` takes every file for a
-stranger's: until all is checked, it takes memory as the header is long, not as the file claims.
+the widest items first, so that every array is aligned to its items. `read` trusts no file: until
+all is checked, it needs as much memory as the header is long, not as the file claims.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from cmlp.core.public import set_module
+
 DTYPES = {
     "F64": "f8", "I64": "i8", "U64": "u8", "F32": "f4", "I32": "i4", "U32": "u4",
     "F16": "f2", "I16": "i2", "U16": "u2", "I8": "i1", "U8": "u1", "BOOL": "b1",
 }  # fmt: skip
-"""The layout's name of a dtype, and NumPy's: kind and bytes."""
+"""Dtypes by their names in the layout: NumPy's kind and number of bytes."""
 
 
 NAMES = {numpy_name: name for name, numpy_name in DTYPES.items()}
@@ -62,18 +64,19 @@ Path = str | os.PathLike[str]
 
 
 File = Path | BinaryIO
-"""A path, or a file that is open in binary mode and can be sought in, such as a BytesIO."""
+"""A path, or a seekable file that is open in binary mode, such as a BytesIO."""
 
 
 PATHS = (str, bytes, os.PathLike)
 
 
+@set_module("cmlp")
 class ModelFileError(ValueError):
-    """A model file holds something else than it should; the message says what, and what to do."""
+    """The content of a model file is not what it should be; the message tells what to do."""
 
 
 class ArrayInfo(NamedTuple):
-    """What a header tells of one array."""
+    """One array, as a header describes it."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -85,14 +88,14 @@ Validate = Callable[[dict[str, str], dict[str, ArrayInfo]], object]
 def write(file: File, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Write a model file: the whole of it, or nothing.
 
-    It is written under another name in the same directory, and takes the place of an older file
-    when it is complete and on the disk. If anything fails, the older file is as it was. To a file
-    that is open already the bytes are written as they come.
+    It is written under another name in the same directory, and replaces an older file when it is
+    complete and on the disk. If anything fails, the older file stays as it was. Into a file that is
+    already open the bytes are written directly.
 
     Parameters
     ----------
     file : str, path-like or binary file
-        Symbolic links are followed; a file that is replaced passes on its permissions.
+        Symbolic links are followed; a new file gets the permissions of the one that it replaces.
     arrays : mapping of str to ndarray
         Of any shape, layout and byte order; booleans, integers, or floats of 2 to 8 bytes.
     metadata : mapping of str to str
@@ -121,7 +124,7 @@ def write(file: File, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
             opened.flush()
             os.fsync(opened.fileno())
         os.replace(temporary, target)
-    except OSError as error:  # of the temporary file, whose name says nothing to the user
+    except OSError as error:  # with the name of the temporary file, which the user does not know
         raise OSError(error.errno, error.strerror, path) from error
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -137,8 +140,8 @@ def read(
     ----------
     file : str, path-like or binary file
     validate : callable, optional
-        Called with the metadata and each array's `ArrayInfo` when the header is known to be sound
-        and before the arrays take any memory; it raises `ModelFileError` if they do not fit.
+        Called with the metadata and each array's `ArrayInfo` when the header is checked and before
+        the arrays take any memory; it raises `ModelFileError` if they do not fit.
 
     Returns
     -------
@@ -161,14 +164,8 @@ def read(
         return {key: _read_array(opened, name, key, info) for key, info in infos.items()}, metadata
 
 
-def read_header(file: File) -> tuple[dict[str, str], dict[str, ArrayInfo]]:
-    """Return metadata and `ArrayInfo` of each array, checked as in `read`, without the arrays."""
-    with _opened(file) as opened:
-        return _parse(opened, name_of(file))
-
-
 def name_of(file: File) -> str:
-    """Return what messages call a file.
+    """Return the name of a file in messages.
 
     Raises
     ------
@@ -183,7 +180,7 @@ def name_of(file: File) -> str:
 
 
 def parse_json(text: str, *, max_digits: int, constants: bool, surrogates: bool) -> Any:
-    """Parse JSON more strictly than ``json`` does: no key comes twice, no integer is long.
+    """Parse JSON more strictly than ``json`` does: keys are unique, integers have limits.
 
     Parameters
     ----------
@@ -192,7 +189,7 @@ def parse_json(text: str, *, max_digits: int, constants: bool, surrogates: bool)
     constants : bool
         Whether NaN and Infinity may stand for numbers.
     surrogates : bool
-        Whether text may hold halves of characters, which no encoding has.
+        Whether text may hold lone surrogates, which cannot be encoded.
 
     Raises
     ------
@@ -217,7 +214,7 @@ def _decoder(max_digits: int, constants: bool, surrogates: bool) -> json.JSONDec
 
 
 def _opened(file: File) -> contextlib.AbstractContextManager[BinaryIO]:
-    """Open a path; a file that is open stays so."""
+    """Open a path; leave an open file open."""
     return open(file, "rb") if isinstance(file, PATHS) else contextlib.nullcontext(file)
 
 
@@ -235,7 +232,7 @@ def _write(file: BinaryIO, header: bytes, layout: list[tuple[str, np.ndarray]]) 
 
 
 def _header(layout: list[tuple[str, np.ndarray]], metadata: Mapping[str, str]) -> bytes:
-    """Return all that stands before the data."""
+    """Return all bytes before the data."""
     for text in (*metadata, *metadata.values(), *(name for name, _ in layout)):
         if not isinstance(text, str):
             raise TypeError(f"Names and metadata must be str, got {short(text)}.")
@@ -263,7 +260,13 @@ def _header(layout: list[tuple[str, np.ndarray]], metadata: Mapping[str, str]) -
 
 
 def _target(path: str) -> str:
-    """Return the file behind all links, unless `open` would not write to it or it is a device."""
+    """Return the file at the end of all links.
+
+    Raises
+    ------
+    OSError
+        If `open` would not write to it, and if it is a device.
+    """
     target = os.path.realpath(path)
     is_file = os.path.isfile(target)
     if os.path.exists(target) and not (is_file and os.access(target, os.W_OK)):
@@ -299,7 +302,7 @@ def _size(file: BinaryIO) -> int:
 
 
 def _parse(file: BinaryIO, path: str) -> tuple[dict[str, str], dict[str, ArrayInfo]]:
-    """Check all that can be checked without the data; leave `file` where the data starts."""
+    """Check the header, and leave `file` at the start of the data."""
     size = _size(file)
     length = int.from_bytes(file.read(8), "little")
     if size < 8:
@@ -369,7 +372,7 @@ def _naturals(value: object) -> bool:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object a dict, unless a key comes twice."""
+    """Make a JSON object a dict, unless a key occurs twice."""
     result = dict(pairs)
     if len(result) < len(pairs):
         [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
@@ -378,7 +381,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _unicode(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Do the same, and refuse text that is not Unicode."""
+    """Do the same as :func:`_unique`, and refuse text that is not Unicode."""
     "".join(text for pair in pairs for text in pair if isinstance(text, str)).encode()
     return _unique(pairs)
 
@@ -388,10 +391,10 @@ def _no_constant(name: str) -> float:
 
 
 def _read_array(file: BinaryIO, path: str, name: str, info: ArrayInfo) -> np.ndarray:
-    """Read the array that begins here into memory of its own."""
+    """Read the array that begins at the file's position into memory of its own."""
     try:
         array = np.empty(info.shape, info.dtype.newbyteorder("<"))
-    except MemoryError as error:  # the file is as large as its header says
+    except MemoryError as error:  # the file is as large as its header claims
         raise ModelFileError(f"{path} cannot be read: array {short(name)}: {error}") from error
     raw = array.reshape(-1).view(np.uint8)
     count = file.readinto(raw.data)  # type: ignore[attr-defined]

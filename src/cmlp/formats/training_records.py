@@ -1,4 +1,4 @@
-"""The history, the optimizer's state and the generator in a model file."""
+"""The training record, the optimizer's state and the random generator in a model file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HISTORY: dict[str, tuple[type, ...]] = {
 
 
 def history_record(history: History, solver: str) -> dict[str, Any]:
-    """Describe a training record so that :func:`_history` makes the same of it, if it is short."""
+    """Describe a training record for :func:`read_history`; a long one is thinned."""
     kept = history.thinned()
     n = max(map(len, kept.values()), default=0)
     values = {}
@@ -47,6 +47,7 @@ def history_record(history: History, solver: str) -> dict[str, Any]:
 
 
 def read_history(record: object) -> History:
+    """Return the training record that a JSON object describes."""
     older: dict[str, Any] = {
         "stopped": "epochs", "best_epoch": None, "restored": False, "solver": "", "lengths": {},
     }  # fmt: skip
@@ -79,7 +80,7 @@ def read_history(record: object) -> History:
 
 # The optimizer -----------------------------------------------------------------------------------
 
-_STATE: dict[str, tuple[type, ...]] = {
+STATE: dict[str, tuple[type, ...]] = {
     "solver": (str,),
     "steps": (int,),
     "generator": (dict,),
@@ -91,7 +92,7 @@ _STATE: dict[str, tuple[type, ...]] = {
 _BIT, _WORD32, _WORD64, _WORD128 = ((1 << bits) - 1 for bits in (1, 32, 64, 128))
 
 
-_HALF = {"has_uint32": _BIT, "uinteger": _WORD32}  # a word of which one half is still to come
+_HALF = {"has_uint32": _BIT, "uinteger": _WORD32}  # the second half of a word, not yet used
 
 
 _PCG = {"state": {"state": _WORD128, "inc": _WORD128}, **_HALF}
@@ -107,14 +108,14 @@ GENERATORS: dict[str, dict[str, Any]] = {
     },
     "SFC64": {"state": {"state": (_WORD64, 4)}, **_HALF},
 }  # fmt: skip
-"""NumPy's bit generators and what their states hold: the largest number, or that of so many. NumPy
-itself takes any place in a buffer, and reads there."""
+"""NumPy's bit generators, and the largest number of each part of their state (of a list: also its
+length). NumPy itself does not check places in a buffer, and reads beyond its end."""
 
 
 def read_state(record: object) -> dict[str, Any]:
-    """The optimizer's state, without its arrays."""
+    """Return the optimizer's state, without its arrays."""
     older = {"averaged": 0, "shown_average": None}
-    state = entries(record, "the optimizer", _STATE, older)
+    state = entries(record, "the optimizer", STATE, older)
     check_name("solver", state["solver"], SOLVER_NAMES)
     if not 0 <= state["steps"] < 1 << 62:
         raise ValueError("steps must be at least 0, and below 2^62")
@@ -134,7 +135,7 @@ def read_state(record: object) -> dict[str, Any]:
 
 
 def _fits(value: object, expected: Any) -> bool:
-    """Whether a generator's state has the parts that it should have, each in its range."""
+    """Whether a generator's state has the expected parts, each in its range."""
     if isinstance(expected, dict):
         return (
             type(value) is dict
@@ -156,7 +157,7 @@ def _fits(value: object, expected: Any) -> bool:
 
 
 def generator(state: dict[str, Any]) -> np.random.Generator:
-    """Rebuild a random generator from a state that was checked."""
+    """Return a random generator with a checked state."""
     bits = getattr(np.random, state["bit_generator"])(0)
     bits.state = state
     return np.random.Generator(bits)

@@ -17,7 +17,7 @@ from cmlp.core.arrays import check_classes, refuse_masked
 from cmlp.core.checks import check_input_scale, check_number
 from cmlp.core.layout import ACTIVATION, Array, aligned
 from cmlp.core.vocabulary import ACTIVATIONS, SOLVERS, lookup
-from cmlp.data.checks import as_numbers
+from cmlp.data.numbers import as_numbers
 from cmlp.model.architecture import check_missing_targets
 from cmlp.model.history import History
 from cmlp.model.parameters import Parameters

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from cmlp.core.arrays import places
 from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
 from cmlp.data.rows import Data
@@ -118,3 +119,10 @@ def score(
 def metric_of(net: State, targets: Array) -> str:
     """Return which score suits the targets: 'accuracy' for classes, 'r2' for numbers."""
     return "accuracy" if net.architecture.classifies or targets.ndim == 1 else "r2"
+
+
+def confusion(truth: Array, read: Array, labels: Array) -> NDArray[np.int64]:
+    """Count how labels were read: a row per true label, a column per label read."""
+    counts = np.zeros((len(labels), len(labels)), np.int64)
+    np.add.at(counts, (places(labels, truth), places(labels, read)), 1)
+    return counts

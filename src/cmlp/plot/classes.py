@@ -1,7 +1,8 @@
-"""What a classifier confuses, and where it decides what."""
+"""Confusion matrices, and the regions in which a network decides for a class."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
@@ -12,7 +13,8 @@ from cmlp.core.arrays import array_of, joined, label_array, places
 from cmlp.core.errstate import silent
 from cmlp.core.formatting import percent
 from cmlp.core.layout import Array
-from cmlp.diagnosis.subject import networks_of
+from cmlp.model.scoring import confusion
+from cmlp.plot.models import classes_of, networks_of, predicted
 from cmlp.plot.style import (
     AMOUNTS,
     COLOURS,
@@ -27,8 +29,6 @@ from cmlp.plot.style import (
     shortened,
     tidy,
 )
-
-# Classes -----------------------------------------------------------------------------------------
 
 
 @silent
@@ -54,39 +54,22 @@ def confusion_matrix(
     """
     if normalize not in (None, "true", "pred", "all"):
         raise ValueError(f"normalize must be None, 'true', 'pred' or 'all', not {normalize!r}")
-    truth, read = label_array("y", y), _predicted(model, X)
+    truth, read = label_array("y", y), predicted(model, X)
     if truth.ndim == 2 and truth.shape[1] == 1:
         truth = truth[:, 0]
     if truth.ndim != 1 or read.ndim != 1:
         raise ValueError("a confusion matrix needs one label per row, y must be (n,)")
-    known = classes_of(model)
-    classes = joined("y", truth, read) if known is None else known
-    unseen = np.unique(truth[places(classes, truth) < 0])
-    if len(unseen):  # behind those that have an output, in the outputs' order
-        classes = label_array("y", [*classes.tolist(), *unseen.tolist()])
-    counts = np.zeros((len(classes), len(classes)))
-    np.add.at(counts, (places(classes, truth), places(classes, read)), 1)
+    classes = _labels_of(model, truth, read)
+    counts = confusion(truth, read, classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [shortened(label) for label in classes]
-    longest = max(map(len, names))
-    side = float(np.clip(0.4 * len(classes) + 1.2, 2.4, 10.5)) + 0.07 * longest
+    side = float(np.clip(0.4 * len(classes) + 1.2, 2.4, 10.5)) + 0.07 * max(map(len, names))
     ax = axes_for(ax, (side + 1.2, side), "compressed")
     from matplotlib.colors import PowerNorm
 
-    # The square root makes single mistakes visible beside a diagonal of hundreds.
+    # The square root makes single mistakes visible next to a diagonal of hundreds.
     image = ax.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
-    ticks = np.arange(0, len(classes), -(-len(classes) // 60))
-    shown = [names[tick] for tick in ticks]
-    size = float(np.clip(260 / len(ticks), 6.0, 10.0))
-    turned = {"rotation": 90} if len(ticks) > 20 else {"rotation": 45, "ha": "right"}
-    if longest <= 3 and len(ticks) <= 26:
-        turned = {}
-    ax.set_xticks(
-        ticks, shown, fontsize=size, rotation_mode="anchor" if "ha" in turned else None, **turned
-    )
-    ax.set_yticks(ticks, shown, fontsize=size)
-    ax.set_xlabel("label read")
-    ax.set_ylabel("true label")
+    _name_cells(ax, names)
     if len(classes) <= NUMBERED_CLASSES:
         _number_cells(ax, counts, shares, normalize)
     bar = colourbar(image, ax, "share of the true label", ticks=[0, 0.05, 0.25, 0.5, 1])
@@ -96,7 +79,34 @@ def confusion_matrix(
     return ax
 
 
+def _labels_of(model: Any, truth: Array, read: Array) -> Array:
+    """Return all labels: those of the outputs in their order, then those that have no output."""
+    classes = classes_of(model)
+    if classes is None:
+        classes = joined("y", truth, read)
+    unseen = np.unique(truth[places(classes, truth) < 0])
+    if len(unseen):
+        classes = label_array("y", [*classes.tolist(), *unseen.tolist()])
+    return classes
+
+
+def _name_cells(ax: Any, names: Sequence[str]) -> None:
+    """Write the labels along both axes, at most 60 of them; many or long ones are turned."""
+    step = -(-len(names) // 60)
+    ticks, shown = range(0, len(names), step), names[::step]
+    size = float(np.clip(260 / len(ticks), 6.0, 10.0))
+    turned = {"rotation": 90} if len(ticks) > 20 else {"rotation": 45, "ha": "right"}
+    if max(map(len, names)) <= 3 and len(ticks) <= 26:
+        turned = {}
+    anchor = "anchor" if "ha" in turned else None
+    ax.set_xticks(ticks, shown, fontsize=size, rotation_mode=anchor, **turned)
+    ax.set_yticks(ticks, shown, fontsize=size)
+    ax.set_xlabel("label read")
+    ax.set_ylabel("true label")
+
+
 def _number_cells(ax: Any, counts: Array, shares: Array, normalize: str | None) -> None:
+    """Write counts or per cent into the cells."""
     whole = {
         "true": counts.sum(axis=1, keepdims=True),
         "pred": counts.sum(axis=0, keepdims=True),
@@ -123,7 +133,7 @@ def _number_cells(ax: Any, counts: Array, shares: Array, normalize: str | None) 
 def decision_regions(
     model: Any, X: Any, y: ArrayLike, *, ax: Any = None, resolution: int = 200
 ) -> Any:
-    """Draw what a network of two inputs answers, and the rows in front.
+    """Draw the predictions of a network with two inputs as an area, and the rows as points on it.
 
     For classes: the colour of the likeliest one, paler where it is less sure; for numbers: the
     predicted number. At most 1,500 rows are drawn.
@@ -135,7 +145,7 @@ def decision_regions(
     y : array-like, (n,)
     ax : matplotlib Axes, optional
     resolution : int
-        Points along each axis at which the network is asked.
+        Points along each axis at which the network predicts.
 
     Returns
     -------
@@ -165,7 +175,7 @@ def decision_regions(
     if len(points) > MOST_POINTS:
         drawn = np.random.default_rng(0).choice(len(points), MOST_POINTS, replace=False)
         points, y = points[drawn], y[drawn]
-    if net.loss_row is not None and net.loss_row.classifies:
+    if net.architecture.classifies:
         known = classes_of(model)
         _draw_classes(ax, outputs, extent, points, y, np.unique(y) if known is None else known)
     else:
@@ -201,7 +211,7 @@ def _draw_classes(
             own[:, 0], own[:, 1], s=26 * MARKER_AREA.get(marker, 1), marker=marker,
             color=[colour], edgecolors="white", linewidths=0.6, label=shortened(label),
         )  # fmt: skip
-    _legend_beside(ax, len(classes))
+    _legend_at_right(ax, len(classes))
 
 
 def _class_colours(n: int) -> Array:
@@ -214,6 +224,7 @@ def _class_colours(n: int) -> Array:
 
 
 def _draw_numbers(ax: Any, surface: Array, extent: Any, points: Array, y: Array) -> None:
+    """Fill the axes with contours of the prediction, and draw the rows in the same colours."""
     low, high = min(surface.min(), y.min()), max(surface.max(), y.max())
     from matplotlib.ticker import MaxNLocator
 
@@ -226,21 +237,8 @@ def _draw_numbers(ax: Any, surface: Array, extent: Any, points: Array, y: Array)
     ax.figure.colorbar(image, ax=ax, label="predicted (field), true (points)")
 
 
-def _legend_beside(ax: Any, n: int) -> None:
+def _legend_at_right(ax: Any, n: int) -> None:
     ax.legend(
         loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False,
         ncols=1 + (n - 1) // 16,
     )  # fmt: skip
-
-
-# Models ------------------------------------------------------------------------------------------
-
-
-def _predicted(model: Any, X: Any) -> Array:
-    predict = model.predict_classes if hasattr(model, "predict_classes") else model.predict
-    return np.asarray(predict(X))
-
-
-def classes_of(model: Any) -> Array | None:
-    classes = getattr(model, "classes_", None)
-    return getattr(model, "classes", None) if classes is None else classes

@@ -1,4 +1,4 @@
-"""Losses and scores over epochs, and over a parameter."""
+"""Curves: losses and scores over the epochs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import numpy as np
 
 from cmlp.core.errstate import silent
 from cmlp.core.formatting import score, significant
-from cmlp.diagnosis.subject import networks_of
+from cmlp.plot.models import networks_of
 from cmlp.plot.style import COLOURS, GREY, axes_for, ink, logarithmic, tidy
-
-# Curves ------------------------------------------------------------------------------------------
 
 
 @silent

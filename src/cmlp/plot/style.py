@@ -1,16 +1,17 @@
-"""Axes, colours and sizes that the pictures share."""
+"""Style: axes, colours, sizes and names that the pictures share."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from cmlp.diagnosis.subject import networks_of
+from cmlp.data import frames
+from cmlp.plot.models import networks_of
 
 COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#332288",
 )  # fmt: skip
-"""Okabe's and Ito's without the yellow, which white paper swallows, and
-an indigo; strongest first."""
+"""Okabe's and Ito's without the yellow, which is hardly visible on white, and an indigo; the
+strongest first."""
 
 
 MARKERS = "osD^vPX*<>p"
@@ -44,6 +45,7 @@ MOST_POINTS = 1500
 
 
 def pyplot() -> Any:
+    """Import matplotlib's pyplot."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
@@ -54,11 +56,13 @@ def pyplot() -> Any:
 
 
 def axes_for(ax: Any, size: tuple[float, float], layout: str = "constrained") -> Any:
+    """Return the user's axes, or those of a new figure."""
     plt = pyplot()
     return plt.subplots(figsize=size, layout=layout)[1] if ax is None else ax
 
 
 def tidy(ax: Any, grid: bool = True) -> Any:
+    """Remove the frame at the top and at the right, and draw a faint grid."""
     ax.spines[["top", "right"]].set_visible(False)
     if grid:
         ax.grid(axis="y", color=GREY, alpha=0.2, lw=0.7)
@@ -84,10 +88,10 @@ def logarithmic(ax: Any) -> None:
 
 
 def colourbar(image: Any, ax: Any, label: str, **kwargs: Any) -> Any:
-    """Put a bar beside an image, as high as it and a fifth of an inch wide."""
+    """Put a bar next to an image, as high as it and a fifth of an inch wide."""
     inch = 1 / inches(ax)
-    beside = ax.inset_axes((1 + 0.12 * inch, 0, 0.2 * inch, 1))
-    bar = ax.figure.colorbar(image, cax=beside, **kwargs)
+    room = ax.inset_axes((1 + 0.12 * inch, 0, 0.2 * inch, 1))
+    bar = ax.figure.colorbar(image, cax=room, **kwargs)
     bar.set_label(label)
     bar.outline.set_visible(False)
     return bar
@@ -99,16 +103,18 @@ def inches(ax: Any) -> float:
 
 
 def shortened(label: Any) -> str:
+    """Return a label as text that axes have room for."""
     name = str(label)
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
 def column_names(model: Any, X: Any) -> list[str]:
+    """Return the names of two columns."""
     for names in (
-        getattr(X, "columns", None),
-        getattr(model, "feature_names_in_", None),
+        frames.column_names(X),
+        getattr(model, "feature_names_in_", ()),
         networks_of(model)[0].feature_names,
     ):
-        if names is not None and len(names) == 2:
+        if len(names) == 2:
             return [shortened(name) for name in names]
     return ["feature 0", "feature 1"]

@@ -1,4 +1,4 @@
-"""Weights, activations and gradients of layers."""
+"""Inside the network: first-layer weights, activations of one row, norms of gradients."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from cmlp.core.arrays import array_of
 from cmlp.core.errstate import silent
 from cmlp.core.formatting import score
 from cmlp.core.layout import Array
-from cmlp.diagnosis.of_units import gradient_norms as _norms
-from cmlp.diagnosis.subject import network_of, rows_of
-from cmlp.plot.classes import classes_of
+from cmlp.diagnosis import of_units
+from cmlp.plot.models import classes_of, network_of, rows_of
 from cmlp.plot.style import (
     AMOUNTS,
     COLOURS,
@@ -30,14 +29,12 @@ from cmlp.plot.style import (
     tidy,
 )
 
-# Inside the network ------------------------------------------------------------------------------
-
 
 @silent
 def first_layer_weights(
     model: Any, shape: Sequence[int] | None = None, *, units: int = 64, ax: Any = None
 ) -> Any:
-    """Draw what each unit of the first layer looks for: its weights, as a small image.
+    """Draw the weights of each unit of the first layer as a small image.
 
     Parameters
     ----------
@@ -95,7 +92,7 @@ def _columns(n: int, wanted: float) -> int:
 def activations(
     model: Any, x: ArrayLike, *, shape: Sequence[int] | None = None, figure: Any = None
 ) -> Any:
-    """Draw one row on its way through the layers: a cell per unit, the outputs as bars.
+    """Draw the activations of all layers for one row: a cell per unit, the outputs as bars.
 
     Parameters
     ----------
@@ -140,6 +137,7 @@ def _grid(values: Array) -> Array:
 
 
 def _cells(ax: Any, cells: Array, title: str, cmap: str | None) -> None:
+    """Draw a layer's numbers as cells, with a colour bar below."""
     low, high = float(np.nanmin(cells)), float(np.nanmax(cells))
     limit = max(abs(low), abs(high)) or 1.0
     signed = low < 0 < high
@@ -168,6 +166,7 @@ def _cells(ax: Any, cells: Array, title: str, cmap: str | None) -> None:
 
 
 def _output_bars(ax: Any, values: Array, names: list[str], net: Any) -> None:
+    """Draw the outputs as bars, at most the 12 largest."""
     title = f"output\n{len(values):,} {net.activations[-1]} unit{'s' * (len(values) > 1)}"
     shown = np.arange(len(values))
     if len(values) > 12:
@@ -198,6 +197,7 @@ def _output_bars(ax: Any, values: Array, names: list[str], net: Any) -> None:
 
 
 def _output_names(model: Any, net: Any) -> list[str]:
+    """Return what the outputs are called: labels, the target's name, or numbers."""
     known = classes_of(model)
     if known is not None and len(known) == net.sizes[-1]:
         return [shortened(label) for label in known]
@@ -228,7 +228,7 @@ def gradient_norms(
     matplotlib Axes
     """
     net, data = rows_of(model, X, y, sample_weight)
-    deltas, dweights = _norms(net, data)
+    deltas, dweights = of_units.gradient_norms(net, data)
     ax = axes_for(ax, (1.1 * len(deltas) + 3.4, 3.8))
     layers = np.arange(1, len(deltas) + 1)
     curves = (("sums, ||dC/dz||", deltas), ("weights, ||dC/dW||", dweights))

@@ -7,6 +7,7 @@ import numpy as np
 from cmlp.core.layout import Array
 from cmlp.core.public import set_module
 from cmlp.core.seam import SparseRows
+from cmlp.data.numbers import is_finite
 from cmlp.data.rows import Data
 from cmlp.model import passes
 from cmlp.model.history import History
@@ -26,11 +27,6 @@ class DivergenceError(ArithmeticError, ValueError):
     """
 
     history: History
-
-
-def all_finite(values: Array) -> bool:
-    """Whether there is no NaN or infinity, without a temporary."""
-    return bool(np.isfinite(values.min()) and np.isfinite(values.max()))
 
 
 def diverged(
@@ -69,11 +65,11 @@ def first_bad_layer(net: State, X: Array | SparseRows) -> str:
         for number, (W, activation) in enumerate(zip(net.weights, net.activations, strict=True), 1)
     ]
     for name, W, b in zip(names, net.weights, net.biases, strict=True):
-        if not (all_finite(W) and all_finite(b)):
+        if not (is_finite(W) and is_finite(b)):
             return f"first in the weights of {name}"
     with np.errstate(all="ignore"):
         sums, _ = passes.forward(net, X)
     for name, z in zip(names, sums, strict=True):
-        if not all_finite(z):
+        if not is_finite(z):
             return f"first in the weighted sums of {name}"
     return f"in the loss, after {names[-1]}"

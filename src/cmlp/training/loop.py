@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cmlp.data.numbers import is_finite
 from cmlp.training.callbacks import TrainingState, call_back
-from cmlp.training.divergence import all_finite
 from cmlp.training.snapshot import Snapshot
 from cmlp.training.stopping import Deadline
 from cmlp.training.trainer import Trainer
@@ -90,7 +90,7 @@ class Loop:
                 reason = "epochs" if self.state.epoch >= self.state.epochs else self._epochs()
             return reason
         except KeyboardInterrupt:
-            if safe is not None and not all_finite(self.trainer.net.params):
+            if safe is not None and not is_finite(self.trainer.net.params):
                 safe.put_back()
             self.rules.interrupted()
             return "interrupted"
@@ -104,7 +104,7 @@ class Loop:
             rules.draw(order, rate)
         if n > 1:
             losses = self.trainer.epochs(orders, rates)
-            if losses is not None and all_finite(self.trainer.net.params):
+            if losses is not None and is_finite(self.trainer.net.params):
                 self.safe.take()
                 seconds = (time.perf_counter() - began) / n
                 reasons = [
@@ -125,7 +125,7 @@ class Loop:
         seconds = time.perf_counter() - began
         if self.trainer.stopped and not n_rows:
             return self.deadline.reason  # before the first step was done: there is no epoch
-        finite = math.isfinite(loss) and all_finite(self.trainer.net.params)
+        finite = math.isfinite(loss) and is_finite(self.trainer.net.params)
         if finite:
             self.safe.take()
             net = self.trainer.net
