@@ -13,7 +13,7 @@ from helpers import blobs, data_for, fit_quietly, refused, waves
 
 import cmlp
 from cmlp import MLPClassifier, MLPRegressor
-from cmlp.estimators.ensemble import log_odds, log_probabilities
+from cmlp.estimators.answers import log_odds, log_probabilities
 from cmlp.plot.units import first_layer_weights
 
 BOTH = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])

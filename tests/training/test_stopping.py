@@ -21,6 +21,26 @@ from cmlp.training import stopping
 from cmlp.training.recipe import Recipe
 from cmlp.training.trainer import Trainer
 
+# scikit-learn's rule -----------------------------------------------------------------------------
+
+
+def test_epochs_without_an_improvement_are_counted():
+    rule = stopping.NoImprovement(0.1, 2)
+    losses = [1.0, 0.95, 0.92, 0.8, 0.75, 0.74, 0.9]
+    assert [(rule.see(loss), rule.count, rule.stalled) for loss in losses] == [
+        (True, 0, False), (True, 1, False), (True, 2, False), (True, 0, False),
+        (True, 1, False), (True, 2, False), (False, 3, True),
+    ]  # fmt: skip
+    assert (rule.best, rule.epochs_left) == (0.74, 0)
+
+
+def test_an_earlier_call_is_continued_and_a_nan_is_no_stall():
+    rule = stopping.NoImprovement(0.0, 3, best=0.5, count=2)
+    assert not rule.see(0.6) and (rule.count, rule.epochs_left) == (3, 1)
+    assert not rule.see(math.nan) and (rule.count, rule.best) == (0, 0.5)
+    assert not stopping.NoImprovement(0.0, math.inf, count=10**6).stalled
+
+
 # Reasons -----------------------------------------------------------------------------------------
 
 

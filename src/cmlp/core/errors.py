@@ -10,35 +10,46 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
+from cmlp.core.public import set_module
 
+# Errors and warnings -----------------------------------------------------------------------------
+
+
+@set_module("cmlp")
 class NotFittedError(ValueError, AttributeError):
-    """An attribute or method of an estimator needs a fit first."""
+    """An estimator is used before it is fitted."""
 
 
+@set_module("cmlp")
 class InvalidParameterError(ValueError, TypeError):
     """A parameter of an estimator is out of range, or of the wrong type."""
 
 
+@set_module("cmlp")
 class ConvergenceWarning(UserWarning):
     """Training ended before it had converged."""
 
 
+@set_module("cmlp")
 class DataConversionWarning(UserWarning):
     """Data had another shape than expected, and was converted."""
 
 
+@set_module("cmlp")
 class UndefinedMetricWarning(UserWarning):
     """A score is not defined on these rows."""
 
 
 @functools.cache
 def _joined(ours: Any, theirs: Any) -> Any:
-    """Return a class that is both, and that is pickled as ours."""
+    """Return a class that is both, and that pickles as ours."""
 
     def reduce(error: Exception) -> tuple[Any, ...]:
-        return shared, (ours, *error.args)
+        return sklearn_instance, (ours, *error.args)
 
-    return type(ours.__name__, (ours, theirs), {"__module__": __name__, "__reduce__": reduce})
+    return type(
+        ours.__name__, (ours, theirs), {"__module__": ours.__module__, "__reduce__": reduce}
+    )
 
 
 def class_of(ours: type[Exception]) -> Any:
@@ -48,13 +59,13 @@ def class_of(ours: type[Exception]) -> Any:
     return ours if theirs is None else _joined(mine, theirs)
 
 
-def shared(ours: type[Exception], *arguments: Any) -> Any:
+def sklearn_instance(ours: type[Exception], *arguments: Any) -> Any:
     """Make an error or warning that is also scikit-learn's, where that is loaded."""
     return class_of(ours)(*arguments)
 
 
 SKLEARN_MODULE = "sklearn.neural_network._multilayer_perceptron"
-"""The module that warnings name where scikit-learn is loaded: programs filter them by it."""
+"""The module that warnings name where scikit-learn is loaded: programs filter by it."""
 
 
 _held: ContextVar[list[tuple[str, type[Warning]]] | None] = ContextVar("_held", default=None)
@@ -62,7 +73,7 @@ _held: ContextVar[list[tuple[str, type[Warning]]] | None] = ContextVar("_held", 
 
 @contextlib.contextmanager
 def held_warnings() -> Iterator[list[tuple[str, type[Warning]]]]:
-    """Capture this thread's warnings by :func:`warn` instead of emitting them.
+    """Collect the warnings of :func:`warn` in this thread instead of issuing them.
 
     ``warnings.catch_warnings`` would change the filters of all threads.
     """
@@ -75,7 +86,7 @@ def held_warnings() -> Iterator[list[tuple[str, type[Warning]]]]:
 
 
 def warn(message: str, kind: type[Warning] = UserWarning) -> None:
-    """Emit a warning that points to the line that called into cmlp."""
+    """Issue a warning that points to the line which called into cmlp."""
     held = _held.get()
     if held is not None:
         held.append((message, kind))
@@ -85,7 +96,7 @@ def warn(message: str, kind: type[Warning] = UserWarning) -> None:
         frame = frame.f_back
     theirs = "sklearn.exceptions" in sys.modules
     warnings.warn_explicit(
-        kind(message) if kind is UserWarning else shared(kind, message),
+        kind(message) if kind is UserWarning else sklearn_instance(kind, message),
         None,
         frame.f_code.co_filename,
         frame.f_lineno,

@@ -1,6 +1,6 @@
-"""What programs write into an estimator: weights of any shapes, activations, names.
+"""What programs assign to an estimator: weights of any shapes, activations, names of columns.
 
-What is written is what predicts, and what is saved, from then on.
+What is assigned is what predicts, and what is saved, from then on.
 """
 
 from __future__ import annotations
@@ -11,24 +11,57 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmlp.core.arrays import refuse_masked
-from cmlp.core.errors import InvalidParameterError, NotFittedError, shared
+from cmlp.core.errors import InvalidParameterError, NotFittedError, sklearn_instance
 from cmlp.core.layout import Array, aligned
-from cmlp.estimators import ensemble
+from cmlp.estimators.inputs import Columns
+from cmlp.estimators.labels import Labels
+from cmlp.estimators.networks import keep, new_network
 from cmlp.estimators.parameters import Estimator
+from cmlp.estimators.targets import Outputs
 from cmlp.model.architecture import resolve_hidden
 from cmlp.model.assignment import predict_with, sizes_of, text_list, write
+from cmlp.network import Network
 
-if TYPE_CHECKING:
-    from cmlp.network import Network
+
+class SingleNetworkAttribute:
+    """Fallback for attributes of a fitted single network; instance attributes shadow it.
+
+    Raises AttributeError that points to ``estimators_[i]`` for ensembles.
+    """
+
+    def __set_name__(self, owner: Any, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        raise missing(instance, self.name)
+
+
+def missing(estimator: Any, name: str) -> AttributeError:
+    """Return the error for an attribute of one network that an estimator does not have."""
+    who = f"{type(estimator).__name__!r} object has no attribute {name!r}: "
+    if hasattr(estimator, "estimators_"):
+        return AttributeError(f"{who}an ensemble has one per member, as in estimators_[0].{name}")
+    return AttributeError(f"{who}it is not fitted")
 
 
 class Assigned(Estimator):
     """Attributes that may be assigned, before a fit and after it."""
 
+    network_: Any = SingleNetworkAttribute()
+
+    _misfit = ""
+    """Why an activation that was assigned does not suit the fitted network."""
+    _names: Array | None = None
+    """The names of the columns of X."""
+    _known_labels: Labels | None = None
+    """A classifier's labels, of its last fit or assigned."""
+
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Parameters, which :meth:`_keep` sets, and what a fit adds to them."""
+            """Parameters, which :meth:`_store` sets, and what a fit adds to them."""
 
     @property
     def activation(self) -> Any:
@@ -37,45 +70,44 @@ class Assigned(Estimator):
 
     @activation.setter
     def activation(self, names: Any) -> None:
-        state = vars(self)
+        state = vars(self)  # where the property keeps its value
         before, state["activation"] = state.get("activation"), names
         same = isinstance(names, (str, list, tuple)) and names == before
         if same or not self._has_networks():
             return
-        state.pop("_misfit", None)
-        for member in state.get("estimators_", ()):
+        self._misfit = ""
+        for member in getattr(self, "estimators_", ()):
             member.activation = names
         try:  # what does not suit this network may be meant for the next fit
             for net in self._networks():
                 net.activations = (*resolve_hidden(names, len(net.sizes) - 2), net.activations[-1])
         except (TypeError, ValueError) as error:
-            state["_misfit"] = str(error)
+            self._misfit = str(error)
 
     @property
     def feature_names_in_(self) -> Array:
         """What the columns of X are called, if they have names."""
-        state = vars(self)
-        if "feature_names_in_" not in state:
+        if self._names is None:
             raise AttributeError(f"this {type(self).__name__} has no names of features")
-        names: Array = state["feature_names_in_"]
-        return names
+        return self._names
 
     @feature_names_in_.setter
     def feature_names_in_(self, names: Any) -> None:
         networks = self._networks() if self._has_networks() else []
         n = networks[0].sizes[0] if networks else None
         texts = text_list("feature_names_in_", names, n)
-        for each in (self, *vars(self).get("estimators_", ())):
-            if texts:
-                vars(each)["feature_names_in_"] = np.array(texts, dtype=object)
-            else:
-                del each.feature_names_in_
+        for each in (self, *getattr(self, "estimators_", ())):
+            each._names = np.array(texts, dtype=object) if texts else None
         for net in networks:
             net.feature_names = texts
 
     @feature_names_in_.deleter
     def feature_names_in_(self) -> None:
-        vars(self).pop("feature_names_in_", None)
+        self._names = None
+
+    @property
+    def _columns(self) -> Columns:
+        return Columns(self.n_features_in_, self._names)
 
     @property
     def coefs_(self) -> list[Array]:
@@ -84,7 +116,7 @@ class Assigned(Estimator):
 
     @coefs_.setter
     def coefs_(self, values: Any) -> None:
-        self._give_weights("coefs_", values)
+        self._assign("coefs_", values)
 
     @property
     def intercepts_(self) -> list[Array]:
@@ -95,24 +127,31 @@ class Assigned(Estimator):
     def intercepts_(self, values: Any) -> None:
         layers = list(values)
         refuse_masked("intercepts_", layers)
-        self._give_weights("intercepts_", [np.ravel(layer) for layer in layers])
+        self._assign("intercepts_", [np.ravel(layer) for layer in layers])
 
     def _weights_of(self, name: str) -> list[Array]:
-        state = self.__dict__
-        if "network_" in state:
-            net: Network = state["network_"]
+        if hasattr(self, "network_"):
+            net: Network = self.network_
             return net.weights if name == "coefs_" else net.biases
-        given: dict[str, list[Array]] = state.get("_given", {})
-        return given[name] if name in given else ensemble.absent(self, name)
+        if name not in self._assigned_parts:
+            raise missing(self, name)
+        weights: list[Array] = self._assigned_parts[name]
+        return weights
 
-    def _give_weights(self, name: str, values: Any) -> None:
+    @property
+    def _assigned_parts(self) -> dict[str, Any]:
+        """What was assigned without a network that it fits."""
+        parts: dict[str, Any] = vars(self).get("_assigned", {})
+        return parts
+
+    def _assign(self, name: str, values: Any) -> None:
         """Write weights to the network, or keep them until there is one that they fit.
 
-        The arrays that were there before stay as they are: a program may bring them back.
+        The arrays that were there before stay as they are: a program may assign them again.
         """
-        state, values = vars(self), list(values)
+        values = list(values)
         refuse_masked(name, values)
-        if "network_" in state:
+        if hasattr(self, "network_"):
             net, before = self.network_, self._weights_of(name)
             if [np.shape(each) for each in values] == [each.shape for each in before]:
                 params = aligned(net.params.shape, net.dtype)
@@ -120,15 +159,15 @@ class Assigned(Estimator):
                 net.params = params
                 write(net, *((values, None) if name == "coefs_" else (None, values)))
                 return
-            self._given = {"coefs_": net.weights, "intercepts_": net.biases}
+            self._assigned = {"coefs_": net.weights, "intercepts_": net.biases}
             del self.network_
-            state.pop("_misfit", None)
+            self._misfit = ""
         elif self.n_ensemble > 1:
             raise AttributeError(
                 f"an ensemble has {name} per member, as in estimators_[0].{name}; to begin from "
                 f"weights, call fit(..., {name.rstrip('_')}_init=...)"
             )
-        state.setdefault("_given", {})[name] = values
+        self._assigned = {**self._assigned_parts, name: values}
 
     @property
     def out_activation_(self) -> str:
@@ -136,8 +175,10 @@ class Assigned(Estimator):
         if self._has_networks():
             name: str = self._networks()[0].activations[-1]
             return name
-        given: dict[str, str] = vars(self).get("_given", {})
-        return given.get("out_activation_") or ensemble.absent(self, "out_activation_")
+        if "out_activation_" not in self._assigned_parts:
+            raise missing(self, "out_activation_")
+        assigned: str = self._assigned_parts["out_activation_"]
+        return assigned
 
     @out_activation_.setter
     def out_activation_(self, name: str) -> None:
@@ -145,61 +186,57 @@ class Assigned(Estimator):
             for net in self._networks():
                 predict_with(net, name)
         else:
-            self.__dict__.setdefault("_given", {})["out_activation_"] = name
+            self._assigned = {**self._assigned_parts, "out_activation_": name}
 
     def _networks(self) -> list[Network]:
         """Return the network, or one per member of the ensemble."""
-        members = vars(self).get("estimators_")
+        members = getattr(self, "estimators_", None)
         return [self.network_] if members is None else [each.network_ for each in members]
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether it was fitted, or was given the weights of a network that was."""
-        given = vars(self).get("_given", {}).keys()
-        return self._has_networks() or given >= {"coefs_", "intercepts_"}
+        return self._has_networks() or self._assigned_parts.keys() >= {"coefs_", "intercepts_"}
 
     def _has_networks(self) -> bool:
-        return not vars(self).keys().isdisjoint(("network_", "estimators_"))
+        return hasattr(self, "network_") or hasattr(self, "estimators_")
 
     def _check_is_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():
-            raise shared(
+            raise sklearn_instance(
                 NotFittedError,
                 f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with "
                 "appropriate arguments before using this estimator.",
             )
-        if "_misfit" in vars(self):
+        if self._misfit:
             raise InvalidParameterError(
                 f"activation={self.activation!r} does not describe the fitted network: "
-                f"{vars(self)['_misfit']}; fit it again, or set the activation that it has"
+                f"{self._misfit}; fit it again, or set the activation that it has"
             )
-        given: Any = vars(self).get("_given")  # another thread may be making the network of it
+        assigned = self._assigned_parts  # first: another thread may be making the network of it
         if not self._has_networks():
-            self._adopt(**given)
+            self._adopt(**assigned)
 
     def _adopt(self, coefs_: Any, intercepts_: Any, out_activation_: str | None = None) -> None:
-        """Make a network of the weights that were given."""
-        sizes = sizes_of(coefs_, intercepts_)
-        self.n_features_in_ = sizes[0]
-        self._expect_outputs(sizes[-1])
-        net = self._new_network(sizes, "zeros", 0)
+        """Make a network of the weights that were assigned."""
+        n_inputs, *hidden, n_outputs = sizes_of(coefs_, intercepts_)
+        columns, outputs = Columns(n_inputs, self._names), self._outputs_of(n_outputs)
+        net = new_network(self, columns, outputs, hidden=hidden)
         write(net, coefs_, intercepts_)
         if out_activation_ is not None:
             predict_with(net, out_activation_)
-        for name in ("n_iter_", "t_"):
-            vars(self).setdefault(name, 0)
-        self.network_, self.history_ = net, net.history
-        self.__dict__.pop("_given", None)
+        counts = {name: getattr(self, name, 0) for name in ("n_iter_", "t_")}
+        keep(self, columns, outputs, len(net.sizes), network_=net, history_=net.history, **counts)
+        vars(self).pop("_assigned", None)
 
-    def _expect_outputs(self, n_outputs: int) -> None:
-        """Check that weights that were given have the outputs that they need."""
+    def _outputs_of(self, n: int) -> Outputs:
+        """Return what `n` outputs of a network stand for, by parameters and labels."""
+        raise NotImplementedError
 
     def __copy__(self) -> Any:
         """Copy it with a network of its own, so that weights given to one are not the other's."""
-        other = type(self).__new__(type(self))
+        other: Any = type(self).__new__(type(self))
         vars(other).update(vars(self))
-        if "network_" in vars(self):
-            together: Any = ("network_", "_labels")  # they have one array of labels
-            own = {name: vars(self)[name] for name in together if name in vars(self)}
-            vars(other).update(copy.deepcopy(own))
+        if hasattr(self, "network_"):  # together: they have one array of labels
+            other.network_, other._known_labels = copy.deepcopy((self.network_, self._known_labels))
             other.history_ = other.network_.history
         return other

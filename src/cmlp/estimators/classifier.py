@@ -11,16 +11,19 @@ from numpy.typing import ArrayLike
 from cmlp.core.arrays import refuse_masked
 from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
+from cmlp.core.public import set_module
 from cmlp.data.frames import is_sparse
 from cmlp.data.labels import check_classes, places
-from cmlp.data.rows import Data
-from cmlp.estimators.answers import propagate
-from cmlp.estimators.ensemble import absent, log_odds, log_probabilities
-from cmlp.estimators.inputs import FLOAT64, check_lengths, is_single, read_weights, read_X
+from cmlp.estimators.answers import log_odds, log_probabilities, propagate
+from cmlp.estimators.assigned_weights import missing
+from cmlp.estimators.curves import forget_best
+from cmlp.estimators.inputs import FLOAT64, Columns, check_lengths, is_single, read_weights
 from cmlp.estimators.labels import Labels, class_weights, extended, read_labels
-from cmlp.estimators.mlp import MLP, takes_steps
+from cmlp.estimators.mlp import MLP, is_stochastic
+from cmlp.estimators.networks import check_described, keep, new_network
 from cmlp.estimators.parameters import check_choice, check_real, parameters_at_fault
-from cmlp.estimators.protocols import label_binarizer, only_if
+from cmlp.estimators.protocols import available_if, label_binarizer
+from cmlp.estimators.targets import Outputs, Targets
 from cmlp.model.new_outputs import add_outputs
 from cmlp.network import Network
 
@@ -29,6 +32,7 @@ LOG_LOSSES = (
 )  # fmt: skip
 
 
+@set_module("cmlp")
 class MLPClassifier(MLP):
     """A multilayer perceptron that predicts classes, or several labels per row.
 
@@ -45,7 +49,7 @@ class MLPClassifier(MLP):
         'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'mish', 'softplus', 'hard_sigmoid'. Another one
         acts on a fitted estimator at once, as in scikit-learn.
     solver : {'adam', 'sgd', 'lbfgs', 'adamw', 'rmsprop', 'nadam', 'lion'}
-        'lbfgs' uses all rows at once, in float64: for small data. 'lion' wants a tenth of Adam's
+        'lbfgs' uses all rows at once, in float64: for small data. 'lion' needs a tenth of Adam's
         learning rate.
     alpha : float
         Strength of the penalty on the weights, divided by the weight of the batch (without sample
@@ -74,13 +78,13 @@ class MLPClassifier(MLP):
         Print the loss of every epoch; 1 or True shows a progress bar instead on a terminal or in a
         notebook (tqdm's or rich's where one is installed).
     warm_start : bool
-        ``fit`` goes on where it stopped, with the optimizer's state. Parameters that ask for
+        ``fit`` continues where it stopped, with the optimizer's state. Parameters that describe
         another network than the fitted one are refused: layers, `out_activation`, `loss`,
         `input_scale`, `normalization`, `dtype`.
     momentum, nesterovs_momentum : float, bool
         Of 'sgd'; at the momentum 1 no step is forgotten.
     early_stopping : bool
-        Stop by the score on rows that are held out, and bring the best weights back.
+        Stop by the score on rows that are held out, and restore the best weights.
     validation_fraction : float
         Part of the rows that is held out for it, unless ``fit`` gets ``X_val``.
     beta_1, beta_2, epsilon : float
@@ -97,7 +101,7 @@ class MLPClassifier(MLP):
     l1_ratio : float
         Part of `alpha` that weighs ``|W|``.
     weight_decay : float
-        Taken off the weights beside the gradient (AdamW's decay, for every solver).
+        Subtracted from the weights in addition to the gradient (AdamW's decay, for every solver).
     warmup_fraction : float
         Part of the training over which the learning rate rises from zero.
     dropout : float or sequence of float
@@ -135,7 +139,7 @@ class MLPClassifier(MLP):
     ema : float
         Average the weights over the steps, [0, 1): each step leaves this much of the old mean; 0
         averages nothing. The mean is what is validated, shown to callbacks and left in the network;
-        ``partial_fit`` and ``warm_start`` go on from the weights that it is of. Not of 'lbfgs'.
+        ``partial_fit`` and ``warm_start`` continue from the weights that it is of. Not of 'lbfgs'.
     n_ensemble : int
         Above 1, train so many networks that differ in all that `random_state` draws (first weights,
         order of rows, rows held out), one per thread at a time, and predict their mean. Callbacks
@@ -159,7 +163,7 @@ class MLPClassifier(MLP):
         The epoch with the best score (without early stopping: the lowest training loss), from 1.
     should_stop_ : bool
         Whether there were more than `n_iter_no_change` epochs without an improvement, or a callback
-        asked for the end: what ends ``fit``, and may end a loop around ``partial_fit``.
+        requested the end: what ends ``fit``, and may end a loop around ``partial_fit``.
     history_ : History
         Everything about every epoch, a dict of lists.
     n_iter_, t_ : int
@@ -238,51 +242,34 @@ class MLPClassifier(MLP):
         ema: float = 0.0,
         n_ensemble: int = 1,
     ) -> None:
-        self._keep(locals())
+        self._store(locals())
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_choice(self, "loss", LOG_LOSSES)
         check_real(self, "label_smoothing", "[0, 1)")
 
-    def _network_loss(self) -> str:
-        single = self._labels.multilabel or self.n_outputs_ == 1
-        return "binary_crossentropy" if single else "categorical_crossentropy"
-
-    def _masks(self) -> bool:
-        return self._labels.multilabel
-
     @property
     def _labels(self) -> Labels:
         """The labels; those that a program has assigned to the network since replace them."""
-        state = vars(self)
-        if "_labels" not in state:
-            absent(self, "_labels")
-        labels: Labels = state["_labels"]
-        theirs = state["network_"].classes if "network_" in state else None
-        if theirs is None or theirs is labels.classes or theirs is state.get("_seen", theirs):
+        labels = self._known_labels
+        if labels is None:
+            raise missing(self, "_labels")
+        net = self.__dict__.get("network_")  # faster than its descriptor's error
+        if net is None or net.classes is None or net.classes is labels.classes:
             return labels
-        self._rename(theirs, labels.multilabel)
-        renamed: Labels = state["_labels"]
-        return renamed
-
-    @_labels.setter
-    def _labels(self, labels: Labels) -> None:
-        state = vars(self)
-        state["_labels"] = labels
-        state["_seen"] = state["network_"].classes if "network_" in state else None  # of before
+        return self._rename(net.classes, labels.multilabel)
 
     @property
     def classes_(self) -> Array:
         """The labels in the order of the outputs; others may be written here."""
-        labels: Labels | None = vars(self).get("_labels")
-        if labels is None or labels.assumed:
-            absent(self, "classes_")
+        if self._known_labels is None or self._known_labels.assumed:
+            raise missing(self, "classes_")
         return self._labels.classes
 
     @classes_.setter
     def classes_(self, labels: ArrayLike) -> None:
-        known: Labels | None = vars(self).get("_labels")
+        known = self._known_labels
         self._rename(labels, known is not None and known.multilabel)
 
     @property
@@ -297,83 +284,68 @@ class MLPClassifier(MLP):
             multilabel = binarizer.y_type_.startswith("multilabel")
             self._rename(binarizer.classes_, multilabel)
 
-    def _rename(self, classes: ArrayLike, multilabel: bool) -> None:
+    def _rename(self, classes: ArrayLike, multilabel: bool) -> Labels:
         """Take labels for the outputs; estimator and networks have one array of them."""
-        known: Labels | None = vars(self).get("_labels")
+        known = self._known_labels
         networks = self._networks() if self._has_networks() else []
         n = len(known.classes) if networks and known is not None else None
         classes = np.array(check_classes("classes_", classes, n))
         if classes.dtype.kind == "S":
             raise TypeError("classes_ must be text or numbers, not bytes: decode them first")
         labels = Labels(classes, multilabel, known is not None and known.sparse)
-        for each in (self, *vars(self).get("estimators_", ())):
-            each._labels = labels
+        for each in (self, *getattr(self, "estimators_", ())):
+            each._known_labels = labels
         for net in networks:
-            net.classes = self._classes()
+            net.classes = labels.of_network
+        return labels
 
-    def _expect_outputs(self, n_outputs: int) -> None:
-        labels: Labels | None = vars(self).get("_labels")
-        if labels is None or labels.assumed:
-            labels = self._labels = Labels(np.arange(max(n_outputs, 2)), assumed=True)
-        n = len(labels.classes)
-        if n_outputs not in (n, labels.n_outputs):
+    def _outputs_of(self, n: int) -> Outputs:
+        known = self._known_labels
+        named = known is not None and not known.assumed
+        labels = self._labels if named else Labels(np.arange(max(n, 2)), assumed=True)
+        if n not in (len(labels.classes), labels.n_outputs):
             raise ValueError(
-                f"the last layer of coefs_ has {n_outputs} outputs, but classes_ has {n} labels"
+                f"the last layer of coefs_ has {n} outputs, but classes_ has "
+                f"{len(labels.classes)} labels"
             )
+        return _outputs(labels, n)
 
-    def _classes(self) -> Array | None:
-        labels = self._labels
-        several = labels.multilabel or len(labels.classes) == 1
-        return None if several or labels.assumed else labels.classes
-
-    def _n_outputs(self, targets: Array) -> int:
-        return self._labels.n_outputs
-
-    def _stratifies(self, targets: Array) -> bool:
-        """Whether there are two classes, as in scikit-learn; both need two rows then."""
-        if self._labels.multilabel or targets.ndim == 1:
-            return False
-        counts = np.bincount(targets[:, 0], minlength=len(self.classes_))
-        if counts.min() < 2:
-            few = [str(label) for label in self.classes_[counts < 2]]
-            raise ValueError(
-                f"The least populated classes in y have only {counts.min()} member, which is too "
-                "few. The minimum number of groups for any class cannot be less than 2. Classes "
-                f"with too few members are: {few}"
-            )
-        return True
-
-    def _read(
-        self, X: Any, y: Any, sample_weight: Any, *, learns: bool = True, reset: bool = False,
-        incremental: bool = False,
-    ) -> tuple[Data, Any]:  # fmt: skip
-        X = read_X(self, X, reset=reset)
-        sparse, y = is_sparse(y), read_labels(y, learns=learns)
-        check_lengths(X, y)
-        if learns:
-            self._learn_labels(y, sparse, incremental)
-        targets = self._labels.encode(y)
+    def _encode(
+        self, y: Any, sample_weight: Any, n_rows: int, known: Targets | None = None, *,
+        once: bool = False, named: Labels | None = None,
+    ) -> Targets:  # fmt: skip
+        sparse, y = is_sparse(y), read_labels(y, learns=known is None)
+        check_lengths(n_rows, y)
+        if known is None:
+            outputs = _outputs(self._labels_in(y, sparse, once, named))
+        else:
+            outputs = known.outputs
+        labels = outputs.labels
+        assert labels is not None
+        encoded = labels.encode(y)
         weights = read_weights(sample_weight, len(y))
         with parameters_at_fault():
-            by_class = class_weights(self.class_weight, y, self._labels)
+            by_class = class_weights(self.class_weight, y, labels)
         if by_class is not None:
             weights = by_class if weights is None else weights * by_class
-        return Data(X, targets, weights), y
+        return Targets(y, encoded, weights, outputs)
 
-    def _learn_labels(self, y: Array, sparse: bool, incremental: bool) -> None:
-        """Find the labels in y, or compare it with those of before."""
-        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._labels = Labels.of(y, sparse)
-        elif self.warm_start:
+    def _labels_in(self, y: Array, sparse: bool, once: bool, named: Labels | None) -> Labels:
+        """Return the labels of y, or those of before, which y must have."""
+        known = named or (self._labels if hasattr(self, "classes_") else None)
+        if known is None or not (self.warm_start or once):
+            return Labels.of(y, sparse)
+        if self.warm_start:
             labels = Labels.of(y)
-            both = labels.multilabel and self._labels.multilabel  # their number is compared later
-            if not (both or labels.are(self.classes_)):
+            both = labels.multilabel and known.multilabel  # their number is compared later
+            if not (both or labels.are(known.classes)):
                 raise ValueError(
                     "warm_start can only be used where `y` has the same classes as in the previous "
-                    f"call to fit. Previously got {self.classes_}, `y` has {labels.classes}"
+                    f"call to fit. Previously got {known.classes}, `y` has {labels.classes}"
                 )
+        return known
 
-    @only_if(takes_steps)
+    @available_if(is_stochastic)
     def partial_fit(
         self,
         X: Any,
@@ -385,7 +357,7 @@ class MLPClassifier(MLP):
         y_val: Any = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Any:
-        """Use every row once, and go on where the last call stopped.
+        """Use every row once, and continue where the last call stopped.
 
         Parameters
         ----------
@@ -416,7 +388,7 @@ class MLPClassifier(MLP):
                     f"{known!r}"
                 )
         validation = (X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight, validation, incremental=True, named=named)
+        return self._fit(X, y, sample_weight, validation, once=True, named=named)
 
     @undisturbed
     def add_classes(self, labels: ArrayLike) -> Any:
@@ -448,23 +420,14 @@ class MLPClassifier(MLP):
                 f"{self.out_activation!r}; leave it None"
             )
         known = extended(self._labels, labels)
-        for each in vars(self).get("estimators_", [self]):
-            each._check_described()
+        before = self._outputs_of(self.n_outputs_)
+        for each in getattr(self, "estimators_", [self]):
+            check_described(each, each.network_, before)
         if len(known.classes) > len(self.classes_):
-            for member in vars(self).get("estimators_", ()):
-                member._grow(known)
-            self._grow(known)
+            for member in getattr(self, "estimators_", ()):
+                _grow(member, known)
+            _grow(self, known)
         return self
-
-    def _grow(self, labels: Labels) -> None:
-        """Get outputs for all these labels."""
-        at = places(labels.classes, self.classes_)
-        self._labels = labels
-        larger = self._new_network(self._sizes(labels.n_outputs), "zeros", 0)
-        if "network_" in vars(self):
-            add_outputs(self.network_, larger, at)
-            self.network_ = larger
-            self._forget_the_best()
 
     def predict(self, X: Any) -> Any:
         """Return the likeliest label of each row; for several labels per row a 0/1 matrix."""
@@ -503,12 +466,12 @@ class MLPClassifier(MLP):
         if outputs.dtype == dtype:
             return outputs
         proba = outputs.astype(dtype)
-        if self.out_activation_ == "softmax":  # whoever draws by them wants 1 in their dtype
+        if self.out_activation_ == "softmax":  # drawing by them needs a sum of 1 in their dtype
             proba /= np.add.reduce(proba, axis=1, keepdims=True)
         return proba
 
     def set_predict_proba_request(self, **metadata: Any) -> Any:
-        """Say which metadata ``predict_proba`` asks for, as in scikit-learn."""
+        """Set which metadata ``predict_proba`` requests, as in scikit-learn."""
         return self._request("set_predict_proba_request", metadata)
 
     @undisturbed
@@ -528,8 +491,8 @@ class MLPClassifier(MLP):
             return propagate(net, rows, linear=True)
 
         self._check_is_fitted()
-        single = self._network_loss() == "binary_crossentropy"
-        sums: Array = self._ask(linear, X, log_odds if single else log_probabilities)
+        single = self._labels.multilabel or self.n_outputs_ == 1
+        sums: Array = self._answer(linear, X, log_odds if single else log_probabilities)
         return sums[:, 0] if sums.shape[1] == 1 and not self._labels.multilabel else sums
 
     @undisturbed
@@ -537,7 +500,28 @@ class MLPClassifier(MLP):
         """Return the accuracy: the share of rows with the right label, or all labels right."""
         predicted, y = self.predict(X), read_labels(y)
         predicted = predicted.toarray() if is_sparse(predicted) else predicted
-        check_lengths(predicted, y)
+        check_lengths(len(predicted), y)
         self._labels.check_comparable(y)
         right = self._labels.right(np.asarray(predicted), y)
         return float(np.average(right, weights=read_weights(sample_weight, len(y))))
+
+
+def _outputs(labels: Labels, n: int | None = None) -> Outputs:
+    """Return what the outputs stand for, `n` of them or as many as the labels need."""
+    n = labels.n_outputs if n is None else n
+    single = labels.multilabel or n == 1
+    loss = "binary_crossentropy" if single else "categorical_crossentropy"
+    return Outputs(n, loss, labels.multilabel, labels)
+
+
+def _grow(classifier: Any, labels: Labels) -> None:
+    """Give a classifier outputs for all these labels."""
+    outputs, more = _outputs(labels), {}
+    columns = Columns(classifier.n_features_in_, getattr(classifier, "feature_names_in_", None))
+    if hasattr(classifier, "network_"):
+        at = places(labels.classes, classifier.classes_)
+        larger = new_network(classifier, columns, outputs)
+        add_outputs(classifier.network_, larger, at)
+        forget_best(classifier)
+        more = {"network_": larger}
+    keep(classifier, columns, outputs, classifier.n_layers_, **more)

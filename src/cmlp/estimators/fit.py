@@ -1,7 +1,7 @@
 """The fit of an estimator: split, stopping and curves by scikit-learn's rules.
 
-The epochs are in ``_loop``, as those of a network. Counting is scikit-learn's: alpha is divided by
-the batch's weight, training stops after more than ``n_iter_no_change`` epochs without an
+The epochs are in ``training.loop``, as those of a network. Counting is scikit-learn's: alpha is
+divided by the batch's weight, training stops after more than ``n_iter_no_change`` epochs without an
 improvement by ``tol``, and the best weights are restored if a validation score decides.
 """
 
@@ -10,42 +10,39 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core import formatting
-from cmlp.core.errors import ConvergenceWarning, held_warnings, warn
-from cmlp.core.errstate import callers_state
+from cmlp.core.errors import ConvergenceWarning, warn
 from cmlp.core.seam import Noise, Objective
-from cmlp.core.vocabulary import SOLVERS
 from cmlp.data.rows import Data, HeldOut
-from cmlp.estimators.parameters import parameters_at_fault
-from cmlp.estimators.protocols import scorer_named
+from cmlp.estimators.curves import Curves
+from cmlp.estimators.parameters import STOCHASTIC, parameters_at_fault
+from cmlp.estimators.targets import Task
+from cmlp.estimators.validation import Validation, name_of_score
 from cmlp.model.architecture import Architecture
-from cmlp.model.scoring import defines_r2, evaluate, metric_of
+from cmlp.model.state import State
 from cmlp.training.callbacks import TrainingState, call_back, check_callbacks
 from cmlp.training.divergence import DivergenceError, diverged
 from cmlp.training.loop import Loop
 from cmlp.training.progress import in_short, live
+from cmlp.training.rates import RULES, LearningRate
 from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
 from cmlp.training.stopping import Deadline
 from cmlp.training.trainer import Trainer
 
-if TYPE_CHECKING:
-    pass
-
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
     "need to be preprocessed."
 )
-"""What a user of scikit-learn knows; the cause follows."""
+"""scikit-learn's message; the cause follows it."""
 
 
-STOCHASTIC = tuple(row.name for row in SOLVERS)
-"""Solvers that take a step per batch: all but 'lbfgs'."""
+# Parameters to objects ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -62,45 +59,100 @@ class EstimatorRecipe(Recipe):
         return super().noise(architecture, seed)
 
 
+@parameters_at_fault()
+def recipe_of(estimator: Any, net: State) -> EstimatorRecipe:
+    """Return what a step does, by the parameters of an estimator."""
+    mean_over_outputs = net.loss_name not in (
+        "poisson", "binary_crossentropy", "categorical_crossentropy", "custom",
+    )  # fmt: skip
+    return EstimatorRecipe(
+        solver=estimator.solver if estimator.solver in STOCHASTIC else "sgd",
+        learning_rate=estimator.learning_rate_init,
+        momentum=estimator.momentum,
+        nesterov=estimator.nesterovs_momentum,
+        beta_1=estimator.beta_1,
+        beta_2=estimator.beta_2,
+        epsilon=estimator.epsilon,
+        **penalties(estimator.alpha, estimator.l1_ratio),
+        weight_decay=estimator.weight_decay,
+        dropout=estimator.dropout,
+        input_noise=estimator.input_noise,
+        label_smoothing=getattr(estimator, "label_smoothing", 0.0),
+        clip_norm=estimator.clip_norm,
+        ema=estimator.ema,
+        cost_scale=1 / net.sizes[-1] if mean_over_outputs else 1.0,
+    )
+
+
+def penalties(alpha: float, l1_ratio: float) -> dict[str, float]:
+    """Divide alpha between L1 and L2."""
+    return {"l1": alpha * l1_ratio, "l2": alpha * (1 - l1_ratio)}
+
+
+@parameters_at_fault()
+def learning_rate_of(estimator: Any) -> LearningRate:
+    """Return the learning rate by the parameters of an estimator.
+
+    'invscaling' and 'adaptive' belong to 'sgd' in scikit-learn; with 'adam' they leave the rate
+    alone, as there. Everything else acts with every solver.
+    """
+    rule = estimator.learning_rate
+    if estimator.solver == "adam" and isinstance(rule, str) and rule in RULES:
+        rule = "constant"
+    return LearningRate(
+        rule, estimator.learning_rate_init, estimator.max_iter,
+        power_t=estimator.power_t, warmup_fraction=estimator.warmup_fraction,
+    )  # fmt: skip
+
+
+def threads_of(estimator: Any) -> int | None:
+    """Return how many threads may be used; None for as many as there are."""
+    n = estimator.n_jobs if estimator.n_threads is None else estimator.n_threads
+    return None if n in (None, -1) else int(n)
+
+
 # Epochs ------------------------------------------------------------------------------------------
 
 
 class StochasticFit:
-    """One call of ``fit`` or ``partial_fit`` with a solver that takes steps: the loop's rules."""
+    """One call of ``fit`` or ``partial_fit`` with a solver that takes steps: the loop's rules.
+
+    Parameters
+    ----------
+    rows : ndarray of int64
+        The numbers of the rows to train on.
+    """
 
     def __init__(
         self,
         estimator: Any,
-        data: Data,
+        net: State,
+        task: Task,
+        rate: LearningRate,
+        random: np.random.RandomState,
         rows: NDArray[np.int64],
         held_out: HeldOut | None,
-        *,
-        once: bool,
     ) -> None:
-        self.est, self.net, self.data = estimator, estimator.network_, data
-        self.order, self.held_out = rows.copy(), held_out  # each epoch shuffles them
-        self.recipe: EstimatorRecipe = estimator._recipe()
+        self.est, self.net, self.task, self.data = estimator, net, task, task.data
+        self.rate, self.random = rate, random
+        self.order = rows.copy()  # each epoch shuffles them
+        self.recipe = recipe_of(estimator, net)
         with parameters_at_fault():
             self.callbacks = check_callbacks(estimator.callbacks)
-        self.batch_size = self._batch_size(len(rows))
-        self.n_rows, self.n_steps = len(rows), -(-len(rows) // self.batch_size)
-        self.once = once
-        self.by_score = held_out is not None and (estimator.early_stopping or once)
-        self.by_loss = held_out is not None and self._lacks_a_score(held_out)
-        self.best = self.net.params.copy() if self.by_score and not once else None
+        batch_size = self._batch_size(len(rows))
+        self.n_rows, self.n_steps = len(rows), -(-len(rows) // batch_size)
+        self.validation: Validation | None = None
+        if held_out is not None:
+            self.validation = Validation(estimator, net, held_out, self.recipe.cost_scale)
+        self.by_score = held_out is not None and (estimator.early_stopping or task.once)
+        self.by_loss = self.validation is not None and self.validation.lacks_score
+        self.best = net.params.copy() if self.by_score and not task.once else None
         self.bar: Any = None
-        epochs = 1 if once else estimator.max_iter
-        self.state = TrainingState(self.net, self.net.history, 0, epochs)
+        epochs = 1 if task.once else estimator.max_iter
+        self.state = TrainingState(net, net.history, 0, epochs)
         self.trainer = Trainer(
-            self.net, data, self.recipe, self.batch_size, estimator._threads(),
-            keeps_steps_whole=True,
-        )  # fmt: skip
-
-    def _lacks_a_score(self, held_out: HeldOut) -> bool:
-        """Whether these rows are too few for R^2: the loss then decides in its place."""
-        targets = held_out.of(held_out.data.targets)
-        by_r2 = self.est.scoring is None and metric_of(self.net, targets) == "r2"
-        return by_r2 and not defines_r2(targets)
+            net, self.data, self.recipe, batch_size, threads_of(estimator), keeps_steps_whole=True
+        )
 
     def _batch_size(self, n: int) -> int:
         if isinstance(self.est.batch_size, str):
@@ -113,15 +165,15 @@ class StochasticFit:
 
     def run(self) -> None:
         """Train until it stops: by convergence, the number of epochs, time or a callback."""
-        est = self.est
-        est.n_iter_ = 0
-        if est.verbose == 1 and not self.once:
+        est, once = self.est, self.task.once
+        self.curves = Curves(est, validates=self.validation is not None, by_score=self.by_score)
+        if est.verbose == 1 and not once:
             self.bar = live(est.max_iter)
-        deadline = Deadline(est.max_time, est._is_halted)
+        deadline = Deadline(est.max_time, self.task.halted)
         stopped = "error"
         try:
             stopped = Loop(self.trainer, self, self.state, self.callbacks, deadline).run()
-            if stopped == "epochs" and not self.once:
+            if stopped == "epochs" and not once:
                 warn(
                     f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached "
                     "and the optimization hasn't converged yet.",
@@ -133,148 +185,85 @@ class StochasticFit:
         finally:
             self._close_bar()
             self.trainer.close()
-            found = self.best is not None and bool(est.best_iteration_)
-            if found or (self.best is not None and stopped == "diverged"):
-                self.net.params[:] = self.best  # not where every score was NaN
-            history = self.net.history
-            history.metric = self._metric()
-            history.end(stopped, est.best_iteration_ or None, found)
+            self._end(stopped)
         call_back(self.callbacks, "on_train_end", self.state)
 
-    def _metric(self) -> str:
-        """Return what val_score is: the name of the scorer, or 'accuracy' or 'r2'."""
-        scoring = self.est.scoring
-        if scoring is None:
-            return metric_of(self.net, self.data.targets)
-        return scoring if isinstance(scoring, str) else getattr(scoring, "__name__", "score")
+    def _end(self, stopped: str) -> None:
+        """Restore the best weights, and record how the training has ended."""
+        found = self.best is not None and bool(self.est.best_iteration_)
+        if found or (self.best is not None and stopped == "diverged"):
+            self.net.params[:] = self.best  # not where every score was NaN
+        history = self.net.history
+        history.metric = name_of_score(self.est.scoring, self.net, self.data.targets)
+        history.end(stopped, self.est.best_iteration_ or None, found)
 
     def _close_bar(self) -> None:
         if self.bar is not None:
             self.bar.close()
             self.bar = None
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         """Print a line of scikit-learn's, where no bar shows the same."""
         if self.est.verbose and self.bar is None:
             print(text)
 
+    # The rules; see `training.loop.Rules`
+
     def draw(self, order: NDArray[np.int64], rates: NDArray[np.float64]) -> None:
-        est = self.est
-        if est.shuffle:
-            est._random_state.shuffle(self.order)
+        if self.est.shuffle:
+            self.random.shuffle(self.order)
         order[:] = self.order
-        rates[:] = est._optimizer.rates(self.n_steps, est.loss_curve_)
+        rates[:] = self.rate.rates(self.n_steps, self.est.loss_curve_)
 
     def foreseen(self) -> float:
-        est = self.est
-        if self.held_out is not None or est.verbose or not est._optimizer.foreseeable:
+        if self.validation is not None or self.est.verbose or not self.rate.foreseeable:
             return 1
-        return float(est.n_iter_no_change + 1 - est._no_improvement_count)
+        return self.curves.stopping.epochs_left
 
     def record(self, loss: float, n_rows: int, rate: float, seconds: float, finite: bool) -> None:
         est, began = self.est, time.perf_counter()
-        est.n_iter_ += 1
-        est.t_ += n_rows
-        est.loss_ = loss
-        est.loss_curve_.append(loss)
-        self._say(f"Iteration {est.n_iter_}, loss = {formatting.number(loss, 8)}")
+        self.curves.add_loss(loss, n_rows)
+        self._print(f"Iteration {est.n_iter_}, loss = {formatting.number(loss, 8)}")
         values = {"epoch": len(est.loss_curve_) + 0.0, "loss": loss}
-        values |= self._validate(finite)
+        deciding = loss
+        if self.validation is not None:
+            val_loss, score = self.validation.evaluate() if finite else (math.nan, math.nan)
+            self.curves.add_validation(val_loss, score)
+            self._print(f"Validation score: {formatting.score(score, 6)}")
+            values |= {"val_loss": val_loss, "val_score": score}
+            if self.by_score:
+                deciding = -val_loss if self.by_loss else score
         values["learning_rate"] = rate
         values["seconds"] = seconds + time.perf_counter() - began
         values["rows_per_second"] = n_rows / max(seconds, 1e-9)
         self.net.history.append(values)
         if self.bar is not None:
             self.bar.show(f"epoch {est.n_iter_}", in_short(values, "score"))
-        self._count()
-        est._optimizer.epoch_ends(est.t_)
+        if self.curves.see(deciding) and self.best is not None:
+            np.copyto(self.best, self.net.params)
+        self.rate.end_epoch(est.t_)
         est.should_stop_ = not finite
 
-    def _validate(self, finite: bool) -> dict[str, float]:
-        """Loss and score on the rows that are held out."""
-        est, held_out = self.est, self.held_out
-        if held_out is None:
-            return {}
-        loss = score = math.nan
-        if finite:
-            loss, score, _ = evaluate(self.net, held_out.data, held_out.rows)
-            loss *= self.recipe.cost_scale
-            if est.scoring is not None:
-                score = -loss if est.scoring == "loss" else self._scored(held_out)
-        est.validation_loss_curve_.append(loss)
-        est.validation_scores_.append(score)
-        self._say(f"Validation score: {formatting.score(score, 6)}")
-        return {"val_loss": loss, "val_score": score}
-
-    def _scored(self, held_out: HeldOut) -> float:
-        """Ask a scorer: a function of the estimator, X and y, or one of scikit-learn's."""
-        scoring, weights = self.est.scoring, {}
-        if isinstance(scoring, str):
-            scoring = scorer_named(scoring)
-            self._check_order_of_labels(scoring)
-            if held_out.data.weights is not None:
-                weights = {"sample_weight": held_out.of(held_out.data.weights)}
-        with held_warnings() as said, callers_state():
-            score = float(scoring(self.est, held_out.X, held_out.y, **weights))
-        for message, kind in said:
-            if not message.startswith("X does not have valid feature names"):
-                warn(message, kind)
-        return score
-
-    def _check_order_of_labels(self, scorer: Any) -> None:
-        """Refuse a scorer that would take the columns of probabilities for other classes'."""
-        classes = getattr(self.est, "classes_", None)
-        by_label = getattr(scorer, "_response_method", "predict") == "predict"
-        if classes is None or by_label or np.array_equal(np.unique(classes), classes):
-            return
-        raise ValueError(
-            f"scoring={self.est.scoring!r} takes probabilities in the sorted order of labels, but "
-            f"classes_ is {classes.tolist()}: use scoring='loss' or 'accuracy', or assign classes_ "
-            "after training"
-        )
-
-    def _count(self) -> None:
-        """Count the epochs without an improvement, and remember the best."""
-        est = self.est
-        if self.by_score:
-            scores = est.validation_scores_
-            if self.by_loss:
-                scores = [-est.validation_loss_curve_[-1]]
-            score, best = scores[-1], est.best_validation_score_
-            stalls, improves = score < best + est.tol, score > best
-        else:
-            score, best = est.loss_curve_[-1], est.best_loss_
-            stalls, improves = score > best - est.tol, score < best
-        est._no_improvement_count = est._no_improvement_count + 1 if stalls else 0
-        if improves:
-            est.best_iteration_ = len(est.loss_curve_)
-            setattr(est, "best_validation_score_" if self.by_score else "best_loss_", score)
-            if self.best is not None:
-                np.copyto(self.best, self.net.params)
-
     def verdict(self) -> str:
-        est = self.est
-        stalled = self._stalls()
-        est.should_stop_ = bool(stalled or self.state.stop)
+        stalled = self.curves.stopping.stalled and self._ends_at_stall()
+        self.est.should_stop_ = bool(stalled or self.state.stop)
         return ("patience" if self.by_score else "tol") if stalled else ""
 
-    def _stalls(self) -> bool:
+    def _ends_at_stall(self) -> bool:
+        """Whether too many epochs without an improvement end the training."""
         est = self.est
-        if not est._no_improvement_count > est.n_iter_no_change:
-            return False
         what = "Validation score" if self.by_score else "Training loss"
-        reason = est._optimizer.stops()
+        reason = self.rate.end_at_stall()
         if reason:
             self._close_bar()
-        tol, rate = (formatting.number(x, 6) for x in (est.tol, est._optimizer.learning_rate))
-        self._say(
+        tol, rate = (formatting.number(x, 6) for x in (est.tol, self.rate.now))
+        self._print(
             f"{what} did not improve more than tol={tol} for {est.n_iter_no_change} "
-            f"consecutive epochs.{reason or f' Setting learning rate to {rate}'}"
+            f"consecutive epochs. {reason or f'Setting learning rate to {rate}'}"
         )
-        if reason:
-            return True
-        est._no_improvement_count = 0
-        return False
+        if not reason:
+            self.curves.forgive_stall()
+        return bool(reason)
 
     def diverged(self, safe: Snapshot) -> None:
         """Restore the last finite weights and raise, unless there are the best ones to restore."""
@@ -300,8 +289,3 @@ class StochasticFit:
 
     def interrupted(self) -> None:
         warn("Training interrupted by user.")
-
-
-def penalties(alpha: float, l1_ratio: float) -> dict[str, float]:
-    """Divide alpha between L1 and L2."""
-    return {"l1": alpha * l1_ratio, "l2": alpha * (1 - l1_ratio)}

@@ -1,4 +1,4 @@
-"""What users call X and y: tables, matrices and sequences become rows that the core reads.
+"""X, y and weights of an estimator: tables, matrices and sequences become rows for the core.
 
 Dense numbers stay as they are, of any dtype, and a sparse matrix stays sparse. The messages are
 those that users of scikit-learn know.
@@ -6,7 +6,7 @@ those that users of scikit-learn know.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,17 +19,15 @@ from cmlp.data.frames import check_container, column_names, feature_names, is_sp
 from cmlp.data.numbers import REAL, is_finite, readable
 
 
-def check_names(estimator: Any, X: Any, *, reset: bool) -> None:
-    """Keep the names of the columns, or compare them with those of before."""
-    names = feature_names(X)
-    if reset:
-        if names is not None:  # not by the property: these are of the network to come
-            vars(estimator)["feature_names_in_"] = names
-        else:
-            vars(estimator).pop("feature_names_in_", None)
-        return
-    fitted = getattr(estimator, "feature_names_in_", None)
-    who = type(estimator).__name__
+class Columns(NamedTuple):
+    """What a fit has seen of the columns of X: how many they are, and their names if X has any."""
+
+    n: int
+    names: Array | None = None
+
+
+def check_names(names: Array | None, fitted: Array | None, who: str) -> None:
+    """Compare the names of columns with those of the fit."""
     if fitted is None and names is not None:
         warn(f"X has feature names, but {who} was fitted without feature names")
     elif fitted is not None and names is None:
@@ -58,7 +56,7 @@ ENCODE = "encode text, categories and dates as numbers first"
 
 
 def _array_of(name: str, X: Any) -> Array:
-    """Make an array of anything that says how."""
+    """Return an array of anything that converts to one."""
     if not (isinstance(X, np.ndarray) or hasattr(X, "__array__")):
         if hasattr(X, "to_numpy"):
             X = X.to_numpy()
@@ -93,7 +91,7 @@ def _from_buffer(chunk: Any, dtype: np.dtype[Any]) -> Array:
 
 
 def _numbers(name: str, values: Any, *, text: bool = True) -> Array:
-    """Return real numbers that the core reads, copied only if it could not read them.
+    """Return real numbers that the core reads, copied only if it cannot read them as they are.
 
     Numbers that are written as text are read where `text` is true.
     """
@@ -117,7 +115,7 @@ def _numbers(name: str, values: Any, *, text: bool = True) -> Array:
 
 def _from_objects(name: str, values: Any, array: Array) -> Array:
     """Read numbers among Python objects; a table's missing values become NaN."""
-    if array.dtype.kind == "O" and hasattr(values, "isna"):  # pandas: pd.NA is no float
+    if array.dtype.kind == "O" and hasattr(values, "isna"):  # pandas: float(pd.NA) fails
         array = np.where(np.asarray(values.isna()), np.nan, array)
     if array.dtype.kind == "O" and any(isinstance(v, complex) for v in array.ravel()[:1]):
         raise ValueError(f"Complex data not supported\n{array}\n")
@@ -129,7 +127,7 @@ def _from_objects(name: str, values: Any, array: Array) -> Array:
 
 
 def _place_of_no_number(name: str, values: Any, array: Array) -> str:
-    """Say in which row and column the first value is that float() does not take."""
+    """Return the row and column of the first value that float() does not take, as text."""
     for place, value in np.ndenumerate(array):
         try:
             float(value)
@@ -166,20 +164,35 @@ RESHAPE = (
 )
 
 
-def read_X(estimator: Any, X: Any, *, reset: bool = False, text: bool = True) -> Array | SparseRows:
-    """Return X as (rows, features): an array of any dtype that the core reads, or sparse rows.
+def read_X(
+    X: Any, who: str, fitted: Columns | None = None, *, text: bool = True
+) -> tuple[Array | SparseRows, Columns]:
+    """Return X as (rows, features), and its columns.
 
-    With `reset` it sets ``n_features_in_`` and ``feature_names_in_``, else it compares them.
-    Numbers written as text are read where `text` is true.
+    Parameters
+    ----------
+    who : str
+        Name of the estimator, for messages.
+    fitted : Columns, optional
+        The columns of the fit, which X must have, and which are returned.
+    text : bool
+        Whether numbers that are written as text are read.
+
+    Returns
+    -------
+    ndarray or SparseRows
+        An array of any dtype that the core reads, or sparse rows.
+    Columns
 
     Raises
     ------
     ValueError, TypeError
-        For another shape, NaN or infinity, and for what is no number.
+        For another shape, NaN or infinity, and values that are not numbers.
     """
     check_container("X", X)
-    check_names(estimator, X, reset=reset)
-    who = type(estimator).__name__
+    names = feature_names(X)
+    if fitted is not None:
+        check_names(names, fitted.names, who)
     if not (is_sparse(X) or isinstance(X, SparseRows)):
         given, X = X, _numbers("X", X, text=text)
         _check_two_dimensions(X, given, who)
@@ -191,13 +204,16 @@ def read_X(estimator: Any, X: Any, *, reset: bool = False, text: bool = True) ->
                 f"Found array with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is "
                 f"required by {who}."
             )
-    if reset:
-        estimator.n_features_in_ = int(X.shape[1])
-    elif X.shape[1] != estimator.n_features_in_:
+    columns = Columns(int(X.shape[1]), names) if fitted is None else fitted
+    if X.shape[1] != columns.n:
         raise ValueError(
-            f"X has {X.shape[1]} features, but {who} is expecting {estimator.n_features_in_} "
-            "features as input."
+            f"X has {X.shape[1]} features, but {who} is expecting {columns.n} features as input."
         )
+    return _finite_rows(X, who), columns
+
+
+def _finite_rows(X: Any, who: str) -> Array | SparseRows:
+    """Return rows for the core; refuse NaN and infinity among them."""
     if is_sparse(X):
         if X.dtype.kind == "c":
             raise ValueError(f"Complex data not supported\n{X}\n")
@@ -229,7 +245,7 @@ def _check_two_dimensions(X: Array, given: Any, who: str) -> None:
 
 
 def column(y: Array, *, warns: bool) -> Array:
-    """Make a vector of a single column, with a warning where it is to train on."""
+    """Return a single column as a vector, with a warning where it is to train on."""
     if y.ndim != 2 or y.shape[1] != 1:
         return y
     if warns:
@@ -244,7 +260,7 @@ def column(y: Array, *, warns: bool) -> Array:
 def read_numbers(y: Any, *, learns: bool) -> Array:
     """Return the targets of a regressor, (n,) or (n, n_outputs), to train on or to compare with.
 
-    Among several outputs NaN stands for a number that nobody knows.
+    Among several outputs NaN stands for a missing number.
     """
     check_container("y", y)
     if is_sparse(y):
@@ -265,11 +281,12 @@ def check_no_infinity(y: Array) -> None:
         raise ValueError(f"Input y contains infinity or a value too large for {y.dtype!r}.")
 
 
-def check_lengths(*arrays: Any) -> None:
-    """Check that X and y have as many rows."""
-    lengths = [array.shape[0] for array in arrays]
-    if len(set(lengths)) > 1:
-        raise ValueError(f"Found input variables with inconsistent numbers of samples: {lengths}")
+def check_lengths(n_rows: int, y: Array) -> None:
+    """Check that y has as many rows as X, or as the predictions."""
+    if len(y) != n_rows:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: {[n_rows, len(y)]}"
+        )
 
 
 def read_weights(sample_weight: Any, n: int, name: str = "sample_weight") -> Array | None:
@@ -299,7 +316,7 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def is_single(X: Any) -> bool:
-    """Whether X is an array of float32, for which answers stay as they are."""
+    """Whether X is an array of float32, for which predictions keep the dtype of the network."""
     return getattr(X, "dtype", None) == FLOAT32
 
 

@@ -1,4 +1,4 @@
-"""Labels of a classifier: how they become targets, and outputs become labels again."""
+"""Labels of a classifier: from labels to targets, and from outputs to labels."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def read_labels(y: Any, *, learns: bool = False, name: str = "y") -> Array:
     Parameters
     ----------
     learns : bool
-        Whether they are to train on; a single column of them is worth a warning then.
+        Whether they are to train on; a single column of them causes a warning then.
 
     Raises
     ------
     ValueError
-        If y holds numbers that are no labels, masked or missing values, or labels of different
+        If y holds numbers that are not labels, masked or missing values, or labels of different
         types.
     TypeError
-        For bytes, a np.matrix, and a table that is yet to be computed.
+        For bytes, a np.matrix, and a lazy table.
     """
     check_container(name, y)
     array = column(label_array(name, y.toarray() if is_sparse(y) else y), warns=learns)
@@ -76,7 +76,7 @@ def _with_missing(name: str, array: Array) -> Array:
 
 
 def _indicator(array: Array) -> Array:
-    """Check a matrix of 0, 1 and, where a label is not known, NaN."""
+    """Check a matrix of 0, 1 and, where a label is missing, NaN."""
     numbers = array.dtype.kind in "fiub"
     unknown = np.isnan(array) if array.dtype.kind == "f" else np.zeros(array.shape, bool)
     if not (numbers and (np.isin(array, (0, 1)) | unknown).all()):
@@ -100,7 +100,7 @@ class Labels:
     multilabel: bool = False
     sparse: bool = False
     assumed: bool = False
-    """Whether nobody has named them, and they are the outputs' numbers."""
+    """Whether the labels are defaults, 0 to n - 1."""
 
     @classmethod
     def of(cls, y: Array, sparse: bool = False) -> Labels:
@@ -115,9 +115,26 @@ class Labels:
         n = len(self.classes)
         return n if self.multilabel or n > 2 else 1
 
+    @property
+    def of_network(self) -> Array | None:
+        """The labels that a network keeps: one per row, of classes that have been named."""
+        several = self.multilabel or len(self.classes) == 1
+        return None if several or self.assumed else self.classes
+
     def are(self, classes: Array) -> bool:
         """Whether these are the labels, in whatever order."""
         return set(self.classes.tolist()) == set(classes.tolist())
+
+    def check_counts(self, places: Array) -> None:
+        """Check that every class has two rows at least, to divide; `places` are class numbers."""
+        counts = np.bincount(places, minlength=len(self.classes))
+        if counts.min() < 2:
+            few = [str(label) for label in self.classes[counts < 2]]
+            raise ValueError(
+                f"The least populated classes in y have only {counts.min()} member, which is too "
+                "few. The minimum number of groups for any class cannot be less than 2. Classes "
+                f"with too few members are: {few}"
+            )
 
     def check_comparable(self, y: Array) -> None:
         """Refuse labels of another shape or another type than those of the problem."""
@@ -140,7 +157,7 @@ class Labels:
         Raises
         ------
         ValueError
-            For labels that are none of the classes, or of another shape or type.
+            For labels that are not among the classes, or of another shape or type.
         """
         self.check_comparable(y)
         if self.multilabel:
@@ -155,7 +172,7 @@ class Labels:
         return place if self.n_outputs > 1 else place[:, None]
 
     def right(self, predicted: Array, y: Array) -> NDArray[np.bool_]:
-        """Return in which rows all labels are right; one that is not known cannot be wrong."""
+        """Return in which rows all labels are right; a missing one counts as right."""
         if self.multilabel:
             return np.asarray(((predicted == y) | np.isnan(y)).all(axis=1))
         return equal(predicted, y)
@@ -218,7 +235,7 @@ def class_weights(class_weight: Any, y: Array, labels: Labels) -> NDArray[np.flo
 
 
 def extended(known: Labels, labels: ArrayLike) -> Labels:
-    """Return the classes that are known and those that come, sorted.
+    """Return the classes of before and the new ones, sorted.
 
     Raises
     ------

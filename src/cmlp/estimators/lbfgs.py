@@ -8,34 +8,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmlp.core.errors import ConvergenceWarning, InvalidParameterError, warn
+from cmlp.core.errors import ConvergenceWarning, warn
 from cmlp.core.layout import Array
 from cmlp.core.seam import TEAM_STOP, Places, places
 from cmlp.core.team import Team
 from cmlp.data.rows import Data
-from cmlp.estimators.fit import NOT_FINITE
+from cmlp.estimators.fit import NOT_FINITE, recipe_of
+from cmlp.estimators.targets import Task
 from cmlp.model import passes
 from cmlp.model.parameters import Parameters
 from cmlp.model.passes import flops_of
+from cmlp.network import Network
 from cmlp.training.divergence import DivergenceError
 from cmlp.training.lbfgs import Result, minimise_by_best
+from cmlp.training.recipe import Recipe
 from cmlp.training.stopping import Deadline
-
-# L-BFGS ------------------------------------------------------------------------------------------
 
 
 class _OutOfTime(Exception):
-    """Time is over in the middle of a minimisation."""
+    """The deadline has passed in the middle of a minimisation."""
 
 
 class _Objective:
     """The loss of all rows as a function of one vector: every weight and bias, in float64."""
 
-    def __init__(self, estimator: Any, data: Data, deadline: Deadline) -> None:
-        net = estimator.network_
+    def __init__(self, net: Network, data: Data, recipe: Recipe, deadline: Deadline) -> None:
         self.net = net if net.dtype == np.float64 else net.astype("float64")
         self.data, self.deadline = data, deadline
-        self.objective = estimator._recipe().objective(self.net.architecture)
+        self.objective = recipe.objective(self.net.architecture)
         self.parts = self._parts(self.net.params)
         self.start = np.concatenate([part.ravel() for part in self.parts])
         self.n_iter, self.best, self.least = 0, self.start, math.inf
@@ -60,31 +60,28 @@ class _Objective:
             found = passes.backpropagate(self.net, self.data, self.objective, team=team)
             return found.loss, found.gradient
 
-        loss, grads = self.team.run(backpropagate, team, self.deadline)
+        loss, gradient = self.team.run(backpropagate, team, self.deadline)
         if team[TEAM_STOP]:
             raise _OutOfTime
         if loss < self.least:
             self.least, self.best = loss, x.copy()
         if self.deadline():
             raise _OutOfTime
-        return loss, np.concatenate([slope.ravel() for slope in self._parts(grads)])
+        return loss, np.concatenate([slope.ravel() for slope in self._parts(gradient)])
 
     def count(self, x: object) -> None:
         """Count an iteration."""
         self.n_iter += 1
 
 
-def fit_lbfgs(estimator: Any, data: Data) -> None:
+def fit_lbfgs(estimator: Any, net: Network, task: Task) -> None:
     """Minimise the loss of all rows; in float64, whatever the network's dtype is.
 
     Ctrl-C and ``max_time`` end it with the best weights so far.
     """
-    if tuple(estimator.callbacks):
-        raise InvalidParameterError(
-            "callbacks are called after an epoch, and solver='lbfgs' has none; use another solver"
-        )
-    net, stopped = estimator.network_, ""
-    f = _Objective(estimator, data, Deadline(estimator.max_time, estimator._is_halted))
+    stopped = ""
+    deadline = Deadline(estimator.max_time, task.halted)
+    f = _Objective(net, task.data, recipe_of(estimator, net), deadline)
     try:
         found = minimise_by_best(
             f, f.start, estimator.tol, estimator.max_iter, estimator.max_fun, f.count

@@ -1,4 +1,4 @@
-"""What any estimator has: its parameters, how it is shown, copied and compared."""
+"""Parameters of an estimator: by name as scikit-learn has them, and checks of their values."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from cmlp.core.checks import plain
 from cmlp.core.errors import InvalidParameterError
+from cmlp.core.vocabulary import SOLVERS
 from cmlp.estimators.protocols import Protocols
 
 
@@ -80,11 +81,11 @@ class Estimator(Protocols):
         return f"{type(self).__name__}({', '.join(changed)})"
 
 
-# Parameters that are out of range, in the words that users know ----------------------------------
+# Values that are out of range, with scikit-learn's messages --------------------------------------
 
 
 def refuse(estimator: Any, name: str, expected: str) -> InvalidParameterError:
-    """Return the complaint about a parameter."""
+    """Return the error about a parameter; `expected` describes its values."""
     value = getattr(estimator, name)
     return InvalidParameterError(
         f"The {name!r} parameter of {type(estimator).__name__} must be {expected}. "
@@ -94,7 +95,7 @@ def refuse(estimator: Any, name: str, expected: str) -> InvalidParameterError:
 
 @contextlib.contextmanager
 def parameters_at_fault() -> Iterator[None]:
-    """Turn the complaints of those who use the parameters into the estimators' own."""
+    """Re-raise TypeError and ValueError as InvalidParameterError."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -144,3 +145,68 @@ def check_bools(estimator: Any, *names: str) -> None:
     for name in names:
         if not isinstance(getattr(estimator, name), (bool, np.bool_)):
             raise refuse(estimator, name, "an instance of 'bool'")
+
+
+STOCHASTIC = tuple(row.name for row in SOLVERS)
+"""Solvers that take a step per batch: all but 'lbfgs'."""
+
+REALS = {
+    "alpha": "[0, inf)", "learning_rate_init": "(0, inf)", "power_t": "[0, inf)",
+    "tol": "[0, inf)", "momentum": "[0, 1]", "validation_fraction": "[0, 1)",
+    "beta_1": "[0, 1)", "beta_2": "[0, 1)", "epsilon": "(0, inf)", "l1_ratio": "[0, 1]",
+    "weight_decay": "[0, inf)", "warmup_fraction": "[0, 1)", "input_noise": "[0, inf)",
+    "ema": "[0, 1)",
+}  # fmt: skip
+"""Parameters that are numbers, and their intervals."""
+
+
+def check_parameters(estimator: Any) -> None:
+    """Check the parameters that classifier and regressor share; the network checks the others."""
+    for name, bounds in REALS.items():
+        check_real(estimator, name, bounds)
+    for name in ("max_iter", "max_fun", "n_ensemble"):
+        check_count(estimator, name)
+    check_count(estimator, "batch_size", "auto")
+    check_count(estimator, "n_iter_no_change", np.inf)
+    check_bools(estimator, "shuffle", "warm_start", "nesterovs_momentum", "early_stopping")
+    check_choice(estimator, "solver", ("lbfgs", *STOCHASTIC))
+    verbose, scoring = estimator.verbose, estimator.scoring
+    if not (isinstance(verbose, (bool, np.bool_)) or is_count(verbose, 0)):
+        expected = "an int in the range [0, inf) or an instance of 'bool'"
+        raise refuse(estimator, "verbose", expected)
+    for name in ("n_threads", "n_jobs"):
+        if getattr(estimator, name) is not None:
+            check_count(estimator, name, -1)
+    if estimator.max_time is not None:
+        check_real(estimator, "max_time", "[0, inf)")
+    if not (scoring is None or isinstance(scoring, str) or callable(scoring)):
+        raise refuse(estimator, "scoring", "a str, a callable or None")
+    if estimator.solver == "lbfgs":
+        _check_lbfgs(estimator)
+
+
+def _check_lbfgs(estimator: Any) -> None:
+    """Refuse what needs batches or epochs."""
+    if estimator.normalization == "batch":
+        raise InvalidParameterError(
+            "normalization='batch' keeps running means of its batches, and 'lbfgs' has none; "
+            "use normalization='layer' or another solver"
+        )
+    if tuple(estimator.callbacks):
+        raise InvalidParameterError(
+            "callbacks are called after an epoch, and solver='lbfgs' has none; use another solver"
+        )
+
+
+@parameters_at_fault()
+def random_state(seed: Any) -> np.random.RandomState:
+    """Return the generator that scikit-learn would use: the same numbers for the same seed."""
+    if seed is None or seed is np.random:
+        return np.random.mtrand._rand
+    if isinstance(seed, np.random.RandomState):
+        return seed
+    if isinstance(seed, np.random.Generator):
+        return np.random.RandomState(seed.integers(2**32 - 1, dtype=np.uint32))
+    if is_count(seed, 0):
+        return np.random.RandomState(int(seed))
+    raise ValueError(f"{seed!r} cannot be used to seed a numpy.random.RandomState instance")

@@ -1,8 +1,8 @@
-"""Where cmlp meets scikit-learn: its protocols, spoken without importing it.
+"""scikit-learn's protocols, without importing it.
 
-The estimators work without scikit-learn. What only scikit-learn asks for (tags, metadata routing,
-``set_output``, the HTML picture) is imported inside the method that it calls; and what they raise
-or warn is an instance of scikit-learn's class too, once a program has imported it.
+The estimators work without scikit-learn. What only scikit-learn calls (tags, metadata routing,
+``set_output``, the HTML picture) is imported inside the method; and their errors and warnings are
+instances of scikit-learn's classes too, once a program has imported it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cmlp.core.layout import Array
 # Methods that exist for some parameters only -----------------------------------------------------
 
 
-class only_if:
-    """Make a method that `check` may deny: ``hasattr`` then says no.
+class available_if:
+    """Make a method that exists only where `check` does not raise: ``hasattr`` is false else.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class only_if:
     def __init__(self, check: Callable[[Any], None]) -> None:
         self.check = check
 
-    def __call__(self, method: Callable[..., Any]) -> only_if:
+    def __call__(self, method: Callable[..., Any]) -> available_if:
         self.method = method
         functools.update_wrapper(self, method)
         return self
@@ -48,13 +48,13 @@ class only_if:
 
 
 class Protocols:
-    """What scikit-learn asks of an estimator, besides the methods that anyone calls."""
+    """What scikit-learn needs of an estimator, in addition to its public methods."""
 
     _estimator_type = ""
     _sklearn_auto_wrap_output_keys = frozenset({"transform"})
 
     def __sklearn_tags__(self) -> Any:
-        """Say what the estimator is and takes (scikit-learn 1.6 and newer)."""
+        """Return what the estimator is and takes (scikit-learn 1.6 and newer)."""
         from sklearn import utils
 
         classifies = self._estimator_type == "classifier"
@@ -68,7 +68,7 @@ class Protocols:
         )
 
     def _get_tags(self) -> dict[str, Any]:
-        """Say the same to scikit-learn 1.5 and older."""
+        """Return the same for scikit-learn 1.5 and older."""
         from sklearn.utils import _tags
 
         return {
@@ -96,23 +96,23 @@ class Protocols:
         return self
 
     def get_metadata_routing(self) -> Any:
-        """Return which metadata the methods ask for, as scikit-learn's routing wants it."""
+        """Return which metadata the methods request, for scikit-learn's routing."""
         return self._requester().get_metadata_routing()
 
     def set_fit_request(self, **metadata: Any) -> Any:
-        """Say which metadata ``fit`` asks for, as in scikit-learn."""
+        """Set which metadata ``fit`` requests, as in scikit-learn."""
         return self._request("set_fit_request", metadata)
 
     def set_partial_fit_request(self, **metadata: Any) -> Any:
-        """Say which metadata ``partial_fit`` asks for, as in scikit-learn."""
+        """Set which metadata ``partial_fit`` requests, as in scikit-learn."""
         return self._request("set_partial_fit_request", metadata)
 
     def set_score_request(self, **metadata: Any) -> Any:
-        """Say which metadata ``score`` asks for, as in scikit-learn."""
+        """Set which metadata ``score`` requests, as in scikit-learn."""
         return self._request("set_score_request", metadata)
 
     def set_transform_request(self, **metadata: Any) -> Any:
-        """Say which metadata ``transform`` asks for, as in scikit-learn."""
+        """Set which metadata ``transform`` requests, as in scikit-learn."""
         return self._request("set_transform_request", metadata)
 
     # Containers of outputs
@@ -139,7 +139,7 @@ class Protocols:
         return picture
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
-        """Say what a notebook shows."""
+        """Return what a notebook shows."""
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
 
@@ -172,7 +172,7 @@ def label_binarizer(labels: Array, *, multilabel: bool) -> Any:
 
 
 def wrapped(estimator: Any, data: Array, X: Any, names: Array) -> Any:
-    """Put what ``transform`` returns in the container that ``set_output`` chose."""
+    """Return the rows of ``transform`` in the container that ``set_output`` has chosen."""
     if "sklearn" not in sys.modules:
         return data
     from sklearn.utils._set_output import _wrap_data_with_container
@@ -189,7 +189,7 @@ def wrapped(estimator: Any, data: Array, X: Any, names: Array) -> Any:
 
 @functools.cache
 def _requester_of(estimator: Any) -> Any:
-    """Make a class of scikit-learn's with the signatures of an estimator's methods."""
+    """Return a class of scikit-learn's with the signatures of an estimator's methods."""
     from sklearn.utils._metadata_requests import _MetadataRequester
 
     methods = ("fit", "partial_fit", "predict", "predict_proba", "score", "transform")

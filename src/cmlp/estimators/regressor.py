@@ -9,24 +9,24 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cmlp.core.errstate import undisturbed
-from cmlp.core.layout import Array
+from cmlp.core.public import set_module
 from cmlp.core.vocabulary import LOSSES, lookup
-from cmlp.data.rows import Data
 from cmlp.estimators.inputs import (
     check_finite,
     check_lengths,
     numbers_of,
     read_numbers,
     read_weights,
-    read_X,
 )
-from cmlp.estimators.mlp import MLP, takes_steps
+from cmlp.estimators.mlp import MLP, is_stochastic
 from cmlp.estimators.parameters import parameters_at_fault
-from cmlp.estimators.protocols import only_if
+from cmlp.estimators.protocols import available_if
+from cmlp.estimators.targets import Outputs, Targets
 from cmlp.model.custom_loss import refuse_weights, weights_argument
 from cmlp.model.scoring import r2_score
 
 
+@set_module("cmlp")
 class MLPRegressor(MLP):
     """A multilayer perceptron that predicts numbers, one or several per row.
 
@@ -107,48 +107,39 @@ class MLPRegressor(MLP):
         ema: float = 0.0,
         n_ensemble: int = 1,
     ) -> None:
-        self._keep(locals())
+        self._store(locals())
 
     @parameters_at_fault()
-    def _network_loss(self) -> Any:
+    def _outputs_of(self, n: int) -> Outputs:
         if callable(self.loss):
-            return self.loss
+            return Outputs(n, self.loss)
         if not isinstance(self.loss, str):
             raise ValueError(
                 f"loss must be a name or a function, not {self.loss!r}; it comes first, as in "
                 "scikit-learn since 1.7: write hidden_layer_sizes=..."
             )
         row = lookup("loss", [row for row in LOSSES if not row.classifies], self.loss)
-        return row.name
+        return Outputs(n, row.name, masks=n > 1)
 
-    def _n_outputs(self, targets: Array) -> int:
-        return int(targets.shape[1])
-
-    def _masks(self) -> bool:
-        return self.n_outputs_ > 1 and not callable(self.loss)
-
-    def _stratifies(self, targets: Array) -> bool:
-        return False
-
-    def _read(
-        self, X: Any, y: Any, sample_weight: Any, *, learns: bool = True, reset: bool = False,
-        incremental: bool = False,
-    ) -> tuple[Data, Any]:  # fmt: skip
-        X = read_X(self, X, reset=reset)
-        y = read_numbers(y, learns=learns)
-        check_lengths(X, y)
-        if self._network_loss() == "poisson" and (y < 0).any():
+    def _encode(
+        self, y: Any, sample_weight: Any, n_rows: int, known: Targets | None = None, **more: Any
+    ) -> Targets:
+        y = read_numbers(y, learns=known is None)
+        check_lengths(n_rows, y)
+        encoded = y if y.ndim == 2 else y[:, None]
+        outputs = self._outputs_of(encoded.shape[1])
+        if outputs.loss == "poisson" and (y < 0).any():
             raise ValueError(
                 f"the loss 'poisson' needs y of at least 0, but y holds {np.nanmin(y):g}"
             )
         weights = read_weights(sample_weight, len(y))
-        if weights is not None and callable(self.loss) and weights_argument(self.loss) == "no":
-            raise refuse_weights()
         if callable(self.loss):
+            if weights is not None and weights_argument(self.loss) == "no":
+                raise refuse_weights()
             check_finite("y", y)
-        return Data(X, y if y.ndim == 2 else y[:, None], weights), y
+        return Targets(y, encoded, weights, outputs)
 
-    @only_if(takes_steps)
+    @available_if(is_stochastic)
     def partial_fit(
         self,
         X: Any,
@@ -159,7 +150,7 @@ class MLPRegressor(MLP):
         y_val: Any = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Any:
-        """Use every row once, and go on where the last call stopped.
+        """Use every row once, and continue where the last call stopped.
 
         Parameters
         ----------
@@ -174,7 +165,7 @@ class MLPRegressor(MLP):
         self
         """
         validation = (X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight, validation, incremental=True)
+        return self._fit(X, y, sample_weight, validation, once=True)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Return the predicted numbers, (n_samples,) or (n_samples, n_outputs).
@@ -193,7 +184,7 @@ class MLPRegressor(MLP):
         return numbers_of(mean, X), numbers_of(std, X)
 
     def set_predict_request(self, **metadata: Any) -> Any:
-        """Say which metadata ``predict`` asks for, as in scikit-learn."""
+        """Set which metadata ``predict`` requests, as in scikit-learn."""
         return self._request("set_predict_request", metadata)
 
     @undisturbed
@@ -204,7 +195,7 @@ class MLPRegressor(MLP):
         UndefinedMetricWarning.
         """
         predicted, y = self.predict(X), read_numbers(y, learns=False)
-        check_lengths(predicted, y)
+        check_lengths(len(predicted), y)
         if predicted.shape != y.shape:
             raise ValueError(
                 f"y has the shape {y.shape}, the predictions {predicted.shape}: both need one "

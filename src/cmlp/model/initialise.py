@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,3 +54,20 @@ def draw(init: Initialiser, n_in: int, n_out: int, rng: np.random.Generator) -> 
         bound = np.sqrt(3.0) * deviation
         return rng.uniform(-bound, bound, shape)
     return np.asarray(rng.standard_normal(shape) * deviation)
+
+
+def draw_like_sklearn(
+    weights: Sequence[NDArray[Any]],
+    biases: Sequence[NDArray[Any]],
+    hidden: Sequence[str],
+    random: np.random.RandomState,
+) -> None:
+    """Draw weights and biases of all layers in place, as scikit-learn does.
+
+    Every layer has its bounds by the activation of the hidden layers; one without hidden layers,
+    by that of no activation.
+    """
+    for W, b, name in zip(weights, biases, (*hidden, *hidden[-1:], "identity"), strict=False):
+        bound = np.sqrt((2 if name == "logistic" else 6) / (W.shape[0] + W.shape[1]))
+        W[...] = random.uniform(-bound, bound, W.shape)
+        b[...] = random.uniform(-bound, bound, b.shape)

@@ -1,4 +1,4 @@
-"""What ends a training: a clock, and the best epoch."""
+"""What ends a training: a clock, or epochs without progress."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from cmlp.core.layout import Array
 
 
 class Deadline:
-    """A clock, and a request from elsewhere: calling it says whether training has to end.
+    """A clock, and a request from elsewhere: a call returns whether training has to end.
 
     Parameters
     ----------
     seconds : float or None
         From now; None sets no limit.
     halted : callable
-        Whether somebody else ends the training, as an ensemble does with its members.
+        Whether the training is ended from outside, as an ensemble ends its members.
     """
 
     def __init__(self, seconds: float | None, halted: Callable[[], bool] = lambda: False) -> None:
@@ -50,3 +50,42 @@ class Best:
             self.loss, self.epoch = loss, epoch
             if self.keep:
                 self.params = params.copy()
+
+
+class NoImprovement:
+    """scikit-learn's rule: too many epochs in a row without a lower loss by at least `tol`.
+
+    A score is counted as a loss: its negative.
+
+    Parameters
+    ----------
+    tol : float
+        An epoch that does not lower the best loss by this much counts as one without improvement.
+    patience : float
+        How many of them may follow each other; inf sets no limit.
+    best : float
+        Lowest loss of earlier epochs.
+    count : int
+        Epochs without an improvement up to now.
+    """
+
+    def __init__(self, tol: float, patience: float, best: float = math.inf, count: int = 0) -> None:
+        self.tol, self.patience, self.best, self.count = tol, patience, best, count
+
+    def see(self, loss: float) -> bool:
+        """Count an epoch; return whether its loss is the lowest so far."""
+        self.count = self.count + 1 if loss > self.best - self.tol else 0
+        improves = loss < self.best
+        if improves:
+            self.best = loss
+        return improves
+
+    @property
+    def stalled(self) -> bool:
+        """Whether there were too many epochs without an improvement."""
+        return self.count > self.patience
+
+    @property
+    def epochs_left(self) -> float:
+        """Epochs that can follow, at least, before it is stalled."""
+        return self.patience + 1 - self.count

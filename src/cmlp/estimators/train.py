@@ -1,0 +1,67 @@
+"""The training of one network: of an estimator, or of a member of an ensemble."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cmlp.estimators.fit import StochasticFit, learning_rate_of
+from cmlp.estimators.lbfgs import fit_lbfgs
+from cmlp.estimators.networks import check_continues, first_network, keep
+from cmlp.estimators.parameters import random_state
+from cmlp.estimators.targets import Task
+from cmlp.model.assignment import write
+from cmlp.network import Network
+
+
+def train(estimator: Any, task: Task) -> None:
+    """Train the network of an estimator, or a new one, on the rows of a task.
+
+    The estimator stays as it was until everything is checked.
+    """
+    random = getattr(estimator, "_random_state", None)
+    if task.first or not task.once or random is None:
+        random = random_state(estimator.random_state)
+    if task.first:
+        net = first_network(estimator, task, random)
+    else:
+        net = estimator.network_
+        check_continues(estimator, net, task)
+    with net.exclusive():
+        if not task.first:
+            write(net, *task.init)
+        if estimator.solver == "lbfgs":
+            _keep(estimator, task, net, random)
+            fit_lbfgs(estimator, net, task)
+        else:
+            _train_by_steps(estimator, task, net, random)
+
+
+def _train_by_steps(
+    estimator: Any, task: Task, net: Network, random: np.random.RandomState
+) -> None:
+    rate = getattr(estimator, "_learning_rate_schedule", None)
+    if not task.once or rate is None:
+        rate = learning_rate_of(estimator)
+    rows, held_out = np.arange(task.data.X.shape[0], dtype=np.int64), task.held_out
+    if held_out is None and estimator.early_stopping:
+        rows, held_out = task.split(estimator.validation_fraction, random)
+    fit = StochasticFit(estimator, net, task, rate, random, rows, held_out)
+    _keep(estimator, task, net, random)
+    estimator._learning_rate_schedule = rate
+    fit.run()
+
+
+def _keep(estimator: Any, task: Task, net: Network, random: np.random.RandomState) -> None:
+    """Make a network, and the problem that it is to learn, the estimator's."""
+    outputs = task.targets.outputs
+    if net.classes is None:  # as of weights that were assigned without labels
+        net.classes = outputs.classes
+    more: dict[str, Any] = {"_random_state": random}
+    if task.first:
+        more |= {"network_": net, "history_": net.history, "n_iter_": 0, "t_": 0}
+    keep(estimator, task.columns, outputs, len(net.sizes), **more)
+    if task.first:
+        for name in ("estimators_", "loss_curve_", "_assigned"):
+            vars(estimator).pop(name, None)
