@@ -80,11 +80,11 @@ def test_there_is_no_circle():
         below = {name: needed for name, needed in below.items() if name not in leaves}
 
 
-LONG_FILES = {}
+LONG_FILES = {"network.py": "half of it is the documentation that users read"}
 """Files above the budget, and why they may be."""
 
 LONG_FUNCTIONS = {}
-"""Functions above the budget, and why they may be."""
+"""Functions above the budget, without their docstrings, and why they may be."""
 
 
 @pytest.mark.parametrize("path", files(".py", ".pyx", ".pxi", ".h"), ids=lambda path: path.name)
