@@ -17,6 +17,7 @@ Below that, for readers: ``network`` (what users do with a network), ``training.
 everything).
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from cmlp.core.dispatch import CoreInfo, core_info, use_core
@@ -24,8 +25,25 @@ from cmlp.datasets import load_digits
 from cmlp.model.history import History
 from cmlp.model.parameters import Gradients, Propagation
 from cmlp.network import Network, load
-from cmlp.training.callbacks import TrainingState
-from cmlp.training.divergence import DivergenceError
+
+if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr__
+    from cmlp import plot, schedules
+    from cmlp.core.errors import (
+        ConvergenceWarning,
+        DataConversionWarning,
+        InvalidParameterError,
+        NotFittedError,
+        UndefinedMetricWarning,
+    )
+    from cmlp.diagnosis.finding import Finding
+    from cmlp.diagnosis.report import Diagnosis, diagnose
+    from cmlp.estimators.classifier import MLPClassifier
+    from cmlp.estimators.regressor import MLPRegressor
+    from cmlp.explain.gradient_check import GradientCheck
+    from cmlp.explain.trace import Trace
+    from cmlp.formats.safetensors import ModelFileError
+    from cmlp.training.callbacks import TrainingState
+    from cmlp.training.divergence import DivergenceError
 
 __version__ = "0.1.0"
 
@@ -62,6 +80,7 @@ _LAZY = {
     "ConvergenceWarning": "core.errors",
     "DataConversionWarning": "core.errors",
     "Diagnosis": "diagnosis.report",
+    "DivergenceError": "training.divergence",
     "Finding": "diagnosis.finding",
     "GradientCheck": "explain.gradient_check",
     "InvalidParameterError": "core.errors",
@@ -70,13 +89,14 @@ _LAZY = {
     "ModelFileError": "formats.safetensors",
     "NotFittedError": "core.errors",
     "Trace": "explain.trace",
+    "TrainingState": "training.callbacks",
     "UndefinedMetricWarning": "core.errors",
     "diagnose": "diagnosis.report",
 }
 
 
 def __getattr__(name: str) -> _Any:
-    """Import what a script that only predicts does not need when it is asked for."""
+    """Import at its first use what a script that only predicts does not need."""
     import importlib
 
     if name in ("plot", "schedules"):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cmlp.core import dispatch
-from cmlp.core.checks import check_integer
+from cmlp.core.checks import check_integer, check_number
 from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
 from cmlp.core.public import set_module
@@ -21,13 +21,10 @@ from cmlp.model import passes, scoring
 from cmlp.model.architecture import Architecture
 from cmlp.model.assignment import ASSIGNED, check_plan, refuse_unknown
 from cmlp.model.custom_loss import CustomLoss
-from cmlp.model.folding import fold_statistics
 from cmlp.model.history import History
 from cmlp.model.initialise import initialise
 from cmlp.model.parameters import Gradients, Parameters, Propagation
 from cmlp.model.state import State
-from cmlp.training import fit
-from cmlp.training.recipe import Recipe, chosen, make_recipe
 
 if TYPE_CHECKING:
     from cmlp.diagnosis.report import Diagnosis
@@ -246,6 +243,8 @@ class Network(State):
         It predicts the same, up to rounding, and has no statistics to learn any more. One that is
         normalised otherwise, or not at all, is copied as it is, without optimizer state.
         """
+        from cmlp.model.folding import fold_statistics
+
         return fold_statistics(self)
 
     def bound_outputs(self) -> Callable[[Any], Array | None]:
@@ -358,7 +357,8 @@ class Network(State):
             Lists of dC/dW and dC/db, one per layer; dC/dX; and the value of the loss.
         """
         data = self.encode(X, y, sample_weight)
-        objective = Recipe(l1=l1, l2=l2).objective(self.architecture)
+        penalties = {"l1": check_number("l1", l1, 0), "l2": check_number("l2", l2, 0)}
+        objective = self.architecture.objective(**penalties)
         found = passes.backpropagate(self, data, objective, inputs=True)
         parts = Parameters(self.plan, found.gradient)
         return Gradients(parts.weights, parts.biases, found.inputs, found.loss, parts.scales)
@@ -494,6 +494,9 @@ class Network(State):
             If another thread is training this network.
         """
         arguments = locals()
+        from cmlp.training import fit
+        from cmlp.training.recipe import Recipe, chosen
+
         recipe = Recipe(**chosen(Recipe, arguments))
         recipe.check(self.architecture)
         options = fit.Options(**chosen(fit.Options, arguments))
@@ -529,6 +532,9 @@ class Network(State):
         **recipe
             solver, learning_rate, momentum and so on, as in :meth:`fit`.
         """
+        from cmlp.training import fit
+        from cmlp.training.recipe import make_recipe
+
         data = self.encode(X, y, sample_weight)
         return fit.run_epoch(self, data, make_recipe(recipe), batch_size, shuffle, n_threads)
 
@@ -543,6 +549,9 @@ class Network(State):
         **recipe
             solver, learning_rate, momentum and so on, as in :meth:`fit`.
         """
+        from cmlp.training import fit
+        from cmlp.training.recipe import make_recipe
+
         data = self.encode(X, y, sample_weight)
         return fit.run_epoch(self, data, make_recipe(recipe), None, shuffle=False, n_threads=1)
 
@@ -566,6 +575,7 @@ class Network(State):
             layer also what lies between z and a; print it.
         """
         from cmlp.explain import trace
+        from cmlp.training.recipe import make_recipe
 
         return trace.trace_step(self, self.encode(X, y), make_recipe(recipe), apply)
 
@@ -592,6 +602,7 @@ class Network(State):
             Per layer the largest difference and where it is; true if all are as small as rounding.
         """
         from cmlp.explain import gradient_check
+        from cmlp.training.recipe import Recipe
 
         data = self.encode(X, y)
         return gradient_check.check_gradients(self, data, Recipe(l1=l1, l2=l2), entries)
