@@ -10,7 +10,7 @@ from oracle import QUIET, SOLVERS, check_same
 
 import cmlp
 from cmlp import Network
-from cmlp.core import seam, vocabulary
+from cmlp.core import reference, seam, vocabulary
 from cmlp.core.reference.forward import propagate
 from cmlp.model import passes
 from cmlp.model.parameters import Parameters, cut_record, new_record
