@@ -157,7 +157,7 @@ def check_classes(name: str, labels: Any, n: int | None = None) -> Array:
         raise ValueError(f"{name} must not hold NaN or infinity: {classes.tolist()}")
     if classes.dtype.kind == "f" and classes.tolist() != list(labels):
         raise ValueError(
-            f"{name} holds fractions beside whole numbers of more digits than a float has; pass "
+            f"{name} holds fractions next to whole numbers of more digits than a float has; pass "
             f"them as text: [str(label) for label in {name}]"
         )
     if n is not None and len(classes) != n:
