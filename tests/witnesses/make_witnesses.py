@@ -205,7 +205,7 @@ def sklearn_losses(case):
     for mine, theirs in zip(weights(case), (net.coefs_, net.intercepts_), strict=True):
         for source, target in zip(mine, theirs, strict=True):
             target[...] = source
-    del net._learning_rate_schedule
+    del net._optimizer
     losses = []
     for _ in range(STEPS):
         net.partial_fit(X, y)

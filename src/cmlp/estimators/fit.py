@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cmlp.core import formatting
 from cmlp.core.errors import ConvergenceWarning, warn
 from cmlp.core.seam import Noise, Objective
+from cmlp.data.checks import check_X
 from cmlp.data.rows import Data, HeldOut
 from cmlp.estimators.curves import Curves
 from cmlp.estimators.parameters import STOCHASTIC, parameters_at_fault
@@ -279,6 +280,7 @@ class StochasticFit:
         sample = Data(self.data.X[:256], self.data.targets[:256], None)
         history = self.net.history
         try:
+            check_X(sample.X, self.net.sizes[0], self.net.dtype)
             cause = str(diverged(self.net, sample, self.recipe, history, safe))
         except ValueError as too_large:  # for the network's dtype
             safe.put_back()
