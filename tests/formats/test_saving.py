@@ -444,7 +444,7 @@ def test_flipped_bits(saved, path):
     raw = saved[0]
     rng = np.random.default_rng(0)
     header = int.from_bytes(raw[:8], "little") + 8
-    for at in rng.permutation(header)[:500]:
+    for at in rng.permutation(header)[:250]:
         path.write_bytes(raw[:at] + bytes([raw[at] ^ 1 << rng.integers(8)]) + raw[at + 1 :])
         load_or_refuse(path)
 
@@ -763,9 +763,9 @@ def fuzz():
 
 def test_files_that_were_changed_at_random(fuzz, monkeypatch):
     monkeypatch.setattr(fuzz, "SECOND_FILES", 1)
-    counts, wrong, _ = fuzz.run((fuzz.seeds(), 14, 1500, None))
+    counts, wrong, _ = fuzz.run((fuzz.seeds(), 14, 600, None))
     assert not wrong
-    assert counts["refused"] > 1000 and counts["accepted"] > 50 and counts.total() == 1500
+    assert counts["refused"] > 400 and counts["accepted"] > 20 and counts.total() == 600
 
 
 PLANTED = {
