@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -55,6 +56,7 @@ def away_from_kinks(problem, noise):
     return not problem.l1 or small > CLEAR
 
 
+@cache
 def smooth_problem(activations, loss, variant):
     """The first of a row of problems that is clear of all kinks, and its noise."""
     noise = NOISE.get(variant, QUIET)
