@@ -64,7 +64,7 @@ def untraced_threads():
 
 @pytest.mark.skipif(not sys.getallocatedblocks(), reason="this Python does not count its blocks")
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_nothing_stays_behind(core, threads_at_any_size, untraced_threads, n_threads):
+def test_nothing_stays_behind(engine, threads_at_any_size, untraced_threads, n_threads):
     """A reference that is not given back would be one block a round."""
     X, y = blobs()
     net = Network([3, 8, 3], seed=0)
