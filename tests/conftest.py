@@ -2,11 +2,16 @@
 
 A test with `core` runs once on each core of this machine, or on the one that CMLP_CORE forces; one
 with `engine` runs on the fastest and the NumPy core, enough for what is Python above the seam; one
-with `dtype` runs in both number types. Test bodies name none of them.
+with `compiled` runs on the compiled cores; one with `dtype` runs in both number types. Test bodies
+name none of them.
 """
 
 import os
 from collections import Counter
+
+# Before NumPy is imported: its products are small here, and the threads of OpenBLAS wait for each
+# other in a busy loop, which multiplies the processor time wherever other programs run.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -35,6 +40,12 @@ def core(request):
 @pytest.fixture(params=dict.fromkeys((CORES[0], CORES[-1])))
 def engine(request):
     """The same for the fastest core and the NumPy core: for what does not differ below the seam."""
+    yield from in_use(request)
+
+
+@pytest.fixture(params=[name for name in CORES if name != "python"])
+def compiled(request):
+    """The same for each compiled core: for what NumPy checks by itself."""
     yield from in_use(request)
 
 

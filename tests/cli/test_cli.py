@@ -96,14 +96,14 @@ def in_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("pandas", [False, pytest.param(True, marks=pytest.mark.skipif(
     not HAS_PANDAS, reason="pandas is not installed"))])  # fmt: skip
-def test_text_labels(run, core, in_folder, flowers, pandas, monkeypatch):
+def test_text_labels(run, engine, in_folder, flowers, pandas, monkeypatch):
     monkeypatch.setattr(csv_file, "_PANDAS_PAYS", 0)
     if not pandas:
         monkeypatch.setitem(sys.modules, "pandas", None)
     code, out, err = run("train", "flowers.csv", "--target", "kind", *FAST)
     assert (code, err) == (0, "")
     assert "classification, because the target is text" in out
-    assert f"  {core.name}" in out and "epoch 40" in out and "saved   model.cmlp" in out
+    assert f"  {engine.name}" in out and "epoch 40" in out and "saved   model.cmlp" in out
     assert "135 rows to train, 15 to validate" in out and "read as" in out
 
     code, out, err = run("evaluate", "model.cmlp", "flowers.csv", "--target", "kind")
@@ -530,7 +530,7 @@ def test_a_report_of_one_row_and_of_small_numbers(run, table):
 
 @pytest.mark.parametrize("scale", [1, 0.3])
 @pytest.mark.parametrize("loss", ["categorical_crossentropy", "squared_error"])
-def test_folded_network_predicts_the_same(core, loss, scale):
+def test_folded_network_predicts_the_same(engine, loss, scale):
     X, kind = rows()
     inputs, outputs = Scaling.of(X, NAMES), None
     y = kind
@@ -567,7 +567,7 @@ def test_folded_network_is_float64_where_it_must_be(offset):
     assert folded.predict(X) == pytest.approx(net.predict(inputs(X)), abs=1e-5)
 
 
-def test_folded_normalisation(core):
+def test_folded_normalisation(engine):
     X, kind = rows()
     inputs = Scaling.of(X, NAMES)
     net = cmlp.Network([4, 6, 5, 3], "tanh", seed=1, input_scale=0.3, normalization="batch")
@@ -827,9 +827,9 @@ def test_help_has_examples(run, command):
     assert (code, err) == (0, "") and f"examples:\n  cmlp {command}" in out and "130 Ctrl-C" in out
 
 
-def test_info_of_the_machine(run, core, in_folder):
+def test_info_of_the_machine(run, engine, in_folder):
     code, out, _ = run("info")
-    assert code == 0 and cmlp.__version__ in out and f"core       {core.name}" in out
+    assert code == 0 and cmlp.__version__ in out and f"core       {engine.name}" in out
     cmlp.Network([2, 1]).save("new.cmlp")
     assert "trained   never" in run("info", "new.cmlp")[1]
 

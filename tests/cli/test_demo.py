@@ -7,6 +7,7 @@ import pytest
 
 import cmlp
 from cmlp.cli import demo
+from cmlp.core import dispatch
 
 
 def test_the_digits():
@@ -17,11 +18,11 @@ def test_the_digits():
         assert np.bincount(y).min() > 0.09 * len(y) and y.max() == 9
 
 
-def test_the_story(core, capsys):
+def test_the_story(engine, capsys):
     assert demo.run(epochs=2) == 0
     text = capsys.readouterr().out
     for part in (
-        f"Core: {core.name}",
+        f"Core: {engine.name}",
         "3,823 handwritten digits",
         "64 ->   300  relu",
         "50,610 parameters",
@@ -32,7 +33,7 @@ def test_the_story(core, capsys):
         assert part in text, part
     lines = re.findall(
         rf"^epoch +(\d+)  loss [\d.]+  val_loss [\d.]+  val_accuracy ([\d.]+)  "
-        rf"[\d.]+[kM]? rows/s  {core.name}$", text, re.MULTILINE,
+        rf"[\d.]+[kM]? rows/s  {engine.name}$", text, re.MULTILINE,
     )  # fmt: skip
     assert [number for number, _ in lines] == ["1", "2"] and float(lines[-1][1]) > 0.5
     (right,) = re.findall(r"Test: ([\d.]+)% of 1,797 digits", text)
@@ -60,9 +61,8 @@ def test_another_prediction_is_a_failure(monkeypatch, capsys):
     assert "PREDICTS SOMETHING ELSE" in capsys.readouterr().out
 
 
-def test_the_recipe_reads_the_digits(core):
-    if core.name == "python":
-        pytest.skip("the full recipe takes long on the NumPy path")
+@pytest.mark.skipif(dispatch.core.name == "python", reason="takes long on the NumPy path")
+def test_the_recipe_reads_the_digits():
     digits = cmlp.load_digits()
     net = demo.network(0)
     demo.train(net, digits)

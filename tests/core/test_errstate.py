@@ -224,18 +224,20 @@ CALLS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("scale", [1.0, LARGE, SMALL], ids=["plain", "large", "small"])
 @pytest.mark.parametrize("name", CALLS)
-def test_raise(engine, name, scale):
-    X, y = data(scale)
-    X = np.stack([X, X.astype(np.float32)]) if name == "classifiers" else X
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.simplefilter("ignore", cmlp.ConvergenceWarning)
-        expected = CALLS[name](X, y)
-        with np.errstate(all="raise"):
-            assert CALLS[name](X, y) == expected
-            assert set(np.geterr().values()) == {"raise"}
+def test_raise(engine, name):
+    """With NumPy's own arithmetic at every scale; the pictures do not depend on X's."""
+    every = engine.name == "python" and name != "pictures"
+    for scale in (1.0, LARGE, SMALL) if every else (LARGE,):
+        X, y = data(scale)
+        X = np.stack([X, X.astype(np.float32)]) if name == "classifiers" else X
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.simplefilter("ignore", cmlp.ConvergenceWarning)
+            expected = CALLS[name](X, y)
+            with np.errstate(all="raise"):
+                assert CALLS[name](X, y) == expected
+                assert set(np.geterr().values()) == {"raise"}
 
 
 def test_for_the_whole_process(engine):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import covering
 from oracle import (
     HIDDEN,
     PAIRS,
@@ -126,10 +127,10 @@ def test_passes_of_a_large_batch_add_up(core, dtype, n):
 def test_wide_layers(core, dtype, sizes):
     """Layers of which columns are copied to a panel first, and some too long for one."""
     activations = ("gelu", "tanh", "logistic", "softmax")[-len(sizes) + 1 :]
-    problem = Problem(sizes, activations, "categorical_crossentropy", 61, dtype, l2=0.01,
+    problem = Problem(sizes, activations, "categorical_crossentropy", 29, dtype, l2=0.01,
                       labels=True)  # fmt: skip
     check_forward(core, problem).check_gradient(problem.gradient(core))
-    check_step(core, problem, OPTIMIZERS["momentum"], np.arange(61)[::-1].copy(), QUIET)
+    check_step(core, problem, OPTIMIZERS["momentum"], np.arange(29)[::-1].copy(), QUIET)
 
 
 @pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 40])
@@ -223,7 +224,7 @@ def test_noise_is_the_same_in_both_twins(core, dtype, n):
     problem = Problem((7, 33, 17, 15, 3), ("tanh", "gelu", "elu", "softmax"),
                       "categorical_crossentropy", n, dtype, labels=True)  # fmt: skip
     noise = noisy(problem)
-    for step in (0, 1, 2**20):
+    for step in (0, 1, 2**20) if n == 13 else (1,):
         oracle = Oracle(problem, noise, step)
         came = problem.gradient(core, noise=noise, step=step)
         oracle.check_gradient(came)
@@ -315,9 +316,7 @@ def test_memory_map(core, dtype, tmp_path):
     check_same(core, grads, problem.gradient(core)[1])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("layout", ["plain", "amid"])
-@pytest.mark.parametrize("scale", [1, 0.01])
+@pytest.mark.parametrize("kind, layout, scale", covering(KINDS, ["plain", "amid"], [1, 0.01]))
 def test_number_formats(core, dtype, kind, layout, scale):
     """Whole numbers are exact in every format, so the same bits must come out."""
     problem = Problem((7, 17, 3), ("tanh", "identity"), "squared_error", 40, dtype,
@@ -337,17 +336,20 @@ def test_number_formats(core, dtype, kind, layout, scale):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_target_formats(core, dtype, kind):
+def test_target_formats(engine, dtype, kind):
     problem = Problem((7, 5, 4), ("tanh", "logistic"), "binary_crossentropy", 40, dtype)
     zeros_and_ones = np.random.default_rng(0).integers(0, 2, (40, 4))
     plain, other = same_network(problem), same_network(problem)
     plain.train_epoch(problem.X, zeros_and_ones.astype(dtype), batch_size=7)
     other.train_epoch(problem.X, np.asarray(zeros_and_ones, dtype=kind), batch_size=7)
-    check_same(core, plain.params, other.params)
+    check_same(engine, plain.params, other.params)
 
 
-@pytest.mark.parametrize("n", [1, 13, 1030])
-@pytest.mark.parametrize("sizes", [(19, 33, 4), (784, 5, 4)], ids=str)
+@pytest.mark.parametrize(
+    "sizes, n",
+    [((19, 33, 4), 1), ((19, 33, 4), 1030), ((784, 5, 4), 1), ((784, 5, 4), 13)],
+    ids=str,
+)
 def test_pixels_are_scaled_on_the_way(core, dtype, n, sizes):
     problem = Problem(sizes, ("gelu", "softmax"), "categorical_crossentropy", n, dtype, n, l2=0.01,
                       weighted=True, labels=True, input_scale=1 / 255)  # fmt: skip
@@ -421,9 +423,9 @@ def test_update(core, dtype, name, clip):
         check_params(problem, row, moment, "moment")
 
 
-@pytest.mark.parametrize("clip", [0.0, 0.005], ids=["fused", "clipped"])
-@pytest.mark.parametrize("regulariser", REGULARISERS)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name, regulariser, clip", covering(OPTIMIZERS, REGULARISERS, [0.0, 0.005])
+)
 def test_one_step_of_an_epoch(core, dtype, name, regulariser, clip):
     problem = Problem((9, 33, 17, 5), ("tanh", "silu", "logistic"), "binary_crossentropy", 40,
                       dtype, **REGULARISERS[regulariser])  # fmt: skip
@@ -598,14 +600,14 @@ TEAMS = {
     "one row, lion": ((9, 33, 5), ("gelu", "softmax"), 5, 1, "lion", 0.0),
     "averaged": ((17, 33, 5), ("tanh", "softmax"), 40, 13, "averaged", 0.0),
     "averaged, clipped": ((17, 33, 5), ("tanh", "softmax"), 40, 13, "averaged", 0.01),
-    "wide, nadam": ((70, 130, 97, 5), ("tanh", "silu", "softmax"), 150, 70, "nadam", 0.0),
+    "wide, nadam": ((70, 130, 97, 5), ("tanh", "silu", "softmax"), 60, 28, "nadam", 0.0),
     "under a tile": ((9, 33, 5), ("relu", "softmax"), 20, 5, "nesterov", 0.0),
     "a tile": ((33, 65, 5), ("tanh", "softmax"), 36, 12, "rmsprop", 0.0),
     "over a tile": ((65, 31, 33, 5), ("elu", "mish", "softmax"), 39, 13, "adamw", 0.0),
     "clipped": ((17, 33, 5), ("tanh", "softmax"), 40, 13, "adam", 0.01),
     "clipped layer": ((17, 5), ("softmax",), 40, 7, "momentum", 0.01),
-    "wide": ((70, 130, 97, 5), ("tanh", "silu", "softmax"), 150, 70, "adam", 0.0),
-    "wide, clipped": ((131, 67, 5), ("tanh", "softmax"), 150, 70, "adam", 0.01),
+    "wide": ((70, 130, 97, 5), ("tanh", "silu", "softmax"), 60, 28, "adam", 0.0),
+    "wide, clipped": ((131, 67, 5), ("tanh", "softmax"), 60, 28, "adam", 0.01),
     "a wide row": ((21, 600, 300, 5), ("tanh", "relu", "softmax"), 3, 1, "momentum", 0.0),
     "passes": ((5, 7, 3), ("silu", "softmax"), 2500, 1300, "sgd", 0.0),
     "few units": ((150, 2, 70, 2), ("tanh", "silu", "softmax"), 60, 20, "adam", 0.0),
@@ -615,9 +617,9 @@ TEAMS = {
 
 
 @pytest.mark.parametrize("case", TEAMS)
-@pytest.mark.parametrize("n_threads", [1, 3])
-def test_several_epochs_in_one_call(core, dtype, case, n_threads):
+def test_several_epochs_in_one_call(core, dtype, case):
     """The same bits as by a call for each; the last batch of an epoch may be a short one."""
+    n_threads = 1 if dtype == np.float64 else 3
     sizes, activations, n, batch_size, name, clip = TEAMS[case]
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype, l1=1e-3, l2=1e-3,
                       weighted=True, labels=True)  # fmt: skip
@@ -643,12 +645,11 @@ def test_several_epochs_in_one_call(core, dtype, case, n_threads):
 
 
 @pytest.mark.parametrize("case", TEAMS)
-@pytest.mark.parametrize("per_batch", [False, True])
-def test_any_number_of_threads_gives_the_same_bits(core, dtype, case, per_batch):
+def test_any_number_of_threads_gives_the_same_bits(core, dtype, case):
     sizes, activations, n, batch_size, name, clip = TEAMS[case]
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype, l1=1e-3, l2=1e-3,
                    weighted=True, labels=True)  # fmt: skip
-    problem.objective = problem.objective._replace(per_batch=per_batch)
+    problem.objective = problem.objective._replace(per_batch=list(TEAMS).index(case) % 2 == 0)
     optimizer = OPTIMIZERS[name]._replace(clip_norm=clip)
     noise = seam.Noise(3, 0.1, np.full(len(sizes) - 2, 0.2))
     rows = np.random.default_rng(0).permutation(n)
@@ -676,7 +677,7 @@ def test_plain_steps_on_single_rows(core, dtype, name, sizes):
     rows = np.random.default_rng(0).permutation(6)
     check_step(core, problem, OPTIMIZERS[name], rows[rows == 0], QUIET)
     results = []
-    for n_threads in (1, 2, 3):
+    for n_threads in (1, 3):
         params, state = problem.params.copy(), moments(problem, OPTIMIZERS[name])
         took = take_epoch(core, problem, params, state, rows, 1, OPTIMIZERS[name], QUIET, 0,
                           n_threads)  # fmt: skip

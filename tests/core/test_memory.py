@@ -64,7 +64,7 @@ def untraced_threads():
 
 @pytest.mark.skipif(not sys.getallocatedblocks(), reason="this Python does not count its blocks")
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_nothing_stays_behind(core, threads_at_any_size, untraced_threads, n_threads):
+def test_nothing_stays_behind(engine, threads_at_any_size, untraced_threads, n_threads):
     """A reference that is not given back would be one block a round."""
     X, y = blobs()
     net = Network([3, 8, 3], seed=0)
@@ -77,7 +77,7 @@ def test_nothing_stays_behind(core, threads_at_any_size, untraced_threads, n_thr
         net.predictor()(X[0])
         net.gradients(X, y)
 
-    assert blocks_left_by(task, 200) < 150
+    assert blocks_left_by(task, 100) < 75
 
 
 def test_an_error_leaves_nothing_behind(core):
@@ -93,7 +93,7 @@ def test_an_error_leaves_nothing_behind(core):
             net.predictor()(np.ones(2))
             raise AssertionError("2 numbers were taken")
 
-    assert blocks_left_by(task, 200) < 150
+    assert blocks_left_by(task, 100) < 75
 
 
 def test_estimators_leave_nothing_behind():
@@ -106,7 +106,7 @@ def test_estimators_leave_nothing_behind():
         model.network_.history.clear()
         model.predict_proba(X)
 
-    assert blocks_left_by(task, 200) < 150
+    assert blocks_left_by(task, 100) < 75
 
 
 # Too little --------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def net():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_any_kind_of_rows(core, net, kind):
+def test_any_kind_of_rows(engine, net, kind):
     expected = net.predict(WHOLE.astype(np.float64))
     # Only the place where a row's numbers are converted differs, and whole numbers convert exactly.
     np.testing.assert_array_equal(net.predict(KINDS[kind]), expected)
@@ -79,13 +79,13 @@ def test_any_kind_of_rows(core, net, kind):
     )
 
 
-def test_truth_values(core, net):
+def test_truth_values(engine, net):
     X = WHOLE > 50
     for kind in (X, np.asfortranarray(X), X.tolist(), X.astype(object)):
         np.testing.assert_array_equal(net.predict(kind), net.predict(X.astype(np.float32)))
 
 
-def test_memory_map(core, net, tmp_path):
+def test_memory_map(engine, net, tmp_path):
     WHOLE.astype(np.uint8).tofile(tmp_path / "rows")
     X = np.memmap(tmp_path / "rows", np.uint8, "r", shape=WHOLE.shape)
     np.testing.assert_array_equal(net.predict(X), net.predict(WHOLE))
@@ -133,7 +133,7 @@ def test_rows_that_are_refused(net, case):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
 @pytest.mark.parametrize("where", [(0, 0), (4095, 2), (4096, 0), (9999, 1)], ids=str)
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_the_place_of_a_bad_number_is_named(core, net, value, where, order):
+def test_the_place_of_a_bad_number_is_named(engine, net, value, where, order):
     X = np.zeros((10_000, 3), np.float32, order)
     X[where] = value
     with refused(ValueError, f"row {where[0]}, column {where[1]}", value, "remove"):
@@ -142,7 +142,7 @@ def test_the_place_of_a_bad_number_is_named(core, net, value, where, order):
         net.fit([[0, 0, 0]], [[0, 0]], X_val=X, y_val=np.zeros((len(X), 2)))
 
 
-def test_too_large_for_the_networks_type(core, dtype):
+def test_too_large_for_the_networks_type(engine, dtype):
     net = Network([3, 2], dtype=dtype)
     X = np.full((2, 3), 1e300)
     if dtype == np.float64:
@@ -174,14 +174,14 @@ def peak(call):
 
 
 @pytest.mark.parametrize("kind", ["?", "u1", "i2", "i8", "f4", "f8"])
-def test_rows_are_never_copied_as_a_whole(core, kind):
+def test_rows_are_never_copied_as_a_whole(engine, kind):
     """A virtual array, 100 columns wide: one byte per entry of a copy would be 50 MB."""
     row = np.random.default_rng(0).integers(0, 2, 100).astype(kind)
     X = np.broadcast_to(row, (N_BIG // 10, 100))
     assert peak(lambda: Network([100, 2, 1]).predict(X)) < X.size / 2
 
 
-def test_pixels_are_never_copied_as_a_whole(core, tmp_path):
+def test_pixels_are_never_copied_as_a_whole(engine, tmp_path):
     net = Network([400, 2, 2])
     shape = (50_000, 400)
     X = np.memmap(tmp_path / "pixels", np.uint8, "w+", shape=shape)  # 20 MB, all holes
@@ -283,7 +283,7 @@ if pandas:
 
 
 @pytest.mark.parametrize("kind", MATRICES)
-def test_matrices(core, kind):
+def test_matrices(engine, kind):
     y, loss = MATRICES[kind]
     net = Network([3, 3], loss=loss, dtype="float64", seed=0)
     gradient = net.gradients(np.eye(3), y)
@@ -292,7 +292,7 @@ def test_matrices(core, kind):
     assert net.classes is None
 
 
-def test_one_hot_rows_are_labels(core):
+def test_one_hot_rows_are_labels(engine):
     X, y = blobs()
     one_hot, labels = Network([3, 3], seed=0), Network([3, 3], seed=0)
     one_hot.fit(X, np.eye(3)[y], epochs=3)

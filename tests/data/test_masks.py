@@ -248,7 +248,7 @@ def test_pictures_of_masked_data():
     plt.close("all")
 
 
-def test_a_predictor_refuses_masked_rows(core):
+def test_a_predictor_refuses_masked_rows(engine):
     net = Network([3, 4, 2], seed=0)
     predict = net.predictor(batch_size=5)
     X = np.arange(15.0).reshape(5, 3)

@@ -1,4 +1,7 @@
-"""diagnose: every finding with a case that has it and one that has not; silence on healthy fits."""
+"""diagnose: every finding with a case that has it and one that has not; silence on healthy fits.
+
+What takes long runs on one core: findings follow from numbers that all cores give alike.
+"""
 
 import doctest
 import inspect
@@ -66,7 +69,7 @@ def test_healthy_classifiers(name, seed):
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber", "quantile", "custom"])
-def test_healthy_regressions(engine, dtype, loss):
+def test_healthy_regressions(dtype, loss):
     X, y = waves(2000)
     y = y + np.random.default_rng(1).normal(0, 0.1, y.shape)
     loss = squared_error if loss == "custom" else loss
@@ -219,7 +222,7 @@ def test_contradictory_labels(engine):
     assert finding.value == pytest.approx(0.2, abs=0.01) and "80." in finding.meaning
 
 
-def test_unscaled_targets(engine, dtype):
+def test_unscaled_targets(dtype):
     X, y = waves(500)
     net = cmlp.Network([3, 16, 1], seed=0, dtype=dtype)
     assert cmlp.diagnose(net, X, y).codes == []
@@ -235,7 +238,7 @@ def test_unscaled_targets(engine, dtype):
 # The network -------------------------------------------------------------------------------------
 
 
-def test_dead_units(engine, dtype):
+def test_dead_units(dtype):
     net = fitted(classifier(hidden=(20, 20), dtype=dtype), PIXELS, LABELS)
     assert "dead-units" not in net.diagnose(PIXELS, LABELS).codes
     net.biases[1][:12] = -1000
@@ -249,7 +252,7 @@ def test_dead_units(engine, dtype):
 
 
 @pytest.mark.parametrize("activation", ["tanh", "logistic", "hard_sigmoid"])
-def test_saturated_units(engine, dtype, activation):
+def test_saturated_units(dtype, activation):
     net = fitted(classifier(activation, dtype=dtype), PIXELS, LABELS)
     assert "saturated-units" not in net.diagnose(PIXELS, LABELS).codes
     net.weights[0][:, :16] *= 1000
@@ -257,7 +260,7 @@ def test_saturated_units(engine, dtype, activation):
     assert 0.3 < finding.value <= 0.5 and finding.names == (f"layer 1 (32 {activation} units)",)
 
 
-def test_vanishing_and_exploding_gradients(engine, dtype):
+def test_vanishing_and_exploding_gradients(dtype):
     hidden = (16,) * 9
     codes = classifier("logistic", hidden, dtype=dtype).diagnose(PIXELS, LABELS).codes
     assert "vanishing-gradients" in codes
@@ -285,8 +288,8 @@ def test_outputs_that_are_not_finite(engine):
 # The curve ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_learning_rate_too_high(engine, dtype, seed):
+@pytest.mark.parametrize("seed", [0, 1])
+def test_learning_rate_too_high(dtype, seed):
     net = cmlp.Network([64, 128, 10], seed=seed, dtype=dtype)
     fitted(net, PIXELS, LABELS, learning_rate=0.5)
     found = net.diagnose(PIXELS, LABELS)
@@ -297,7 +300,7 @@ def test_learning_rate_too_high(engine, dtype, seed):
             assert finding.suggestion == pytest.approx(0.05)
 
 
-def test_a_restless_curve(engine):
+def test_a_restless_curve():
     net = fitted(classifier(), PIXELS, LABELS)
     net.history["loss"] = [2.3, 1.2, 1.6, 1.0, 1.5, 1.1, 1.6, 1.0, 1.5, 1.0]
     finding = net.diagnose(PIXELS, LABELS)["learning-rate-too-high"]
@@ -330,14 +333,14 @@ def test_a_trial_that_diverges(engine):
 
 
 @pytest.mark.parametrize("rate", [1e-4, 1e-5])
-def test_learning_rate_too_low(engine, dtype, rate):
+def test_learning_rate_too_low(dtype, rate):
     net = fitted(classifier(dtype=dtype), PIXELS, LABELS, learning_rate=rate)
     finding = net.diagnose(PIXELS, LABELS)["learning-rate-too-low"]
     assert finding.suggestion == pytest.approx(10 * rate) and "per epoch" in finding.meaning
     assert "too-few-epochs" not in net.diagnose(PIXELS, LABELS).codes
 
 
-def test_too_few_epochs(engine):
+def test_too_few_epochs():
     net = fitted(classifier("logistic"), PIXELS, LABELS, learning_rate=0.01, epochs=6)
     finding = net.diagnose(PIXELS, LABELS)["too-few-epochs"]
     assert (finding.parameter, finding.suggestion) == ("epochs", 18)
@@ -361,7 +364,7 @@ def test_over_fitting(engine):
 
 
 @pytest.mark.parametrize("loss", [None, "custom"])
-def test_no_better_than_a_constant(engine, dtype, loss):
+def test_no_better_than_a_constant(dtype, loss):
     X, y = waves(1000)
     rng = np.random.default_rng(0)
     net = cmlp.Network([3, 4, 1], loss=loss and squared_error, seed=0, dtype=dtype)
@@ -388,7 +391,7 @@ def converged(model, X, y, **kwargs):
         return model.fit(X, y, **kwargs)
 
 
-def test_healthy_estimators(engine):
+def test_healthy_estimators():
     names = np.array(list("abcdefghij"))[LABELS]
     clf = cmlp.MLPClassifier((64,), max_iter=30, random_state=0)
     assert not warned(cmlp.diagnose(clf, PIXELS, names)) and not hasattr(clf, "network_")
@@ -405,7 +408,7 @@ def test_healthy_estimators(engine):
     assert lbfgs.diagnose(X, y).codes == [] == converged(lbfgs, X, y).diagnose(X, y).codes
 
 
-def test_estimators_have_names_of_their_own(engine):
+def test_estimators_have_names_of_their_own():
     names = np.where((LABELS == 3) & (np.arange(len(LABELS)) % 2 == 0), "three", "other")[:2000]
     clf = cmlp.MLPClassifier((16,), learning_rate_init=1e-6, random_state=0)
     for model in (clf, converged(clf.set_params(max_iter=20), PIXELS[:2000], names)):
@@ -442,7 +445,7 @@ def test_estimators_that_stop_on_the_flat(engine):
     assert (finding.parameter, finding.suggestion) == ("n_iter_no_change", 50)
 
 
-def test_scale_explains_a_rate_that_seems_low(engine):
+def test_scale_explains_a_rate_that_seems_low():
     X, y = waves(500)
     y = 200 + 100 * y[:, 0]
     model = cmlp.MLPRegressor(random_state=0, max_iter=30)
@@ -604,7 +607,7 @@ def ways_back(net):
 
 
 @pytest.mark.parametrize("case", FOUND)
-def test_the_same_is_said_after_a_file(engine, case):
+def test_the_same_is_said_after_a_file(case):
     net, X, y = FOUND[case]()
     before = net.diagnose(X, y)
     assert case.split(",")[0] in before.codes
@@ -620,7 +623,7 @@ def test_every_finding_is_among_them():
 
 
 @pytest.mark.parametrize("case", SILENT)
-def test_best_weights_that_came_back_are_no_over_fitting(engine, case):
+def test_best_weights_that_came_back_are_no_over_fitting(case):
     net, X, y = SILENT[case]()
     before = net.diagnose(X, y)
     assert "over-fitting" not in before.codes and net.history.restored
@@ -628,7 +631,7 @@ def test_best_weights_that_came_back_are_no_over_fitting(engine, case):
         assert str(other.diagnose(X, y)) == str(before)
 
 
-def test_networks_that_were_never_fitted_after_a_file(engine):
+def test_networks_that_were_never_fitted_after_a_file():
     X, y = few()
     for net in (classifier("tanh"), classifier(dtype="float64", normalization="batch")):
         before = net.diagnose(X, y)
@@ -651,7 +654,7 @@ def test_networks_without_a_record_after_a_file(engine, how):
             assert str(again.diagnose(X, y)) == str(before)
 
 
-def test_a_long_record_after_a_file(engine, monkeypatch):
+def test_a_long_record_after_a_file(monkeypatch):
     for module in (history, training_records):
         monkeypatch.setattr(module, "MAX_EPOCHS", 17)
     X, y = few()
@@ -672,7 +675,7 @@ def test_a_long_record_after_a_file(engine, monkeypatch):
     {"early_stopping": True}, {"solver": "lbfgs"}, {"solver": "sgd", "learning_rate_init": 1e-6},
     {"class_weight": "balanced", "n_ensemble": 2}, {"normalization": "layer", "ema": 0.9},
 ], ids=str)  # fmt: skip
-def test_networks_of_estimators_after_a_file(engine, how):
+def test_networks_of_estimators_after_a_file(how):
     X, y = few()
     names = np.array(list("abcdefghij"))[y]
     clf = converged(cmlp.MLPClassifier((16,), max_iter=12, random_state=0, **how), X, names)
@@ -685,7 +688,7 @@ def test_networks_of_estimators_after_a_file(engine, how):
             assert str(other.diagnose(X, names)) == str(before)
 
 
-def test_early_stopping_is_no_over_fitting_after_a_file(engine):
+def test_early_stopping_is_no_over_fitting_after_a_file():
     _, X, y = noisy(400, epochs=1)
     how = {"max_iter": 100, "n_iter_no_change": 200, "random_state": 0, "learning_rate_init": 0.01}
     clf = cmlp.MLPClassifier((64,), early_stopping=True, **how)

@@ -19,7 +19,7 @@ def tanh_net(dtype="float64", **options):
     return Network([3, 4, 1], "tanh", dtype=dtype, seed=0, **options)
 
 
-def test_the_chain_rule_holds(core, dtype):
+def test_the_chain_rule_holds(engine, dtype):
     X, y = waves(6)
     net = tanh_net(dtype)
     (W1, W2), (b1, b2) = ([part.copy() for part in parts] for parts in (net.weights, net.biases))
@@ -56,7 +56,7 @@ def test_the_chain_rule_holds(core, dtype):
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam", "adamw", "rmsprop"])
-def test_a_traced_step_is_a_step(core, solver):
+def test_a_traced_step_is_a_step(engine, solver):
     X, y = waves(6)
     traced, stepped = tanh_net(), tanh_net()
     recipe = {"solver": solver, "clip_norm": 0.1, "weight_decay": 0.1}
@@ -68,7 +68,7 @@ def test_a_traced_step_is_a_step(core, solver):
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
-def test_without_apply_everything_stays(core, solver):
+def test_without_apply_everything_stays(engine, solver):
     X, y = blobs()
     net = Network([3, 4, 3], seed=0)
     net.fit(X, y, solver="adam", epochs=2)
@@ -99,14 +99,14 @@ def test_results_are_found_under_their_public_names():
         assert str(pickle.loads(pickle.dumps(result))) == str(result)
 
 
-def test_labels_are_shown_as_rows(core):
+def test_labels_are_shown_as_rows(engine):
     net = Network([2, 3], seed=0)
     trace = net.trace_step([[0, 1], [1, 1]], [2, 0])
     np.testing.assert_array_equal(trace.y, [[0, 0, 1], [1, 0, 0]])
     np.testing.assert_allclose(trace.layers[0].delta, (trace.layers[0].a - trace.y) / 2, rtol=1e-5)
 
 
-def test_a_custom_loss_can_be_traced(core):
+def test_a_custom_loss_can_be_traced(engine):
     X, y = waves(6)
     one, other = tanh_net(loss="squared_error"), tanh_net(loss=squared_error)
     first, second = one.trace_step(X, y), other.trace_step(X, y)
@@ -118,7 +118,7 @@ def test_a_custom_loss_can_be_traced(core):
     assert "custom" in str(second)
 
 
-def test_a_trace_shows_what_the_first_layer_sees(core, dtype):
+def test_a_trace_shows_what_the_first_layer_sees(engine, dtype):
     pixels, y = np.array([[0, 51, 255], [102, 204, 5]], np.uint8), [[1], [0]]
     net = Network([3, 4, 1], "tanh", dtype=dtype, seed=0, input_scale=1 / 255)
     trace = net.trace_step(pixels, y)
@@ -166,7 +166,7 @@ def read_gradients(trace, number):
 
 
 @pytest.mark.parametrize("unit", [1e-30, 1e-12, 1, 1e12, 1e30])
-def test_numbers_of_any_size_are_shown(core, unit):
+def test_numbers_of_any_size_are_shown(engine, unit):
     X, y = waves(4)
     net = tanh_net()
     net.weights[1][...] *= unit
@@ -183,7 +183,7 @@ def test_numbers_of_any_size_are_shown(core, unit):
     np.testing.assert_allclose(change, trace.new_loss - trace.loss, rtol=1e-2)
 
 
-def test_vanishing_gradients_are_not_shown_as_zeros(core, dtype):
+def test_vanishing_gradients_are_not_shown_as_zeros(engine, dtype):
     net = Network([2, *[3] * 6, 1], "logistic", loss="bce", seed=0, dtype=dtype)
     trace = net.trace_step([[0.3, -0.2], [0.1, 0.4]], [1, 0], learning_rate=1e-8)
     read = read_gradients(trace, 0)
@@ -192,7 +192,7 @@ def test_vanishing_gradients_are_not_shown_as_zeros(core, dtype):
     assert dtype == np.float32 or -1e-6 < change < 0
 
 
-def test_true_zeros_are_shown_as_zeros(core):
+def test_true_zeros_are_shown_as_zeros(engine):
     net = Network([2, 3, 1], "relu", seed=0)
     net.biases[0][...] = -100  # no unit is ever on
     trace = net.trace_step([[1e-9, 0]], [3])
@@ -232,7 +232,7 @@ def test_the_html_is_sound_and_escaped():
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "huber", "bce", "poisson", squared_error])
-def test_right_gradients_pass(core, dtype, loss):
+def test_right_gradients_pass(engine, dtype, loss):
     X, _ = waves(12)
     net = Network([3, 5, 4, 2], ["gelu", "tanh"], loss=loss, dtype=dtype, seed=0)
     check = net.check_gradients(X, np.full((12, 2), 0.25), l1=0.01, l2=0.1)
@@ -246,7 +246,7 @@ def test_entries(entries):
     assert tanh_net().check_gradients(X, y, entries=entries)
 
 
-def test_kinks_are_no_errors(core):
+def test_kinks_are_no_errors(engine):
     """A unit that sits exactly on the kink of relu has no derivative to compare with."""
     net = Network([2, 8, 1], "relu", seed=0)
     check = net.check_gradients([[0, 0], [0, 1], [1, 0], [1, 1]], [1, 0, 1, 0])
@@ -259,7 +259,7 @@ def test_kinks_are_no_errors(core):
     "letter, layer, where", [("W", 0, (2, 1)), ("b", 0, (3,)), ("W", 1, (0, 0))]
 )
 @pytest.mark.parametrize("factor", [1.01, -1, np.nan])
-def test_wrong_gradients_are_found_and_named(core, monkeypatch, letter, layer, where, factor):
+def test_wrong_gradients_are_found_and_named(engine, monkeypatch, letter, layer, where, factor):
     X, y = waves(12)
     net = tanh_net()
     right = dispatch.core.gradient

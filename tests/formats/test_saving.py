@@ -60,7 +60,7 @@ def assert_goes_on(net, other, **options):
 
 
 @pytest.mark.parametrize("loss", [row.name for row in LOSSES])
-def test_every_loss(core, dtype, loss, path):
+def test_every_loss(engine, dtype, loss, path):
     net = Network([3, 17, 4, 2], ["gelu", "selu"], loss=loss, dtype=dtype, seed=1, quantile=0.2,
                   huber_delta=0.3)  # fmt: skip
     other = through_file(net, path)
@@ -305,7 +305,7 @@ def test_a_thinned_record_goes_on_counting(path, monkeypatch):
     assert other.history["epoch"] == [1, 4, 7, 10, 11]
 
 
-def test_an_input_scale_goes_through_a_file(core, dtype, path):
+def test_an_input_scale_goes_through_a_file(engine, dtype, path):
     net = Network([3, 5, 3], dtype=dtype, seed=0, input_scale=1 / 255)
     net.fit(X, Y, epochs=1)
     other = through_file(net, path, optimizer=True)
@@ -321,7 +321,7 @@ def test_a_long_record_does_not_stop_a_save(path):
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam", "adamw", "rmsprop"])
-def test_training_goes_on_as_it_would_have(core, dtype, solver, path):
+def test_training_goes_on_as_it_would_have(engine, dtype, solver, path):
     net = small(solver, dtype=dtype)
     other = through_file(net, path, optimizer=True)
     assert other.steps == net.steps > 0
@@ -444,7 +444,7 @@ def test_flipped_bits(saved, path):
     raw = saved[0]
     rng = np.random.default_rng(0)
     header = int.from_bytes(raw[:8], "little") + 8
-    for at in rng.permutation(header)[:500]:
+    for at in rng.permutation(header)[:250]:
         path.write_bytes(raw[:at] + bytes([raw[at] ^ 1 << rng.integers(8)]) + raw[at + 1 :])
         load_or_refuse(path)
 
@@ -701,7 +701,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("way", COPIES)
-def test_copies(core, dtype, way):
+def test_copies(engine, dtype, way):
     net = small(dtype=dtype)
     other = COPIES[way](net)
     assert other.history == net.history and other.history.metric == net.history.metric
@@ -763,9 +763,9 @@ def fuzz():
 
 def test_files_that_were_changed_at_random(fuzz, monkeypatch):
     monkeypatch.setattr(fuzz, "SECOND_FILES", 1)
-    counts, wrong, _ = fuzz.run((fuzz.seeds(), 14, 1500, None))
+    counts, wrong, _ = fuzz.run((fuzz.seeds(), 14, 600, None))
     assert not wrong
-    assert counts["refused"] > 1000 and counts["accepted"] > 50 and counts.total() == 1500
+    assert counts["refused"] > 400 and counts["accepted"] > 20 and counts.total() == 600
 
 
 PLANTED = {

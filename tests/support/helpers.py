@@ -5,12 +5,32 @@ import subprocess
 import sys
 import warnings
 from contextlib import contextmanager
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cmlp
+
+
+def covering(*columns):
+    """Return rows that hold every pair of values of two columns, far fewer than the product.
+
+    Greedy: of all rows, the one with the most new pairs comes next (the first of equals).
+    """
+
+    def pairs_of(row):
+        return set(combinations(enumerate(row), 2))
+
+    columns = [list(column) for column in columns]
+    rows = list(product(*(range(len(column)) for column in columns)))
+    missing, chosen = set().union(*map(pairs_of, rows)), []
+    while missing:
+        row = max(rows, key=lambda row: len(pairs_of(row) & missing))
+        missing -= pairs_of(row)
+        chosen.append(tuple(column[at] for column, at in zip(columns, row, strict=True)))
+    return chosen
 
 
 def blobs(n=60, n_in=3, n_classes=3, seed=0):

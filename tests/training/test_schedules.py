@@ -79,7 +79,7 @@ def test_adaptive():
     assert (rates("adaptive", losses=falling) == 1).all()
 
 
-def test_adaptive_watches_the_validation_loss(core):
+def test_adaptive_watches_the_validation_loss(engine):
     net = Network([3, 3], seed=0)
     history = net.fit(
         X, Y, X_val=X, y_val=np.roll(Y, 1), epochs=30, learning_rate=0.1,
@@ -99,7 +99,7 @@ def test_warm_up():
     assert (rates(schedules.Cosine(warmup_fraction=0.2)) <= rates("cosine")).all()
 
 
-def test_a_function_gives_the_rate_itself(core):
+def test_a_function_gives_the_rate_itself(engine):
     asked = []
 
     def rate(epoch):
@@ -110,7 +110,7 @@ def test_a_function_gives_the_rate_itself(core):
     assert asked == [0, 1, 2] and history["learning_rate"] == [0.5, 0.25, 0.5 / 3]
 
 
-def test_every_step_has_its_rate(core):
+def test_every_step_has_its_rate(engine):
     """A fit is its steps, each with the rate of the schedule."""
     net, other = (Network([3, 3], dtype="float64", seed=0) for _ in range(2))
     net.fit(X, Y, epochs=2, batch_size=5, shuffle=False, schedule="cosine", learning_rate=0.3)

@@ -342,7 +342,7 @@ def shown(text, name):
 
 @pytest.mark.parametrize("verbose", [1, 2])
 @pytest.mark.parametrize("unit", [1e-12, 1e-4, 1, 1e4, 1e12])
-def test_lines_show_losses_of_any_size(core, capsys, verbose, unit):
+def test_lines_show_losses_of_any_size(engine, capsys, verbose, unit):
     X, y = waves()
     net = cmlp.Network([3, 1], dtype="float64", weight_init="zeros")
     how = {"epochs": 5, "learning_rate": 0.003, "verbose": verbose, "validation_fraction": 0.2}

@@ -1,6 +1,7 @@
 """The fit loop: what it repeats exactly, when it stops, and what is left when it goes wrong."""
 
 import math
+import re
 import signal
 import threading
 import time
@@ -9,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers import blobs, python_process, refused, squared_error, waves
+from helpers import blobs, covering, python_process, refused, squared_error, waves
 
 import cmlp
 from cmlp import DivergenceError, Network
@@ -54,7 +55,7 @@ def assert_same(net, other):
 
 
 @pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
-def test_the_seed_decides(core, dtype, options):
+def test_the_seed_decides(engine, dtype, options):
     X, y = blobs()
     net, history = trained(X, y, dtype=dtype, **options)
     again, same = trained(X, y, dtype=dtype, **options)
@@ -66,9 +67,10 @@ def test_the_seed_decides(core, dtype, options):
 
 
 @pytest.mark.usefixtures("threads_at_any_size")
-@pytest.mark.parametrize("sizes", [(3, 3), (3, 1, 3), (3, 40, 33, 3)], ids=str)
-@pytest.mark.parametrize("batch_size", [1, 7, None], ids=str)
-@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize(
+    "sizes, batch_size, options",
+    covering([(3, 3), (3, 1, 3), (3, 40, 33, 3)], [1, 7, None], [{}, EVERYTHING]),
+)
 def test_the_number_of_threads_does_not_matter(core, dtype, sizes, batch_size, options):
     X, y = blobs(45)
     if len(sizes) == 2:
@@ -82,7 +84,7 @@ def test_the_number_of_threads_does_not_matter(core, dtype, sizes, batch_size, o
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam", "adamw", "rmsprop"])
-def test_two_fits_are_one_longer(core, dtype, solver):
+def test_two_fits_are_one_longer(engine, dtype, solver):
     X, y = blobs()
     options = {"solver": solver, "shuffle": False, "batch_size": 25}
     whole, history = trained(X, y, dtype=dtype, epochs=5, **options)
@@ -101,7 +103,7 @@ def test_another_solver_starts_afresh(engine):
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
-def test_steps_are_an_epoch_are_a_fit(core, dtype, solver):
+def test_steps_are_an_epoch_are_a_fit(engine, dtype, solver):
     X, y = blobs(50)
     recipe = {"solver": solver, "learning_rate": 0.02}
     nets = [Network([3, 8, 3], "tanh", dtype=dtype, seed=0) for _ in range(3)]
@@ -172,7 +174,7 @@ ODD = {
     "one row with weight": (X60, Y60, (3, 4, 3), {"sample_weight": np.eye(60)[7]}),
     "units of one": (X60, Y60, (3, 1, 1, 1, 3), {}),
     "fifty layers": (X60, Y60, (3, *[5] * 50, 3), {"solver": "adam"}),
-    "wide": (X60, Y60, (3, 1500, 3), {}),
+    "wide": (X60, Y60, (3, 700, 3), {}),
     "no hidden layer": (X60, Y60, (3, 3), {}),
 }  # fmt: skip
 
@@ -328,7 +330,7 @@ def test_every_event_is_told(engine):
     assert seen == history["loss"] and history.stopped == "epochs"
 
 
-def test_the_best_weights_come_back(core, dtype):
+def test_the_best_weights_come_back(engine, dtype):
     spy = Spy()
     rng = np.random.default_rng(0)
     net, history = trained(
@@ -458,7 +460,7 @@ def test_an_early_stop_before_the_first_epoch():
 
 @pytest.mark.usefixtures("threads_at_any_size")
 @pytest.mark.parametrize("n_threads", [1, 3])
-def test_a_failing_callback_leaves_no_threads(core, n_threads):
+def test_a_failing_callback_leaves_no_threads(engine, n_threads):
     def fails(state):
         raise LookupError("mine")
 
@@ -516,7 +518,7 @@ def interrupt(state):
 
 @pytest.mark.usefixtures("threads_at_any_size")
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_ctrl_c_between_epochs(core, n_threads):
+def test_ctrl_c_between_epochs(engine, n_threads):
     before = threading.active_count()
     with pytest.warns(UserWarning, match="interrupted after 2 of 9 epochs"):
         net, history = trained(
@@ -615,14 +617,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the backgro
 warnings.simplefilter("always")
 trainer.THREAD_FLOPS = 0
 n_threads, core = int(sys.argv[1]), sys.argv[2]
-X = np.random.default_rng(0).normal(size=(400_000, 64)).astype("f4")
+X = np.random.default_rng(0).standard_normal((400_000, 64), "f4")
 net = cmlp.Network([64, 256, 10], seed=0)
 before = threading.active_count()
-class Announced:
-    def on_train_begin(self, state):
-        print("ready", flush=True)
+
+def announce():
+    while not net.steps:
+        time.sleep(0.01)
+    print("ready", flush=True)
+
+threading.Thread(target=announce, daemon=True).start()
 options = {"epochs": 100, "learning_rate": 1e-3, "n_threads": n_threads}
-options["callbacks"] = [Announced()]
 with cmlp.use_core(core):
     history = net.fit(X, np.arange(len(X)) % 10, **options)
 threads = threading.active_count() - before
@@ -632,17 +637,16 @@ print(history.stopped, net.steps > 0, np.isfinite(net.params).all(), threads)
 
 @pytest.mark.skipif(not hasattr(signal, "SIGINT"), reason="no such signal")
 @pytest.mark.parametrize("n_threads", [1, 3])
-def test_ctrl_c_within_an_epoch(core, n_threads):
-    process = python_process("-c", LONG_EPOCH, n_threads, core.name)
+def test_ctrl_c_within_an_epoch(engine, n_threads):
+    process = python_process("-c", LONG_EPOCH, n_threads, engine.name)
     try:
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.4)
         process.send_signal(signal.SIGINT)
         text, _ = process.communicate(timeout=100)
     finally:
         process.kill()
     assert text.splitlines()[-1] == "interrupted True True 0", text
-    assert "interrupted after 0 of 100 epochs" in text
+    assert re.search(r"interrupted after \d+ of 100 epochs", text)
 
 
 def test_small_steps_stay_on_one_thread(engine, monkeypatch):
@@ -674,7 +678,7 @@ def diverges(net, X, y, **options):
 @pytest.mark.usefixtures("threads_at_any_size")
 @pytest.mark.parametrize("solver", ["sgd", "adam", "adamw", "rmsprop"])
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_divergence_in_the_first_epoch(core, dtype, solver, n_threads):
+def test_divergence_in_the_first_epoch(engine, dtype, solver, n_threads):
     X, y = waves()
     net = Network([3, 8, 1], dtype=dtype, seed=0)
     text, good = diverges(
@@ -687,7 +691,7 @@ def test_divergence_in_the_first_epoch(core, dtype, solver, n_threads):
     net.fit(X, y, learning_rate=1e-3, solver=solver)  # and all is well again
 
 
-def test_divergence_after_good_epochs(core, dtype):
+def test_divergence_after_good_epochs(engine, dtype):
     X, y = waves()
     rates = [1e-3, 1e-3, 1e300 if dtype == np.float64 else 1e38]
     net = Network([3, 8, 1], dtype=dtype, seed=0)
@@ -696,7 +700,7 @@ def test_divergence_after_good_epochs(core, dtype):
     assert len(net.history["loss"]) == 2
 
 
-def test_divergence_in_the_last_step_of_an_epoch(core, dtype):
+def test_divergence_in_the_last_step_of_an_epoch(engine, dtype):
     """The loss is of before the step, so that only the weights show what the last step did."""
     X, y = waves(64)
     net = Network([3, 8, 1], "tanh", dtype=dtype, seed=0)
@@ -710,7 +714,7 @@ def test_divergence_in_the_last_step_of_an_epoch(core, dtype):
 
 @pytest.mark.parametrize("size", [1e15, 1e30])
 @pytest.mark.parametrize("solver", ["sgd", "adam", "rmsprop"])
-def test_huge_inputs_diverge_or_learn_but_never_stall(core, dtype, size, solver):
+def test_huge_inputs_diverge_or_learn_but_never_stall(engine, dtype, size, solver):
     X, y = blobs()
     X = X * size
     net = Network([3, 8, 3], "tanh", dtype=dtype, seed=0)
@@ -767,7 +771,7 @@ def test_a_step_or_an_epoch_that_diverges_keeps_finite_weights(engine):
 
 
 @pytest.mark.parametrize("options", [{}, {"dropout": 0.3, "input_noise": 0.2, "l2": 0.01}])
-def test_a_custom_loss_is_the_built_in_one(core, dtype, options):
+def test_a_custom_loss_is_the_built_in_one(engine, dtype, options):
     X, y = waves(2500, n_out=2)
     nets = [
         trained(X, y, (3, 8, 2), dtype, loss=loss, batch_size=1200, epochs=3, **options)
