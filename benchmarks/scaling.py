@@ -129,15 +129,15 @@ def processes(seconds: float, least: float) -> list[dict[str, Any]]:
     finally:
         for worker in workers:
             worker.close()
-    alone, beside = best["1"], best["2"]
+    alone, in_two = best["1"], best["2"]
     print(
         f"{work.net}, {work.batch}, {cpus} threads: {_report.number(1e6 * alone)} us a step alone, "
-        f"{_report.number(1e6 * beside)} in each of two processes at once, "
-        f"{_report.number(beside / alone)} times as long\n"
+        f"{_report.number(1e6 * in_two)} in each of two processes at once, "
+        f"{_report.number(in_two / alone)} times as long\n"
     )
     return [
         {"processes": n, "net": work.net, "batch": work.batch, "threads": cpus, "us": 1e6 * seconds}
-        for n, seconds in ((1, alone), (2, beside))
+        for n, seconds in ((1, alone), (2, in_two))
     ]
 
 

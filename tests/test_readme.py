@@ -65,10 +65,3 @@ def test_the_two_commands_of_a_fresh_machine():
     text = "".join(blocks("sh"))
     assert "pip install . && python -m cmlp demo" in text
     assert "pip install '.[test]' && pytest" in text
-
-
-def test_links_lead_somewhere():
-    targets = re.findall(r"\]\(([^)#]+)\)", README.read_text())
-    assert targets
-    for target in targets:
-        assert target.startswith("https://") or (README.parent / target).exists(), target

@@ -120,7 +120,9 @@ def check_sdist(sdist: Path) -> None:
     """Check that the sdist has every file that a build, a test or a reader needs."""
     with tarfile.open(sdist) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    tracked = run("git", "ls-files", "src", "tests", "benchmarks", "tools", cwd=ROOT).split()
+    tracked = run(
+        "git", "ls-files", "src", "tests", "benchmarks", "tools", "docs", cwd=ROOT
+    ).split()
     missing = {*tracked, "README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"} - packed
     if missing:
         sys.exit(f"{sdist.name} lacks {sorted(missing)}")
