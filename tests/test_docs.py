@@ -70,6 +70,14 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         exec(compile(block, page.name, "exec"), namespace)
 
 
+@by_name
+def test_files_that_a_page_names_exist(page):
+    known = [path.as_posix() for path in [*CODE, *SOURCE.rglob("*"), *ROOT.glob(".github/*/*")]]
+    known += [path.as_posix() for path in [*ROOT.glob("*"), *ROOT.glob("tests/**/*.py")]]
+    for name in re.findall(r"`([\w/]+\.(?:py|pyx|pxi|h|yml))`", text_of(page)):
+        assert "NAME" in name or any(path.endswith(f"/{name}") for path in known), name
+
+
 def map_lines():
     """Yield (rank, package or file, files that are named for it) of the map in CONTRIBUTING."""
     (text,) = re.findall(

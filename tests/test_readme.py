@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from helpers import python_output
 
+import cmlp
 from cmlp import network
+from cmlp.core import vocabulary
 from cmlp.estimators import classifier
 
 README = Path(__file__).parents[1] / "README.md"
@@ -65,3 +67,11 @@ def test_the_two_commands_of_a_fresh_machine():
     text = "".join(blocks("sh"))
     assert "pip install . && python -m cmlp demo" in text
     assert "pip install '.[test]' && pytest" in text
+
+
+@pytest.mark.parametrize("table", ["ACTIVATIONS", "LOSSES", "SOLVERS"])
+def test_every_name_is_documented(table):
+    documented = cmlp.Network.__doc__ + cmlp.Network.fit.__doc__
+    for row in getattr(vocabulary, table):
+        assert re.search(rf"\b{row.name}\b", README.read_text()), row.name
+        assert f"'{row.name}'" in documented, row.name
