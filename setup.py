@@ -20,7 +20,7 @@ DEBUG = os.environ.get("CMLP_DEBUG", "0") not in ("", "0")
 if BUILD not in ("auto", "require", "none"):
     sys.exit(f"CMLP_BUILD is {BUILD!r}; it must be auto, require or none")
 
-# What a level may use is what cmlp.core._cpu asks the processor for, no more.
+# A level may use the features that cmlp.core._cpu checks, no more.
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mf16c", "-mlzcnt", "-mmovbe"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512cd", "-mavx512vl", "-mavx512bw", "-mavx512dq",
           "-mprefer-vector-width=512"]  # fmt: skip
@@ -89,7 +89,7 @@ def extensions():
 
 
 class Build(build_ext):
-    """Compiles the levels side by side, and decides what happens where there is no compiler."""
+    """Compiles the levels side by side; without a compiler fails or leaves the core out."""
 
     def build_extensions(self):
         if not self.compiler_works():
@@ -118,7 +118,7 @@ class Build(build_ext):
                 )
                 linked = Path(folder, "try.so")
                 self.compiler.link_shared_object(objects, str(linked))
-                linked.stat()  # some that are no compilers succeed at everything
+                linked.stat()  # some broken compilers report success for everything
             except Exception as error:  # distutils raises its own kinds, and OSError
                 print(f"cmlp: the C compiler does not work: {error}", file=sys.stderr)
                 return False

@@ -1,4 +1,4 @@
-"""Charts of results, with matplotlib: on white, in colours that colour-blind readers tell apart."""
+"""Charts of results, with matplotlib: on white, in colours for colour-blind readers, too."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Lines = Mapping[str, list[tuple[float, float]]]
 
 
 def bars(file: str, about: dict[str, Any], title: str, panels: Mapping[str, Groups]) -> None:
-    """Draw ratios as horizontal bars from 1 on a logarithmic axis, a panel beside the other."""
+    """Draw ratios as horizontal bars from 1 on a logarithmic axis, panels side by side."""
     plt = _pyplot()
     series = list(
         dict.fromkeys(s for groups in panels.values() for g in groups.values() for s in g)
@@ -87,7 +87,7 @@ def lines(
     *,
     percent: bool = False,
 ) -> None:
-    """Draw values against sizes on a logarithmic axis, a panel beside the other."""
+    """Draw values against sizes on a logarithmic axis, panels side by side."""
     plt = _pyplot()
     series = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     columns = min(3, len(panels))
@@ -144,7 +144,7 @@ def _pyplot() -> Any:
 
 
 def _short(value: float) -> str:
-    """Write a size in little room: 64, 10k, 1M."""
+    """Write a size in few characters: 64, 10k, 1M."""
     for factor, unit in ((1e6, "M"), (1e3, "k")):
         if value >= factor and value % (factor / 10) == 0:
             return f"{value / factor:g}{unit}"
@@ -169,7 +169,7 @@ def _finish(
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=9)
         axis.set_axisbelow(True)
-    figure.legend(  # the title is its: constrained layout makes room for one thing on top
+    figure.legend(  # with the title: constrained layout reserves space for one element on top
         handles,
         names,
         title=title,

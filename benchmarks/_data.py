@@ -1,10 +1,10 @@
-"""Tables that people compare networks on, from a folder of ``.npz`` files.
+"""Read the tables that networks are compared on, from a folder of ``.npz`` files.
 
 Every file has X, one row per case with categories one-hot, and y: class numbers, or a number to
-predict. MNIST has X_train, y_train, X_test and y_test instead. What a table's authors split stays
-split: Adult (the first 16,281 rows are for the test), Letter (all but the first 16,000),
+predict. MNIST has X_train, y_train, X_test and y_test instead. A table's official split is
+kept: Adult (the first 16,281 rows are for the test), Letter (all but the first 16,000),
 Satimage (all but the first ``n_train_official``), optdigits (``is_test``), MNIST. Of the others a
-fifth of the shuffled rows is for the test, the same rows every time.
+fifth of the shuffled rows is for the test, always the same rows.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ._work import Array
 class Table:
     """Rows to train on and rows to test on, as float64: what NumPy and pandas read from files.
 
-    Columns have mean 0 and standard deviation 1 over the training rows, as a number to predict
-    has; one-hot columns are as they are, and pixels are divided by the largest.
+    Columns, and a number to predict, have mean 0 and standard deviation 1 over the training rows;
+    one-hot columns are unchanged, and pixels are divided by the largest.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a table is, and how to read it."""
+    """The file of a table, and how to read it."""
 
     file: str
     classifies: bool
@@ -50,7 +50,7 @@ class Source:
     pixels: bool = False
 
 
-def _behind(n: int) -> Callable[[Mapping[str, Array]], Array]:
+def _after(n: int) -> Callable[[Mapping[str, Array]], Array]:
     return lambda arrays: np.arange(len(arrays["y"])) >= n
 
 
@@ -60,11 +60,11 @@ def _fifth(arrays: Mapping[str, Array]) -> Array:
 
 
 SOURCES = {
-    "Letter": Source("letter.npz", True, _behind(16_000)),
+    "Letter": Source("letter.npz", True, _after(16_000)),
     "Satimage": Source(
-        "satimage.npz", True, lambda arrays: _behind(int(arrays["n_train_official"]))(arrays)
+        "satimage.npz", True, lambda arrays: _after(int(arrays["n_train_official"]))(arrays)
     ),
-    "Adult": Source("adult.npz", True, lambda arrays: ~_behind(16_281)(arrays)),
+    "Adult": Source("adult.npz", True, lambda arrays: ~_after(16_281)(arrays)),
     "optdigits": Source("optdigits.npz", True, lambda arrays: arrays["is_test"], pixels=True),
     "California": Source("california_housing.npz", False, _fifth),
     "Diamonds": Source("diamonds.npz", False, _fifth),
@@ -86,11 +86,11 @@ def load(folder: str, name: str, rows: int | None = None) -> Table:
     Parameters
     ----------
     folder : str
-        That has its file.
+        Folder that has its file.
     name : str
         One of `SOURCES`.
     rows : int, optional
-        To train on, and to test on, at most.
+        Limit for the training rows and for the test rows.
     """
     source = SOURCES[name]
     with np.load(Path(folder) / source.file, allow_pickle=False) as file:
@@ -114,14 +114,14 @@ def load(folder: str, name: str, rows: int | None = None) -> Table:
 
 
 def _joined(arrays: dict[str, Array]) -> dict[str, Array]:
-    """Make one table of the parts of a file that has two."""
+    """Join the training and test parts of a file into one table."""
     parts = ("train", "test")
     joined = {key: np.concatenate([arrays[f"{key}_{part}"] for part in parts]) for key in "Xy"}
     return {**joined, "is_test": np.arange(len(joined["y"])) >= len(arrays["y_train"])}
 
 
 def _standardised(train: Array, test: Array) -> tuple[Array, Array]:
-    """Bring columns to mean 0 and deviation 1 on the training rows, except those of 0 and 1."""
+    """Scale columns to mean 0 and deviation 1 on the training rows, except those of 0 and 1."""
     one_hot = ((train == 0) | (train == 1)).all(axis=0)
     mean = np.where(one_hot, 0, train.mean(axis=0, dtype=np.float64))
     deviation = np.where(one_hot, 1, train.std(axis=0, dtype=np.float64))

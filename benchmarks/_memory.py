@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes on top of what is there, as the kernel counts it."""
+"""Peak memory of a function call above the memory in use before, as the kernel counts it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak_above(work: Callable[[], object]) -> tuple[float | None, object]:
-    """Call a function; return the megabytes by which the process grew meanwhile, at its largest.
+    """Call a function; return the largest growth of the process during the call, in megabytes.
 
-    Counted in resident memory, so what it returns counts too. None where the kernel does not tell
-    (outside of Linux). Call it in a process of its own, as memory that was freed before is used
-    again without being seen.
+    Resident memory is counted, including the result. None where the kernel does not report it
+    (outside of Linux). Call it in a new process: memory that was freed before is reused without
+    being counted.
     """
     try:
-        CLEAR.write_text("5")  # the largest so far becomes the present one
+        CLEAR.write_text("5")  # resets the peak to the present size
         before = _megabytes("VmRSS")
     except (OSError, KeyError):
         return None, work()

@@ -1,8 +1,8 @@
 """The same prediction in every library, called from Python as a service would call it.
 
-A predictor lives in a worker process (``_workers``). Everything that can be done before the call is
-done before: weights set, functions compiled, the input in the library's own form. A call takes rows
-to class probabilities that can be read.
+A predictor runs in a worker process (``_workers``). Everything that can be prepared is prepared:
+weights set, functions compiled, the input in the library's own form. A call turns rows into class
+probabilities that Python can read.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ._work import Array, Layers, outputs
 
 
 class Predictor:
-    """What the predictors have in common.
+    """Base class of the predictors.
 
-    A subclass has `call`, which returns a function without arguments: the prediction.
+    A subclass defines `call`, which returns a function without arguments: the prediction.
     """
 
     library = "cmlp"
@@ -32,7 +32,7 @@ class Predictor:
         self._turn: Turn
 
     def set_up(self, layers: Layers, X: Array, least: float) -> Array | None:
-        """Take on a net and its input; returns the outputs, or None if this is not for them."""
+        """Prepare a net and its input; return the outputs, or None if unsupported."""
         predict = self.call(layers, X)
         if predict is None:
             return None
@@ -45,7 +45,7 @@ class Predictor:
         return self._turn()
 
     def call(self, layers: Layers, X: Array) -> Callable[[], Any] | None:
-        """Bind everything that can be bound."""
+        """Return the prediction as a function, with everything bound."""
         raise NotImplementedError
 
 
@@ -69,7 +69,7 @@ class CmlpPredict(Predictor):
 
 
 class CmlpPredictor(Predictor):
-    """``Network.predictor()``, which has bound what it can beforehand."""
+    """``Network.predictor()``, which has everything prepared."""
 
     def call(self, layers: Layers, X: Array) -> Callable[[], Any]:
         net = _network(layers)
@@ -162,7 +162,7 @@ class ScikitLearn(Predictor):
         sizes = [len(layers[0][0]), *(len(b) for _, b in layers)]
         model = MLPClassifier(sizes[1:-1])
         layers = [(W.copy(), b.copy()) for W, b in layers]
-        if sizes[-1] == 2:  # one output: the logistic of what is the two's difference here
+        if sizes[-1] == 2:  # one output: the logistic of the difference of the two
             W, b = layers[-1]
             layers[-1] = W[:, 1:] - W[:, :1], b[1:] - b[:1]
         model.coefs_, model.intercepts_ = [W for W, _ in layers], [b for _, b in layers]
@@ -175,7 +175,7 @@ class ScikitLearn(Predictor):
 
 
 class Jax(Predictor):
-    """A compiled function of an array on the device, whose result is waited for."""
+    """A compiled function of an array on the device; the call waits for its result."""
 
     library = "jax"
 
@@ -204,9 +204,9 @@ PREDICTORS: dict[str, type[Predictor]] = {
     "PyTorch": PyTorch,
     "scikit-learn": ScikitLearn,
 }
-"""By the names that the table shows; the first that is there is what the others are divided by."""
+"""By the names in the table; times are divided by that of the first one that is installed."""
 
 
 def row_flops(sizes: tuple[int, ...]) -> int:
-    """Return the operations of the products for a row."""
+    """Return the operations of a row's products."""
     return 2 * sum(n_in * n_out for n_in, n_out in pairwise(sizes))

@@ -1,4 +1,4 @@
-"""What all benchmark programs share: their options, the machine's description, tables, JSON."""
+"""Shared by all benchmark programs: options, the machine's description, tables, JSON."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def seconds_of(args: argparse.Namespace, quick: float = 0.3) -> float:
 
 
 def list_of(kind: type) -> Any:
-    """Return what parses '1,2' to [1, 2]."""
+    """Return a parser of '1,2' to [1, 2]."""
 
     def parse(text: str) -> list[Any]:
         return [kind(part) for part in text.split(",") if part]
@@ -58,7 +58,7 @@ def list_of(kind: type) -> Any:
 
 
 def with_one_thread(module: str) -> None:
-    """Start this program again with one thread for NumPy, whose BLAS asks when it is loaded."""
+    """Restart this program with one thread for NumPy, whose BLAS reads the limit at import."""
     if os.environ.items() >= ONE_THREAD.items():
         return
     command = [sys.executable, "-m", f"benchmarks.{module}", *sys.argv[1:]]
@@ -74,12 +74,12 @@ def cpu_model() -> str:
 
 
 def machine(libraries: Iterable[str] = ()) -> dict[str, Any]:
-    """Describe what the figures were taken on.
+    """Describe the machine and the versions of a measurement.
 
     Parameters
     ----------
     libraries : iterable of str
-        Others that took part, whose versions to look up.
+        Other libraries in the measurement, whose versions to look up.
     """
     found = {}
     for library in libraries:
@@ -102,7 +102,7 @@ def machine(libraries: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def headline(about: dict[str, Any]) -> str:
-    """Say in a line what a machine is."""
+    """Describe a machine in a line."""
     return (
         f"{about['cpu']}, {plural(about['cpus'], 'processor')}, {about['core']} core "
         f"({about['vector_bits']}-bit vectors)\n{versions(about)}"
@@ -110,13 +110,13 @@ def headline(about: dict[str, Any]) -> str:
 
 
 def versions(about: dict[str, Any]) -> str:
-    """List the versions of what took part."""
+    """List the versions in a measurement."""
     names = ("python", "cmlp", "numpy", *LIBRARIES)
     return ", ".join(f"{name} {about[name]}" for name in names if name in about)
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Write a number with so many significant digits and thousands separated; '-' for none."""
+    """Format a number with `digits` significant digits and thousands separated; '-' for None."""
     if value is None or not np.isfinite(value):
         return "-"
     if value == 0:
@@ -127,7 +127,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def rates(step_flops: float, rows: float, seconds: float, flop: float) -> dict[str, Any]:
-    """Return what a step's time means.
+    """Return the rates that follow from a step's time.
 
     Parameters
     ----------
@@ -136,9 +136,9 @@ def rates(step_flops: float, rows: float, seconds: float, flop: float) -> dict[s
     rows : float
         Rows of its batch.
     seconds : float
-        That it takes.
+        Of the step.
     flop : float
-        Seconds of an operation at the peak; infinity if it is not known.
+        Seconds of an operation at the peak; infinity if it is unknown.
     """
     known = bool(np.isfinite(flop))
     return {
@@ -155,7 +155,7 @@ RATES = ("us/step", "rows/s", "GFLOP/s", "of peak")
 
 
 def rate_cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """Return these as cells of a table."""
+    """Return these rates as cells of a table."""
     return (
         number(row["us_per_step"]),
         number(row["rows_per_second"]),
@@ -165,17 +165,17 @@ def rate_cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def plural(count: int, noun: str) -> str:
-    """Count something: '1 row', '1,000 rows'."""
+    """Return a count with its noun: '1 row', '1,000 rows'."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def percent(value: float | None) -> str:
-    """Write a fraction as a percentage; '-' for none."""
+    """Format a fraction as a percentage; '-' for None."""
     return "-" if value is None or not np.isfinite(value) else f"{100 * value:.0f}%"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Set a table: the first column to the left, the others to the right."""
+    """Format a table: the first column aligned left, the others right."""
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
@@ -188,12 +188,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def write_json(file: str | None, about: dict[str, Any], results: list[dict[str, Any]]) -> None:
-    """Write a program's results, if a file was asked for."""
+    """Write a program's results, if a file is given."""
     if file:
         text = json.dumps({"about": about, "results": results}, indent=1, default=_plain)
         Path(file).write_text(text + "\n", encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON can hold of a NumPy number."""
+    """Return a NumPy number as one of Python's, for JSON."""
     return value.item()

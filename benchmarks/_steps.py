@@ -16,13 +16,13 @@ from ._work import Array, Work, data, first_weights
 
 @lru_cache(maxsize=2)
 def _data(sizes: tuple[int, ...], rows: int, dtype: str) -> tuple[Array, Array]:
-    """Draw rows and labels once for all that are compared."""
+    """Draw rows and labels once for all measurements of a work."""
     X, y = data(sizes, rows)
     return np.ascontiguousarray(X, dtype), y
 
 
 class Steps:
-    """Epochs of a net, as turns; each one starts from the same weights.
+    """Epochs of a net, as turns that start from the same weights.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Steps:
     core : str
         The core that runs them.
     n_threads : int
-        Threads, and processors that they are kept to.
+        Threads, and processors that they are pinned to.
     activation, dtype : str
         Of the network; the rows are of the same dtype.
     least : float

@@ -1,4 +1,4 @@
-"""Measuring side by side: turns, the fastest of them, processors to keep to, the machine's peak."""
+"""Measure side by side: turns, the fastest of them, pinning to processors, the machine's peak."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ import numpy as np
 from cmlp.core import dispatch
 
 Turn = Callable[[], float]
-"""Does some work once, and returns the seconds that a unit of it took."""
+"""Does some work once, and returns the seconds of a unit of it."""
 
 
 def fastest(
     turns: Mapping[str, Turn], seconds: float, *, rounds: int = 3, pause: float = 0.0
 ) -> dict[str, float]:
-    """Let all take turns, round after round, and return the fastest turn of each.
+    """Run all in turns, round after round, and return the fastest turn of each.
 
-    The fastest is the least disturbed one: what else runs on a machine only ever adds time.
-    Interleaved, because a machine is faster in one minute than in the next.
+    The fastest turn is the least disturbed one: other processes only add time. The turns are
+    interleaved, because a machine's speed changes from minute to minute.
 
     Parameters
     ----------
     seconds : float
-        To go on for.
+        To measure for.
     rounds : int
-        To do at least.
+        Minimum of rounds.
     pause : float
-        Seconds to wait after each turn, until threads that spin have gone to sleep.
+        Seconds to wait after each turn, until spinning threads sleep.
     """
     best = dict.fromkeys(turns, math.inf)
     start, done = time.perf_counter(), 0
@@ -48,7 +48,7 @@ def fastest(
 
 
 def timed(work: Callable[[], object], least: float = 0.02) -> Turn:
-    """Make a turn of a function, which is called often enough to take `least` seconds."""
+    """Make a turn of a function: enough calls to take `least` seconds."""
     calls = 1
     while (spent := _seconds(work, calls)) < least:
         calls = max(2 * calls, int(1.2 * calls * least / max(spent, 1e-9)))
@@ -63,7 +63,7 @@ def _seconds(work: Callable[[], object], calls: int) -> float:
 
 
 def processors(n: int) -> set[int]:
-    """Choose n of the processors that this process may use, on different cores if there are."""
+    """Choose n of the processors that this process may use, on different cores if possible."""
     usable = sorted(os.sched_getaffinity(0))
     cores: dict[str, int] = {}
     for cpu in usable:
@@ -75,7 +75,7 @@ def processors(n: int) -> set[int]:
 
 @contextmanager
 def pinned(n: int) -> Iterator[None]:
-    """Keep this thread, and those that it starts, to n processors; no-op where that is unknown."""
+    """Pin this thread, and those that it starts, to n processors; no-op without such a call."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -88,14 +88,14 @@ def pinned(n: int) -> Iterator[None]:
 
 
 class Peak:
-    """The rate of independent fused multiply-adds in registers: no product can be faster.
+    """Rate of independent fused multiply-adds in registers, the upper bound of every product.
 
     Parameters
     ----------
     threads : int
-        That run it at the same time, each on a processor of its own.
+        Threads that run it at the same time, each on its own processor.
     core, dtype : str
-        Whose vectors, of which numbers; the loop is float32's, and half of it is float64's.
+        The core, for its vectors, and the number type; the rate of float64 is half of float32's.
     """
 
     ROUNDS = 100_000  # of one thread: 0.6 ms; of several 20 times as many, as threads start slowly
@@ -104,7 +104,7 @@ class Peak:
         self.threads = threads
         module: Any = dispatch._load(core) if core else dispatch.core
         self.multiply_adds = module.multiply_adds
-        self.vectors = np.dtype(dtype).itemsize / 4  # for as many numbers as the float32 loop has
+        self.vectors = np.dtype(dtype).itemsize / 4  # as many numbers as in the float32 loop
 
     def turn(self) -> float:
         """Return the seconds of one operation."""
@@ -116,7 +116,7 @@ class Peak:
 
         def run(cpu: int) -> None:
             if hasattr(os, "sched_setaffinity"):
-                os.sched_setaffinity(0, {cpu})  # this thread; else two may begin on one processor
+                os.sched_setaffinity(0, {cpu})  # this thread; else two may start on one
             flops.append(self.multiply_adds(20 * self.ROUNDS))
 
         team = [threading.Thread(target=run, args=(cpu,)) for cpu in self._processors()]
@@ -128,11 +128,11 @@ class Peak:
         return self.vectors * (time.perf_counter() - start) / sum(flops)
 
     def _processors(self) -> list[int]:
-        """Choose a processor for each thread; several have one where there are too few."""
+        """Choose a processor for each thread; threads share processors if there are too few."""
         usable = sorted(processors(self.threads)) if hasattr(os, "sched_getaffinity") else [0]
         return [usable[i % len(usable)] for i in range(self.threads)]
 
     def pinned_turn(self) -> float:
-        """Do it on as many processors as threads."""
+        """Run the loop on as many processors as threads."""
         with pinned(self.threads):
             return self.turn()

@@ -1,7 +1,7 @@
 """The same training in every library, each in its best form.
 
-A trainer lives in a worker process (``_workers``). It is told a net and its data, trains some
-epochs from the same first weights as all others, and takes timed turns. What every one of them does
+A trainer runs in a worker process (``_workers``). It receives a net and its data, trains some
+epochs from the same first weights as all others, and takes timed turns. Every trainer does the same
 in an epoch: a new random order of the rows; for each batch, gather it, forward, mean softmax
 cross-entropy, backward, and a step of SGD with momentum or of Adam. float32 throughout.
 """
@@ -18,16 +18,16 @@ import numpy as np
 from ._work import Layers, Work, data, first_weights, mean_loss
 
 RATES = {"sgd": 0.01, "adam": 0.001}
-"""Learning rates. Single rows take a tenth: with momentum a step is ten times as long."""
+"""Learning rates. Single rows use a tenth: with momentum a step is ten times as long."""
 
 MOMENTUM, BETA_1, BETA_2, EPSILON = 0.9, 0.9, 0.999, 1e-8
 
 CHECK_EPOCHS, CHECK_ROWS = 3, 4096
-"""Epochs after which losses are compared, and rows that they are the mean of."""
+"""Epochs after which losses are compared, and rows of their mean."""
 
 
 class Trainer:
-    """What a library's trainer has in common with the others; see the subclasses.
+    """Base class of the libraries' trainers.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Trainer:
         importlib.import_module(self.library)
 
     def set_up(self, work: Work, least: float) -> tuple[float, float]:
-        """Take on a net: train a little from the first weights, and learn how long an epoch takes.
+        """Prepare a net: train a few epochs from the first weights, and time an epoch.
 
         Parameters
         ----------
@@ -78,23 +78,23 @@ class Trainer:
         return (time.perf_counter() - start) / self.epochs
 
     def prepare(self) -> None:
-        """Bring the data to where the library wants it; compile."""
+        """Convert the data to the library's form; compile."""
 
     def reset(self) -> None:
         """Start again from `layers`, with fresh optimizer state."""
         raise NotImplementedError
 
     def train(self, epochs: int) -> None:
-        """Train, and wait until it is done."""
+        """Train, and wait until the training has ended."""
         raise NotImplementedError
 
     def weights(self) -> Layers:
-        """Return the weights as they are now."""
+        """Return the present weights."""
         raise NotImplementedError
 
 
 class Cmlp(Trainer):
-    """``Network.fit``. Where it may have several threads it decides itself, as all others do."""
+    """``Network.fit``. Within its limit it chooses the number of threads, as all others do."""
 
     def reset(self) -> None:
         import cmlp
@@ -121,7 +121,7 @@ class Cmlp(Trainer):
 
 
 class ScikitLearn(Trainer):
-    """``MLPClassifier.fit`` with `max_iter` epochs and nothing that ends it early."""
+    """``MLPClassifier.fit`` with `max_iter` epochs, without early stopping."""
 
     library = "sklearn"
 
@@ -144,16 +144,16 @@ class ScikitLearn(Trainer):
             beta_2=BETA_2,
             epsilon=EPSILON,
             n_iter_no_change=1_000_000,
-            warm_start=True,  # from coefs_; the optimizer starts afresh
+            warm_start=True,  # from coefs_, with a new optimizer
             random_state=0,
         )
-        few = self.work.sizes[-1] * self.work.batch  # any rows with all labels make the arrays
+        few = self.work.sizes[-1] * self.work.batch  # any rows with all labels create the arrays
         labels = np.arange(few) % self.work.sizes[-1]
         X = np.zeros((few, self.work.sizes[0]), np.float32)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.classifier.set_params(max_iter=1).fit(X, labels)
-        # Two classes have one output in scikit-learn: the logistic of what is the two's difference.
+        # Two classes have one output in scikit-learn: the logistic of the difference of the two.
         self.binary = self.work.sizes[-1] == 2
 
     def reset(self) -> None:
@@ -178,7 +178,7 @@ class ScikitLearn(Trainer):
 class PyTorch(Trainer):
     """Eager, with autograd: the loop of the manual, on tensors in memory, with a fused optimizer.
 
-    It is as fast as one for each, and faster than a step per parameter.
+    The fused optimizer is as fast as one per tensor, and faster than a step per parameter.
     """
 
     library = "torch"
@@ -229,8 +229,8 @@ class PyTorch(Trainer):
 class PyTorchCompiled(PyTorch):
     """``torch.compile`` of a whole step (gather, gradient, optimizer) as one graph.
 
-    Compiling the model or the loss alone, or the optimizer beside it, is no faster than eager for
-    these nets: what costs is the way in and out of autograd.
+    Compiling the model or the loss alone, or the optimizer in addition, is no faster than eager for
+    these nets: the cost is the transition into and out of autograd.
     """
 
     def prepare(self) -> None:
@@ -295,8 +295,8 @@ class PyTorchCompiled(PyTorch):
 class Jax(Trainer):
     """An epoch is one compiled ``lax.scan`` over the batches; parameters and moments are donated.
 
-    The update is written out, as optax adds to it. Steps unrolled by four are faster for some nets
-    and slower for others: both are compiled, and the faster one is kept.
+    The update is written out, because optax adds to its time. Steps unrolled by four are faster
+    for some nets and slower for others: both are compiled, and the faster one is kept.
     """
 
     library = "jax"
@@ -381,4 +381,4 @@ TRAINERS: dict[str, type[Trainer]] = {
     "torch.compile": PyTorchCompiled,
     "scikit-learn": ScikitLearn,
 }
-"""By the names that the table shows; cmlp is what the others are divided by."""
+"""By the names in the table; times are divided by cmlp's."""

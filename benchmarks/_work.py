@@ -1,4 +1,4 @@
-"""What the benchmarks work on: nets, the least time their steps can take, data, first weights."""
+"""The work of the benchmarks: nets, the least time of their steps, data, first weights."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class Work:
     def row_flops(self) -> int:
         """Floating-point operations of training on a row: three products a layer.
 
-        The first layer has two, as nobody needs the gradient by the inputs.
+        The first layer has two: the gradient with respect to the inputs is not computed.
         """
         products = [n_in * n_out for n_in, n_out in pairwise(self.sizes)]
         return 2 * (3 * sum(products) - products[0])
 
     @property
     def step_flops(self) -> int:
-        """The same of a whole batch."""
+        """Floating-point operations of training on a batch."""
         return self.batch * self.row_flops
 
     def smaller(self, divisor: int) -> Work:
-        """Return the same with fewer rows an epoch, still whole batches."""
+        """Return the work with fewer rows per epoch, still whole batches."""
         steps = max(1, self.steps // divisor)
         return replace(self, rows=steps * self.batch)
 
@@ -83,7 +83,7 @@ def choose(nets: list[str] | None, works: tuple[Work, ...] = WORKS) -> tuple[Wor
 
 
 def data(sizes: tuple[int, ...], rows: int, seed: int = 0) -> tuple[Array, Array]:
-    """Draw rows of standard normal float32, and labels that a random teacher net gives them."""
+    """Draw rows of standard normal float32, and the labels that a random teacher net predicts."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((rows, sizes[0]), dtype=np.float32)
     first = rng.standard_normal((sizes[0], 16), dtype=np.float32) / np.float32(sizes[0] ** 0.5)

@@ -1,9 +1,9 @@
-"""Libraries side by side, each in a process of its own that works only when it is told to.
+"""Run each library in a process of its own, which works on request only.
 
 A library reads its number of threads from the environment when it is loaded, and keeps a pool of
-them: two libraries in one process would share the one and meet the other's. So each gets a process,
-set up for it and pinned to as many processors as it may have threads. The processes take turns,
-and wait on a pipe in between.
+them: two libraries in one process would share the environment and disturb each other's pools. So
+each has a process, set up for it and pinned to as many processors as it may have threads. The
+processes take turns, and wait on a pipe in between.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ._timing import pinned
 
 PAUSE = 0.05
 """Seconds between the turns of libraries with several threads, which spin for a while (OpenBLAS:
-26 ms) after their work. To forbid them that would slow them down inside their turns, too."""
+26 ms) after their work. Disabling the spinning would slow them down inside their turns, too."""
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Return what tells every library how many threads it may have."""
+    """Return the variables that limit every library's threads."""
     names = ("OPENBLAS", "MKL", "OMP", "VECLIB_MAXIMUM", "NUMEXPR")
     variables = {f"{name}_NUM_THREADS": str(threads) for name in names}
     variables["VECLIB_MAXIMUM_THREADS"] = variables.pop("VECLIB_MAXIMUM_NUM_THREADS")
@@ -36,16 +36,16 @@ def environment(threads: int) -> dict[str, str]:
 
 
 class WorkerError(RuntimeError):
-    """Something failed in another process; the message is its traceback."""
+    """A failure in a worker process; the message is its traceback."""
 
 
 class Worker:
-    """A process that makes one object, and calls its methods.
+    """A process that creates one object, and calls its methods.
 
     Parameters
     ----------
     make : callable
-        Called in the process to make the object; a function or class of a module.
+        Creates the object, called in the process; a function or class of a module.
     *arguments
         Its arguments.
     threads : int
@@ -56,9 +56,9 @@ class Worker:
     Attributes
     ----------
     missing : str
-        The module that is not installed, if the object could not be made for that; else empty.
+        The module whose absence prevented the object; otherwise empty.
     idle : float
-        Processor time, in seconds per second, that it used while it should have waited; at most.
+        Largest processor time, in seconds per second, used between turns.
     """
 
     def __init__(
@@ -87,18 +87,18 @@ class Worker:
         return self.answer()
 
     def ask(self, method: str, *arguments: Any) -> None:
-        """Have a method called, without waiting for what :meth:`answer` will return."""
+        """Start a call of a method; :meth:`answer` waits for its result."""
         self._pipe.send((method, arguments))
 
     def answer(self) -> Any:
-        """Wait for what the method returns."""
+        """Wait for the result of the call."""
         kind, value = self._receive()
         if kind == "missing":
-            raise WorkerError(f"no module named {value!r}, which another one needs")
+            raise WorkerError(f"no module named {value!r}, which another module needs")
         return value
 
     def turn(self) -> float:
-        """Call the method `turn`, as ``_timing.fastest`` wants it."""
+        """Call the method `turn`; the worker is a turn for ``_timing.fastest``."""
         return float(self.call("turn"))
 
     def _receive(self) -> tuple[str, Any]:
@@ -128,7 +128,7 @@ class Worker:
 
 
 def _serve(pipe: Connection, threads: int, make: Callable[..., Any], arguments: Any) -> None:
-    """Live in the process: make the object, then call what comes through the pipe."""
+    """Run in the process: create the object, then execute the calls from the pipe."""
     subject: Any = None
     method, idle = "", 0.0
     with pinned(threads):
@@ -156,7 +156,7 @@ def _serve(pipe: Connection, threads: int, make: Callable[..., Any], arguments: 
 
 @contextmanager
 def _environ(variables: dict[str, str]) -> Any:
-    """Set variables for the processes that are started meanwhile."""
+    """Set variables for the processes that are started in the block."""
     before = dict(os.environ)
     os.environ.update(variables)
     try:

@@ -1,4 +1,4 @@
-"""The estimators beside scikit-learn's: what they learn, and how long a user waits.
+"""The estimators against scikit-learn's: test scores, and times of fits and predictions.
 
     python -m benchmarks.estimators --data FOLDER [--part scores,fits,predict,grid] [--json FILE]
 
@@ -7,18 +7,18 @@ libraries get the same rows and the same parameters: scikit-learn's defaults (10
 Adam, batches of 200), except for ``max_iter``.
 
 ``scores``: ten seeds each; the test accuracy or R2 as mean and standard error, and the difference
-of the means in standard errors of that difference; 1 is returned where one is 2 or more. X is
+of the means in standard errors of that difference; the program returns 1 if one is 2 or more. X is
 float64, and cmlp computes in float32, its default, and in float64. ``max_iter`` is in the table.
 
-``fits``: a whole fit, one thread, so many epochs whether they help or not, on X of float64 (what
-pandas and NumPy read) and of float32. Each library has a process of its own, they take turns, and
-the fastest turn counts. A bare ``Network.fit`` of the same epochs takes its turns, too: what the
-estimator takes above it is its overhead.
+``fits``: a whole fit, one thread, a fixed number of epochs without early stopping, on X of float64
+(the dtype in which pandas and NumPy read numbers) and of float32. Each library has a process of its
+own, they take turns, and the fastest turn counts. ``Network.fit`` of the same epochs takes turns,
+too: the difference to the estimator's time is the estimator's overhead.
 
-``predict``: one row, from Python to probabilities or numbers, everything that is checked included.
+``predict``: one row, from Python to probabilities or numbers, all checks included.
 
 ``grid``: ``GridSearchCV`` over 24 settings on optdigits with two jobs: cmlp's in threads,
-scikit-learn's in processes that are already there.
+scikit-learn's in processes that have been started before.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ EPOCHS = {
     "Letter": 60, "Satimage": 100, "Adult": 20, "optdigits": 100,
     "California": 60, "Diamonds": 30, "Wine quality": 100,
 }  # fmt: skip
-"""Tables to compare scores on, with the most epochs: the whole takes minutes, not an hour."""
+"""Tables to compare scores on, with their `max_iter`: the whole takes minutes, not an hour."""
 
 FITS = {"Adult": 10, "Letter": 20, "California": 20, "MNIST": 3}
 """Tables to time fits on, with their epochs: a second or so of the slower library."""
 
 SEEDS = 10
 LIMIT = 2.0
-"""Standard errors that a difference of means must stay below."""
+"""Limit of a difference of means, in standard errors."""
 
 GRID = {
     "hidden_layer_sizes": [(50,), (100,), (50, 50)],
@@ -69,13 +69,13 @@ GRID_TABLE, GRID_EPOCHS = "optdigits", 10
 
 
 def new(library: str, classifies: bool, **parameters: Any) -> Any:
-    """Make an estimator."""
+    """Create an estimator."""
     name = "MLPClassifier" if classifies else "MLPRegressor"
     return getattr(importlib.import_module(MODULES[library]), name)(**parameters)
 
 
 def be_quiet() -> None:
-    """Do not warn of what is meant: that training ends after so many epochs."""
+    """Silence the warning that training ended after `max_iter` epochs, which is intended."""
     warnings.filterwarnings("ignore", "Stochastic Optimizer: Maximum iterations")
 
 
@@ -91,11 +91,11 @@ def main() -> int:
         if unknown := set(given) - set(known):
             parser.error(f"unknown {unknown.pop()!r}; known: {', '.join(known)}")
     if not args.data:
-        parser.error("give the folder that has the tables: --data FOLDER, or CMLP_DATA")
+        parser.error("the folder of the tables is missing; give --data FOLDER, or set CMLP_DATA")
     if files := missing(args.data, args.tables):
         parser.error(f"{args.data} lacks {', '.join(files)}; --tables chooses those to use")
     if importlib.util.find_spec("sklearn") is None:
-        parser.error("scikit-learn is not installed; pip install '.[bench]' brings it")
+        parser.error("scikit-learn is not installed; pip install '.[bench]' installs it")
     _report.with_one_thread("estimators")
     be_quiet()
     about = _report.machine(["scikit-learn"])
@@ -106,12 +106,12 @@ def main() -> int:
 
 
 def tables(args: argparse.Namespace, wanted: dict[str, int]) -> list[str]:
-    """Return the names of the tables of a part that were asked for."""
+    """Return the requested tables of a part."""
     return [name for name in wanted if name in args.tables]
 
 
 def rows_of(args: argparse.Namespace) -> int | None:
-    """Return how many rows to use: a few if it has to be quick."""
+    """Return the limit of rows: few with ``--quick``."""
     return 500 if args.quick else None
 
 
@@ -122,7 +122,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cmlp": ("cmlp", {}),
     "cmlp float64": ("cmlp", {"dtype": "float64"}),
 }
-"""What is compared: a library, and parameters that only it has."""
+"""One side of the comparison: a library, and parameters that only it has."""
 
 
 def scores(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -192,7 +192,7 @@ SCORE_HEADER = (
 
 
 def score_line(row: dict[str, Any]) -> str:
-    """Say what came out for a table, as soon as it is known."""
+    """Print the result of a table as soon as it is complete."""
     means = ", ".join(f"{variant} {mean:.4f}" for variant, mean in row["mean"].items())
     return f"{row['table']}: {means}"
 
@@ -214,7 +214,7 @@ def score_cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 class Fitter:
-    """Fits one library's estimator, or a bare network; lives in a process of its own.
+    """Fits one library's estimator, or a network; runs in a process of its own.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ class Fitter:
         return time.perf_counter() - start
 
     def one_row(self) -> dict[str, float]:
-        """Return the microseconds of each way to predict one row, after a fit."""
+        """Return the microseconds of each method that predicts one row, after a fit."""
         estimator = self._estimator()(self.table.X, self.table.y)
         row = self.table.X_test[:1].copy()
         ways = ("predict_proba", "predict") if self.table.classifies else ("predict",)
@@ -296,7 +296,7 @@ def fits(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def fit_row(name: str, dtype: str, epochs: int, best: dict[str, float]) -> dict[str, Any]:
-    """Return what the times of a fit mean."""
+    """Return the ratios and rates of a fit's times."""
     return {
         "part": "fits",
         "table": name,
@@ -348,7 +348,7 @@ def predict(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def predict_rows(name: str, workers: dict[str, Worker], rounds: int) -> list[dict[str, Any]]:
-    """Let the libraries take turns, and return the fastest of each method."""
+    """Run the libraries in turns, and return the fastest of each method."""
     best: dict[str, dict[str, float]] = {}
     for _ in range(rounds):
         for kind, worker in workers.items():
@@ -419,7 +419,7 @@ def grid(args: argparse.Namespace) -> list[dict[str, Any]]:
 def search_seconds(
     table: Table, library: str, backend: str, jobs: int, epochs: int, found: dict[str, Any]
 ) -> float:
-    """Return the seconds of a search, and keep what it found."""
+    """Return the seconds of a search, and store its result."""
     from joblib import parallel_config
     from sklearn.model_selection import GridSearchCV
 

@@ -1,14 +1,14 @@
-"""A whole fit: MNIST from its file, ten epochs of 784-128-10, beside the bare training step.
+"""A whole fit: MNIST from its file, ten epochs of 784-128-10, against the training step alone.
 
     python -m benchmarks.fit --data FOLDER [--threads 1,2] [--json FILE]
 
 FOLDER (or CMLP_DATA in the environment) has ``mnist.npz`` with X_train, y_train, X_test and y_test;
-the pixels are uint8. ``Network.fit`` gets the pixels as they are, and everything it does counts:
+the pixels are uint8. ``Network.fit`` gets the pixels unchanged, and all of its work counts:
 checking, shuffling, converting, the history. It takes turns with the step of ``training``, the same
-net on as many float32 rows in memory, in the same process; so the ratio of their rows per second is
-what a user gets of what the step promises. Beside it: the part of the fit's time that its epochs
-took in the core. Memory is how much a process grows during the fit, at
-its largest, after data, libraries and the network are there.
+net on as many float32 rows in memory, in the same process; the ratio of their rows per second is
+the part of the step's speed that a user gets. The table also has the part of the fit's time that
+its epochs took in the core. Memory is the largest growth of a process during the fit, with data,
+libraries and the network already loaded.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ SIZES, BATCH = (784, 128, 10), 128
 
 
 class Fit:
-    """The data in memory, and what to do with it.
+    """The data in memory, and the work on it.
 
     Parameters
     ----------
     folder : str
-        That has mnist.npz.
+        Folder that has mnist.npz.
     quick : bool
         Only a tenth of the rows and two epochs.
     n_threads : int
@@ -60,7 +60,7 @@ class Fit:
         self.new_network()
 
     def new_network(self) -> None:
-        """Start afresh."""
+        """Create a new network."""
         self.net = cmlp.Network(SIZES, seed=0, input_scale=1 / 255)
 
     def run(self) -> None:
@@ -87,12 +87,12 @@ class Fit:
         return spent / (self.epochs * len(self.X))
 
     def memory(self) -> float | None:
-        """Return the megabytes that a fit takes on top of data and network."""
+        """Return the megabytes of a fit in addition to data and network."""
         return peak_above(self.run)[0]
 
 
 def _pixels(images: Array) -> Array:
-    """Make rows of images, in place."""
+    """Reshape images to rows, in place."""
     return images.reshape(len(images), -1)
 
 
@@ -104,7 +104,7 @@ def main() -> int:
     args = parser.parse_args()
     _report.with_one_thread("fit")
     if not args.data or not (Path(args.data) / "mnist.npz").exists():
-        parser.error("give the folder that has mnist.npz: --data FOLDER, or CMLP_DATA")
+        parser.error("the folder of mnist.npz is missing; give --data FOLDER, or set CMLP_DATA")
     about = _report.machine()
     print(_report.headline(about))
     print()
@@ -125,7 +125,7 @@ HEADER = ("", "rows/s of fit", "of step", "in core", "seconds", "accuracy", "mem
 
 
 def measure(args: argparse.Namespace, threads: int) -> dict[str, Any]:
-    """Measure fit and step with so many threads."""
+    """Measure fit and step with a number of threads."""
     fit = Fit(args.data, args.quick, threads)
     step = Steps(Work(SIZES, BATCH, len(fit.X) // BATCH * BATCH), n_threads=threads)
     best = fastest(

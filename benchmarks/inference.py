@@ -1,15 +1,15 @@
-"""Predictions from Python: one row and a thousand, cmlp beside NumPy and five libraries.
+"""Predictions from Python: one row and a thousand, cmlp against NumPy and five libraries.
 
     python -m benchmarks.inference [--libraries "cmlp predict,NumPy"] [--json FILE]
 
 The same net with the same weights in every library, each in a process of its own pinned to one
-processor, with one thread; everything that can be prepared is (see ``_predictors``), and the call
-is what is timed, from Python to probabilities. They take turns, and each one's fastest turn counts.
-The outputs are compared with float64 NumPy's: 1 is returned where one differs by more than
-rounding.
+processor, with one thread; everything that can be prepared is prepared (see ``_predictors``), and
+the call is timed, from Python to probabilities. They take turns, and each one's fastest turn
+counts. The outputs are compared with float64 NumPy's: the program returns 1 if one differs by more
+than rounding.
 
-Then memory: how much a process grows at its largest while ``Network.predict`` takes a million rows
-of uint8 pixels through 784-128-10, beyond the data, which were there before, and the result.
+Then memory: the largest growth of a process while ``Network.predict`` takes a million rows of
+uint8 pixels through 784-128-10, in addition to the data and the result.
 """
 
 from __future__ import annotations
@@ -119,10 +119,10 @@ def measure(
 
 
 class Memory:
-    """Measures the memory of a large prediction; lives in a process of its own."""
+    """Measures the memory of a large prediction; runs in a process of its own."""
 
     def measure(self, rows: int) -> dict[str, Any]:
-        """Return megabytes: of the data, the result, and of what came on top of both."""
+        """Return megabytes: of the data, of the result, and in addition to both."""
         net = cmlp.Network([784, 128, 10], seed=0)
         X = np.random.default_rng(0).integers(0, 256, (rows, 784), np.uint8)
         net.predict(X[:1])
@@ -133,11 +133,11 @@ class Memory:
 
 
 def memory_line(memory: dict[str, Any]) -> str:
-    """Say what was measured."""
+    """Describe the measured memory."""
     megabytes = {key: _report.number(memory[key]) for key in ("data", "result", "above")}
     return (
         f"predict of {memory['rows']:,} rows of uint8: {megabytes['data']} MB of data, "
-        f"{megabytes['result']} MB of results, and at most {megabytes['above']} MB besides"
+        f"{megabytes['result']} MB of results, and at most {megabytes['above']} MB in addition"
     )
 
 

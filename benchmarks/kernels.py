@@ -1,4 +1,4 @@
-"""The parts that steps are made of, against what the machine can do: products, functions, barrier.
+"""The parts of a step against the machine's limits: products, functions, barrier.
 
     python -m benchmarks.kernels [--parts products,functions,barrier] [--json FILE]
 
@@ -6,16 +6,17 @@ Products: square matrices from 8 to 2048, for every core and both number types, 
 a fraction of that core's own peak, a loop of independent multiply-adds in registers of the same
 number type, measured in the same rounds.
 
-Functions: nanoseconds per number (of what lies in the second-level cache), and the largest error in
-units in the last place. Timed is ``activate``, which writes the derivative beside the activation,
-so this is more than the function alone; the copy that brings the arguments back is taken off. The
-oracle is NumPy in a longer type: float64 for float32, long double for float64 (where that is any
-longer; gelu has no such oracle, as there is no long erfc). Arguments are numbers from -20 to 20,
-and those of every size whose e^z and e^-z are normal numbers.
+Functions: nanoseconds per number (in the second-level cache), and the largest error in units in the
+last place. ``activate`` is timed, which writes the derivative in addition to the activation, so
+this is more than the function alone; the time of the copy that restores the arguments is
+subtracted. The oracle is NumPy in a longer type: float64 for float32, long double for float64
+(where it is longer; gelu has no such oracle, as there is no long erfc). Arguments are numbers from
+-20 to 20, and those of every size whose e^z and e^-z are normal numbers.
 
-Barrier: a deep net of one vector's width, batch 1, has nothing to share between threads, but meets
-at two barriers more for each layer more. What a layer adds to a step on two threads, less what it
-adds on one, is the time of two meetings, with the imbalance of the work between them.
+Barrier: a deep net of one vector's width, batch 1, has no work to share between threads, but waits
+at two more barriers for each additional layer. The time that a layer adds to a step on two threads,
+less the time that it adds on one, is the time of two barriers, with the imbalance of the work
+between them.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def product_lines(rows: list[dict[str, Any]], sizes: tuple[int, ...]) -> list[tu
 
 
 def product_turn(core: str, size: int, dtype: str) -> Turn:
-    """Return a turn of a square product, whose result has been checked."""
+    """Return a turn of a square product, after checking its result."""
     module: Any = dispatch._load(core)
     rng = np.random.default_rng(0)
     width = padded(size, dtype)
@@ -156,7 +157,7 @@ def padded(n: int, dtype: str) -> int:
 
 
 def aligned(shape: tuple[int, ...], dtype: str) -> Array:
-    """Return zeros that begin at a cache line."""
+    """Return zeros that start at a cache line."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.zeros(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
@@ -197,7 +198,7 @@ def functions(cores: list[str], seconds: float) -> list[dict[str, Any]]:
 
 
 def function_turn(core: str, name: str, dtype: str) -> Turn:
-    """Return a turn of ``activate`` on COUNT numbers from -8 to 8, which are brought back first."""
+    """Return a turn of ``activate`` on COUNT numbers from -8 to 8, which are restored first."""
     activate, code = dispatch._load(core).activate, _code(name)
     values, source = aligned((2, COUNT), dtype), _arguments(dtype)
 
@@ -209,7 +210,7 @@ def function_turn(core: str, name: str, dtype: str) -> Turn:
 
 
 def copy_turn(dtype: str) -> Turn:
-    """Return a turn of bringing them back only."""
+    """Return a turn that only restores the numbers."""
     values, source = aligned((2, COUNT), dtype), _arguments(dtype)
 
     def run() -> None:
@@ -287,7 +288,7 @@ ORACLES: dict[str, Callable[[Array], Array]] = {
 
 
 def barrier(seconds: float) -> list[dict[str, Any]]:
-    """Measure the meeting of two threads; returns a row, or none where there is one processor."""
+    """Measure the barrier of two threads; return a row, or none on one processor."""
     if cmlp.core_info().cpus < 2 or cmlp.core_info().core == "python":
         print("barrier: needs two processors and a compiled core\n")
         return []
@@ -297,7 +298,7 @@ def barrier(seconds: float) -> list[dict[str, Any]]:
         for layers in (few, many)
         for n in (1, 2)
     }
-    least, trainer.THREAD_FLOPS = trainer.THREAD_FLOPS, 0  # threads also where they do not pay
+    least, trainer.THREAD_FLOPS = trainer.THREAD_FLOPS, 0  # threads for any step
     try:
         best = fastest({f"{key}": one.turn for key, one in steps.items()}, seconds)
     finally:
@@ -312,7 +313,7 @@ def barrier(seconds: float) -> list[dict[str, Any]]:
     print(
         f"barrier of two threads: {_report.number(row['ns'])} ns (a layer of 16 units, one row: "
         f"{_report.number(row['layer_1_thread'])} ns on one thread, "
-        f"{_report.number(row['layer_2_threads'])} on two, which meet twice)\n"
+        f"{_report.number(row['layer_2_threads'])} on two, with two barriers)\n"
     )
     return [row]
 

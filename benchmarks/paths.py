@@ -3,9 +3,9 @@
     python -m benchmarks.paths [--seconds 4] [--json FILE]
 
 The long form of ``cmlp bench``: more networks, and a JSON file for later comparisons. All cores
-take turns in one process, and each one's fastest round counts; ratios within a run mean something,
-times of different runs do not. One thread each, float32. Losses and outputs of the cores are
-compared as well: 1 is returned where they differ by more than rounding.
+take turns in one process, and each one's fastest round counts; compare ratios within a run, not
+times of different runs. One thread each, float32. Losses and outputs of the cores are
+compared as well: the program returns 1 if they differ by more than rounding.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python -m benchmarks.scaling [--sweep width,batch] [--json FILE]
 
-Each sweep changes one thing and keeps the rest. Its points take turns in one process, and the
-fastest turn of each counts. The fraction of the peak says how well the arithmetic units are used;
-it is of as many threads as the step has, float32. Rows: the time per row of a whole epoch, with
-what a call of ``fit`` costs; all else is per step. ReLU, SGD with momentum, one thread except where
-threads are what changes: there the step takes as many as it is told, where it is large enough to
+Each sweep changes one quantity and keeps the rest. Its points take turns in one process, and the
+fastest turn of each counts. The fraction of the peak measures the use of the arithmetic units;
+the peak is that of as many threads as the step has, float32. Rows: the time per row of a whole
+epoch, with the overhead of a call of ``fit``; all else is per step. ReLU, SGD with momentum, one
+thread except in the sweep of threads, where the step uses the given number if it is large enough to
 gain. Processes: the same step on all processors, in one process and in two at once; if they share
 fairly, it takes twice as long.
 """
@@ -27,7 +27,7 @@ from ._work import Work
 from ._workers import Worker
 
 ROWS = 4096
-"""Of an epoch, unless they are what changes; four batches at least."""
+"""Rows of an epoch, except in the sweep of rows; four batches at least."""
 
 
 def _work(sizes: tuple[int, ...], batch: int) -> Work:
@@ -35,7 +35,7 @@ def _work(sizes: tuple[int, ...], batch: int) -> Work:
 
 
 Point = tuple[float, Work, int]
-"""What changes, the work, threads."""
+"""The changed quantity, the work, threads."""
 
 
 def sweeps(quick: bool) -> dict[str, list[Point]]:
@@ -113,7 +113,7 @@ def measure(name: str, points: list[Point], seconds: float, least: float) -> lis
 
 
 def processes(seconds: float, least: float) -> list[dict[str, Any]]:
-    """Measure a step on all processors, alone and beside other processes that do the same."""
+    """Measure a step on all processors, alone and while other processes do the same."""
     cpus = cmlp.core_info().cpus
     work = _work((784, 512, 512, 10), 128)
     make = partial(Steps, n_threads=cpus, least=least)
@@ -129,15 +129,15 @@ def processes(seconds: float, least: float) -> list[dict[str, Any]]:
     finally:
         for worker in workers:
             worker.close()
-    alone, beside = best["1"], best["2"]
+    alone, in_two = best["1"], best["2"]
     print(
         f"{work.net}, {work.batch}, {cpus} threads: {_report.number(1e6 * alone)} us a step alone, "
-        f"{_report.number(1e6 * beside)} in each of two processes at once, "
-        f"{_report.number(beside / alone)} times as long\n"
+        f"{_report.number(1e6 * in_two)} in each of two processes at once, "
+        f"{_report.number(in_two / alone)} times as long\n"
     )
     return [
         {"processes": n, "net": work.net, "batch": work.batch, "threads": cpus, "us": 1e6 * seconds}
-        for n, seconds in ((1, alone), (2, beside))
+        for n, seconds in ((1, alone), (2, in_two))
     ]
 
 
@@ -158,7 +158,7 @@ def show(name: str, rows: list[dict[str, Any]]) -> None:
 
 
 def draw(file: str, about: dict[str, Any], results: list[dict[str, Any]]) -> None:
-    """Draw the fraction of the peak (GFLOP/s, where it is not known) over what changes."""
+    """Draw the fraction of the peak (or GFLOP/s, if it is unknown) over the changed quantity."""
     results = [row for row in results if "sweep" in row]
     known = all(row["of_peak"] for row in results)
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}

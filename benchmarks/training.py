@@ -1,18 +1,18 @@
-"""Training steps: cmlp beside scikit-learn, PyTorch and JAX, on one thread and on two.
+"""Training steps: cmlp against scikit-learn, PyTorch and JAX, on one thread and on two.
 
     python -m benchmarks.training [--threads 1,2] [--solver adam] [--net 784-128-10] [--json FILE]
 
 Same net, same data, same first weights, same batches (shuffled anew each epoch), same optimizer.
 Each library runs in its best form (see ``_trainers``) in a process of its own, pinned to as many
 processors as it has threads. They take turns of whole epochs, round after round, until the time of
-a net is used up, and each one's fastest turn counts. A library that is not installed is left out.
+a net is used up, and each one's fastest turn counts. A library that is not installed is skipped.
 
 The columns: microseconds of a step; rows of training data per second; GFLOP/s, where a step counts
 as the operations of its matrix products and nothing else; these as a fraction of the peak, which is
 a loop of independent multiply-adds in registers, measured in the same rounds; the time relative to
 cmlp's; and the mean loss after three epochs. The losses start at the same number and differ by the
-order of the rows only: where one falls more than 10 % further or less far than cmlp's, the program
-says so and returns 1. A ratio means something, a time is that of this machine in this minute.
+order of the rows only: if one falls more than 10 % further or less far than cmlp's, the program
+reports it and returns 1. Compare ratios: a time is that of this machine in this minute.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ TOLERANCE = 0.1
 """Largest difference of the fall of a loss from that of cmlp's, as a part of it."""
 
 IDLE = 0.1
-"""Part of a processor that a library may use while others have their turn."""
+"""Part of a processor that a library may use during the turns of others."""
 
 TURN = 0.15
-"""Seconds that a turn takes at least; caches are warm after a fraction of it."""
+"""Least seconds of a turn; caches are warm after a fraction of it."""
 
 
 def main() -> int:
-    """Run the benchmark; 1 if the libraries do not learn alike."""
+    """Run the benchmark; return 1 if the losses of the libraries differ."""
     parser = _report.parser("training", __doc__, seconds=20)
     ints, names = _report.list_of(int), _report.list_of(str)
     parser.add_argument("--threads", type=ints, default=None, help="1,2: for each, all nets (1,2)")
@@ -88,7 +88,7 @@ def compare(
     seconds: float,
     least: float,
 ) -> list[dict[str, Any]]:
-    """Measure all nets with so many threads; returns a row per net and library."""
+    """Measure all nets with a number of threads; return a row per net and library."""
     results = []
     with ExitStack() as stack:
         peak = stack.enter_context(Worker(Peak, threads, threads=threads))

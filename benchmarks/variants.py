@@ -3,7 +3,7 @@
     python -m benchmarks.variants [--net 784-128-10] [--json FILE]
 
 Plain is ReLU, SGD with momentum, float32, one thread, the fastest core. Each variant changes one of
-these: Adam instead; float64; tanh, logistic or gelu; two threads (asked for, also where a step is
+these: Adam instead; float64; tanh, logistic or gelu; two threads (forced, also where a step is
 too small to gain); each slower core, and the NumPy path. All take turns in one process, and the
 fastest turn of each counts.
 """

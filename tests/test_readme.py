@@ -11,6 +11,7 @@ import pytest
 from helpers import python_output
 
 import cmlp
+from cmlp.core import vocabulary
 
 README = Path(__file__).parents[1] / "README.md"
 if not README.exists():
@@ -73,8 +74,9 @@ def test_the_two_commands_of_a_fresh_machine():
     assert "pip install '.[test]' && pytest" in text
 
 
-def test_links_lead_somewhere():
-    targets = re.findall(r"\]\(([^)#]+)\)", README.read_text())
-    assert targets
-    for target in targets:
-        assert target.startswith("https://") or (README.parent / target).exists(), target
+@pytest.mark.parametrize("table", ["ACTIVATIONS", "LOSSES", "SOLVERS"])
+def test_every_name_is_documented(table):
+    documented = cmlp.Network.__doc__ + cmlp.Network.fit.__doc__
+    for row in getattr(vocabulary, table):
+        assert re.search(rf"\b{row.name}\b", README.read_text()), row.name
+        assert f"'{row.name}'" in documented, row.name

@@ -1,10 +1,10 @@
-"""Changes model files at random, loads them, and reports whatever is not as it should be.
+"""Changes model files at random, loads them, and reports every violation of what ``load`` promises.
 
-``PYTHONPATH=src python tools/fuzz_files.py --executions 10000000 --processes 2``; ends with 1 if
-anything was found. A file must be refused with a ModelFileError, or give a network that predicts;
-of one in SECOND_FILES of these a second file must give back the same predictions, and training must
-go on. Nothing may warn, hang, or take memory beyond what the file's size explains; a process that
-dies ends the run. The same seed makes the same files.
+``PYTHONPATH=src python tools/fuzz_files.py --executions 10000000 --processes 2``; returns 1 if a
+fault was found. A file must be refused with a ModelFileError, or give a network that predicts; one
+in SECOND_FILES of these networks is written again, must predict the same from the second file, and
+must continue to train. Nothing may warn, hang, or use memory beyond what the file's size explains;
+a process that dies ends the run. The same seed gives the same files.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ import cmlp
 from cmlp import ModelFileError
 
 CHUNK = 10_000
-"""Files that are made from one seed."""
+"""Files per seed."""
 
 MEASURED = 100
-"""One file in so many is loaded while every allocation is counted."""
+"""One file in this many is loaded with every allocation counted."""
 
 SECOND_FILES = 8
-"""One in so many networks is written and read again, or trained on: ten times the work."""
+"""One network in this many is written, read again and trained: ten times the work."""
 
 SECONDS = 2.0
-"""Of a processor, the most that a file of this size may take (with its second file)."""
+"""Limit of processor time for a file of this size (with its second file)."""
 
 ROOM, FACTOR = 2 * 2**20, 100
-"""Bytes that loading may take whatever the file is, and for every byte of it."""
+"""Limit of the bytes that loading allocates: a constant, and per byte of the file."""
 
 ADDRESS_SPACE = 128 * 2**20
-"""Bytes that a process may take on top of what it has when it begins."""
+"""Limit of a process's growth, in bytes."""
 
 
-# Files to begin with -----------------------------------------------------------------------------
+# Seed files --------------------------------------------------------------------------------------
 
 LABELS = (
     *(np.array([100, 3, 42], code) for code in ("i1", "u1", "i2", "u2", "i4", "u4")),
@@ -75,7 +75,7 @@ def squared_error(outputs, targets):
 
 
 def networks():
-    """Make a network for each of the things that a file may hold, and say how to save it."""
+    """Create a network for each kind of content that a file may have, with how to save it."""
     rng = np.random.default_rng(0)
     X, place = rng.normal(size=(12, 2)), np.arange(12) % 3
     for number, labels in enumerate(LABELS):
@@ -112,7 +112,7 @@ def networks():
 
 
 class Seed:
-    """A sound file: its bytes, its header in parts, and its data."""
+    """A valid file: its bytes, its header in parts, and its data."""
 
     def __init__(self, raw):
         self.raw = raw
@@ -161,7 +161,7 @@ RAW = (
     '{"a":1,"a":2}', "1E5", "-0", "2.0", '"\\ud800"', '"\\u0000"', "[1,]", "'x'", "0x1", "00",
     "tru", "",
 )  # fmt: skip
-"""JSON, or what is nearly JSON, that ``json.dumps`` would not write."""
+"""JSON, and text close to JSON, that ``json.dumps`` would not write."""
 
 MARK = "\x01raw\x01"
 
@@ -170,13 +170,13 @@ JSON = ("network", "network", "history", "classes", "classes", "optimizer", "opt
 
 
 def framed(header, data):
-    """Put a header, as text, in front of the data."""
+    """Put a header, as text, before the data."""
     text = header.encode("utf-8", "surrogatepass")
     return len(text).to_bytes(8, "little") + text + data
 
 
 def places(tree):
-    """List where something is in a tree of dicts and lists: (container, key)."""
+    """List the places in a tree of dicts and lists: (container, key)."""
     found, todo = [], [tree]
     for node in todo:
         keys = node if isinstance(node, dict) else range(min(len(node), 50))
@@ -188,7 +188,7 @@ def places(tree):
 
 
 def nasty(rng, old):
-    """Return something that is put in the place of a value."""
+    """Return a replacement for a value."""
     kind = rng.randrange(8)
     if kind == 0 and type(old) is float:
         return rng.choice((old + 1, -old, old * 1e9, old / 1e9, str(old), rng.random()))
@@ -213,11 +213,11 @@ def nasty(rng, old):
 
 
 def any_value(rng):
-    return copy.deepcopy(rng.choice(VALUES))  # which may be changed in its turn
+    return copy.deepcopy(rng.choice(VALUES))  # which may be changed, too
 
 
 def edit(rng, tree):
-    """Change a tree of dicts and lists somewhere."""
+    """Change a random place of a tree of dicts and lists."""
     found = places(tree)
     if not found:
         return
@@ -239,13 +239,13 @@ def edit(rng, tree):
 
 
 def dumped(rng, tree, **options):
-    """Write JSON, with something that is none in the marked place."""
+    """Write JSON, with invalid text at the marked place."""
     text = json.dumps(tree, **options)
     return text.replace(json.dumps(MARK), rng.choice(RAW)) if MARK[1:-1] in text else text
 
 
 def change_text(rng, seed):
-    """Change the JSON inside of the metadata: what only cmlp reads."""
+    """Change the JSON inside the metadata, which only cmlp reads."""
     key = rng.choice(JSON)
     if key not in seed.metadata:
         key = "network"
@@ -268,7 +268,7 @@ def change_header(rng, seed):
 
 
 def fitting_shapes(rng, seed):
-    """Give arrays other shapes, dtypes and an order that fit the data all the same."""
+    """Give arrays other shapes, dtypes and an order that still fit the data."""
     tree, begin = json.loads(seed.header), 0
     names = [name for name in tree if name != "__metadata__"]
     chosen = rng.choice(names)
@@ -285,7 +285,7 @@ def fitting_shapes(rng, seed):
 
 
 def change_length(rng, seed):
-    """Change the eight bytes in front."""
+    """Change the first eight bytes, the header's length."""
     raw = seed.raw
     length = int.from_bytes(raw[:8], "little")
     new = rng.choice((
@@ -319,7 +319,7 @@ def change_bytes(rng, raw):
 
 
 def digits(rng, seed):
-    """Write other digits for some: the text stays JSON, and the file as long."""
+    """Replace some digits: the text stays JSON, and the length of the file is the same."""
     raw = bytearray(seed.raw)
     for _ in range(rng.choice((1, 1, 2, 5))):
         raw[rng.choice(seed.digits)] = rng.choice(b"0123456789")
@@ -331,7 +331,7 @@ def truncate(rng, seed):
 
 
 def splice(rng, seed, other):
-    """Go on with another file: at the same place, or anywhere."""
+    """Continue with another file: at the same place, or anywhere."""
     at = rng.randrange(len(seed.raw))
     return seed.raw[:at] + other.raw[at if rng.random() < 0.7 else rng.randrange(len(other.raw)) :]
 
@@ -345,7 +345,7 @@ def exchange(rng, seed, other):
 
 
 def changed(rng, files):
-    """Make a file that nobody wrote."""
+    """Generate a file from scratch."""
     seed, other = rng.choices(files, [1 / len(file.raw) for file in files], k=2)
     way = rng.random()
     if way < 0.56:
@@ -369,20 +369,20 @@ def changed(rng, files):
     return change_bytes(rng, change_text(rng, seed))
 
 
-# What must hold ----------------------------------------------------------------------------------
+# Invariants --------------------------------------------------------------------------------------
 
 
 class Wrong(Exception):
-    """A network that was loaded is not as it should be."""
+    """A loaded network violates an invariant."""
 
 
 def check(raw):
-    """Load a file, and all that follows from it; returns what came of it."""
+    """Load a file and check the network; return the outcome."""
     try:
         net = cmlp.load(io.BytesIO(raw))
     except ModelFileError as error:
         if isinstance(error.__cause__, MemoryError):
-            raise Wrong("it takes too much memory") from error
+            raise Wrong("it uses too much memory") from error
         return "refused"
     X = np.linspace(-1, 1, 3 * net.sizes[0]).reshape(3, -1)
     expected = net.predict(X)
@@ -395,13 +395,13 @@ def check(raw):
     net.save(file, optimizer=bool(net.solver))
     again = cmlp.load(io.BytesIO(file.getvalue()))
     if again.predict(X).tobytes() != expected.tobytes():
-        raise Wrong("its second file predicts otherwise")
+        raise Wrong("its second file predicts differently")
     if len(raw) % 2 == 0:
         other = io.BytesIO()
         again.save(other, optimizer=bool(net.solver))
         if other.getvalue() != file.getvalue():
-            raise Wrong("its second file is another one")
-    elif net.solver and net.loss_row is not None:  # the state that came is one to go on from
+            raise Wrong("its second file differs")
+    elif net.solver and net.loss_row is not None:  # the loaded state must allow further training
         y = np.eye(net.sizes[-1])[np.arange(3) % net.sizes[-1]]
         with contextlib.suppress(cmlp.DivergenceError):
             net.train_epoch(
@@ -416,7 +416,7 @@ def check(raw):
 
 
 def measured(raw):
-    """Do the same and count what is allocated."""
+    """Load a file with the allocations counted."""
     tracemalloc.start()
     try:
         outcome = check(raw)
@@ -424,16 +424,16 @@ def measured(raw):
     finally:
         tracemalloc.stop()
     if peak > ROOM + FACTOR * len(raw):
-        raise Wrong(f"it takes {peak:,} bytes of memory")
+        raise Wrong(f"it uses {peak:,} bytes of memory")
     return outcome
 
 
 def hangs(*_):
-    raise Wrong("it takes for ever")
+    raise Wrong("it does not end")
 
 
 def run(chunk):
-    """Try the files of one chunk; returns the counts, what was wrong, and the memory."""
+    """Try the files of one chunk; return the counts, the faults, and the memory."""
     files, number, n, keep = chunk
     rng = random.Random(number)
     counts, wrong = collections.Counter(), []
@@ -444,7 +444,7 @@ def run(chunk):
             raw = changed(rng, files)
             began = time.process_time()
             if execution % 64 == 0:
-                signal.setitimer(signal.ITIMER_VIRTUAL, 120)  # of this process, at work
+                signal.setitimer(signal.ITIMER_VIRTUAL, 120)  # processor time of this process
             try:
                 counts[(measured if execution % MEASURED == 0 else check)(raw)] += 1
                 if time.process_time() - began > SECONDS:
@@ -461,7 +461,7 @@ def run(chunk):
 
 
 def begin():
-    """Let a process fail that takes far more memory than it has."""
+    """Limit the memory of a process, so that excessive use fails."""
     gc.freeze()
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + ADDRESS_SPACE
@@ -473,7 +473,7 @@ def main(arguments=None):
     parser.add_argument("--executions", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--keep", metavar="DIRECTORY", help="where to put files that show a fault")
+    parser.add_argument("--keep", metavar="DIRECTORY", help="folder for files that show a fault")
     args = parser.parse_args(arguments)
     files = seeds()
     chunks = [

@@ -8,7 +8,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-from PIL import Image  # which matplotlib needs, too
+from PIL import Image  # which matplotlib depends on
 
 import cmlp
 
@@ -16,7 +16,7 @@ FILE = Path(__file__).parents[1] / "docs" / "plot.png"
 
 
 def moons(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return two arcs of points that reach into each other, with their names."""
+    """Return two interleaved arcs of points, with their labels."""
     angle, upper = rng.uniform(0, np.pi, n), np.arange(n) % 2 == 0
     x = np.where(upper, np.cos(angle), 1 - np.cos(angle))
     y = np.where(upper, np.sin(angle), 0.5 - np.sin(angle))

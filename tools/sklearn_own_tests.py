@@ -3,7 +3,7 @@
     python tools/sklearn_own_tests.py [--core NAME] [--dtype float64] [pytest options]
 
 The test module is the installed scikit-learn's; its two classes are replaced before it is imported.
-Tests that cannot apply are named in NOT_APPLICABLE, each with its reason.
+NOT_APPLICABLE lists the tests that cannot apply, each with its reason.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROUNDING = "compares to 1e-7, which the default float32 cannot; passes with --dt
 
 NOT_APPLICABLE = {
     "test_gradient": PRIVATE,
-    "test_early_stopping_stratified": "expects the label 'True'; the message names the user's, '1'",
+    "test_early_stopping_stratified": "expects the label 'True'; the message has the user's, '1'",
 }
 FLOAT32_ONLY = {
     "test_partial_fit_regression": ROUNDING,
@@ -39,7 +39,7 @@ FLOAT64_ONLY = {
 
 
 class Replaced:
-    """A pytest plugin that leaves out what cannot apply."""
+    """A pytest plugin that skips the tests that cannot apply."""
 
     def __init__(self, left_out: dict[str, str]) -> None:
         self.left_out = left_out
@@ -51,7 +51,7 @@ class Replaced:
 
     @pytest.fixture
     def global_random_seed(self) -> int:
-        """Stand in for a fixture of scikit-learn's conftest."""
+        """Replace a fixture of scikit-learn's conftest."""
         return 42
 
 

@@ -1,6 +1,6 @@
-"""Trains and predicts a great many times, and says how much memory the process took meanwhile.
+"""Trains and predicts many times, and reports the growth of the process.
 
-``PYTHONPATH=src python tools/soak.py --rounds 1000000``; ends with 1 if it grew by more than 2 MB
+``PYTHONPATH=src python tools/soak.py --rounds 1000000``; returns 1 if it grew by more than 2 MB
 after the first tenth.
 """
 
@@ -16,7 +16,7 @@ import cmlp
 
 
 def resident():
-    """Bytes of memory that this process has now."""
+    """Return the bytes of memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
@@ -31,7 +31,7 @@ def main():
     start, sizes = time.perf_counter(), []
     for number in range(rounds):
         net.fit(X, y, epochs=1, batch_size=4)
-        net.history.clear()  # grows by an epoch at each call
+        net.history.clear()  # every call adds an epoch
         net.predict(X)
         net.predict(X[:1])
         if (number + 1) % max(1, rounds // 10) == 0:

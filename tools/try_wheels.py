@@ -7,7 +7,7 @@
 The first form runs all tests in new environments, with the oldest NumPy and the newest. The second
 puts old x86-64 processors under the core, and the third an ARM: both need `qemu-user-static`, the
 third also `mmdebstrap`, with which it makes a Debian in the folder ROOT. The tests are the sdist's,
-unpacked elsewhere, so that there is nothing to import but what is installed.
+unpacked elsewhere, so that only the installed package can be imported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OLDEST = {
     "3.13": "numpy==2.1.0",
     "3.14": "numpy==2.3.2",
 }
-"""The first NumPy that we support and that has wheels for a Python."""
+"""The oldest supported NumPy that has wheels for a Python."""
 
 PROCESSORS = {
     "Nehalem": "baseline",  # SSE4.2
@@ -45,7 +45,7 @@ OF_THE_CORE = (
         "tests/core/test_predictor.py",
         "tests/core/test_activations.py",
     ),
-    # No long doubles, which an emulator counts out by hand, and no process that it does not run.
+    # Without tests of long doubles, which an emulator computes in software, and of subprocesses.
     *("-k", "not last_place and not unknown_numpy"),
 )
 
@@ -73,13 +73,13 @@ _core_{level}.multiply_adds(10)
 sigmoid = lookup("activation", ACTIVATIONS, "sigmoid").code
 _core_{level}.activate(sigmoid, numpy.zeros((2, 64), numpy.float32))
 """
-"""What `_cpu` is there to prevent: it dies where the emulated processor lacks the instructions.
+"""What `_cpu` prevents: this program dies if the emulated processor lacks the instructions.
 
-Products take AVX and FMA; AVX2's whole numbers are in the exponential."""
+Products use AVX and FMA; the exponential uses AVX2's integer instructions."""
 
 
 def run(*command: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
-    """Run a command, whose output is seen as it comes."""
+    """Run a command with its output shown."""
     words = [str(word) for word in command]
     return subprocess.run(words, check=check, env={**os.environ, **environment})
 
@@ -89,7 +89,7 @@ def said(*command: object) -> str:
 
 
 def environment(folder: Path, python: str, wheels: Path, numpy: str = "numpy") -> Path:
-    """Make a virtual environment with a wheel of ours; return its interpreter."""
+    """Create a virtual environment with one of the wheels; return its interpreter."""
     run(python, "-m", "venv", folder)
     inside = folder / "bin" / "python"
     pip = (inside, "-m", "pip", "install", "-q", "--only-binary", ":all:")
@@ -99,13 +99,13 @@ def environment(folder: Path, python: str, wheels: Path, numpy: str = "numpy") -
 
 
 def test(*command: object, what: Sequence[str] = ("tests",), **environment: str) -> None:
-    """Say what an interpreter has installed, and run tests with it."""
+    """Print the versions of an interpreter, and run tests with it."""
     run(*command, "-c", VERSIONS, **environment)
     run(*command, "-m", "pytest", "-q", "-p", "no:cacheprovider", *what, **environment)
 
 
 def try_pythons(pythons: Sequence[str], wheels: Path, folder: Path) -> None:
-    """All tests, at both ends of NumPy; what failed is said when all have run."""
+    """Run all tests, with the oldest and the newest NumPy; report failures when all have run."""
     failed = []
     for python in pythons:
         version = said(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
@@ -120,7 +120,7 @@ def try_pythons(pythons: Sequence[str], wheels: Path, folder: Path) -> None:
 
 
 def try_processors(wheels: Path, folder: Path) -> None:
-    """The core that old processors choose, what they refuse, and the tests of the core on them."""
+    """Check which cores old processors choose and refuse, and run the core's tests on them."""
     inside = environment(folder / "x86-64", sys.executable, wheels)
     for processor, expected in PROCESSORS.items():
         emulated = ("qemu-x86_64-static", "-cpu", processor, inside)
@@ -132,12 +132,12 @@ def try_processors(wheels: Path, folder: Path) -> None:
         run(*emulated, "-c", REFUSED.format(missing=missing))
         unasked = run(*emulated, "-c", UNASKED.format(level=missing[0]), check=False)
         if unasked.returncode != -signal.SIGILL:
-            sys.exit(f"{processor} runs {missing[0]} all the same: this emulation shows nothing")
+            sys.exit(f"{processor} runs {missing[0]} nevertheless: this emulation proves nothing")
         test(*emulated, what=OF_THE_CORE, CMLP_CORE=chosen)
 
 
 def try_aarch64(wheels: Path, folder: Path, root: Path) -> None:
-    """The tests of the core on an emulated ARM, with Debian's Python."""
+    """Run the tests of the core on an emulated ARM, with Debian's Python."""
     if not root.exists():
         include = "--include=python3.11,libstdc++6"
         run("mmdebstrap", "--arch=arm64", "--variant=extract", include, "bookworm", root)

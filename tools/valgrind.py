@@ -1,7 +1,7 @@
-"""Runs every function of the cores under valgrind, and prints its reports that name one of them.
+"""Runs every function of the cores under valgrind, and shows the reports that name a core.
 
-``python tools/valgrind.py`` with a core that was built in place; ends with 1 if there is one.
-valgrind has no AVX-512. Reports about Python and NumPy alone are counted, not shown.
+``python tools/valgrind.py`` with a core that was built in place; returns 1 if there is one.
+valgrind does not support AVX-512. Reports about Python and NumPy alone are counted, not shown.
 """
 
 import os
@@ -15,7 +15,7 @@ sys.path[:0] = [str(TOP / "tests" / "support"), str(TOP / "src")]
 
 
 def work(core):
-    """Call everything on arrays of the heap, where valgrind knows what was written to."""
+    """Call every function on arrays of the heap, where valgrind tracks what was written."""
     import guarded
     import numpy as np
 
@@ -38,7 +38,7 @@ def work(core):
 
 
 def reports(log):
-    """Cut valgrind's text into one piece per report."""
+    """Split valgrind's text into reports."""
     lines = [line.partition("== ")[2] for line in log.splitlines()]
     return [piece for piece in "\n".join(lines).split("\n\n") if " at 0x" in piece]
 

@@ -4,9 +4,9 @@
     python tools/wheels.py --check dist
 
 From the sdist come a pure wheel and Linux wheels for x86-64 and aarch64: zig is a C compiler for
-any processor and any glibc. The second form checks what others have built. What it needs: `pip
-install --group wheels` in Python 3.12 or newer, and binutils for objdump. Any check that fails
-ends it.
+any processor and any glibc. The second form checks existing files. Requires `pip install --group
+wheels` in Python 3.12 or newer, and binutils for objdump. The first check that fails ends the
+program.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FOREIGN = {
 
 
 def foreign_instructions(level: str, listing: str) -> Iterator[str]:
-    """Yield the lines of a disassembly that a processor of this level may not run."""
+    """Yield the lines of a disassembly that a processor of this level cannot run."""
     pattern = re.compile(FOREIGN.get(level, "(?!)"), re.VERBOSE)
     return (line.strip() for line in listing.splitlines() if pattern.search(line))
 
@@ -53,7 +53,7 @@ def disassembly(library: Path) -> str:
 
 
 def run(*command: object, cwd: Path | None = None, **environment: str) -> str:
-    """Run a command to its end and return what it printed; if it fails, print that and stop."""
+    """Run a command and return its output; if it fails, print the output and exit."""
     words = [str(word) for word in command]
     done = subprocess.run(
         words,
@@ -69,7 +69,7 @@ def run(*command: object, cwd: Path | None = None, **environment: str) -> str:
 
 
 def tool(name: str, *arguments: object, **environment: str) -> str:
-    """Run a program that is installed beside this Python."""
+    """Run a program that is installed with this Python."""
     folder = Path(sys.executable).parent
     path = os.pathsep.join([str(folder), os.environ["PATH"]])
     return run(folder / name, *arguments, PATH=path, **environment)
@@ -96,7 +96,7 @@ def build_wheel(sdist: Path, to: Path, **environment: str) -> Path:
 
 
 def build_linux_wheel(sdist: Path, to: Path, machine: str, glibc: str) -> Path:
-    """Build a manylinux wheel for a processor that need not be this one's."""
+    """Build a manylinux wheel for any processor."""
     zig = f"{sys.executable} -m ziglang cc -target {machine}-linux-gnu.{glibc}"
     with tempfile.TemporaryDirectory() as folder:
         wheel = build_wheel(
@@ -117,17 +117,19 @@ def build_linux_wheel(sdist: Path, to: Path, machine: str, glibc: str) -> Path:
 
 
 def check_sdist(sdist: Path) -> None:
-    """The sdist has every file of the repository that a build, a test or a reader needs."""
+    """Check that the sdist has every file that a build, a test or a reader needs."""
     with tarfile.open(sdist) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    tracked = run("git", "ls-files", "src", "tests", "benchmarks", "tools", cwd=ROOT).split()
+    tracked = run(
+        "git", "ls-files", "src", "tests", "benchmarks", "tools", "docs", cwd=ROOT
+    ).split()
     missing = {*tracked, "README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"} - packed
     if missing:
         sys.exit(f"{sdist.name} lacks {sorted(missing)}")
 
 
 def check_wheel(wheel: Path) -> None:
-    """Size and content of a wheel; of a compiled one also its ABI and its machine code."""
+    """Check size and content of a wheel; of a compiled one also its ABI and its machine code."""
     if wheel.stat().st_size > LARGEST:
         sys.exit(f"{wheel.name} has {wheel.stat().st_size:,} bytes, more than {LARGEST:,}")
     with zipfile.ZipFile(wheel) as archive:
@@ -145,7 +147,7 @@ def check_wheel(wheel: Path) -> None:
 
 
 def check_machine_code(wheel: Path) -> None:
-    """No library uses an instruction above its level."""
+    """Check that no library uses an instruction above its level."""
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             if name.endswith(".so"):
@@ -156,7 +158,7 @@ def check_machine_code(wheel: Path) -> None:
 
 
 def check_all(folder: Path) -> None:
-    """Every file of a release, and their sizes."""
+    """Check every file of a release, and print their sizes."""
     files = sorted(folder.iterdir())
     for file in files:
         print(f"{file.stat().st_size:>10,} bytes  {file.name}", flush=True)
@@ -169,7 +171,7 @@ def check_all(folder: Path) -> None:
 
 
 def check_choices(folder: Path) -> None:
-    """On the platform of each wheel pip takes this one, and elsewhere the pure one."""
+    """Check that pip selects each wheel on its platform, and elsewhere the pure one."""
     expected = {"pyodide_2026_0_wasm32": "-py3-none-any.whl"}
     for wheel in folder.glob("*-abi3-*.whl"):
         platform = wheel.stem.rpartition("-")[2].rpartition(".")[2]
@@ -184,7 +186,7 @@ def check_choices(folder: Path) -> None:
                 )
                 (taken,) = os.listdir(to)
             if not taken.endswith(name):
-                sys.exit(f"on {platform} pip takes {taken} for Python {python}, not {name}")
+                sys.exit(f"on {platform} pip selects {taken} for Python {python}, not {name}")
 
 
 def main() -> None:
