@@ -1,4 +1,4 @@
-"""The benchmark programs: their helpers, and that they run. No test looks at a time."""
+"""The benchmark programs: their helpers, and that they run. No test compares times."""
 
 import argparse
 import importlib.util
@@ -245,9 +245,9 @@ def test_kernels_run(tmp_path):
 def test_scaling_and_variants_run(tmp_path):
     _, data = run("scaling", "--seconds", "0", "--sweep", "width,threads,processes",
                   tmp_path=tmp_path)  # fmt: skip
-    *points, alone, beside = data["results"]
+    *points, alone, two = data["results"]
     assert {row["sweep"].split(",")[0] for row in points} == {"width", "threads"}
-    assert (alone["processes"], beside["processes"]) == (1, 2) and beside["us"] > 0
+    assert (alone["processes"], two["processes"]) == (1, 2) and two["us"] > 0
     _, data = run("variants", "--seconds", "0", "--net", "16-64-64-2", tmp_path=tmp_path)
     assert {"plain", "adam", "float64", "tanh"} < {row["variant"] for row in data["results"]}
 

@@ -52,7 +52,7 @@ def installation(tmp_path):
     for module in (path for path in LIBRARIES.iterdir() if path.suffix in MODULES):
         try:
             (copy / "core" / module.name).symlink_to(module)
-        except OSError:  # Windows asks for a privilege
+        except OSError:  # Windows requires a privilege
             shutil.copy(module, copy / "core")
     return copy
 
@@ -119,7 +119,7 @@ sys.addaudithook(refuse)
 
 
 def test_a_read_only_installation(installation):
-    """Nothing is written beside the modules; Python does without its __pycache__."""
+    """Nothing is written next to the modules, and Python needs no __pycache__."""
     tail = "; print(refused != [], all('__pycache__' in path for path in refused))"
     where = {"PYTHONPATH": str(installation.parent), "CMLP_CORE": "", "PYTHONDONTWRITEBYTECODE": ""}
     code, text = python_output("-c", READ_ONLY + USE + tail, installation, **where)
@@ -145,7 +145,7 @@ def test_import_from_a_zip(installation, tmp_path):
 # Builds ------------------------------------------------------------------------------------------
 
 CYTHONIZE = '''
-"""Stands in for Cython: an empty module for each that is asked for."""
+"""Replaces Cython: an empty module for each that is requested."""
 import os
 from pathlib import Path
 

@@ -130,7 +130,7 @@ class Network(State):
         Every epoch so far.
     solver, moments, steps : str, ndarray, int
         The optimizer's state: its rule, (n_moments, len(params)), and the steps taken with them.
-        With weight averaging the last of the moments holds the weights that training goes on from.
+        With weight averaging the last moment holds the weights from which training continues.
     averaged : int
         Steps that the weights are a mean of (``fit(..., ema=0.999)``); 0 if they are no mean.
 
@@ -400,7 +400,7 @@ class Network(State):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
     ) -> History:
-        """Train by gradient descent; called again, it goes on where it stopped.
+        """Train by gradient descent; a further call continues the training.
 
         Ctrl-C ends the training with a warning and keeps the weights of the last whole step.
 
@@ -428,7 +428,7 @@ class Network(State):
         l1, l2 : float
             Adds ``l1 sum|W| + l2/2 sum W^2`` to the loss; biases are free.
         weight_decay : float
-            Takes ``learning_rate * weight_decay * W`` off the weights at each step, beside the
+            Takes ``learning_rate * weight_decay * W`` off the weights at each step, apart from the
             gradient (Loshchilov & Hutter 2019).
         dropout : float or sequence of float
             Probability that a hidden unit is switched off for a row; one for all or one per layer.
@@ -443,8 +443,8 @@ class Network(State):
             Average the weights over the steps, [0, 1): each step leaves this much of the old mean,
             0.999 is usual (an exponential mean, without bias towards the first weights). The mean
             is what is validated, what callbacks see in the network, and what stays in it; the
-            loss of training is that of the weights that move. A further call with `ema` goes on
-            from those, unless the network's weights were changed meanwhile; one without it goes on
+            loss of training is that of the weights that move. A further call with `ema` starts
+            from those, unless the network's weights were changed meanwhile; one without it starts
             from the mean. 0 averages nothing.
         shuffle : bool
             Draw a new order of the rows for each epoch.
@@ -456,7 +456,7 @@ class Network(State):
             their proportions.
         patience : int or None
             Stop when the validation loss (without validation: the training loss) has not reached a
-            new low for this many epochs; with validation the best weights come back.
+            new low for this many epochs; with validation the best weights are restored.
         schedule : str, Schedule or callable, optional
             Learning rate over time, see :mod:`cmlp.schedules`; a callable maps epoch to rate.
         callbacks : iterable
@@ -489,7 +489,7 @@ class Network(State):
         DivergenceError
             When the loss or a weight is not finite; the last finite weights are kept.
         ValueError, TypeError
-            For data or parameters that do not fit; the message says what does.
+            For data or parameters that do not fit; the message names what is expected.
         RuntimeError
             If another thread is training this network.
         """
@@ -509,7 +509,7 @@ class Network(State):
             if X_val is not None and y_val is not None:
                 validation = self.encode(X_val, y_val, suffix="_val")
         except (TypeError, ValueError):
-            self.classes = classes  # a call that failed leaves no labels behind
+            self.classes = classes  # a failed call keeps no labels
             raise
         return fit.fit(self, data, recipe, options, validation)
 
@@ -634,7 +634,7 @@ class Network(State):
         Parameters
         ----------
         optimizer : bool
-            Also keep the optimizer's state and the random generator, so that training goes on
+            Also keep the optimizer's state and the random generator, so that training continues
             exactly as it would have.
 
         Raises

@@ -54,7 +54,7 @@ def spoiled(**options):
 
 
 def attempt(train, *arguments, **more):
-    """Train, and return what came of it, or what a training that diverges says."""
+    """Train, and return the result, or the message of a training that diverges."""
     try:
         return train(*arguments, **more)
     except cmlp.DivergenceError as error:
@@ -67,7 +67,7 @@ def fitted(net, X, y, **how):
 
 
 def answers(net, X, y):
-    """Everything that a network says about rows."""
+    """Everything that a network computes from rows."""
     out = [net.predict(X), net.predict_classes(X), net.forward(X), net.predict(X[0:1])]
     out += [each for part in net.forward(X, return_all=True) for each in part]
     out += [net.predictor()(X[0]), net.predictor(len(X))(X)]
@@ -308,7 +308,7 @@ def test_the_users_own_code_runs_in_the_users_state(engine):
             train()
         assert np.geterr()["over"] == "warn"
     assert seen == ["warn", "ignore", "raise"]
-    with np.errstate(all="raise"):  # what is only tried says nothing, in any state
+    with np.errstate(all="raise"):  # trial fits do not warn, in any error state
         assert net.diagnose(X, np.eye(3)[y]).codes == ["no-better-than-constant"]
 
 

@@ -367,7 +367,7 @@ STEPS = {
         [(1.8, -0.1)]
         + [(1.71 - m, -0.1 - m) for m in (0.1 * (0.001999 / 0.006886) ** 0.5 / 0.19 * 0.35,)],
     ),
-    # epsilon stands beside sqrt(v) = sqrt(0.004), before the correction:
+    # epsilon is added to sqrt(v) = sqrt(0.004), before the correction:
     # move = 0.1 sqrt(0.001) / 0.1 * 0.2 / (sqrt(0.004) + 0.01)
     "adam's epsilon": (
         {"solver": "adam", "epsilon": 0.01},
@@ -466,7 +466,7 @@ def test_poisson_of_a_right_answer_is_nothing(core, dtype):
 
 
 def test_a_penalty_that_is_not_finite_stops(core):
-    """A weight behind a dead unit: the loss does not see it, the objective does."""
+    """A weight after a dead unit has no effect on the loss, but is part of the penalty."""
     net = network([1, 1, 1], ["relu"], "identity", "squared_error", [[[-1.0]], [[1e200]]],
                   [[0.0], [0.0]], np.float64)  # fmt: skip
     with pytest.raises(ArithmeticError):

@@ -1,4 +1,4 @@
-"""Memory: nothing beside the arrays is touched, nothing stays behind, too little of it is said."""
+"""Memory: no access outside the arrays, no leaks, and an error where there is too little."""
 
 import contextlib
 import gc
@@ -25,7 +25,7 @@ sanitized = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 @pages
 @pytest.mark.skipif(sanitized, reason="AddressSanitizer answers a forbidden page itself")
-@pytest.mark.parametrize("side", ["behind", "in front"])
+@pytest.mark.parametrize("side", ["after", "before"])
 def test_a_forbidden_page_ends_the_process(side):
     code, text = python_output(GUARDED, "touch", side)
     assert code in ENDED, text
@@ -43,7 +43,7 @@ def test_no_core_leaves_its_arrays(name):
 
 
 def blocks_left_by(task, rounds):
-    """How many blocks of memory stay behind, after the first rounds have filled all caches."""
+    """How many blocks of memory a task leaks, after the first rounds have filled all caches."""
     counts = []
     for repeats in (20, rounds):
         for _ in range(repeats):

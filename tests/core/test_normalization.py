@@ -164,7 +164,7 @@ def test_wrong_gammas_are_found(monkeypatch):
 
 
 def epoch(core, net, X, y, batch_size, optimizer, n_threads=1, noise=QUIET):
-    """Call ``core.train_epoch`` with arrays amid marks; returns params, state and what it says."""
+    """Call ``core.train_epoch`` with arrays amid marks; returns params, state and its result."""
     rows = np.random.default_rng(5).permutation(len(X))
     n_moments = next(r.n_moments for r in vocabulary.SOLVERS if r.code == optimizer.solver)
     params = net.params.copy()

@@ -1,4 +1,4 @@
-"""Predictions by the short way: the same numbers and the same complaints as by the long one."""
+"""Predictions by the fast path: the same numbers and the same errors as by the general one."""
 
 import copy
 import pickle
@@ -190,7 +190,7 @@ def test_a_nan_is_found_anywhere(core, dtype, given):
 
 @pytest.mark.parametrize("input_scale", [1.0, 1e-30, 1e30])
 def test_the_largest_numbers(core, input_scale):
-    """At the edge of float32 the short way asks the long one, which decides by the exact value."""
+    """At the edge of float32 the general path decides, by the exact value."""
     net = Network([3, 2], dtype="float32", weight_init="zeros", input_scale=input_scale)
     largest = np.finfo(np.float32).max
     for value in (largest, -largest, np.float32(0.5) * largest, np.float32(0.499) * largest):
@@ -480,7 +480,7 @@ def test_a_predictor_is_for_one_thread(core):
 
 
 def test_an_unknown_numpy_is_no_obstacle():
-    """Where arrays do not lie as `_ndarray.h` says, all goes by the buffer protocol."""
+    """Arrays of another layout than that in `ndarray.h` are read by the buffer protocol."""
     code = """
 import numpy as np, numpy.random
 umath = (np._core if hasattr(np, "_core") else np.core)._multiarray_umath
@@ -491,7 +491,7 @@ umath._ARRAY_API = table
 net = cmlp.Network([4, 9, 2], seed=0)
 X = np.random.default_rng(0).normal(size=(3, 4))
 short = net._bind()
-assert short(X) is None, "the short way was taken"
+assert short(X) is None, "the fast path was taken"
 p = net.predictor(3)
 for x in (X, X.astype("f4"), X.astype("u1"), X.tolist(), X[:1]):
     assert np.array_equal(p(x), net.predict(x))

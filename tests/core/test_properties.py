@@ -1,4 +1,4 @@
-"""What holds for every network and all rows: hypothesis looks for the exception."""
+"""What holds for every network and all rows: hypothesis searches for an exception."""
 
 import numpy as np
 import pytest

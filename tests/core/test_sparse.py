@@ -81,7 +81,7 @@ FORMS = {
         np.repeat(csr_of(X).data, 2)[::2], np.repeat(csr_of(X).indices, 2)[::2],
         csr_of(X).indptr, X.shape,
     ),
-    "room behind": lambda X: Csr(
+    "room at the end": lambda X: Csr(
         np.append(csr_of(X).data, np.nan), np.append(csr_of(X).indices, [999, -1]),
         csr_of(X).indptr, X.shape,
     ),

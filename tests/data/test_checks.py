@@ -96,7 +96,7 @@ class Sparse:
     shape = (2, 3)
 
     def toarray(self):
-        raise AssertionError("nobody asked for this")
+        raise AssertionError("cmlp does not make X dense")
 
 
 BAD_X = {

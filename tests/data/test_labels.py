@@ -1,4 +1,4 @@
-"""Labels come back as they were: every digit of whole numbers, in any order of the outputs."""
+"""Labels are returned unchanged: every digit of whole numbers, in any order of the outputs."""
 
 import copy
 import pickle
@@ -45,7 +45,7 @@ KINDS = {
     "arrays of one": lambda ids: [np.array(i) for i in ids],
     "NumPy's integers as objects": lambda ids: np.array([np.uint64(i) for i in ids], object),
     "column": lambda ids: [[i] for i in ids],
-    "beside floats": lambda ids: [i if i > 7 else float(i) for i in ids],
+    "with floats": lambda ids: [i if i > 7 else float(i) for i in ids],
 }
 if pandas:
     KINDS |= {
@@ -331,7 +331,7 @@ def test_labels_in_any_order_in_a_table():
     ]  # fmt: skip
 
 
-# The functions behind it -------------------------------------------------------------------------
+# Functions for labels ----------------------------------------------------------------------------
 
 PAIRS = {
     "equal types": ([3, 1, 2], [1, 2, 3, 4], [1, 2, 0, -1]),

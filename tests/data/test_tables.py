@@ -1,4 +1,4 @@
-"""The command line's reader: what files mean, on both roads, and what it says about bad ones."""
+"""The command's reader of files: what it reads, with and without pandas, and its errors."""
 
 from __future__ import annotations
 
@@ -372,7 +372,7 @@ def test_a_close_decision_is_said(read):
 
 
 def test_a_label_far_below_tells_that_the_first_line_is_data(read):
-    """B is a class: it stands above numbers alone, as far as anybody looks, but occurs again."""
+    """B is a class: the lines that are examined have only numbers below it, but it occurs again."""
     rows = [f"{i % 7},{i % 3}" for i in range(90_000)]
     rows[50_001] = "5,B"
     assert read("\n".join(["3,B", *rows]), -1, task="classification").y[0] == "B"

@@ -190,7 +190,7 @@ def test_weights_sparse_rows_and_validation_rows():
     assert same.validation_scores_ == member.validation_scores_
 
 
-# Going on ----------------------------------------------------------------------------------------
+# Continuing --------------------------------------------------------------------------------------
 
 
 @BOTH

@@ -108,7 +108,7 @@ def test_nested_parameters():
     ({"random_state": "one"}, "'one' cannot be used to seed"),
 ])  # fmt: skip
 def test_parameters_that_are_refused(kind, params, message):
-    estimator = kind(**params)  # says nothing: scikit-learn's rule
+    estimator = kind(**params)  # checks nothing: scikit-learn's rule
     with pytest.raises(cmlp.InvalidParameterError, match=message) as caught:
         estimator.fit(*data_for(kind))
     assert isinstance(caught.value, ValueError) and isinstance(caught.value, TypeError)
@@ -178,7 +178,7 @@ def test_a_loss_of_ones_own(engine):
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_targets_that_are_not_known(engine, solver):
-    """A NaN among several outputs says nothing; rows without one learn as ever."""
+    """A NaN among several outputs is a missing target; the other targets are learned."""
     X, Y = waves(80, 3, 2)
     known = np.where(np.arange(80)[:, None] % 4 == np.arange(2), np.nan, Y)
     params = {"hidden_layer_sizes": (16,), "random_state": 0, "solver": solver,
@@ -724,7 +724,7 @@ def test_an_interrupt_warns_and_keeps_the_model():
 ])  # fmt: skip
 @pytest.mark.parametrize("number_type", ["float32", "float64"])
 def test_epochs_in_one_call_are_those_of_many(engine, options, number_type, monkeypatch):
-    """Nobody looks at the epochs of the one; a callback at each of the other's."""
+    """One has no callback, the other one that is called after each epoch."""
     X, y = blobs(61)
     options = {"random_state": 0, "max_iter": 25, "dtype": number_type} | options
     calls = []
@@ -808,7 +808,7 @@ def test_numbers_beyond_float32():
 
 
 def test_the_mean_of_the_weights(engine):
-    """One step per epoch: a callback sees the weights behind each step, or their mean."""
+    """One step per epoch: a callback sees the weights after each step, or their mean."""
     X, y = waves(50, n_out=2)
     seen = {0.0: [], 0.8: []}
     for ema, steps in seen.items():
@@ -848,7 +848,7 @@ def test_a_mean_survives_divergence():
     np.testing.assert_array_equal(model.network_.params, before)
 
 
-# Going on ----------------------------------------------------------------------------------------
+# Continuing --------------------------------------------------------------------------------------
 
 
 @BOTH

@@ -279,7 +279,7 @@ def test_filters_of_scikit_learns_module_hold():
 
 
 def test_deviations_are_routed():
-    """A pipeline hands ``return_std`` to the last step that asks for it."""
+    """A pipeline passes ``return_std`` to a last step that requests it."""
     X, y = blobs(n=60)[:2]
     with sklearn.config_context(enable_metadata_routing=True):
         model = MLPRegressor(hidden_layer_sizes=4, max_iter=2, n_ensemble=2)

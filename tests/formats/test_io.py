@@ -1,4 +1,4 @@
-"""The file layer: what is written comes back, and no file whatever breaks the reader."""
+"""The safetensors layout: what is written can be read, and no file breaks the reader."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Networks in files, pickles and copies: they come back whole, or not at all."""
+"""Networks in files, pickles and copies: they are restored completely, or not at all."""
 
 import contextlib
 import copy
@@ -93,7 +93,7 @@ CLASSES = {
     "text": ["a", "bb", "ccc"],
     "unicode": ["ä\n", "日本", "🐝"],
     "half a character": ["\ud800", "x"],
-    "text that looks like JSON": ['"],"dtype":"O"', "\\u0041", ""],
+    "text with JSON's signs": ['"],"dtype":"O"', "\\u0041", ""],
     "bytes": [b"a", b"\xff\x00b", b""],
     "an order of their own": ["low", "middle", "high"],
     "numbers in an order of their own": [3, 1, 2],
@@ -413,7 +413,7 @@ def saved(tmp_path_factory):
 
 
 def load_or_refuse(path, most=2_000_000):
-    """Load a file that may be bad: it works, or it says that it does not; never in much memory."""
+    """Load a file that may be bad: it is loaded or refused, and takes little memory."""
     tracemalloc.start()
     try:
         net = cmlp.load(path)
@@ -745,7 +745,7 @@ def test_pickles_name_no_core(engine):
     assert {text for text in texts if text.startswith("cmlp")} == {"cmlp"}
 
 
-# Files that nobody wrote --------------------------------------------------------------------------
+# Files changed at random -------------------------------------------------------------------------
 
 TOOL = Path(__file__).parents[2] / "tools" / "fuzz_files.py"
 

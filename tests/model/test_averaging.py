@@ -1,4 +1,4 @@
-"""Weight averaging: the mean of the weights behind each step, beside the weights that move."""
+"""Weight averaging: the mean of the weights over the steps, kept with the weights that move."""
 
 import json
 

@@ -1,7 +1,7 @@
 """Run by test_memory.py: every function of a core on arrays that lie against forbidden pages.
 
-``python guarded.py CORE`` names each case before it begins, so that the last line says which one
-touched a page that it must not; the process is then ended by the operating system.
+``python guarded.py CORE`` names each case before it begins, so that the last line is the case that
+touched a forbidden page; the operating system then ends the process.
 """
 
 import copy
@@ -17,7 +17,7 @@ import cmlp
 from cmlp.core import dispatch, layout, seam, vocabulary
 
 PAGE = mmap.PAGESIZE
-SIDES = ("behind", "in front")
+SIDES = ("after", "before")
 KINDS = ("f4", "f8", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "?")
 
 
@@ -37,7 +37,7 @@ class Pages:
         for page in (begin, begin + PAGE + size):
             if self.protect(page, PAGE, 0):
                 raise OSError(ctypes.get_errno(), "mprotect")
-        at = PAGE if self.side == "in front" else PAGE + size - array.nbytes
+        at = PAGE if self.side == "before" else PAGE + size - array.nbytes
         copy = np.frombuffer(memory, array.dtype, array.size, at).reshape(array.shape)
         copy[...] = array
         self.held.append(memory)
@@ -174,7 +174,7 @@ def main(name):
 def touch(side):
     """Read the first number that is forbidden: this must end the process."""
     array = Pages(side).put(np.ones(5))
-    beyond = array.nbytes if side == "behind" else -1
+    beyond = array.nbytes if side == "after" else -1
     print(ctypes.string_at(array.ctypes.data + beyond, 1))
 
 

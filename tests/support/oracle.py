@@ -1,7 +1,7 @@
 """The oracle: the NumPy twin in float64, and the largest error that a core may have against it.
 
 The bounds are a running error analysis (Higham, Accuracy and Stability of Numerical Algorithms,
-2nd ed., section 3.3): each quantity carries the error that its inputs bring along, times the slope
+2nd ed., section 3.3): the error of each quantity is the error of its inputs, times the slope
 of the operation, and the rounding of the operation itself. Every number follows from eps and the
 length of the sums; none was tuned to what happens to pass.
 """
@@ -124,7 +124,7 @@ class Problem:
         return flat
 
     def scratch(self, core, n_threads=1, n=None):
-        """A workspace of the size that the core asks for, full of NaN."""
+        """A workspace of the size that the core requires, full of NaN."""
         size = core.workspace_size(self.plan, self.n if n is None else n, n_threads)
         return np.full(size, np.nan, self.dtype)
 
@@ -213,7 +213,7 @@ class Bounded:
     error: np.ndarray
 
     def check(self, came, what):
-        """Fail unless every number is within its bound; says where the worst is."""
+        """Fail unless every number is within its bound; the message names the worst."""
         came = np.asarray(came, np.float64)
         assert came.shape == np.shape(self.value), what
         excess = np.abs(came - self.value) / np.maximum(self.error, np.finfo(np.float64).tiny)

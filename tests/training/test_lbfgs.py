@@ -1,4 +1,4 @@
-"""Our L-BFGS by functions whose minima are known, and beside SciPy's where that is installed."""
+"""L-BFGS: functions whose minima are known, and a comparison with SciPy's if it is installed."""
 
 import importlib.util
 

@@ -116,7 +116,7 @@ def test_every_reason_is_recorded_alike(engine, kind, reason):
 
 
 def test_the_best_weights_are_restored_whatever_ends_the_training(engine):
-    """Patience need not be over for that: the record says whose weights the network has."""
+    """Whatever ended it; the record tells whether the network has the best weights."""
     X, y = blobs()
     for options, reason in [({"epochs": 3}, "epochs"), ({"max_time": 0.0}, "max_time"),
                             ({"callbacks": [returns_true]}, "callback")]:  # fmt: skip
@@ -442,7 +442,7 @@ def test_a_custom_step_stopped_on_its_way_back_changes_nothing(engine, monkeypat
 
 
 def test_a_step_that_is_not_stopped_is_the_same(engine, monkeypatch):
-    """A long step runs beside the thread that waits for it, with the same result."""
+    """A long step runs in another thread than the one that waits for it, with the same result."""
     X, y = blobs(3000)
     nets = [Network([3, 40, 3], seed=0, normalization="batch") for _ in range(2)]
     histories = [nets[0].fit(X, y, batch_size=1500, epochs=2)]

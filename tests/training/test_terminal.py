@@ -1,4 +1,4 @@
-"""Progress: a bar where someone looks on (tqdm's, rich's), lines elsewhere; numbers of any size."""
+"""Progress: a bar in terminals and notebooks, lines elsewhere; numbers of any size."""
 
 import math
 import os
@@ -293,13 +293,13 @@ ARRAYS = {
         [5e-324, 1.7e308, -1.7e308], [["4.941e-324", "1.7e+308", "-1.7e+308"]],
     ),
     "zeros": ([[0, -0.0], [0, 0]], [["0.", "0."], ["0.", "0."]]),
-    "zeros beside small ones": ([0, -0.0, 1e-9], [["0", "0", "1e-09"]]),
+    "zeros and small ones": ([0, -0.0, 1e-9], [["0", "0", "1e-09"]]),
     "not finite": ([NAN, INF, -INF, 0.5], [["nan", "inf", "-inf", "0.5"]]),
     "not finite, small": ([NAN, INF, -INF, 1e-5], [["nan", "inf", "-inf", "1e-05"]]),
     "all NaN": ([NAN, NAN], [["nan", "nan"]]),
     "nearly the same": ([1000.12345, 1000.12347], [["1000.12345", "1000.12347"]]),
     "time stamps": ([1.7e9, 1.7e9 + 1], [["1700000000", "1700000001"]]),
-    "identifiers beside a small one": ([12341, 12342, 1e-5], [["12341", "12342", "1e-05"]]),
+    "identifiers and a small one": ([12341, 12342, 1e-5], [["12341", "12342", "1e-05"]]),
     "the same but for rounding": ([1 / 3, 1 / 3 + 1e-16], [["0.3333", "0.3333"]]),
     "one": ([1e-30], [["1e-30"]]),
 }  # fmt: skip

@@ -45,7 +45,7 @@ def trained(X, y, sizes=(3, 8, 3), dtype="float32", seed=0, loss=None, **options
 
 
 def assert_same(net, other):
-    """Two networks agree in every bit that training goes on from."""
+    """Two networks agree in every bit from which training continues."""
     np.testing.assert_array_equal(net.params, other.params)
     np.testing.assert_array_equal(net.moments, other.moments)
     assert net.steps == other.steps

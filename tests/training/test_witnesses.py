@@ -28,7 +28,7 @@ def tolerance(case, dtype):
     """Rounding adds up: each step is off by eps times the square root of the longest sum.
 
     The nets are small and smooth enough not to multiply that on the way (ten steps, no chaos); the
-    factor 2 is for the libraries' own rounding, or that of a loss beside that of the gradient.
+    factor 2 is for the libraries' own rounding, or for that of a loss added to the gradient's.
     """
     eps = float(np.finfo(dtype).eps)
     length = case["rows"] + max(case["sizes"])

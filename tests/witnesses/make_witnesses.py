@@ -2,7 +2,7 @@
 
     /path/to/python make_witnesses.py       (an environment with torch and scikit-learn)
 
-writes witnesses.json beside this file. ``test_witnesses.py`` trains the same nets with cmlp and
+writes witnesses.json next to this file. ``test_witnesses.py`` trains the same nets with cmlp and
 compares; where the libraries are installed it also runs them again, with the functions below.
 
 Data and first weights are the same everywhere, without being stored: ``numbers`` makes them from

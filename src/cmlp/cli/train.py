@@ -48,7 +48,7 @@ def choose_task(y: Array, task: str, loss: str | None) -> tuple[bool, str]:
 def _decide(y: Array, task: str, loss: str | None) -> tuple[bool, str]:
     """Return the answer of the first rule that applies."""
     if task != "auto":
-        return task == "classification", "as --task says"
+        return task == "classification", "as set by --task"
     if loss and (row := lookup("loss", LOSSES, loss)).name != "squared_error":
         return row.classifies, f"for which the loss {row.name} is"
     if y.dtype.kind == "U":

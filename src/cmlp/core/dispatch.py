@@ -203,7 +203,7 @@ class use_core:
     Raises
     ------
     RuntimeError
-        If the core cannot run on this machine; the message says why.
+        If the core cannot run on this machine; the message gives the reason.
     ValueError
         If there is no such core.
     """

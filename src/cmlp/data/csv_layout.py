@@ -120,7 +120,7 @@ def text_of(data: bytes) -> bytes:
     if at >= 0:
         raise DataError(
             f"expected CSV text in UTF-8, but byte {at} (0x{data[at]:02x}) is not text: the file "
-            f"looks like {_kind(data)}; save it as UTF-8 CSV, .npy or .npz"
+            f"is probably {_kind(data)}; save it as UTF-8 CSV, .npy or .npz"
         )
     data = data.removeprefix(b"\xef\xbb\xbf")
     if b"\r" in data:

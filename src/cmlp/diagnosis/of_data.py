@@ -222,7 +222,7 @@ def class_counts(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "class-imbalance", "warning", share,
         f"Class {often!r} has {ratio:,.0f} times as many rows as {seldom!r}: always answering "
-        f"{often!r} would be right on {percent(share, 1)}%. Accuracy says little here, and "
+        f"{often!r} would be right on {percent(share, 1)}%. Accuracy is a poor measure here, and "
         "rare classes are learned last.",
         "If rare classes matter: class_weight='balanced'; and judge by balanced accuracy or F1."
         if subject.model.is_estimator

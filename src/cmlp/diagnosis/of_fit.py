@@ -104,5 +104,5 @@ def _over_fitting_by_curve(trained: Trained) -> tuple[float, str] | None:
         return None
     return now / low, (
         f"The validation loss was lowest ({low:.3g}) in epoch {best + 1} and is {now:.3g} now, "
-        "while the training loss went on falling"
+        "while the training loss kept falling"
     )

@@ -226,8 +226,8 @@ class MLP(Assigned):
         n = len(getattr(self, "estimators_", [self]))
         if n > self.n_ensemble or (n < self.n_ensemble and hasattr(self, "network_")):
             raise ValueError(
-                f"n_ensemble={self.n_ensemble}, but {n} were fitted: an ensemble that goes on "
-                "learning can get more members, a single network cannot; set warm_start=False to "
+                f"n_ensemble={self.n_ensemble}, but {n} were fitted: an ensemble whose training "
+                "continues can get more members, a single network cannot; set warm_start=False to "
                 "begin anew"
             )
 

@@ -86,7 +86,7 @@ def check_continues(estimator: Any, net: Network, task: Task) -> None:
     described = (task.columns.n, *hidden_sizes(estimator), outputs.n)
     if net.sizes != described:
         raise ValueError(
-            f"the fitted network has the layers {net.sizes}, but the parameters and y ask for "
+            f"the fitted network has the layers {net.sizes}, but the parameters and y require "
             f"{described}; set warm_start=False to begin anew"
         )
     check_described(estimator, net, outputs)
@@ -128,7 +128,7 @@ def check_described(estimator: Any, net: Network, outputs: Outputs) -> None:
     for name, (has, described) in both.items():
         if has != described:
             raise ValueError(
-                f"the fitted network has {name}={has!r}, but the parameters ask for {described!r};"
+                f"the fitted network has {name}={has!r}, but the parameters require {described!r};"
                 " set that parameter to what the network has, or fit anew (warm_start=False)"
             )
     if row is None and outputs.loss is not net.architecture.custom_loss:

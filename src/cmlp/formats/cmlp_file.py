@@ -2,9 +2,8 @@
 
 A file holds the arrays ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,) and so on, of
 a normalised layer also ``scale`` (and ``mean`` and ``variance``), with the optimizer's state the
-same under ``moment0.`` and ``moment1.`` (where weights are averaged, the last of these holds those
-that training goes on from), and as text the architecture, the labels and the training record, each
-as JSON.
+same under ``moment0.`` and ``moment1.`` (with weight averaging the last of these holds the weights
+from which training continues), and as JSON the architecture, the labels and the training record.
 
 No file is trusted. Its text is parsed by ``json`` and by nothing else: names, dtypes and random
 generators are looked up in tables, numbers have exactly the expected type and range. :func:`write`

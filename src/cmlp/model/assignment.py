@@ -202,13 +202,13 @@ TRAINING = {
 
 
 def refuse_unknown(net: State, name: str) -> None:
-    """Refuse a name that looks like one that acts, and one that hides a method.
+    """Refuse a setting, a misspelt name, and a name that hides a method.
 
     A program may have attributes of its own; names that begin with an underscore are internal.
     """
     defined = getattr(type(net), name, None)
     if name.startswith("_") or name in STATE or isinstance(defined, property):
-        return  # a property says itself that it cannot be assigned
+        return  # a property without a setter raises its own error
     if callable(defined):
         raise AttributeError(f"{name} is a method of a network, which cannot be assigned")
     if name in TRAINING:

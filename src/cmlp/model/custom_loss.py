@@ -64,7 +64,7 @@ def call(
     Parameters
     ----------
     argument : str
-        What :func:`weights_argument` says of it.
+        How it takes weights, as returned by :func:`weights_argument`.
     out, y : (n, n_out) arrays
     weights : (n,) array or None
 

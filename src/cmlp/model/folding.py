@@ -51,7 +51,7 @@ def fold(net: Folded, X: Array, inputs: Scaling, outputs: Scaling | None) -> Fol
     W = wide.weights[0]
     W *= inputs.factor[:, None]
     shift = net.input_scale * (inputs.mean @ W)
-    if net.normalization == "batch":  # there the bias comes behind the statistics
+    if net.normalization == "batch":  # there the bias is added after the statistics
         wide.running[0][0][...] += shift
     else:
         wide.biases[0][...] -= shift

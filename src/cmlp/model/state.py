@@ -237,7 +237,7 @@ class State:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Train in this block, and refuse other threads that want to train the same network.
+        """Train in this block, and refuse other threads that train the same network.
 
         Two trainings at once would take steps from each other's weights with moments of their own,
         and no result could be had again. Predictions are no trainings: they see the weights of the

@@ -29,7 +29,7 @@ def network_of(model: Any) -> Network:
     networks = networks_of(model)
     if len(networks) > 1:
         raise ValueError(
-            "an ensemble has several networks: ask for one member's, as in model.estimators_[0]"
+            "an ensemble has several networks: pass one member, as in model.estimators_[0]"
         )
     return networks[0]
 

@@ -86,6 +86,6 @@ def _is_true(whose: str, answer: Any) -> bool:
         return bool(answer)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            "a callback must return True to end the training, or False or None to go on; "
+            "a callback must return True to end the training, or False or None to continue; "
             f"{whose} a {type(answer).__name__} ({error})"
         ) from None

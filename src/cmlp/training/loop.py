@@ -45,7 +45,7 @@ class Rules(Protocol):
         """
 
     def verdict(self) -> str:
-        """Return why training ends with the recorded epoch; empty where it goes on."""
+        """Return why training ends with the recorded epoch; empty if it continues."""
 
     def diverged(self, safe: Snapshot) -> None:
         """Restore the last finite weights; raise an error, or return to end with this epoch."""

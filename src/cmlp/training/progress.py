@@ -74,15 +74,15 @@ class _Tqdm:
             warnings.simplefilter("ignore")  # a notebook without widgets gets a bar of text
             from tqdm.auto import tqdm
 
-            # In a terminal of unknown size tqdm shows nothing at all; shutil says 80 by 24.
+            # tqdm shows nothing in a terminal of unknown size, for which shutil returns 80 by 24.
             size: dict[str, Any] = {"dynamic_ncols": True}
             self.room = sys.maxsize
             if _in_terminal():
                 columns, rows = shutil.get_terminal_size()
                 size = {"ncols": columns, "nrows": rows}
                 self.room = columns - len(f"epoch {epochs}/{epochs} |{12 * ' '}| 0:00:00, ")
-            looks = "epoch {n_fmt}/{total_fmt} |{bar:12}| {remaining}{postfix}"
-            self.bar = tqdm(total=epochs, file=sys.stdout, bar_format=looks, **size)
+            form = "epoch {n_fmt}/{total_fmt} |{bar:12}| {remaining}{postfix}"
+            self.bar = tqdm(total=epochs, file=sys.stdout, bar_format=form, **size)
 
     def show(self, epoch: str, numbers: str) -> None:
         self.bar.set_postfix_str(cut(numbers, self.room), refresh=False)

@@ -225,7 +225,7 @@ INLINE void restore_denormals(unsigned before)
 #endif
 }
 
-/* Ask for `bytes` bytes now. */
+/* Prefetch `bytes` bytes now. */
 INLINE void prefetch(const char *at, ptrdiff_t bytes)
 {
     for (const char *end = at + bytes; at < end; at += LINE) PREFETCH(at);
