@@ -18,7 +18,7 @@ CODE = [
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in (".py", ".pyx", ".pxi", ".h") and path != Path(__file__)
 ]
-CODE += [ROOT / "setup.py", ROOT / ".ci" / "run"]
+CODE += [path for path in (ROOT / "setup.py", ROOT / ".ci" / "run") if path.exists()]
 
 PHRASES = [
     r"nobody", r"(any|some)body", r"ask(ed|s|ing)? for", r"for ever", r"wants?", r"says", r"looks",
@@ -90,7 +90,7 @@ def map_lines():
     rank, entry, files = "", "", []
     for line in [*text.splitlines(), "-"]:
         if line.startswith(" " * 21):
-            files += line.split()
+            files += re.sub(r"\([^)]*\)", "", line).split()  # words in parentheses explain
             continue
         if entry:
             yield int(rank), entry, files
