@@ -86,7 +86,7 @@ class Network(State):
         A factor above 0 of every input, applied as rows are gathered: with ``input_scale=1/255``
         pixels of 0 to 255 train in place, as the bytes they are.
     missing_targets : bool
-        With True, a NaN in y stands for a target that is not known: that output of the row has no
+        With True, a NaN in y is a missing target: that output of the row has no
         loss, no gradient and no part in the score; the row's other outputs have. With False it is
         an error. Not for categorical cross-entropy, whose outputs share one target. A loss of your
         own sees the NaN.
@@ -113,7 +113,7 @@ class Network(State):
     input_scale : float
         What every input is multiplied by.
     missing_targets : bool
-        Whether y may hold NaN, for targets that are not known.
+        Whether y may hold NaN, for missing targets.
     normalization : str or None
         'batch', 'layer' or None.
     scales : list of ndarray
@@ -124,15 +124,15 @@ class Network(State):
         The labels in the order of the outputs, once the network has seen labels. Others may be
         assigned, in any order, each once; whole numbers keep every digit.
     feature_names, target_name : list of str, str or None
-        What the columns of X and y are called, if whoever trained the network said so. Names that
-        are not text become text.
+        The names of the columns of X and y; empty, or None, if there are none. Names that are not
+        text become text.
     history : History
         Every epoch so far.
     solver, moments, steps : str, ndarray, int
         The optimizer's state: its rule, (n_moments, len(params)), and the steps taken with them.
         With weight averaging the last moment holds the weights from which training continues.
     averaged : int
-        Steps that the weights are a mean of (``fit(..., ema=0.999)``); 0 if they are no mean.
+        Steps that the weights are averaged over (``fit(..., ema=0.999)``); 0 without averaging.
 
     Notes
     -----
@@ -248,7 +248,7 @@ class Network(State):
         return fold_statistics(self)
 
     def bound_outputs(self) -> Callable[[Any], Array | None]:
-        """Return the fast path of :meth:`predict`, which belongs to the core and network of now.
+        """Return the fast path of :meth:`predict`, which belongs to the present core and network.
 
         It answers what needs no closer look, and None to anything else.
         """
@@ -279,13 +279,13 @@ class Network(State):
         callable
             ``p(x, out=None)``, for x (n_in,) or (n, n_in): the outputs, (n_out,) or (n, n_out), in
             **one array that the next call overwrites**; copy what you keep, or give an array to
-            write to as `out` (then n may be anything). NaN, infinity and masks are not looked for.
+            write to as `out` (then n may be anything). NaN, infinity and masks are not detected.
 
-            It belongs to the parameters, the activations, the input scale and the core of now.
+            It belongs to the present parameters, activations, input scale and core.
             Changes in place are seen, such as training or ``net.weights[0] = W``; after an
-            assignment to these attributes or :class:`cmlp.use_core` make another one, as after
-            every training with ``normalization='batch'``, which is folded into weights of its own.
-            Make one for each thread. It is not pickled.
+            assignment to these attributes or :class:`cmlp.use_core` create a new predictor; also
+            after every training with ``normalization='batch'``, which a predictor has folded into
+            its own weights. Create one for each thread. It is not pickled.
         """
         check_integer("batch_size", batch_size, 1)
         return passes.predictor(self, batch_size)

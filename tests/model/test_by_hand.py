@@ -339,7 +339,7 @@ def test_another_loss_of_ones_own_acts():
 WRONG_LABELS = {
     "too few": (["a", "b"], "must have 3 labels, in the order of the outputs, not 2"),
     "too many": (list("abcd"), "must have 3 labels, in the order of the outputs, not 4"),
-    "twice": (["b", "a", "b"], "must hold each label once; ['b'] came twice"),
+    "twice": (["b", "a", "b"], "must hold each label once; ['b'] occur twice"),
     "twice, by value": ([1, 2, 1.0], "must hold each label once"),
     "NaN": ([1, 2, np.nan], "must not hold NaN"),
     "None inside": (["a", None, "b"], "mixes labels of different types (NoneType, str)"),

@@ -262,8 +262,8 @@ def test_text_and_infinity_are_no_numbers(name, value):
 @pytest.mark.parametrize(
     "sizes, dropout, parts",
     [
-        ((3, 4, 3), [0.1, 0.2], ("dropout", "1", "2 came", "hidden layer")),
-        ((3, 4, 4, 3), [0.1], ("dropout", "2", "1 came", "hidden layer")),
+        ((3, 4, 3), [0.1, 0.2], ("dropout", "1", "not 2", "hidden layer")),
+        ((3, 4, 4, 3), [0.1], ("dropout", "2", "not 1", "hidden layer")),
         ((3, 3), 0.1, ("dropout needs a hidden layer",)),
         ((3, 4, 4, 3), [0.1, -0.1], ("dropout", "at least 0")),
         ((3, 4, 3), "much", ("dropout", "much")),

@@ -72,7 +72,7 @@ def _read(file: Path) -> str:
 
 
 def _ratio(time: str, period: str) -> float:
-    """Divide; infinity where one of them is no positive number."""
+    """Divide; infinity where one of them is not a positive number."""
     if not (time.isdecimal() and period.isdecimal() and int(time) and int(period)):
         return math.inf
     return int(time) / int(period)

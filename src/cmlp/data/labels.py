@@ -167,6 +167,6 @@ def check_classes(name: str, labels: Any, n: int | None = None) -> Array:
     found, counts = np.unique(classes, return_counts=True)
     if len(found) < len(classes):
         raise ValueError(
-            f"{name} must hold each label once; {found[counts > 1].tolist()} came twice"
+            f"{name} must hold each label once; {found[counts > 1].tolist()} occur twice"
         )
     return classes

@@ -42,4 +42,4 @@ class HeldOut:
 def check_pair(X_val: Any, y_val: Any) -> None:
     """Reject validation features without targets, and targets without features."""
     if (X_val is None) != (y_val is None):
-        raise ValueError("X_val and y_val go together; only one of them came")
+        raise ValueError("X_val and y_val go together; only one of them is given")

@@ -1,4 +1,4 @@
-"""Model: what a Network or an estimator hands over to be diagnosed."""
+"""Model: what a Network or an estimator passes to a diagnosis."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ESTIMATOR_WORDS = {
 
 
 class Train(Protocol):
-    """Trains a copy for some epochs, and hands that over."""
+    """Trains a copy for some epochs, and returns it."""
 
     def __call__(
         self, X: Array, y: Array, sample_weight: Array | None, *, epochs: int, max_time: float

@@ -65,7 +65,7 @@ def diverged(subject: Subject) -> Finding:
 # A learning rate that is too high ----------------------------------------------------------------
 
 REBOUND = 0.5
-"""Fraction of the loss reduction that was lost again; a spike that heals does not count."""
+"""Fraction of the loss reduction that was lost again; a transient spike does not count."""
 
 
 RESTLESS, RESTLESS_LEVEL = 0.07, 0.1
@@ -166,7 +166,7 @@ def _too_short(subject: Subject, trained: Trained, curve: Curve) -> Finding | No
     losses, quarter = curve.losses, curve.quarter
     rates = trained.curves.get("learning_rate", [1.0])
     if not subject.fitted or trained.stopped not in ("epochs", "") or rates[-1] < 0.5 * max(rates):
-        return None  # it ended for another reason, or the schedule had come to its end
+        return None  # it ended for another reason, or the schedule has ended
     validation = np.asarray(trained.curves.get("val_loss", []), np.float64)
     known = np.isfinite(validation).any()
     if known and np.nanargmin(validation) < len(validation) - quarter:

@@ -61,7 +61,7 @@ def units(subject: Subject, trained: Trained) -> Iterator[Finding]:
             "dead-units", "error" if blocked else "warning", share,
             f"{count} units of {layer} are 0 on all of {len(rows):,} rows: "
             + ("nothing passes, and the output is the same for every row."
-               if blocked else "they pass nothing on, and no gradient can bring them back."),
+               if blocked else "their output is constant, and no gradient can revive them."),
             f"Train again with {rate}={slower:g}, or activation='leaky_relu'; and scale X.",
             rate, slower, tuple(entry[2] for entry in worst),
         )  # fmt: skip

@@ -1,6 +1,6 @@
 """Diagnosis: what is wrong with a training, in plain words, and which parameter to change.
 
-A model hands over what is examined (:mod:`cmlp.diagnosis.model`); each examination measures one
+A model passes what is examined (:mod:`cmlp.diagnosis.model`); each examination measures one
 thing, and yields a :class:`Finding` if it is unusual.
 """
 

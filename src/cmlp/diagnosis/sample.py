@@ -27,7 +27,7 @@ SAMPLE_NUMBERS = 1 << 22
 
 
 class Rows(NamedTuple):
-    """Rows as they came: an array or a sparse matrix, labels or numbers, weights."""
+    """Rows as the user passed them: an array or a sparse matrix, labels or numbers, weights."""
 
     X: Any
     y: Array
@@ -49,10 +49,10 @@ class Sample:
     raw_bytes: bool
     """Whether X is unscaled uint8."""
     missing: dict[str, int]
-    """NaN and infinities in all rows, by where they are ('X3', 'y'); if there are any, nothing
-    below is known."""
+    """NaN and infinities in all rows, by where they are ('X3', 'y'); if there are any, the
+    attributes below are None."""
     targets: Array | None = None
-    """Numbers that outputs without bounds are to meet, float64, (rows, n_out)."""
+    """Numeric targets of outputs without bounds, float64, (rows, n_out)."""
     classes: Array | None = None
     counts: NDArray[np.float64] | None = None
     """Weight of each class in all rows; None for numbers and several labels per row."""

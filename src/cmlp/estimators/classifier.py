@@ -331,7 +331,7 @@ class MLPClassifier(MLP):
         return Targets(y, encoded, weights, outputs)
 
     def _labels_in(self, y: Array, sparse: bool, once: bool, named: Labels | None) -> Labels:
-        """Return the labels of y, or those of before, which y must have."""
+        """Return the labels of y, or the earlier ones, which y must have."""
         known = named or (self._labels if hasattr(self, "classes_") else None)
         if known is None or not (self.warm_start or once):
             return Labels.of(y, sparse)
@@ -392,7 +392,7 @@ class MLPClassifier(MLP):
 
     @undisturbed
     def add_classes(self, labels: ArrayLike) -> Any:
-        """Make room for labels that were not there before, which ``partial_fit`` can then learn.
+        """Add outputs for new labels, which ``partial_fit`` can then learn.
 
         The network gets an output for each, and keeps all others with their optimizer state. The
         new outputs begin with the mean of the old weights: no prediction changes, and the

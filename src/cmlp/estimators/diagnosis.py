@@ -1,4 +1,4 @@
-"""What an estimator hands over to be diagnosed."""
+"""What an estimator passes to a diagnosis."""
 
 from __future__ import annotations
 

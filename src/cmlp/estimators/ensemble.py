@@ -79,7 +79,7 @@ def _train(ensemble: Any, members: list[Any], number: int, task: Task) -> Traine
 
 
 def _members(ensemble: Any, present: Sequence[Any], workers: int) -> list[Any]:
-    """Return the members of before and new ones, with the parameters of now."""
+    """Return the earlier members and new ones, with the present parameters."""
     n = ensemble.n_ensemble
     parameters = ensemble.get_params(deep=False) | MEMBERS_OWN
     if ensemble.max_time is not None:

@@ -82,7 +82,7 @@ def _indicator(array: Array) -> Array:
     if not (numbers and (np.isin(array, (0, 1)) | unknown).all()):
         raise ValueError(
             "Multioutput target data is not supported: a matrix y must be a multi-label "
-            "indicator, with 0 and 1 only (NaN for a label that is not known)"
+            "indicator, with 0 and 1 only (NaN for a missing label)"
         )
     return array.astype(np.float32 if unknown.any() else np.uint8)
 
@@ -235,12 +235,12 @@ def class_weights(class_weight: Any, y: Array, labels: Labels) -> NDArray[np.flo
 
 
 def extended(known: Labels, labels: ArrayLike) -> Labels:
-    """Return the classes of before and the new ones, sorted.
+    """Return the earlier classes and the new ones, sorted.
 
     Raises
     ------
     ValueError
-        If there can be no new outputs for them.
+        If outputs for them cannot be added.
     """
     if known.multilabel:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What MLPClassifier and MLPRegressor share: the way from X and y to a training, and the answers.
+"""What MLPClassifier and MLPRegressor share: from X and y to a training, and predictions.
 
 ``train`` trains one network and ``ensemble`` several; ``inputs`` and ``labels`` check X and y.
 """
@@ -56,7 +56,7 @@ class MLP(Assigned):
     best_iteration_: Any = SingleNetworkAttribute()
 
     def __init_subclass__(cls, **more: Any) -> None:
-        """Warn of a subclass that means to change the training by scikit-learn's methods."""
+        """Warn of a subclass that overrides methods which only scikit-learn's training calls."""
         super().__init_subclass__(**more)
         own = [name for name in NEVER_CALLED if hasattr(cls, name)]
         if cls._forward_pass is MLP._forward_pass:

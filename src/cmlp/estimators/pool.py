@@ -14,7 +14,7 @@ a signal just before the wait is missed."""
 
 
 class _Run(Generic[Result]):
-    """One task, and what has become of it."""
+    """One task, and its result or its error."""
 
     def __init__(self, task: Callable[[], Result]) -> None:
         self.task, self.begun, self.done = task, False, threading.Event()

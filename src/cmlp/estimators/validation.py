@@ -35,7 +35,7 @@ class Validation:
         return by_r2 and not defines_r2(targets)
 
     def evaluate(self) -> tuple[float, float]:
-        """Return the loss and the score of the network of now."""
+        """Return the loss and the score of the present network."""
         held_out, scoring = self.held_out, self.estimator.scoring
         loss, score, _ = evaluate(self.net, held_out.data, held_out.rows)
         loss *= self.cost_scale

@@ -21,15 +21,15 @@ def weights_argument(loss: CustomLoss) -> str:
     Returns
     -------
     str
-        'keyword' or 'required keyword' if an argument is called `sample_weight`, wherever it
-        stands; otherwise, by the third argument, 'optional', 'required' or 'no'. A third argument
-        with a value of its own, such as ``delta=1.0``, is none for weights.
+        'keyword' or 'required keyword' if an argument is called `sample_weight`, at any
+        position; otherwise, by the third argument, 'optional', 'required' or 'no'. A third argument
+        with a value of its own, such as ``delta=1.0``, does not receive weights.
     """
     import inspect  # slow to import
 
     try:
         signature = inspect.signature(loss)
-    except (TypeError, ValueError):  # of a builtin: it tells nothing
+    except (TypeError, ValueError):  # a builtin without a signature
         return "no"
 
     def takes(*args: Any, **kwargs: Any) -> bool:

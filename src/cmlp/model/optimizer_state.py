@@ -25,7 +25,7 @@ class OptimizerState:
     steps : int
         Steps taken with these moments.
     average_steps : int
-        Steps that the mean is of; 0 if there is none.
+        Steps that are averaged; 0 without averaging.
     average_digest : int or None
         Of the mean, while it is in the parameters; None while it is among the moments.
     """

@@ -227,7 +227,7 @@ def backpropagate(
     Parameters
     ----------
     deltas, inputs : bool
-        Whether dC/dz and dC/dX are wanted.
+        Whether dC/dz and dC/dX are required.
     learns : bool
         Whether running statistics follow those of the rows.
     team : array, optional

@@ -43,7 +43,7 @@ def r2_score(
     if warns:
         from cmlp.core.errors import (
             UndefinedMetricWarning,
-            warn,  # seldom wanted
+            warn,  # rarely needed, and slow to import
         )
 
         message = "R^2 score is not well-defined with less than two samples."
@@ -69,7 +69,7 @@ def _r2_of_known(
 
 
 def accuracy(targets: Array, output: Array, weights: NDArray[np.float64] | None) -> float:
-    """Share of the rows read right; of a multi-label row, every label that is known must be."""
+    """Share of the rows that are right; of a multi-label row, all labels that are not missing."""
     if targets.ndim == 1:
         right = output.argmax(axis=1) == targets
     else:
@@ -93,7 +93,7 @@ def evaluate(
     targets = data.targets if rows is None else data.targets[rows]
     weights = data.weights if data.weights is None or rows is None else data.weights[rows]
     if weights is not None and not weights.any():
-        weights = None  # rows that do not count in training can still be looked at
+        weights = None  # if no row has a weight, all count alike
     if net.loss_row is None:
         loss = net.architecture.call_loss(out, net.target_matrix(targets), weights)[0]
     else:

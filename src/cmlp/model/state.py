@@ -197,7 +197,7 @@ class State:
 
     @property
     def averaged(self) -> int:
-        """Steps that the weights are a mean of; 0 if they are none."""
+        """Steps that the weights are averaged over; 0 without averaging."""
         return self.optimizer_state.average_steps
 
     @property
@@ -240,7 +240,7 @@ class State:
         """Train in this block, and refuse other threads that train the same network.
 
         Two trainings at once would take steps from each other's weights with moments of their own,
-        and no result could be had again. Predictions are no trainings: they see the weights of the
+        and no result could be reproduced. Predictions are allowed: they use the weights of the
         moment.
         """
         if not self._lock.acquire(blocking=False):

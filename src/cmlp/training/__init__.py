@@ -1,1 +1,1 @@
-"""One training loop, and the rules that are handed to it."""
+"""One training loop, and the rules that it follows."""

@@ -39,7 +39,7 @@ class TrainingState:
 
 
 EVENTS = ("on_train_begin", "on_epoch_end", "on_train_end")
-"""Methods of a callback, each of which it may have."""
+"""Methods that a callback may have."""
 
 
 def check_callbacks(callbacks: Iterable[Any]) -> tuple[Any, ...]:
@@ -75,7 +75,7 @@ def call_back(callbacks: Iterable[Any], event: str, state: TrainingState) -> Non
             answer = None if method is None else method(state)
         stops = _is_true(f"{callback!r} returned", answer) or stops
         _is_true(f"{callback!r} set state.stop to", state.stop)
-    if stops:  # a callback after the one that ends the training does not take it back
+    if stops:  # a later callback does not revoke it
         state.stop = True
 
 

@@ -36,7 +36,7 @@ def diverged(
     history: History,
     safe: Snapshot,
 ) -> DivergenceError:
-    """Find the layer, put the last finite weights back, and say what usually helps."""
+    """Return an error with the layer and the usual remedy; restore the last finite weights."""
     where = first_bad_layer(net, data.X[:256])
     safe.put_back()
     causes = [f"the learning rate is too high (it was {recipe.learning_rate:g}; try a tenth)"]

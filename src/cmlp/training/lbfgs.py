@@ -28,7 +28,7 @@ MEMORY = 10
 
 
 ARMIJO, CURVATURE = 1e-3, 0.9
-"""A step has to lower the value and the slope by these parts of what the slope promises."""
+"""Constants c1 and c2 of the Wolfe conditions."""
 
 
 FTOL = 1e7 * np.finfo(float).eps
@@ -91,7 +91,7 @@ def minimise(
         found = _line_search(f, x, value, gradient, direction, first, max_fun - n_fun)
         n_fun += found.n_fun
         if found.step == 0:
-            if steps:  # forget what led astray, and try the gradient itself
+            if steps:  # restart along the gradient
                 steps.clear()
                 continue
             return Result(x, value, n_iter, 2, "ABNORMAL: no step lowers the value")
@@ -108,7 +108,7 @@ def minimise(
 
 
 def _direction(gradient: Vector, steps: deque[tuple[Vector, Vector, float]]) -> Vector:
-    """Multiply the gradient by minus the inverse Hessian that the last steps tell of."""
+    """Multiply the gradient by minus the inverse Hessian, approximated by the last steps."""
     q = -gradient
     shares = []
     for s, y, curvature in reversed(steps):
@@ -142,7 +142,7 @@ def _line_search(
     f: Function, x: Vector, value: float, gradient: Vector, direction: Vector, first: float,
     budget: int,
 ) -> _Step:  # fmt: skip
-    """Find a step that satisfies the strong Wolfe conditions; 0 if there is none to be found."""
+    """Find a step that satisfies the strong Wolfe conditions; 0 if none is found."""
     start = low = _Point(0.0, value, float(gradient @ direction))
     if start.slope >= 0:
         return _Step(0.0, value, gradient, 0)

@@ -1,6 +1,6 @@
 """The training loop, of networks and of estimators: epochs, until a rule ends them.
 
-What differs between the two is handed in as :class:`Rules`: the order of the rows, the learning
+What differs between the two is passed as :class:`Rules`: the order of the rows, the learning
 rates, what is recorded, and when there has been no progress for too long.
 """
 
@@ -21,7 +21,7 @@ from cmlp.training.trainer import Trainer
 
 
 class Rules(Protocol):
-    """What a training decides for itself.
+    """What networks and estimators decide differently.
 
     Attributes
     ----------

@@ -28,7 +28,7 @@ def cut(text: str, width: int) -> str:
 
 
 class Progress:
-    """A line per epoch; with ``verbose=1`` before someone's eyes, one line or bar that moves on.
+    """One line per epoch; with ``verbose=1`` in a terminal or a notebook, a progress bar.
 
     The bar is tqdm's, or rich's, where one of them is installed.
     """
@@ -131,7 +131,7 @@ def _in_terminal() -> bool:
 
 
 def _in_notebook() -> bool:
-    """Whether a kernel of Jupyter runs this; asked without importing anything of it."""
+    """Whether a kernel of Jupyter runs this; without importing anything of it."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and hasattr(shell, "kernel")

@@ -88,7 +88,7 @@ class Recipe:
             given = np.full(n_hidden, given)
         if given.shape != (n_hidden,):
             raise ValueError(
-                f"dropout must be one number or {n_hidden}, one per hidden layer; {given.size} came"
+                f"dropout must be one number or {n_hidden}, one per hidden layer, not {given.size}"
             )
         for rate in given:
             check_number("dropout", rate, 0, 1, open_high=True)

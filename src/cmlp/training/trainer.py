@@ -1,4 +1,4 @@
-"""Taking steps: what one is made of, the data it uses, the threads and arrays that carry it."""
+"""Trainer: takes the steps of a training, with its scratch arrays and its threads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CALL_ROWS = 2**20
 
 
 COMPILED_FLOPS, PYTHON_FLOPS = 2e4, 5e7
-"""What a step costs besides its products, in work that would take as long."""
+"""Overhead of a step in addition to its products, as work that takes as long."""
 
 
 THREAD_FLOPS = 1e7
@@ -32,7 +32,7 @@ THREAD_FLOPS = 1e7
 
 
 def in_main_thread() -> bool:
-    """Whether this is the thread that Ctrl-C arrives in."""
+    """Whether this is the main thread, which receives Ctrl-C."""
     return threading.current_thread() is threading.main_thread()
 
 
@@ -115,7 +115,7 @@ class Trainer:
         def epoch(rank: int, team: Places) -> tuple[float, int]:
             return self._run_rank(rows, rates, losses, rank, team)
 
-        # The core counts its steps in the team's array: a Ctrl-C may take the place of its answer.
+        # The core counts its steps in the team's array: a Ctrl-C may replace its return value.
         try:
             if self.net.loss_row is None:
                 return self._run_custom(rows, rates, team, ends)

@@ -4,7 +4,7 @@
  * the function that numpy.empty ends in 50 ns. NumPy's headers would give the same, but every build
  * would then need them. Arrays and dtypes have begun with these members since NumPy 1.0, and a place in the
  * table of functions is never given to another one: modules that were built years ago rely on both.
- * Whoever uses this file compares an array with its buffer first, and has a way without it. */
+ * Code that includes this file compares an array with its buffer first, and has a fallback. */
 #ifndef CMLP_NDARRAY_H
 #define CMLP_NDARRAY_H
 
