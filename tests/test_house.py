@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers import python_output
+
+import cmlp
 
 SOURCE = Path(__file__).parents[1] / "src" / "cmlp"
 pytestmark = pytest.mark.skipif(not SOURCE.is_dir(), reason="an installation has no .pyx")
@@ -81,6 +84,29 @@ def test_there_is_no_circle():
         leaves = {name for name, needed in below.items() if not needed & below.keys()}
         assert leaves, f"these import each other: {sorted(below)}"
         below = {name: needed for name, needed in below.items() if name not in leaves}
+
+
+def test_public_classes_say_so():
+    """In reprs and pickles: files below may move."""
+    public = {name: getattr(cmlp, name) for name in cmlp.__all__}
+    classes = {name: thing.__module__ for name, thing in public.items() if isinstance(thing, type)}
+    assert len(classes) > 15 and set(classes.values()) == {"cmlp"}, classes
+
+
+def test_no_module_hides_a_function():
+    """``cmlp.diagnose`` stays a function when every module has been imported."""
+    modules = [name for name in MODULES if not name.endswith(("__main__", "_core", "_cpu"))]
+    code = f"import importlib, cmlp; [*map(importlib.import_module, {modules})]; " + (
+        "print(callable(cmlp.diagnose), callable(cmlp.load), cmlp.plot.loss_curve.__name__)"
+    )
+    assert python_output("-W", "ignore", "-c", code) == (0, "True True loss_curve\n")
+
+
+def test_an_installation_has_every_module():
+    """A package that the build forgets can be imported in a clone."""
+    installed = Path(cmlp.__file__).parent
+    for path in files(".py"):
+        assert (installed / path.relative_to(SOURCE)).exists(), path
 
 
 LONG_FILES = {"network.py": "half of it is the documentation that users read"}

@@ -190,6 +190,7 @@ def core_info() -> CoreInfo:
     )  # fmt: skip
 
 
+@set_module("cmlp")
 class use_core:
     """Use another core, from now on or in a block: ``with cmlp.use_core("python"): ...``.
 
