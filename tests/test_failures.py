@@ -1,4 +1,4 @@
-"""Places where cmlp cannot be as it would like to be, and what is said there."""
+"""Installations and builds that lack something, and the messages that report it."""
 
 import importlib.metadata
 import os

@@ -1,4 +1,4 @@
-"""The demo: the whole job, and the story that it tells."""
+"""The demo: from the data to a saved network, and what it prints."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Which core runs, and what is said when it is another one than expected."""
+"""Which core runs, and the messages where it is another one than expected."""
 
 import importlib.util
 import sys

@@ -1,4 +1,4 @@
-"""Many threads, processes and interpreters; how many threads are taken unasked."""
+"""Many threads, processes and interpreters; how many threads are used by default."""
 
 import copy
 import importlib.util

@@ -1,4 +1,4 @@
-"""The boundary: every kind of X and y that people have, and what is said about the others."""
+"""Checks of input: every kind of X and y that users pass, and the errors for all others."""
 
 import tracemalloc
 

@@ -1,4 +1,4 @@
-"""Masked entries are refused wherever an array may come in; an array with none of them is one."""
+"""Masked entries are refused in every array; masked arrays without such entries are accepted."""
 
 import numpy as np
 import pytest

@@ -385,7 +385,7 @@ def test_an_interrupt_ends_all_members_and_keeps_them(listening, how, at):
     assert len(fit_quietly(clf, X, y).estimators_) == 4  # the others are made up for
 
 
-# Those that look at models -----------------------------------------------------------------------
+# Diagnoses and plots -----------------------------------------------------------------------------
 
 
 def test_diagnose_looks_at_every_member():

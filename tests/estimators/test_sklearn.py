@@ -1,4 +1,4 @@
-"""The estimators as scikit-learn's citizens: its checks, its curves, its tools.
+"""The estimators in scikit-learn: its checks, its curves, its tools.
 
 Needs scikit-learn, from 1.4 on; ``tools/sklearn_own_tests.py`` runs its own tests of its MLP.
 """

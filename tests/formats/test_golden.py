@@ -1,4 +1,4 @@
-"""Model files of an older cmlp are read, predict the same, and train on in the same way."""
+"""Model files of an older cmlp are read, predict the same, and continue training alike."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What programs assign to a network: it predicts so everywhere, or is refused at once."""
+"""What programs assign to a network: every prediction uses it, or it is refused at once."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""Targets that are not known, given as NaN: no cost, no gradient, no part in the score."""
+"""Missing targets, given as NaN: no cost, no gradient, no part in the score."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The network: what it is made of, what it refuses, and what it answers."""
+"""The network: what it is made of, what it refuses, and what it returns."""
 
 import copy
 import math

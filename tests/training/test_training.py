@@ -1,4 +1,4 @@
-"""The fit loop: what it repeats exactly, when it stops, and what is left when it goes wrong."""
+"""The fit loop: what it repeats exactly, when it stops, and what it keeps after a failure."""
 
 import math
 import re
