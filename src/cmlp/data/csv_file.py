@@ -106,7 +106,7 @@ def _csv_blocks(data: bytes, layout: Layout) -> Iterator[_Block]:
     done = 0
     while block := [row for _, row in islice(rows, _BLOCK)]:
         if any(len(row) != layout.width for row in block):
-            _complain(data, layout, done)
+            _raise_first_error(data, layout, done)
         cells = [row[layout.target] for row in block] if layout.target >= 0 else []
         if few:
             block = [[row[i] for i in kept] for row in block]
@@ -120,15 +120,15 @@ def _csv_blocks(data: bytes, layout: Layout) -> Iterator[_Block]:
                 convert = dict(zip(words, map(float, words), strict=True)).__getitem__
             X = np.fromiter(map(convert, chain.from_iterable(block)), np.float64)
         except ValueError:
-            _complain(data, layout, done)
+            _raise_first_error(data, layout, done)
         if not np.isfinite(X).all() or (strange and not all(map(NUMBER, words))):
-            _complain(data, layout, done)
+            _raise_first_error(data, layout, done)
         X = X.reshape(len(block), -1)
         yield X if order is None else X[:, order], cells
         done += len(block)
 
 
-def _complain(data: bytes, layout: Layout, after: int) -> NoReturn:
+def _raise_first_error(data: bytes, layout: Layout, after: int) -> NoReturn:
     """Raise the error of the first bad cell after `after` good rows of data."""
 
     def numbers_in(row: list[str]) -> bool:
