@@ -69,7 +69,7 @@ def main() -> int:
         if "functions" in args.parts:
             results += functions(cores, seconds)
     if "barrier" in args.parts:
-        results += barrier(10 * seconds)
+        results += barrier(10 * seconds, rows=20 if args.quick else 500)
     _report.write_json(args.json, about, results)
     if args.chart:
         draw(args.chart, about, results)
@@ -287,14 +287,14 @@ ORACLES: dict[str, Callable[[Array], Array]] = {
 # Barrier -----------------------------------------------------------------------------------------
 
 
-def barrier(seconds: float) -> list[dict[str, Any]]:
+def barrier(seconds: float, rows: int) -> list[dict[str, Any]]:
     """Measure the barrier of two threads; return a row, or none on one processor."""
     if cmlp.core_info().cpus < 2 or cmlp.core_info().core == "python":
         print("barrier: needs two processors and a compiled core\n")
         return []
     few, many = 4, 36
     steps = {
-        (layers, n): Steps(Work((16, *[16] * layers, 16), 1, 500), n_threads=n)
+        (layers, n): Steps(Work((16, *[16] * layers, 16), 1, rows), n_threads=n)
         for layers in (few, many)
         for n in (1, 2)
     }

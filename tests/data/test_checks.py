@@ -246,7 +246,7 @@ def test_two_labels_for_one_output(labels):
     assert net.predict_classes(X).tolist() == np.array(labels)[plain.predict_classes(X)].tolist()
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=20, deadline=None, database=None)
 @given(
     labels=st.one_of(
         st.lists(st.integers(-(2**62), 2**62), min_size=2, max_size=6, unique=True),

@@ -219,12 +219,12 @@ def test_an_interrupt_leaves_the_mean(engine):
 
 def test_it_smooths(engine):
     """Large steps jump about the minimum; their mean lies nearer to it."""
-    X, y = waves(200)
+    X, y = waves(100)
     X, y = X[:, :1], y + np.random.default_rng(0).normal(0, 0.5, y.shape)
     losses = {}
     for ema in (0.0, 0.98):
         net = Network([1, 16, 1], "tanh", seed=0)
-        net.fit(X, y, epochs=60, batch_size=2, learning_rate=0.05, momentum=0.0, ema=ema)
+        net.fit(X, y, epochs=40, batch_size=2, learning_rate=0.05, momentum=0.0, ema=ema)
         losses[ema] = net.loss(X, y)
     assert losses[0.98] < losses[0.0]
 

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import blobs, refused
+from helpers import blobs, covering, refused
 
 import cmlp
 from cmlp import MLPClassifier
@@ -24,11 +24,17 @@ def fitted(n_classes, epochs=20, **more):
     return clf, X, LETTERS[y]
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
-@pytest.mark.parametrize("solver", ["sgd", "adam", "nadam", "lion"])
-@pytest.mark.parametrize("more", [
-    {}, {"ema": 0.9}, {"normalization": "batch"}, {"hidden_layer_sizes": (), "dtype": "float64"},
-], ids=str)  # fmt: skip
+CHANGES = [
+    {},
+    {"ema": 0.9},
+    {"normalization": "batch"},
+    {"hidden_layer_sizes": (), "dtype": "float64"},
+]
+
+
+@pytest.mark.parametrize(
+    "n_classes, solver, more", covering([2, 3], ["sgd", "adam", "nadam", "lion"], CHANGES)
+)
 def test_no_prediction_changes_and_the_new_is_learned(engine, n_classes, solver, more):
     clf, X, y = fitted(n_classes, solver=solver, **more)
     P, predicted = clf.predict_proba(X), clf.predict(X)
