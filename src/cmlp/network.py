@@ -35,12 +35,12 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _trains(method: Method) -> Method:
-    """Let no two threads train a network at once (see :meth:`Network.exclusive`), undisturbed."""
+    """Let no two threads train a network at once, and NumPy's error state not disturb it."""
 
     @undisturbed
     @functools.wraps(method)
     def guarded(self: Network, *args: Any, **kwargs: Any) -> Any:
-        with self.exclusive():
+        with self.exclusive_training():
             return method(self, *args, **kwargs)
 
     return cast(Method, guarded)
@@ -326,7 +326,7 @@ class Network(State):
     @undisturbed
     def loss(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the (weighted) mean loss of the rows, without penalties, dropout or smoothing."""
-        return scoring.evaluate(self, self.encode(X, y, sample_weight), None)[0]
+        return scoring.evaluate(self, self.encode_rows(X, y, sample_weight), None)[0]
 
     @undisturbed
     def score(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -334,7 +334,7 @@ class Network(State):
 
         R^2 of fewer than two rows is NaN, with an UndefinedMetricWarning.
         """
-        return scoring.evaluate(self, self.encode(X, y, sample_weight), None, warns=True)[1]
+        return scoring.evaluate(self, self.encode_rows(X, y, sample_weight), None, warns=True)[1]
 
     @undisturbed
     def gradients(
@@ -356,7 +356,7 @@ class Network(State):
         Gradients
             Lists of dC/dW and dC/db, one per layer; dC/dX; and the value of the loss.
         """
-        data = self.encode(X, y, sample_weight)
+        data = self.encode_rows(X, y, sample_weight)
         penalties = {"l1": check_number("l1", l1, 0), "l2": check_number("l2", l2, 0)}
         objective = self.architecture.objective(**penalties)
         found = passes.backpropagate(self, data, objective, inputs=True)
@@ -496,18 +496,20 @@ class Network(State):
         arguments = locals()
         from cmlp.training import fit
         from cmlp.training.recipe import Recipe, chosen
+        from cmlp.training.trainer import check_batch_size
 
         recipe = Recipe(**chosen(Recipe, arguments))
         recipe.check(self.architecture)
         options = fit.Options(**chosen(fit.Options, arguments))
+        check_batch_size(self, options.batch_size)
         check_pair(X_val, y_val)
         if X_val is not None and validation_fraction:
             raise ValueError("give X_val and y_val or validation_fraction, not both")
         classes, validation = self.classes, None
         try:
-            data = self.encode(X, y, sample_weight)
+            data = self.encode_rows(X, y, sample_weight)
             if X_val is not None and y_val is not None:
-                validation = self.encode(X_val, y_val, suffix="_val")
+                validation = self.encode_rows(X_val, y_val, suffix="_val")
         except (TypeError, ValueError):
             self.classes = classes  # a failed call keeps no labels
             raise
@@ -535,8 +537,9 @@ class Network(State):
         from cmlp.training import fit
         from cmlp.training.recipe import make_recipe
 
-        data = self.encode(X, y, sample_weight)
-        return fit.run_epoch(self, data, make_recipe(recipe), batch_size, shuffle, n_threads)
+        made = make_recipe(recipe)
+        data = self.encode_rows(X, y, sample_weight)
+        return fit.run_epoch(self, data, made, batch_size, shuffle, n_threads)
 
     @_trains
     def step(
@@ -552,8 +555,9 @@ class Network(State):
         from cmlp.training import fit
         from cmlp.training.recipe import make_recipe
 
-        data = self.encode(X, y, sample_weight)
-        return fit.run_epoch(self, data, make_recipe(recipe), None, shuffle=False, n_threads=1)
+        made = make_recipe(recipe)
+        data = self.encode_rows(X, y, sample_weight)
+        return fit.run_epoch(self, data, made, None, shuffle=False, n_threads=1)
 
     # For learners --------------------------------------------------------------------------------
 
@@ -577,7 +581,8 @@ class Network(State):
         from cmlp.explain import trace
         from cmlp.training.recipe import make_recipe
 
-        return trace.trace_step(self, self.encode(X, y), make_recipe(recipe), apply)
+        made = make_recipe(recipe)
+        return trace.trace_step(self, self.encode_rows(X, y), made, apply)
 
     @undisturbed
     def check_gradients(
@@ -604,7 +609,7 @@ class Network(State):
         from cmlp.explain import gradient_check
         from cmlp.training.recipe import Recipe
 
-        data = self.encode(X, y)
+        data = self.encode_rows(X, y)
         return gradient_check.check_gradients(self, data, Recipe(l1=l1, l2=l2), entries)
 
     def diagnose(self, X: ArrayLike, y: ArrayLike, **more: Any) -> Diagnosis:

@@ -335,7 +335,7 @@ def test_the_bound_is_for_those_who_do_not_ask(core, monkeypatch, threads_at_any
     for bound, asked, expected in [(None, None, 4), (3, None, 3), (9, None, 4), (1, 3, 3),
                                    (3, 9, 4)]:  # fmt: skip
         monkeypatch.setattr(dispatch, "_bound", bound)
-        trainer = Trainer(net, net.encode(X, y), recipe.Recipe(), 32, asked)
+        trainer = Trainer(net, net.encode_rows(X, y), recipe.Recipe(), 32, asked)
         trainer.close()
         assert trainer.n_threads == (1 if core.name == "python" else expected)
 

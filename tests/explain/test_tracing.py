@@ -220,7 +220,7 @@ class Tags(html.parser.HTMLParser):
 def test_the_html_is_sound_and_escaped():
     net = Network([2, 3, 1], "leaky_relu", seed=0)
     loss = net.loss_row._replace(formula="<script>alert('&')</script>")
-    net.replace(replace(net.architecture, loss=loss))
+    net.replace_architecture(replace(net.architecture, loss=loss))
     tags = Tags()
     page = net.trace_step([[1, 2]], [[3]])._repr_html_()
     tags.feed(page)

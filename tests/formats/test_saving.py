@@ -141,7 +141,7 @@ def spoil(net, **values):
     """Write attributes past the checks of an assignment, as a change in place does."""
     for name, value in values.items():
         if hasattr(net.architecture, name):
-            net.replace(replace(net.architecture, **{name: value}))
+            net.replace_architecture(replace(net.architecture, **{name: value}))
         else:
             object.__setattr__(net, name, value)
 

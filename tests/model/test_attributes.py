@@ -97,7 +97,7 @@ PARAMS = {
 def test_parameters_of_any_kind(engine, through, kind, more):
     X, net = blobs()[0], trained(**more)
     half = copy.deepcopy(net)
-    for part in half.parameters.parts().values():
+    for part in half.parameter_views.parts().values():
         part *= 0.5
     net.predict(X)
     net.params = PARAMS[kind](half.params.copy())

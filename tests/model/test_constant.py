@@ -65,7 +65,7 @@ def test_the_constant_loss_is_that_of_a_bias(engine, dtype, loss, weighted):
     if missing:
         y[::7, 1] = np.nan
     weights = np.arange(N) % 4.0 if weighted else None
-    data = net.encode(np.zeros((N, 2)), y, weights)
+    data = net.encode_rows(np.zeros((N, 2)), y, weights)
     numbers = (y[:, None] == np.arange(3)).astype(float) if y.ndim == 1 else y
     candidates = biases_of(net, numbers, np.ones(N) if weights is None else weights)
     expected = min(loss_of_biases(net, biases, data) for biases in candidates)
@@ -75,9 +75,9 @@ def test_the_constant_loss_is_that_of_a_bias(engine, dtype, loss, weighted):
 def test_outputs_without_any_target(engine):
     net = cmlp.Network([2, 2], loss="absolute_error", missing_targets=True)
     y = np.stack([np.arange(5.0), np.full(5, np.nan)], axis=1)
-    assert constant_loss(net, net.encode(np.zeros((5, 2)), y)) == pytest.approx(6 / 5)
+    assert constant_loss(net, net.encode_rows(np.zeros((5, 2)), y)) == pytest.approx(6 / 5)
 
 
 def test_a_custom_loss_has_none():
     net = cmlp.Network([2, 1], loss=squared_error)
-    assert constant_loss(net, net.encode(np.zeros((2, 2)), [1.0, 2.0])) is None
+    assert constant_loss(net, net.encode_rows(np.zeros((2, 2)), [1.0, 2.0])) is None

@@ -357,7 +357,7 @@ def long_step(net, n=2500, **recipe):
     """A trainer whose only step takes several passes, and its arguments."""
     X, y = blobs(n)
     weights = np.linspace(0.5, 1, n)
-    data = net.encode(X, y, weights if net.loss_row is not None else None)
+    data = net.encode_rows(X, y, weights if net.loss_row is not None else None)
     trainer = Trainer(net, data, Recipe(**recipe), n, 1)
     return trainer, np.arange(n), np.full(1, 0.1)
 
@@ -370,7 +370,7 @@ def test_a_stopped_step_changes_no_weight(core, dtype, n_threads, normalization,
     X, y = blobs(n)
     net = Network([3, 40, 33, 3], "tanh", dtype=dtype, seed=0, normalization=normalization)
     net.optimizer_state.moments_for(Recipe(solver="adam").rule)
-    data, recipe = net.encode(X, y), Recipe(solver="adam")
+    data, recipe = net.encode_rows(X, y), Recipe(solver="adam")
     before = net.params.copy()
     team = seam.places()
     team[seam.TEAM_STOP] = 1
@@ -396,7 +396,7 @@ def test_a_stopped_gradient_is_nan(core, dtype):
     X, y = blobs(2500)
     net = Network([3, 8, 3], dtype=dtype, seed=0)
     team = seam.places()
-    data, objective = net.encode(X, y), net.architecture.objective()
+    data, objective = net.encode_rows(X, y), net.architecture.objective()
     assert math.isfinite(passes.backpropagate(net, data, objective, team=team).loss)
     team[seam.TEAM_STOP] = 1
     assert math.isnan(passes.backpropagate(net, data, objective, team=team).loss)
@@ -434,7 +434,7 @@ def test_a_custom_step_stopped_on_its_way_back_changes_nothing(engine, monkeypat
 
     monkeypatch.setattr(engine, "gradient", stopped_late)
     X, y = blobs(3000)
-    trainer = Trainer(net, net.encode(X, y), Recipe(), 3000, 1)
+    trainer = Trainer(net, net.encode_rows(X, y), Recipe(), 3000, 1)
     trainer.run(np.arange(3000), np.full(1, 0.1))
     trainer.close()
     assert trainer.stopped and net.steps == 0

@@ -408,7 +408,9 @@ def test_held_out_rows_keep_the_proportions(n_out, loss):
     held_out = []
     for seed in range(8):
         net = Network([1, n_out], loss=loss, seed=seed)
-        train, validation = split.split(fit._strata(net, net.encode(X, y).targets), 0.2, net.rng)
+        train, validation = split.split(
+            fit._strata(net, net.encode_rows(X, y).targets), 0.2, net.rng
+        )
         np.testing.assert_array_equal(np.sort(np.r_[train, validation]), np.arange(200))
         assert len(validation) == 40 and y[validation].sum() == 4
         held_out.append(tuple(validation))
@@ -421,7 +423,7 @@ def test_rows_held_out_are_not_trained_on(engine):
     net, history = trained(X, y, validation_fraction=0.25, epochs=3)
     changed = y.copy()
     probe = Network([3, 8, 3], "tanh", seed=0)
-    _, validation = split.split(probe.encode(X, y).targets, 0.25, probe.rng)
+    _, validation = split.split(probe.encode_rows(X, y).targets, 0.25, probe.rng)
     swap = validation[:3], validation[-3:]  # of different classes, so that the split stays
     changed[swap[0]], changed[swap[1]] = y[swap[1]], y[swap[0]]
     order = np.arange(60)
@@ -563,7 +565,7 @@ class LatePool:
 def test_a_team_that_is_not_complete_does_not_begin(engine, fails_at, error):
     net = Network([64, 256, 10], seed=0)
     X = np.random.default_rng(0).normal(size=(512, 64))
-    data = net.encode(X, np.arange(512) % 10)
+    data = net.encode_rows(X, np.arange(512) % 10)
     trainer = Trainer(net, data, Recipe(), 128, 1)
     trainer.n_threads, kept = 2, net.params.copy()
     trainer.workspace = np.zeros(engine.workspace_size(net.plan, 128, 2), net.dtype)
@@ -578,7 +580,7 @@ def test_a_team_that_is_not_complete_does_not_begin(engine, fails_at, error):
 
 def test_a_ctrl_c_at_the_end_of_a_call_counts_its_steps(engine, monkeypatch):
     net = Network([3, 4, 3], seed=0)
-    trainer = Trainer(net, net.encode(X60, Y60), Recipe(solver="adam"), 10, 1)
+    trainer = Trainer(net, net.encode_rows(X60, Y60), Recipe(solver="adam"), 10, 1)
     run = trainer._run_rank
 
     def interrupted(*args):
@@ -654,7 +656,7 @@ def test_small_steps_stay_on_one_thread(engine, monkeypatch):
     X, y = blobs()
     for width, n_threads, expected in [(4, 2, 1), (4, None, 1), (900, 2, 2), (900, None, 4)]:
         net = Network([3, width, width, 3], seed=0)
-        trainer = Trainer(net, net.encode(X, y), Recipe(), 32, n_threads)
+        trainer = Trainer(net, net.encode_rows(X, y), Recipe(), 32, n_threads)
         trainer.close()
         assert trainer.n_threads == (1 if engine.name == "python" else expected)
 

@@ -16,7 +16,7 @@ from cmlp.training.progress import cut, printable
 @undisturbed
 def report(net: Network, X: Array, y: Array) -> str:
     """Return loss and scores of the predictions on some rows, which are evaluated once."""
-    loss, value, out = scoring.evaluate(net, net.encode(X, y), None)
+    loss, value, out = scoring.evaluate(net, net.encode_rows(X, y), None)
     n_out = out.shape[1]
     lines = [f"loss      {loss:.6g} ({net.loss_name})"]
     if not is_classifier(net):

@@ -146,7 +146,7 @@ def encoded(net: State, labels: Array | None, rows: Rows) -> Data:
         net.classes, y = None, place
     if net.loss_row is None:
         weights = None
-    return net.encode(X, y, weights)
+    return net.encode_rows(X, y, weights)
 
 
 # What is counted ---------------------------------------------------------------------------------

@@ -81,7 +81,14 @@ def _train(ensemble: Any, members: list[Any], number: int, task: Task) -> Traine
 def _members(ensemble: Any, present: Sequence[Any], workers: int) -> list[Any]:
     """Return the earlier members and new ones, with the present parameters."""
     n = ensemble.n_ensemble
-    parameters = ensemble.get_params(deep=False) | MEMBERS_OWN
+    parameters = ensemble.get_params(deep=False)
+    if not parameters.keys() >= MEMBERS_OWN.keys():
+        raise ValueError(
+            "an ensemble makes its members from get_params(), but that of "
+            f"{type(ensemble).__name__} lacks the parameters that its __init__ passes on as "
+            "**kwargs: list them by name"
+        )
+    parameters |= MEMBERS_OWN
     if ensemble.max_time is not None:
         parameters["max_time"] = ensemble.max_time / -(-n // workers)
     members = list(present)

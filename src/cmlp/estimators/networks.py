@@ -132,7 +132,7 @@ def check_described(estimator: Any, net: Network, outputs: Outputs) -> None:
                 " set that parameter to what the network has, or fit anew (warm_start=False)"
             )
     if row is None and outputs.loss is not net.architecture.custom_loss:
-        net.replace(replace(net.architecture, custom_loss=outputs.loss))
+        net.replace_architecture(replace(net.architecture, custom_loss=outputs.loss))
 
 
 def loss_options(estimator: Any) -> dict[str, float]:

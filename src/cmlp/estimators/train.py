@@ -28,7 +28,7 @@ def train(estimator: Any, task: Task) -> None:
     else:
         net = estimator.network_
         check_continues(estimator, net, task)
-    with net.exclusive():
+    with net.exclusive_training():
         if not task.first:
             write(net, *task.init)
         if estimator.solver == "lbfgs":

@@ -67,7 +67,7 @@ def check_gradients(net: State, data: Data, recipe: Recipe, entries: int | None)
     found = passes.backpropagate(net, data, objective)
     slopes = Parameters(net.plan, found.gradient).parts()
     exact = net.astype(np.float64)
-    values = exact.parameters.parts()
+    values = exact.parameter_views.parts()
     # Backpropagation rounds in the network's dtype, along sums as long as the batch and the layers.
     length = len(data.X) + max(net.sizes)
     tolerance = max(1e-6, 16 * float(np.finfo(net.dtype).eps) * np.sqrt(length))

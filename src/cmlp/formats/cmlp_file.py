@@ -277,7 +277,7 @@ def save(state: State, file: safetensors.File, *, optimizer: bool) -> None:
         "feature_names": [str(name) for name in state.feature_names],
         "target_name": state.target_name,
     }
-    arrays, memory = state.parameters.parts(), None
+    arrays, memory = state.parameter_views.parts(), None
     if optimizer:
         state.optimizer_state.check()
         for number, moment in enumerate(state.moments):
@@ -297,7 +297,7 @@ def load(kind: type[Loaded], file: safetensors.File, loss: CustomLoss | None) ->
     except MemoryError as error:
         message = f"{safetensors.name_of(file)} cannot be read: {error}"
         raise ModelFileError(message) from error
-    views = net.parameters.parts()
+    views = net.parameter_views.parts()
     for number, moment in enumerate(net.moments):
         views |= Parameters(net.plan, moment).parts(f"moment{number}.")
     for key, view in views.items():
@@ -311,7 +311,8 @@ def _from_saved(kind: type[Loaded], saved: Saved, loss: CustomLoss | None) -> Lo
     net = kind.__new__(kind)
     State.__init__(net, Architecture.from_dict(about, loss), np.random.default_rng())
     if memory is not None:
-        net.optimizer_state = OptimizerState.from_dict(memory, len(net.params), net.dtype)
+        optimizer = OptimizerState.from_dict(memory, len(net.params), net.dtype)
+        net.rebind_attributes(optimizer_state=optimizer)
         net.rng = generator(memory["generator"])
     net.feature_names, net.target_name = about["feature_names"], about["target_name"]
     net.classes, net.history = saved.classes, saved.history

@@ -31,7 +31,7 @@ Assign = Callable[[State, Any], None]
 
 def _activations(net: State, names: Any) -> None:
     """Each layer's activation; the plan has them, too, and is what predicts."""
-    net.replace(net.architecture.with_activations(names))
+    net.replace_architecture(net.architecture.with_activations(names))
 
 
 def _plan(net: State, plan: Any) -> None:
@@ -44,7 +44,7 @@ def _plan(net: State, plan: Any) -> None:
             activations=tuple(codes[code] for code in wanted[:, ACTIVATION].tolist()),
         )
         if np.array_equal(wanted, architecture.plan()):
-            net.replace(net.architecture.with_activations(architecture.activations))
+            net.replace_architecture(net.architecture.with_activations(architecture.activations))
             return
     raise ValueError(
         "plan must be the layout of this network's layers, which only another activation changes: "
@@ -70,7 +70,7 @@ def _params(net: State, params: Any) -> None:
         for target, part in zip(targets, parts, strict=True):
             target[...] = narrowed("params", part, net.dtype)
         flat = clean
-    net.rebind(params=flat)
+    net.rebind_attributes(params=flat)
 
 
 def narrowed(name: str, values: Array, dtype: np.dtype[Any]) -> Array:
@@ -101,7 +101,9 @@ def _count(name: str) -> Assign:
 
 def _classes(net: State, labels: Any) -> None:
     least = max(net.sizes[-1], 2)
-    net.rebind(classes=None if labels is None else check_classes("classes", labels, least))
+    net.rebind_attributes(
+        classes=None if labels is None else check_classes("classes", labels, least)
+    )
 
 
 def text_list(name: str, names: Any, n: int | None) -> list[str]:
@@ -116,19 +118,19 @@ def text_list(name: str, names: Any, n: int | None) -> list[str]:
 
 
 def _feature_names(net: State, names: Any) -> None:
-    net.rebind(feature_names=text_list("feature_names", names, net.sizes[0]))
+    net.rebind_attributes(feature_names=text_list("feature_names", names, net.sizes[0]))
 
 
 def _target_name(net: State, name: Any) -> None:
     refuse_masked("target_name", name)
-    net.rebind(target_name=None if name is None else str(name))
+    net.rebind_attributes(target_name=None if name is None else str(name))
 
 
 def _of_architecture(name: str, check: Callable[[State, Any], Any]) -> Assign:
     """Return what assigns a value of the architecture, once it is checked."""
 
     def assign(net: State, value: Any) -> None:
-        net.replace(replace(net.architecture, **{name: check(net, value)}))
+        net.replace_architecture(replace(net.architecture, **{name: check(net, value)}))
 
     return assign
 
@@ -145,7 +147,7 @@ def _history(net: State, record: Any) -> None:
         if not isinstance(record, dict):
             raise TypeError(f"history must be a History or a dict of lists, not {record!r}")
         record = History({str(key): [float(value) for value in record[key]] for key in record})
-    net.rebind(history=record)
+    net.rebind_attributes(history=record)
 
 
 def _fixed(name: str, advice: str) -> Assign:
@@ -172,7 +174,7 @@ ASSIGNED: dict[str, Assign] = {
     "moments": _moments,
     "steps": _count("steps"),
     "averaged": _count("average_steps"),
-    "rng": lambda net, seed: net.rebind(rng=np.random.default_rng(seed)),
+    "rng": lambda net, seed: net.rebind_attributes(rng=np.random.default_rng(seed)),
     "sizes": _fixed("sizes", "make another one: cmlp.Network(sizes)"),
     "dtype": _fixed("dtype", "net.astype(dtype) returns a copy in another one"),
     "normalization": _fixed("normalization", "net.folded() returns a copy without 'batch'"),
@@ -186,12 +188,13 @@ ASSIGNED: dict[str, Assign] = {
     "huber_delta": _fixed("huber_delta", "assign net.loss_parameter"),
     "seed": _fixed("seed", "assign net.rng"),
     "loss_row": _fixed("loss_row", "make another one, with loss=..."),
+    "custom_loss": _fixed("custom_loss", "make another one, with loss=..."),
+    "architecture": _fixed("architecture", "make another one: cmlp.Network(sizes)"),
+    "optimizer_state": _fixed("optimizer_state", "assign net.solver, net.moments, net.steps"),
+    "workspaces": _fixed("workspaces", "they are scratch of the core"),
+    "shown_average": _fixed("shown_average", "assign net.averaged"),
 }
 """How an attribute is assigned: checked, so that the network can keep it, or refused."""
-
-STATE = {"architecture", "optimizer_state", "workspaces"}
-"""Parts of the state, which the code below the façade writes."""
-
 
 TRAINING = {
     "batch_size", "callbacks", "clip_norm", "dropout", "ema", "epochs", "l1", "l2", "learning_rate",
@@ -207,7 +210,7 @@ def refuse_unknown(net: State, name: str) -> None:
     A program may have attributes of its own; names that begin with an underscore are internal.
     """
     defined = getattr(type(net), name, None)
-    if name.startswith("_") or name in STATE or isinstance(defined, property):
+    if name.startswith("_") or isinstance(defined, property):
         return  # a property without a setter raises its own error
     if callable(defined):
         raise AttributeError(f"{name} is a method of a network, which cannot be assigned")

@@ -62,7 +62,9 @@ def fold(net: Folded, X: Array, inputs: Scaling, outputs: Scaling | None) -> Fol
         wide.biases[-1][...] = wide.biases[-1] * unit + outputs.mean
         power = {"squared_error": 2, "huber": 2}.get(wide.loss_name, 1)
         if wide.loss_name == "huber":
-            wide.replace(replace(wide.architecture, loss_parameter=wide.loss_parameter * unit))
+            wide.replace_architecture(
+                replace(wide.architecture, loss_parameter=wide.loss_parameter * unit)
+            )
         for key in wide.history.keys() & {"loss", "val_loss"}:
             wide.history[key] = [value * unit**power for value in wide.history[key]]
     with np.errstate(all="ignore"), contextlib.suppress(ValueError):  # too large for float32
@@ -84,6 +86,6 @@ def fold_statistics(net: Folded) -> Folded:
     other = net.astype(net.dtype)
     if net.normalization == "batch":
         plain: Parameters = passes.prediction_parameters(net)
-        other.replace(replace(net.architecture, normalization=None), plain.flat)
+        other.replace_architecture(replace(net.architecture, normalization=None), plain.flat)
         other.forget_optimizer()
     return other

@@ -1,6 +1,6 @@
 """All calls of the core but the trainer's epoch: predictions, losses, gradients, single updates.
 
-Rows, targets and weights come checked (:meth:`cmlp.model.state.State.encode`). Long calls are
+Rows, targets and weights come checked (:meth:`cmlp.model.state.State.encode_rows`). Long calls are
 divided into portions between which Python handles Ctrl-C, or take a `team` that another thread can
 end; see :mod:`cmlp.core.team`.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cmlp.core import dispatch
 from cmlp.core.errstate import undisturbed
-from cmlp.core.layout import ACTIVATION, N_IN, N_OUT, Array, aligned, folded
+from cmlp.core.layout import ACTIVATION, N_IN, N_OUT, NORMALIZATION, Array, aligned, folded
 from cmlp.core.seam import Noise, Objective, Optimizer, Places, SparseRows
 from cmlp.core.vocabulary import ACTIVATIONS, EXTERNAL_LOSS, lookup
 from cmlp.data.rows import Data
@@ -105,6 +105,8 @@ def predict_layer(
 ) -> Array:
     """Return the activations after some layers; `linear` leaves out the last activation."""
     plan = state.plan[:n_layers]
+    if plan[-1, NORMALIZATION]:  # a core's last layer is never normalised
+        return _hidden_layer(state, X, len(plan) - 1, linear)
     if linear:
         plan = plan.copy()
         plan[-1, ACTIVATION] = lookup("activation", ACTIVATIONS, "identity").code
@@ -114,6 +116,15 @@ def predict_layer(
         dispatch.core.predict(
             plan, state.params, some, rows, out[part], workspace, state.input_scale
         )
+    return out
+
+
+def _hidden_layer(state: State, X: Array | SparseRows, number: int, linear: bool) -> Array:
+    """Return the sums or activations of a hidden layer, from a pass through all layers."""
+    out = np.empty((len(X), state.sizes[number + 1]), state.dtype)
+    for part, some, rows in portions(X, flops_of(state)):
+        z, a = forward(state, some if rows is None else some[rows])
+        out[part] = (z if linear else a)[number]
     return out
 
 
@@ -165,7 +176,7 @@ def evaluate(
         Scratch for as many rows; by default one is lent, and the rows are divided into portions.
     """
     n = len(data.X) if rows is None else len(rows)
-    plan, params = state.parameters if parameters is None else parameters
+    plan, params = state.parameter_views if parameters is None else parameters
     out, costs = np.empty((n, state.sizes[-1]), state.dtype), np.empty(n, state.dtype)
 
     def call(part: slice, some: NDArray[np.int64] | None, workspace: Array) -> None:

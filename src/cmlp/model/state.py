@@ -28,8 +28,8 @@ from cmlp.model.parameters import Parameters
 
 Self = TypeVar("Self", bound="State")
 
-OF_THIS_PROCESS = ("_bound", "_lock", "_version", "workspaces")
-"""Attributes that are not copied or pickled."""
+NOT_PICKLED = ("_bound", "_lock", "_version", "plan", "workspaces")
+"""Attributes of this process, and the plan, which the architecture gives."""
 
 
 class State:
@@ -68,7 +68,7 @@ class State:
     def __init__(self, architecture: Architecture, rng: np.random.Generator) -> None:
         plan = architecture.plan()
         size = params_size(plan)
-        self.rebind(
+        self.rebind_attributes(
             architecture=architecture,
             plan=plan,
             params=aligned((size,), architecture.dtype),
@@ -82,7 +82,7 @@ class State:
             _lock=threading.RLock(),  # a callback may train the network that it sees
         )
 
-    def rebind(self, **attributes: Any) -> None:
+    def rebind_attributes(self, **attributes: Any) -> None:
         """Write attributes that fit each other; fast paths that were bound to the old ones end.
 
         Not by way of ``vars(self)``: reading an attribute takes CPython longer from then on.
@@ -91,10 +91,10 @@ class State:
             object.__setattr__(self, name, value)
         object.__setattr__(self, "_version", object())  # last: another thread may be binding
 
-    def replace(self, architecture: Architecture, params: Array | None = None) -> None:
+    def replace_architecture(self, architecture: Architecture, params: Array | None = None) -> None:
         """Take another architecture, and the parameters that belong to it."""
         params = self.params if params is None else params
-        self.rebind(architecture=architecture, plan=architecture.plan(), params=params)
+        self.rebind_attributes(architecture=architecture, plan=architecture.plan(), params=params)
 
     # What it is ----------------------------------------------------------------------------------
 
@@ -156,29 +156,29 @@ class State:
     # Its numbers ---------------------------------------------------------------------------------
 
     @property
-    def parameters(self) -> Parameters:
+    def parameter_views(self) -> Parameters:
         """The parameters with their plan."""
         return Parameters(self.plan, self.params)
 
     @property
     def weights(self) -> list[Array]:
         """Each layer's weights, (n_in, n_out), as views into `params`."""
-        return self.parameters.weights
+        return self.parameter_views.weights
 
     @property
     def biases(self) -> list[Array]:
         """Each layer's biases, (n_out,), as views into `params`."""
-        return self.parameters.biases
+        return self.parameter_views.biases
 
     @property
     def scales(self) -> list[Array]:
         """Each normalised layer's gamma, (n_out,), as views into `params`."""
-        return self.parameters.scales
+        return self.parameter_views.scales
 
     @property
     def running(self) -> list[tuple[Array, Array]]:
         """Running mean and variance of each layer normalised by 'batch', as views."""
-        return self.parameters.running
+        return self.parameter_views.running
 
     @property
     def solver(self) -> str:
@@ -208,7 +208,7 @@ class State:
 
     # Rows ----------------------------------------------------------------------------------------
 
-    def encode(
+    def encode_rows(
         self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None, suffix: str = ""
     ) -> Data:
         """Check rows, targets and weights; the labels of the first targets seen are kept."""
@@ -236,7 +236,7 @@ class State:
         return np.array(targets, self.dtype)  # a copy: what a custom loss does to it stays there
 
     @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive_training(self) -> Iterator[None]:
         """Train in this block, and refuse other threads that train the same network.
 
         Two trainings at once would take steps from each other's weights with moments of their own,
@@ -260,24 +260,24 @@ class State:
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a pickle holds: numbers, arrays and text, but no class of cmlp's inside."""
-        kept = {name: value for name, value in vars(self).items() if name not in OF_THIS_PROCESS}
+        """Return what a pickle holds: numbers, arrays, text and public classes."""
+        kept = {name: value for name, value in vars(self).items() if name not in NOT_PICKLED}
         optimizer = self.optimizer_state
-        kept["architecture"] = self.architecture.to_dict()
-        kept["custom_loss"] = self.architecture.custom_loss
+        kept["architecture"] = self.architecture.to_dict(), self.architecture.custom_loss
         kept["optimizer_state"] = optimizer.to_dict() | {"moments": optimizer.moments}
         return kept
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         kept = dict(kept)
         optimizer = kept.pop("optimizer_state")
-        architecture = Architecture.from_dict(kept.pop("architecture"), kept.pop("custom_loss"))
+        architecture = Architecture.from_dict(*kept.pop("architecture"))
         params = _at_cache_line(kept.pop("params"))
         state = OptimizerState(len(params), params.dtype)
         state.moments = _at_cache_line(optimizer["moments"])
         state.set_counts(optimizer)
-        self.rebind(
+        self.rebind_attributes(
             architecture=architecture,
+            plan=architecture.plan(),
             params=params,
             optimizer_state=state,
             workspaces=[],
@@ -292,16 +292,16 @@ class State:
         plan = architecture.plan()
         params = aligned((params_size(plan),), architecture.dtype)
         theirs = Parameters(plan, params).parts()
-        for name, part in self.parameters.parts().items():
+        for name, part in self.parameter_views.parts().items():
             theirs[name][...] = part
-        other.replace(architecture, params)
+        other.replace_architecture(architecture, params)
         other.forget_optimizer()
         return other
 
     def forget_optimizer(self) -> None:
         """Drop the optimizer's state; the record keeps the name of its rule."""
         self.history.solver = self.last_solver
-        self.optimizer_state = OptimizerState(len(self.params), self.dtype)
+        self.rebind_attributes(optimizer_state=OptimizerState(len(self.params), self.dtype))
 
 
 def _at_cache_line(array: Array) -> Array:

@@ -10,7 +10,6 @@ from cmlp.core.arrays import refuse_masked
 from cmlp.core.errstate import callers_state
 from cmlp.core.public import set_module
 from cmlp.model.history import History
-from cmlp.model.state import State
 
 
 @set_module("cmlp")
@@ -31,7 +30,7 @@ class TrainingState:
         Set it, or return anything true, to end the training after this epoch.
     """
 
-    network: State
+    network: Any  # a Network, which is defined above this
     history: History
     epoch: int
     epochs: int

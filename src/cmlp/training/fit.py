@@ -1,8 +1,8 @@
 """The fit of a network: held-out rows, patience, schedules; the epochs are in ``loop``.
 
-Everything random is drawn here, from the network's generator: the split, the order of every
-epoch, the seed of dropout and noise. So the same seed gives the same weights, bit for bit, on the
-same core, for any number of threads.
+Everything random is drawn from the network's generator: the split and the order of every epoch
+here, the seed of dropout and noise in ``trainer``. So the same seed gives the same weights, bit for
+bit, on the same core, for any number of threads.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmlp import schedules
 from cmlp.core import dispatch
 from cmlp.core.checks import check_integer, check_number
 from cmlp.core.errors import warn
@@ -137,16 +138,17 @@ class Options:
         if self.max_time is not None:
             check_number("max_time", self.max_time, 0)
         check_number("validation_fraction", self.validation_fraction, 0, 1, open_high=True)
+        if not isinstance(self.verbose, (int, np.integer, np.bool_)):
+            raise TypeError(f"verbose must be a whole number, not {self.verbose!r}")
+        self.schedule = schedules.resolve(self.schedule)
+        self.callbacks = check_callbacks(self.callbacks)
 
 
 def fit(
     net: State, data: Data, recipe: Recipe, options: Options, validation: Data | None
 ) -> History:
     """Train for some epochs; see :meth:`cmlp.Network.fit`, which has checked the rows."""
-    from cmlp import schedules  # imported when there is something to fit
-
-    schedule = schedules.resolve(options.schedule)
-    callbacks = check_callbacks(options.callbacks)
+    callbacks = tuple(options.callbacks)
     rows = np.arange(len(data.X), dtype=np.int64)
     held_out: NDArray[np.int64] | None = None
     if options.validation_fraction:
@@ -161,11 +163,12 @@ def fit(
     progress = Progress(options.verbose, options.epochs, history.metric, dispatch.core.name)
     rules = NetworkRules(
         net, data, recipe, state, rows, batch_size, options.shuffle, validation, held_out,
-        options.patience, schedule, progress,
+        options.patience, options.schedule, progress,
     )  # fmt: skip
     best, stopped = rules.best, "error"
     try:
         stopped = Loop(trainer, rules, state, callbacks, Deadline(options.max_time)).run()
+        trainer.close()  # first: it puts the mean of the weights in place
         if best.params is not None:
             net.params[:] = best.params
     except DivergenceError:

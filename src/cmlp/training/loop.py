@@ -84,7 +84,7 @@ class Loop:
         safe: Snapshot | None = None
         try:
             self.safe = safe = Snapshot(self.trainer.net)
-            call_back(self.callbacks, "on_train_begin", self.state)
+            self._call_back("on_train_begin")
             reason = "callback" if self.state.stop else ""
             while not reason:
                 reason = "epochs" if self.state.epoch >= self.state.epochs else self._epochs()
@@ -152,8 +152,20 @@ class Loop:
         """Record an epoch, call the callbacks, and return why training ends."""
         self.state.epoch += 1
         self.rules.record(loss, n_rows, rate, seconds, finite)
-        call_back(self.callbacks, "on_epoch_end", self.state)
+        self._call_back("on_epoch_end")
         verdict = self.rules.verdict() if finite else "diverged"
         if self.state.stop and finite:
             return "callback"
         return verdict or self.deadline.reason
+
+    def _call_back(self, event: str) -> None:
+        """Call the callbacks, which may train the network, but not with another optimizer."""
+        state = self.trainer.net.optimizer_state
+        before = state.solver, len(state.moments)
+        call_back(self.callbacks, event, self.state)
+        state = self.trainer.net.optimizer_state
+        if (state.solver, len(state.moments)) != before:
+            raise RuntimeError(
+                f"a callback has trained this network with solver={state.solver!r}, which took the "
+                f"place of the state of {before[0]!r}: train a copy (copy.deepcopy(net))"
+            )

@@ -1,4 +1,4 @@
-"""The weights and the optimizer state to return to."""
+"""The last finite weights and optimizer state, which a diverged training returns to."""
 
 from __future__ import annotations
 
@@ -25,4 +25,4 @@ class Snapshot:
     def put_back(self) -> None:
         """Restore what was remembered."""
         np.copyto(self.state.params, self.params)
-        self.state.optimizer_state = self.optimizer.copy()
+        self.state.rebind_attributes(optimizer_state=self.optimizer.copy())

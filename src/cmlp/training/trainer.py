@@ -36,6 +36,14 @@ def in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
+def check_batch_size(net: State, batch_size: int | None) -> None:
+    """Check that a batch has statistics where the network is normalised by them."""
+    if net.normalization == "batch" and batch_size == 1:
+        raise ValueError(
+            "normalization='batch' needs batches of at least 2 rows; 'layer' takes single ones"
+        )
+
+
 class Trainer:
     """Takes steps on a network: holds the scratch arrays and the threads of one fit.
 
@@ -61,10 +69,7 @@ class Trainer:
         self.noise = recipe.noise(net.architecture, 0)
         if self.noise.input_noise or len(self.noise.dropout):
             self.noise = self.noise._replace(seed=int(net.rng.integers(2**63)))
-        if net.normalization == "batch" and batch_size == 1:
-            raise ValueError(
-                "normalization='batch' needs batches of at least 2 rows; 'layer' takes single ones"
-            )
+        check_batch_size(net, batch_size)
         net.optimizer_state.moments_for(recipe.rule, averages=recipe.ema > 0)
         self.step_flops = flops_of(net) * batch_size
         self.is_long = self.step_flops > passes.CALL_FLOPS
@@ -90,8 +95,10 @@ class Trainer:
 
     def close(self) -> None:
         """End the threads, and leave the mean of the weights in the network, if there is one."""
-        self.net.optimizer_state.show_average(self.net.params)
-        self.team.close()
+        try:
+            self.net.optimizer_state.show_average(self.net.params)
+        finally:
+            self.team.close()
 
     def run(
         self,
