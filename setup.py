@@ -3,6 +3,7 @@
 CMLP_BUILD=auto      build it if there is a working compiler, else install the NumPy path (default)
 CMLP_BUILD=require   fail if it cannot be built (wheels)
 CMLP_BUILD=none      install the NumPy path alone
+CMLP_LEVELS=avx2     only these levels, separated by commas; all of the platform by default
 CMLP_DEBUG=1         the same source with every Cython check on, and -O1 -g1
 """
 
@@ -83,7 +84,11 @@ def extensions():
         return cythonize([extension], build_dir=folder, compiler_directives=DIRECTIVES)
 
     modules = translated(extension("_cpu", "_cpu.pyx"))
-    for level, flags in levels().items():
+    wanted = os.environ.get("CMLP_LEVELS") or ",".join(levels())
+    for level in wanted.split(","):
+        if level not in levels():
+            sys.exit(f"CMLP_LEVELS names {level!r}; this platform has {', '.join(levels())}")
+        flags = levels()[level]
         modules += translated(extension(f"_core_{level}", "_core.pyx", flags))
     return modules
 
