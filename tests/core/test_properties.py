@@ -197,13 +197,17 @@ def any_number(width=64):
 @settings(searching, max_examples=300)
 @given(value=any_number(), decimals=st.sampled_from([3, 4, 6, 8]))
 def test_no_number_is_shown_as_another(value, decimals):
-    """What is read differs by half of the second digit at most: 0 is 0, and 1 is 1."""
+    """What is read differs by half of the second digit, a percentage by half of its last decimal.
+
+    0 is 0, 1 is 1, and 100 % is 100 %.
+    """
     for write in (formatting.number, formatting.score):
         read = float(write(value, decimals))
         np.testing.assert_allclose(read, value, rtol=0.05, atol=0)
         assert write is formatting.number or read != 1 or value == 1
     share = float(formatting.percent(value, decimals - 3))
-    np.testing.assert_allclose(share, 100 * value, rtol=0.5, atol=0)
+    half = 0.5 * 10.0 ** (3 - decimals) * (1 + 1e-9)
+    np.testing.assert_allclose(share, 100 * value, rtol=0.05, atol=half)
     assert share not in (0, 100) or 100 * value == share
 
 
