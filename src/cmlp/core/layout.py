@@ -6,6 +6,7 @@ are flat vectors with the same layout.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -38,7 +39,7 @@ def address(array: Array) -> int:
 def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
     """Return zeros from a multiple of ALIGNMENT on: no vector lies across two cache lines."""
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     raw = np.zeros(size + ALIGNMENT, np.uint8)
     start = -address(raw) % ALIGNMENT
     zeros: Array = raw[start : start + size].view(dtype)

@@ -37,7 +37,7 @@ PLAIN = Noise()
 
 def flops_of(state: State) -> float:
     """Return the floating-point operations of a training step, for one row."""
-    return 6.0 * int((state.plan[:, N_IN] * state.plan[:, N_OUT]).sum())
+    return 6.0 * int(state.plan[:, N_IN] @ state.plan[:, N_OUT])
 
 
 def portions(

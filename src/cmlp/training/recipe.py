@@ -98,6 +98,10 @@ class Recipe:
         return Noise(seed, float(self.input_noise), np.ascontiguousarray(rates))
 
 
+PARAMETERS = tuple(field.name for field in fields(Recipe))
+"""What a step can be told: the names of a recipe's fields."""
+
+
 def chosen(kind: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments that are fields of a dataclass, so that none is listed twice."""
     return {field.name: arguments[field.name] for field in fields(kind)}
@@ -105,8 +109,7 @@ def chosen(kind: Any, arguments: dict[str, Any]) -> dict[str, Any]:
 
 def make_recipe(parameters: dict[str, Any]) -> Recipe:
     """Check the names of keyword arguments, and make a recipe of them."""
-    known = [field.name for field in fields(Recipe)]
     for name in parameters:
-        if name not in known:
-            raise TypeError(str(unknown("parameter", name, known, known)))
+        if name not in PARAMETERS:
+            raise TypeError(str(unknown("parameter", name, PARAMETERS, PARAMETERS)))
     return Recipe(**parameters)
