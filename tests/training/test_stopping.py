@@ -497,6 +497,23 @@ def test_a_deadline_knows_its_reason():
     assert not stopping.Deadline(None, lambda: True).is_set
 
 
+def test_patience_counts_epochs_since_the_lowest_loss():
+    patience = stopping.Patience(3, keeps=True)
+    lefts = []
+    for epoch, loss in enumerate([5.0, 4.0, 4.0, math.nan, 4.5], 1):
+        patience.see(loss, epoch, np.full(2, float(epoch)))
+        lefts.append(patience.left(epoch))
+    assert lefts == [3, 3, 2, 1, 0] and patience.best_epoch == 2
+    np.testing.assert_array_equal(patience.params, [2.0, 2.0])
+
+
+@pytest.mark.parametrize("epochs", [None, 2])
+def test_patience_keeps_weights_if_they_can_be_restored(epochs):
+    patience = stopping.Patience(epochs, keeps=epochs is None)
+    patience.see(1.0, 1, np.ones(2))
+    assert patience.params is None and patience.left(9) == (math.inf if epochs is None else -6)
+
+
 LONG_STEP = """
 import signal, sys, threading, time, warnings
 import numpy as np, cmlp

@@ -32,7 +32,7 @@ from cmlp.training.loop import Loop
 from cmlp.training.progress import Progress
 from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
-from cmlp.training.stopping import Best, Deadline
+from cmlp.training.stopping import Deadline, Patience
 from cmlp.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class NetworkRules:
         self.rows, self.shuffle = rows, shuffle
         self.n_rows, self.n_steps = len(rows), -(-len(rows) // batch_size)
         self.validation, self.held_out = validation, held_out
-        self.patience, self.schedule, self.progress = patience, schedule, progress
-        self.best = Best(keep=patience is not None and validation is not None)
+        self.schedule, self.progress = schedule, progress
+        self.patience = Patience(patience, keeps=validation is not None)
         self.drawn = 0
 
     def draw(self, order: NDArray[np.int64], rates: NDArray[np.float64]) -> None:
@@ -77,9 +77,7 @@ class NetworkRules:
     def foreseen(self) -> float:
         if self.validation is not None or self.progress.verbose or not self.schedule.foreseeable:
             return 1
-        if self.patience is None:
-            return math.inf
-        return self.patience - (self._last_epoch() - self.best.epoch)
+        return self.patience.left(self._last_epoch())
 
     def _last_epoch(self) -> int:
         return self.net.history.epochs
@@ -98,12 +96,11 @@ class NetworkRules:
         values["rows_per_second"] = n_rows / max(seconds, 1e-9)
         self.state.history.append(values)
         net.history.append(values)
-        self.best.see(values.get("val_loss", loss), int(values["epoch"]), net.params)
+        self.patience.see(values.get("val_loss", loss), int(values["epoch"]), net.params)
         self.progress.epoch(values)
 
     def verdict(self) -> str:
-        stalled = self._last_epoch() - self.best.epoch
-        return "patience" if self.patience is not None and stalled >= self.patience else ""
+        return "patience" if self.patience.left(self._last_epoch()) <= 0 else ""
 
     def diverged(self, safe: Snapshot) -> None:
         raise diverged(self.net, self.data, self.recipe, self.state.history, safe)
@@ -165,7 +162,7 @@ def fit(
         net, data, recipe, state, rows, batch_size, options.shuffle, validation, held_out,
         options.patience, options.schedule, progress,
     )  # fmt: skip
-    best, stopped = rules.best, "error"
+    best, stopped = rules.patience, "error"
     try:
         stopped = Loop(trainer, rules, state, callbacks, Deadline(options.max_time)).run()
         trainer.close()  # first: it puts the mean of the weights in place
@@ -179,7 +176,7 @@ def fit(
         trainer.close()
         restored = best.params is not None and stopped not in ("error", "diverged")
         for record in (history, net.history):
-            record.end(stopped, best.epoch or None, restored)
+            record.end(stopped, best.best_epoch or None, restored)
     call_back(callbacks, "on_train_end", state)
     return history
 

@@ -38,18 +38,32 @@ class Deadline:
         return "interrupted" if self.halted() else "max_time" if self() else ""
 
 
-class Best:
-    """The smallest loss, and the weights that gave it if they are to be restored."""
+class Patience:
+    """:meth:`cmlp.Network.fit`'s rule: too many epochs since the lowest loss.
 
-    def __init__(self, keep: bool) -> None:
-        self.keep, self.loss, self.epoch = keep, math.inf, 0
+    Parameters
+    ----------
+    epochs : int or None
+        How many; None never ends a training.
+    keeps : bool
+        Whether the parameters of the best epoch are kept, to be restored.
+    """
+
+    def __init__(self, epochs: int | None, keeps: bool) -> None:
+        self.epochs, self.keeps = epochs, keeps and epochs is not None
+        self.lowest, self.best_epoch = math.inf, 0
         self.params: Array | None = None
 
     def see(self, loss: float, epoch: int, params: Array) -> None:
-        if loss < self.loss:
-            self.loss, self.epoch = loss, epoch
-            if self.keep:
+        """Compare the loss of an epoch with the lowest so far."""
+        if loss < self.lowest:
+            self.lowest, self.best_epoch = loss, epoch
+            if self.keeps:
                 self.params = params.copy()
+
+    def left(self, epoch: int) -> float:
+        """Return how many epochs after this one may pass without a lower loss; 0 ends training."""
+        return math.inf if self.epochs is None else self.epochs - (epoch - self.best_epoch)
 
 
 class NoImprovement:
