@@ -1,6 +1,6 @@
 """Arithmetic and its words; imports nothing of cmlp above it.
 
-    model, training, explain        check and allocate; call ``dispatch.core.<function>``
+    model.passes, training.trainer  allocate; call ``dispatch.core.<function>``
     ------------------------------------------------------------------------- the seam
     dispatch                        which core runs; once per process
         _core_avx512, _core_avx2, _core_baseline    ``_core.pyx`` with ``kernels`` and ``simd``

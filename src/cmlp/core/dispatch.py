@@ -1,8 +1,8 @@
 """Chooses the core, once, when cmlp is imported, and bounds the threads.
 
 ``CMLP_CORE`` (auto, avx512, avx2, baseline, python) overrides the choice. ``CMLP_NUM_THREADS``, or
-else ``OMP_NUM_THREADS``, bounds the threads where `n_threads` is not given. All other modules call
-``dispatch.core.<function>``, whichever core it is.
+else ``OMP_NUM_THREADS``, bounds the threads where `n_threads` is not given. ``model.passes`` and
+``training.trainer`` call ``dispatch.core.<function>``, whichever core it is.
 """
 
 from __future__ import annotations
