@@ -83,13 +83,14 @@ def extensions():
         folder = f"build/{'debug' if DEBUG else 'cython'}/{extension.name}"
         return cythonize([extension], build_dir=folder, compiler_directives=DIRECTIVES)
 
+    flags = levels()
+    wanted = (os.environ.get("CMLP_LEVELS") or ",".join(flags)).split(",")
+    for level in wanted:
+        if level not in flags:
+            sys.exit(f"CMLP_LEVELS names {level!r}; this platform has {', '.join(flags)}")
     modules = translated(extension("_cpu", "_cpu.pyx"))
-    wanted = os.environ.get("CMLP_LEVELS") or ",".join(levels())
-    for level in wanted.split(","):
-        if level not in levels():
-            sys.exit(f"CMLP_LEVELS names {level!r}; this platform has {', '.join(levels())}")
-        flags = levels()[level]
-        modules += translated(extension(f"_core_{level}", "_core.pyx", flags))
+    for level in wanted:
+        modules += translated(extension(f"_core_{level}", "_core.pyx", flags[level]))
     return modules
 
 

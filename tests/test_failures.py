@@ -220,6 +220,12 @@ def test_a_build_that_requires_a_compiler(build):
     assert "cmlp: no working C compiler, and CMLP_BUILD is 'require'" in text
 
 
+def test_a_level_that_the_platform_does_not_have(build):
+    code, text, names = build("none", CMLP_BUILD="auto", CMLP_LEVELS="baseline,avx9")
+    assert code != 0 and not names
+    assert "CMLP_LEVELS names 'avx9'; this platform has baseline" in text
+
+
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="there is no level to leave out")
 def test_a_compiler_too_old_for_a_level(build):
     code, text, names = build("old", CMLP_BUILD="auto")

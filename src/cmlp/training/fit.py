@@ -11,12 +11,11 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmlp import schedules
 from cmlp.core import dispatch
 from cmlp.core.checks import check_integer, check_number
 from cmlp.core.errors import warn
@@ -26,6 +25,7 @@ from cmlp.data.split import split
 from cmlp.model.history import History
 from cmlp.model.scoring import evaluate, metric_of
 from cmlp.model.state import State
+from cmlp.schedules import Schedule, resolve
 from cmlp.training.callbacks import TrainingState, call_back, check_callbacks
 from cmlp.training.divergence import DivergenceError, diverged
 from cmlp.training.loop import Loop
@@ -34,9 +34,6 @@ from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
 from cmlp.training.stopping import Deadline, Patience
 from cmlp.training.trainer import Trainer
-
-if TYPE_CHECKING:
-    from cmlp.schedules import Schedule
 
 
 class NetworkRules:
@@ -137,7 +134,7 @@ class Options:
         check_number("validation_fraction", self.validation_fraction, 0, 1, open_high=True)
         if not isinstance(self.verbose, (int, np.integer, np.bool_)):
             raise TypeError(f"verbose must be a whole number, not {self.verbose!r}")
-        self.schedule = schedules.resolve(self.schedule)
+        self.schedule = resolve(self.schedule)
         self.callbacks = check_callbacks(self.callbacks)
 
 
