@@ -18,8 +18,8 @@ def test_the_first_rates_are_the_initial_one(rule):
 def test_inverse_scaling_goes_by_the_rows_that_were_used():
     rate = LearningRate("invscaling", 0.1, 10, power_t=0.25)
     rate.end_epoch(99)
-    assert rate.now == 0.1 / 100**0.25
-    np.testing.assert_array_equal(rate.rates(2, []), [rate.now] * 2)
+    assert rate.learning_rate == 0.1 / 100**0.25
+    np.testing.assert_array_equal(rate.rates(2, []), [rate.learning_rate] * 2)
     assert rate.end_at_stall() == "Stopping."
 
 
@@ -27,8 +27,8 @@ def test_an_adaptive_rate_is_lowered_at_every_stall_until_it_is_too_small():
     rate, n = LearningRate("adaptive", 0.1, 10), 0
     while not (reason := rate.end_at_stall()):
         n += 1
-        assert rate.now == pytest.approx(0.1 / 5**n)
-    assert reason == "Learning rate too small. Stopping." and rate.now <= SMALLEST
+        assert rate.learning_rate == pytest.approx(0.1 / 5**n)
+    assert reason == "Learning rate too small. Stopping." and rate.learning_rate <= SMALLEST
     assert 0.1 / 5 ** (n - 1) > SMALLEST
 
 
@@ -37,7 +37,7 @@ def test_a_schedule_sets_every_rate():
     for epoch in range(4):
         expected = schedule.rates(0.1, epoch, 4, 5, [])
         np.testing.assert_array_equal(rate.rates(5, []), expected)
-        assert rate.now == expected[-1]
+        assert rate.learning_rate == expected[-1]
     np.testing.assert_array_equal(rate.rates(5, []), expected)  # longer than the schedule
     assert rate.end_at_stall() == "Stopping."
 

@@ -257,7 +257,7 @@ class StochasticFit:
         reason = self.rate.end_at_stall()
         if reason:
             self._close_bar()
-        tol, rate = (formatting.number(x, 6) for x in (est.tol, self.rate.now))
+        tol, rate = (formatting.number(x, 6) for x in (est.tol, self.rate.learning_rate))
         self._print(
             f"{what} did not improve more than tol={tol} for {est.n_iter_no_change} "
             f"consecutive epochs. {reason or f'Setting learning rate to {rate}'}"

@@ -37,7 +37,7 @@ NEVER_CALLED = (
 """Methods of scikit-learn's classes that their ``fit`` calls, and ours does not."""
 
 
-PRIVATE_OBJECTS: dict[str, Any] = {"_known_labels": Labels, "_learning_rate_schedule": LearningRate}
+PRIVATE_OBJECTS: dict[str, Any] = {"_known_labels": Labels, "_optimizer": LearningRate}
 """Attributes that a pickle keeps as a dict of their fields."""
 
 

@@ -41,7 +41,7 @@ def train(estimator: Any, task: Task) -> None:
 def _train_by_steps(
     estimator: Any, task: Task, net: Network, random: np.random.RandomState
 ) -> None:
-    rate = getattr(estimator, "_learning_rate_schedule", None)
+    rate = getattr(estimator, "_optimizer", None)
     if not task.once or rate is None:
         rate = learning_rate_of(estimator)
     rows, held_out = np.arange(task.data.X.shape[0], dtype=np.int64), task.held_out
@@ -49,7 +49,7 @@ def _train_by_steps(
         rows, held_out = task.split(estimator.validation_fraction, random)
     fit = StochasticFit(estimator, net, task, rate, random, rows, held_out)
     _keep(estimator, task, net, random)
-    estimator._learning_rate_schedule = rate
+    estimator._optimizer = rate
     fit.run()
 
 

@@ -35,7 +35,7 @@ class LearningRate:
 
     Attributes
     ----------
-    now : float
+    learning_rate : float
         The rate of the last step, or of the next one under a rule of scikit-learn's.
     """
 
@@ -52,17 +52,17 @@ class LearningRate:
         self.schedule = schedules.resolve("constant" if self.rule else rule)
         if warmup_fraction:
             self.schedule = dataclasses.replace(self.schedule, warmup_fraction=warmup_fraction)
-        self.now = self.initial = float(initial)
+        self.learning_rate = self.initial = float(initial)
         self.epochs, self.power_t = int(epochs), float(power_t)
         self.epoch = 0
 
     def rates(self, n_steps: int, losses: list[float]) -> NDArray[np.float64]:
         """Return the rate of each step of the next epoch, and count the epoch."""
-        base = self.now if self.rule else self.initial
+        base = self.learning_rate if self.rule else self.initial
         epoch = min(self.epoch, self.epochs - 1)
         rates = self.schedule.rates(base, epoch, self.epochs, n_steps, losses)
         if not self.rule:
-            self.now = float(rates[-1])
+            self.learning_rate = float(rates[-1])
         self.epoch += 1
         return rates
 
@@ -76,13 +76,13 @@ class LearningRate:
     def end_epoch(self, n_rows: int) -> None:
         """Adapt the rate to the rows that were used so far, in all epochs."""
         if self.rule == "invscaling":
-            self.now = self.initial / (n_rows + 1) ** self.power_t
+            self.learning_rate = self.initial / (n_rows + 1) ** self.power_t
 
     def end_at_stall(self) -> str:
         """Return why a stall ends the training; lower the rate and return '' where it does not."""
         if self.rule != "adaptive":
             return "Stopping."
-        if self.now <= SMALLEST:
+        if self.learning_rate <= SMALLEST:
             return "Learning rate too small. Stopping."
-        self.now /= 5.0
+        self.learning_rate /= 5.0
         return ""
