@@ -71,6 +71,7 @@ include "kernels/ndarray.pxi"
 include "kernels/predictor.pxi"
 include "kernels/updates.pxi"
 include "kernels/normalization.pxi"
+include "kernels/parametric.pxi"
 include "kernels/backward.pxi"
 include "kernels/step.pxi"
 
@@ -332,7 +333,7 @@ def update(
 
     `grads` may be overwritten; `state` is (n_moments, len(params)), with one more row for the mean
     of the parameters if ``optimizer.ema``; `step` counts the steps before this one. Decoupled decay
-    (``weight_decay``) applies to weights only.
+    (``weight_decay``) applies to weights only, unless ``optimizer.factors`` has others.
     """
     check_plan(plan, params.shape[0], sizeof(real))
     cdef Py_ssize_t lanes = vector_lanes(sizeof(real))
@@ -341,7 +342,8 @@ def update(
     cdef Run run = run_of(
         plan, NO_ROWS, NO_ROWS, None, None, layout_of(plan, 1, 1, sizeof(real))
     )
-    run.optimizer = read_optimizer(optimizer)
+    cdef const double[:, ::1] factors = optimizer.factors
+    run.optimizer = read_optimizer(optimizer, factors, plan.shape[0])
     check_size("grads", params.shape[0], grads.shape[0])
     check_state(&run.optimizer, params.shape[0], state.shape[0], state.shape[1])
     with nogil:
@@ -374,11 +376,14 @@ def train_epoch(
     int64_t[::1] team=None,
     double input_scale=1.0,
     double[::1] losses=None,
+    const double[::1] dropout_factors=None,
+    const double[::1] decay_factors=None,
 ):
     """Take one step per batch of `rows`, in order; batch i uses ``learning_rates[i]``.
 
     With `losses`, `rows` are as many epochs of equal length, no batch crosses from one into the
-    next, and each epoch's sum is written there.
+    next, and each epoch's sum is written there. `dropout_factors` and `decay_factors` multiply the
+    rates of dropout, which must stay below 1, and the weight decay: one factor per step.
 
     Returns
     -------
@@ -410,7 +415,8 @@ def train_epoch(
     cdef Layout to = layout_of(plan, batch_size, n_threads, sizeof(real))
     cdef Run run = run_of(plan, source.rows, labels.rows, weights, rows, to)
     run.objective, run.noise = read_objective(objective), read_noise(noise, dropout)
-    run.optimizer = read_optimizer(optimizer)
+    cdef const double[:, ::1] factors = optimizer.factors
+    run.optimizer = read_optimizer(optimizer, factors, plan.shape[0])
     run.fused = (
         batch_size <= to.batch and run.optimizer.clip_norm == 0
         and 6 * products_of(&run) * batch_size < LONG_PASS * 1e6
@@ -419,6 +425,8 @@ def train_epoch(
     check_state(&run.optimizer, params.shape[0], state.shape[0], state.shape[1])
     check_size("workspace", to.size, workspace.shape[0])
     check_size("learning_rates", n_steps, learning_rates.shape[0])
+    check_schedule("dropout_factors", dropout_factors, n_steps)
+    check_schedule("decay_factors", decay_factors, n_steps)
     if not run.fused:
         check_size("grads", params.shape[0], grads.shape[0])
     join_team(&run, team)
@@ -433,6 +441,10 @@ def train_epoch(
             n_steps = 0  # a thread failed to start: run no step
         for number in range(n_steps):
             size = min(batch_size, end - start)
+            if dropout_factors is not None:
+                run.noise.now = dropout_factors[number]
+            if decay_factors is not None:
+                run.optimizer.decay_now = decay_factors[number]
             now = plan_step(&run.optimizer, step + number, learning_rates[number])
             if whole.per_batch:
                 weight = total_weight(&run, start, size)

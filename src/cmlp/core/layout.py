@@ -48,11 +48,38 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
 
 # The plan ----------------------------------------------------------------------------------------
 
-(N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS, NORMALIZATION, SCALE) = range(9)
+(N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS, NORMALIZATION, SCALE, ALPHA) = range(10)
 """Columns of the plan: fan-in, fan-out, padded fan-out, offsets of W and b in the parameters,
 activation code, offset of the layer's units in a record of one row; code of the normalisation and,
 if there is one, offset of its vectors: gamma, and with 'batch' the running mean and variance. A
-normalised layer's b is beta, which is added after the normalisation."""
+normalised layer's b is beta, which is added after the normalisation. Last, the offset of the alphas
+of a parametric activation, 0 if there are none.
+
+The parameters lie in this order: W and b of layer after layer, the vectors of the normalisation of
+all layers, the alphas of all layers."""
+
+
+LAYER_GROUPS = ("weights", "biases", "scales", "alphas")
+"""Groups of parameters that each layer has, in the order of an optimizer's factors."""
+
+
+OTHER_GROUPS: tuple[str, ...] = ()
+"""Groups that belong to no layer; their factors come after those of all layers."""
+
+
+def factor_row(plan: NDArray[np.int64], group: str, layer: int = 0) -> int:
+    """Return which row of ``Optimizer.factors``, (phi, rho), belongs to a group of a layer."""
+    if group in LAYER_GROUPS:
+        return layer * len(LAYER_GROUPS) + LAYER_GROUPS.index(group)
+    return len(plan) * len(LAYER_GROUPS) + OTHER_GROUPS.index(group)
+
+
+def default_factors(n_layers: int) -> NDArray[np.float64]:
+    """Return the factors that change nothing: every rate times 1, decay of the weights only."""
+    factors = np.zeros((n_layers * len(LAYER_GROUPS) + len(OTHER_GROUPS), 2))
+    factors[:, 0] = 1
+    factors[: n_layers * len(LAYER_GROUPS) : len(LAYER_GROUPS), 1] = 1
+    return factors
 
 
 def make_plan(
@@ -60,12 +87,13 @@ def make_plan(
     activations: Iterable[str],
     dtype: Any,
     normalization: str | None = None,
+    parametric: bool = False,
 ) -> NDArray[np.int64]:
     """Lay a network out: one row per layer, the columns named above.
 
     Returns
     -------
-    ndarray of int64, shape (n_layers, 9)
+    ndarray of int64, shape (n_layers, 10)
     """
     sizes = tuple(sizes)
     lanes = ALIGNMENT // int(np.dtype(dtype).itemsize)
@@ -73,20 +101,31 @@ def make_plan(
     def padded(n: int) -> int:
         return -(-n // lanes) * lanes
 
-    plan = np.zeros((len(sizes) - 1, 9), np.int64)
+    plan = np.zeros((len(sizes) - 1, 10), np.int64)
     offset = units = 0
     for layer, ((n_in, n_out), name) in enumerate(zip(pairwise(sizes), activations, strict=True)):
         stride = padded(n_out)
         code = lookup("activation", ACTIVATIONS, name).code
         bias = offset + n_in * stride
-        plan[layer] = n_in, n_out, stride, offset, bias, code, units, 0, 0
+        plan[layer] = n_in, n_out, stride, offset, bias, code, units, 0, 0, 0
         offset = bias + stride
         units += stride
-    if normalization is not None:  # after all weights and biases, whose offsets do not change
-        for hidden in plan[:-1]:
-            hidden[NORMALIZATION], hidden[SCALE] = NORMALIZATIONS.index(normalization), offset
-            offset += _n_vectors(hidden) * hidden[STRIDE]
+    plan[:-1, NORMALIZATION] = NORMALIZATIONS.index(normalization)
+    plan[:-1, ALPHA] = parametric
+    _place_vectors(plan)
     return plan
+
+
+def _place_vectors(plan: NDArray[np.int64]) -> None:
+    """Find the offsets of scales and alphas, which lie after all weights and biases."""
+    offset = int(plan[-1, BIAS] + plan[-1, STRIDE])
+    for layer in plan:
+        layer[SCALE] = offset if layer[NORMALIZATION] else 0
+        offset += _n_vectors(layer) * int(layer[STRIDE])
+    for layer in plan:
+        if layer[ALPHA]:
+            layer[ALPHA] = offset
+            offset += int(layer[STRIDE])
 
 
 def _n_vectors(layer: NDArray[np.int64]) -> int:
@@ -96,7 +135,7 @@ def _n_vectors(layer: NDArray[np.int64]) -> int:
 
 def params_size(plan: NDArray[np.int64]) -> int:
     """Return how many numbers the parameters of a plan are, with the padding."""
-    extra = sum(_n_vectors(layer) * int(layer[STRIDE]) for layer in plan)
+    extra = sum((_n_vectors(layer) + bool(layer[ALPHA])) * int(layer[STRIDE]) for layer in plan)
     return int(plan[-1, BIAS] + plan[-1, STRIDE]) + extra
 
 
@@ -127,6 +166,23 @@ def normalization_views(plan: NDArray[np.int64], flat: Array) -> list[tuple[Arra
     ]
 
 
+def alpha_views(plan: NDArray[np.int64], flat: Array) -> list[Array]:
+    """Cut alpha, (n_out,), of each layer whose activation is parametric."""
+    return [flat[layer[ALPHA] :][: layer[N_OUT]] for layer in plan if layer[ALPHA]]
+
+
+def group_views(plan: NDArray[np.int64], flat: Array) -> list[tuple[int, Array]]:
+    """Cut what a solver moves into groups, each with its row of ``Optimizer.factors``."""
+    views: list[tuple[int, Array]] = []
+    for layer, (W, b) in enumerate(layer_views(plan, flat)):
+        views += [(factor_row(plan, "weights", layer), W), (factor_row(plan, "biases", layer), b)]
+    for layer, (gamma, *_) in enumerate(normalization_views(plan, flat)):
+        views.append((factor_row(plan, "scales", layer), gamma))
+    for layer, alpha in enumerate(alpha_views(plan, flat)):
+        views.append((factor_row(plan, "alphas", layer), alpha))
+    return views
+
+
 def folded(plan: NDArray[np.int64], params: Array) -> tuple[NDArray[np.int64], Array]:
     """Return a plan and parameters that predict the same without 'batch' normalisation.
 
@@ -136,10 +192,12 @@ def folded(plan: NDArray[np.int64], params: Array) -> tuple[NDArray[np.int64], A
     if plan[0, NORMALIZATION] != NORMALIZATIONS.index("batch"):
         return plan, params
     plain = plan.copy()
-    plain[:, [NORMALIZATION, SCALE]] = 0
-    size = params_size(plain)
-    flat = aligned((size,), params.dtype)
-    flat[:] = params[:size]
+    plain[:, NORMALIZATION] = 0
+    _place_vectors(plain)
+    flat, layers = aligned((params_size(plain),), params.dtype), int(plan[-1, BIAS] + plan[-1, STRIDE])
+    flat[:layers] = params[:layers]
+    for mine, theirs in zip(alpha_views(plain, flat), alpha_views(plan, params), strict=True):
+        mine[...] = theirs
     hidden = zip(layer_views(plain, flat)[:-1], normalization_views(plan, params), strict=True)
     for (W, b), (gamma, mean, variance) in hidden:
         factor = gamma / np.sqrt(variance.astype(np.float64) + NORMALIZATION_EPS)

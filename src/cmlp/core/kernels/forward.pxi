@@ -73,8 +73,8 @@ cdef void forward_rows(
                     b, b_stride, copy = &ws[panel], columns, NULL
                 if start + depth == layer.n_in:
                     activate_tile(
-                        layer, code, ws, to + at, slopes + at if slopes >= 0 else -1, row, m,
-                        column, columns, drop,
+                        run, layer, code, params, ws, to + at, slopes + at if slopes >= 0 else -1,
+                        row, m, column, columns, drop,
                     )
 
 
@@ -96,7 +96,8 @@ cdef void forward_narrow(
         &ws[panel], &params[layer.bias], &ws[at], stride,
     )
     activate_tile(
-        layer, code, ws, at, slopes + row * stride if slopes >= 0 else -1, row, m, 0, stride, drop
+        run, layer, code, params, ws, at, slopes + row * stride if slopes >= 0 else -1, row, m, 0,
+        stride, drop,
     )
 
 
@@ -117,17 +118,21 @@ cdef void forward_row(
             &params[layer.bias + first] if layer.bias >= 0 else <const real *>NULL, &ws[to + first],
         )
         activate_tile(  # in whole vectors
-            layer, code, ws, to + first, slopes + first if slopes >= 0 else -1, 0, 1, first,
+            run, layer, code, params, ws, to + first, slopes + first if slopes >= 0 else -1, 0, 1, first,
             padded(last - first, vector_lanes(sizeof(real))), drop,
         )
 
 
 cdef inline void activate_tile(
-    const Layer *layer, Py_ssize_t code, real[::1] ws, Py_ssize_t at, Py_ssize_t slopes,
-    Py_ssize_t row, Py_ssize_t m, Py_ssize_t column, Py_ssize_t columns, const Drop *drop,
+    const Run *run, const Layer *layer, Py_ssize_t code, const real[::1] params, real[::1] ws,
+    Py_ssize_t at, Py_ssize_t slopes, Py_ssize_t row, Py_ssize_t m, Py_ssize_t column,
+    Py_ssize_t columns, const Drop *drop,
 ) noexcept nogil:
     """Activate m rows of some columns; as one long row, where there is no gap between them."""
     cdef Py_ssize_t i, stride = layer.stride
+    if layer.alpha and (code != IDENTITY or slopes >= 0):
+        activate_parametric(run, layer, code, params, ws, at, slopes, row, m, column, columns, drop)
+        return
     if columns == stride:
         activate_part(code, ws, at, slopes, m * columns)
     else:
@@ -174,5 +179,7 @@ cdef void predict_pass(
         if layer.activation == SOFTMAX:
             softmax_rows(ws, at, n, layer.n_out, layer.stride)
         elif code != layer.activation:
-            activate_part(layer.activation, ws, at, -1, n * layer.stride)
+            activate_tile(
+                run, layer, layer.activation, params, ws, at, -1, 0, n, 0, layer.stride, NULL
+            )
         x, x_stride = &ws[at], layer.stride

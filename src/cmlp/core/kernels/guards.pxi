@@ -17,18 +17,20 @@ cdef int check_codes() except -1:
     for code, normalization in enumerate(vocabulary.NORMALIZATIONS):
         if normalization is not None:
             theirs[normalization] = code
-    mine = (EXTERNAL, MAX_BATCH, TEAM_ABORTED, TEAM_STEPS, TEAM_STOP, TEAM_SIZE, ALIGNMENT)
+    mine = (EXTERNAL, MAX_BATCH, TEAM_ABORTED, TEAM_STEPS, TEAM_STOP, TEAM_SIZE, ALIGNMENT,
+            LAYER_GROUPS, OTHER_GROUPS)
     if codes != theirs or mine != (
         vocabulary.EXTERNAL_LOSS, seam.MAX_BATCH, seam.TEAM_ABORTED, seam.TEAM_STEPS,
-        seam.TEAM_STOP, seam.TEAM_SIZE, layout.ALIGNMENT,
+        seam.TEAM_STOP, seam.TEAM_SIZE, layout.ALIGNMENT, len(layout.LAYER_GROUPS),
+        len(layout.OTHER_GROUPS),
     ):
         raise ImportError("the codes of the compiled core differ from those of cmlp.core")
     return 0
 
 
 cdef int check_plan_shape(const int64_t[:, ::1] plan) except -1:
-    if plan.shape[0] < 1 or plan.shape[1] != 9:
-        raise ValueError("plan must have one row of 9 integers per layer")
+    if plan.shape[0] < 1 or plan.shape[1] != 10:
+        raise ValueError("plan must have one row of 10 integers per layer")
     return 0
 
 
@@ -61,6 +63,8 @@ cdef int check_plan(
             or layer.normalization != (layers.normalization if number < hidden else NOT_NORMALISED)
             or not NOT_NORMALISED <= layer.normalization <= LAYERWISE
             or (layer.normalization and not fits_scale(layer, n_params))
+            or (layer.alpha != 0) != (layers.alpha != 0 and number < hidden)
+            or not 0 <= layer.alpha <= n_params - layer.stride
         ):
             raise ValueError(f"layer {number} of the plan does not fit {n_params} parameters")
         units += layer.stride
@@ -88,6 +92,13 @@ cdef Py_ssize_t check_data(
         return X.n
     check_rows(rows, X.n)
     return rows.shape[0]
+
+
+cdef int check_schedule(str what, const double[::1] factors, Py_ssize_t n_steps) except -1:
+    """Raise ValueError unless a schedule has a factor for each step; None has none."""
+    if factors is not None:
+        check_size(what, n_steps, factors.shape[0])
+    return 0
 
 
 cdef int check_size(str what, Py_ssize_t expected, Py_ssize_t came) except -1:

@@ -155,7 +155,7 @@ cdef void normalise_forward(
         if first < last:
             normalise_columns(run, layer, params, ws, n, first, last)
             activate_tile(
-                layer, layer.activation, ws, at + first, slopes + first, 0, n, first,
+                run, layer, layer.activation, params, ws, at + first, slopes + first, 0, n, first,
                 last - first, drop,
             )
         return
@@ -167,8 +167,8 @@ cdef void normalise_forward(
         )
     if first < last:
         activate_tile(
-            layer, layer.activation, ws, at + first * stride, slopes + first * stride, first,
-            last - first, 0, stride, drop,
+            run, layer, layer.activation, params, ws, at + first * stride,
+            slopes + first * stride, first, last - first, 0, stride, drop,
         )
 
 
@@ -239,14 +239,19 @@ cdef void update_normalization(
     cdef Py_ssize_t j, k, at, source, width = layer.stride
     cdef Py_ssize_t first = first_column(run, layer, run.rank, sizeof(real))
     cdef Py_ssize_t n_columns = first_column(run, layer, run.rank + 1, sizeof(real)) - first
+    cdef Step own
     cdef real rate = <real>NORMALIZATION_MOMENTUM, unbiased = <real>(n / max(n - 1.0, 1.0))
     for k in range(2):
         at = (layer.scale if k else layer.bias) + first
         source = statistic(run, layer, D_GAMMA if k else D_BETA) + first
         if run.fused:
             update_rows(
-                &run.optimizer, step, params, state, at, n_columns, ws, source, n_columns, 1,
-                n_columns, False,
+                &run.optimizer,
+                step_of(
+                    &run.optimizer, step,
+                    factor_row(run, layer, SCALE_GROUP if k else BIAS_GROUP), &own,
+                ),
+                params, state, at, n_columns, ws, source, n_columns, 1, n_columns, False,
             )
         else:
             for j in range(n_columns):

@@ -21,6 +21,10 @@ cdef enum:
 cdef enum:
     NOT_NORMALISED, BATCH, LAYERWISE
 
+cdef enum:  # the groups of parameters of a layer, and how many there are without a layer
+    WEIGHT_GROUP, BIAS_GROUP, SCALE_GROUP, ALPHA_GROUP, LAYER_GROUPS
+    OTHER_GROUPS = 0
+
 cdef enum:
     MAX_BATCH = 1024  # rows of one pass; larger batches add up passes (seam.MAX_BATCH)
     PREDICT_BATCH = 128  # rows of one pass of a prediction: they fit the caches
@@ -48,7 +52,7 @@ cdef double SELU_FLOOR = vocabulary.SELU_SCALE * vocabulary.SELU_ALPHA
 
 cdef struct Layer:  # a row of the plan
     int64_t n_in, n_out, stride, weights, bias, activation, units  # bias < 0: there is none
-    int64_t normalization, scale
+    int64_t normalization, scale, alpha  # alpha 0: the activation is not parametric
 
 cdef struct Objective:
     int loss
@@ -62,18 +66,21 @@ cdef struct Optimizer:
     bint nesterov
     double momentum, beta_1, beta_2, epsilon, weight_decay, clip_norm, ema
     Py_ssize_t ema_start
+    const double *factors  # (phi, rho) of each group of each layer; NULL: (1, 1 for weights else 0)
+    double decay_now  # factor of weight_decay in this step
 
 cdef struct Noise:
     uint64_t seed
     double input_noise
     const double *dropout  # one rate per hidden layer; NULL: none
     Py_ssize_t n_rates
+    double now  # factor of the rates in this step
 
 cdef struct Layout:  # of the workspace, in numbers
     Py_ssize_t batch, input_stride, target_stride
     Py_ssize_t inputs, targets, activations, slopes, deltas, shares, costs
     Py_ssize_t sums, n_sums, tiles, tile_size, panels, panel_size, copies, copy_size
-    Py_ssize_t normalised, statistics, units, size
+    Py_ssize_t normalised, statistics, units, differences, alphas, size
 
 cdef struct Run:  # one call, with all that its phases need
     const Layer *layers
@@ -165,6 +172,10 @@ cdef Layout layout_of(
         to.size = to.statistics + padded(
             STATISTICS * units + plan.shape[0] * to.batch, lanes
         )
+    if layers[0].alpha:
+        to.differences = to.size
+        to.alphas = to.differences + to.batch * units
+        to.size = to.alphas + units
     return to
 
 
@@ -237,15 +248,23 @@ cdef Objective read_objective(object o) except *:
     )
 
 
-cdef Optimizer read_optimizer(object o) except *:
-    return Optimizer(
+cdef Optimizer read_optimizer(
+    object o, const double[:, ::1] factors, Py_ssize_t n_layers
+) except *:
+    """Read the settings; `factors`, which the caller holds, are those of `o`."""
+    cdef Optimizer optimizer = Optimizer(
         o.solver, o.nesterov, o.momentum, o.beta_1, o.beta_2, o.epsilon, o.weight_decay,
-        o.clip_norm, o.ema, o.ema_start,
+        o.clip_norm, o.ema, o.ema_start, NULL, 1,
     )
+    if factors.shape[0]:
+        if factors.shape[0] != n_layers * LAYER_GROUPS + OTHER_GROUPS or factors.shape[1] != 2:
+            raise ValueError(f"factors must be ({n_layers * LAYER_GROUPS + OTHER_GROUPS}, 2)")
+        optimizer.factors = &factors[0, 0]
+    return optimizer
 
 
 cdef Noise read_noise(object o, const double[::1] dropout) except *:
-    cdef Noise noise = Noise(o.seed, o.input_noise, NULL, dropout.shape[0])
+    cdef Noise noise = Noise(o.seed, o.input_noise, NULL, dropout.shape[0], 1)
     if noise.n_rates:
         noise.dropout = &dropout[0]
     return noise

@@ -68,7 +68,7 @@ cdef void gather(
 
 
 cdef inline double dropout_of(const Run *run, Py_ssize_t number) noexcept nogil:
-    return run.noise.dropout[number] if number < run.noise.n_rates else 0.0
+    return run.noise.dropout[number] * run.noise.now if number < run.noise.n_rates else 0.0
 
 
 cdef double forward_pass(
@@ -132,12 +132,14 @@ cdef void backward_layer(
     cdef const Layout *to = &run.to
     cdef const Layer *layer = &run.layers[number]
     cdef const Layer *before = &run.layers[number - 1]
-    cdef Py_ssize_t at = to.batch * before.units, slopes = -1
-    if not slope_from_output(before.activation) or dropout_of(run, number - 1) > 0:
+    cdef Py_ssize_t at = to.batch * before.units, slopes = -1, code = before.activation
+    if before.alpha:
+        code = IDENTITY  # dC/da stays; see :func:`parametric_backward`
+    elif not slope_from_output(before.activation) or dropout_of(run, number - 1) > 0:
         slopes = to.slopes + at
     backward_inputs(
         run, layer, params, ws, to.deltas + to.batch * layer.units, to.deltas + at, before.stride,
-        n, before.activation, to.activations + at, slopes,
+        n, code, to.activations + at, slopes,
     )
 
 
@@ -163,8 +165,11 @@ cdef bint backward_pass(
             barrier(run)
         elif barrier_or_stop(run):
             return False
+        if number and run.layers[number - 1].alpha:
+            parametric_backward(run, number - 1, ws, n)  # the columns that the next call reads
         if number and run.layers[number - 1].normalization:
             normalise_backward(run, number - 1, params, ws, n)
+        if number and (run.layers[number - 1].alpha or run.layers[number - 1].normalization):
             barrier(run)
         from_, from_stride = to.inputs, to.input_stride
         if number:
@@ -179,6 +184,8 @@ cdef bint backward_pass(
         )
         if layer.normalization:
             update_normalization(run, layer, step, params, state, grads, ws, n, adds)
+        if layer.alpha:
+            update_alphas(run, layer, step, params, state, grads, ws, adds)
         if number > 1:
             backward_layer(run, number - 1, params, ws, n)
     barrier(run)
@@ -190,6 +197,8 @@ cdef inline bint takes_plain_rows(const Run *run) noexcept nogil:
     cdef Py_ssize_t number
     for number in range(run.n_layers):
         if run.layers[number].stride > OUTER_SIZE or run.layers[number].normalization:
+            return False
+        if run.layers[number].alpha:
             return False
     return (
         run.to.batch == 1 and run.fused and run.n_threads == 1

@@ -12,6 +12,7 @@ from cmlp.core.reference.activations import CODES, FUNCTION, SLOPE
 from cmlp.core.reference.gather import gather, passes
 from cmlp.core.reference.noise import bell, dropout_scale, key_of
 from cmlp.core.reference.normalization import BATCH, normalise, normalise_by_running
+from cmlp.core.reference.parametric import bend
 
 
 class Stopped(Exception):
@@ -34,12 +35,13 @@ def propagate(
     kept: list[Any] | None = None,
     running: bool = False,
     team: seam.Places | None = None,
+    differences: list[Any] | None = None,
 ) -> tuple[Array, list[Array], list[Array], list[Any]]:
     """Return x with its noise, and per layer the z, the a and the da/dz, all (rows, n_out).
 
     Of a normalised layer, z is what the activation is applied to; `kept` is filled with what
-    backpropagation needs of each layer, or None. With 'batch', the statistics are those of the
-    rows, or the `running` ones. Of softmax, da/dz is None.
+    backpropagation needs of each layer, or None, and `differences` with da/dalpha, or None. With
+    'batch', the statistics are those of the rows, or the `running` ones. Of softmax, da/dz is None.
     """
     zs, activations, slopes = [], [], []
     if noise is not None and noise.input_noise:
@@ -59,11 +61,16 @@ def propagate(
             z = a @ W + b
         if kept is not None:
             kept.append(normalised)
-        a, slope = _activate(layer[layout.ACTIVATION], z)
+        (a, slope), difference = _activate(layer[layout.ACTIVATION], z), None
+        if layer[layout.ALPHA]:
+            a, slope, difference = bend(layer, params, z, a, slope)
         if noise is not None and number < len(noise.dropout) and noise.dropout[number]:
             key, rate = key_of(noise.seed, step, number + 1), noise.dropout[number]
             scale = np.asarray(dropout_scale(a.shape, key, rate, first_row), dtype=a.dtype)
             a, slope = a * scale, slope * scale
+            difference = None if difference is None else difference * scale
+        if differences is not None:
+            differences.append(difference)
         zs.append(z)
         activations.append(a)
         slopes.append(slope)

@@ -92,8 +92,9 @@ def _backpropagate(
         y = gather_targets(targets, part, objective, plan[-1, layout.N_OUT], dtype)
         x = gather(X, part, input_scale, dtype)
         of_pass: list[Any] = []
+        differences: list[Any] = []
         x, zs, activations, slopes = propagate(
-            plan, params, x, noise, step, start, of_pass, team=team
+            plan, params, x, noise, step, start, of_pass, team=team, differences=differences
         )
         kept.append(of_pass)
         code = plan[-1, layout.ACTIVATION]
@@ -102,8 +103,9 @@ def _backpropagate(
         delta = output_delta(objective, code, zs[-1], activations[-1], y)
         delta = np.asarray(delta * np.asarray(share[here], dtype)[:, None], dtype=dtype)
         delta = add_gradient(
-            plan, params, [x, *activations[:-1]], slopes, delta, of_pass, grads, deltas[here], team
-        )
+            plan, params, [x, *activations[:-1]], slopes, differences, delta, of_pass, grads,
+            deltas[here], team,
+        )  # fmt: skip
         if len(dX):
             W, _ = layout.layer_views(plan, params)[0]
             dX[here] = (delta @ W.T) * dtype.type(input_scale)
@@ -148,11 +150,14 @@ def train_epoch(
     team=None,
     input_scale=1.0,
     losses=None,
+    dropout_factors=None,
+    decay_factors=None,
 ):
     """Take one step per batch of `rows`, in order; batch i uses ``learning_rates[i]``.
 
     With `losses`, `rows` are as many epochs of equal length, no batch crosses from one into the
-    next, and each epoch's sum is written there.
+    next, and each epoch's sum is written there. `dropout_factors` and `decay_factors` multiply the
+    rates of dropout, which must stay below 1, and the weight decay: one factor per step.
 
     Returns
     -------
@@ -171,9 +176,10 @@ def train_epoch(
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             kept: list[Any] = []
+            now, rule = _scheduled(noise, optimizer, taken, dropout_factors, decay_factors)
             try:
                 loss = _backpropagate(
-                    plan, params, X, targets, weights, batch, objective, noise, step + taken, grads,
+                    plan, params, X, targets, weights, batch, objective, now, step + taken, grads,
                     nothing, nothing, input_scale, kept, team,
                 )  # fmt: skip
             except Stopped:
@@ -183,7 +189,7 @@ def train_epoch(
             by_rows = weights is None or objective.per_batch
             in_epoch += loss * (len(batch) if by_rows else float(weights[batch].sum()))
             track_statistics(plan, params, kept)
-            update(plan, params, grads, state, optimizer, step + taken, learning_rates[taken])
+            update(plan, params, grads, state, rule, step + taken, learning_rates[taken])
             taken += 1
             if team is not None:
                 team[TEAM_STEPS] = taken
@@ -191,3 +197,13 @@ def train_epoch(
         if losses is not None:
             losses[epoch] = in_epoch
     return total, taken
+
+
+def _scheduled(noise, optimizer, number, dropout_factors, decay_factors):
+    """Return noise and optimizer with the rates of dropout and decay of one step."""
+    if dropout_factors is not None:
+        noise = noise._replace(dropout=noise.dropout * dropout_factors[number])
+    if decay_factors is not None:
+        decay = optimizer.weight_decay * decay_factors[number]
+        optimizer = optimizer._replace(weight_decay=decay)
+    return noise, optimizer

@@ -40,7 +40,7 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
 
     `grads` may be overwritten; `state` is (n_moments, len(params)), with one more row for the mean
     of the parameters if ``optimizer.ema``; `step` counts the steps before this one. Decoupled decay
-    (``weight_decay``) applies to weights only.
+    (``weight_decay``) applies to weights only, unless ``optimizer.factors`` has others.
     """
     o, eta, g = optimizer, float(learning_rate), grads
     if o.clip_norm:
@@ -48,8 +48,12 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
         if norm > o.clip_norm:
             g *= o.clip_norm / norm
     if o.weight_decay:
-        for W, _ in layout.layer_views(plan, params):
-            W *= 1 - eta * o.weight_decay
+        factors = o.factors if len(o.factors) else layout.default_factors(len(plan))
+        for row, part in layout.group_views(plan, params):
+            if factors[row, 1]:
+                part *= 1 - eta * o.weight_decay * factors[row, 1]
+    if len(o.factors):
+        eta = eta * _rates(plan, params, o.factors)
     if o.solver == SGD:  # Polyak's or Nesterov's momentum
         if o.momentum:
             v = state[0]
@@ -83,6 +87,14 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
     if o.ema:  # with Adam's correction of the bias: the first mean is the parameters themselves
         mean, t = state[-1], step - o.ema_start + 1
         mean += (1 - o.ema) / (1 - o.ema**t) * (params - mean)
+
+
+def _rates(plan, params, factors):
+    """Return each parameter's factor of the learning rate, laid out as the parameters."""
+    rates = np.ones(len(params))
+    for row, part in layout.group_views(plan, rates):
+        part[...] = factors[row, 0]
+    return rates
 
 
 def nadam_rates(o, t):
