@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -98,6 +98,9 @@ class Network(State):
         batch, in prediction. One row has no variance: each unit of it is beta, so batches need
         two. With 'layer' (Ba et al. 2016) they are a row's over the units of the layer. `biases`
         are beta; L1, L2 and weight decay leave gamma and beta alone.
+    parametric_activation : bool
+        With True, hidden layers compute ``a = z + alpha (f(z) - z)`` with an alpha per unit that is
+        learned; it starts at 1, where a = f(z). L1, L2 and weight decay leave alpha alone.
 
     Attributes
     ----------
@@ -118,6 +121,10 @@ class Network(State):
         'batch', 'layer' or None.
     scales : list of ndarray
         Views of gamma, (n_out,) per normalised layer.
+    parametric_activation : bool
+        Whether the hidden activations have an alpha per unit.
+    alphas : list of ndarray
+        Views of alpha, (n_out,) per hidden layer with a parametric activation.
     running : list of (ndarray, ndarray)
         Views of the running mean and variance, per layer normalised by 'batch'.
     classes : ndarray or None
@@ -138,7 +145,8 @@ class Network(State):
     -----
     What is assigned to an attribute predicts from then on, and `save`, pickle and copies keep it;
     what they could not keep is refused at once, and so are names that a network does not have.
-    `sizes`, the dtype, the loss and `normalization` are those of the constructor.
+    `sizes`, the dtype, the loss, `normalization` and
+    `parametric_activation` are those of the constructor.
 
     Examples
     --------
@@ -179,6 +187,7 @@ class Network(State):
         input_scale: float = 1.0,
         missing_targets: bool = False,
         normalization: str | None = None,
+        parametric_activation: bool = False,
     ) -> None:
         architecture = Architecture.resolve(
             sizes,
@@ -192,6 +201,7 @@ class Network(State):
             input_scale=input_scale,
             missing_targets=missing_targets,
             normalization=normalization,
+            parametric_activation=parametric_activation,
         )
         super().__init__(architecture, np.random.default_rng(seed))
         initialise(self)
@@ -354,14 +364,17 @@ class Network(State):
         Returns
         -------
         Gradients
-            Lists of dC/dW and dC/db, one per layer; dC/dX; and the value of the loss.
+            Lists of dC/dW and dC/db, one per layer; dC/dX; the value of the loss; and lists of
+            dC/dgamma and dC/dalpha.
         """
         data = self.encode_rows(X, y, sample_weight)
         penalties = {"l1": check_number("l1", l1, 0), "l2": check_number("l2", l2, 0)}
         objective = self.architecture.objective(**penalties)
         found = passes.backpropagate(self, data, objective, inputs=True)
         parts = Parameters(self.plan, found.gradient)
-        return Gradients(parts.weights, parts.biases, found.inputs, found.loss, parts.scales)
+        return Gradients(
+            parts.weights, parts.biases, found.inputs, found.loss, parts.scales, parts.alphas
+        )
 
     # Training ------------------------------------------------------------------------------------
 
@@ -385,6 +398,8 @@ class Network(State):
         label_smoothing: float = 0.0,
         clip_norm: float | None = None,
         ema: float = 0.0,
+        rate_factors: Mapping[str, float | Sequence[float]] | None = None,
+        decay_factors: Mapping[str, float | Sequence[float]] | None = None,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
         X_val: RowsLike | None = None,
@@ -392,6 +407,8 @@ class Network(State):
         validation_fraction: float = 0.0,
         patience: int | None = None,
         schedule: Any = None,
+        dropout_schedule: Any = None,
+        weight_decay_schedule: Any = None,
         callbacks: Iterable[Any] = (),
         max_time: float | None = None,
         n_threads: int | None = None,
@@ -446,6 +463,13 @@ class Network(State):
             loss of training is that of the weights that move. A further call with `ema` starts
             from those, unless the network's weights were changed meanwhile; one without it starts
             from the mean. 0 averages nothing.
+        rate_factors, decay_factors : dict, optional
+            Factors of the step and of `weight_decay` for groups of parameters: 'weights', 'biases',
+            'scales' (gamma), 'alphas', each a number or one per layer. A step is ``theta *= 1 -
+            learning_rate * weight_decay * decay_factor``, then ``theta -= rate_factor * step``, of
+            any solver. Without them every rate factor is 1, and only weights decay. Groups that
+            the network has not are ignored. ``rate_factors={'weights': 1 / numpy.sqrt(n_in)}``, one
+            for each layer, with 1 divided by these as `decay_factors`, trains in the NTK's scaling.
         shuffle : bool
             Draw a new order of the rows for each epoch.
         sample_weight : array-like, (n,), optional
@@ -459,6 +483,9 @@ class Network(State):
             new low for this many epochs; with validation the best weights are restored.
         schedule : str, Schedule or callable, optional
             Learning rate over time, see :mod:`cmlp.schedules`; a callable maps epoch to rate.
+        dropout_schedule, weight_decay_schedule : str, Schedule or callable, optional
+            Factor of `dropout` and of `weight_decay` over time, the same; a callable maps epoch to
+            factor.
         callbacks : iterable
             Functions of a :class:`cmlp.TrainingState`, called after each epoch, or objects with any
             of ``on_train_begin``, ``on_epoch_end``, ``on_train_end``. One that returns anything

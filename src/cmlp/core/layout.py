@@ -194,7 +194,10 @@ def folded(plan: NDArray[np.int64], params: Array) -> tuple[NDArray[np.int64], A
     plain = plan.copy()
     plain[:, NORMALIZATION] = 0
     _place_vectors(plain)
-    flat, layers = aligned((params_size(plain),), params.dtype), int(plan[-1, BIAS] + plan[-1, STRIDE])
+    flat, layers = (
+        aligned((params_size(plain),), params.dtype),
+        int(plan[-1, BIAS] + plan[-1, STRIDE]),
+    )
     flat[:layers] = params[:layers]
     for mine, theirs in zip(alpha_views(plain, flat), alpha_views(plan, params), strict=True):
         mine[...] = theirs

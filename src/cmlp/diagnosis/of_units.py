@@ -49,7 +49,7 @@ def units(subject: Subject, trained: Trained) -> Iterator[Finding]:
         if name == "relu":
             off = (a == 0).all(axis=0)
             dead.append((float(off.mean()), int(off.sum()), layer))
-        elif name in FLATNESS:
+        elif name in FLATNESS and not net.parametric_activation:
             flat = (FLATNESS[name](a) < FLAT_SLOPE).mean(axis=0) > FLAT_ROWS
             saturated.append((float(flat.mean()), int(flat.sum()), layer))
     rate = subject.model.word("learning_rate")

@@ -135,7 +135,7 @@ def check_described(estimator: Any, net: Network, outputs: Outputs) -> None:
         net.replace_architecture(replace(net.architecture, custom_loss=outputs.loss))
 
 
-def loss_options(estimator: Any) -> dict[str, float]:
+def loss_options(estimator: Any) -> dict[str, Any]:
     """Return the parameters of losses, which a classifier does not have."""
     return {
         "quantile": getattr(estimator, "quantile", 0.5),

@@ -92,7 +92,7 @@ def check_gradients(net: State, data: Data, recipe: Recipe, entries: int | None)
     return GradientCheck(layers, tolerance)
 
 
-LETTERS = {"weight": "W", "bias": "b", "scale": "gamma"}
+LETTERS = {"weight": "W", "bias": "b", "scale": "gamma", "alpha": "alpha"}
 """What a layer learns, by the names of its parts."""
 
 

@@ -37,6 +37,14 @@ class TracedNormalization(NamedTuple):
     new_gamma: Array
 
 
+class TracedAlpha(NamedTuple):
+    """Of a parametric activation, a = z + alpha (f(z) - z): alpha, dC/dalpha, and alpha after."""
+
+    alpha: Array
+    dalpha: Array
+    new_alpha: Array
+
+
 class TracedLayer(NamedTuple):
     """One layer's part of a step; z, a and delta have a row per row of X.
 
@@ -55,37 +63,48 @@ class TracedLayer(NamedTuple):
     new_weights: Array
     new_biases: Array
     normalization: TracedNormalization | None = None
+    parametric: TracedAlpha | None = None
 
     def forward(self) -> list[tuple[str, Any]]:
         """Return labels and numbers of the way to the activations."""
         normalised = self.normalization
+        formula, alpha = self.formula, []
+        if self.parametric is not None:
+            formula, alpha = f"z + alpha ({formula} - z)", [("alpha", self.parametric.alpha)]
         if normalised is None:
             return [
                 ("W", self.weights),
                 ("b", self.biases),
+                *alpha,
                 ("z = a_before W + b", self.z),
-                (f"a = {self.formula}", self.a),
+                (f"a = {formula}", self.a),
             ]
         return [
             ("W", self.weights),
             ("gamma", normalised.gamma),
             ("beta", self.biases),
+            *alpha,
             ("z = a_before W", self.z),
             (f"zhat = {normalised.formula}", normalised.zhat),
             ("y = gamma zhat + beta", normalised.y),
-            (f"a = {self.formula}, of y for z", self.a),
+            (f"a = {formula}, of y for z", self.a),
         ]
 
     def backward(self, chain: str) -> list[tuple[str, Any]]:
         """Return labels and numbers of the gradients."""
         normalised = self.normalization
+        alpha = []
+        if self.parametric is not None:
+            alpha = [("dC/dalpha = sum of dC/da (f - z) over the rows", self.parametric.dalpha)]
         if normalised is None:
             return [
+                *alpha,
                 (f"delta = dC/dz = {chain}", self.delta),
                 ("dC/dW = a_before^T delta", self.dweights),
                 ("dC/db = sum of delta over the rows", self.dbiases),
             ]
         return [
+            *alpha,
             (f"dC/dbeta = sum over the rows of dC/dy = {chain}", self.dbiases),
             ("dC/dgamma = sum of dC/dy * zhat over the rows", normalised.dgamma),
             ("delta = dC/dz = dC/dy gamma * dzhat/dz", self.delta),
@@ -94,12 +113,16 @@ class TracedLayer(NamedTuple):
 
     def update(self) -> list[tuple[str, Any]]:
         """Return labels and numbers of the step."""
+        alpha = []
+        if self.parametric is not None:
+            alpha = [("new alpha", self.parametric.new_alpha)]
         if self.normalization is None:
-            return [("new W", self.new_weights), ("new b", self.new_biases)]
+            return [("new W", self.new_weights), ("new b", self.new_biases), *alpha]
         return [
             ("new W", self.new_weights),
             ("new gamma", self.normalization.new_gamma),
             ("new beta", self.new_biases),
+            *alpha,
         ]
 
 
@@ -208,7 +231,7 @@ def trace_step(net: State, data: Data, recipe: Recipe, apply: bool) -> Trace:
     found = passes.backpropagate(net, data, objective, deltas=True, learns=True)
     gradient = found.gradient.copy()  # the update may use it up
     net.optimizer_state.moments_for(recipe.rule)
-    passes.update(net, found.gradient, recipe.optimizer(), recipe.learning_rate)
+    passes.update(net, found.gradient, recipe.optimizer(net.architecture), recipe.learning_rate)
     after = net.params.copy()
     new_loss = passes.backpropagate(net, data, objective).loss
     if not apply:
@@ -274,6 +297,9 @@ def _layers(
             normalization = TracedNormalization(
                 formula, numbers.zhat, numbers.y, gamma, dgamma, new_gamma
             )
+        key, parametric = f"layers.{number}.alpha", None
+        if key in parts[0]:
+            parametric = TracedAlpha(*(each[key] for each in parts))
         layers.append(
             TracedLayer(
                 name=f"layer {number + 1} ({activation})",
@@ -288,6 +314,7 @@ def _layers(
                 new_weights=new_weights,
                 new_biases=new_biases,
                 normalization=normalization,
+                parametric=parametric,
             )
         )
     return layers

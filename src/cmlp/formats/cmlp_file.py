@@ -1,9 +1,10 @@
 """Model files: how a network becomes arrays with text, and arrays with text a network.
 
 A file holds the arrays ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,) and so on, of
-a normalised layer also ``scale`` (and ``mean`` and ``variance``), with the optimizer's state the
-same under ``moment0.`` and ``moment1.`` (with weight averaging the last of these holds the weights
-from which training continues), and as JSON the architecture, the labels and the training record.
+a normalised layer also ``scale`` (and ``mean`` and ``variance``), of one with a parametric
+activation also ``alpha``, with the optimizer's state the same under ``moment0.`` and ``moment1.``
+(with weight averaging the last of these holds the weights from which training continues), and as
+JSON the architecture, the labels and the training record.
 
 No file is trusted. Its text is parsed by ``json`` and by nothing else: names, dtypes and random
 generators are looked up in tables, numbers have exactly the expected type and range. :func:`write`
@@ -183,13 +184,14 @@ _ARCHITECTURE: dict[str, tuple[type, ...]] = {
     "input_scale": NUMBER,
     "missing_targets": (bool,),
     "normalization": (str, type(None)),
+    "parametric_activation": (bool,),
     "out_activation_given": (bool,),
 }
 
 
 _OLDER = {
     "input_scale": 1.0, "missing_targets": False, "normalization": None,
-    "out_activation_given": False,
+    "parametric_activation": False, "out_activation_given": False,
 }  # fmt: skip
 
 
@@ -244,6 +246,7 @@ def _check_arrays(
     if len(about["sizes"]) > len(infos) + 1:
         raise ValueError(f"{len(infos)} arrays do not make {len(about['sizes']) - 1} layers")
     vectors = NORMALIZATION_VECTORS[about["normalization"]]
+    vectors += ("alpha",) * about["parametric_activation"]
     expected = dict(_expected_shapes(about["sizes"], n_moments, vectors))
     shapes = {key: info.shape for key, info in infos.items()}
     for key in sorted(expected.keys() | shapes.keys()):

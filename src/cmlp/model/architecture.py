@@ -45,6 +45,7 @@ class Architecture:
     input_scale: float
     missing_targets: bool
     normalization: str | None
+    parametric_activation: bool = False
     custom_loss: CustomLoss | None = None
 
     @classmethod
@@ -62,11 +63,13 @@ class Architecture:
         input_scale: float = 1.0,
         missing_targets: bool = False,
         normalization: str | None = None,
+        parametric_activation: bool = False,
     ) -> Architecture:
         """Check the parameters of :class:`cmlp.Network`, and fill in what they leave open."""
         units = check_sizes(sizes)
         normalization = _check_normalization(normalization, units)
-        _check_memory(sizes, units, normalization)
+        parametric = _check_parametric(parametric_activation, units)
+        _check_memory(sizes, units)
         number_type = check_dtype(dtype)
         row, out = resolve_loss(loss, out_activation, units[-1])
         hidden = resolve_hidden(activation, len(units) - 2)
@@ -82,6 +85,7 @@ class Architecture:
             check_input_scale(input_scale),
             check_missing_targets(missing_targets, name),
             normalization,
+            parametric,
             loss if row is None and callable(loss) else None,
         )
 
@@ -97,8 +101,9 @@ class Architecture:
 
     @property
     def n_params(self) -> int:
-        """Number of weights, biases and scales, without the padding."""
-        return n_params(self.sizes, self.normalization)
+        """Number of weights, biases, scales and alphas, without the padding."""
+        vectors = bool(self.normalization) + self.parametric_activation
+        return n_params(self.sizes) + vectors * sum(self.sizes[1:-1])
 
     @cached_property
     def unsuited(self) -> str:
@@ -117,7 +122,10 @@ class Architecture:
 
     def plan(self) -> NDArray[np.int64]:
         """Return the layout of the layers; see :func:`cmlp.core.layout.make_plan`."""
-        return make_plan(self.sizes, self.activations, self.dtype, self.normalization)
+        return make_plan(
+            self.sizes, self.activations, self.dtype, self.normalization,
+            self.parametric_activation,
+        )  # fmt: skip
 
     def with_activations(self, names: Any) -> Architecture:
         """Return a copy with these activations, one per layer, the output's last.
@@ -175,6 +183,8 @@ class Architecture:
             "missing_targets": self.missing_targets,
             "normalization": self.normalization,
         }
+        if self.parametric_activation:
+            described["parametric_activation"] = True
         if self.unsuited:
             described["out_activation_given"] = True
         return described
@@ -204,6 +214,7 @@ class Architecture:
             input_scale=described["input_scale"],
             missing_targets=described["missing_targets"],
             normalization=described["normalization"],
+            parametric_activation=described.get("parametric_activation", False),
             **({parameter: described["loss_parameter"]} if parameter else {}),
         )
         return made.with_activations([*hidden, out]) if given else made
@@ -215,6 +226,8 @@ class Architecture:
         scaled = f", input_scale={self.input_scale!r}" if self.input_scale != 1 else ""
         if self.normalization:
             scaled += f", normalization={self.normalization!r}"
+        if self.parametric_activation:
+            scaled += ", parametric_activation=True"
         loss = f"loss={self.loss_name!r}"
         if parameter := LOSS_PARAMETERS.get(self.loss_name):
             loss += f", {parameter}={self.loss_parameter!r}"
@@ -239,6 +252,8 @@ class Architecture:
         scaled = f", inputs times {self.input_scale:g}" if self.input_scale != 1 else ""
         if self.normalization:
             scaled += f", hidden layers normalised by {self.normalization}"
+        if self.parametric_activation:
+            scaled += ", hidden activations with an alpha per unit"
         lines.append(
             f"{self.n_params:,} parameters ({bytes}, {self.dtype.name}), "
             f"loss {self.loss_name}{scaled}"
@@ -259,14 +274,13 @@ def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     return units
 
 
-def n_params(sizes: Sequence[int], normalization: str | None) -> int:
-    """Return the number of weights, biases and scales, without the padding."""
-    gammas = sum(sizes[1:-1]) if normalization else 0
-    return sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes)) + gammas
+def n_params(sizes: Sequence[int]) -> int:
+    """Return the number of weights and biases, without the padding."""
+    return sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
 
 
-def _check_memory(given: Any, sizes: tuple[int, ...], normalization: str | None) -> None:
-    number = n_params(sizes, normalization)
+def _check_memory(given: Any, sizes: tuple[int, ...]) -> None:
+    number = n_params(sizes)
     if number > 1 << 44:
         raise ValueError(f"sizes={given!r} takes {number:.1e} parameters: no memory holds them")
 
@@ -341,3 +355,9 @@ def _check_normalization(normalization: str | None, sizes: tuple[int, ...]) -> s
     if len(sizes) == 2:
         raise ValueError("normalization needs a hidden layer; this network has none")
     return normalization
+
+
+def _check_parametric(parametric_activation: Any, sizes: tuple[int, ...]) -> bool:
+    if parametric_activation and len(sizes) == 2:
+        raise ValueError("parametric_activation needs a hidden layer; this network has none")
+    return bool(parametric_activation)

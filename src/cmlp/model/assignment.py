@@ -177,6 +177,9 @@ ASSIGNED: dict[str, Assign] = {
     "rng": lambda net, seed: net.rebind_attributes(rng=np.random.default_rng(seed)),
     "sizes": _fixed("sizes", "make another one: cmlp.Network(sizes)"),
     "dtype": _fixed("dtype", "net.astype(dtype) returns a copy in another one"),
+    "parametric_activation": _fixed(
+        "parametric_activation", "make another one, with parametric_activation=True"
+    ),
     "normalization": _fixed("normalization", "net.folded() returns a copy without 'batch'"),
     "weight_init": _fixed("weight_init", "the first weights are drawn"),
     "activation": _fixed("activation", "assign net.activations, one name per layer"),

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmlp.core.layout import normalization_views
+from cmlp.core.layout import alpha_views, normalization_views
 from cmlp.core.vocabulary import ACTIVATIONS, INITIALISERS, Initialiser, lookup
 from cmlp.model.state import State
 
 
 def initialise(state: State) -> None:
-    """Draw the first weights; scales and running variances begin at 1, everything else at 0."""
+    """Draw the first weights; scales, alphas and running variances begin at 1, the rest at 0."""
     for W, name in zip(state.weights, state.activations, strict=True):
         n_in, n_out = W.shape
         W[...] = draw(initialiser(state.weight_init, name), n_in, n_out, state.rng)
@@ -22,6 +22,8 @@ def initialise(state: State) -> None:
         gamma[...] = 1
         for variance in statistics[1:]:
             variance[...] = 1
+    for alpha in alpha_views(state.plan, state.params):
+        alpha[...] = 1
 
 
 def initialiser(weight_init: str, activation: str) -> Initialiser:

@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core.arrays import refuse_masked
-from cmlp.core.layout import N_OUT, STRIDE, UNITS, Array, layer_views, normalization_views
+from cmlp.core.layout import (
+    N_OUT,
+    STRIDE,
+    UNITS,
+    Array,
+    alpha_views,
+    layer_views,
+    normalization_views,
+)
 from cmlp.core.public import set_module
 from cmlp.core.vocabulary import NORMALIZATION_VECTORS
 
@@ -36,6 +44,8 @@ class Gradients(NamedTuple):
     loss: float
     scales: list[Array]
     """dC/dgamma of each normalised layer, (n_out,); empty if there is none."""
+    alphas: list[Array]
+    """dC/dalpha of each layer whose activation is parametric, (n_out,); empty if there is none."""
 
 
 class Views(list[Array]):
@@ -72,6 +82,11 @@ class Parameters(NamedTuple):
         return Views(gamma for gamma, *_ in normalization_views(self.plan, self.flat))
 
     @property
+    def alphas(self) -> Views:
+        """alpha of each layer whose activation is parametric, (n_out,)."""
+        return Views(alpha_views(self.plan, self.flat))
+
+    @property
     def running(self) -> list[tuple[Array, Array]]:
         """Running mean and variance of each layer normalised by 'batch'."""
         parts = normalization_views(self.plan, self.flat)
@@ -82,6 +97,7 @@ class Parameters(NamedTuple):
         kinds: dict[str, Any] = {"weight": self.weights, "bias": self.biases}
         normalization = zip(*normalization_views(self.plan, self.flat), strict=True)
         kinds |= zip(NORMALIZATION_VECTORS["batch"], normalization, strict=False)
+        kinds["alpha"] = self.alphas
         return {
             f"{prefix}layers.{number}.{kind}": part
             for kind, parts in kinds.items()

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from cmlp.core import dispatch
 from cmlp.core.errstate import undisturbed
-from cmlp.core.layout import ACTIVATION, N_IN, N_OUT, NORMALIZATION, Array, aligned, folded
+from cmlp.core.layout import (
+    ACTIVATION,
+    ALPHA,
+    N_IN,
+    N_OUT,
+    NORMALIZATION,
+    Array,
+    aligned,
+    folded,
+)
 from cmlp.core.seam import Noise, Objective, Optimizer, Places, SparseRows
 from cmlp.core.vocabulary import ACTIVATIONS, EXTERNAL_LOSS, lookup
 from cmlp.data.rows import Data
@@ -105,7 +114,7 @@ def predict_layer(
 ) -> Array:
     """Return the activations after some layers; `linear` leaves out the last activation."""
     plan = state.plan[:n_layers]
-    if plan[-1, NORMALIZATION]:  # a core's last layer is never normalised
+    if plan[-1, [NORMALIZATION, ALPHA]].any():  # a core's last layer has neither
         return _hidden_layer(state, X, len(plan) - 1, linear)
     if linear:
         plan = plan.copy()

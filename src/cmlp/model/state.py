@@ -38,7 +38,7 @@ class State:
     Attributes
     ----------
     architecture : Architecture
-    plan : (n_layers, 9) array of int64
+    plan : (n_layers, 10) array of int64
         The architecture's layout, which the cores read.
     params : (n,) array
         All parameters; see :class:`cmlp.model.parameters.Parameters`.
@@ -119,6 +119,11 @@ class State:
         return self.architecture.normalization
 
     @property
+    def parametric_activation(self) -> bool:
+        """Whether the hidden activations have an alpha per unit."""
+        return self.architecture.parametric_activation
+
+    @property
     def input_scale(self) -> float:
         """What every input is multiplied by."""
         return self.architecture.input_scale
@@ -150,7 +155,7 @@ class State:
 
     @property
     def n_params(self) -> int:
-        """Number of weights, biases and scales, without the padding."""
+        """Number of weights, biases, scales and alphas, without the padding."""
         return self.architecture.n_params
 
     # Its numbers ---------------------------------------------------------------------------------
@@ -174,6 +179,11 @@ class State:
     def scales(self) -> list[Array]:
         """Each normalised layer's gamma, (n_out,), as views into `params`."""
         return self.parameter_views.scales
+
+    @property
+    def alphas(self) -> list[Array]:
+        """Each hidden layer's alpha, (n_out,), if it has one, as views into `params`."""
+        return self.parameter_views.alphas
 
     @property
     def running(self) -> list[tuple[Array, Array]]:

@@ -10,7 +10,7 @@ def _alpha(layer, flat):
 
 
 def bend(layer, params, z, a, slope):
-    """Return the activation and its slope with alpha, and da/dalpha = f - z, from f and its slope."""
+    """Return a and da/dz with alpha, and da/dalpha = f - z, from f(z) and its slope."""
     alpha, difference = _alpha(layer, params), a - z
     return z + alpha * difference, 1 + alpha * (slope - 1), difference
 
