@@ -438,14 +438,16 @@ def stepped(problem, optimizer, grads, state, step, rate):
     exact, o = problem.exact, optimizer
     eps = float(np.finfo(problem.dtype).eps) * (2 if problem.dtype == np.float64 else 1)
     params, moments = exact.params.copy(), np.zeros((len(state), len(exact.params)))
-    flat, is_weight = exact.like_params(0), exact.like_params(0)
+    flat, decays, phi = exact.like_params(0), exact.like_params(0), exact.like_params(0)
     start = 0
     for W, b in layers(exact.plan, flat):
         for part in (W, b):
             part[...] = grads.value[start : start + part.size].reshape(part.shape)
             start += part.size
-    for W, _ in layers(exact.plan, is_weight):
-        W[...] = 1
+    factors = o.factors if len(o.factors) else layout.default_factors(len(exact.plan))
+    for column, of_column in enumerate((phi, decays)):
+        for row, part in layout.group_views(exact.plan, of_column):
+            part[...] = factors[row, column]
     for mine, theirs in zip(state, moments, strict=True):
         for source, target in zip(
             layers(problem.plan, mine), layers(exact.plan, theirs), strict=True
@@ -467,6 +469,7 @@ def stepped(problem, optimizer, grads, state, step, rate):
     new = [compact(exact.plan, row) for row in moments]
     old_mean, new_mean = (old.pop(), new.pop()) if o.ema else (None, None)
 
+    rate = rate * compact(exact.plan, phi)
     if o.solver == SOLVERS["sgd"].code:
         dv = rate * dg + 4 * eps * (o.momentum * old[0] + rate * g)
         errors = [dv if o.momentum else 0 * dv]
@@ -498,7 +501,7 @@ def stepped(problem, optimizer, grads, state, step, rate):
         root = np.sqrt(v) + o.epsilon
         size = rate * m / root
         move = rate * (dm + m * dv / np.sqrt(v) / root) / root
-    decay = 2 * eps * W * compact(exact.plan, is_weight) * bool(o.weight_decay)
+    decay = 2 * eps * W * (compact(exact.plan, decays) > 0) * bool(o.weight_decay)
     error = move + decay + 8 * eps * (W + size)
     if o.ema:
         part = (1 - o.ema) / (1 - o.ema ** (step - o.ema_start + 1))
