@@ -468,8 +468,8 @@ class Network(State):
             'scales' (gamma), 'alphas', each a number or one per layer. A step is ``theta *= 1 -
             learning_rate * weight_decay * decay_factor``, then ``theta -= rate_factor * step``, of
             any solver. Without them every rate factor is 1, and only weights decay. Groups that
-            the network has not are ignored. ``rate_factors={'weights': 1 / numpy.sqrt(n_in)}``, one
-            for each layer, with 1 divided by these as `decay_factors`, trains in the NTK's scaling.
+            the network has not are ignored. For Adam, ``rate_factors={'weights': 1 / sqrt(n_in)}``,
+            one for each layer, is training in the scaling of the neural tangent kernel.
         shuffle : bool
             Draw a new order of the rows for each epoch.
         sample_weight : array-like, (n,), optional

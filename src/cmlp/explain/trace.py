@@ -231,7 +231,8 @@ def trace_step(net: State, data: Data, recipe: Recipe, apply: bool) -> Trace:
     found = passes.backpropagate(net, data, objective, deltas=True, learns=True)
     gradient = found.gradient.copy()  # the update may use it up
     net.optimizer_state.moments_for(recipe.rule)
-    passes.update(net, found.gradient, recipe.optimizer(net.architecture), recipe.learning_rate)
+    optimizer = recipe.optimizer(net.architecture)
+    passes.update(net, found.gradient, optimizer, recipe.learning_rate)
     after = net.params.copy()
     new_loss = passes.backpropagate(net, data, objective).loss
     if not apply:
@@ -245,7 +246,7 @@ def trace_step(net: State, data: Data, recipe: Recipe, apply: bool) -> Trace:
         loss=found.loss,
         new_loss=new_loss,
         loss_formula=formula,
-        rule=recipe.rule.formula,
+        rule=recipe.rule.formula + (", with factors" if len(optimizer.factors) else ""),
         input_scale=net.input_scale,
     )
 

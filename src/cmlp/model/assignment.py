@@ -200,9 +200,10 @@ ASSIGNED: dict[str, Assign] = {
 """How an attribute is assigned: checked, so that the network can keep it, or refused."""
 
 TRAINING = {
-    "batch_size", "callbacks", "clip_norm", "dropout", "ema", "epochs", "l1", "l2", "learning_rate",
-    "max_time", "momentum", "n_threads", "optimizer", "patience", "schedule", "shuffle",
-    "validation_fraction", "verbose", "weight_decay",
+    "batch_size", "callbacks", "clip_norm", "decay_factors", "dropout", "dropout_schedule", "ema",
+    "epochs", "l1", "l2", "learning_rate", "max_time", "momentum", "n_threads", "optimizer",
+    "patience", "rate_factors", "schedule", "shuffle", "validation_fraction", "verbose",
+    "weight_decay", "weight_decay_schedule",
 }  # fmt: skip
 """Settings of a training, which a network does not keep."""
 
