@@ -70,7 +70,10 @@ def test_sparse_and_many_rows(engine):
     dense = np.where(RNG.random((50, 7)) < 0.3, 1.5, 0).astype(np.float32)
     at = np.nonzero(dense)
     sparse = SparseRows(
-        dense[at], at[1].astype(np.int32), np.r_[0, np.cumsum((dense != 0).sum(axis=1))], 7
+        dense[at],
+        at[1].astype(np.int32),
+        np.r_[0, np.cumsum((dense != 0).sum(axis=1))].astype(np.int32),
+        7,
     )
     nets = [Network([7, 5, 2], seed=3) for _ in range(2)]
     initialise_from(nets[0], dense)

