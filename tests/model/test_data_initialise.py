@@ -69,12 +69,8 @@ def test_constant_and_single_rows(engine):
 def test_sparse_and_many_rows(engine):
     dense = np.where(RNG.random((50, 7)) < 0.3, 1.5, 0).astype(np.float32)
     at = np.nonzero(dense)
-    sparse = SparseRows(
-        dense[at],
-        at[1].astype(np.int32),
-        np.r_[0, np.cumsum((dense != 0).sum(axis=1))].astype(np.int32),
-        7,
-    )
+    indptr = np.r_[0, np.cumsum((dense != 0).sum(axis=1))].astype(np.int32)
+    sparse = SparseRows(dense[at], at[1].astype(np.int32), indptr, 7)
     nets = [Network([7, 5, 2], seed=3) for _ in range(2)]
     initialise_from(nets[0], dense)
     initialise_from(nets[1], sparse)

@@ -30,7 +30,8 @@ def test_every_name(name):
     assert found.shape == (10, 4) and found.dtype == np.float64
     assert (found >= 0).all() and (found > 0).mean() > 0.9 and (found <= 0.3).all()
     history = Network([3, 3], seed=0).fit(X, Y, epochs=3, schedule=name, learning_rate=0.3)
-    assert all(0 < rate <= 0.3 for rate in history["learning_rate"])
+    assert all(0 <= rate <= 0.3 for rate in history["learning_rate"])
+    assert history["learning_rate"][1] > 0
 
 
 def test_coslog4():
