@@ -23,6 +23,7 @@ from cmlp.model.assignment import ASSIGNED, check_plan, refuse_unknown
 from cmlp.model.custom_loss import CustomLoss
 from cmlp.model.history import History
 from cmlp.model.initialise import initialise
+from cmlp.model.inputs import Inputs
 from cmlp.model.parameters import Gradients, Parameters, Propagation
 from cmlp.model.state import State
 
@@ -98,6 +99,11 @@ class Network(State):
         batch, in prediction. One row has no variance: each unit of it is beta, so batches need
         two. With 'layer' (Ba et al. 2016) they are a row's over the units of the layer. `biases`
         are beta; L1, L2 and weight decay leave gamma and beta alone.
+    inputs : Inputs, optional
+        What happens to columns of X before the first layer: categories and numbers in bins become
+        rows of a table that is learned, numbers periodic features. ``sizes[0]`` stays the number
+        of columns. Positions in a table that are NaN or outside it are its first or last row. L1
+        and L2 leave these arrays alone; weight decay is for tables only.
 
     Attributes
     ----------
@@ -118,6 +124,14 @@ class Network(State):
         'batch', 'layer' or None.
     scales : list of ndarray
         Views of gamma, (n_out,) per normalised layer.
+    inputs : Inputs or None
+        What happens to columns of X before the first layer.
+    front : dict of str to ndarray
+        What is learned there, views by name: "factors", (n_inputs,); "levels.3", the table of
+        column 3, (rows, width); "summed.3", (rows, units of the first layer);
+        "periodic.frequencies" and "periodic.phases", (columns, frequencies), "periodic.weights",
+        (columns, width, frequencies), "periodic.biases", (columns, width). Write into them by
+        ``net.front["levels.3"] = E``.
     running : list of (ndarray, ndarray)
         Views of the running mean and variance, per layer normalised by 'batch'.
     classes : ndarray or None
@@ -179,6 +193,7 @@ class Network(State):
         input_scale: float = 1.0,
         missing_targets: bool = False,
         normalization: str | None = None,
+        inputs: Inputs | None = None,
     ) -> None:
         architecture = Architecture.resolve(
             sizes,
@@ -192,6 +207,7 @@ class Network(State):
             input_scale=input_scale,
             missing_targets=missing_targets,
             normalization=normalization,
+            inputs=inputs,
         )
         super().__init__(architecture, np.random.default_rng(seed))
         initialise(self)
@@ -354,14 +370,17 @@ class Network(State):
         Returns
         -------
         Gradients
-            Lists of dC/dW and dC/db, one per layer; dC/dX; and the value of the loss.
+            Lists of dC/dW and dC/db, one per layer; dC/dX; and the value of the loss. dC/dX of a
+            column with a table is the slope from the row of x to the next one.
         """
         data = self.encode_rows(X, y, sample_weight)
         penalties = {"l1": check_number("l1", l1, 0), "l2": check_number("l2", l2, 0)}
         objective = self.architecture.objective(**penalties)
         found = passes.backpropagate(self, data, objective, inputs=True)
         parts = Parameters(self.plan, found.gradient)
-        return Gradients(parts.weights, parts.biases, found.inputs, found.loss, parts.scales)
+        return Gradients(
+            parts.weights, parts.biases, found.inputs, found.loss, parts.scales, parts.front
+        )
 
     # Training ------------------------------------------------------------------------------------
 

@@ -178,6 +178,7 @@ ASSIGNED: dict[str, Assign] = {
     "sizes": _fixed("sizes", "make another one: cmlp.Network(sizes)"),
     "dtype": _fixed("dtype", "net.astype(dtype) returns a copy in another one"),
     "normalization": _fixed("normalization", "net.folded() returns a copy without 'batch'"),
+    "inputs": _fixed("inputs", "make another one: cmlp.Network(sizes, inputs=...)"),
     "weight_init": _fixed("weight_init", "the first weights are drawn"),
     "activation": _fixed("activation", "assign net.activations, one name per layer"),
     "out_activation": _fixed("out_activation", "assign net.activations, one name per layer"),

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from cmlp.core import layout, vocabulary
+from cmlp.core import front, layout, vocabulary
 
 _CODES = {row.name: row.code for row in vocabulary.SOLVERS}
 SGD, ADAM, RMSPROP = _CODES["sgd"], _CODES["adam"], _CODES["rmsprop"]
@@ -40,7 +40,7 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
 
     `grads` may be overwritten; `state` is (n_moments, len(params)), with one more row for the mean
     of the parameters if ``optimizer.ema``; `step` counts the steps before this one. Decoupled decay
-    (``weight_decay``) applies to weights only.
+    (``weight_decay``) applies to weights and tables of levels only.
     """
     o, eta, g = optimizer, float(learning_rate), grads
     if o.clip_norm:
@@ -50,6 +50,9 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
     if o.weight_decay:
         for W, _ in layout.layer_views(plan, params):
             W *= 1 - eta * o.weight_decay
+        for kind in (front.LEVELS, front.SUMMED):
+            for _, E in front.tables_of(plan, params, kind):
+                E *= 1 - eta * o.weight_decay
     if o.solver == SGD:  # Polyak's or Nesterov's momentum
         if o.momentum:
             v = state[0]
