@@ -256,8 +256,9 @@ class Network(State):
     def folded(self) -> Network:
         """Return a copy with normalisation by 'batch' folded into its weights.
 
-        It predicts the same, up to rounding, and has no statistics to learn any more. One that is
-        normalised otherwise, or not at all, is copied as it is, without optimizer state.
+        It predicts the same, up to rounding, and has no statistics to learn any more; nor factors
+        of the inputs, which are folded, too. One without them is copied as it is, without optimizer
+        state.
         """
         from cmlp.model.folding import fold_statistics
 

@@ -234,6 +234,11 @@ cdef void measure(
             if biases and layer.normalization:
                 ws[to] += <real>size_of(&values[layer.scale], layer.stride, l1, l2)
         to += 1
+    if biases:
+        measure_front(run, values, to, ws)
+    elif run.rank == 0:
+        for i in range(to, to + run.front.n_sums):
+            ws[i] = 0
 
 
 cdef double total_size(const Run *run, const real[::1] ws) noexcept nogil:
@@ -289,3 +294,4 @@ cdef void update_all(
                 o, &step, params, state, layer.scale, layer.stride, grads, layer.scale,
                 layer.stride, 1, layer.stride, False,
             )
+    update_front(run, &step, params, state, grads)
