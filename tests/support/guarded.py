@@ -70,6 +70,23 @@ def normalised(problem, kind):
     return other
 
 
+def fronted(problem):
+    """The same with columns of every kind before the first layer, and positions outside tables."""
+    other, n = copy.copy(problem), problem.sizes[0]
+    inputs = cmlp.Inputs(
+        periodic=range(0, n, 4), levels={i: (3, i) for i in range(1, n, 4)},
+        summed={i: i for i in range(2, n, 4)}, scaled=True, frequencies=5,
+    )  # fmt: skip
+    net = cmlp.Network(
+        problem.sizes, list(problem.activations[:-1]), inputs=inputs, dtype=problem.dtype, seed=0
+    )
+    other.plan, other.params = net.plan, net.params
+    other.plan[: len(problem.plan), layout.ACTIVATION] = problem.plan[:, layout.ACTIVATION]
+    other.X = problem.X * n
+    other.X.flat[::5] = np.resize([np.nan, np.inf, -np.inf, 3e38, -3e38], other.X.flat[::5].shape)
+    return other
+
+
 def optimizers():
     adam = next(row.code for row in vocabulary.SOLVERS if row.name == "adam")
     return (
@@ -162,6 +179,12 @@ def main(name):
             for normalization in ("batch", "layer"):
                 say(name, dtype, normalization, side)
                 run(core, normalised(problem, normalization), problem.X, side, noise)
+            wide = Problem((130, 70, 40, 3), ("relu", "relu", "softmax"),
+                           "categorical_crossentropy", 61, dtype, labels=True)  # fmt: skip
+            for each in (problem, wide):
+                say(name, dtype, "front", side)
+                run(core, fronted(each), fronted(each).X, side, noise)
+                run_team(core, fronted(each), side)
             for kind in KINDS:
                 say(name, dtype, "X of", kind, side)
                 run(core, problem, (problem.X * 9).astype(kind), side)

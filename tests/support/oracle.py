@@ -118,7 +118,7 @@ class Problem:
 
     def like_params(self, value):
         """A flat vector laid out as the parameters, filled but for its padding."""
-        flat = np.zeros(self.plan[-1, layout.BIAS] + self.plan[-1, layout.STRIDE], self.dtype)
+        flat = np.zeros(layout.params_size(self.plan), self.dtype)
         for W, b in layers(self.plan, flat):
             W[...] = b[...] = value
         return flat
@@ -130,7 +130,8 @@ class Problem:
 
     def record(self, n=None, value=0):
         """Room for one number per row and unit."""
-        width = self.plan[-1, layout.UNITS] + self.plan[-1, layout.STRIDE]
+        last = layout.layers_of(self.plan)[-1]
+        width = last[layout.UNITS] + last[layout.STRIDE]
         return np.full((self.n if n is None else n, width), value, self.dtype)
 
     def units(self, record):

@@ -21,6 +21,7 @@ PERIODIC.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +48,8 @@ PLAIN, PERIODIC, LEVELS, SUMMED, FACTORS = -1, -2, -3, FRONT_SUMMED, -5
 """Kinds. They are negative: a layer has its fan-in in this place."""
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """Some columns of X next to each other, and what becomes of them."""
 
     kind: int

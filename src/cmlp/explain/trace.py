@@ -268,7 +268,7 @@ class Passed(NamedTuple):
 
 
 def _propagated(net: State, X: Array) -> tuple[list[Passed], list[Expanded]]:
-    """Return every layer's numbers as the step sees them, and those of the front, if there is one."""
+    """Return every layer's numbers as the step sees them, and those of a front."""
     kept: list[Any] = []
     fronts: list[Expanded] = []
     passed = []

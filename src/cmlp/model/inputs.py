@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cmlp.core import front
@@ -141,7 +141,7 @@ class Inputs:
             elif column in self.summed:
                 parts.append(Part(front.SUMMED, column, 1, self.summed[column], n_units))
             elif parts and parts[-1].kind == front.PERIODIC:
-                parts[-1] = parts[-1]._replace(count=parts[-1].count + 1)
+                parts[-1] = replace(parts[-1], count=parts[-1].count + 1)
             else:
                 parts.append(Part(front.PERIODIC, column, 1, self.frequencies, self.width))
         done = parts[-1].first + parts[-1].count if parts else 0

@@ -70,7 +70,8 @@ def add_front_gradient(plan, params, rows, delta, grads):
     slopes = delta @ W.T
     s = front.factors_of(plan, params)
     if s is not None:
-        front.factors_of(plan, grads)[...] += (slopes * rows.values).sum(axis=0)
+        ds = front.factors_of(plan, grads)
+        ds += (slopes * rows.values).sum(axis=0)
         slopes = slopes * s
     dX = np.zeros_like(rows.x)
     for row in front.front_of(plan).tolist():
