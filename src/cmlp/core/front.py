@@ -109,13 +109,9 @@ def _size(row: list[int], lanes: int) -> int:
     if row[KIND] in (LEVELS, SUMMED):
         return row[ROWS] * row[STRIDE]
     if row[KIND] == PERIODIC:
-        return row[COUNT] * block_of(row, lanes)
+        d = -(-row[WIDTH] // lanes) * lanes
+        return row[COUNT] * ((2 + row[WIDTH]) * row[STRIDE] + d)
     return row[STRIDE]
-
-
-def block_of(row: Sequence[int], lanes: int) -> int:
-    """Return how many numbers the four arrays of one periodic column are."""
-    return (2 + row[WIDTH]) * row[STRIDE] + -(-row[WIDTH] // lanes) * lanes
 
 
 def front_of(plan: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -154,7 +150,7 @@ def waves_of(row: Sequence[int], flat: Array, n_columns: int | None = None) -> W
     """Cut the arrays of a periodic part."""
     n, stride, width, at = row[ROWS], row[STRIDE], row[WIDTH], row[AT]
     n_columns = row[COUNT] if n_columns is None else n_columns
-    block = block_of(row, ALIGNMENT // flat.dtype.itemsize)
+    block = (row[END] - row[AT]) // row[COUNT]
     blocks = flat[at : at + n_columns * block].reshape(n_columns, block)
     V = blocks[:, 2 * stride : (2 + width) * stride].reshape(n_columns, width, stride)
     d = blocks[:, (2 + width) * stride :][:, :width]

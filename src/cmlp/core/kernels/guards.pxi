@@ -96,13 +96,14 @@ cdef int check_front(
             or not (part.kind != FACTORS) <= part.count <= <int64_t>most << 8
             or (part.count > 1 and (part.kind == LEVELS or part.kind == SUMMED))
             or not (part.kind != PLAIN) <= part.rows <= most
+            or (part.kind == PLAIN and (part.rows or part.width))
             or not (part.kind != PLAIN) <= part.width <= most
             or part.stride != padded(wide, lanes)
             or not 0 <= part.at <= part.end <= n_params
             or part.end - part.at != size_of_part(part, ALIGNMENT // lanes)
             or (part.kind == SUMMED and part.width != layer.n_out)
             or (part.kind == FACTORS and (
-                number + 1 < front.n_parts or part.width != inputs or part.count
+                number + 1 < front.n_parts or part.width != inputs or part.count or part.rows != 1
             ))
         ):
             raise ValueError(f"part {number} of the front does not fit {n_params} parameters")
