@@ -1,4 +1,4 @@
-"""What becomes of X's columns, as users describe it: checks, files, copies, views, what is shown."""
+"""What becomes of X's columns, as users describe it: checks, files, copies, views, texts."""
 
 import copy
 import json
@@ -228,7 +228,7 @@ def test_factors_are_folded(engine, dtype, kind):
 
 def metadata(path):
     found = []
-    arrays, text = safetensors.read(path, lambda metadata, infos: found.append(metadata))
+    arrays, _ = safetensors.read(path, lambda metadata, infos: found.append(metadata))
     return arrays, dict(found[0])
 
 
