@@ -23,6 +23,7 @@ from cmlp.model.assignment import ASSIGNED, check_plan, refuse_unknown
 from cmlp.model.custom_loss import CustomLoss
 from cmlp.model.history import History
 from cmlp.model.initialise import initialise
+from cmlp.model.inputs import Inputs
 from cmlp.model.parameters import Gradients, Parameters, Propagation
 from cmlp.model.state import State
 
@@ -101,6 +102,11 @@ class Network(State):
     parametric_activation : bool
         With True, hidden layers compute ``a = z + alpha (f(z) - z)`` with an alpha per unit that is
         learned; it starts at 1, where a = f(z). L1, L2 and weight decay leave alpha alone.
+    inputs : Inputs, optional
+        What happens to columns of X before the first layer: categories and numbers in bins become
+        rows of a table that is learned, numbers periodic features. ``sizes[0]`` stays the number
+        of columns. Positions in a table that are NaN or outside it are its first or last row. L1
+        and L2 leave these arrays alone; weight decay is for tables only.
 
     Attributes
     ----------
@@ -125,6 +131,14 @@ class Network(State):
         Whether the hidden activations have an alpha per unit.
     alphas : list of ndarray
         Views of alpha, (n_out,) per hidden layer with a parametric activation.
+    inputs : Inputs or None
+        What happens to columns of X before the first layer.
+    front : dict of str to ndarray
+        What is learned there, views by name: "factors", (n_inputs,); "levels.3", the table of
+        column 3, (rows, width); "summed.3", (rows, units of the first layer);
+        "periodic.frequencies" and "periodic.phases", (columns, frequencies), "periodic.weights",
+        (columns, width, frequencies), "periodic.biases", (columns, width). Write into them by
+        ``net.front["levels.3"] = E``.
     running : list of (ndarray, ndarray)
         Views of the running mean and variance, per layer normalised by 'batch'.
     classes : ndarray or None
@@ -188,6 +202,7 @@ class Network(State):
         missing_targets: bool = False,
         normalization: str | None = None,
         parametric_activation: bool = False,
+        inputs: Inputs | None = None,
     ) -> None:
         architecture = Architecture.resolve(
             sizes,
@@ -202,6 +217,7 @@ class Network(State):
             missing_targets=missing_targets,
             normalization=normalization,
             parametric_activation=parametric_activation,
+            inputs=inputs,
         )
         super().__init__(architecture, np.random.default_rng(seed))
         initialise(self)
@@ -250,8 +266,9 @@ class Network(State):
     def folded(self) -> Network:
         """Return a copy with normalisation by 'batch' folded into its weights.
 
-        It predicts the same, up to rounding, and has no statistics to learn any more. One that is
-        normalised otherwise, or not at all, is copied as it is, without optimizer state.
+        It predicts the same, up to rounding, and has no statistics to learn any more; nor factors
+        of the inputs, which are folded, too. One without them is copied as it is, without optimizer
+        state.
         """
         from cmlp.model.folding import fold_statistics
 
@@ -364,8 +381,10 @@ class Network(State):
         Returns
         -------
         Gradients
-            Lists of dC/dW and dC/db, one per layer; dC/dX; the value of the loss; and lists of
-            dC/dgamma and dC/dalpha.
+            Lists of dC/dW and dC/db, one per layer; dC/dX; the value of the loss; lists of
+            dC/dgamma and dC/dalpha; and a dictionary of the derivatives by what is learned before
+            the first layer. dC/dX of a column with a table is the slope from the row of x to the
+            next one.
         """
         data = self.encode_rows(X, y, sample_weight)
         penalties = {"l1": check_number("l1", l1, 0), "l2": check_number("l2", l2, 0)}
@@ -373,7 +392,13 @@ class Network(State):
         found = passes.backpropagate(self, data, objective, inputs=True)
         parts = Parameters(self.plan, found.gradient)
         return Gradients(
-            parts.weights, parts.biases, found.inputs, found.loss, parts.scales, parts.alphas
+            parts.weights,
+            parts.biases,
+            found.inputs,
+            found.loss,
+            parts.scales,
+            parts.alphas,
+            parts.front,
         )
 
     # Training ------------------------------------------------------------------------------------

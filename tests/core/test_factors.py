@@ -28,16 +28,16 @@ from test_kernels import (
 )
 
 from cmlp import Network
-from cmlp.core import layout, seam
+from cmlp.core import groups, seam
 from cmlp.training.recipe import Recipe
 
 X, Y = blobs(40)
 
 
-def with_factors(optimizer, n_layers, seed=0):
+def with_factors(optimizer, plan, seed=0):
     """Factors that differ from row to row; every group decays, but for one."""
     rng = np.random.default_rng(seed)
-    factors = np.round(rng.uniform(0.2, 2, layout.default_factors(n_layers).shape), 2)
+    factors = np.round(rng.uniform(0.2, 2, groups.default_factors(plan).shape), 2)
     factors[1, 1] = 0
     return optimizer._replace(factors=factors, weight_decay=0.3)
 
@@ -49,7 +49,7 @@ def with_factors(optimizer, n_layers, seed=0):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_update(core, dtype, name, clip):
     problem = Problem((17, 33, 7), ("tanh", "identity"), "squared_error", 1, dtype)
-    optimizer = with_factors(OPTIMIZERS[name], 2)._replace(clip_norm=clip)
+    optimizer = with_factors(OPTIMIZERS[name], problem.plan)._replace(clip_norm=clip)
     rng = np.random.default_rng(2)
     grads, state = problem.like_params(0), moments(problem, optimizer)
     for pair in layers(problem.plan, grads):
@@ -69,7 +69,7 @@ def test_one_step(core, dtype, name, n, clip):
     """Fused with the tiles of the gradient, for a single row, and from a gradient written out."""
     problem = Problem((9, 33, 17, 5), ("tanh", "silu", "logistic"), "binary_crossentropy", 40,
                       dtype, l2=0.01)  # fmt: skip
-    optimizer = with_factors(OPTIMIZERS[name], 3)._replace(clip_norm=clip)
+    optimizer = with_factors(OPTIMIZERS[name], problem.plan)._replace(clip_norm=clip)
     noise = noisy(problem) if n > 1 else QUIET
     check_step(core, problem, optimizer, np.random.default_rng(3).integers(0, 40, n), noise)
 
@@ -77,7 +77,7 @@ def test_one_step(core, dtype, name, n, clip):
 @pytest.mark.parametrize("case", range(len(WIDTHS)))
 def test_odd_sizes(core, dtype, case):
     problem = list(problems_at_odd_sizes(dtype))[case]
-    optimizer = with_factors(OPTIMIZERS["adam"], 2)
+    optimizer = with_factors(OPTIMIZERS["adam"], problem.plan)
     check_step(core, problem, optimizer, np.arange(problem.n), QUIET)
 
 
@@ -87,7 +87,7 @@ def test_odd_sizes(core, dtype, case):
 def test_few_and_many_units(core, dtype, sizes):
     activations = ("tanh", "silu", "softplus")[1 - len(sizes) :]
     problem = Problem(sizes, activations, "squared_error", 19, dtype)
-    optimizer = with_factors(OPTIMIZERS["rmsprop"], len(sizes) - 1)
+    optimizer = with_factors(OPTIMIZERS["rmsprop"], problem.plan)
     check_step(core, problem, optimizer, np.arange(19), QUIET)
 
 
@@ -96,7 +96,7 @@ def test_factors_of_1_change_no_bit(core, dtype, name):
     problem = Problem((9, 33, 5), ("tanh", "softmax"), "categorical_crossentropy", 40, dtype,
                       labels=True)  # fmt: skip
     results = []
-    for factors in (np.zeros((0, 2)), layout.default_factors(2)):
+    for factors in (np.zeros((0, 2)), groups.default_factors(problem.plan)):
         optimizer = OPTIMIZERS[name]._replace(factors=factors)
         for schedules in ((), (np.ones(4), np.ones(4))):
             params, state = problem.params.copy(), moments(problem, optimizer)
@@ -116,7 +116,7 @@ def test_an_epoch_with_schedules_is_its_steps(core, dtype, clip):
     """Each with its own rates of dropout, none among them, and its own decay."""
     problem = Problem((9, 17, 5), ("gelu", "softmax"), "categorical_crossentropy", 50, dtype,
                       labels=True)  # fmt: skip
-    optimizer = with_factors(OPTIMIZERS["adam"], 2)._replace(clip_norm=clip)
+    optimizer = with_factors(OPTIMIZERS["adam"], problem.plan)._replace(clip_norm=clip)
     noise, rows = noisy(problem), np.random.default_rng(3).permutation(50)
     dropout, decay = np.array([1.0, 0.5, 0.0, 2.0]), np.array([0.0, 0.7, 1.0, 3.0])
     whole, state = problem.params.copy(), moments(problem, optimizer)
@@ -138,7 +138,7 @@ def test_threads_and_epochs_of_one_call(core, dtype, case):
     sizes, activations, n, batch_size, name, clip = TEAMS[case]
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype, l1=1e-3,
                       labels=True)  # fmt: skip
-    optimizer = with_factors(OPTIMIZERS[name], len(sizes) - 1)._replace(clip_norm=clip)
+    optimizer = with_factors(OPTIMIZERS[name], problem.plan)._replace(clip_norm=clip)
     noise = seam.Noise(3, 0.1, np.full(len(sizes) - 2, 0.2))
     rng, n_steps = np.random.default_rng(0), -(-n // batch_size)
     orders = np.array([rng.permutation(n) for _ in range(2)])

@@ -22,7 +22,7 @@ from test_normalization import network as normalised_network
 
 import cmlp
 from cmlp import Network
-from cmlp.core import layout, reference, seam
+from cmlp.core import groups, layout, reference, seam
 from cmlp.model import passes
 from cmlp.model.parameters import Parameters, cut_record
 
@@ -83,7 +83,7 @@ def test_epochs_of_both_twins(core, dtype, kind, name, batch_size):
     net = network(kind, dtype=dtype)
     X, y = rows_of(net, 40)
     rng = np.random.default_rng(0)
-    factors = rng.uniform(0.5, 2, layout.default_factors(len(net.plan)).shape)
+    factors = rng.uniform(0.5, 2, groups.default_factors(net.plan).shape)
     optimizer = OPTIMIZERS[name]._replace(factors=factors, weight_decay=0.1)
     params, _, (total, steps) = epoch(core, net, X, y, batch_size, optimizer)
     wide = net.astype("float64")

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cmlp.core import layout, seam, vocabulary
+from cmlp.core import groups, layout, seam, vocabulary
 from cmlp.core.reference.forward import propagate
 from cmlp.core.reference.gather import gather_targets
 from cmlp.core.reference.losses import cost_slope, row_costs
@@ -118,7 +118,7 @@ class Problem:
 
     def like_params(self, value):
         """A flat vector laid out as the parameters, filled but for its padding."""
-        flat = np.zeros(self.plan[-1, layout.BIAS] + self.plan[-1, layout.STRIDE], self.dtype)
+        flat = np.zeros(layout.params_size(self.plan), self.dtype)
         for W, b in layers(self.plan, flat):
             W[...] = b[...] = value
         return flat
@@ -130,7 +130,8 @@ class Problem:
 
     def record(self, n=None, value=0):
         """Room for one number per row and unit."""
-        width = self.plan[-1, layout.UNITS] + self.plan[-1, layout.STRIDE]
+        last = layout.layers_of(self.plan)[-1]
+        width = last[layout.UNITS] + last[layout.STRIDE]
         return np.full((self.n if n is None else n, width), value, self.dtype)
 
     def units(self, record):
@@ -444,9 +445,9 @@ def stepped(problem, optimizer, grads, state, step, rate):
         for part in (W, b):
             part[...] = grads.value[start : start + part.size].reshape(part.shape)
             start += part.size
-    factors = o.factors if len(o.factors) else layout.default_factors(len(exact.plan))
+    factors = o.factors if len(o.factors) else groups.default_factors(exact.plan)
     for column, of_column in enumerate((phi, decays)):
-        for row, part in layout.group_views(exact.plan, of_column):
+        for row, part in groups.group_views(exact.plan, of_column):
             part[...] = factors[row, column]
     for mine, theirs in zip(state, moments, strict=True):
         for source, target in zip(

@@ -1,7 +1,8 @@
 """Where each layer's numbers lie in the flat vector of parameters.
 
 A network is laid out by its plan, one row of integers per layer; parameters, gradients and moments
-are flat vectors with the same layout.
+are flat vectors with the same layout. Rows after those of the layers describe what happens to X's
+columns before the first layer; see ``front``.
 """
 
 from __future__ import annotations
@@ -56,30 +57,12 @@ normalised layer's b is beta, which is added after the normalisation. Last, the 
 of a parametric activation, 0 if there are none.
 
 The parameters lie in this order: W and b of layer after layer, the vectors of the normalisation of
-all layers, the alphas of all layers."""
+all layers, the alphas of all layers; then the arrays of a front."""
 
 
-LAYER_GROUPS = ("weights", "biases", "scales", "alphas")
-"""Groups of parameters that each layer has, in the order of an optimizer's factors."""
-
-
-OTHER_GROUPS: tuple[str, ...] = ()
-"""Groups that belong to no layer; their factors come after those of all layers."""
-
-
-def factor_row(plan: NDArray[np.int64], group: str, layer: int = 0) -> int:
-    """Return which row of ``Optimizer.factors``, (phi, rho), belongs to a group of a layer."""
-    if group in LAYER_GROUPS:
-        return layer * len(LAYER_GROUPS) + LAYER_GROUPS.index(group)
-    return len(plan) * len(LAYER_GROUPS) + OTHER_GROUPS.index(group)
-
-
-def default_factors(n_layers: int) -> NDArray[np.float64]:
-    """Return the factors that change nothing: every rate times 1, decay of the weights only."""
-    factors = np.zeros((n_layers * len(LAYER_GROUPS) + len(OTHER_GROUPS), 2))
-    factors[:, 0] = 1
-    factors[: n_layers * len(LAYER_GROUPS) : len(LAYER_GROUPS), 1] = 1
-    return factors
+FRONT_AT, FRONT_END, FRONT_SUMMED = 7, 8, -4
+"""Of the rows after the layers, columns with the offsets of their arrays in the parameters, begin
+and end; and what N_IN is of those whose tables are added to the first layer's sums."""
 
 
 def make_plan(
@@ -133,8 +116,17 @@ def _n_vectors(layer: NDArray[np.int64]) -> int:
     return len(NORMALIZATION_VECTORS[NORMALIZATIONS[layer[NORMALIZATION]]])
 
 
+def layers_of(plan: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows of the layers, a view: those of the front, after them, have no fan-in."""
+    if plan[-1, N_IN] > 0:
+        return plan
+    return plan[: np.count_nonzero(plan[:, N_IN] > 0)]
+
+
 def params_size(plan: NDArray[np.int64]) -> int:
     """Return how many numbers the parameters of a plan are, with the padding."""
+    if plan[-1, N_IN] <= 0:
+        return int(plan[len(layers_of(plan)) :, FRONT_END].max())
     extra = sum((_n_vectors(layer) + bool(layer[ALPHA])) * int(layer[STRIDE]) for layer in plan)
     return int(plan[-1, BIAS] + plan[-1, STRIDE]) + extra
 
@@ -145,7 +137,7 @@ def params_size(plan: NDArray[np.int64]) -> int:
 def layer_views(plan: NDArray[np.int64], flat: Array) -> list[tuple[Array, Array]]:
     """Cut the weights, (n_in, n_out), and the bias, (n_out,), of each layer."""
     views = []
-    for row in plan.tolist():
+    for row in layers_of(plan).tolist():
         n_in, n_out, stride, at, bias = (
             row[column] for column in (N_IN, N_OUT, STRIDE, WEIGHTS, BIAS)
         )
@@ -161,26 +153,23 @@ def normalization_views(plan: NDArray[np.int64], flat: Array) -> list[tuple[Arra
             flat[at : at + layer[N_OUT]]
             for at in layer[SCALE] + layer[STRIDE] * np.arange(_n_vectors(layer))
         )
-        for layer in plan
+        for layer in layers_of(plan)
         if layer[NORMALIZATION]
     ]
 
 
 def alpha_views(plan: NDArray[np.int64], flat: Array) -> list[Array]:
     """Cut alpha, (n_out,), of each layer whose activation is parametric."""
-    return [flat[layer[ALPHA] :][: layer[N_OUT]] for layer in plan if layer[ALPHA]]
+    return [flat[layer[ALPHA] :][: layer[N_OUT]] for layer in layers_of(plan) if layer[ALPHA]]
 
 
-def group_views(plan: NDArray[np.int64], flat: Array) -> list[tuple[int, Array]]:
-    """Cut what a solver moves into groups, each with its row of ``Optimizer.factors``."""
-    views: list[tuple[int, Array]] = []
-    for layer, (W, b) in enumerate(layer_views(plan, flat)):
-        views += [(factor_row(plan, "weights", layer), W), (factor_row(plan, "biases", layer), b)]
-    for layer, (gamma, *_) in enumerate(normalization_views(plan, flat)):
-        views.append((factor_row(plan, "scales", layer), gamma))
-    for layer, alpha in enumerate(alpha_views(plan, flat)):
-        views.append((factor_row(plan, "alphas", layer), alpha))
-    return views
+def summed_views(plan: NDArray[np.int64], flat: Array) -> list[Array]:
+    """Cut the tables that are added to the first layer's sums, (rows, units) each."""
+    return [
+        flat[row[FRONT_AT] : row[FRONT_END]].reshape(-1, plan[0, STRIDE])[:, : plan[0, N_OUT]]
+        for row in plan[len(layers_of(plan)) :]
+        if row[N_IN] == FRONT_SUMMED
+    ]
 
 
 def folded(plan: NDArray[np.int64], params: Array) -> tuple[NDArray[np.int64], Array]:
@@ -191,19 +180,21 @@ def folded(plan: NDArray[np.int64], params: Array) -> tuple[NDArray[np.int64], A
     """
     if plan[0, NORMALIZATION] != NORMALIZATIONS.index("batch"):
         return plan, params
-    plain = plan.copy()
-    plain[:, NORMALIZATION] = 0
-    _place_vectors(plain)
-    flat, layers = (
-        aligned((params_size(plain),), params.dtype),
-        int(plan[-1, BIAS] + plan[-1, STRIDE]),
-    )
-    flat[:layers] = params[:layers]
+    plain, n_layers = plan.copy(), len(layers_of(plan))
+    plain[:n_layers, NORMALIZATION] = 0
+    _place_vectors(plain[:n_layers])
+    size, begin = params_size(plain[:n_layers]), params_size(plan[:n_layers])
+    plain[n_layers:, [FRONT_AT, FRONT_END]] -= begin - size
+    flat = aligned((params_size(plain),), params.dtype)
+    layers = int(plain[n_layers - 1, BIAS] + plain[n_layers - 1, STRIDE])
+    flat[:layers], flat[size:] = params[:layers], params[begin:]
     for mine, theirs in zip(alpha_views(plain, flat), alpha_views(plan, params), strict=True):
         mine[...] = theirs
     hidden = zip(layer_views(plain, flat)[:-1], normalization_views(plan, params), strict=True)
-    for (W, b), (gamma, mean, variance) in hidden:
+    for number, ((W, b), (gamma, mean, variance)) in enumerate(hidden):
         factor = gamma / np.sqrt(variance.astype(np.float64) + NORMALIZATION_EPS)
-        np.multiply(W, factor, out=W, casting="same_kind")
+        tables = summed_views(plain, flat) if number == 0 else []
+        for part in (W, *tables):
+            np.multiply(part, factor, out=part, casting="same_kind")
         np.subtract(b, mean * factor, out=b, casting="same_kind")
     return plain, flat

@@ -87,7 +87,7 @@ class Optimizer(NamedTuple):
     """Steps before the mean began. It has no bias: after few steps, it is their plain mean."""
     factors: NDArray[np.float64] = np.zeros((0, 2))
     """Factors (phi, rho) of rate and decay, a row for each group of parameters of each layer, see
-    :func:`cmlp.core.layout.factor_row`; without rows: 1, and decay of the weights only."""
+    :func:`cmlp.core.groups.factor_row`; without rows: 1, and decay of weights and tables."""
 
 
 class Noise(NamedTuple):

@@ -74,7 +74,7 @@ class _Objective:
 
 
 def _learned(cut: Parameters) -> list[Array]:
-    return [*cut.weights, *cut.biases, *cut.scales, *cut.alphas]
+    return [*cut.weights, *cut.biases, *cut.scales, *cut.alphas, *cut.front.values()]
 
 
 def fit_lbfgs(estimator: Any, net: Network, task: Task) -> None:

@@ -54,6 +54,7 @@ def new_network(
         input_scale=estimator.input_scale,
         missing_targets=outputs.masks,
         normalization=estimator.normalization,
+        inputs=None,
     )
     net.classes = outputs.classes
     net.feature_names = [] if columns.names is None else [str(name) for name in columns.names]

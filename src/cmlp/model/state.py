@@ -23,8 +23,9 @@ from cmlp.data.targets import check_targets
 from cmlp.model.architecture import Architecture
 from cmlp.model.custom_loss import refuse_weights
 from cmlp.model.history import History
+from cmlp.model.inputs import Inputs
 from cmlp.model.optimizer_state import OptimizerState
-from cmlp.model.parameters import Parameters
+from cmlp.model.parameters import NamedViews, Parameters
 
 Self = TypeVar("Self", bound="State")
 
@@ -39,7 +40,7 @@ class State:
     ----------
     architecture : Architecture
     plan : (n_layers, 10) array of int64
-        The architecture's layout, which the cores read.
+        The architecture's layout, which the cores read; rows of a front follow the layers'.
     params : (n,) array
         All parameters; see :class:`cmlp.model.parameters.Parameters`.
     optimizer_state : OptimizerState
@@ -184,6 +185,16 @@ class State:
     def alphas(self) -> list[Array]:
         """Each hidden layer's alpha, (n_out,), if it has one, as views into `params`."""
         return self.parameter_views.alphas
+
+    @property
+    def inputs(self) -> Inputs | None:
+        """What happens to the columns of X before the first layer; None for nothing."""
+        return self.architecture.inputs
+
+    @property
+    def front(self) -> NamedViews:
+        """What is learned before the first layer, by name, as views into `params`."""
+        return self.parameter_views.front
 
     @property
     def running(self) -> list[tuple[Array, Array]]:

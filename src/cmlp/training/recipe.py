@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cmlp.core.arrays import refuse_masked
 from cmlp.core.checks import check_number
-from cmlp.core.layout import LAYER_GROUPS, OTHER_GROUPS, default_factors, factor_row
+from cmlp.core.groups import LAYER_GROUPS, OTHER_GROUPS, default_factors, factor_row
+from cmlp.core.layout import layers_of
 from cmlp.core.seam import Noise, Objective, Optimizer
 from cmlp.core.vocabulary import SOLVERS, Solver, lookup, unknown
 from cmlp.model.architecture import Architecture
@@ -88,13 +89,13 @@ class Recipe:
     def _factors(self, architecture: Architecture) -> NDArray[np.float64]:
         """Return the factors of rate and decay, (rows, 2); without rows if there are none."""
         plan = architecture.plan()
-        factors = default_factors(len(plan))
+        factors, n_layers = default_factors(plan), len(layers_of(plan))
         given = [("rate_factors", self.rate_factors), ("decay_factors", self.decay_factors)]
         for column, (name, by_group) in enumerate(given):
-            for group, values in checked_factors(name, by_group, len(plan)).items():
+            for group, values in checked_factors(name, by_group, n_layers).items():
                 for layer, value in enumerate(values):
                     factors[factor_row(plan, group, layer), column] = value
-        same = np.array_equal(factors, default_factors(len(plan)))
+        same = np.array_equal(factors, default_factors(plan))
         return factors[:0] if same else factors
 
     def noise(self, architecture: Architecture, seed: int) -> Noise:

@@ -331,6 +331,9 @@ cdef void input_gradient(
     """dC/dX = delta W^T of the first layer, times X's scale; overwrites the gathered inputs."""
     cdef real scale = <real>run.X.scale
     cdef Py_ssize_t i, j, inputs = run.to.inputs, stride = run.to.input_stride
+    if run.front.n_parts:
+        front_gradient_of_x(run, params, ws, n, dX, row)
+        return
     backward_inputs(
         run, &run.layers[0], params, ws, run.to.deltas, inputs, stride, n, IDENTITY, inputs, -1
     )

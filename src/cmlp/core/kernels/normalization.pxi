@@ -7,9 +7,10 @@ cdef enum:  # vectors as long as a record's row, in the part of the workspace fo
     MEAN, VARIANCE, INVERSE, D_BETA, D_GAMMA, STATISTICS
 
 
-cdef inline Layer without_bias(const Layer *layer) noexcept nogil:
-    cdef Layer plain = layer[0]
-    plain.bias = -1
+cdef inline Layer product_of(const Run *run, Py_ssize_t number) noexcept nogil:
+    """Return a layer without its bias: a normalised one, or the first one onto summed tables."""
+    cdef Layer plain = run.layers[number]
+    plain.bias = IN_PLACE if number == 0 and run.front.sums else NO_BIAS
     return plain
 
 

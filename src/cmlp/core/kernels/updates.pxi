@@ -265,6 +265,11 @@ cdef void measure(
             if biases and layer.alpha:
                 ws[to] += <real>size_of(&values[layer.alpha], layer.stride, l1, l2)
         to += 1
+    if biases:
+        measure_front(run, values, to, ws)
+    elif run.rank == 0:
+        for i in range(to, to + run.front.n_sums):
+            ws[i] = 0
 
 
 cdef double total_size(const Run *run, const real[::1] ws) noexcept nogil:
@@ -318,6 +323,7 @@ cdef void update_all(
             update_vector(run, layer, SCALE_GROUP, layer.scale, &step, params, state, grads)
         if layer.alpha:
             update_vector(run, layer, ALPHA_GROUP, layer.alpha, &step, params, state, grads)
+    update_front(run, &step, params, state, grads)
 
 
 cdef void update_vector(

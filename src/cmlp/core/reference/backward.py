@@ -16,7 +16,7 @@ def add_gradient(plan, params, inputs, slopes, differences, delta, kept, grads, 
     activation is parametric. With rows in `deltas`, every layer's delta is written there.
     """
     parameters, gradients = layout.layer_views(plan, params), layout.layer_views(plan, grads)
-    for number in reversed(range(len(plan))):
+    for number in reversed(range(len(parameters))):
         raise_if_stopped(team)
         (W, _), (dW, db) = parameters[number], gradients[number]
         if kept[number]:

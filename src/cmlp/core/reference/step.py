@@ -10,6 +10,7 @@ import numpy as np
 from cmlp.core import layout, vocabulary
 from cmlp.core.reference.backward import add_gradient
 from cmlp.core.reference.forward import Stopped, propagate
+from cmlp.core.reference.front import Expanded, add_front_gradient
 from cmlp.core.reference.gather import gather, gather_targets, passes
 from cmlp.core.reference.losses import output_delta, row_costs
 from cmlp.core.reference.normalization import track_statistics
@@ -28,7 +29,8 @@ def evaluate(
     'batch', whose statistics are those of the rows, where :func:`predict` and :func:`forward` use
     the running ones. ``team[TEAM_STOP]``, set from another thread, ends the call early.
     """
-    n_out, code = plan[-1, layout.N_OUT], plan[-1, layout.ACTIVATION]
+    last = layout.layers_of(plan)[-1]
+    n_out, code = last[layout.N_OUT], last[layout.ACTIVATION]
     for start, stop, part in passes(X, rows):
         x = gather(X, part, input_scale, params.dtype)
         y = gather_targets(targets, part, objective, n_out, params.dtype)
@@ -82,22 +84,32 @@ def _backpropagate(
 
     Raises Stopped, before any parameter has changed.
     """
-    dtype = params.dtype
+    dtype, last = params.dtype, layout.layers_of(plan)[-1]
     weight, share = row_shares(weights, rows, len(X) if rows is None else len(rows), objective)
     objective = share_penalties(objective, weight.sum())
     loss = 0.0
     grads[:] = 0
     for start, stop, part in passes(X, rows):
         here = slice(start, stop)
-        y = gather_targets(targets, part, objective, plan[-1, layout.N_OUT], dtype)
+        y = gather_targets(targets, part, objective, last[layout.N_OUT], dtype)
         x = gather(X, part, input_scale, dtype)
         of_pass: list[Any] = []
         differences: list[Any] = []
+        fronts: list[Expanded] = []
         x, zs, activations, slopes = propagate(
-            plan, params, x, noise, step, start, of_pass, team=team, differences=differences
+            plan,
+            params,
+            x,
+            noise,
+            step,
+            start,
+            of_pass,
+            team=team,
+            differences=differences,
+            fronts=fronts,
         )
         kept.append(of_pass)
-        code = plan[-1, layout.ACTIVATION]
+        code = last[layout.ACTIVATION]
         costs = row_costs(objective, code, zs[-1], activations[-1], y)
         loss += float((costs * weight[here]).sum())
         delta = output_delta(objective, code, zs[-1], activations[-1], y)
@@ -106,7 +118,11 @@ def _backpropagate(
             plan, params, [x, *activations[:-1]], slopes, differences, delta, of_pass, grads,
             deltas[here], team,
         )  # fmt: skip
-        if len(dX):
+        if fronts:
+            slopes_of_x = add_front_gradient(plan, params, fronts[0], delta, grads)
+            if len(dX):
+                dX[here] = slopes_of_x * dtype.type(input_scale)
+        elif len(dX):
             W, _ = layout.layer_views(plan, params)[0]
             dX[here] = (delta @ W.T) * dtype.type(input_scale)
     loss = objective.cost_scale * float(loss / weight.sum()) if weight.any() else 0.0

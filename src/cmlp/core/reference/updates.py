@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from cmlp.core import layout, vocabulary
+from cmlp.core import groups, vocabulary
 
 _CODES = {row.name: row.code for row in vocabulary.SOLVERS}
 SGD, ADAM, RMSPROP = _CODES["sgd"], _CODES["adam"], _CODES["rmsprop"]
@@ -40,7 +40,8 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
 
     `grads` may be overwritten; `state` is (n_moments, len(params)), with one more row for the mean
     of the parameters if ``optimizer.ema``; `step` counts the steps before this one. Decoupled decay
-    (``weight_decay``) applies to weights only, unless ``optimizer.factors`` has others.
+    (``weight_decay``) applies to weights and tables of levels only, unless ``optimizer.factors``
+    has others.
     """
     o, eta, g = optimizer, float(learning_rate), grads
     if o.clip_norm:
@@ -48,8 +49,8 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
         if norm > o.clip_norm:
             g *= o.clip_norm / norm
     if o.weight_decay:
-        factors = o.factors if len(o.factors) else layout.default_factors(len(plan))
-        for row, part in layout.group_views(plan, params):
+        factors = o.factors if len(o.factors) else groups.default_factors(plan)
+        for row, part in groups.group_views(plan, params):
             if factors[row, 1]:
                 part *= 1 - eta * o.weight_decay * factors[row, 1]
     if len(o.factors):
@@ -92,7 +93,7 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
 def _rates(plan, params, factors):
     """Return each parameter's factor of the learning rate, laid out as the parameters."""
     rates = np.ones(len(params))
-    for row, part in layout.group_views(plan, rates):
+    for row, part in groups.group_views(plan, rates):
         part[...] = factors[row, 0]
     return rates
 
