@@ -1,8 +1,9 @@
-"""Ten steps of RealMLP-TD as pytabkit takes them (``witnesses/make_realmlp.py``), with NumPy.
+"""Ten steps of RealMLP-TD as pytabkit takes them (``witnesses/make_realmlp.py``).
 
-The steps are written out below in float64, from the table and pytabkit's first weights; losses,
-weights, and predictions agree with pytabkit's to the rounding of its float32. So this file states
-what RealMLP-TD does; rate and decay of a group, in step t with the scheduled rate lr and decay wd:
+With NumPy, the steps are written out below in float64, from the table and pytabkit's first weights;
+losses, weights, and predictions agree with pytabkit's to the rounding of its float32. So this file
+states what RealMLP-TD does; rate and decay of a group, in step t with the scheduled rate lr and
+decay wd:
 
     theta *= 1 - rho lr wd,    then Adam with the rate phi lr
 
@@ -17,12 +18,15 @@ alphas; frequencies, phases, mixing, offsets     0.1    0.01
 
 pytabkit multiplies twice by a group's factors, hence 36 and 0.01: rho = (phi wd_factor)^2. Weights
 have d_in inputs and act as W / sqrt(d_in). With W' = W / sqrt(d_in) stored instead, phi is
-1 / sqrt(d_in) and rho is still 1.
+1 / sqrt(d_in) and rho is still 1: so `cmlp.Network` takes the same steps, on every core.
 """
 
 import numpy as np
 import pytest
 from witnesses import make_realmlp as realmlp
+
+import cmlp
+from cmlp.schedules import resolve
 
 STORED = dict(np.load(realmlp.HERE / "realmlp.npz"))
 RUNS = [f"{kind} {variant} " for kind, variant in realmlp.RUNS]
@@ -233,3 +237,126 @@ def test_the_first_step_changes_nothing(run):
     """Its rate is 0; and in step 2 the moments are those of two steps."""
     before, first, second, _ = STORED[run + "values"]
     assert (before == first).all() and (before != second).mean() > 0.7
+
+
+# The same by cmlp --------------------------------------------------------------------------------
+
+WIDTHS = (30, *realmlp.HIDDEN)
+"""Fan-in of the layers: 4 numbers with 3 periodic terms each, 6 one-hot columns, 8 of the table."""
+
+ORDER = np.r_[[place for i in range(4) for place in (*range(3 * i, 3 * i + 3), 12 + i)], 16:30]
+"""Where pytabkit has each input: all periodic terms come before all numbers."""
+
+RECIPE = {
+    "solver": "adamw", "beta_1": 0.9, "beta_2": 0.95, "epsilon": 1e-30,
+    "rate_factors": {"weights": 1 / np.sqrt(WIDTHS), "biases": 0.1, "alphas": 0.1, "inputs": 6,
+                     "embeddings": 1, "periodic": 0.1},
+    "decay_factors": {"weights": 1, "biases": 0, "alphas": 0.01, "inputs": 36, "embeddings": 1,
+                      "periodic": 0.01},
+}  # fmt: skip
+
+
+def parts_of(net):
+    """Return views of a network's arrays, by their names there."""
+    front = net.front
+    found = {
+        "frequencies": front["periodic.frequencies"], "phases": front["periodic.phases"],
+        "mixing": front["periodic.weights"].transpose(0, 2, 1), "embedding": front["levels.10"],
+        "offsets": front["periodic.biases"], "scales": front["factors"],
+    }  # fmt: skip
+    for i, (W, b) in enumerate(zip(net.weights, net.biases, strict=True)):
+        found |= {f"weights{i}": W, f"biases{i}": b}
+    return found | {f"alphas{i}": alpha for i, alpha in enumerate(net.alphas)}
+
+
+def as_here(name, array):
+    """Return an array of pytabkit's with the order and the scale that it has in a network."""
+    if name in ("frequencies", "phases", "offsets"):
+        return array[:, 0]
+    if name == "scales":
+        return array[0, ORDER]
+    if name.startswith("weights"):
+        return (array[ORDER] if name == "weights0" else array) / np.sqrt(len(array))
+    return array[0] if name[:-1] in ("biases", "alphas") else array
+
+
+def network(run, dtype):
+    """Return a network with pytabkit's first weights, its X and its targets."""
+    classes = "classifier" in run
+    net = cmlp.Network(
+        [11, *realmlp.HIDDEN, 3 if classes else 1],
+        "selu" if classes else "mish",
+        loss="categorical_crossentropy" if classes else "squared_error",
+        inputs=cmlp.Inputs(
+            periodic=range(4), levels={10: (13, 8)}, scaled=True, frequencies=16, width=3
+        ),
+        parametric_activation=True,
+        dtype=dtype,
+    )
+    parts = parts_of(net)
+    for name, array in arrays_of(run, STORED[run + "values"][0]).items():
+        parts[name][...] = as_here(name, array.astype(float))
+    X = np.c_[scaled(STORED), STORED["codes"][:, 2]]
+    y = np.eye(3)[STORED["labels"]] if classes else targets(STORED, False)[0]
+    return net, X, y
+
+
+def check_arrays(net, run, t):
+    """Compare all arrays with those after 0, 1, 2, or 10 steps, the t-th of these."""
+    parts = parts_of(net)
+    stored = [arrays_of(run, flat) for flat in STORED[run + "values"]]
+    assert parts.keys() == stored[0].keys()
+    for name, part in parts.items():
+        expected = [as_here(name, arrays[name]) for arrays in stored]
+        largest = max(abs(array).max() for array in expected)
+        np.testing.assert_allclose(part, expected[t], 0, LIMIT * largest, err_msg=name)
+
+
+PLAIN = [run for run in RUNS if " plain " in run]
+SMOOTHED = {True: {"label_smoothing": 0.1}, False: {}}
+
+
+@pytest.mark.parametrize("run", PLAIN)
+def test_ten_steps_of_a_network_are_pytabkits(core, dtype, run):
+    net, X, y = network(run, dtype)
+    classes = "classifier" in run
+    rate, decay, _, _, _ = recipe(run)
+    losses = []
+    for t, rows in enumerate(STORED[run + "rows"]):
+        now = {"learning_rate": rate[t], "weight_decay": decay[t]} | SMOOTHED[classes]
+        losses.append(net.step(X[rows], y[rows], **RECIPE, **now))
+        if t + 1 in (1, 2, N_STEPS):
+            check_arrays(net, run, (1, 2, N_STEPS).index(t + 1) + 1)
+    half = 1 if classes else 2  # pytabkit's squared error is not halved
+    np.testing.assert_allclose(half * np.array(losses), STORED[run + "loss"], rtol=LIMIT)
+    if classes:
+        predictions, size = net.predict(X), 1
+    else:
+        training = np.delete(STORED["y"], STORED["validation"])
+        z = net.predict(X)[:, 0] * training.std() + training.mean()
+        predictions, size = np.clip(z, training.min(), training.max()), np.ptp(STORED["y"])
+    np.testing.assert_allclose(predictions, STORED[run + "predictions"], 0, LIMIT * size)
+
+
+@pytest.mark.parametrize("run", PLAIN)
+def test_a_fit_with_schedules_takes_the_same_steps(core, dtype, run):
+    net, X, y = network(run, dtype)
+    classes, rows = "classifier" in run, STORED[run + "rows"].ravel()
+    net.fit(
+        X[rows], y[rows], epochs=1, batch_size=realmlp.BATCH, shuffle=False,
+        learning_rate=0.04 if classes else 0.2, schedule="coslog4", weight_decay=0.02,
+        weight_decay_schedule="flat_cos", **RECIPE, **SMOOTHED[classes],
+    )  # fmt: skip
+    check_arrays(net, run, 3)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_schedules_are_pytabkits(run):
+    base = 0.04 if "classifier" in run else 0.2
+    dropout = 0.15 if " td " in run else 0.0
+    for name, highest, stored in (
+        ("coslog4", base, "lr"), ("flat_cos", 0.02, "wd"), ("flat_cos", dropout, "p"),
+    ):  # fmt: skip
+        rates = [resolve(name).rates(highest, epoch, 2, 5, []) for epoch in range(2)]
+        np.testing.assert_allclose(np.concatenate(rates), STORED[run + stored], rtol=1e-12,
+                                   atol=1e-17)  # fmt: skip
