@@ -490,11 +490,13 @@ class Network(State):
             from the mean. 0 averages nothing.
         rate_factors, decay_factors : dict, optional
             Factors of the step and of `weight_decay` for groups of parameters: 'weights', 'biases',
-            'scales' (gamma), 'alphas', each a number or one per layer. A step is ``theta *= 1 -
-            learning_rate * weight_decay * decay_factor``, then ``theta -= rate_factor * step``, of
-            any solver. Without them every rate factor is 1, and only weights decay. Groups that
-            the network has not are ignored. For Adam, ``rate_factors={'weights': 1 / sqrt(n_in)}``,
-            one for each layer, is training in the scaling of the neural tangent kernel.
+            'scales' (gamma), 'alphas', each a number or one per layer; and one number each for the
+            `front`: 'inputs' (its factors), 'embeddings' (all tables), 'periodic' (four arrays). A
+            step is ``theta *= 1 - learning_rate * weight_decay * decay_factor``, then ``theta -=
+            rate_factor * step``, of any solver. Without them every rate factor is 1, and only
+            weights and tables decay. Groups that the network has not are ignored. For Adam,
+            ``rate_factors={'weights': 1 / sqrt(n_in)}``, one for each layer, is training in the
+            scaling of the neural tangent kernel.
         shuffle : bool
             Draw a new order of the rows for each epoch.
         sample_weight : array-like, (n,), optional

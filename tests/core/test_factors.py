@@ -1,5 +1,6 @@
 """Rates and decay per group and layer, and by schedule: against the oracle, and by hand."""
 
+import copy
 import math
 
 import numpy as np
@@ -27,7 +28,7 @@ from test_kernels import (
     take_epoch,
 )
 
-from cmlp import Network
+from cmlp import Inputs, Network
 from cmlp.core import groups, seam
 from cmlp.training.recipe import Recipe
 
@@ -162,8 +163,8 @@ def test_threads_and_epochs_of_one_call(core, dtype, case):
 
 
 @pytest.mark.parametrize("wrong", [
-    {"optimizer": np.ones((7, 2))}, {"optimizer": np.ones((8, 3))}, {"optimizer": np.ones(16)},
-    {"optimizer": np.ones((8, 2), np.float32)}, {"schedules": (np.ones(3), None)},
+    {"optimizer": np.ones((10, 2))}, {"optimizer": np.ones((11, 3))}, {"optimizer": np.ones(22)},
+    {"optimizer": np.ones((11, 2), np.float32)}, {"schedules": (np.ones(3), None)},
     {"schedules": (None, np.ones(3))}, {"schedules": (np.ones(4, np.float32), None)},
 ], ids=str)  # fmt: skip
 def test_guards(compiled, dtype, wrong):
@@ -204,6 +205,56 @@ def test_two_steps_of_adam_by_hand(engine, dtype):
     # cmlp adds epsilon before the bias correction: 1e-8 against roots of 0.03 and more
     room = 100 * float(np.finfo(dtype).eps) + 1e-6
     np.testing.assert_allclose([net.weights[0][0, 0], net.biases[0][0]], theta, rtol=room)
+
+
+FACTORS = {
+    "weights": (0.5, 2), "biases": (3, 0.5), "scales": (2, 0.25), "alphas": (0.1, 3),
+    "inputs": (6, 36), "embeddings": (0.3, 4), "periodic": (0.7, 8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("clip", [None, 1e9], ids=["fused", "from a whole gradient"])
+@pytest.mark.parametrize("given", [True, False])
+def test_every_group_has_its_own(engine, dtype, given, clip):
+    """One plain step of each array, by its gradient; without factors, weights and tables decay."""
+    inputs = Inputs(
+        periodic=[0, 3], levels={1: (3, 2)}, summed={2: 4}, scaled=True, frequencies=5
+    )  # fmt: skip
+    net = Network([4, 19, 7, 2], "tanh", loss="squared_error", dtype=dtype, seed=0, inputs=inputs,
+                  normalization="layer", parametric_activation=True)  # fmt: skip
+    rng = np.random.default_rng(0)
+    rows, y = rng.uniform(0, 3, (9, 4)), rng.normal(size=(9, 2))
+    before, slopes = copy.copy(net).parameter_views.parts(), net.gradients(rows, y)
+    found = {
+        f"layers.{number}.{kind}": part
+        for kind in ("weight", "bias", "scale", "alpha")
+        for number, part in enumerate(getattr(slopes, GROUP_OF[kind]))
+    }
+    found |= {f"front.{name}": part for name, part in slopes.front.items()}
+    settings = {}
+    if given:
+        settings = {"rate_factors": {name: phi for name, (phi, _) in FACTORS.items()},
+                    "decay_factors": {name: rho for name, (_, rho) in FACTORS.items()}}  # fmt: skip
+    net.step(rows, y, solver="sgd", momentum=0, learning_rate=0.1, weight_decay=0.02,
+             clip_norm=clip, **settings)  # fmt: skip
+    after = net.parameter_views.parts()
+    assert after.keys() == found.keys()
+    for name, part in after.items():
+        kind = name.split(".")[1 if name.startswith("front") else 2]
+        phi, rho = FACTORS[GROUP_OF[kind]]
+        if not given:
+            phi, rho = 1, kind in ("weight", "levels", "summed")
+        expected = before[name] * (1 - 0.1 * 0.02 * rho) - phi * 0.1 * found[name]
+        assert phi == 1 or (part != before[name]).any()
+        eps = float(np.finfo(dtype).eps)
+        np.testing.assert_allclose(part, expected, rtol=8 * eps, atol=8 * eps, err_msg=name)
+
+
+GROUP_OF = {
+    "weight": "weights", "bias": "biases", "scale": "scales", "alpha": "alphas",
+    "factors": "inputs", "levels": "embeddings", "summed": "embeddings", "periodic": "periodic",
+}  # fmt: skip
+"""Group of an array, by a word of its name."""
 
 
 def test_the_scaling_of_the_ntk(engine):
@@ -294,6 +345,7 @@ def test_factors_of_a_network():
     (ValueError, {"wieghts": 1}, ("wieghts", "'weights'?", "alphas")),
     (ValueError, {"weights": [1, 2, 3]}, ("rate_factors['weights']", "2, one per layer", "3")),
     (ValueError, {"alphas": [1, 2]}, ("one number or 1",)),
+    (ValueError, {"inputs": [1, 2]}, ("rate_factors['inputs']", "one number", "not 2")),
     (ValueError, {"biases": -1}, ("rate_factors['biases']", "at least 0")),
     (ValueError, {"biases": np.nan}, ("rate_factors['biases']",)),
     (ValueError, {"biases": np.inf}, ("rate_factors['biases']",)),

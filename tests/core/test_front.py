@@ -12,7 +12,7 @@ import pytest
 from helpers import covering
 
 import cmlp
-from cmlp.core import front, layout, reference, seam, vocabulary
+from cmlp.core import front, groups, layout, reference, seam, vocabulary
 from cmlp.core.seam import SparseRows
 from cmlp.model.parameters import Parameters, new_record
 
@@ -23,6 +23,10 @@ OPTIMIZERS = {
     "momentum": seam.Optimizer(momentum=0.9),
     "clipped": seam.Optimizer(momentum=0.5, clip_norm=0.05),
     "adam": seam.Optimizer(SOLVERS["adam"].code, weight_decay=0.3, epsilon=1e-3),
+    "factored": seam.Optimizer(SOLVERS["adam"].code, weight_decay=0.3, epsilon=1e-3, factors=None),
+    "factored and clipped": seam.Optimizer(
+        SOLVERS["nadam"].code, weight_decay=0.3, clip_norm=0.05, epsilon=1e-3, factors=None
+    ),
     "averaged": seam.Optimizer(SOLVERS["nadam"].code, ema=0.9, epsilon=1e-3),
     "rmsprop": seam.Optimizer(SOLVERS["rmsprop"].code, epsilon=1e-3),
 }
@@ -42,10 +46,11 @@ SIZES = ((8, 3), (8, 7, 2), (8, 33, 17, 3), (8, 130, 65, 5))
 KINDS = (None, "batch", "layer")
 
 
-def network(name="all", sizes=(8, 33, 17, 3), dtype="float64", kind=None):
-    kind = kind if len(sizes) > 2 else None
+def network(name="all", sizes=(8, 33, 17, 3), dtype="float64", kind=None, bent=False):
+    kind, bent = (kind, bent) if len(sizes) > 2 else (None, False)
     net = cmlp.Network(
-        sizes, "tanh", inputs=FRONTS[name], dtype=dtype, seed=3, normalization=kind
+        sizes, "tanh", inputs=FRONTS[name], dtype=dtype, seed=3, normalization=kind,
+        parametric_activation=bent,
     )  # fmt: skip
     rng = np.random.default_rng(4)
     for part in net.parameter_views.parts().values():  # nothing is left at 0 or 1
@@ -201,9 +206,11 @@ def test_positions_outside_of_a_table(core, dtype):
 # Differences and twins ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, sizes, kind", covering(FRONTS, SIZES[:3], KINDS))
-def test_central_differences(core, name, sizes, kind):
-    net = network(name, sizes, kind=kind)
+@pytest.mark.parametrize(
+    "name, sizes, kind, bent", covering(FRONTS, SIZES[:3], KINDS, [False, True])
+)
+def test_central_differences(core, name, sizes, kind, bent):
+    net = network(name, sizes, kind=kind, bent=bent)
     check = net.check_gradients(*rows_of(net, 6), l2=0.01, entries=8)
     assert check, check
     assert any(layer.name in ("periodic", *net.front) for layer in check.layers)
@@ -226,10 +233,12 @@ def test_differences_by_the_inputs(core, name):
             assert 4 * found[i, j] == pytest.approx(slope, abs=1e-7)
 
 
-@pytest.mark.parametrize("name, sizes, kind, n", covering(FRONTS, SIZES, KINDS, [1, 7, 40, 1100]))
-def test_the_twins_agree(core, dtype, name, sizes, kind, n):
+@pytest.mark.parametrize(
+    "name, sizes, kind, n, bent", covering(FRONTS, SIZES, KINDS, [1, 7, 40, 1100], [False, True])
+)
+def test_the_twins_agree(core, dtype, name, sizes, kind, n, bent):
     n = max(n, 2) if kind == "batch" else n
-    net = network(name, sizes, dtype, kind)
+    net = network(name, sizes, dtype, kind, bent)
     X, y = rows_of(net, n)
     noise = seam.Noise(9, 0.2, np.full(len(sizes) - 2, 0.3))
     weights = np.random.default_rng(0).integers(0, 3, n) / 2.0
@@ -246,10 +255,10 @@ def test_the_twins_agree(core, dtype, name, sizes, kind, n):
     assert not padding(net, mine[1]).any()
 
 
-@pytest.mark.parametrize("name, sizes, kind", covering(FRONTS, SIZES, KINDS))
-def test_every_way_to_the_outputs(core, dtype, name, sizes, kind):
+@pytest.mark.parametrize("name, sizes, kind, bent", covering(FRONTS, SIZES, KINDS, [False, True]))
+def test_every_way_to_the_outputs(core, dtype, name, sizes, kind, bent):
     """predict, forward, predictors of one row and of many, and the folded network."""
-    net = network(name, sizes, dtype, kind)
+    net = network(name, sizes, dtype, kind, bent)
     X, y = rows_of(net, 150)
     out = net.predict(X)
     ways = {
@@ -308,6 +317,9 @@ def test_noise_leaves_positions_alone(core):
 def epochs(core, net, X, y, batch_size, optimizer, n_threads=1, n_epochs=1, noise=QUIET, rate=1e-3):
     """Call ``core.train_epoch`` with arrays amid marks; returns params, state and the losses."""
     rng = np.random.default_rng(5)
+    if optimizer.factors is None:
+        factors = rng.uniform(0.5, 2, groups.default_factors(net.plan).shape)
+        optimizer = optimizer._replace(factors=factors)
     rows = np.concatenate([rng.permutation(len(X)) for _ in range(n_epochs)])
     n_moments = next(r.n_moments for r in vocabulary.SOLVERS if r.code == optimizer.solver)
     params, grads = net.params.copy(), np.zeros_like(net.params)
@@ -335,11 +347,12 @@ def epochs(core, net, X, y, batch_size, optimizer, n_threads=1, n_epochs=1, nois
 
 
 @pytest.mark.parametrize(
-    "name, rule, batch_size, kind", covering(FRONTS, OPTIMIZERS, [1, 13, 40], KINDS)
+    "name, rule, batch_size, kind, bent",
+    covering(FRONTS, OPTIMIZERS, [1, 13, 40], KINDS, [False, True]),
 )
-def test_epochs_of_both_twins(core, dtype, name, rule, batch_size, kind):
-    batch_size = max(batch_size, 2) if kind == "batch" else batch_size
-    net = network(name, dtype=dtype, kind=kind)
+def test_epochs_of_both_twins(core, dtype, name, rule, batch_size, kind, bent):
+    batch_size = max(batch_size, 13) if kind == "batch" else batch_size  # of two, zhat is a sign
+    net = network(name, dtype=dtype, kind=kind, bent=bent)
     X, y = rows_of(net, 40)
     params, _, losses = epochs(core, net, X, y, batch_size, OPTIMIZERS[rule])
     wide = net.astype("float64")
@@ -381,10 +394,12 @@ BATCHES = {
 """Rows, rows of a batch, and sizes."""
 
 
-@pytest.mark.parametrize("name, rule, batches", covering(FRONTS, OPTIMIZERS, BATCHES))
-def test_threads_change_no_bit(compiled, dtype, name, rule, batches):
+@pytest.mark.parametrize(
+    "name, rule, batches, bent", covering(FRONTS, OPTIMIZERS, BATCHES, [False, True])
+)
+def test_threads_change_no_bit(compiled, dtype, name, rule, batches, bent):
     n, batch_size, sizes = BATCHES[batches]
-    net = network(name, sizes, dtype)
+    net = network(name, sizes, dtype, bent=bent)
     X, y = rows_of(net, n)
     noise = seam.Noise(2, 0.1, np.full(len(sizes) - 2, 0.2))
     expected = epochs(compiled, net, X, y, batch_size, OPTIMIZERS[rule], 1, 2, noise)

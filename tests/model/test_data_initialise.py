@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import refused
 
-from cmlp import Network
+from cmlp import Inputs, Network
 from cmlp.core.seam import SparseRows
 from cmlp.model.data_initialise import MOST_ROWS, initialise_from
 
@@ -33,6 +33,23 @@ def test_every_unit_begins_with_deviation_1(engine, options):
             assert (-b >= z.min(axis=0) - 1e-4).all() and (-b <= z.max(axis=0) + 1e-4).all()
             assert len(np.unique(b)) == len(b)
         a = net.forward(X, return_all=True).a[number].astype(np.float64)
+
+
+@pytest.mark.parametrize("options", [
+    {"levels": {1: (9, 3)}, "periodic": [0, 4], "scaled": True},
+    {"summed": {1: 9, 2: 4}, "periodic": [0], "scaled": True},
+    {"summed": {i: 9 for i in range(7)}},
+], ids=str)  # fmt: skip
+def test_sums_after_a_front_begin_with_deviation_1(engine, options):
+    """Tables that are summed are weights: the rest before the first layer stays as it was."""
+    net = Network([7, 40, 3], "selu", seed=0, inputs=Inputs(**options))
+    before = {name: part.copy() for name, part in net.front.items()}
+    rows = RNG.uniform(0, 8, (400, 7)).astype(np.float32)
+    initialise_from(net, rows, np.random.default_rng(1))
+    for z in sums(net, rows):
+        np.testing.assert_allclose(z.std(axis=0), 1, rtol=1e-4)
+    for name, part in net.front.items():
+        assert (part != before[name]).any() == name.startswith("summed."), name
 
 
 def test_weights_are_normal_and_biases_means_of_five(engine):

@@ -136,6 +136,7 @@ def checked_factors(
         if group not in groups:
             raise unknown(f"group in {name}:", group, groups, groups)
         n = 1 if group in OTHER_GROUPS else n_layers - (group in ("scales", "alphas"))
+        expected = "one number" if group in OTHER_GROUPS else f"one number or {n}, one per layer"
         what = f"{name}[{group!r}]"
         refuse_masked(what, given)
         try:
@@ -145,7 +146,7 @@ def checked_factors(
         if values.ndim == 0:
             values = np.full(n, values)
         if values.shape != (n,):
-            raise ValueError(f"{what} must be one number or {n}, one per layer, not {values.size}")
+            raise ValueError(f"{what} must be {expected}, not {values.size}")
         for value in values:
             check_number(what, value, 0)
         found[group] = values
