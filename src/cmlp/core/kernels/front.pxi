@@ -187,17 +187,21 @@ cdef void update_sums(
     A row is the sum of the steps up to it, so the gradient of a step is the sum of those of all
     rows from it on. Row 0 stays.
     """
-    cdef Py_ssize_t at = part.at + first, stride = part.stride, i
+    cdef Py_ssize_t at, stride = part.stride, i, done, n
     if not part.cumulative:
-        update_part(run, step, params, state, grads, part, at, part.rows, columns)
+        update_part(
+            run, step, params, state, grads, part, part.at + first, part.rows, columns
+        )
         return
-    for i in range(part.rows - 1, 0, -1):
-        if i + 1 < part.rows:
-            add_row(&grads[at + i * stride], &grads[at + (i + 1) * stride], <real>1, columns)
-        add_row(&params[at + i * stride], &params[at + (i - 1) * stride], <real>-1, columns)
-    update_part(run, step, params, state, grads, part, at + stride, part.rows - 1, columns)
-    for i in range(1, part.rows):
-        add_row(&params[at + i * stride], &params[at + (i - 1) * stride], <real>1, columns)
+    for done in range(0, columns, STEPS_BLOCK):  # these stay in the L1 cache
+        at, n = part.at + first + done, min(<Py_ssize_t>STEPS_BLOCK, columns - done)
+        for i in range(part.rows - 1, 0, -1):
+            if i + 1 < part.rows:
+                add_row(&grads[at + i * stride], &grads[at + (i + 1) * stride], <real>1, n)
+            add_row(&params[at + i * stride], &params[at + (i - 1) * stride], <real>-1, n)
+        update_part(run, step, params, state, grads, part, at + stride, part.rows - 1, n)
+        for i in range(1, part.rows):
+            add_row(&params[at + i * stride], &params[at + (i - 1) * stride], <real>1, n)
 
 
 cdef void backward_front(

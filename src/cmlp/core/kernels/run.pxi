@@ -45,6 +45,7 @@ cdef enum:
     PREFETCH_ROWS = 4  # that far ahead of the row that is being gathered
     SMALL = 20_000  # multiply-adds of a prediction that keeps the GIL: it is let go in as much time
     KEPT = 1 << 22  # bytes of a workspace that stays from one prediction to the next
+    STEPS_BLOCK = 32  # columns of a cumulative table that are updated together
     MEASURED = 4096  # numbers of the front that are measured together
     ALIGNMENT = 64
 
