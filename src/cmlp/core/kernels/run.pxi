@@ -45,6 +45,7 @@ cdef enum:
     PREFETCH_ROWS = 4  # that far ahead of the row that is being gathered
     SMALL = 20_000  # multiply-adds of a prediction that keeps the GIL: it is let go in as much time
     KEPT = 1 << 22  # bytes of a workspace that stays from one prediction to the next
+    STEPS_BLOCK = 32  # columns of a cumulative table that are updated together
     MEASURED = 4096  # numbers of the front that are measured together
     ALIGNMENT = 64
 
@@ -64,7 +65,7 @@ cdef struct Layer:  # a row of the plan
     int64_t normalization, scale, alpha  # alpha 0: the activation is not parametric
 
 cdef struct Part:  # a row of the plan after the layers', as long as those
-    int64_t kind, first, count, to, rows, width, stride, at, end, unused
+    int64_t kind, first, count, to, rows, width, stride, at, end, cumulative
 
 cdef struct Front:
     const Part *parts
