@@ -2,6 +2,7 @@
 
 The map:
 
+- :class:`TabularClassifier`, :class:`TabularRegressor`: tables with text, gaps and dates
 - :class:`MLPClassifier`, :class:`MLPRegressor`: scikit-learn's estimators, without scikit-learn
 - :class:`Network`: the network; ``fit``, ``predict``, ``gradients``, ``trace_step``, ``save``
 - :func:`load`: a network from its file
@@ -39,6 +40,8 @@ if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr_
     from cmlp.diagnosis.report import Diagnosis, diagnose
     from cmlp.estimators.classifier import MLPClassifier
     from cmlp.estimators.regressor import MLPRegressor
+    from cmlp.estimators.tabular_classifier import TabularClassifier
+    from cmlp.estimators.tabular_regressor import TabularRegressor
     from cmlp.explain.gradient_check import GradientCheck
     from cmlp.explain.trace import Trace
     from cmlp.formats.safetensors import ModelFileError
@@ -64,6 +67,8 @@ __all__ = [
     "Network",
     "NotFittedError",
     "Propagation",
+    "TabularClassifier",
+    "TabularRegressor",
     "Trace",
     "TrainingState",
     "UndefinedMetricWarning",
@@ -88,6 +93,8 @@ _LAZY = {
     "MLPRegressor": "estimators.regressor",
     "ModelFileError": "formats.safetensors",
     "NotFittedError": "core.errors",
+    "TabularClassifier": "estimators.tabular_classifier",
+    "TabularRegressor": "estimators.tabular_regressor",
     "Trace": "explain.trace",
     "TrainingState": "training.callbacks",
     "UndefinedMetricWarning": "core.errors",
