@@ -1,0 +1,447 @@
+"""A table as people have it becomes one matrix of numbers for a network: :class:`TableEncoder`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cmlp.core.checks import check_dtype, check_integer
+from cmlp.core.errors import NotFittedError, sklearn_instance, warn
+from cmlp.core.layout import Array
+from cmlp.data.cells import listed_near, show
+from cmlp.data.column_encoders import (
+    CategoryEncoder,
+    DateEncoder,
+    DurationEncoder,
+    Encoder,
+    NoEncoder,
+    NumberEncoder,
+    Options,
+)
+from cmlp.data.column_readers import read_column
+from cmlp.data.columns import (
+    ColumnError,
+    Decision,
+    Form,
+    Levels,
+    as_durations,
+    as_levels,
+    as_moments,
+    as_numbers,
+    decide,
+    number_of,
+    present_values,
+)
+from cmlp.data.containers import Columns, columns_of, is_plain, matched
+from cmlp.data.frames import is_sparse, listed
+from cmlp.data.levels import LevelType, type_of_levels, typed
+
+BLOCK = 8192
+"""Rows that are encoded at a time."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What an input column is, and what becomes of it."""
+
+    name: str
+    kind: str
+    """One of :data:`cmlp.data.columns.KINDS`."""
+    use: str
+    """What is done with it, in words."""
+    n_levels: int = 0
+    """Distinct values of a category."""
+    n_missing: int = 0
+    """Rows without a value, of those that the encoder was fitted to."""
+
+
+class OutputColumn(NamedTuple):
+    """A column of the encoded matrix."""
+
+    source: str
+    """Name of the input column; empty for the column that a table of constants has."""
+    name: str
+    """Name of this column: that of the input, and what it tells of it."""
+    use: str
+    """"number", "flag", "one_hot", "code", "position" or "statistic"."""
+    n_levels: int = 0
+    """Rows of the table that it indexes: for a code its values, 0 included; for a position the
+    knots; else 0."""
+
+
+class TableEncoder:
+    """Encode tables of numbers, categories, dates and gaps as matrices of numbers.
+
+    Every statistic is of the rows that :meth:`fit` gets. Columns are found by their names; their
+    order, further columns, and another dtype of the same values change nothing.
+
+    Parameters
+    ----------
+    categorical_features : "from_dtype", None, or sequence of str, int or bool
+        Names, places or a mask of the categories. "from_dtype": those that hold text, truth values
+        or other objects, and those whose dtype is one of categories. Otherwise those named are
+        categories, and the others numbers if all their values are.
+    numeric_features, date_features, ignored_features : sequence of str or int
+        Columns to read as numbers, as dates (ISO text, or seconds since 1970), or not at all.
+    numbers : "robust", "standard" or None
+        Scale of numbers: ``f((x - median) / (q75 - q25))``, with f(u) = u / sqrt(1 + (u/3)^2); mean
+        0 and deviation 1; or no such columns.
+    n_knots : int, optional
+        Add the place of each number among so many quantiles of its column at the most.
+    max_one_hot : int
+        Categories of at most so many levels are one-hot columns, the others codes.
+    max_categories : int, optional
+        Largest number of levels of a column; the least frequent ones share the last of them.
+    date_parts : "numbers", "cycles" or None
+        How month, day, weekday and hour are encoded, those that vary: as numbers, as sine and
+        cosine, or not at all.
+    text : "drop", "category" or "error"
+        What to do with text that is nearly unique per row.
+    dtype : "float32" or "float64"
+        Number type of the matrix.
+    who : str
+        Name of the estimator, for messages.
+
+    Attributes
+    ----------
+    columns_ : list of Column
+        What each input column is, and what becomes of it.
+    outputs_ : list of OutputColumn
+        What each column of the matrix is.
+    n_features_in_ : int
+        Number of input columns.
+    feature_names_in_ : ndarray of object, (n_features_in_,)
+        Names of the input columns, if all are text.
+    """
+
+    columns_: list[Column]
+    outputs_: list[OutputColumn]
+    n_features_in_: int
+    feature_names_in_: Array
+
+    def __init__(
+        self,
+        *,
+        categorical_features: Any = "from_dtype",
+        numeric_features: Iterable[str | int] = (),
+        date_features: Iterable[str | int] = (),
+        ignored_features: Iterable[str | int] = (),
+        numbers: str | None = "robust",
+        n_knots: int | None = None,
+        max_one_hot: int = 8,
+        max_categories: int | None = None,
+        date_parts: str | None = "numbers",
+        text: str = "drop",
+        dtype: Any = "float32",
+        who: str = "TableEncoder",
+    ) -> None:
+        self.categorical_features = categorical_features
+        self.numeric_features = numeric_features
+        self.date_features = date_features
+        self.ignored_features = ignored_features
+        self.numbers = numbers
+        self.n_knots = n_knots
+        self.max_one_hot = max_one_hot
+        self.max_categories = max_categories
+        self.date_parts = date_parts
+        self.text = text
+        self.dtype = dtype
+        self.who = who
+
+    # Fitting ------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> TableEncoder:
+        """Decide what each column is, and compute the statistics of these rows.
+
+        Parameters
+        ----------
+        X : table, (n, n_features_in_)
+            A data frame of pandas or polars, an Arrow table, a structured array, a list of dicts, a
+            dict of columns, an array, a list of rows, or a sparse matrix.
+        y, sample_weight : ignored
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a table without rows, columns that share a name, values that no column can hold,
+            infinity, and parameters out of range. The message names the column and the row.
+        """
+        how = self._options()
+        if is_sparse(X):
+            raise NotImplementedError
+        columns = columns_of(X, self.who)
+        wanted = self._wanted(columns)
+        found, encoders, unique = [], [], []
+        for place, raw in enumerate(columns.raw):
+            name = columns.label(place)
+            column, encoder = self._fit_column(name, raw, wanted.get(place), how)
+            found.append(column)
+            encoders.append(encoder)
+            if column.kind == "text":
+                unique.append(f"{show(name)} ({column.use})")
+        if unique:
+            warn(
+                f"text that is nearly unique per row is left out: {listed(unique, 10)}. To use such "
+                "a column, name it in categorical_features, or derive numbers or categories from "
+                "it; to leave it out without this warning, drop it"
+            )
+        self._set(columns.names, found, encoders)
+        return self
+
+    def _fit_column(
+        self, name: str, raw: Any, wanted: str | None, how: Options
+    ) -> tuple[Column, Encoder]:
+        """Decide what a column is, and fit its encoder."""
+        if wanted == "ignored":
+            return Column(name, "ignored", "left out, as requested"), NoEncoder()
+        form = read_column(name, raw)
+        kind, use, markers, level_type = decided(form, wanted)
+        if kind == "text":
+            if self.text == "error":
+                raise ColumnError(
+                    f"column {name!r} is text that is nearly unique per row ({use}); drop it, or "
+                    "name it in categorical_features"
+                )
+            if self.text == "drop":
+                return Column(name, "text", use, 0, 0), NoEncoder()
+            kind, use = "category", ""
+        encoder: Encoder
+        if kind in ("category", "bool"):
+            codes, keys = as_levels(name, form)
+            category = CategoryEncoder.of(codes, keys, level_type, how)
+            n, missing = len(category.levels) + len(category.infrequent), int(category.counts[0])
+            if n == 0 or (n == 1 and not missing):
+                return _without_values(name, n, missing)
+            shown = use or ("one-hot" if category.one_hot else "level codes")
+            return Column(name, kind, shown, n, missing), category
+        if kind == "date":
+            moments = as_moments(name, form)
+            values: Array = moments.seconds
+            encoder = DateEncoder.of(values, moments.zone, how)
+        elif kind == "duration":
+            values = as_durations(name, form)
+            encoder = DurationEncoder.of(values, how)
+        else:
+            values = as_numbers(name, form, markers)
+            encoder = NumberEncoder.of(values, how, markers)
+        missing = int(np.isnan(values).sum())
+        if not encoder.outputs:
+            return _without_values(name, int(missing < len(values)), missing)
+        return Column(name, kind, use or _USES[kind], 0, missing), encoder
+
+    def _set(self, names: list[str] | None, columns: list[Column], encoders: list[Encoder]) -> None:
+        """Set the fitted attributes."""
+        self._names, self.columns_, self._encoders = names, columns, encoders
+        self.n_features_in_ = len(columns)
+        self.__dict__.pop("feature_names_in_", None)
+        if names is not None:
+            self.feature_names_in_ = np.array([*names, None], object)[:-1]
+        self.outputs_ = [
+            OutputColumn(column.name, f"{column.name} {suffix}".strip(), use, n)
+            for column, encoder in zip(columns, encoders, strict=True)
+            for suffix, use, n in encoder.outputs
+        ] or [OutputColumn("", "constant", "number")]
+
+    # Parameters ---------------------------------------------------------------------------------
+
+    def _options(self) -> Options:
+        """Return the parameters of columns, validated."""
+        allowed = {
+            "numbers": ("robust", "standard", None),
+            "date_parts": ("numbers", "cycles", None),
+            "text": ("drop", "category", "error"),
+        }
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(map(repr, values))}; it is "
+                    f"{getattr(self, name)!r}"
+                )
+        check_dtype(self.dtype)
+        n_knots, most = self.n_knots, self.max_categories
+        return Options(
+            self.numbers,
+            None if n_knots is None else check_integer("n_knots", n_knots, 2),
+            check_integer("max_one_hot", self.max_one_hot, 0),
+            None if most is None else check_integer("max_categories", most, 2),
+            self.date_parts,
+        )
+
+    def _wanted(self, columns: Columns) -> dict[int, str]:
+        """Return what the parameters make of some columns, by place."""
+        n = len(columns.raw)
+        wanted: dict[int, str] = {}
+        categories = self.categorical_features
+        if not (isinstance(categories, str) and categories == "from_dtype"):
+            named = () if categories is None else categories
+            wanted = dict.fromkeys(range(n), "number if it can be")
+            wanted |= dict.fromkeys(_places("categorical_features", named, columns), "category")
+        for name, what in (
+            ("numeric_features", "number"),
+            ("date_features", "date"),
+            ("ignored_features", "ignored"),
+        ):
+            wanted |= dict.fromkeys(_places(name, getattr(self, name), columns), what)
+        return wanted
+
+    # Transforming ---------------------------------------------------------------------------------
+
+    def transform(self, X: Any) -> Array:
+        """Encode rows.
+
+        Returns
+        -------
+        ndarray of `dtype`, (n, len(outputs_))
+            In C order. A level that was not seen in fit is as a missing one.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a table that lacks columns, and values that their columns cannot hold.
+        """
+        self._check_fitted()
+        columns = columns_of(X, self.who)
+        places = matched(columns, self._names, self.n_features_in_, self.who)
+        out = np.empty((columns.n_rows, len(self.outputs_)), check_dtype(self.dtype))
+        if not any(encoder.outputs for encoder in self._encoders):
+            out[:] = 0
+        numeric = all(isinstance(each, (NumberEncoder, NoEncoder)) for each in self._encoders)
+        if is_plain(X) and numeric:
+            self._fill_from_matrix(X, out)
+            return out
+        at = 0
+        for column, encoder, place in zip(self.columns_, self._encoders, places, strict=True):
+            width = len(encoder.outputs)
+            if width:
+                values = encoder.read(column.name, read_column(column.name, columns.raw[place]))
+                for start in range(0, len(out), BLOCK):
+                    rows = slice(start, start + BLOCK)
+                    encoder.fill(values[rows], out[rows, at : at + width])
+            at += width
+        return out
+
+    def _fill_from_matrix(self, X: Array, out: Array) -> None:
+        """Encode numbers some rows at a time, all columns of which stay in a cache."""
+        for start in range(0, len(out), BLOCK):
+            rows = slice(start, start + BLOCK)
+            at = 0
+            for place, (column, encoder) in enumerate(
+                zip(self.columns_, self._encoders, strict=True)
+            ):
+                width = len(encoder.outputs)
+                if width:
+                    values = X[rows, place]
+                    if values.dtype.kind == "f" and np.isinf(values).any():
+                        read_column(column.name, X[:, place])
+                        as_numbers(column.name, read_column(column.name, X[:, place]))
+                    encoder.fill(values, out[rows, at : at + width])
+                at += width
+
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Array:
+        """Fit to rows and encode them."""
+        return self.fit(X, y, sample_weight).transform(X)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "outputs_"):
+            raise sklearn_instance(
+                NotFittedError, f"this {self.who} is not fitted yet: call fit(X) first"
+            )
+
+    # What was decided ------------------------------------------------------------------------------
+
+    @property
+    def is_categorical_(self) -> Array:
+        """Whether each input column is a category: bool, (n_features_in_,)."""
+        self._check_fitted()
+        return np.array([column.kind in ("category", "bool") for column in self.columns_])
+
+    @property
+    def column_kinds_(self) -> list[str]:
+        """The kind of each input column."""
+        self._check_fitted()
+        return [column.kind for column in self.columns_]
+
+    @property
+    def categories_(self) -> list[Array | None]:
+        """The levels of each input column that is a category, by code; None for the others."""
+        self._check_fitted()
+        return [
+            typed([*each.levels, *each.infrequent], each.level_type)
+            if isinstance(each, CategoryEncoder)
+            else None
+            for each in self._encoders
+        ]
+
+
+_USES = {"number": "scaled", "date": "seconds and parts", "duration": "seconds, scaled"}
+
+
+def _without_values(name: str, n: int, n_missing: int) -> tuple[Column, Encoder]:
+    """Describe a column whose values are all the same, or missing."""
+    if n:
+        return Column(name, "constant", "left out: one value", n, n_missing), NoEncoder()
+    return Column(name, "empty", "left out: no values", 0, n_missing), NoEncoder()
+
+
+def decided(form: Form, wanted: str | None) -> Decision:
+    """Decide what a column is, by the parameters where they name it."""
+    by_dtype = decide(form)
+    if wanted is None:
+        return by_dtype
+    if wanted == "category":
+        if by_dtype.kind in ("category", "bool"):
+            return by_dtype
+        level_type: LevelType = "text"
+        if isinstance(form, Levels):
+            level_type = type_of_levels(present_values(form))
+        elif by_dtype.kind == "number":
+            level_type = "int" if form[0].dtype.kind in "iu" else "float"
+        return Decision("category", "", (), level_type)
+    if wanted == "date":
+        return Decision("date")
+    numeric = Decision("number", "", by_dtype.markers)
+    if wanted == "number":
+        return by_dtype if by_dtype.kind in ("date", "duration") else numeric
+    if isinstance(form, Levels) and by_dtype.kind in ("category", "bool", "text"):
+        try:
+            values = [number_of(value) for value in present_values(form)]
+        except ColumnError:
+            return by_dtype
+        return numeric if values else by_dtype
+    return by_dtype
+
+
+def _places(parameter: str, named: Any, columns: Columns) -> list[int]:
+    """Return the places of columns that a parameter names, or numbers, or marks in a mask."""
+    n = len(columns.raw)
+    if isinstance(named, (str, bytes, int)):
+        raise ValueError(f"{parameter} must be a list of names or places of columns, not {named!r}")
+    items = [item.item() if isinstance(item, np.generic) else item for item in named]
+    kinds = set(map(type, items))
+    if kinds == {bool}:
+        if len(items) != n:
+            raise ValueError(f"{parameter} is a mask of {len(items)} columns, but X has {n}")
+        return [place for place, marked in enumerate(items) if marked]
+    if kinds <= {int}:
+        wrong = [item for item in items if not -n <= item < n]
+        if wrong:
+            raise ValueError(f"{parameter} holds {wrong[0]}, but X has {n} columns")
+        return [item % n for item in items]
+    if kinds != {str}:
+        raise ValueError(
+            f"{parameter} must hold names, places or a mask of columns, all of one type; it is "
+            f"{named!r}"
+        )
+    if columns.names is None:
+        raise ValueError(f"{parameter} holds names, but the columns of X have none: pass places")
+    places = {name: place for place, name in enumerate(columns.names)}
+    for item in items:
+        if item not in places:
+            raise ValueError(
+                f"{parameter} names {item!r}, but X has no such column: "
+                f"{listed_near(item, columns.names)}"
+            )
+    return [places[item] for item in items]
