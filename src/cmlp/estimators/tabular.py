@@ -191,7 +191,8 @@ class Tabular(Estimator):
         return make_encoder(
             categorical_features=self.categorical_features,
             max_categories=self.max_categories,
-            dtype=np.dtype(self.dtype).name,
+            dtype=self.dtype,
+            who=type(self).__name__,
             **encoder_settings(preset),
         )
 
@@ -334,7 +335,7 @@ class Tabular(Estimator):
         if self._encoded:
             rows = dict.fromkeys(range(len(self.encoders_)), X)
         else:
-            X = check_table(X, type(self).__name__, self)
+            X = check_table(X, type(self).__name__, self.encoders_[0])
             for number, encoder in enumerate(self.encoders_):
                 net = next(m.network for m in self._members if m.encoder == number)
                 rows[number] = check_X(encoder.transform(X), net.sizes[0], net.dtype)

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cmlp.core.arrays import refuse_masked
-from cmlp.core.errors import warn
 from cmlp.core.layout import Array
-from cmlp.data.frames import check_container, column_names, feature_names, is_sparse
+from cmlp.data.containers import columns_of
+from cmlp.data.frames import is_sparse
 from cmlp.data.labels import is_missing
-from cmlp.estimators.inputs import RESHAPE, check_finite
+from cmlp.estimators.inputs import Columns, read_X
 from cmlp.formats.entries import check_name
 from cmlp.formats.entries import entries as read_entries
 
@@ -63,92 +62,31 @@ def missing_in(y: Any) -> NDArray[np.bool_]:
 # What a table must be ----------------------------------------------------------------------------
 
 
-def check_table(X: Any, who: str, fitted: Any = None) -> Any:
-    """Return X if it is a table with rows and columns; its encoder reads the columns.
+def check_table(X: Any, who: str, encoder: Any = None) -> Any:
+    """Return X if it is a table with rows and columns, as its encoder takes it.
 
     Parameters
     ----------
     who : str
         Name of the estimator, for messages.
-    fitted : estimator, optional
-        Its columns are those that X must have.
+    encoder : TableEncoder or SparseEncoder, optional
+        Of a fit, whose columns X must have; it checks tables itself.
 
     Raises
     ------
     ValueError, TypeError
         For another number of dimensions, no rows, no columns, or complex numbers.
     """
-    check_container("X", X)
-    if is_sparse(X):
-        if len(X.shape) != 2:
-            raise ValueError(f"Expected 2D input, got input with shape {X.shape}.\n{RESHAPE}")
-        if X.dtype.kind == "c":
-            raise ValueError(f"Complex data not supported\n{X}\n")
-        refuse_masked("X", X.data)
-        check_finite("X", X.data)
-    elif not (column_names(X) or isinstance(X, dict)):
-        X = _array_or_records(X)
-    _check_shape(X, who)
-    names = feature_names(X) if not isinstance(X, dict) else None
-    if fitted is None:
-        return X
-    known = getattr(fitted, "feature_names_in_", None)
-    by_name = isinstance(X, (dict, list)) or (isinstance(X, np.ndarray) and X.dtype.names)
-    if names is not None and known is None:
-        warn(f"X has feature names, but {who} was fitted without feature names")
-    elif names is None and known is not None and not by_name:
-        warn(f"X does not have valid feature names, but {who} was fitted with feature names")
-    shape = getattr(X, "shape", ())
-    if (names is None or known is None) and len(shape) == 2 and shape[1] != fitted.n_features_in_:
-        raise ValueError(
-            f"X has {shape[1]} features, but {who} is expecting {fitted.n_features_in_} features "
-            "as input."
-        )
-    dense = is_sparse(X) and not isinstance(fitted.encoder_, SparseEncoder)
-    return X.toarray() if dense else X
-
-
-def _array_or_records(X: Any) -> Any:
-    """Return an array, or a list of dicts as it is."""
-    if isinstance(X, (list, tuple)) and len(X) and isinstance(X[0], dict):
-        return list(X)
-    if hasattr(X, "to_frame"):  # the series of a data frame
-        raise ValueError(
-            f"Expected a 2-dimensional container but got {type(X)} instead. Pass a DataFrame "
-            "containing a single row (i.e. single sample) or a single column (i.e. single feature) "
-            "instead."
-        )
-    refuse_masked("X", X)
-    array = X if isinstance(X, np.ndarray) else np.asarray(X)
-    if array.dtype.kind in "US" and not hasattr(X, "__array__"):  # numbers have become text
-        array = np.asarray(X, dtype=object)
-    if array.dtype.names is None and array.ndim < 2:
-        what = "scalar" if array.ndim == 0 else "1D"
-        raise ValueError(f"Expected 2D array, got {what} array instead:\narray={array}.\n{RESHAPE}")
-    if array.ndim > 2:
-        raise ValueError(
-            f"Found array with dim {array.ndim}, a table has 2; flatten each row: "
-            "X.reshape(len(X), -1)"
-        )
-    if array.dtype.kind == "c" or (
-        array.dtype == object and any(isinstance(value, complex) for value in array.ravel()[:1])
-    ):
-        raise ValueError(f"Complex data not supported\n{array}\n")
-    return array
-
-
-def _check_shape(X: Any, who: str) -> None:
-    """Refuse tables without rows or columns."""
-    n = n_rows_of(X)
-    shape = getattr(X, "shape", (n,))
-    for axis, what in enumerate(("sample", "feature")):
-        size = n if axis == 0 else shape[1] if len(shape) == 2 else 1
-        if size == 0:
-            shown = tuple(shape)
-            raise ValueError(
-                f"Found array with 0 {what}(s) (shape={shown}) while a minimum of 1 is required "
-                f"by {who}."
-            )
+    if not is_sparse(X):
+        if encoder is None:
+            columns_of(X, who)
+            return X
+        if not isinstance(encoder, SparseEncoder):
+            return X
+    rows, _ = read_X(X, who, None if encoder is None else Columns(encoder.n_features_in_))
+    if encoder is None or isinstance(encoder, SparseEncoder):
+        return X if is_sparse(X) else rows
+    return X.toarray()
 
 
 # Encoders ----------------------------------------------------------------------------------------
@@ -225,9 +163,9 @@ class SparseEncoder:
         return ["number"] * self.n_features_in_
 
     @property
-    def categories_(self) -> dict[str, Array]:
+    def categories_(self) -> list[Array | None]:
         """There are none."""
-        return {}
+        return [None] * self.n_features_in_
 
     def transform(self, X: Any) -> Any:
         """Return scaled sparse rows, or dense ones."""
