@@ -5,7 +5,7 @@ The map:
 - :class:`TabularClassifier`, :class:`TabularRegressor`: tables with text, gaps and dates
 - :class:`MLPClassifier`, :class:`MLPRegressor`: scikit-learn's estimators, without scikit-learn
 - :class:`Network`: the network; ``fit``, ``predict``, ``gradients``, ``trace_step``, ``save``
-- :func:`load`: a network from its file
+- :func:`load`: a network, or an estimator for tables, from its file
 - :mod:`cmlp.schedules`: learning rates over time
 - :func:`diagnose`: what is wrong with a training, in plain words
 - :mod:`cmlp.plot`: pictures of trainings and networks, with matplotlib
@@ -25,7 +25,7 @@ from cmlp.core.dispatch import CoreInfo, core_info, use_core
 from cmlp.datasets import load_digits
 from cmlp.model.history import History
 from cmlp.model.parameters import Gradients, Propagation
-from cmlp.network import Network, load
+from cmlp.network import Network
 
 if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr__
     from cmlp import plot, schedules
@@ -39,6 +39,7 @@ if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr_
     from cmlp.diagnosis.finding import Finding
     from cmlp.diagnosis.report import Diagnosis, diagnose
     from cmlp.estimators.classifier import MLPClassifier
+    from cmlp.estimators.loading import load
     from cmlp.estimators.regressor import MLPRegressor
     from cmlp.estimators.tabular_classifier import TabularClassifier
     from cmlp.estimators.tabular_regressor import TabularRegressor
@@ -99,6 +100,7 @@ _LAZY = {
     "TrainingState": "training.callbacks",
     "UndefinedMetricWarning": "core.errors",
     "diagnose": "diagnosis.report",
+    "load": "estimators.loading",
 }
 
 

@@ -160,7 +160,8 @@ class Tabular(Estimator):
         plan = Plan(self, preset, targets, self._scoring(targets), began, threads_of(self))
         seeds = random.randint(2**31 - 1, size=len(folds) * preset.n_ensemble)
         members = train_members(plan, encoded.encoders, folds, seeds)
-        self._keep(members, encoded.encoders, targets, preset)
+        labels = targets.outputs.labels
+        self._restore(members, encoded.encoders, labels, dataclasses.asdict(preset))
         return self
 
     def _standardises(self) -> bool:
@@ -245,17 +246,20 @@ class Tabular(Estimator):
         other.encoders_, other._labels = [None], targets.outputs.labels
         return other
 
-    def _keep(
-        self, members: list[Member], encoders: list[Any], targets: Targets, preset: Preset
+    def _restore(
+        self, members: list[Member], encoders: list[Any], labels: Any, parameters: dict[str, Any]
     ) -> None:
         """Write what was learned into the estimator, in one step: other threads may predict."""
         used = sorted({member.encoder for member in members})
         histories = [member.network.history for member in members]
         best = [history.best_epoch or history.epochs for history in histories]
         scores = [
-            history["val_score"][epoch - 1] if history.get("val_score") else None
+            history["val_score"][epoch - 1]
+            if len(history.get("val_score", ())) >= epoch > 0
+            else None
             for history, epoch in zip(histories, best, strict=True)
         ]
+        known = [score for score in scores if score is not None]
         encoder = encoders[used[0]]
         state: dict[str, Any] = {
             "encoders_": [encoders[number] for number in used],
@@ -263,14 +267,14 @@ class Tabular(Estimator):
                 dataclasses.replace(member, encoder=used.index(member.encoder))
                 for member in members
             ],
-            "_labels": targets.outputs.labels,
-            "n_outputs_": targets.outputs.n,
+            "_labels": labels,
+            "n_outputs_": members[0].network.sizes[-1],
             "n_features_in_": encoder.n_features_in_,
             "n_iter_": max(history.epochs for history in histories),
             "best_iteration_": best[0] if len(best) == 1 else best,
-            "validation_score_": None if None in scores else float(np.mean(scores)),
+            "validation_score_": float(np.mean(known)) if known else None,
             "history_": histories[0] if len(histories) == 1 else mean_history(histories),
-            "parameters_": dataclasses.asdict(preset),
+            "parameters_": parameters,
         }
         names = getattr(encoder, "feature_names_in_", None)
         vars(self).pop("feature_names_in_", None)

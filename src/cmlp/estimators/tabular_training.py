@@ -102,7 +102,7 @@ class MemberRules:
             self.schedule = resolve(job.preset.learning_rate)
         self.best = Best(job.preset)
         self.progress = Progress(job.verbose, state.epochs, job.name, dispatch.core.name)
-        self.drawn, self.began = 0, time.perf_counter()
+        self.drawn = 0
 
     def draw(self, order: NDArray[np.int64], rates: NDArray[np.float64]) -> None:
         rates[:] = self.schedule.rates(
@@ -133,7 +133,7 @@ class MemberRules:
         values["rows_per_second"] = n_rows / max(seconds, 1e-9)
         self.net.history.append(values)
         self.progress.epoch(values)
-        self._shorten()
+        self._plan(values["seconds"])
 
     def _validate(self, held_out: HeldOut) -> tuple[float, float]:
         loss, score, _ = evaluate(self.net, held_out.data, held_out.rows)
@@ -141,16 +141,17 @@ class MemberRules:
             return loss, self.job.scoring(self.net, held_out)
         return loss, -loss if self.job.scoring == "loss" else score
 
-    def _shorten(self) -> None:
-        """Plan as many epochs as there is time for, after the first: the schedule then ends well.
+    def _plan(self, seconds: float) -> None:
+        """Plan as many epochs as there is time for, after the epochs 1, 2, 4, ...
 
-        The epochs of a schedule that is cut off in the middle would have a high rate.
+        A schedule that is cut off in the middle would end at a high rate. The first epoch may be
+        slow, so later ones correct what it foretells.
         """
-        if self.state.epoch != 1 or not self.job.deadline.is_set:
+        done, deadline = self.state.epoch, self.job.deadline
+        if not deadline.is_set or done & (done - 1):
             return
-        now = time.perf_counter()
-        fit = int((self.job.deadline.end - now) / max(now - self.began, 1e-9)) + 1
-        self.state.epochs = max(1, min(self.state.epochs, fit))
+        fit = int((deadline.end - time.perf_counter()) / max(seconds, 1e-9))
+        self.state.epochs = max(done, min(self.job.preset.max_iter, done + fit))
 
     def verdict(self) -> str:
         if self.job.held_out is None:
