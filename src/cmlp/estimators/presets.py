@@ -72,7 +72,7 @@ class Preset:
     weight_decay: float
     dropout: Any
     label_smoothing: float
-    cv: int | None
+    cv: Any
     n_ensemble: int
     # What is no parameter:
     numbers: str = "robust"

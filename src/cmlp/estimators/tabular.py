@@ -36,7 +36,12 @@ from cmlp.estimators.tabular_members import (
     with_held_out,
 )
 from cmlp.estimators.tabular_network import encoder_settings
-from cmlp.estimators.tabular_parameters import check_parameters, resolved, threads_of
+from cmlp.estimators.tabular_parameters import (
+    check_parameters,
+    is_auto,
+    resolved,
+    threads_of,
+)
 from cmlp.estimators.tabular_tables import (
     SparseEncoder,
     check_table,
@@ -71,6 +76,17 @@ class Tabular(Estimator):
         for name, value in parameters.items():
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
+
+    def __sklearn_tags__(self) -> Any:
+        """Return what the estimator is and takes (scikit-learn 1.6 and newer)."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.categorical = tags.input_tags.string = True
+        return tags
+
+    def _get_tags(self) -> dict[str, Any]:
+        """Return the same for scikit-learn 1.5 and older."""
+        kinds = ["2darray", "categorical", "string", "sparse"]
+        return super()._get_tags() | {"allow_nan": True, "X_types": kinds}
 
     # What the two do differently
 
@@ -157,8 +173,11 @@ class Tabular(Estimator):
         folds = encoded.folds(parts, self._standardises(), preset.clamps)
         if held_out is not None:
             folds = with_held_out(folds, encoded, *held_out)
-        plan = Plan(self, preset, targets, self._scoring(targets), began, threads_of(self))
-        seeds = random.randint(2**31 - 1, size=len(folds) * preset.n_ensemble)
+        n_members = len(folds) * preset.n_ensemble
+        plan = Plan(
+            self, preset, targets, self._scoring(targets), began, threads_of(self), n_members
+        )
+        seeds = random.randint(2**31 - 1, size=n_members)
         members = train_members(plan, encoded.encoders, folds, seeds)
         labels = targets.outputs.labels
         self._restore(members, encoded.encoders, labels, dataclasses.asdict(preset))
@@ -181,7 +200,7 @@ class Tabular(Estimator):
         n_columns = len(getattr(rows.X, "columns", ())) or (getattr(rows.X, "shape", (0, 1))[-1])
         preset = resolved(self, self._facts(targets, n_train, int(n_columns)))
         if has_held_out and preset.cv is not None:
-            if self.cv not in (None, "auto"):
+            if not (self.cv is None or is_auto(self.cv)):
                 raise ValueError("give rows to validate on (X_val, y_val) or cv, not both")
             preset = dataclasses.replace(preset, cv=None)
         return preset

@@ -68,8 +68,9 @@ class TabularClassifier(Tabular):
         keep their proportions.
     n_iter_no_change : int, inf or 'auto'
         Epochs since the best one after which a training ends.
-    cv : int, None or 'auto'
-        Folds: the members of each train on the others, and are validated on it.
+    cv : int, pairs of row numbers, None or 'auto'
+        Folds: the members of each train on the others, and are validated on it. Folds of your own,
+        such as of groups or of times, are pairs: rows to train on, rows to validate on.
     n_ensemble : int or 'auto'
         Members, per fold if there are folds: networks that differ in their first weights and in
         their order of rows.
@@ -192,10 +193,19 @@ class TabularClassifier(Tabular):
         self._check_is_fitted()
         return self._labels.classes
 
+    def _labels_fitted(self) -> Labels:
+        self._check_is_fitted()
+        return self._labels
+
     @undisturbed
     def _probabilities(self, X: Any) -> Array:
+        labels = self._labels_fitted()
+
         def outputs(member: Member, rows: Any) -> Array:
-            return probabilities(member.network.predict(rows), self._labels)
+            if labels.multilabel:  # in float64 a probability is not 1 where float32 rounds it
+                z = answers.propagate(member.network, rows, linear=True).astype(np.float64)
+                return 1 / (1 + np.exp(-z))
+            return probabilities(member.network.predict(rows), labels)
 
         mean: Array = self._answers(outputs, X)
         return mean

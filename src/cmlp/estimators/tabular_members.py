@@ -20,6 +20,7 @@ from cmlp.data.checks import check_X
 from cmlp.data.rows import Data, HeldOut
 from cmlp.data.split import split
 from cmlp.estimators.ensemble import Trained, repeat_warnings, report_divergence
+from cmlp.estimators.parameters import is_count
 from cmlp.estimators.pool import Pool
 from cmlp.estimators.presets import Preset
 from cmlp.estimators.tabular_network import build_network
@@ -82,8 +83,10 @@ def parts_of(
         Whether rows are held out; without it every row is used, or every row of the other folds.
     """
     encoded, n = targets.encoded, len(targets.encoded)
-    if preset.cv is not None:
+    if is_count(preset.cv):
         return _folds(encoded, preset.cv, rng, validates)
+    if preset.cv is not None:
+        return _given_folds(preset.cv, n, validates)
     if not validates or not 0 < round(n * fraction) < n:  # of one row, or of none left
         return [Part(np.arange(n), None)]
     rows, held = split(encoded, fraction, rng)
@@ -103,6 +106,23 @@ def _folds(encoded: Array, k: int, rng: np.random.Generator, validates: bool) ->
         Part(np.flatnonzero(number != fold), np.flatnonzero(number == fold) if validates else None)
         for fold in range(k)
     ]
+
+
+def _given_folds(cv: Any, n: int, validates: bool) -> list[Part]:
+    """Return folds that were passed as pairs of row numbers, to train on and to validate on."""
+    parts = []
+    for number, pair in enumerate(cv):
+        rows, held = (np.asarray(part, np.int64) for part in pair)
+        for part in (rows, held):
+            if part.ndim != 1 or not len(part) or part.min() < 0 or part.max() >= n:
+                raise ValueError(
+                    f"fold {number} of cv must be two lists of row numbers, each between 0 and "
+                    f"{n - 1}, to train on and to validate on"
+                )
+        parts.append(Part(rows, held if validates else None))
+    if not parts:
+        raise ValueError("cv holds no folds; give pairs of row numbers, or a number of folds")
+    return parts
 
 
 # Encoding ----------------------------------------------------------------------------------------
@@ -203,6 +223,8 @@ class Plan:
     ----------
     began : float
         When the fit began, of the clock that `max_time` counts by.
+    n_members : int
+        Of all folds together.
     """
 
     estimator: Any
@@ -211,6 +233,7 @@ class Plan:
     scoring: Any
     began: float
     n_threads: int | None
+    n_members: int
 
 
 def train_members(
@@ -225,7 +248,7 @@ def train_members(
     DivergenceError
         If all of them diverge.
     """
-    n = len(folds) * plan.preset.n_ensemble
+    n = plan.n_members
     members = [
         _untrained(plan, encoders, folds[number % len(folds)], int(seeds[number]))
         for number in range(n)
@@ -274,7 +297,7 @@ def _job(
 ) -> Job:
     """Describe a training, with its share of the time: rounds of `n_workers` share what is left."""
     est, seconds = plan.estimator, None
-    n = plan.preset.n_ensemble * max(1, plan.preset.cv or 1)
+    n = plan.n_members
     if est.max_time is not None:
         rounds = -(-n // n_workers)
         left = plan.began + est.max_time - time.perf_counter()

@@ -51,8 +51,10 @@ def check_parameters(estimator: Any) -> None:
     if estimator.max_categories is not None:
         check_count(estimator, "max_categories")
     cv, patience = estimator.cv, estimator.n_iter_no_change
-    if not (cv is None or is_auto(cv) or is_count(cv, 2)):
-        raise refuse(estimator, "cv", "an int in the range [2, inf), 'auto' or None")
+    pairs = np.iterable(cv) and not isinstance(cv, str)
+    if not (cv is None or is_auto(cv) or is_count(cv, 2) or pairs):
+        expected = "an int in the range [2, inf), pairs of row numbers, 'auto' or None"
+        raise refuse(estimator, "cv", expected)
     if not (is_auto(patience) or is_count(patience) or patience == np.inf):
         raise refuse(estimator, "n_iter_no_change", "an int in the range [1, inf), inf or 'auto'")
     if not (isinstance(estimator.verbose, (bool, np.bool_)) or is_count(estimator.verbose, 0)):
@@ -84,6 +86,8 @@ def resolved(estimator: Any, facts: Facts) -> Preset:
         value = getattr(estimator, field.name, "auto")
         if not is_auto(value):
             chosen[field.name] = value
+            if field.name == "cv" and not (value is None or is_count(value)):
+                chosen["cv"] = list(value)  # also of a generator, which is used once
             if field.name == "n_iter_no_change":
                 chosen["stop_factor"] = 1.0
     return dataclasses.replace(preset, **chosen)

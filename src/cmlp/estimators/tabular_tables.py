@@ -23,6 +23,9 @@ def n_rows_of(X: Any) -> int:
         return int(shape[0])
     if isinstance(X, dict):
         return n_rows_of(next(iter(X.values()), ()))
+    if not hasattr(X, "__len__"):
+        X = np.asarray(X)
+        return len(X) if X.ndim else 0
     return len(X)
 
 

@@ -109,10 +109,7 @@ def encode_labels(rows: Rows, class_weight: Any, known: Targets | None) -> Targe
 
 def probabilities(outputs: Array, labels: Labels) -> NDArray[np.float64]:
     """Return outputs as float64, a column per class, whose sum is 1."""
-    proba = outputs.astype(np.float64)
-    if labels.multilabel:
-        return proba
-    proba = proba[:, : len(labels.classes)]
+    proba = outputs.astype(np.float64)[:, : len(labels.classes)]
     proba /= np.add.reduce(proba, axis=1, keepdims=True)
     return proba
 
