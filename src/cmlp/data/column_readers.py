@@ -87,7 +87,7 @@ def from_objects(name: str, values: Sequence[Any]) -> Form:
     if kinds <= {float}:
         return Numbers(np.array(values, np.float64))
     if any(issubclass(kind, np.ma.core.MaskedConstant) for kind in kinds):
-        refuse_masked(f"column {name!r}", np.ma.masked_all(1))
+        raise ColumnError(f"column {name!r} has masked entries; fill them first")
     if any(issubclass(kind, complex) for kind in kinds):
         raise ColumnError(f"Complex data not supported: column {name!r} holds complex numbers")
     if kinds <= {int, float, type(None)} and kinds & {int, float}:
