@@ -22,6 +22,10 @@ CHOICES = {
 """Values of the parameters that have a few."""
 
 
+MOST_ONE_HOT = 1024
+"""Largest number of one-hot columns of a category: the rest of them are zeros."""
+
+
 def options_of(encoder: Any) -> Options:
     """Return the parameters that matter to a column, validated."""
     for name, values in CHOICES.items():
@@ -34,10 +38,14 @@ def options_of(encoder: Any) -> Options:
     check_integer("n_permutations", encoder.n_permutations, 1)
     check_number("prior", encoder.prior, 0)
     n_knots, most = encoder.n_knots, encoder.max_categories
+    if encoder.numbers is None and n_knots is None:
+        raise ValueError("numbers=None leaves nothing of a number, unless n_knots is given")
+    if check_integer("max_one_hot", encoder.max_one_hot, 0) > MOST_ONE_HOT:
+        raise ValueError(f"max_one_hot must be at most {MOST_ONE_HOT}; it is {encoder.max_one_hot}")
     return Options(
         encoder.numbers,
         None if n_knots is None else check_integer("n_knots", n_knots, 2),
-        check_integer("max_one_hot", encoder.max_one_hot, 0),
+        int(encoder.max_one_hot),
         None if most is None else check_integer("max_categories", most, 2),
         encoder.date_parts,
     )

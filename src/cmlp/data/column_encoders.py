@@ -97,7 +97,8 @@ class NumberEncoder:
             return cls(None, flag and len(present) > 0, markers=markers)
         scale = None if how.numbers is None else scale_of(present, how.numbers)
         knots = None if how.n_knots is None else knots_of(present, how.n_knots)
-        return cls(scale, flag, knots, float(np.median(present)), markers)
+        median = 0.0 if knots is None else float(np.median(present))
+        return cls(scale, flag, knots, median, markers)
 
     @property
     def outputs(self) -> list[Output]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 from cmlp.core.checks import check_dtype
 from cmlp.core.errors import NotFittedError, sklearn_instance, warn
 from cmlp.core.layout import Array
+from cmlp.data import encoder_records
 from cmlp.data.cells import show
 from cmlp.data.column_choice import decided, options_of, wanted_kinds
 from cmlp.data.column_encoders import (
@@ -364,6 +365,38 @@ class TableEncoder:
         names = [column.name for column in self.columns_]
         return RowEncoder(names, self._encoders, check_dtype(self.dtype))
 
+    # Files ----------------------------------------------------------------------------------------
+
+    def to_entries(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Return what :meth:`transform` needs: values for JSON, and arrays by name.
+
+        The parameters that choose columns (`categorical_features` and the like), and those of the
+        statistics of the target, are for :meth:`fit` alone and left out.
+        """
+        self._check_fitted()
+        parameters = {name: getattr(self, name) for name in _OF_FILES}
+        parameters["dtype"] = check_dtype(self.dtype).name
+        columns = [vars(column) for column in self.columns_]
+        return encoder_records.write(parameters, self._names is not None, columns, self._encoders)
+
+    @classmethod
+    def from_entries(
+        cls, record: object, arrays: Mapping[str, Array], who: str = "TableEncoder"
+    ) -> TableEncoder:
+        """Return the encoder that :meth:`to_entries` has described.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For entries and arrays that are not those of an encoder.
+        """
+        stored = encoder_records.read(record, arrays)
+        encoder = cls(**stored.parameters, who=who)
+        columns = [Column(**column) for column in stored.columns]
+        names = [column.name for column in columns]
+        encoder._set(names if stored.named else None, columns, stored.encoders)
+        return encoder
+
     def _check_fitted(self) -> None:
         if not hasattr(self, "outputs_"):
             raise sklearn_instance(
@@ -395,6 +428,11 @@ class TableEncoder:
             for each in self._encoders
         ]
 
+
+_OF_FILES = (
+    "numbers", "n_knots", "max_one_hot", "max_categories", "date_parts", "text", "dtype",
+)  # fmt: skip
+"""Parameters that a file keeps."""
 
 _USES = {"number": "scaled", "date": "seconds and parts", "duration": "seconds, scaled"}
 

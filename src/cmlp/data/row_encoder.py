@@ -56,19 +56,20 @@ class RowEncoder:
             cannot hold.
         """
         out: list[float] = []
-        name = ""
+        column = None
         try:
             if isinstance(row, dict):
-                for _, name, append in self._columns:
-                    append(row[name], out)
+                for column in self._columns:
+                    column[2](row[column[1]], out)
             else:
                 values = self._in_order(row)
-                for place, name, append in self._columns:
-                    append(values[place], out)
+                for column in self._columns:
+                    column[2](values[column[0]], out)
         except KeyError:
             raise self._lacking(row) from None
         except ColumnError as error:
-            raise ColumnError(f"column {name!r}: {error}") from None
+            where = "" if column is None else f"column {column[1]!r}: "
+            raise ColumnError(f"{where}{error}") from None
         return np.array(out or [0.0], self._dtype)
 
     def _in_order(self, row: Any) -> Sequence[Any]:
