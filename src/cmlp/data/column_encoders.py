@@ -97,7 +97,8 @@ class NumberEncoder:
             return cls(None, flag and len(present) > 0, markers=markers)
         scale = None if how.numbers is None else scale_of(present, how.numbers)
         knots = None if how.n_knots is None else knots_of(present, how.n_knots)
-        return cls(scale, flag, knots, float(np.median(present)), markers)
+        median = 0.0 if knots is None else float(np.median(present))
+        return cls(scale, flag, knots, median, markers)
 
     @property
     def outputs(self) -> list[Output]:
@@ -106,6 +107,11 @@ class NumberEncoder:
         if self.knots is not None:
             found.append(Output("position", "position", len(self.knots)))
         return [*found, Output("missing", "flag")] if self.flag else found
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Whether it scales without an offset, and does nothing else."""
+        return len(self.outputs) == 1 and self.scale is not None and self.scale.center == 0
 
     def read(self, name: str, form: Form) -> Array:
         """Return the numbers of a column."""
@@ -168,7 +174,8 @@ class DateEncoder:
                 found += [Output(f"{part} sin", "number"), Output(f"{part} cos", "number")]
             else:
                 found += [
-                    Output(f"{part} {suffix}".strip(), *rest) for suffix, *rest in encoder.outputs
+                    Output(f"{part} {each.suffix}".strip(), each.use, each.n_levels)
+                    for each in encoder.outputs
                 ]
         return found
 
@@ -294,7 +301,10 @@ class CategoryEncoder:
 
     def read(self, name: str, form: Form) -> Array:
         """Return the codes of a column."""
-        codes, keys = as_levels(name, form)
+        return self.codes_of(*as_levels(name, form))
+
+    def codes_of(self, codes: Codes, keys: list[str | None]) -> Array:
+        """Return this encoder's codes of rows whose levels have other codes."""
         places = self.places
         found = [0 if key is None else places.get(key, 0) for key in keys]
         return np.array([*found, 0], np.int32)[codes]

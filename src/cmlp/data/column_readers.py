@@ -25,6 +25,7 @@ from cmlp.data.columns import (
     seconds_of_units,
 )
 from cmlp.data.dates import name_of_zone
+from cmlp.data.labels import EXACT
 from cmlp.data.numbers import REAL
 
 
@@ -83,30 +84,34 @@ def _from_array(name: str, array: Array) -> Form:
 
 def from_objects(name: str, values: Sequence[Any]) -> Form:
     """Return a list of Python's objects: numbers if they are floats, else levels."""
-    kinds = set(map(type, values))
-    if kinds <= {float}:
-        return Numbers(np.array(values, np.float64))
-    if any(issubclass(kind, np.ma.core.MaskedConstant) for kind in kinds):
-        refuse_masked(f"column {name!r}", np.ma.masked_all(1))
-    if any(issubclass(kind, complex) for kind in kinds):
-        raise ColumnError(f"Complex data not supported: column {name!r} holds complex numbers")
-    if kinds <= {int, float, type(None)} and kinds & {int, float}:
-        try:
-            large = any(type(v) is int and abs(v) >= 2**53 for v in values)
-            if not large:  # every digit of a large number counts, if it is a category
-                return Numbers(np.array(values, object).astype(np.float64))
-        except OverflowError:
-            pass
-    table: dict[Any, int] = {}
+    first = next((value for value in values if value is not None), None)
+    if type(first) in (int, float):
+        numbers = _plain_numbers(values)
+        if numbers is not None:
+            return Numbers(numbers)
     try:
-        table = dict.fromkeys(values, 0)
+        table: dict[Any, int] = dict.fromkeys(values, 0)
     except TypeError:
-        bad = next(value for value in values if not _is_hashable(value))
-        raise _unusable(name, f"values of type {type(bad).__name__}", NESTED) from None
+        bad = type(next(value for value in values if not _is_hashable(value))).__name__
+        if bad == "MaskedConstant":
+            raise _unusable(name, "masked entries", "fill them first") from None
+        raise _unusable(name, f"values of type {bad}", NESTED) from None
+    if any(issubclass(kind, (complex, np.complexfloating)) for kind in set(map(type, table))):
+        raise ColumnError(f"Complex data not supported: column {name!r} holds complex numbers")
     for number, value in enumerate(table):
         table[value] = number
     codes = np.fromiter(map(table.__getitem__, values), np.int32, len(values))
     return Levels(codes, list(table))
+
+
+def _plain_numbers(values: Sequence[Any]) -> NDArray[np.float64] | None:
+    """Return ints, floats and None as float64; None for other objects, and for too many digits."""
+    kinds = set(map(type, values))
+    if not kinds <= {int, float, type(None)}:
+        return None
+    if int in kinds and any(type(value) is int and abs(value) >= EXACT for value in values):
+        return None  # every digit counts if the column is a category
+    return np.array(values, object).astype(np.float64)
 
 
 def _is_hashable(value: Any) -> bool:

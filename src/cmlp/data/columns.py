@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cmlp.core.layout import Array
 from cmlp.data.cells import FEW, MISSING, NUMBER, advice, show
-from cmlp.data.dates import DAY
+from cmlp.data.dates import DAY, name_of_zone
 from cmlp.data.labels import is_missing
 from cmlp.data.levels import (
     LevelType,
@@ -206,7 +206,7 @@ def as_moments(name: str, form: Form) -> Moments:
         if seconds == seconds and not isinstance(value, (int, float, np.number)):
             naive.append(zone is None)
             if zone is not None:
-                zones.add(_zone_name(zone))
+                zones.add(name_of_zone(zone))
         return seconds
 
     seconds = _of_levels(form, convert, name)
@@ -223,18 +223,14 @@ def _finite_seconds(name: str, seconds: NDArray[np.float64]) -> NDArray[np.float
     return seconds
 
 
-def _zone_name(zone: datetime.tzinfo) -> str:
-    return str(getattr(zone, "key", None) or getattr(zone, "zone", None) or zone)
-
-
 def as_durations(name: str, form: Form) -> Array:
     """Return a column of durations, times of the day, or numbers, in seconds."""
     if isinstance(form, Levels):
-        return _of_levels(form, _duration_of, name)
+        return _of_levels(form, duration_of, name)
     return as_numbers(name, form)
 
 
-def _duration_of(value: Any) -> float:
+def duration_of(value: Any) -> float:
     if isinstance(value, datetime.time):
         return value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6
     if isinstance(value, np.timedelta64):

@@ -9,6 +9,7 @@ import numpy as np
 
 from cmlp.core.arrays import array_of, refuse_masked
 from cmlp.core.errors import warn
+from cmlp.core.layout import Array
 from cmlp.data.cells import listed_near, show
 from cmlp.data.frames import (
     check_container,
@@ -25,7 +26,7 @@ class Columns(NamedTuple):
 
     names: list[str] | None
     """None for a table without names that are text: its columns are known by their place."""
-    raw: Sequence[Any]
+    raw: Sequence[Any] | Array
     n_rows: int
 
     def label(self, place: int) -> str:
@@ -145,14 +146,22 @@ def is_plain(X: Any) -> bool:
     return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiu"
 
 
-def matched(columns: Columns, names: list[str] | None, n: int, who: str) -> list[int]:
+def matched(
+    columns: Columns, names: list[str] | None, needed: Sequence[bool], who: str
+) -> list[int | None]:
     """Return the place in a table of each column that a fit has seen, by name where it has names.
+
+    Parameters
+    ----------
+    needed : sequence of bool
+        Whether each column of the fit has an effect: the others may be missing, and are None then.
 
     Raises
     ------
     ValueError
         If columns are missing; the message names all of them, and columns of similar names.
     """
+    n = len(needed)
     if names is None and columns.names is not None:
         warn(f"X has feature names, but {who} was fitted without feature names")
     if names is not None and columns.names is None:
@@ -164,12 +173,15 @@ def matched(columns: Columns, names: list[str] | None, n: int, who: str) -> list
             )
         return list(range(n))
     places = {name: place for place, name in enumerate(columns.names)}
-    missing = [name for name in names if name not in places]
+    missing = [
+        name for name, used in zip(names, needed, strict=True) if used and name not in places
+    ]
     if missing:
-        extra = [name for name in columns.names if name not in set(names)]
+        known = set(names)
+        extra = [name for name in columns.names if name not in known]
         near = f"; X has {listed_near(missing[0], extra)} instead" if extra else ""
         raise ValueError(
-            f"X lacks {len(missing)} of the {n} columns that {who} was fitted with: "
+            f"X lacks {len(missing)} of the columns that {who} was fitted with: "
             f"{listed(missing, 20, show)}{near}"
         )
-    return [places[name] for name in names]
+    return [places.get(name) for name in names]

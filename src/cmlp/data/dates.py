@@ -1,4 +1,4 @@
-"""Dates and times: seconds since 1970, and the parts that a clock of their zone and a calendar show."""
+"""Dates and times: seconds since 1970, and the parts that clock and calendar of a zone show."""
 
 from __future__ import annotations
 

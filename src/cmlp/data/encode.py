@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmlp.core.checks import check_dtype, check_integer
+from cmlp.core.checks import check_dtype
 from cmlp.core.errors import NotFittedError, sklearn_instance, warn
 from cmlp.core.layout import Array
-from cmlp.data.cells import listed_near, show
+from cmlp.data import encoder_records
+from cmlp.data.cells import show
+from cmlp.data.column_choice import decided, options_of, wanted_kinds
 from cmlp.data.column_encoders import (
     CategoryEncoder,
     DateEncoder,
@@ -22,22 +24,13 @@ from cmlp.data.column_encoders import (
     Options,
 )
 from cmlp.data.column_readers import read_column
-from cmlp.data.columns import (
-    ColumnError,
-    Decision,
-    Form,
-    Levels,
-    as_durations,
-    as_levels,
-    as_moments,
-    as_numbers,
-    decide,
-    number_of,
-    present_values,
-)
-from cmlp.data.containers import Columns, columns_of, is_plain, matched
+from cmlp.data.columns import ColumnError, as_durations, as_levels, as_moments, as_numbers
+from cmlp.data.containers import columns_of, is_plain, matched
 from cmlp.data.frames import is_sparse, listed
-from cmlp.data.levels import LevelType, type_of_levels, typed
+from cmlp.data.levels import typed
+from cmlp.data.row_encoder import RowEncoder
+from cmlp.data.sparse_columns import check_sparse_table, fit_sparse, scale_sparse
+from cmlp.data.target_statistics import TargetStatistics
 
 BLOCK = 8192
 """Rows that are encoded at a time."""
@@ -100,6 +93,13 @@ class TableEncoder:
         cosine, or not at all.
     text : "drop", "category" or "error"
         What to do with text that is nearly unique per row.
+    target_statistics : None, "classification" or "regression"
+        Add to each column of codes what its levels tell of the target (per class, of at most 10;
+        one column for two classes), and how often they occur. See :meth:`fit_transform`.
+    prior : float
+        Rows that the mean of all targets counts as, in the mean of a level.
+    n_permutations, random_state : int
+        Random orders whose statistics are averaged, and their seed.
     dtype : "float32" or "float64"
         Number type of the matrix.
     who : str
@@ -135,6 +135,10 @@ class TableEncoder:
         max_categories: int | None = None,
         date_parts: str | None = "numbers",
         text: str = "drop",
+        target_statistics: str | None = None,
+        prior: float = 1.0,
+        n_permutations: int = 4,
+        random_state: int = 0,
         dtype: Any = "float32",
         who: str = "TableEncoder",
     ) -> None:
@@ -148,10 +152,14 @@ class TableEncoder:
         self.max_categories = max_categories
         self.date_parts = date_parts
         self.text = text
+        self.target_statistics = target_statistics
+        self.prior = prior
+        self.n_permutations = n_permutations
+        self.random_state = random_state
         self.dtype = dtype
         self.who = who
 
-    # Fitting ------------------------------------------------------------------------------------
+    # Fitting --------------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> TableEncoder:
         """Decide what each column is, and compute the statistics of these rows.
@@ -161,7 +169,10 @@ class TableEncoder:
         X : table, (n, n_features_in_)
             A data frame of pandas or polars, an Arrow table, a structured array, a list of dicts, a
             dict of columns, an array, a list of rows, or a sparse matrix.
-        y, sample_weight : ignored
+        y : array-like, (n,) or (n, n_targets), optional
+            Targets, where `target_statistics` needs them.
+        sample_weight : array-like, (n,), optional
+            Weights of the rows, for the statistics of the target alone.
 
         Raises
         ------
@@ -169,30 +180,50 @@ class TableEncoder:
             For a table without rows, columns that share a name, values that no column can hold,
             infinity, and parameters out of range. The message names the column and the row.
         """
-        how = self._options()
+        self._fit(X, y, sample_weight)
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> TargetStatistics | None:
+        """Fit, and return the targets for the statistics of levels, if there are any."""
+        how = options_of(self)
         if is_sparse(X):
-            raise NotImplementedError
+            self._fit_sparse(X, how)
+            return None
         columns = columns_of(X, self.who)
-        wanted = self._wanted(columns)
+        wanted = wanted_kinds(self, columns)
+        statistics = None
+        if self.target_statistics is not None:
+            statistics = TargetStatistics.of(self, y, sample_weight, columns.n_rows)
         found, encoders, unique = [], [], []
         for place, raw in enumerate(columns.raw):
             name = columns.label(place)
-            column, encoder = self._fit_column(name, raw, wanted.get(place), how)
+            column, encoder = self._fit_column(name, raw, wanted.get(place), how, statistics)
             found.append(column)
             encoders.append(encoder)
             if column.kind == "text":
                 unique.append(f"{show(name)} ({column.use})")
         if unique:
             warn(
-                f"text that is nearly unique per row is left out: {listed(unique, 10)}. To use such "
-                "a column, name it in categorical_features, or derive numbers or categories from "
-                "it; to leave it out without this warning, drop it"
+                f"text that is nearly unique per row is left out: {listed(unique, 10)}. To use "
+                "such a column, name it in categorical_features, or derive numbers or categories "
+                "from it; to leave it out without this warning, drop it"
             )
         self._set(columns.names, found, encoders)
-        return self
+        return statistics
+
+    def _fit_sparse(self, X: Any, how: Options) -> None:
+        """Fit to a sparse matrix, all columns of which are numbers."""
+        X = check_sparse_table(X, self.who)
+        columns = [Column(f"x{i}", "number", "scaled, not centred") for i in range(X.shape[1])]
+        self._set(None, columns, list(fit_sparse(X, how)))
 
     def _fit_column(
-        self, name: str, raw: Any, wanted: str | None, how: Options
+        self,
+        name: str,
+        raw: Any,
+        wanted: str | None,
+        how: Options,
+        statistics: TargetStatistics | None,
     ) -> tuple[Column, Encoder]:
         """Decide what a column is, and fit its encoder."""
         if wanted == "ignored":
@@ -215,6 +246,8 @@ class TableEncoder:
             n, missing = len(category.levels) + len(category.infrequent), int(category.counts[0])
             if n == 0 or (n == 1 and not missing):
                 return _without_values(name, n, missing)
+            if statistics is not None and not category.one_hot:
+                statistics.fit(category, category.codes_of(codes, keys))
             shown = use or ("one-hot" if category.one_hot else "level codes")
             return Column(name, kind, shown, n, missing), category
         if kind == "date":
@@ -245,104 +278,124 @@ class TableEncoder:
             for suffix, use, n in encoder.outputs
         ] or [OutputColumn("", "constant", "number")]
 
-    # Parameters ---------------------------------------------------------------------------------
-
-    def _options(self) -> Options:
-        """Return the parameters of columns, validated."""
-        allowed = {
-            "numbers": ("robust", "standard", None),
-            "date_parts": ("numbers", "cycles", None),
-            "text": ("drop", "category", "error"),
-        }
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(map(repr, values))}; it is "
-                    f"{getattr(self, name)!r}"
-                )
-        check_dtype(self.dtype)
-        n_knots, most = self.n_knots, self.max_categories
-        return Options(
-            self.numbers,
-            None if n_knots is None else check_integer("n_knots", n_knots, 2),
-            check_integer("max_one_hot", self.max_one_hot, 0),
-            None if most is None else check_integer("max_categories", most, 2),
-            self.date_parts,
-        )
-
-    def _wanted(self, columns: Columns) -> dict[int, str]:
-        """Return what the parameters make of some columns, by place."""
-        n = len(columns.raw)
-        wanted: dict[int, str] = {}
-        categories = self.categorical_features
-        if not (isinstance(categories, str) and categories == "from_dtype"):
-            named = () if categories is None else categories
-            wanted = dict.fromkeys(range(n), "number if it can be")
-            wanted |= dict.fromkeys(_places("categorical_features", named, columns), "category")
-        for name, what in (
-            ("numeric_features", "number"),
-            ("date_features", "date"),
-            ("ignored_features", "ignored"),
-        ):
-            wanted |= dict.fromkeys(_places(name, getattr(self, name), columns), what)
-        return wanted
-
     # Transforming ---------------------------------------------------------------------------------
 
-    def transform(self, X: Any) -> Array:
+    def transform(self, X: Any) -> Any:
         """Encode rows.
 
         Returns
         -------
         ndarray of `dtype`, (n, len(outputs_))
-            In C order. A level that was not seen in fit is as a missing one.
+            In C order. A level that was not seen in fit is as a missing one. A sparse matrix stays
+            sparse if the encoder was fitted to one.
 
         Raises
         ------
         ValueError, TypeError
             For a table that lacks columns, and values that their columns cannot hold.
         """
+        return self._transform(X, None)
+
+    def _transform(self, X: Any, training: TargetStatistics | None) -> Any:
         self._check_fitted()
-        columns = columns_of(X, self.who)
-        places = matched(columns, self._names, self.n_features_in_, self.who)
-        out = np.empty((columns.n_rows, len(self.outputs_)), check_dtype(self.dtype))
-        if not any(encoder.outputs for encoder in self._encoders):
-            out[:] = 0
+        dtype = check_dtype(self.dtype)
         numeric = all(isinstance(each, (NumberEncoder, NoEncoder)) for each in self._encoders)
+        if is_sparse(X):
+            return self._transform_sparse(X, dtype)
+        columns = columns_of(X, self.who)
+        needed = [bool(encoder.outputs) for encoder in self._encoders]
+        places = matched(columns, self._names, needed, self.who)
+        out = np.empty((columns.n_rows, len(self.outputs_)), dtype)
+        if not any(needed):
+            out[:] = 0
         if is_plain(X) and numeric:
             self._fill_from_matrix(X, out)
             return out
         at = 0
         for column, encoder, place in zip(self.columns_, self._encoders, places, strict=True):
             width = len(encoder.outputs)
-            if width:
+            if width and place is not None:
                 values = encoder.read(column.name, read_column(column.name, columns.raw[place]))
                 for start in range(0, len(out), BLOCK):
                     rows = slice(start, start + BLOCK)
                     encoder.fill(values[rows], out[rows, at : at + width])
+                if training is not None and isinstance(encoder, CategoryEncoder):
+                    training.fill(encoder, values, out[:, at : at + width])
             at += width
         return out
+
+    def _transform_sparse(self, X: Any, dtype: np.dtype[Any]) -> Any:
+        """Scale the numbers of a sparse matrix, if no column needs more than that."""
+        X = check_sparse_table(X, self.who)
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {self.who} is expecting {self.n_features_in_} "
+                "features as input."
+            )
+        encoders = [each for each in self._encoders if isinstance(each, NumberEncoder)]
+        if len(encoders) < X.shape[1] or not all(each.keeps_zeros for each in encoders):
+            return self._transform(X.toarray(), None)
+        return scale_sparse(X, encoders, dtype)
 
     def _fill_from_matrix(self, X: Array, out: Array) -> None:
         """Encode numbers some rows at a time, all columns of which stay in a cache."""
         for start in range(0, len(out), BLOCK):
-            rows = slice(start, start + BLOCK)
-            at = 0
-            for place, (column, encoder) in enumerate(
-                zip(self.columns_, self._encoders, strict=True)
-            ):
+            rows, at = slice(start, start + BLOCK), 0
+            for place, encoder in enumerate(self._encoders):
                 width = len(encoder.outputs)
                 if width:
                     values = X[rows, place]
                     if values.dtype.kind == "f" and np.isinf(values).any():
-                        read_column(column.name, X[:, place])
-                        as_numbers(column.name, read_column(column.name, X[:, place]))
+                        name = self.columns_[place].name  # the error counts from the first row
+                        as_numbers(name, read_column(name, X[:, place]))
                     encoder.fill(values, out[rows, at : at + width])
                 at += width
 
-    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Array:
-        """Fit to rows and encode them."""
-        return self.fit(X, y, sample_weight).transform(X)
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Fit to rows and encode them.
+
+        The result is that of :meth:`fit` and :meth:`transform`, but for statistics of the target:
+        those of a row are of the rows before it in a random order, without its own target.
+        """
+        return self._transform(X, self._fit(X, y, sample_weight))
+
+    def row(self) -> RowEncoder:
+        """Return a function that encodes one row in microseconds: a dict, or a tuple of values."""
+        self._check_fitted()
+        names = [column.name for column in self.columns_]
+        return RowEncoder(names, self._encoders, check_dtype(self.dtype))
+
+    # Files ----------------------------------------------------------------------------------------
+
+    def to_entries(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Return what :meth:`transform` needs: values for JSON, and arrays by name.
+
+        The parameters that choose columns (`categorical_features` and the like), and those of the
+        statistics of the target, are for :meth:`fit` alone and left out.
+        """
+        self._check_fitted()
+        parameters = {name: getattr(self, name) for name in _OF_FILES}
+        parameters["dtype"] = check_dtype(self.dtype).name
+        columns = [vars(column) for column in self.columns_]
+        return encoder_records.write(parameters, self._names is not None, columns, self._encoders)
+
+    @classmethod
+    def from_entries(
+        cls, record: object, arrays: Mapping[str, Array], who: str = "TableEncoder"
+    ) -> TableEncoder:
+        """Return the encoder that :meth:`to_entries` has described.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For entries and arrays that are not those of an encoder.
+        """
+        stored = encoder_records.read(record, arrays)
+        encoder = cls(**stored.parameters, who=who)
+        columns = [Column(**column) for column in stored.columns]
+        names = [column.name for column in columns]
+        encoder._set(names if stored.named else None, columns, stored.encoders)
+        return encoder
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "outputs_"):
@@ -350,7 +403,7 @@ class TableEncoder:
                 NotFittedError, f"this {self.who} is not fitted yet: call fit(X) first"
             )
 
-    # What was decided ------------------------------------------------------------------------------
+    # What was decided -----------------------------------------------------------------------------
 
     @property
     def is_categorical_(self) -> Array:
@@ -376,6 +429,11 @@ class TableEncoder:
         ]
 
 
+_OF_FILES = (
+    "numbers", "n_knots", "max_one_hot", "max_categories", "date_parts", "text", "dtype",
+)  # fmt: skip
+"""Parameters that a file keeps."""
+
 _USES = {"number": "scaled", "date": "seconds and parts", "duration": "seconds, scaled"}
 
 
@@ -384,64 +442,3 @@ def _without_values(name: str, n: int, n_missing: int) -> tuple[Column, Encoder]
     if n:
         return Column(name, "constant", "left out: one value", n, n_missing), NoEncoder()
     return Column(name, "empty", "left out: no values", 0, n_missing), NoEncoder()
-
-
-def decided(form: Form, wanted: str | None) -> Decision:
-    """Decide what a column is, by the parameters where they name it."""
-    by_dtype = decide(form)
-    if wanted is None:
-        return by_dtype
-    if wanted == "category":
-        if by_dtype.kind in ("category", "bool"):
-            return by_dtype
-        level_type: LevelType = "text"
-        if isinstance(form, Levels):
-            level_type = type_of_levels(present_values(form))
-        elif by_dtype.kind == "number":
-            level_type = "int" if form[0].dtype.kind in "iu" else "float"
-        return Decision("category", "", (), level_type)
-    if wanted == "date":
-        return Decision("date")
-    numeric = Decision("number", "", by_dtype.markers)
-    if wanted == "number":
-        return by_dtype if by_dtype.kind in ("date", "duration") else numeric
-    if isinstance(form, Levels) and by_dtype.kind in ("category", "bool", "text"):
-        try:
-            values = [number_of(value) for value in present_values(form)]
-        except ColumnError:
-            return by_dtype
-        return numeric if values else by_dtype
-    return by_dtype
-
-
-def _places(parameter: str, named: Any, columns: Columns) -> list[int]:
-    """Return the places of columns that a parameter names, or numbers, or marks in a mask."""
-    n = len(columns.raw)
-    if isinstance(named, (str, bytes, int)):
-        raise ValueError(f"{parameter} must be a list of names or places of columns, not {named!r}")
-    items = [item.item() if isinstance(item, np.generic) else item for item in named]
-    kinds = set(map(type, items))
-    if kinds == {bool}:
-        if len(items) != n:
-            raise ValueError(f"{parameter} is a mask of {len(items)} columns, but X has {n}")
-        return [place for place, marked in enumerate(items) if marked]
-    if kinds <= {int}:
-        wrong = [item for item in items if not -n <= item < n]
-        if wrong:
-            raise ValueError(f"{parameter} holds {wrong[0]}, but X has {n} columns")
-        return [item % n for item in items]
-    if kinds != {str}:
-        raise ValueError(
-            f"{parameter} must hold names, places or a mask of columns, all of one type; it is "
-            f"{named!r}"
-        )
-    if columns.names is None:
-        raise ValueError(f"{parameter} holds names, but the columns of X have none: pass places")
-    places = {name: place for place, name in enumerate(columns.names)}
-    for item in items:
-        if item not in places:
-            raise ValueError(
-                f"{parameter} names {item!r}, but X has no such column: "
-                f"{listed_near(item, columns.names)}"
-            )
-    return [places[item] for item in items]

@@ -97,8 +97,9 @@ def scale_of_counts(values: Float64s, counts: Array, method: str) -> Scale:
     if method == "as_is":
         return Scale(0.0, 1.0, False)
     if method == "standard":
-        mean = float(np.average(values, weights=counts))
-        std = math.sqrt(float(np.average((values - mean) ** 2, weights=counts)))
+        with np.errstate(over="ignore", under="ignore"):
+            mean = float(np.average(values, weights=counts))
+            std = math.sqrt(float(np.average((values - mean) ** 2, weights=counts)))
         return Scale(mean, 1 / std if std else 0.0, False)
     low, median, high = quantiles_of_counts(values, counts, (0.25, 0.5, 0.75))
     there = values[counts > 0]
@@ -117,7 +118,7 @@ def knots_of(values: Float64s, n: int) -> Float64s:
     heavy = counts * n > len(values)
     rest, ends = distinct[~heavy], np.cumsum(counts[~heavy])
     free = n - int(heavy.sum())
-    places = np.linspace(0, int(ends[-1]) - 1, free) if free > 1 else np.array([ends[-1] // 2])
+    places = np.linspace(0, int(ends[-1]) - 1, free) if free > 1 else ends[-1:][:free] // 2
     return np.unique(
         np.concatenate([rest[np.searchsorted(ends, places, "right")], distinct[heavy]])
     )

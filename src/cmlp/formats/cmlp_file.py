@@ -32,8 +32,9 @@ from cmlp.core.vocabulary import (
     NORMALIZATIONS,
     SOLVERS,
 )
+from cmlp.data.records import NUMBER, entries
 from cmlp.formats import safetensors
-from cmlp.formats.entries import NUMBER, check_name, entries, in_order
+from cmlp.formats.entries import check_name, in_order
 from cmlp.formats.label_records import label_record, read_classes
 from cmlp.formats.safetensors import ModelFileError
 from cmlp.formats.training_records import STATE, generator, history_record, read_history, read_state
