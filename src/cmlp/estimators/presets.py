@@ -48,8 +48,10 @@ class Preset:
 
     Attributes
     ----------
-    numbers : str
-        How the encoder scales numbers.
+    numbers, n_knots, date_parts, prior, n_permutations
+        Of the :class:`cmlp.data.encode.TableEncoder`.
+    target_statistics : bool
+        Whether columns of codes have columns of what their levels tell of the target.
     n_iter_no_change : float
         Epochs since the best one that end a training.
     stop_factor : float
@@ -75,7 +77,12 @@ class Preset:
     cv: Any
     n_ensemble: int
     # What is no parameter:
-    numbers: str = "robust"
+    numbers: str | None = "robust"
+    n_knots: int | None = None
+    date_parts: str | None = "numbers"
+    target_statistics: bool = False
+    prior: float = 1.0
+    n_permutations: int = 4
     weight_init: str = "auto"
     beta_1: float = 0.9
     beta_2: float = 0.95

@@ -20,7 +20,7 @@ from cmlp.core.errors import NotFittedError, sklearn_instance
 from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
 from cmlp.data.checks import check_X
-from cmlp.data.frames import is_sparse
+from cmlp.data.encode import TableEncoder
 from cmlp.data.rows import HeldOut, check_pair
 from cmlp.estimators import answers
 from cmlp.estimators.ensemble import mean_history
@@ -42,13 +42,7 @@ from cmlp.estimators.tabular_parameters import (
     resolved,
     threads_of,
 )
-from cmlp.estimators.tabular_tables import (
-    SparseEncoder,
-    check_table,
-    make_encoder,
-    restored,
-    stored,
-)
+from cmlp.estimators.tabular_tables import check_table, n_columns_of
 from cmlp.estimators.tabular_targets import Rows, Scale, read_rows
 from cmlp.estimators.targets import Targets
 from cmlp.network import Network
@@ -61,7 +55,7 @@ class Tabular(Estimator):
     """What classifier and regressor share."""
 
     _members: list[Member]
-    encoders_: list[Any]
+    encoders_: list[TableEncoder]
 
     _encoded = False
     """Whether X is encoded rows, as scorers pass them during training."""
@@ -158,7 +152,7 @@ class Tabular(Estimator):
                 f"This {who} estimator requires y to be passed, but the target y is None."
             )
         check_pair(*validation[:2])
-        X = check_table(X, who)
+        check_table(X, who)
         rows = self._rows(X, y, sample_weight)
         targets = self._read_targets(rows)
         held_out = self._read_held_out(validation, targets)
@@ -169,7 +163,10 @@ class Tabular(Estimator):
             targets, preset, self.validation_fraction, rng,
             validates=self.early_stopping and held_out is None,
         )  # fmt: skip
-        encoded = Encoded(lambda: self._make_encoder(X, preset), rows, targets, self.dtype)
+        seed = int(random.randint(2**31 - 1))
+        encoded = Encoded(
+            lambda: self._make_encoder(preset, targets, seed), rows, targets, self.dtype
+        )
         folds = encoded.folds(parts, self._standardises(), preset.clamps)
         if held_out is not None:
             folds = with_held_out(folds, encoded, *held_out)
@@ -197,23 +194,22 @@ class Tabular(Estimator):
         n = len(targets.encoded)
         holds = self.early_stopping and not has_held_out
         n_train = max(1, round(n * (1 - self.validation_fraction))) if holds else n
-        n_columns = len(getattr(rows.X, "columns", ())) or (getattr(rows.X, "shape", (0, 1))[-1])
-        preset = resolved(self, self._facts(targets, n_train, int(n_columns)))
+        n_columns = n_columns_of(rows.X, type(self).__name__)
+        preset = resolved(self, self._facts(targets, n_train, n_columns))
         if has_held_out and preset.cv is not None:
             if not (self.cv is None or is_auto(self.cv)):
                 raise ValueError("give rows to validate on (X_val, y_val) or cv, not both")
             preset = dataclasses.replace(preset, cv=None)
         return preset
 
-    def _make_encoder(self, X: Any, preset: Preset) -> Any:
-        if is_sparse(X):
-            return SparseEncoder(self.dtype)
-        return make_encoder(
+    def _make_encoder(self, preset: Preset, targets: Targets, seed: int) -> TableEncoder:
+        classifies = targets.encoded.ndim == 1
+        return TableEncoder(
             categorical_features=self.categorical_features,
-            max_categories=self.max_categories,
             dtype=self.dtype,
             who=type(self).__name__,
-            **encoder_settings(preset),
+            random_state=seed,
+            **encoder_settings(preset, classifies, self.max_categories),
         )
 
     def _read_held_out(
@@ -223,7 +219,8 @@ class Tabular(Estimator):
         if X is None:
             return None
         try:
-            rows = self._rows(check_table(X, type(self).__name__), y, weights)
+            check_table(X, type(self).__name__)
+            rows = self._rows(X, y, weights)
             held = self._read_targets(rows, targets)
             if held.encoded.shape[1:] != targets.encoded.shape[1:]:
                 raise ValueError(
@@ -266,7 +263,11 @@ class Tabular(Estimator):
         return other
 
     def _restore(
-        self, members: list[Member], encoders: list[Any], labels: Any, parameters: dict[str, Any]
+        self,
+        members: list[Member],
+        encoders: list[TableEncoder],
+        labels: Any,
+        parameters: dict[str, Any],
     ) -> None:
         """Write what was learned into the estimator, in one step: other threads may predict."""
         used = sorted({member.encoder for member in members})
@@ -315,7 +316,7 @@ class Tabular(Estimator):
         return self.networks_[0]
 
     @property
-    def encoder_(self) -> Any:
+    def encoder_(self) -> TableEncoder:
         """What turns a table into the first member's inputs."""
         self._check_is_fitted()
         return self.encoders_[0]
@@ -358,7 +359,6 @@ class Tabular(Estimator):
         if self._encoded:
             rows = dict.fromkeys(range(len(self.encoders_)), X)
         else:
-            X = check_table(X, type(self).__name__, self.encoders_[0])
             for number, encoder in enumerate(self.encoders_):
                 net = next(m.network for m in self._members if m.encoder == number)
                 rows[number] = check_X(encoder.transform(X), net.sizes[0], net.dtype)
@@ -461,7 +461,7 @@ class Tabular(Estimator):
                 (member.network, member.encoder, _fields(member.scale))
                 for member in state["_members"]
             ]
-            state["encoders_"] = [stored(encoder) for encoder in state["encoders_"]]
+            state["encoders_"] = [encoder.to_entries() for encoder in state["encoders_"]]
             state["_labels"] = _fields(state["_labels"])
         return state
 
@@ -474,7 +474,10 @@ class Tabular(Estimator):
                 Member(network, encoder, scale and Scale(**scale))
                 for network, encoder, scale in state["_members"]
             ]
-            self.encoders_ = [restored(*encoder) for encoder in state["encoders_"]]
+            self.encoders_ = [
+                TableEncoder.from_entries(*entries, who=type(self).__name__)
+                for entries in state["encoders_"]
+            ]
             self._labels = state["_labels"] and Labels(**state["_labels"])
 
 

@@ -15,16 +15,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmlp.core.layout import Array
+from cmlp.data.encode import TableEncoder
+from cmlp.data.records import entries
 from cmlp.estimators.labels import Labels
 from cmlp.estimators.tabular import Tabular
 from cmlp.estimators.tabular_classifier import TabularClassifier
 from cmlp.estimators.tabular_members import Member
 from cmlp.estimators.tabular_regressor import TabularRegressor
-from cmlp.estimators.tabular_tables import restored, stored
 from cmlp.estimators.tabular_targets import Scale
 from cmlp.formats import cmlp_file, safetensors
 from cmlp.formats.cmlp_file import BAD_CONTENT, TABULAR, Saved
-from cmlp.formats.entries import check_name, entries
+from cmlp.formats.entries import check_name
 from cmlp.formats.label_records import label_record, read_classes
 from cmlp.formats.safetensors import ArrayInfo, ModelFileError
 from cmlp.network import Network
@@ -56,8 +57,8 @@ def save(estimator: Tabular, file: safetensors.File) -> None:
     arrays: dict[str, Array] = {}
     encoders, networks = [], []
     for number, encoder in enumerate(estimator.encoders_):
-        kind, described, parts = stored(encoder)
-        encoders.append({"kind": kind, "entries": described})
+        described, parts = encoder.to_entries()
+        encoders.append(described)
         arrays |= {f"encoders.{number}.{name}": array for name, array in parts.items()}
     for number, member in enumerate(estimator._members):
         texts, parts = cmlp_file.parts_of(member.network, optimizer=False)
@@ -182,9 +183,7 @@ def _content(metadata: dict[str, str], infos: dict[str, ArrayInfo]) -> _Content:
         networks.append(_network(each, number, about, labels, infos))
         known |= {key for key in infos if key.startswith((f"networks.{number}.",))}
         known.add(f"scales.{number}")
-    for number, each in enumerate(about["encoders"]):
-        encoder = entries(each, "an encoder", {"kind": (str,), "entries": (dict,)}, {})
-        check_name("encoder", encoder["kind"], ["table", "sparse"])
+    for number in range(len(about["encoders"])):
         known |= {key for key in infos if key.startswith(f"encoders.{number}.")}
     unknown = sorted(set(infos) - known)
     if unknown:
@@ -219,7 +218,7 @@ def _made(content: _Content, arrays: dict[str, Array], path: str) -> Tabular:
     about = content.about
     estimator = KINDS[about["kind"]](**_parameters(about))
     encoders = [
-        restored(each["kind"], each["entries"], _part(arrays, f"encoders.{number}."))
+        TableEncoder.from_entries(each, _part(arrays, f"encoders.{number}."), about["kind"])
         for number, each in enumerate(about["encoders"])
     ]
     members = []

@@ -174,7 +174,7 @@ class Encoded:
         """Return all rows by one encoder; None if that uses targets."""
         if self._shared is None:
             encoder = self.make()
-            E = encoder.fit_transform(self.rows.X, self.targets.y, self.targets.weights)
+            E = encoder.fit_transform(self.rows.X, self._known(), self.targets.weights)
             if uses_targets(encoder):
                 self._shared = False
             else:
@@ -183,11 +183,12 @@ class Encoded:
 
     def _encode_part(self, part: Part, encoded: Array, scale: Scale | None) -> Fold:
         encoder, y, weights = self.make(), self.targets.y, self.targets.weights
+        known = self._known()
         whole = part.held is None and len(part.rows) == len(y)
         X = self.rows.X if whole else take_rows(self.rows.X, part.rows)
         some = (lambda values: values) if whole else (lambda values: values[part.rows])
         its_weights = None if weights is None else some(weights)
-        E = self.checked(encoder, encoder.fit_transform(X, some(y), its_weights))
+        E = self.checked(encoder, encoder.fit_transform(X, some(known), its_weights))
         data = Data(E, some(encoded), its_weights)
         held_out = None
         if part.held is not None:
@@ -199,6 +200,17 @@ class Encoded:
         self.encoders.append(encoder)
         rows = np.arange(len(part.rows), dtype=np.int64)
         return Fold(len(self.encoders) - 1, data, rows, held_out, scale)
+
+    def _known(self) -> Array:
+        """Return targets for statistics: class numbers, or numbers, the mean where one is missing.
+
+        Of the rows that an encoder is fitted to it takes only its own.
+        """
+        encoded = self.targets.encoded
+        missing = np.isnan(encoded) if encoded.dtype.kind == "f" else None
+        if missing is None or not missing.any():
+            return encoded
+        return np.where(missing, np.nanmean(encoded, axis=0), encoded)
 
     def checked(self, encoder: Any, E: Any) -> Any:
         """Return encoded rows as the core takes them; refuse what is not finite."""

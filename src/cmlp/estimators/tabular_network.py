@@ -12,13 +12,26 @@ from cmlp.estimators.targets import Outputs
 from cmlp.network import Network
 from cmlp.training.recipe import Recipe
 
-ONE_HOT_LIMIT = 10**9
-"""Levels of a column up to which it is one-hot, as long as a network has no table of levels."""
+ONE_HOT_LIMIT = 256
+"""Levels of a column, each with a column of its own, as long as networks have no table of levels:
+the less frequent ones share the last."""
 
 
-def encoder_settings(preset: Preset) -> dict[str, Any]:
-    """Return what the encoder is told by a preset."""
-    return {"max_one_hot": max(preset.max_one_hot, ONE_HOT_LIMIT), "numbers": preset.numbers}
+def encoder_settings(
+    preset: Preset, classifies: bool, max_categories: int | None
+) -> dict[str, Any]:
+    """Return what the encoder is told by a preset, and by the estimator's `max_categories`."""
+    statistics = "classification" if classifies else "regression"
+    return {
+        "max_categories": min(max_categories or ONE_HOT_LIMIT, ONE_HOT_LIMIT),
+        "max_one_hot": max(preset.max_one_hot, ONE_HOT_LIMIT),
+        "numbers": preset.numbers,
+        "n_knots": preset.n_knots,
+        "date_parts": preset.date_parts,
+        "target_statistics": statistics if preset.target_statistics else None,
+        "prior": preset.prior,
+        "n_permutations": preset.n_permutations,
+    }
 
 
 @parameters_at_fault()
