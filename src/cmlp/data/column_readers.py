@@ -25,6 +25,7 @@ from cmlp.data.columns import (
     seconds_of_units,
 )
 from cmlp.data.dates import name_of_zone
+from cmlp.data.forms import FormColumn
 from cmlp.data.labels import EXACT
 from cmlp.data.numbers import REAL
 
@@ -39,6 +40,8 @@ def read_column(name: str, raw: Any) -> Form:
     """
     if isinstance(raw, np.ndarray):
         return _from_array(name, raw)
+    if isinstance(raw, FormColumn):
+        return raw.form
     if hasattr(raw, "to_physical"):
         return _from_polars(name, raw)
     if hasattr(raw, "dictionary_encode"):

@@ -38,7 +38,21 @@ Codes = NDArray[np.signedinteger[Any]]
 
 
 class ColumnError(ValueError):
-    """A column cannot be used; the message names it, the row, and what to do."""
+    """A column cannot be used; the message names it, the row, and what to do.
+
+    Attributes
+    ----------
+    what : str
+        The message without the place.
+    name : str or None
+        Of the column.
+    row : int or None
+    """
+
+    def __init__(self, what: str, name: str | None = None, row: int | None = None) -> None:
+        self.what, self.name, self.row = what, name, row
+        where = "" if row is None else f", row {row}"
+        super().__init__(what if name is None else f"column {name!r}{where}: {what}")
 
 
 class Numbers(NamedTuple):
@@ -89,7 +103,7 @@ def _of_levels(form: Levels, convert: Callable[[Any], float], name: str) -> NDAr
         except ColumnError as error:
             rows = np.flatnonzero(form.codes == number)
             if len(rows):
-                raise ColumnError(f"column {name!r}, row {rows[0]}: {error}") from None
+                raise ColumnError(str(error), name, int(rows[0])) from None
         except OverflowError:
             table[number] = np.inf
     return table[form.codes]
@@ -144,8 +158,10 @@ def as_numbers(name: str, form: Form, markers: Sequence[str] = ()) -> Array:
     if values.dtype.kind == "f" and np.isinf(values).any():
         row = int(np.argmax(np.isinf(values)))
         raise ColumnError(
-            f"column {name!r}, row {row}: {values[row]} is not a finite number; fill it in, or "
-            "replace it by NaN, which is a missing value"
+            f"{values[row]} is not a finite number; fill it in, or replace it by NaN, which is a "
+            "missing value",
+            name,
+            row,
         )
     return values
 

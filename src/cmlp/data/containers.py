@@ -11,6 +11,7 @@ from cmlp.core.arrays import array_of, refuse_masked
 from cmlp.core.errors import warn
 from cmlp.core.layout import Array
 from cmlp.data.cells import listed_near, show
+from cmlp.data.forms import FormTable
 from cmlp.data.frames import (
     check_container,
     check_two_dimensions,
@@ -63,6 +64,8 @@ def columns_of(X: Any, who: str) -> Columns:
 
 
 def _columns_of(X: Any, who: str) -> Columns:
+    if isinstance(X, FormTable):
+        return Columns(X.names, X.columns, X.n_rows)
     if isinstance(X, Mapping):
         return _of_mapping(X)
     if isinstance(X, np.ndarray) and X.dtype.names:
