@@ -102,8 +102,8 @@ def _sizes(text: str) -> list[int]:
     return [] if text == "none" else [int(size) for size in text.split(",")]
 
 
-def _rows(text: str) -> int | None:
-    return None if text == "all" else int(text)
+def _rows(text: str) -> int | str:
+    return text if text == "all" else int(text)
 
 
 FIT: tuple[tuple[str, Callable[[str], Any], Any, str], ...] = (
@@ -128,7 +128,45 @@ FIT: tuple[tuple[str, Callable[[str], Any], Any, str], ...] = (
     ("patience", int, 20, "epochs without a lower validation loss to stop after; 0: never"),
     ("max_time", float, None, "seconds to stop after"),
 )
-"""Options that `Network.fit` takes under the same name."""
+"""Options that `Network.fit` takes under the same name, with the default of --plain."""
+
+DEFAULTS: dict[str, Any] = {
+    "hidden": [64, 32], "activation": ["relu"], "quantile": 0.5, "validation": 0.1,
+    **{name: default for name, _, default, _ in FIT},
+}  # fmt: skip
+"""Of the options that --plain has a default for."""
+
+PARAMETERS = {
+    "hidden": "hidden_layer_sizes", "activation": "activation", "loss": "loss",
+    "quantile": "quantile", "solver": "solver", "epochs": "max_iter", "batch_size": "batch_size",
+    "learning_rate": "learning_rate_init", "schedule": "learning_rate",
+    "weight_decay": "weight_decay", "dropout": "dropout", "label_smoothing": "label_smoothing",
+    "patience": "n_iter_no_change", "max_time": "max_time", "validation": "validation_fraction",
+    "seed": "random_state", "threads": "n_threads", "ensemble": "n_ensemble", "cv": "cv",
+    "metric": "scoring",
+}  # fmt: skip
+"""Options of `train`, and the parameters of the tabular estimators that they set."""
+
+ONLY_TABLES = ("categories", "numbers", "dates", "ensemble", "cv", "metric")
+
+ONLY_PLAIN = ("momentum", "l1", "l2", "input_noise", "clip_norm", "no_scale")
+
+
+def check_way(args: argparse.Namespace) -> None:
+    """Refuse options of the other way to train; give those of --plain their defaults."""
+    for name in ONLY_TABLES if args.plain else ONLY_PLAIN:
+        if getattr(args, name) not in (None, False):
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(
+                f"{option} does not go with --plain, which trains a network on numbers alone"
+                if args.plain
+                else f"{option} needs --plain, which trains a network on numbers alone"
+            )
+    if args.plain:
+        for name, default in DEFAULTS.items():
+            if getattr(args, name) is None:
+                setattr(args, name, default)
+        args.batch_size = None if args.batch_size == "all" else args.batch_size
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -197,10 +235,15 @@ def _add_data(sub: argparse.ArgumentParser, target: str) -> None:
 
 def _add_train(sub: argparse.ArgumentParser) -> None:
     _add_data(sub, "the column to predict (.npz: y by default)")
+    _add_table(sub)
     _add_network(sub)
     _add_fit(sub)
     add = sub.add_argument
-    add("--no-scale", action="store_true", help="take features and target as they are")
+    add(
+        "--no-scale",
+        action="store_true",
+        help="take features and target as they are (needs --plain)",
+    )
     add(
         "--out",
         default="model.cmlp",
@@ -210,6 +253,27 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     add("--quiet", action="store_true", help="print errors only")
 
 
+def _add_table(sub: argparse.ArgumentParser) -> None:
+    """Add what becomes of columns, members, and what is measured."""
+    add = sub.add_argument
+    for kind in ("categories", "numbers", "dates"):
+        what = f"columns that are {kind}, by name or number (default: by their cells)"
+        add(f"--{kind}", metavar="NAMES", type=_names, help=what)
+    add("--ensemble", type=int, metavar="N", help="networks, per fold if there are folds")
+    add("--cv", type=int, metavar="N", help="folds: each is left out of the training of some")
+    add(
+        "--metric",
+        metavar="NAME",
+        help="what the best epoch is chosen by: accuracy, r2, loss (for probabilities), or one of "
+        "scikit-learn's scorers, such as roc_auc",
+    )
+    add(
+        "--plain",
+        action="store_true",
+        help="train a network on numbers alone: no text, no gaps, no dates",
+    )
+
+
 def _add_network(sub: argparse.ArgumentParser) -> None:
     """Add what a network is: task, layers, activations, loss."""
     add = sub.add_argument
@@ -217,44 +281,41 @@ def _add_network(sub: argparse.ArgumentParser) -> None:
     add(
         "--hidden",
         type=_sizes,
-        default=[64, 32],
         metavar="SIZES",
-        help="units of the hidden layers, or 'none' (default: 64,32)",
+        help="units of the hidden layers, or 'none' (--plain: 64,32)",
     )
     add(
         "--activation",
         type=_names,
-        default=["relu"],
         metavar="NAME",
-        help="of the hidden layers, one for all or one each: relu,tanh (default: relu)",
+        help="of the hidden layers, one for all or one each: relu,tanh (--plain: relu)",
     )
     add(
         "--loss",
         metavar="NAME",
-        help="(default: binary or categorical cross-entropy, or squared_error)",
+        help="(default: cross-entropy for labels, squared_error for numbers)",
     )
-    add("--quantile", type=float, default=0.5, metavar="Q", help="of the loss 'quantile' (0.5)")
+    add("--quantile", type=float, metavar="Q", help="of the loss 'quantile' (0.5)")
 
 
 def _add_fit(sub: argparse.ArgumentParser) -> None:
     """Add how it is trained: the options of `Network.fit`, validation, seed, threads."""
     add = sub.add_argument
     for name, kind, default, text in FIT:
-        shown = "" if default in (None, 0.0) and name != "patience" else f" (default: {default})"
+        shown = "" if default in (None, 0.0) and name != "patience" else f" (--plain: {default})"
+        shown += " (needs --plain)" * (name in ONLY_PLAIN)
         add(
             f"--{name.replace('_', '-')}",
             type=kind,
-            default=default,
             help=text + shown,
             metavar="NAME" if kind is str else "N",
         )
     add(
         "--validation",
         type=float,
-        default=0.1,
         metavar="N",
-        help="part of the rows to hold out; with --patience the best weights on it are restored "
-        "(default: 0.1)",
+        help="part of the rows to hold out, on which the best epoch is chosen (default: 0.2; "
+        "--plain: 0.1)",
     )
     add(
         "--seed",

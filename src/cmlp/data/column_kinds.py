@@ -7,13 +7,14 @@ refused with the row that is not, instead of becoming a category.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cmlp.core.layout import Array
 from cmlp.data.cells import DATE, FEW, INTEGER, MISSING, NUMBER, PADDED, advice, bare, show
 from cmlp.data.columns import (
     ColumnError,
@@ -324,5 +325,3 @@ def unseen(form: Levels, known: Array) -> dict[str, int]:
         if count and key is not None and key not in keys:
             found[key] = count
     return found
-
-

@@ -71,5 +71,3 @@ def _imported(name: str) -> Any:
         return import_module(name)
     except ImportError:
         return None
-
-

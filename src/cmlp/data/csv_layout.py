@@ -371,7 +371,7 @@ def layout_of(data: bytes, selection: Selection, delimiter: str | None = None) -
         raise DataError("line 1 is empty; fill in the cell, or remove the line")
     names = first if header else None
     target = -1 if selection.target is None else column_of(selection.target, names, len(first))
-    features = _features(selection, names, len(first), target, notes)
+    features = features_of(selection, names, len(first), target, notes)
     if not features:
         raise DataError(
             f"no feature column is left after the target, ignored ones and those without a name; "
@@ -381,7 +381,7 @@ def layout_of(data: bytes, selection: Selection, delimiter: str | None = None) -
     return Layout(delimiter, len(first), names, target, features, start, notes, guessed)
 
 
-def _features(
+def features_of(
     selection: Selection, names: list[str] | None, width: int, target: int, notes: list[str]
 ) -> list[int]:
     """Return the columns of the features; add a note on columns without a name.

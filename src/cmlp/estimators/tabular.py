@@ -178,6 +178,7 @@ class Tabular(Estimator):
         members = train_members(plan, encoded.encoders, folds, seeds)
         labels = targets.outputs.labels
         self._restore(members, encoded.encoders, labels, dataclasses.asdict(preset))
+        self._held_rows = [part.held for part in parts]
         return self
 
     def _standardises(self) -> bool:
@@ -297,7 +298,8 @@ class Tabular(Estimator):
             "parameters_": parameters,
         }
         names = getattr(encoder, "feature_names_in_", None)
-        vars(self).pop("feature_names_in_", None)
+        for name in ("feature_names_in_", "table_"):  # the latter is the command's
+            vars(self).pop(name, None)
         if names is not None:
             state["feature_names_in_"] = names
         vars(self).update(state)

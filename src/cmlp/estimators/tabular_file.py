@@ -43,7 +43,14 @@ _ABOUT: dict[str, tuple[type, ...]] = {
     "encoders": (list,),
     "networks": (list,),
     "resolved": (dict,),
+    "table": (dict,),
 }
+
+_OLDER: dict[str, Any] = {"table": {}}
+"""Entries that files had none of at first."""
+
+_TABLE: dict[str, tuple[type, ...]] = {"target": (str, type(None)), "gaps": (dict,)}
+"""What the command knows of the table: the target's name, and words that stand for gaps."""
 
 SCALE_ROWS = 4
 """Centre, spread, lowest and highest number."""
@@ -79,6 +86,7 @@ def save(estimator: Tabular, file: safetensors.File) -> None:
         "encoders": encoders,
         "networks": networks,
         "resolved": _kept(estimator.parameters_),
+        "table": getattr(estimator, "table_", {}),
     }
     metadata = cmlp_file.HEAD | {TABULAR: json.dumps(about)}
     infos = {
@@ -164,8 +172,9 @@ def _part(values: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 def _content(metadata: dict[str, str], infos: dict[str, ArrayInfo]) -> _Content:
     """Check all text against itself and the arrays' shapes; raises one of BAD_CONTENT."""
-    about = entries(cmlp_file.parsed(metadata, TABULAR), "the estimator", _ABOUT, {})
+    about = entries(cmlp_file.parsed(metadata, TABULAR), "the estimator", _ABOUT, _OLDER)
     check_name("estimator", about["kind"], list(KINDS))
+    _check_table(about["table"])
     classifies, record = about["kind"] == "TabularClassifier", about["labels"]
     if classifies != (record is not None):
         raise ValueError("a classifier has labels, and a regressor has none")
@@ -189,6 +198,16 @@ def _content(metadata: dict[str, str], infos: dict[str, ArrayInfo]) -> _Content:
     if unknown:
         raise ValueError(f"array {short(unknown[0])} belongs to nothing")
     return _Content(about, networks, labels)
+
+
+def _check_table(record: dict[str, Any]) -> None:
+    """Check what is known of the table that an estimator was trained on."""
+    if record:
+        gaps = entries(record, "the table", _TABLE, {})["gaps"]
+        if not all(
+            type(words) is list and set(map(type, words)) == {str} for words in gaps.values()
+        ):
+            raise TypeError("gaps must be lists of words, by column")
 
 
 def _network(
@@ -236,6 +255,8 @@ def _made(content: _Content, arrays: dict[str, Array], path: str) -> Tabular:
     if any(member.network.sizes[-1] != members[0].network.sizes[-1] for member in members):
         raise ValueError("networks with different numbers of outputs")
     estimator._restore(members, encoders, content.labels, _read_value(about["resolved"]))
+    if about["table"]:
+        estimator.table_ = about["table"]
     return estimator
 
 

@@ -43,11 +43,14 @@ class Member:
         Which of the estimator's encoders.
     scale : Scale or None
         Of numbers.
+    fold : int
+        Which part of the rows it was trained on.
     """
 
     network: Network
     encoder: int
     scale: Scale | None
+    fold: int = 0
 
 
 class Part(NamedTuple):
@@ -262,7 +265,10 @@ def train_members(
     """
     n = plan.n_members
     members = [
-        _untrained(plan, encoders, folds[number % len(folds)], int(seeds[number]))
+        dataclasses.replace(
+            _untrained(plan, encoders, folds[number % len(folds)], int(seeds[number])),
+            fold=number % len(folds),
+        )
         for number in range(n)
     ]
     if n == 1:
