@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def _read(args: argparse.Namespace) -> RawTable:
                                  f"--{option}")  # fmt: skip
     path = args.data
     if args.target or path.lower().endswith(".npz"):
-        header = "auto" if args.header is None else args.header
+        header: Literal["auto"] | bool = "auto" if args.header is None else args.header
         selection = Selection(args.target, None, (), args.ignore, header, named=list(wanted))
         table = read_raw(path, selection, Reading(wanted, task=read_as(args.task, args.loss)))
         if table.y is not None:

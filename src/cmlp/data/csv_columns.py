@@ -47,7 +47,8 @@ def read_columns(data: bytes, layout: Layout, as_text: Collection[int]) -> CsvCo
     DataError
         For a line with too many or too few cells.
     """
-    strange = b"_" in data or not data.isascii()  # float() takes "1_000" and Arabic digits
+    body = data.split(b"\n", layout.first_line - 1)[-1]
+    strange = b"_" in body or not body.isascii()  # float() takes "1_000" and Arabic digits
     readers: dict[int, _Reader] = {
         i: _Texts() if i in as_text else _Numbers(strange) for i in layout.features
     }

@@ -238,8 +238,8 @@ def _sniff(data: bytes) -> str:
 def _names_in(first: Sequence[str], selection: Selection) -> bool:
     """Whether the first row has names that the user or the model specifies."""
     known = [name.strip() for name in (*(selection.features or ()), *selection.ignore)]
-    given = [selection.target, *selection.leave_out, *selection.named]
-    given = [str(name) for name in given if name is not None]
+    specified = [selection.target, *selection.leave_out, *selection.named]
+    given = [str(name) for name in specified if name is not None]
     # A number that is no column's is a name, as in --target 2000.
     given = [n for n in given if not is_number(n) or not -len(first) <= int(n) < len(first)]
     there = {*first}

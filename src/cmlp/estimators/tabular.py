@@ -56,6 +56,8 @@ class Tabular(Estimator):
 
     _members: list[Member]
     encoders_: list[TableEncoder]
+    table_: dict[str, Any]
+    """What the command knows of the table: its target, and words that stand for gaps."""
 
     _encoded = False
     """Whether X is encoded rows, as scorers pass them during training."""
