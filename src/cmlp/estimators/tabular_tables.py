@@ -47,7 +47,7 @@ def missing_in(y: Any) -> NDArray[np.bool_]:
     """Return where targets are missing: None, NaN, NaT or pd.NA; of the shape of y."""
     if hasattr(y, "isna"):
         return np.asarray(y.isna(), bool)
-    array = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
+    array = np.asarray(y)
     if array.dtype.kind in "fc":
         return np.asarray(np.isnan(array))
     if array.dtype.kind in "mM":
