@@ -176,7 +176,7 @@ class Tabular(Estimator):
         plan = Plan(
             self, preset, targets, self._scoring(targets), began, threads_of(self), n_members
         )
-        seeds = random.randint(2**31 - 1, size=n_members)
+        seeds = random.randint(2**31 - 1, size=n_members).tolist()
         members = train_members(plan, encoded.encoders, folds, seeds)
         labels = targets.outputs.labels
         self._restore(members, encoded.encoders, labels, dataclasses.asdict(preset))
@@ -421,20 +421,33 @@ class Tabular(Estimator):
         """Return what turns the mean of the members' outputs of one row into its answer."""
         raise NotImplementedError
 
+    @undisturbed
     def diagnose(
-        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **held_out: Any
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
     ) -> Diagnosis:
         """Report in plain words what is wrong with a training; see :func:`cmlp.diagnose`.
 
-        Parameters
-        ----------
-        **held_out
-            X_val and y_val.
+        The networks are examined, on encoded rows; the first fold's, if there are folds with
+        encoders of their own.
         """
         from cmlp.estimators.tabular_diagnosis import diagnose
 
         self._check_is_fitted()
-        return diagnose(self, X, y, sample_weight, **held_out)
+        check_pair(X_val, y_val)
+        rows = self._rows(X, y, sample_weight)
+        targets = self._read_targets(rows, self._known_targets())
+        held_out = self._read_held_out((X_val, y_val, None), targets)
+        return diagnose(self, rows, targets, held_out)
+
+    def _known_targets(self) -> Targets | None:
+        """Return what is known of the targets after a fit."""
+        return None
 
     # Files and copies ----------------------------------------------------------------------------
 
@@ -479,8 +492,8 @@ class Tabular(Estimator):
                 for network, encoder, scale in state["_members"]
             ]
             self.encoders_ = [
-                TableEncoder.from_entries(*entries, who=type(self).__name__)
-                for entries in state["encoders_"]
+                TableEncoder.from_entries(record, arrays, type(self).__name__)
+                for record, arrays in state["encoders_"]
             ]
             self._labels = state["_labels"] and Labels(**state["_labels"])
 

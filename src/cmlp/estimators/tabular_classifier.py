@@ -18,7 +18,7 @@ from cmlp.estimators.labels import Labels, read_labels
 from cmlp.estimators.presets import Facts
 from cmlp.estimators.tabular import Tabular
 from cmlp.estimators.tabular_members import Member
-from cmlp.estimators.tabular_targets import Rows, encode_labels, probabilities
+from cmlp.estimators.tabular_targets import Rows, encode_labels, outputs_for, probabilities
 from cmlp.estimators.targets import Targets
 
 
@@ -180,6 +180,10 @@ class TabularClassifier(Tabular):
 
     def _read_targets(self, rows: Rows, known: Targets | None = None) -> Targets:
         return encode_labels(rows, self.class_weight, known)
+
+    def _known_targets(self) -> Targets:
+        outputs = outputs_for(self._labels)
+        return Targets(self._labels.classes, self._labels.classes, None, outputs)
 
     def _facts(self, targets: Targets, n_rows: int, n_columns: int) -> Facts:
         labels = targets.outputs.labels

@@ -189,7 +189,10 @@ class Encoded:
         known = self._known()
         whole = part.held is None and len(part.rows) == len(y)
         X = self.rows.X if whole else take_rows(self.rows.X, part.rows)
-        some = (lambda values: values) if whole else (lambda values: values[part.rows])
+
+        def some(values: Array) -> Array:
+            return values if whole else np.asarray(values[part.rows])
+
         its_weights = None if weights is None else some(weights)
         E = self.checked(encoder, encoder.fit_transform(X, some(known), its_weights))
         data = Data(E, some(encoded), its_weights)

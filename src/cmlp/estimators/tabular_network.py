@@ -42,7 +42,7 @@ def build_network(
     seed: int,
     *,
     dtype: Any = "float32",
-    **loss_options: float,
+    **loss_options: Any,
 ) -> Network:
     """Make an untrained network for encoded rows.
 

@@ -81,7 +81,7 @@ def _check_layers(estimator: Any) -> None:
 def resolved(estimator: Any, facts: Facts) -> Preset:
     """Return the preset for a problem, with the estimator's parameters where they are set."""
     preset = preset_for(facts)
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for field in dataclasses.fields(Preset):
         value = getattr(estimator, field.name, "auto")
         if not is_auto(value):

@@ -47,11 +47,11 @@ def missing_in(y: Any) -> NDArray[np.bool_]:
     """Return where targets are missing: None, NaN, NaT or pd.NA; of the shape of y."""
     if hasattr(y, "isna"):
         return np.asarray(y.isna(), bool)
-    array = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
+    array = np.asarray(y)
     if array.dtype.kind in "fc":
-        return np.isnan(array)
+        return np.asarray(np.isnan(array))
     if array.dtype.kind in "mM":
-        return np.isnat(array)
+        return np.asarray(np.isnat(array))
     if array.dtype == object or not hasattr(y, "__array__"):  # a list: NumPy writes None as text
         array = np.asarray(y, dtype=object) if not hasattr(y, "__array__") else array
         flat = [is_missing(value) for value in array.ravel()]

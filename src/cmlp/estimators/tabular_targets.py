@@ -46,7 +46,8 @@ def with_targets(rows: Rows, *, leaves_out: bool, several: bool) -> Rows:
         return rows
     missing = missing_in(rows.y)
     if missing.ndim == 2:
-        missing = missing.all(axis=1) if leaves_out and several else missing.any(axis=1)
+        some = np.all if leaves_out and several else np.any
+        missing = np.asarray(some(missing, axis=1))
     if missing.ndim != 1 or not missing.any():
         return rows
     where = np.flatnonzero(missing)
