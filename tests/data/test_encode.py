@@ -515,7 +515,7 @@ def zoned(zone, hours=48):
         clock = ZoneInfo(zone)
     except KeyError:
         pytest.skip("no time zones on this machine")
-    start = dt.datetime(2024, 3, 30, 20, tzinfo=dt.timezone.utc)
+    start = dt.datetime(2024, 3, 30, 20, tzinfo=dt.UTC)
     return [(start + dt.timedelta(minutes=30 * i)).astimezone(clock) for i in range(2 * hours)]
 
 
@@ -542,7 +542,7 @@ def test_times_with_zones_in_every_library():
     moments = zoned("Europe/Berlin")
     encoder = TableEncoder()
     E = encoder.fit_transform({"t": moments})
-    in_utc = [m.astimezone(dt.timezone.utc) for m in moments]
+    in_utc = [m.astimezone(dt.UTC) for m in moments]
     np.testing.assert_array_equal(encoder.transform({"t": in_utc}), E)
     libraries = 0
     for name, make in {

@@ -18,10 +18,10 @@ exit codes:
 
 
 _DATA = """\
-DATA is CSV in UTF-8 (with a header or without, also .csv.gz), cut at commas, semicolons, tabs or
-bars, of numeric features and a target of numbers or text; or .npz (arrays X and y, or X_train,
-y_train, X_test, y_test) or .npy. A column is called by its name or number: 0 is the first, -1 the
-last.
+DATA is CSV in UTF-8 (with a header or without, also .csv.gz and .csv.zst), cut at commas,
+semicolons, tabs or bars; Parquet or Feather (with pyarrow installed); or .npz (arrays X and y, or
+X_train, y_train, X_test, y_test) or .npy. A column is called by its name or number: 0 is the first,
+-1 the last.
 
 The first line of a CSV is a header if it has a name that is given (by --target, --ignore or the
 model), or if it is unlike the lines below: words above numbers, integers above decimals, quotes
@@ -33,30 +33,45 @@ Columns without a name, such as a data frame's index, are left out.
 _MODEL_DATA = f"""\
 {_DATA}
 Where DATA has a header, the model's features are found by their names, in any order; other columns
-may hold anything. Without a header, or if the model has no names, all columns but the target
-and those to leave out are its features, in their order.
+may hold anything. A level that did not occur in training counts as missing, which a note says; a
+cell that is no number, or no date, in a column of these is refused with its line. Without a header,
+or if the model has no names, all columns but the target and those to leave out are its features, in
+their order.
 """
 
 
 _TRAIN = f"""\
 {_DATA}
+A column is numbers if its cells are, apart from empty ones and signs of a gap (NA, ?, null ...);
+dates if they are in ISO's form (2024-05-31, 2024-05-31T09:30:00Z); true or false; otherwise text,
+whose values are categories. Text that is nearly unique per row, and columns of one value, are left
+out; a table shows what each column is. --categories, --numbers, --dates and --ignore decide
+otherwise. One bad cell among numbers or dates is refused with its line. Rows without a target are
+left out, which a note says.
+
+Training, and every default, is that of cmlp.TabularClassifier and cmlp.TabularRegressor: part of
+the rows is held out, and the epoch that predicts them best is kept. --cv and --ensemble train
+several networks, whose mean predicts.
+
 Classification or regression follows from the target. It is classification if the target is text, or
 whole numbers written without a point with at most {FEW} different values (each on at least two rows
 on average); anything else is regression. --loss (but squared_error) and --task decide otherwise.
 Labels keep their text: 007 stays 007. Text among numbers, dates, and text that hardly repeats are
 rejected as a target, unless --task classification makes them labels.
 
-Features are standardised by mean and deviation of the training rows, as is the target of a
-regression; at the end both are folded into the first and the last layer, so that the saved model
-takes raw features and returns raw numbers. A column that is constant in training is left unused.
+--plain trains one network on a table of numbers without gaps, with the defaults shown. Features are
+standardised by mean and deviation of the training rows, as is the target of a regression; at the end
+both are folded into the first and the last layer, so that the saved network takes raw features and
+returns raw numbers. A column that is constant in training is left unused.
 
 Ctrl-C ends the training, not the command: what was learned is saved, and the exit code is 130.
 
 examples:
-  cmlp train iris.csv --target species
-  cmlp train houses.csv --target price --hidden 128,64 --dropout 0.1 --max-time 60 --out houses.cmlp
-  cmlp train digits.npz --solver adam --schedule cosine --epochs 30 --core avx2
+  cmlp train titanic.csv --target Survived --ignore PassengerId
+  cmlp train houses.csv --target price --categories zip --max-time 60 --out houses.cmlp
+  cmlp train clicks.parquet --target clicked --metric loss --cv 5
   cmlp train no_header.csv --target -1 --ignore 0 --loss quantile --quantile 0.9
+  cmlp train digits.npz --plain --solver adam --schedule cosine --epochs 30 --core avx2
 
 {_CODES}"""
 
@@ -200,11 +215,11 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--epochs", type=int, help="(default: the recipe's)")
     demo.add_argument("--out", help="where the model goes (default: nowhere)")
 
-    _add_train(command("train", "train a network on a table and save it"))
+    _add_train(command("train", "train on a table and save the model"))
 
     model: dict[str, Any] = {
         "metavar": "MODEL",
-        "help": "a file that `cmlp train` or Network.save wrote",
+        "help": "a file that `cmlp train` or a save method wrote",
     }
     predict = command("predict", "print a model's prediction of each row")
     predict.add_argument("model", **model)
@@ -225,7 +240,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_data(sub: argparse.ArgumentParser, target: str) -> None:
-    sub.add_argument("data", metavar="DATA", help="a table: CSV, .npz or .npy")
+    sub.add_argument("data", metavar="DATA", help="a table: CSV, Parquet, Feather, .npz or .npy")
     sub.add_argument("--target", metavar="COLUMN", help=target)
     leave_out = 'columns to leave out, by name or number: id,date,"a, b"'
     sub.add_argument("--ignore", metavar="NAMES", type=_names, default=[], help=leave_out)

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from cmlp.cli.columns import aligned
+from cmlp.cli.columns import MOST_ROWS, aligned
 from cmlp.core.formatting import score, significant
 from cmlp.core.layout import Array
 from cmlp.data.cells import show
 from cmlp.data.column_kinds import UNUSED, level_values, unseen
-from cmlp.data.columns import ColumnError, Form, Levels, Numbers, as_numbers
+from cmlp.data.columns import ColumnError, Form, Levels, Numbers
 from cmlp.data.csv_layout import Selection
 from cmlp.data.forms import FormTable
 from cmlp.data.frames import listed
@@ -55,7 +55,7 @@ class ModelColumns:
         n = model.n_features_in_
         names = [f"x{i}" for i in range(n)] if found is None else list(map(str, found))
         kinds = dict(zip(names, model.column_kinds_, strict=True))
-        used = {output.source for each in model.encoders_ for output in _outputs(each)}
+        used = {output.source for each in model.encoders_ for output in each.outputs_}
         if used:  # a column may be constant in one fold alone
             kinds = {name: kind if name in used else "ignored" for name, kind in kinds.items()}
         gaps = getattr(model, "table_", {}).get("gaps", {})
@@ -65,10 +65,6 @@ class ModelColumns:
     def used(self) -> list[str]:
         """Names of the columns that predictions depend on."""
         return [name for name in self.names if self.kinds[name] not in UNUSED]
-
-
-def _outputs(encoder: Any) -> list[Any]:
-    return [output for output in encoder.outputs_ if hasattr(output, "source")]
 
 
 def target_of(model: Any) -> str | None:
@@ -86,13 +82,13 @@ class ModelRows:
 
     Attributes
     ----------
-    X : FormTable or ndarray
+    X : FormTable
     labels : list of str
         What errors of the model call the columns of the file.
     """
 
     table: RawTable
-    X: Any
+    X: FormTable
     labels: list[str]
     notes: list[str]
 
@@ -162,9 +158,7 @@ def _as_model_takes_it(
         if levels is not None and isinstance(form, Levels):
             notes += _note_unseen(name, form, levels)
         forms.append(form)
-    X: Any = FormTable(columns.names if columns.named else None, forms, table.n_rows)
-    if not hasattr(model.encoder_, "columns_"):  # it was trained on sparse numbers
-        X = np.column_stack([as_numbers(name, form) for name, form in found.items()])
+    X = FormTable(columns.names if columns.named else None, forms, table.n_rows)
     return ModelRows(table, X, labels, notes)
 
 
@@ -228,6 +222,8 @@ def description(model: Any) -> str:
         "columns",
         *aligned(["column", "kind", "levels", "missing", "use"], _column_rows(model)),
     ]
+    if model.n_features_in_ > MOST_ROWS:
+        lines.append(f"  and {model.n_features_in_ - MOST_ROWS:,} more")
     if hasattr(model, "classes_"):
         lines.append(f"labels    {printable(listed(model.classes_, MOST_NAMES))}")
     if target_of(model):
@@ -253,11 +249,8 @@ def description(model: Any) -> str:
 
 def _column_rows(model: Any) -> list[tuple[str, ...]]:
     """Return a row per column, for a table."""
-    encoder = model.encoder_
-    if not hasattr(encoder, "columns_"):
-        return [("(all)", "number", "", "", f"{model.n_features_in_} sparse columns, scaled")]
     return [
         (column.name, column.kind, f"{column.n_levels:,}" if column.n_levels else "",
          f"{column.n_missing:,}", column.use)
-        for column in encoder.columns_
+        for column in model.encoder_.columns_[:MOST_ROWS]
     ]  # fmt: skip
