@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 import pytest
-from test_cli import complaint, in_folder, run, start  # noqa: F401
+from test_cli import CMLP, start
 
 import cmlp
 from cmlp.cli import train_table
@@ -23,6 +23,7 @@ from cmlp.data.raw_table import Reading, read_raw
 
 HAS_ARROW = importlib.util.find_spec("pyarrow") is not None
 HAS_PANDAS = importlib.util.find_spec("pandas") is not None
+LEFT_OUT = "left out: 240 different values on 240 rows"
 FAST = ["--hidden", "8", "--epochs", "8", "--learning-rate", "0.03"]
 
 
@@ -72,7 +73,7 @@ def columns_in(out):
 # Round trips --------------------------------------------------------------------------------------
 
 
-def test_a_table_with_text_gaps_and_dates(run, engine, in_folder):  # noqa: F811
+def test_a_table_with_text_gaps_and_dates(run, engine, in_folder):
     data = people()
     write("people.csv", data)
     code, out, err = run("train", "people.csv", "--target", "lived", *FAST)
@@ -84,7 +85,7 @@ def test_a_table_with_text_gaps_and_dates(run, engine, in_folder):  # noqa: F811
             "text",
             "240",
             "0",
-            *["left", "out:", "240", "different", "values", "on", "240", "rows"],
+            *LEFT_OUT.split(),
         ],
         "sex": ["category", "2", "0", "levels"],
         "age": ["number", str(len({*data["age"]} - {""})), "48", "scaled"],
@@ -124,7 +125,7 @@ def test_a_table_with_text_gaps_and_dates(run, engine, in_folder):  # noqa: F811
 
 
 @pytest.mark.skipif(not HAS_PANDAS, reason="pandas is not installed")
-def test_a_data_frame_is_the_same_table(run, in_folder):  # noqa: F811
+def test_a_data_frame_is_the_same_table(run, in_folder):
     """A model of the command takes data frames, and the command takes a model of data frames."""
     import pandas as pd
 
@@ -138,13 +139,13 @@ def test_a_data_frame_is_the_same_table(run, in_folder):  # noqa: F811
     cmlp.TabularClassifier([8], max_iter=4, random_state=0).fit(X, frame["lived"]).save("own.cmlp")
     predicted = cmlp.load("own.cmlp").predict(frame).tolist()
     assert run("predict", "own.cmlp", "people.csv")[1].split() == predicted
-    assert "ship" not in columns_in(run("info", "own.cmlp")[1]) or True
+    assert columns_in(run("info", "own.cmlp")[1])["ship"][0] == "constant"
     del frame["ship"]  # of one value: no prediction depends on it
     frame.to_csv("less.csv", index=False)
     assert run("predict", "own.cmlp", "less.csv")[1].split() == predicted
 
 
-def test_numbers_are_predicted_as_numbers(run, in_folder):  # noqa: F811
+def test_numbers_are_predicted_as_numbers(run, in_folder):
     data = people(400)
     age = np.array([float(a or 40) for a in data["age"]])
     data["price"] = 1e4 + 50 * age + 900 * (data["sex"] == "male")
@@ -171,7 +172,7 @@ def test_numbers_are_predicted_as_numbers(run, in_folder):  # noqa: F811
     assert cmlp.load("model.cmlp").get_params()["loss"] == "absolute_error"
 
 
-def test_members_and_folds(run, in_folder):  # noqa: F811
+def test_members_and_folds(run, in_folder):
     write("people.csv", people(90))
     words = ["train", "people.csv", "--target", "lived", *FAST, "--cv", 3, "--ensemble", 2]
     code, out, err = run(*words)
@@ -186,7 +187,7 @@ def test_members_and_folds(run, in_folder):  # noqa: F811
     assert run("evaluate", "model.cmlp", "people.csv")[0] == 0
 
 
-def test_every_option_arrives(run, in_folder, monkeypatch):  # noqa: F811
+def test_every_option_arrives(run, in_folder, monkeypatch):
     seen = {}
 
     def fit(model, X, y):
@@ -220,11 +221,12 @@ def test_every_option_arrives(run, in_folder, monkeypatch):  # noqa: F811
 # Columns ------------------------------------------------------------------------------------------
 
 
-def test_the_user_decides_what_a_column_is(run, complaint, in_folder):  # noqa: F811
+def test_the_user_decides_what_a_column_is(run, complaint, in_folder):
     n = 120
     i = np.arange(n)
     data = {
-        "zip": [f"{v % 7:05}" for v in i], "grade": i % 3 + 1, "day": [20240101 + v % 28 for v in i],
+        "zip": [f"{v % 7:05}" for v in i], "grade": i % 3 + 1,
+        "day": [20240101 + v % 28 for v in i],
         "note": [f"n{v}" for v in i], "size": i % 11, "y": i % 2,
     }  # fmt: skip
     write("data.csv", data)
@@ -258,7 +260,7 @@ def test_the_user_decides_what_a_column_is(run, complaint, in_folder):  # noqa: 
 GAPS = ["", "NA", "?", "null", "-", "nan", "#N/A"]
 
 
-def test_signs_of_a_gap_are_gaps_in_every_kind(run, in_folder):  # noqa: F811
+def test_signs_of_a_gap_are_gaps_in_every_kind(run, in_folder):
     n = 70
     i = np.arange(n)
     gap = [GAPS[v % 7] for v in i]
@@ -299,7 +301,7 @@ def test_signs_of_a_gap_are_gaps_in_every_kind(run, in_folder):  # noqa: F811
     ([f"2024-01-{v % 28 + 1:02}" for v in range(60)], "2024-01-01T10:00Z", "time zone"),
     ([f"{v}.5" for v in range(60)], "1e999", "inf is not a finite number"),
 ], ids=str)  # fmt: skip
-def test_bad_cells_are_refused_with_their_line(run, complaint, in_folder, cells, bad, message):  # noqa: F811
+def test_bad_cells_are_refused_with_their_line(run, complaint, in_folder, cells, bad, message):
     if bad:
         cells[37] = bad
     write("data.csv", {"a": cells, "b": range(60), "y": [v % 2 for v in range(60)]}, ";")
@@ -312,7 +314,7 @@ def test_bad_cells_are_refused_with_their_line(run, complaint, in_folder, cells,
     assert run(*words, "--categories", "a")[0] == 0
 
 
-def test_three_words_among_numbers_are_refused(run, complaint, in_folder):  # noqa: F811
+def test_three_words_among_numbers_are_refused(run, complaint, in_folder):
     cells = [f"{v}.5" for v in range(60)]
     cells[10], cells[20], cells[30] = "few", "some", "many"
     write("data.csv", {"a": cells, "y": [v % 2 for v in range(60)]})
@@ -320,7 +322,7 @@ def test_three_words_among_numbers_are_refused(run, complaint, in_folder):  # no
     assert "line 12, column 'a': 'few' in a column of numbers" in line and "--categories" in line
 
 
-def test_dates_in_another_form_are_text_and_that_is_said(run, in_folder):  # noqa: F811
+def test_dates_in_another_form_are_text_and_that_is_said(run, in_folder):
     days = [f"{v % 28 + 1}/{v % 12 + 1}/2023" for v in range(90)]
     write("data.csv", {"a": range(90), "day": days, "y": [v % 2 for v in range(90)]})
     code, out, _ = run("train", "data.csv", "--target", "y", *FAST, "--epochs", 1)
@@ -329,7 +331,7 @@ def test_dates_in_another_form_are_text_and_that_is_said(run, in_folder):  # noq
     )
 
 
-def test_a_column_that_becomes_text_far_below(run, in_folder, monkeypatch):  # noqa: F811
+def test_a_column_that_becomes_text_far_below(run, in_folder, monkeypatch):
     """Blocks of numbers above it are read once more, as they were written."""
     monkeypatch.setattr(csv_columns, "BLOCK", 16)
     a = [f"{v % 9}.0" for v in range(200)]
@@ -348,7 +350,7 @@ def test_a_column_that_becomes_text_far_below(run, in_folder, monkeypatch):  # n
 # Prediction ---------------------------------------------------------------------------------------
 
 
-def test_what_the_model_does_not_know(run, complaint, in_folder):  # noqa: F811
+def test_what_the_model_does_not_know(run, complaint, in_folder):
     data = people(100)
     write("people.csv", data)
     run("train", "people.csv", "--target", "lived", *FAST, "--quiet")
@@ -374,7 +376,7 @@ def test_what_the_model_does_not_know(run, complaint, in_folder):  # noqa: F811
     assert "line 8, column 'age'" in line and "write a decimal point" in line
     line = complaint("predict", "model.cmlp", spoilt("boarded", 0, "10 April 1912"))
     assert "line 2, column 'boarded': a date in ISO's form" in line
-    assert "label 'maybe' is not one of the model's: 'no', 'yes'" in complaint(
+    assert "label 'maybe' is not one of the model's: 'yes', 'no'" in complaint(
         "evaluate", "model.cmlp", spoilt("lived", 6, "maybe")
     )
     del more["sex"]
@@ -387,7 +389,7 @@ def test_what_the_model_does_not_know(run, complaint, in_folder):  # noqa: F811
 @pytest.mark.parametrize("names", [
     ("x0", "x1", "speed"), ("0", "1", "2"), ("1990", "1995", "2000"), ("length", "width", "x0"),
 ], ids="-".join)  # fmt: skip
-def test_a_column_is_never_taken_for_another(run, in_folder, names):  # noqa: F811
+def test_a_column_is_never_taken_for_another(run, in_folder, names):
     """Whatever it is called, with an index of numbers in front, and in another order."""
     X = dict(zip(names, np.random.default_rng(3).normal(size=(3, 60)).round(3), strict=True))
     y = np.where(X[names[0]] > X[names[1]], "oak", "elm")
@@ -404,7 +406,7 @@ def test_a_column_is_never_taken_for_another(run, in_folder, names):  # noqa: F8
     assert run("predict", "model.cmlp", write("new.csv", X, header=False)) == expected
 
 
-def test_a_table_without_a_header(run, complaint, in_folder):  # noqa: F811
+def test_a_table_without_a_header(run, complaint, in_folder):
     n = 80
     i = np.arange(n)
     data = {
@@ -437,7 +439,7 @@ def test_a_table_without_a_header(run, complaint, in_folder):  # noqa: F811
     ["007", "012"], ["+1", "-1"], ["1", "2", "x"], ["NA", "EU", "1"], [2**62 + 1, 2**62 + 2],
     [5, 2**63, 2**64 - 1], [2**64 + 1, 2**64 + 2],
 ], ids=str)  # fmt: skip
-def test_labels_are_what_was_written(run, in_folder, labels):  # noqa: F811
+def test_labels_are_what_was_written(run, in_folder, labels):
     kind = np.arange(90) % len(labels)
     a = kind * 3.0 + np.random.default_rng(0).normal(size=90).round(3) / 9
     y = [str(labels[k]) for k in kind]
@@ -452,7 +454,7 @@ def test_labels_are_what_was_written(run, in_folder, labels):  # noqa: F811
     assert (code, err) == (0, "") and all(f"{label} |" in out for label in set(y))
 
 
-def test_text_among_the_numbers_of_a_target_is_refused(run, complaint, in_folder):  # noqa: F811
+def test_text_among_the_numbers_of_a_target_is_refused(run, complaint, in_folder):
     a = np.random.default_rng(0).normal(size=60).round(4)
     y = [f"{value}" for value in a * 2 + 5]
     write("data.csv", {"a": a, "y": [*y[:37], "<0.5", *y[38:]]})
@@ -471,12 +473,14 @@ def test_text_among_the_numbers_of_a_target_is_refused(run, complaint, in_folder
 # Other files --------------------------------------------------------------------------------------
 
 
-def test_gzip_and_zstd(run, complaint, in_folder, monkeypatch):  # noqa: F811
-    text = write("people.csv", people(100)).encode() and (in_folder / "people.csv").read_bytes()
+def test_gzip_and_zstd(run, complaint, in_folder, monkeypatch):
+    write("people.csv", people(100))
+    text = (in_folder / "people.csv").read_bytes()
     (in_folder / "people.csv.gz").write_bytes(gzip.compress(text))
     run("train", "people.csv", "--target", "lived", *FAST, "--quiet", "--out", "a.cmlp")
     run("train", "people.csv.gz", "--target", "lived", *FAST, "--quiet", "--out", "b.cmlp")
-    assert (in_folder / "a.cmlp").read_bytes() == (in_folder / "b.cmlp").read_bytes()
+    a, b = (cmlp.load(name).network_.params for name in ("a.cmlp", "b.cmlp"))
+    assert np.array_equal(a, b)
     for package in ("compression.zstd", "zstandard", "pyarrow"):
         monkeypatch.setitem(sys.modules, package, None)
     (in_folder / "people.csv.zst").write_bytes(b"(\xb5/\xfd" + text)
@@ -485,7 +489,7 @@ def test_gzip_and_zstd(run, complaint, in_folder, monkeypatch):  # noqa: F811
 
 
 @pytest.mark.skipif(not HAS_ARROW, reason="pyarrow is not installed")
-def test_zstd_by_pyarrow(run, complaint, in_folder):  # noqa: F811
+def test_zstd_by_pyarrow(run, complaint, in_folder):
     import pyarrow as pa
 
     write("people.csv", people(100))
@@ -500,7 +504,7 @@ def test_zstd_by_pyarrow(run, complaint, in_folder):  # noqa: F811
 
 @pytest.mark.skipif(not HAS_ARROW, reason="pyarrow is not installed")
 @pytest.mark.parametrize("kind", ["parquet", "feather"])
-def test_parquet_and_feather(run, complaint, in_folder, kind, monkeypatch):  # noqa: F811
+def test_parquet_and_feather(run, complaint, in_folder, kind, monkeypatch):
     import pyarrow as pa
     import pyarrow.feather
     import pyarrow.parquet
@@ -541,7 +545,7 @@ def test_parquet_and_feather(run, complaint, in_folder, kind, monkeypatch):  # n
 
 
 @pytest.mark.parametrize("suffix", ["npz", "npy"])
-def test_numpy_files_with_gaps(run, complaint, in_folder, suffix):  # noqa: F811
+def test_numpy_files_with_gaps(run, complaint, in_folder, suffix):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(120, 3))
     y = (X[:, 0] > 0).astype(int)
@@ -566,7 +570,7 @@ def test_numpy_files_with_gaps(run, complaint, in_folder, suffix):  # noqa: F811
 
 
 @pytest.mark.parametrize("labels", ["one-hot", "several", "numbers"])
-def test_matrices_of_targets(run, in_folder, labels):  # noqa: F811
+def test_matrices_of_targets(run, in_folder, labels):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(120, 3))
     kind = X.argmax(axis=1)
@@ -601,7 +605,7 @@ TRAIN = ["train", "people.csv", "--target", "lived"]
     ([*TRAIN, "--plain", "--cv", 3], "--cv does not go with --plain"),
     ([*TRAIN, "--plain", "--categories", "sex"], "--categories does not go with --plain"),
     ([*TRAIN, "--plain"], "'Person 0, Mr"),
-    ([*TRAIN, "--loss", "hinge"], "--loss"),
+    ([*TRAIN, "--loss", "hinge"], "Unknown loss 'hinge'"),
     ([*TRAIN, "--loss", "huber"], "the target is text"),
     ([*TRAIN, "--task", "regression"], "the target is text"),
     ([*TRAIN, "--quantile", 0.5], "--quantile is not for classification"),
@@ -629,7 +633,7 @@ TRAIN = ["train", "people.csv", "--target", "lived"]
     (["train", "twice.csv", "--target", "y"], "2 columns are called 'a'"),
     (["train", "empty.csv", "--target", "y"], "empty.csv: the file is empty"),
 ], ids=str)  # fmt: skip
-def test_bad_input(complaint, in_folder, args, message):  # noqa: F811
+def test_bad_input(complaint, in_folder, args, message):
     write("people.csv", people(60))
     (in_folder / "wide.csv").write_text("a,y\n1,2\n1,2,3\n3,4\n")
     (in_folder / "twice.csv").write_text("a,a,y\n1,2,3\n4,5,6\n7,8,10\n")
@@ -638,7 +642,7 @@ def test_bad_input(complaint, in_folder, args, message):  # noqa: F811
     assert not (in_folder / "model.cmlp").exists()
 
 
-def test_max_time_and_disk_full(run, in_folder, monkeypatch):  # noqa: F811
+def test_max_time_and_disk_full(run, in_folder, monkeypatch):
     write("people.csv", people(60))
     code, out, _ = run(*TRAIN, "--epochs", 10**9, "--max-time", 0.2)
     assert code == 0 and "epoch" in out
@@ -652,7 +656,7 @@ def test_max_time_and_disk_full(run, in_folder, monkeypatch):  # noqa: F811
     assert (code, err) == (1, line)
 
 
-def test_a_wrong_record_of_the_table_is_refused(run, complaint, in_folder):  # noqa: F811
+def test_a_wrong_record_of_the_table_is_refused(run, complaint, in_folder):
     write("people.csv", people(60))
     run(*TRAIN, *FAST, "--epochs", 1, "--quiet")
     model = cmlp.load("model.cmlp")
@@ -673,16 +677,8 @@ def test_options_of_tables_are_parameters_of_the_estimators():
     )
 
 
-CMLP = """
-import runpy, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.argv[0] = "cmlp"
-runpy.run_module("cmlp", run_name="__main__")
-"""
-
-
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-def test_ctrl_c_saves_what_was_learned(in_folder):  # noqa: F811
+def test_ctrl_c_saves_what_was_learned(in_folder):
     write("people.csv", people(60))
     with start("-c", CMLP, *TRAIN, "--epochs", "1000000000", "--patience", "0") as process:
         for line in process.stdout:

@@ -60,9 +60,9 @@ Labels keep their text: 007 stays 007. Text among numbers, dates, and text that 
 rejected as a target, unless --task classification makes them labels.
 
 --plain trains one network on a table of numbers without gaps, with the defaults shown. Features are
-standardised by mean and deviation of the training rows, as is the target of a regression; at the end
-both are folded into the first and the last layer, so that the saved network takes raw features and
-returns raw numbers. A column that is constant in training is left unused.
+standardised by mean and deviation of the training rows, as is the target of a regression; at the
+end both are folded into the first and the last layer, so that the saved network takes raw features
+and returns raw numbers. A column that is constant in training is left unused.
 
 Ctrl-C ends the training, not the command: what was learned is saved, and the exit code is 130.
 

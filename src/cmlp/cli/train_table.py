@@ -144,14 +144,7 @@ def _loss(args: argparse.Namespace, classifies: bool) -> str | None:
     row = lookup("loss", LOSSES, args.loss)
     if row.classifies and not classifies:
         raise ValueError(f"--loss {args.loss} is for classification, not for --task regression")
-    if not row.classifies:
-        if classifies and row.name != "squared_error":
-            raise ValueError(f"--loss {args.loss} is for regression, not for classification")
-        if not classifies:
-            return row.name
-    if row.name not in ("binary_crossentropy", "categorical_crossentropy"):
-        raise ValueError(f"--loss {args.loss} needs --plain: labels are learned by cross-entropy")
-    return None
+    return None if classifies else row.name
 
 
 def _converted(given: dict[str, Any], n_rows: int) -> dict[str, Any]:
