@@ -104,7 +104,9 @@ def _of_mapping(X: Mapping[Any, Any]) -> Columns:
 def _length(column: Any) -> int | None:
     if isinstance(column, (str, bytes)) or not hasattr(column, "__len__"):
         return None
-    return len(column) if np.ndim(column) or not isinstance(column, np.ndarray) else None
+    if isinstance(column, np.ndarray) and not column.ndim:
+        return None
+    return len(column)
 
 
 def _of_rows(X: Sequence[Any], who: str) -> Columns:

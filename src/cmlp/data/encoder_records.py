@@ -26,7 +26,7 @@ from cmlp.data.dates import PARTS, zone_of
 from cmlp.data.levels import LEVEL_TYPES
 from cmlp.data.records import NUMBER as NUMBER_TYPES
 from cmlp.data.records import entries
-from cmlp.data.scales import Scale
+from cmlp.data.scales import Scale, far_apart
 
 VERSION = 1
 
@@ -136,8 +136,8 @@ def _number(record: object, name: str, arrays: Arrays, kind: str) -> NumberEncod
     knots = arrays.pop(f"{name}.knots", None)
     if knots is not None:
         _check_array(f"{name}.knots", knots, 1)
-        if len(knots) < 2 or not (knots[1:] > knots[:-1]).all():
-            raise ValueError(f"{name}.knots must rise, from two knots on")
+        if not len(knots) or not far_apart(knots).all():
+            raise ValueError(f"{name}.knots must rise")
     median = _finite("a median", about["median"])
     return _ENCODERS[kind](scale, about["flag"], knots, median, markers)
 

@@ -103,7 +103,7 @@ def _append_of(encoder: Encoder) -> Append:
 def _number(encoder: NumberEncoder, convert: Callable[[Any], float]) -> Append:
     """Return what appends the outputs of a number; `convert` reads other types than float."""
     scale = encoder.scale
-    knots = None if encoder.knots is None else encoder.knots.tolist()
+    knots = None if encoder.knots is None else (encoder.knots / 2).tolist()
     median, flag, finite = encoder.median, encoder.flag, math.isfinite
 
     def append(value: Any, out: list[float]) -> None:
@@ -118,7 +118,7 @@ def _number(encoder: NumberEncoder, convert: Callable[[Any], float]) -> Append:
         if scale is not None:
             out.append(0.0 if missing else scale.of_one(value))
         if knots is not None:
-            out.append(place_of_one(median if missing else value, knots))
+            out.append(place_of_one((median if missing else value) / 2, knots))
         if flag:
             out.append(1.0 if missing else 0.0)
 
