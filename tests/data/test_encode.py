@@ -236,7 +236,7 @@ def test_numbers_of_any_size_are_scaled(values, numbers):
     for sign in (1, -1):
         E = encoder.fit_transform({"a": [sign * float(value) for value in values]})
         assert np.isfinite(E).all()
-        assert len(np.unique(E[:, 0])) > 1 or values[-1] < 1e-290 and numbers == "standard"
+        assert len(np.unique(E[:, 0])) > 1 or (values[-1] < 1e-290 and numbers == "standard")
     E = TableEncoder(numbers=numbers, n_knots=3).fit_transform({"a": [0, 5e-324, 1e-323, 2e-323]})
     assert np.isfinite(E).all()
 

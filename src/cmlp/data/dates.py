@@ -13,6 +13,9 @@ Seconds = NDArray[np.float64]
 
 DAY = 86400
 
+ORDINAL_1970 = 719163
+"""Day of 1 January 1970 from that of the year 1, which is 1."""
+
 PARTS = {"month": 12, "day": 31, "weekday": 7, "hour": 24}
 """Parts of a date, and the length of their cycle."""
 
@@ -124,7 +127,7 @@ def parts_of_one(seconds: float, zone: datetime.tzinfo | None) -> tuple[float, .
         seconds += _offset(zone, int(seconds // 1))
     day = int(seconds // DAY)
     if -719162 <= day <= 2932896:
-        date = datetime.date.fromordinal(day + 719163)
+        date = datetime.date.fromordinal(day + ORDINAL_1970)
         month, of_month = date.month, date.day
     else:
         far = np.int64(day).astype("datetime64[D]")

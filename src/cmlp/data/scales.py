@@ -36,16 +36,6 @@ class Scale(NamedTuple):
         values[np.isnan(values)] = 0
         return values
 
-    def of_one(self, value: float) -> float:
-        """Scale one number."""
-        u = (value - self.center) * self.factor
-        if self.clips:
-            if not -FAR < u < FAR:
-                u = 0.0 if u != u else math.copysign(FAR, u)
-            t = u / 3
-            return u / math.sqrt(t * t + 1)
-        return u if u == u else 0.0
-
 
 def smooth_clip(u: Float64s) -> Float64s:
     """Return u / sqrt(1 + (u/3)^2), which is between -3 and 3, in place."""
