@@ -6,6 +6,7 @@ No library is imported: a column is recognised by the methods that it has.
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,8 +90,10 @@ def from_objects(name: str, values: Sequence[Any]) -> Form:
         numbers = _plain_numbers(values)
         if numbers is not None:
             return Numbers(numbers)
+    table: defaultdict[Any, int] = defaultdict()
+    table.default_factory = table.__len__  # the number of a new value: one pass over the rows
     try:
-        table: dict[Any, int] = dict.fromkeys(values, 0)
+        codes = np.fromiter(map(table.__getitem__, values), np.int32, len(values))
     except TypeError:
         bad = type(next(value for value in values if not _is_hashable(value))).__name__
         if bad == "MaskedConstant":
@@ -98,9 +101,6 @@ def from_objects(name: str, values: Sequence[Any]) -> Form:
         raise _unusable(name, f"values of type {bad}", NESTED) from None
     if any(issubclass(kind, (complex, np.complexfloating)) for kind in set(map(type, table))):
         raise ColumnError(f"Complex data not supported: column {name!r} holds complex numbers")
-    for number, value in enumerate(table):
-        table[value] = number
-    codes = np.fromiter(map(table.__getitem__, values), np.int32, len(values))
     return Levels(codes, list(table))
 
 

@@ -144,7 +144,7 @@ def _number(encoder: NumberEncoder, convert: Callable[[Any], float]) -> Append:
 
 def place_of_one(knots: Float64s) -> Callable[[float], float]:
     """Return what finds a number among knots, as :func:`cmlp.data.scales.place_among`."""
-    halves = (knots / 2).tolist()
+    halves: list[float] = (knots / 2).tolist()
     slopes = [1 / (above - below) for below, above in itertools.pairwise(halves)]
     first, last, end = halves[0], halves[-1], float(len(halves) - 1)
 
