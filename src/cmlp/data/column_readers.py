@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmlp.core.arrays import refuse_masked
 from cmlp.core.layout import Array
 from cmlp.data.columns import (
     ColumnError,
@@ -63,7 +62,8 @@ NESTED = "take the numbers or texts that matter out of it, into columns of their
 
 def _from_array(name: str, array: Array) -> Form:
     if isinstance(array, np.ma.MaskedArray):
-        refuse_masked(f"column {name!r}", array)
+        if np.ma.is_masked(array):
+            raise _unusable(name, "masked entries", "fill them first, with filled(value)")
         array = np.asarray(array)
     if array.ndim != 1:
         raise _unusable(name, f"an array of shape {array.shape}", "expected is a value per row")
@@ -97,7 +97,7 @@ def from_objects(name: str, values: Sequence[Any]) -> Form:
     except TypeError:
         bad = type(next(value for value in values if not _is_hashable(value))).__name__
         if bad == "MaskedConstant":
-            raise _unusable(name, "masked entries", "fill them first") from None
+            raise _unusable(name, "masked entries", "fill them first, with filled(value)") from None
         raise _unusable(name, f"values of type {bad}", NESTED) from None
     if any(issubclass(kind, (complex, np.complexfloating)) for kind in set(map(type, table))):
         raise ColumnError(f"Complex data not supported: column {name!r} holds complex numbers")
@@ -175,7 +175,7 @@ def _from_polars(name: str, series: Any) -> Form:
         if kind in ("Date", "Datetime"):
             return Moments(seconds, getattr(series.dtype, "time_zone", None))
         return Durations(seconds)
-    if kind == "Decimal":
+    if kind in ("Decimal", "Int128", "UInt128"):
         return Numbers(series.cast(float).to_numpy())
     if kind == "Null":
         return Numbers(np.full(len(series), np.nan))

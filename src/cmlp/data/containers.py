@@ -66,8 +66,6 @@ def _columns_of(X: Any, who: str) -> Columns:
     if isinstance(X, Mapping):
         return _of_mapping(X)
     if isinstance(X, np.ndarray) and X.dtype.names:
-        if isinstance(X, np.ma.MaskedArray):
-            refuse_masked("X", X)
         return Columns(list(X.dtype.names), [X[name] for name in X.dtype.names], len(X))
     if hasattr(X, "get_columns"):  # polars
         return Columns(list(X.columns), X.get_columns(), len(X))
