@@ -239,6 +239,10 @@ def test_numbers_of_any_size_are_scaled(values, numbers):
         assert len(np.unique(E[:, 0])) > 1 or (values[-1] < 1e-290 and numbers == "standard")
     E = TableEncoder(numbers=numbers, n_knots=3).fit_transform({"a": [0, 5e-324, 1e-323, 2e-323]})
     assert np.isfinite(E).all()
+    encoder = TableEncoder(numbers=numbers).fit({"a": [0.0, 1, 2, 3]})
+    E = encoder.transform({"a": [BIG, -BIG]})
+    assert np.isfinite(E).all() and E[0, 0] > 2.9 and E[1, 0] < -2.9
+    np.testing.assert_array_equal([encoder.row()({"a": BIG})], E[:1])
 
 
 def test_the_place_among_knots():
@@ -587,6 +591,10 @@ def test_times_with_zones_in_every_library():
 def test_iso_text_is_text_unless_it_is_named():
     column = [str(day) for day in DAYS[:40]]
     assert TableEncoder().fit({"d": column}).column_kinds_ == ["category"]
+    assert "date_features" in TableEncoder().fit({"d": column}).columns_[0].use
+    table = {"d": column, "e": list("abcd") * 10, "f": [*column[1:], "2024-02-30"]}
+    auto = TableEncoder(date_features="auto").fit(table)
+    assert auto.column_kinds_ == ["date", "category", "category"]
     encoder = TableEncoder(date_features=["d"])
     E = encoder.fit_transform({"d": column})
     assert encoder.column_kinds_ == ["date"]

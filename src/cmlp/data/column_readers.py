@@ -39,11 +39,12 @@ def read_column(name: str, raw: Any) -> Form:
     """
     if isinstance(raw, np.ndarray):
         return _from_array(name, raw)
-    if hasattr(raw, "to_physical"):
+    kind = type(raw)  # an attribute that a series of pandas lacks takes it long to look up
+    if hasattr(kind, "to_physical"):
         return _from_polars(name, raw)
-    if hasattr(raw, "dictionary_encode"):
+    if hasattr(kind, "dictionary_encode"):
         return _from_arrow(name, raw)
-    if hasattr(raw, "factorize") and hasattr(raw, "dtype"):
+    if hasattr(kind, "factorize") and hasattr(raw, "dtype"):
         return _from_pandas(name, raw)
     if hasattr(raw, "__array__"):
         return _from_array(name, np.asarray(raw))

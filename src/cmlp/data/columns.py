@@ -8,6 +8,7 @@ prediction is the same column.
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -336,9 +337,23 @@ def _of_text(form: Levels, present: list[Any]) -> Decision:
             return Decision("number", use, tuple(odd))
     n = len(form.codes)
     distinct = len({key_or_text(value) for value in present})
+    hint = "; dates written as text, see date_features" if are_iso_dates(present) else ""
     if distinct > UNIQUE and distinct > UNIQUE_PART * n:
-        return Decision("text", f"{distinct:,} different values on {n:,} rows")
-    return Decision("category", "", (), type_of_levels(present))
+        return Decision("text", f"{distinct:,} different values on {n:,} rows{hint}")
+    return Decision("category", hint, (), type_of_levels(present))
+
+
+def are_iso_dates(values: Sequence[Any]) -> bool:
+    """Whether all values are text in ISO's form of a date, or of a date and a time."""
+    if not values or not all(isinstance(value, str) and _ISO(value) for value in values):
+        return False
+    try:
+        return all(datetime.datetime.fromisoformat(value.strip()) for value in values)
+    except ValueError:
+        return False
+
+
+_ISO = re.compile(r"\s*\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?\s*", re.ASCII).fullmatch
 
 
 def key_or_text(value: Any) -> str | None:

@@ -77,8 +77,11 @@ class TableEncoder:
         Names, places or a mask of the categories. "from_dtype": those that hold text, truth values
         or other objects, and those whose dtype is one of categories. Otherwise those named are
         categories, and the others numbers if all their values are.
-    numeric_features, date_features, ignored_features : sequence of str or int
-        Columns to read as numbers, as dates (ISO text, or seconds since 1970), or not at all.
+    numeric_features, ignored_features : sequence of str or int
+        Columns to read as numbers, or not at all.
+    date_features : sequence of str or int, or "auto"
+        Columns to read as dates: ISO text, or seconds since 1970. "auto": text columns all of whose
+        values are dates in ISO's form. By default they are categories.
     numbers : "robust", "standard" or None
         Scale of numbers: ``f((x - median) / (q75 - q25))``, with f(u) = u / sqrt(1 + (u/3)^2); mean
         0 and deviation 1; or no such columns.
@@ -127,7 +130,7 @@ class TableEncoder:
         *,
         categorical_features: Any = "from_dtype",
         numeric_features: Iterable[str | int] = (),
-        date_features: Iterable[str | int] = (),
+        date_features: Iterable[str | int] | str = (),
         ignored_features: Iterable[str | int] = (),
         numbers: str | None = "robust",
         n_knots: int | None = None,
@@ -248,7 +251,7 @@ class TableEncoder:
                 return _without_values(name, n, missing)
             if statistics is not None and not category.one_hot:
                 statistics.fit(category, category.codes_of(codes, keys))
-            shown = use or ("one-hot" if category.one_hot else "level codes")
+            shown = ("one-hot" if category.one_hot else "level codes") + use
             return Column(name, kind, shown, n, missing), category
         if kind == "date":
             moments = as_moments(name, form)
@@ -268,6 +271,7 @@ class TableEncoder:
     def _set(self, names: list[str] | None, columns: list[Column], encoders: list[Encoder]) -> None:
         """Set the fitted attributes."""
         self._names, self.columns_, self._encoders = names, columns, encoders
+        self._widths = [len(encoder.outputs) for encoder in encoders]
         self.n_features_in_ = len(columns)
         self.__dict__.pop("feature_names_in_", None)
         if names is not None:
@@ -303,7 +307,7 @@ class TableEncoder:
         if is_sparse(X):
             return self._transform_sparse(X, dtype)
         columns = columns_of(X, self.who)
-        needed = [bool(encoder.outputs) for encoder in self._encoders]
+        needed = [width > 0 for width in self._widths]
         places = matched(columns, self._names, needed, self.who)
         out = np.empty((columns.n_rows, len(self.outputs_)), dtype)
         if not any(needed):
@@ -312,8 +316,9 @@ class TableEncoder:
             self._fill_from_matrix(X, out)
             return out
         at = 0
-        for column, encoder, place in zip(self.columns_, self._encoders, places, strict=True):
-            width = len(encoder.outputs)
+        for column, encoder, width, place in zip(
+            self.columns_, self._encoders, self._widths, places, strict=True
+        ):
             if width and place is not None:
                 values = encoder.read(column.name, read_column(column.name, columns.raw[place]))
                 for start in range(0, len(out), BLOCK):
@@ -342,7 +347,7 @@ class TableEncoder:
         for start in range(0, len(out), BLOCK):
             rows, at = slice(start, start + BLOCK), 0
             for place, encoder in enumerate(self._encoders):
-                width = len(encoder.outputs)
+                width = self._widths[place]
                 if width:
                     values = X[rows, place]
                     if values.dtype.kind == "f" and np.isinf(values).any():

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmlp.core.checks import check_dtype
 from cmlp.core.layout import Array
 from cmlp.data.cells import INTEGER, NUMBER
 from cmlp.data.column_choice import CHOICES, MOST_ONE_HOT
@@ -305,5 +304,6 @@ def _parameters(record: object) -> Entries:
     for name in ("numbers", "date_parts", "text"):
         if about[name] not in CHOICES[name]:
             raise ValueError(f"unknown {name}, {short(about[name])}")
-    check_dtype(about["dtype"])
+    if about["dtype"] not in ("float32", "float64"):
+        raise ValueError(f"dtype must be float32 or float64, not {short(about['dtype'])}")
     return about

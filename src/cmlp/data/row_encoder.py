@@ -128,9 +128,9 @@ def _number(encoder: NumberEncoder, convert: Callable[[Any], float]) -> Append:
             return
         if has_scale:
             u = (value - center) * factor
+            if not -FAR < u < FAR:
+                u = math.copysign(FAR, u)
             if clips:
-                if not -FAR < u < FAR:
-                    u = math.copysign(FAR, u)
                 t = u / 3
                 u /= sqrt(t * t + 1)
             out.append(u)

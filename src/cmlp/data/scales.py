@@ -16,7 +16,7 @@ Float64s = NDArray[np.float64]
 LARGEST, SMALLEST = float(np.finfo(np.float64).max), float(np.finfo(np.float64).tiny)
 
 FAR = 1e9
-"""Beyond it, the smooth clip of a number is 3 to the last digit; its square is finite."""
+"""Scaled numbers are cut off here: the smooth clip is 3 to the last digit, and float32 holds it."""
 
 
 class Scale(NamedTuple):
@@ -31,6 +31,7 @@ class Scale(NamedTuple):
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             values -= self.center
             values *= self.factor
+            np.clip(values, -FAR, FAR, out=values)
             if self.clips:
                 smooth_clip(values)
         values[np.isnan(values)] = 0
@@ -38,8 +39,7 @@ class Scale(NamedTuple):
 
 
 def smooth_clip(u: Float64s) -> Float64s:
-    """Return u / sqrt(1 + (u/3)^2), which is between -3 and 3, in place."""
-    np.clip(u, -FAR, FAR, out=u)
+    """Return u / sqrt(1 + (u/3)^2), which is between -3 and 3, in place; u is at most FAR."""
     t = u / 3
     t *= t
     t += 1
