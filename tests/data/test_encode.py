@@ -791,3 +791,51 @@ def test_any_table_is_encoded_or_refused_by_name(columns, n_knots, max_one_hot):
     again = TableEncoder.from_entries(*encoder.to_entries())
     np.testing.assert_array_equal(again.transform(table), E)
     assert again.outputs_ == encoder.outputs_ and again.columns_ == encoder.columns_
+
+
+def of_one_type(cells):
+    return st.lists(st.none() | cells, min_size=7, max_size=7)
+
+
+TYPED = st.one_of(
+    of_one_type(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=2)),
+    of_one_type(st.sampled_from(["1", "2.5", "?", "x"])),
+    of_one_type(st.integers(-(2**62), 2**62)),
+    of_one_type(st.integers(0, 3)),
+    of_one_type(st.floats(allow_infinity=False)),
+    of_one_type(st.booleans()),
+    of_one_type(st.dates(dt.date(1700, 1, 1), dt.date(2200, 1, 1))),
+    of_one_type(st.datetimes(dt.datetime(1700, 1, 1), dt.datetime(2200, 1, 1))),
+    of_one_type(st.timedeltas(dt.timedelta(-1000), dt.timedelta(1000))),
+)
+
+
+def libraries():
+    """Functions that make a table of a library, of those that are installed."""
+    found = {}
+    for name in ("pandas", "polars", "pyarrow"):
+        try:
+            module = __import__(name)
+        except ImportError:
+            continue
+        found[name] = module.table if name == "pyarrow" else module.DataFrame
+    return found
+
+
+LIBRARIES = libraries()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(TYPED, min_size=1, max_size=3))
+def test_random_tables_of_every_library(columns):
+    """Equal but for the rounding of dates, which some libraries keep in nanoseconds."""
+    table = {f"c{i}": column for i, column in enumerate(columns)}
+    encoder = TableEncoder(max_one_hot=2, n_knots=3, dtype="float64")
+    E = encoder.fit_transform(table)
+    for name, make in LIBRARIES.items():
+        X = make(table)
+        # a float of 62 bits is the nearest one in each library
+        np.testing.assert_allclose(encoder.transform(X), E, rtol=1e-9, atol=1e-9, err_msg=name)
+        other = TableEncoder(max_one_hot=2, n_knots=3, dtype="float64")
+        np.testing.assert_allclose(other.fit_transform(X), E, rtol=1e-9, atol=1e-9, err_msg=name)
+        assert other.outputs_ == encoder.outputs_, name

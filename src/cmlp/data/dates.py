@@ -74,7 +74,7 @@ def offsets(seconds: Seconds, zone: str) -> Seconds:
     days, where = np.unique(np.floor(seconds / DAY), return_inverse=True)
     found = np.array([_offsets_of_day(zone, int(day)) for day in days.tolist()], np.float64)
     first, last, change = found.T[:, where] if len(found) else np.zeros((3, 0))
-    return np.where(seconds >= change, last, first)
+    return np.asarray(np.where(seconds >= change, last, first), np.float64)
 
 
 @functools.lru_cache(maxsize=1 << 16)
