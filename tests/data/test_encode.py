@@ -2,6 +2,7 @@
 
 import datetime as dt
 import pickle
+import types
 
 import numpy as np
 import pytest
@@ -607,6 +608,30 @@ def test_iso_text_is_text_unless_it_is_named():
         TableEncoder().fit({"d": [1.0, 2]}).transform({"d": DAYS[:2]})
 
 
+def test_numbers_are_no_dates_unless_they_are_named():
+    """Nor durations: their unit may be another."""
+    seconds = [0.0, 3e7, 6e7]
+    days = [dt.datetime(1970, 1, 1) + dt.timedelta(seconds=s) for s in seconds]
+    numeric = TableEncoder(date_features=["a"])
+    E = numeric.fit_transform({"a": seconds})
+    assert numeric.column_kinds_ == ["date"]
+    np.testing.assert_array_equal(E, TableEncoder().fit_transform({"a": days}))
+    again = TableEncoder.from_entries(*numeric.to_entries())
+    np.testing.assert_array_equal(again.transform({"a": seconds}), E)
+    np.testing.assert_allclose([numeric.row()({"a": s}) for s in seconds], E, rtol=1e-6)
+    spans = [dt.timedelta(seconds=s) for s in seconds]
+    columns = {"dates": days, "durations": spans, "numbers": seconds}
+    for had, column in columns.items():
+        encoder = TableEncoder().fit({"a": column})
+        expected = {"dates": "a?.?date", "durations": "duration", "numbers": "number"}[had]
+        for other in columns.keys() - {had}:
+            with pytest.raises(ValueError, match=rf"column 'a'.*{expected}s? expected"):
+                encoder.transform({"a": columns[other]})
+            with pytest.raises(ValueError, match=rf"column 'a': a.*{expected}"):
+                encoder.row()({"a": columns[other][0]})
+        np.testing.assert_array_equal(encoder.transform({"a": [None]})[0, 0], 0)
+
+
 def test_times_of_the_day_are_durations():
     column = [dt.time(1), dt.time(2, 30), None, dt.time(4)]
     encoder = TableEncoder()
@@ -742,6 +767,8 @@ def test_a_row_is_a_row_of_the_matrix(how):
     first = records()[0]
     np.testing.assert_array_equal(row(tuple(first.values())), row(first))
     np.testing.assert_array_equal(row({**first, "more": 1}), row(first))
+    np.testing.assert_array_equal(row(types.MappingProxyType(first)), row(first))
+    np.testing.assert_array_equal(row(structured()[list(reversed(TABLE))][0]), row(first))
     with pytest.raises(ValueError, match="lacks 'price', 'town'"):
         row({name: value for name, value in first.items() if name not in ("price", "town")})
     with pytest.raises(ValueError, match="a row of 10 values expected, 2 came"):

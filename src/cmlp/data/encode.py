@@ -24,7 +24,14 @@ from cmlp.data.column_encoders import (
     Options,
 )
 from cmlp.data.column_readers import read_column
-from cmlp.data.columns import ColumnError, as_durations, as_levels, as_moments, as_numbers
+from cmlp.data.columns import (
+    ColumnError,
+    Numbers,
+    as_durations,
+    as_levels,
+    as_moments,
+    as_numbers,
+)
 from cmlp.data.containers import columns_of, is_plain, matched
 from cmlp.data.frames import is_sparse, listed
 from cmlp.data.levels import typed
@@ -118,6 +125,28 @@ class TableEncoder:
         Number of input columns.
     feature_names_in_ : ndarray of object, (n_features_in_,)
         Names of the input columns, if all are text.
+
+    Notes
+    -----
+    What a column is, where no parameter names it:
+
+    - **number**: numbers of any dtype; objects that are numbers; text whose cells are numbers or
+      usual signs of a gap ("?", "NA", empty), if they have fractions or gaps or more than 30 values
+      (whole numbers without a gap are codes, and so are padded ones: "007"). Up to two other words
+      on a tenth of the rows are gaps, too.
+    - **category**: other text, and a dtype of categories, whose levels are compared as text: 1, 1.0
+      and "1" are one. Empty text is missing; "?" and "NA" among words are levels.
+    - **bool**: truth values; 1, "True" and "true" are True.
+    - **date**: dates and times, as seconds since 1970 and the parts that vary: month, day, weekday,
+      and hour with its fraction, of the clock of the column's zone.
+    - **duration**: durations and times of the day, in seconds.
+    - **text**: text with more than 50 values on more than half of the rows is left out, with a
+      warning. A column with one value is **constant**, one without values **empty**: both have no
+      output, and need not be in what is transformed.
+
+    A gap is 0 after scaling, which is the median, with a flag of its own if the fit has seen gaps
+    in the column; among categories it is code 0, or 0 in all one-hot columns. Infinity is an error.
+    If no column is left, the matrix has one of zeros.
     """
 
     columns_: list[Column]
@@ -254,9 +283,10 @@ class TableEncoder:
             shown = ("one-hot" if category.one_hot else "level codes") + use
             return Column(name, kind, shown, n, missing), category
         if kind == "date":
-            moments = as_moments(name, form)
+            numeric = isinstance(form, Numbers)  # only where a parameter names it
+            moments = as_moments(name, form, numeric)
             values: Array = moments.seconds
-            encoder = DateEncoder.of(values, moments.zone, how)
+            encoder = DateEncoder.of(values, moments.zone, how, numeric)
         elif kind == "duration":
             values = as_durations(name, form)
             encoder = DurationEncoder.of(values, how)

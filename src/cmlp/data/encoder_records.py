@@ -65,6 +65,7 @@ def record_of(encoder: Encoder, name: str, arrays: Arrays) -> Entries | None:
             "type": "date",
             "zone": encoder.zone,
             "cycles": encoder.cycles,
+            "numeric": encoder.numeric,
             "seconds": record_of(encoder.seconds, f"{name}.seconds", arrays),
             "parts": {
                 part: record_of(each, f"{name}.{part}", arrays)
@@ -164,7 +165,8 @@ def _check_array(name: str, array: Array, n_dims: int, dtype: str = "float64") -
 
 def _date(record: object, name: str, arrays: Arrays) -> DateEncoder:
     kinds: dict[str, tuple[type, ...]] = {
-        "zone": (str, type(None)), "cycles": (bool,), "seconds": (dict,), "parts": (dict,),
+        "zone": (str, type(None)), "cycles": (bool,), "numeric": (bool,),
+        "seconds": (dict,), "parts": (dict,),
     }  # fmt: skip
     about = entries(record, "the encoder of a date", kinds, {})
     if about["zone"] is not None:
@@ -179,7 +181,7 @@ def _date(record: object, name: str, arrays: Arrays) -> DateEncoder:
     seconds = _number(about["seconds"], f"{name}.seconds", arrays, "number")
     if parts and not seconds.outputs:
         raise ValueError("a date whose seconds are constant has no parts")
-    return DateEncoder(seconds, about["zone"], parts, about["cycles"])
+    return DateEncoder(seconds, about["zone"], parts, about["cycles"], about["numeric"])
 
 
 def _category(record: object, name: str, arrays: Arrays) -> CategoryEncoder:

@@ -76,7 +76,9 @@ class RowEncoder:
 
     def _in_order(self, row: Any) -> Sequence[Any]:
         """Return the values of a row in the order of the columns."""
-        if isinstance(row, Mapping):
+        if isinstance(row, np.void) and row.dtype.names:
+            row = dict(zip(row.dtype.names, row.item(), strict=True))
+        if hasattr(type(row), "keys"):  # another mapping than a dict, or a series of pandas
             names = {place: name for place, name, _ in self._columns}
             return [row[names[place]] if place in names else None for place in range(self._n)]
         if isinstance(row, (str, bytes)) or not hasattr(row, "__len__"):
@@ -97,8 +99,9 @@ def _append_of(encoder: Encoder) -> Append:
         return _date(encoder)
     assert isinstance(encoder, NumberEncoder)
     markers = encoder.markers
-    if isinstance(encoder, DurationEncoder):
-        return _number(encoder, duration_of)
+    if isinstance(encoder, DurationEncoder):  # of a float, the unit is not known
+        add_seconds = _number(encoder, float)
+        return lambda value, out: add_seconds(duration_of(value), out)
     return _number(encoder, lambda value: number_of(value, markers))
 
 
@@ -169,13 +172,13 @@ def _date(encoder: DateEncoder) -> Append:
         (order.index(part), _number(each, float), 2 * math.pi / PARTS[part])
         for part, each in encoder.parts.items()
     ]
-    cycles = encoder.cycles
+    cycles, numeric = encoder.cycles, encoder.numeric
 
     def append(value: Any, out: list[float]) -> None:
         if type(value) is datetime.date:
             seconds, own_zone = (value.toordinal() - ORDINAL_1970) * float(DAY), None
         else:
-            seconds, own_zone = moment_of(value)
+            seconds, own_zone = moment_of(value, numeric)
         if (own_zone is None) != (zone is None) and seconds == seconds and is_clock(value):
             raise ColumnError(
                 f"{value} has {'no' if own_zone is None else 'a'} time zone, unlike the column in "
