@@ -801,7 +801,7 @@ COLUMNS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(COLUMNS, min_size=1, max_size=4), st.sampled_from([None, 2, 3]), st.integers(0, 3))
 def test_any_table_is_encoded_or_refused_by_name(columns, n_knots, max_one_hot):
     """What was fitted transforms itself, row by row, too, and from a file."""
@@ -852,7 +852,7 @@ def libraries():
 LIBRARIES = libraries()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(TYPED, min_size=1, max_size=3))
 def test_random_tables_of_every_library(columns):
     """Equal but for the rounding of dates, which some libraries keep in nanoseconds."""

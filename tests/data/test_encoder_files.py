@@ -101,7 +101,7 @@ def encodes_or_refuses(record, arrays):
     return True
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(st.sampled_from(PLACES), JUNK)
 def test_a_changed_value_is_refused_or_used(place, junk):
     kind, path = place
@@ -109,7 +109,7 @@ def test_a_changed_value_is_refused_or_used(place, junk):
     encodes_or_refuses(replaced(record, path, junk), arrays)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(PLACES), st.data())
 def test_a_missing_value_is_refused(place, data):
     kind, path = place
