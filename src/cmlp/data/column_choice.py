@@ -9,7 +9,16 @@ import numpy as np
 from cmlp.core.checks import check_dtype, check_integer, check_number
 from cmlp.data.cells import listed_near
 from cmlp.data.column_encoders import Options
-from cmlp.data.columns import ColumnError, Decision, Form, Levels, decide, number_of, present_values
+from cmlp.data.columns import (
+    ColumnError,
+    Decision,
+    Form,
+    Levels,
+    are_iso_dates,
+    decide,
+    number_of,
+    present_values,
+)
 from cmlp.data.containers import Columns
 from cmlp.data.levels import LevelType, type_of_levels
 
@@ -65,7 +74,11 @@ def wanted_kinds(encoder: Any, columns: Columns) -> dict[int, str]:
         ("date_features", "date"),
         ("ignored_features", "ignored"),
     ):
-        wanted |= dict.fromkeys(_places(name, getattr(encoder, name), columns), what)
+        named = getattr(encoder, name)
+        if what == "date" and isinstance(named, str) and named == "auto":
+            wanted |= {place: "date if it can be" for place in range(n) if place not in wanted}
+        else:
+            wanted |= dict.fromkeys(_places(name, named, columns), what)
     return wanted
 
 
@@ -83,6 +96,10 @@ def decided(form: Form, wanted: str | None) -> Decision:
         elif by_dtype.kind == "number":
             level_type = "int" if form[0].dtype.kind in "iu" else "float"
         return Decision("category", "", (), level_type)
+    if wanted == "date if it can be":
+        if isinstance(form, Levels) and are_iso_dates(present_values(form)):
+            return Decision("date", "dates written as text: seconds and parts")
+        return by_dtype
     if wanted == "date":
         return Decision("date")
     numeric = Decision("number", "", by_dtype.markers)

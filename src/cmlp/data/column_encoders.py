@@ -151,9 +151,13 @@ class DateEncoder:
     parts: dict[str, NumberEncoder]
     cycles: bool
     """Whether a part is the sine and the cosine of its angle, instead of a number."""
+    numeric: bool = False
+    """Whether the column has seconds since 1970, and not dates."""
 
     @classmethod
-    def of(cls, seconds: Float64s, zone: str | None, how: Options) -> DateEncoder:
+    def of(
+        cls, seconds: Float64s, zone: str | None, how: Options, numeric: bool = False
+    ) -> DateEncoder:
         """Fit to the seconds since 1970 of a column, of which NaN is missing."""
         cycles = how.date_parts == "cycles"
         parts = {}
@@ -163,7 +167,7 @@ class DateEncoder:
                 found.flag = False  # that of the seconds is enough
                 if found.outputs:
                     parts[part] = found
-        return cls(NumberEncoder.of(seconds, how), zone, parts, cycles)
+        return cls(NumberEncoder.of(seconds, how), zone, parts, cycles, numeric)
 
     @property
     def outputs(self) -> list[Output]:
@@ -181,7 +185,7 @@ class DateEncoder:
 
     def read(self, name: str, form: Form) -> Array:
         """Return the seconds of a column of dates of the same sort, with or without a zone."""
-        seconds, zone = as_moments(name, form)
+        seconds, zone = as_moments(name, form, self.numeric)
         if (zone is None) != (self.zone is None) and not np.isnan(seconds).all():
             have, had = (
                 ("has no", f"was in {self.zone!r}") if zone is None else ("has a", "had none")

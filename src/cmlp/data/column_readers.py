@@ -6,13 +6,13 @@ No library is imported: a column is recognised by the methods that it has.
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmlp.core.arrays import refuse_masked
 from cmlp.core.layout import Array
 from cmlp.data.columns import (
     ColumnError,
@@ -42,11 +42,12 @@ def read_column(name: str, raw: Any) -> Form:
         return _from_array(name, raw)
     if isinstance(raw, FormColumn):
         return raw.form
-    if hasattr(raw, "to_physical"):
+    kind = type(raw)  # an attribute that a series of pandas lacks takes it long to look up
+    if hasattr(kind, "to_physical"):
         return _from_polars(name, raw)
-    if hasattr(raw, "dictionary_encode"):
+    if hasattr(kind, "dictionary_encode"):
         return _from_arrow(name, raw)
-    if hasattr(raw, "factorize") and hasattr(raw, "dtype"):
+    if hasattr(kind, "factorize") and hasattr(raw, "dtype"):
         return _from_pandas(name, raw)
     if hasattr(raw, "__array__"):
         return _from_array(name, np.asarray(raw))
@@ -65,7 +66,8 @@ NESTED = "take the numbers or texts that matter out of it, into columns of their
 
 def _from_array(name: str, array: Array) -> Form:
     if isinstance(array, np.ma.MaskedArray):
-        refuse_masked(f"column {name!r}", array)
+        if np.ma.is_masked(array):
+            raise _unusable(name, "masked entries", "fill them first, with filled(value)")
         array = np.asarray(array)
     if array.ndim != 1:
         raise _unusable(name, f"an array of shape {array.shape}", "expected is a value per row")
@@ -92,18 +94,17 @@ def from_objects(name: str, values: Sequence[Any]) -> Form:
         numbers = _plain_numbers(values)
         if numbers is not None:
             return Numbers(numbers)
+    table: defaultdict[Any, int] = defaultdict()
+    table.default_factory = table.__len__  # the number of a new value: one pass over the rows
     try:
-        table: dict[Any, int] = dict.fromkeys(values, 0)
+        codes = np.fromiter(map(table.__getitem__, values), np.int32, len(values))
     except TypeError:
         bad = type(next(value for value in values if not _is_hashable(value))).__name__
         if bad == "MaskedConstant":
-            raise _unusable(name, "masked entries", "fill them first") from None
+            raise _unusable(name, "masked entries", "fill them first, with filled(value)") from None
         raise _unusable(name, f"values of type {bad}", NESTED) from None
     if any(issubclass(kind, (complex, np.complexfloating)) for kind in set(map(type, table))):
         raise ColumnError(f"Complex data not supported: column {name!r} holds complex numbers")
-    for number, value in enumerate(table):
-        table[value] = number
-    codes = np.fromiter(map(table.__getitem__, values), np.int32, len(values))
     return Levels(codes, list(table))
 
 
@@ -178,7 +179,7 @@ def _from_polars(name: str, series: Any) -> Form:
         if kind in ("Date", "Datetime"):
             return Moments(seconds, getattr(series.dtype, "time_zone", None))
         return Durations(seconds)
-    if kind == "Decimal":
+    if kind in ("Decimal", "Int128", "UInt128"):
         return Numbers(series.cast(float).to_numpy())
     if kind == "Null":
         return Numbers(np.full(len(series), np.nan))

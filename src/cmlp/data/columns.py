@@ -8,6 +8,7 @@ prediction is the same column.
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -109,6 +110,10 @@ def _of_levels(form: Levels, convert: Callable[[Any], float], name: str) -> NDAr
     return table[form.codes]
 
 
+SPANS = (datetime.timedelta, datetime.time, np.timedelta64)
+"""Types of durations and of times of the day."""
+
+
 def number_of(value: Any, markers: Iterable[str] = ()) -> float:
     """Return the number in a cell; NaN for a missing one and for the words in `markers`.
 
@@ -131,10 +136,8 @@ def number_of(value: Any, markers: Iterable[str] = ()) -> float:
         )
     if is_missing(value):
         return np.nan
-    if isinstance(value, (datetime.date, datetime.time, np.datetime64)):
+    if isinstance(value, (datetime.date, np.datetime64, *SPANS)):
         raise ColumnError(f"a number expected, {value} came")
-    if isinstance(value, datetime.timedelta):
-        return value.total_seconds()
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -147,10 +150,11 @@ def as_numbers(name: str, form: Form, markers: Sequence[str] = ()) -> Array:
     Raises
     ------
     ColumnError
-        For dates, text that is no number, and infinity; it names the column and the row.
+        For dates, durations, text that is no number, and infinity; it names the column and the row.
     """
-    if isinstance(form, Moments):
-        raise ColumnError(f"column {name!r}: numbers expected, dates and times came")
+    if isinstance(form, (Moments, Durations)) and not np.isnan(form.seconds).all():
+        what = "dates and times" if isinstance(form, Moments) else "durations"
+        raise ColumnError(f"column {name!r}: numbers expected, {what} came")
     if isinstance(form, Levels):
         values: Array = _of_levels(form, lambda value: number_of(value, markers), name)
     else:
@@ -183,8 +187,11 @@ def as_levels(name: str, form: Form) -> tuple[Codes, list[str | None]]:
     return codes, [key_of(value) for value in scalars]
 
 
-def moment_of(value: Any) -> tuple[float, datetime.tzinfo | None]:
-    """Return the seconds since 1970 of a date, its ISO text, or a number; and its zone."""
+def moment_of(value: Any, numeric: bool = False) -> tuple[float, datetime.tzinfo | None]:
+    """Return the seconds since 1970 of a date or its ISO text, and its zone.
+
+    A number of seconds is accepted if `numeric` is true.
+    """
     if isinstance(value, str):
         if not value.strip() or MISSING(value):
             return np.nan, None
@@ -201,24 +208,26 @@ def moment_of(value: Any) -> tuple[float, datetime.tzinfo | None]:
         return float(seconds_of_array(np.array([value]))[0]), None
     if isinstance(value, datetime.date):
         return seconds_of(value), getattr(value, "tzinfo", None)
-    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+    if numeric and isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
         return float(value), None
     raise ColumnError(f"a date expected, {show(value)} came")
 
 
-def as_moments(name: str, form: Form) -> Moments:
-    """Return a column of dates, ISO texts, or numbers (seconds since 1970), as times."""
+def as_moments(name: str, form: Form, numeric: bool = False) -> Moments:
+    """Return a column of dates, or of ISO texts, as times; of numbers of seconds if `numeric`."""
     if isinstance(form, Moments):
         return form
-    if isinstance(form, Durations):
-        raise ColumnError(f"column {name!r}: dates expected, durations or times of the day came")
-    if isinstance(form, Numbers):
-        return Moments(as_numbers(name, form).astype(np.float64))
+    if isinstance(form, (Durations, Numbers)):
+        values = form[0].astype(np.float64)
+        if not (numeric and isinstance(form, Numbers)) and not np.isnan(values).all():
+            what = "numbers" if isinstance(form, Numbers) else "durations or times of the day"
+            raise ColumnError(f"column {name!r}: dates expected, {what} came")
+        return Moments(_finite_seconds(name, values))
     zones: set[str] = set()
     naive: list[bool] = []
 
     def convert(value: Any) -> float:
-        seconds, zone = moment_of(value)
+        seconds, zone = moment_of(value, numeric)
         if seconds == seconds and not isinstance(value, (int, float, np.number)):
             naive.append(zone is None)
             if zone is not None:
@@ -240,18 +249,26 @@ def _finite_seconds(name: str, seconds: NDArray[np.float64]) -> NDArray[np.float
 
 
 def as_durations(name: str, form: Form) -> Array:
-    """Return a column of durations, times of the day, or numbers, in seconds."""
+    """Return a column of durations, or of times of the day, in seconds."""
     if isinstance(form, Levels):
         return _of_levels(form, duration_of, name)
-    return as_numbers(name, form)
+    if not isinstance(form, Durations) and not np.isnan(form[0]).all():
+        what = "numbers" if isinstance(form, Numbers) else "dates"
+        raise ColumnError(f"column {name!r}: durations expected, {what} came")
+    return form[0]
 
 
 def duration_of(value: Any) -> float:
+    """Return the seconds of a duration, or of a time of the day."""
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+        return np.nan
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
     if isinstance(value, datetime.time):
         return value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6
     if isinstance(value, np.timedelta64):
         return float(seconds_of_array(np.array([value]))[0])
-    return number_of(value)
+    raise ColumnError(f"a duration expected, {show(value)} came")
 
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9, "ps": 10**12, "fs": 10**15}
@@ -312,8 +329,7 @@ def decide(form: Form) -> Decision:
         return Decision("number", "numbers that are objects")
     if present and all(isinstance(value, (datetime.date, np.datetime64)) for value in present):
         return Decision("date")
-    spans = (datetime.timedelta, datetime.time, np.timedelta64)
-    if present and all(isinstance(value, spans) for value in present):
+    if present and all(isinstance(value, SPANS) for value in present):
         return Decision("duration")
     return _of_text(form, present)
 
@@ -352,9 +368,23 @@ def _of_text(form: Levels, present: list[Any]) -> Decision:
             return Decision("number", use, tuple(odd))
     n = len(form.codes)
     distinct = len({key_or_text(value) for value in present})
+    hint = "; dates written as text, see date_features" if are_iso_dates(present) else ""
     if distinct > UNIQUE and distinct > UNIQUE_PART * n:
-        return Decision("text", f"{distinct:,} different values on {n:,} rows")
-    return Decision("category", "", (), type_of_levels(present))
+        return Decision("text", f"{distinct:,} different values on {n:,} rows{hint}")
+    return Decision("category", hint, (), type_of_levels(present))
+
+
+def are_iso_dates(values: Sequence[Any]) -> bool:
+    """Whether all values are text in ISO's form of a date, or of a date and a time."""
+    if not values or not all(isinstance(value, str) and _ISO(value) for value in values):
+        return False
+    try:
+        return all(datetime.datetime.fromisoformat(value.strip()) for value in values)
+    except ValueError:
+        return False
+
+
+_ISO = re.compile(r"\s*\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?\s*", re.ASCII).fullmatch
 
 
 def key_or_text(value: Any) -> str | None:

@@ -69,14 +69,13 @@ def _columns_of(X: Any, who: str) -> Columns:
     if isinstance(X, Mapping):
         return _of_mapping(X)
     if isinstance(X, np.ndarray) and X.dtype.names:
-        if isinstance(X, np.ma.MaskedArray):
-            refuse_masked("X", X)
         return Columns(list(X.dtype.names), [X[name] for name in X.dtype.names], len(X))
-    if hasattr(X, "get_columns"):  # polars
+    kind = type(X)
+    if hasattr(kind, "get_columns"):  # polars
         return Columns(list(X.columns), X.get_columns(), len(X))
-    if hasattr(X, "column_names") and hasattr(X, "num_rows"):  # Arrow
+    if hasattr(kind, "column_names") and hasattr(kind, "num_rows"):  # Arrow
         return Columns(list(X.column_names), X.columns, X.num_rows)
-    if hasattr(X, "iloc") and hasattr(X, "columns"):  # pandas
+    if hasattr(kind, "iloc") and hasattr(X, "columns"):  # pandas
         names = feature_names(X)
         raw = [X.iloc[:, place] for place in range(X.shape[1])]
         return Columns(None if names is None else list(names), raw, len(X))
@@ -107,7 +106,9 @@ def _of_mapping(X: Mapping[Any, Any]) -> Columns:
 def _length(column: Any) -> int | None:
     if isinstance(column, (str, bytes)) or not hasattr(column, "__len__"):
         return None
-    return len(column) if np.ndim(column) or not isinstance(column, np.ndarray) else None
+    if isinstance(column, np.ndarray) and not column.ndim:
+        return None
+    return len(column)
 
 
 def _of_rows(X: Sequence[Any], who: str) -> Columns:

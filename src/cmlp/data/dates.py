@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 from zoneinfo import ZoneInfo
 
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 Seconds = NDArray[np.float64]
 
 DAY = 86400
+
+ORDINAL_1970 = 719163
+"""Day of 1 January 1970 from that of the year 1, which is 1."""
 
 PARTS = {"month": 12, "day": 31, "weekday": 7, "hour": 24}
 """Parts of a date, and the length of their cycle."""
@@ -62,23 +66,26 @@ def _offset(zone: datetime.tzinfo, second: int) -> int:
 def offsets(seconds: Seconds, zone: str) -> Seconds:
     """Return how many seconds a zone is ahead of UTC at each time, without NaN among them.
 
-    A zone is looked up twice a day, not once per row.
+    A zone is looked up twice per day, not once per row.
     """
     tz = zone_of(zone)
     if isinstance(tz, datetime.timezone):
         return np.full(len(seconds), float(_offset(tz, 0)))
     days, where = np.unique(np.floor(seconds / DAY), return_inverse=True)
-    first = [_offset(tz, int(day) * DAY) for day in days]
-    last = [_offset(tz, int(day) * DAY + DAY - 1) for day in days]
-    change = [
-        _change(tz, int(day) * DAY, old, new) if old != new else 0
-        for day, old, new in zip(days, first, last, strict=True)
-    ]
-    late = seconds >= np.array(change, np.float64)[where]
-    return np.where(late, np.array(last, float)[where], np.array(first, float)[where])
+    found = np.array([_offsets_of_day(zone, int(day)) for day in days.tolist()], np.float64)
+    first, last, change = found.T[:, where] if len(found) else np.zeros((3, 0))
+    return np.asarray(np.where(seconds >= change, last, first), np.float64)
 
 
-def _change(zone: datetime.tzinfo, start: int, old: int, new: int) -> int:
+@functools.lru_cache(maxsize=1 << 16)
+def _offsets_of_day(zone: str, day: int) -> tuple[int, int, int]:
+    """Return the offset at the beginning and the end of a day, and the second it changes at."""
+    tz = zone_of(zone)
+    first, last = _offset(tz, day * DAY), _offset(tz, day * DAY + DAY - 1)
+    return first, last, _change(tz, day * DAY, last) if first != last else 0
+
+
+def _change(zone: datetime.tzinfo, start: int, new: int) -> int:
     """Return the second of a day from which the zone's offset is the new one."""
     low, high = start, start + DAY - 1
     while high - low > 1:
@@ -124,7 +131,7 @@ def parts_of_one(seconds: float, zone: datetime.tzinfo | None) -> tuple[float, .
         seconds += _offset(zone, int(seconds // 1))
     day = int(seconds // DAY)
     if -719162 <= day <= 2932896:
-        date = datetime.date.fromordinal(day + 719163)
+        date = datetime.date.fromordinal(day + ORDINAL_1970)
         month, of_month = date.month, date.day
     else:
         far = np.int64(day).astype("datetime64[D]")

@@ -24,7 +24,14 @@ from cmlp.data.column_encoders import (
     Options,
 )
 from cmlp.data.column_readers import read_column
-from cmlp.data.columns import ColumnError, as_durations, as_levels, as_moments, as_numbers
+from cmlp.data.columns import (
+    ColumnError,
+    Numbers,
+    as_durations,
+    as_levels,
+    as_moments,
+    as_numbers,
+)
 from cmlp.data.containers import columns_of, is_plain, matched
 from cmlp.data.frames import is_sparse, listed
 from cmlp.data.levels import typed
@@ -77,8 +84,11 @@ class TableEncoder:
         Names, places or a mask of the categories. "from_dtype": those that hold text, truth values
         or other objects, and those whose dtype is one of categories. Otherwise those named are
         categories, and the others numbers if all their values are.
-    numeric_features, date_features, ignored_features : sequence of str or int
-        Columns to read as numbers, as dates (ISO text, or seconds since 1970), or not at all.
+    numeric_features, ignored_features : sequence of str or int
+        Columns to read as numbers, or not at all.
+    date_features : sequence of str or int, or "auto"
+        Columns to read as dates: ISO text, or seconds since 1970. "auto": text columns all of whose
+        values are dates in ISO's form. By default they are categories.
     numbers : "robust", "standard" or None
         Scale of numbers: ``f((x - median) / (q75 - q25))``, with f(u) = u / sqrt(1 + (u/3)^2); mean
         0 and deviation 1; or no such columns.
@@ -115,6 +125,28 @@ class TableEncoder:
         Number of input columns.
     feature_names_in_ : ndarray of object, (n_features_in_,)
         Names of the input columns, if all are text.
+
+    Notes
+    -----
+    What a column is, where no parameter names it:
+
+    - **number**: numbers of any dtype; objects that are numbers; text whose cells are numbers or
+      usual signs of a gap ("?", "NA", empty), if they have fractions or gaps or more than 30 values
+      (whole numbers without a gap are codes, and so are padded ones: "007"). Up to two other words
+      on a tenth of the rows are gaps, too.
+    - **category**: other text, and a dtype of categories, whose levels are compared as text: 1, 1.0
+      and "1" are one. Empty text is missing; "?" and "NA" among words are levels.
+    - **bool**: truth values; 1, "True" and "true" are True.
+    - **date**: dates and times, as seconds since 1970 and the parts that vary: month, day, weekday,
+      and hour with its fraction, of the clock of the column's zone.
+    - **duration**: durations and times of the day, in seconds.
+    - **text**: text with more than 50 values on more than half of the rows is left out, with a
+      warning. A column with one value is **constant**, one without values **empty**: both have no
+      output, and need not be in what is transformed.
+
+    A gap is 0 after scaling, which is the median, with a flag of its own if the fit has seen gaps
+    in the column; among categories it is code 0, or 0 in all one-hot columns. Infinity is an error.
+    If no column is left, the matrix has one of zeros.
     """
 
     columns_: list[Column]
@@ -127,7 +159,7 @@ class TableEncoder:
         *,
         categorical_features: Any = "from_dtype",
         numeric_features: Iterable[str | int] = (),
-        date_features: Iterable[str | int] = (),
+        date_features: Iterable[str | int] | str = (),
         ignored_features: Iterable[str | int] = (),
         numbers: str | None = "robust",
         n_knots: int | None = None,
@@ -248,12 +280,13 @@ class TableEncoder:
                 return _without_values(name, n, missing)
             if statistics is not None and not category.one_hot:
                 statistics.fit(category, category.codes_of(codes, keys))
-            shown = use or ("one-hot" if category.one_hot else "level codes")
+            shown = ("one-hot" if category.one_hot else "level codes") + use
             return Column(name, kind, shown, n, missing), category
         if kind == "date":
-            moments = as_moments(name, form)
+            numeric = isinstance(form, Numbers)  # only where a parameter names it
+            moments = as_moments(name, form, numeric)
             values: Array = moments.seconds
-            encoder = DateEncoder.of(values, moments.zone, how)
+            encoder = DateEncoder.of(values, moments.zone, how, numeric)
         elif kind == "duration":
             values = as_durations(name, form)
             encoder = DurationEncoder.of(values, how)
@@ -268,6 +301,7 @@ class TableEncoder:
     def _set(self, names: list[str] | None, columns: list[Column], encoders: list[Encoder]) -> None:
         """Set the fitted attributes."""
         self._names, self.columns_, self._encoders = names, columns, encoders
+        self._widths = [len(encoder.outputs) for encoder in encoders]
         self.n_features_in_ = len(columns)
         self.__dict__.pop("feature_names_in_", None)
         if names is not None:
@@ -303,7 +337,7 @@ class TableEncoder:
         if is_sparse(X):
             return self._transform_sparse(X, dtype)
         columns = columns_of(X, self.who)
-        needed = [bool(encoder.outputs) for encoder in self._encoders]
+        needed = [width > 0 for width in self._widths]
         places = matched(columns, self._names, needed, self.who)
         out = np.empty((columns.n_rows, len(self.outputs_)), dtype)
         if not any(needed):
@@ -312,8 +346,9 @@ class TableEncoder:
             self._fill_from_matrix(X, out)
             return out
         at = 0
-        for column, encoder, place in zip(self.columns_, self._encoders, places, strict=True):
-            width = len(encoder.outputs)
+        for column, encoder, width, place in zip(
+            self.columns_, self._encoders, self._widths, places, strict=True
+        ):
             if width and place is not None:
                 values = encoder.read(column.name, read_column(column.name, columns.raw[place]))
                 for start in range(0, len(out), BLOCK):
@@ -342,7 +377,7 @@ class TableEncoder:
         for start in range(0, len(out), BLOCK):
             rows, at = slice(start, start + BLOCK), 0
             for place, encoder in enumerate(self._encoders):
-                width = len(encoder.outputs)
+                width = self._widths[place]
                 if width:
                     values = X[rows, place]
                     if values.dtype.kind == "f" and np.isinf(values).any():

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmlp.core.checks import check_dtype
 from cmlp.core.layout import Array
 from cmlp.data.cells import INTEGER, NUMBER
 from cmlp.data.column_choice import CHOICES, MOST_ONE_HOT
@@ -26,7 +25,7 @@ from cmlp.data.dates import PARTS, zone_of
 from cmlp.data.levels import LEVEL_TYPES
 from cmlp.data.records import NUMBER as NUMBER_TYPES
 from cmlp.data.records import entries
-from cmlp.data.scales import Scale
+from cmlp.data.scales import Scale, far_apart
 
 VERSION = 1
 
@@ -66,6 +65,7 @@ def record_of(encoder: Encoder, name: str, arrays: Arrays) -> Entries | None:
             "type": "date",
             "zone": encoder.zone,
             "cycles": encoder.cycles,
+            "numeric": encoder.numeric,
             "seconds": record_of(encoder.seconds, f"{name}.seconds", arrays),
             "parts": {
                 part: record_of(each, f"{name}.{part}", arrays)
@@ -136,8 +136,8 @@ def _number(record: object, name: str, arrays: Arrays, kind: str) -> NumberEncod
     knots = arrays.pop(f"{name}.knots", None)
     if knots is not None:
         _check_array(f"{name}.knots", knots, 1)
-        if len(knots) < 2 or not (knots[1:] > knots[:-1]).all():
-            raise ValueError(f"{name}.knots must rise, from two knots on")
+        if not len(knots) or not far_apart(knots).all():
+            raise ValueError(f"{name}.knots must rise")
     median = _finite("a median", about["median"])
     return _ENCODERS[kind](scale, about["flag"], knots, median, markers)
 
@@ -165,7 +165,8 @@ def _check_array(name: str, array: Array, n_dims: int, dtype: str = "float64") -
 
 def _date(record: object, name: str, arrays: Arrays) -> DateEncoder:
     kinds: dict[str, tuple[type, ...]] = {
-        "zone": (str, type(None)), "cycles": (bool,), "seconds": (dict,), "parts": (dict,),
+        "zone": (str, type(None)), "cycles": (bool,), "numeric": (bool,),
+        "seconds": (dict,), "parts": (dict,),
     }  # fmt: skip
     about = entries(record, "the encoder of a date", kinds, {})
     if about["zone"] is not None:
@@ -180,7 +181,7 @@ def _date(record: object, name: str, arrays: Arrays) -> DateEncoder:
     seconds = _number(about["seconds"], f"{name}.seconds", arrays, "number")
     if parts and not seconds.outputs:
         raise ValueError("a date whose seconds are constant has no parts")
-    return DateEncoder(seconds, about["zone"], parts, about["cycles"])
+    return DateEncoder(seconds, about["zone"], parts, about["cycles"], about["numeric"])
 
 
 def _category(record: object, name: str, arrays: Arrays) -> CategoryEncoder:
@@ -305,5 +306,6 @@ def _parameters(record: object) -> Entries:
     for name in ("numbers", "date_parts", "text"):
         if about[name] not in CHOICES[name]:
             raise ValueError(f"unknown {name}, {short(about[name])}")
-    check_dtype(about["dtype"])
+    if about["dtype"] not in ("float32", "float64"):
+        raise ValueError(f"dtype must be float32 or float64, not {short(about['dtype'])}")
     return about

@@ -74,7 +74,7 @@ def _key_of_other(value: Any) -> str | None:
         return str(int(value)) if whole else str(value.normalize())
     if isinstance(value, int):
         return str(int(value))
-    if isinstance(value, (complex, list, dict, set, np.ndarray, np.generic)):
+    if isinstance(value, (complex, list, tuple, dict, set, frozenset, np.ndarray, np.generic)):
         raise TypeError(f"a {type(value).__name__} cannot be a category")
     return key_of(str(value))
 
@@ -100,6 +100,8 @@ def moment_text(seconds: float) -> str | None:
 def type_of_levels(values: Iterable[Any]) -> LevelType:
     """Return the type that values share, missing ones left out; text if they share none."""
     kinds = {type(value) for value in values if not is_missing(value)}
+    if any(issubclass(kind, np.timedelta64) for kind in kinds):  # to NumPy, an integer
+        return "text"
     if kinds and all(issubclass(kind, (bool, np.bool_)) for kind in kinds):
         return "bool"
     if not kinds or any(issubclass(kind, (bool, np.bool_)) for kind in kinds):

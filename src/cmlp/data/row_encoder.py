@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +22,10 @@ from cmlp.data.column_encoders import (
     NumberEncoder,
 )
 from cmlp.data.columns import ColumnError, duration_of, moment_of, number_of
-from cmlp.data.dates import PARTS, parts_of_one, zone_of
+from cmlp.data.dates import DAY, ORDINAL_1970, PARTS, parts_of_one, zone_of
 from cmlp.data.frames import listed
 from cmlp.data.levels import key_of
+from cmlp.data.scales import FAR, Float64s
 
 Append = Callable[[Any, list[float]], None]
 """Appends the outputs of a value to a list."""
@@ -74,7 +76,9 @@ class RowEncoder:
 
     def _in_order(self, row: Any) -> Sequence[Any]:
         """Return the values of a row in the order of the columns."""
-        if isinstance(row, Mapping):
+        if isinstance(row, np.void) and row.dtype.names:
+            row = dict(zip(row.dtype.names, row.item(), strict=True))
+        if hasattr(type(row), "keys"):  # another mapping than a dict, or a series of pandas
             names = {place: name for place, name, _ in self._columns}
             return [row[names[place]] if place in names else None for place in range(self._n)]
         if isinstance(row, (str, bytes)) or not hasattr(row, "__len__"):
@@ -95,81 +99,109 @@ def _append_of(encoder: Encoder) -> Append:
         return _date(encoder)
     assert isinstance(encoder, NumberEncoder)
     markers = encoder.markers
-    if isinstance(encoder, DurationEncoder):
-        return _number(encoder, duration_of)
+    if isinstance(encoder, DurationEncoder):  # of a float, the unit is not known
+        add_seconds = _number(encoder, float)
+        return lambda value, out: add_seconds(duration_of(value), out)
     return _number(encoder, lambda value: number_of(value, markers))
 
 
 def _number(encoder: NumberEncoder, convert: Callable[[Any], float]) -> Append:
-    """Return what appends the outputs of a number; `convert` reads other types than float."""
-    scale = encoder.scale
-    knots = None if encoder.knots is None else encoder.knots.tolist()
-    median, flag, finite = encoder.median, encoder.flag, math.isfinite
+    """Return what appends the outputs of a number; `convert` reads other types than float.
+
+    The arithmetic is that of :class:`cmlp.data.scales.Scale`, written out: a call costs as much.
+    """
+    scale, place = encoder.scale, None if encoder.knots is None else place_of_one(encoder.knots)
+    center, factor, clips = (0.0, 0.0, False) if scale is None else scale
+    has_scale, flag, inf, sqrt = scale is not None, encoder.flag, math.inf, math.sqrt
+    of_gap = [0.0] * has_scale
+    if place is not None:
+        of_gap.append(place(encoder.median))
+    of_gap += [1.0] * flag
 
     def append(value: Any, out: list[float]) -> None:
         if type(value) is not float:
             try:
-                value = convert(value)
+                value = float(value) if type(value) is int else convert(value)
             except OverflowError:
-                value = math.inf
-        missing = value != value
-        if not missing and not finite(value):
-            raise ColumnError(f"{value} is not a finite number")
-        if scale is not None:
-            out.append(0.0 if missing else scale.of_one(value))
-        if knots is not None:
-            out.append(place_of_one(median if missing else value, knots))
+                value = inf
+        if not -inf < value < inf:
+            if value == value:
+                raise ColumnError(f"{value} is not a finite number")
+            out += of_gap
+            return
+        if has_scale:
+            u = (value - center) * factor
+            if not -FAR < u < FAR:
+                u = math.copysign(FAR, u)
+            if clips:
+                t = u / 3
+                u /= sqrt(t * t + 1)
+            out.append(u)
+        if place is not None:
+            out.append(place(value))
         if flag:
-            out.append(1.0 if missing else 0.0)
+            out.append(0.0)
 
     return append
 
 
-def place_of_one(value: float, knots: list[float]) -> float:
-    """Return where a number is among knots, as :func:`cmlp.data.scales.place_among`."""
-    if value <= knots[0]:
-        return 0.0
-    if value >= knots[-1]:
-        return len(knots) - 1.0
-    i = bisect_right(knots, value) - 1
-    return 1 / (knots[i + 1] - knots[i]) * (value - knots[i]) + i
+def place_of_one(knots: Float64s) -> Callable[[float], float]:
+    """Return what finds a number among knots, as :func:`cmlp.data.scales.place_among`."""
+    halves: list[float] = (knots / 2).tolist()
+    slopes = [1 / (above - below) for below, above in itertools.pairwise(halves)]
+    first, last, end = halves[0], halves[-1], float(len(halves) - 1)
+
+    def place(value: float) -> float:
+        value /= 2
+        if value >= last:
+            return end
+        if value <= first:
+            return 0.0
+        i = bisect_right(halves, value) - 1
+        return slopes[i] * (value - halves[i]) + i
+
+    return place
 
 
 def _date(encoder: DateEncoder) -> Append:
     """Return what appends the outputs of a date."""
     zone = None if encoder.zone is None else zone_of(encoder.zone)
-    seconds_of = _number(encoder.seconds, float)
+    add_seconds = _number(encoder.seconds, float)
     order = list(PARTS)
     parts = [
-        (
-            order.index(part),
-            None if encoder.cycles else _number(each, float),
-            2 * math.pi / PARTS[part],
-        )
+        (order.index(part), _number(each, float), 2 * math.pi / PARTS[part])
         for part, each in encoder.parts.items()
     ]
+    cycles, numeric = encoder.cycles, encoder.numeric
 
     def append(value: Any, out: list[float]) -> None:
-        seconds, own_zone = moment_of(value)
-        clock = seconds == seconds and isinstance(value, (str, datetime.date))
-        if clock and (own_zone is None) != (zone is None):
+        if type(value) is datetime.date:
+            seconds, own_zone = (value.toordinal() - ORDINAL_1970) * float(DAY), None
+        else:
+            seconds, own_zone = moment_of(value, numeric)
+        if (own_zone is None) != (zone is None) and seconds == seconds and is_clock(value):
             raise ColumnError(
                 f"{value} has {'no' if own_zone is None else 'a'} time zone, unlike the column in "
                 "fit; localise or convert it first"
             )
-        seconds_of(seconds, out)
+        add_seconds(seconds, out)
         if not parts:
             return
         found = parts_of_one(seconds, zone)
-        for place, number, unit in parts:
-            if number is not None:
-                number(found[place], out)
+        for place, add, unit in parts:
+            if not cycles:
+                add(found[place], out)
             elif seconds != seconds:
                 out += (0.0, 0.0)
             else:
                 out += (math.sin(found[place] * unit), math.cos(found[place] * unit))
 
     return append
+
+
+def is_clock(value: Any) -> bool:
+    """Whether a value is a time, or its text, and not a number of seconds."""
+    return isinstance(value, (str, datetime.date, np.datetime64))
 
 
 def _category(encoder: CategoryEncoder) -> Append:

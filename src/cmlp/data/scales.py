@@ -16,7 +16,7 @@ Float64s = NDArray[np.float64]
 LARGEST, SMALLEST = float(np.finfo(np.float64).max), float(np.finfo(np.float64).tiny)
 
 FAR = 1e9
-"""Beyond it, the smooth clip of a number is 3 to the last digit; its square is finite."""
+"""Scaled numbers are cut off here: the smooth clip is 3 to the last digit, and float32 holds it."""
 
 
 class Scale(NamedTuple):
@@ -31,25 +31,15 @@ class Scale(NamedTuple):
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             values -= self.center
             values *= self.factor
+            np.clip(values, -FAR, FAR, out=values)
             if self.clips:
                 smooth_clip(values)
         values[np.isnan(values)] = 0
         return values
 
-    def of_one(self, value: float) -> float:
-        """Scale one number."""
-        u = (value - self.center) * self.factor
-        if self.clips:
-            if not -FAR < u < FAR:
-                u = 0.0 if u != u else math.copysign(FAR, u)
-            t = u / 3
-            return u / math.sqrt(t * t + 1)
-        return u if u == u else 0.0
-
 
 def smooth_clip(u: Float64s) -> Float64s:
-    """Return u / sqrt(1 + (u/3)^2), which is between -3 and 3, in place."""
-    np.clip(u, -FAR, FAR, out=u)
+    """Return u / sqrt(1 + (u/3)^2), which is between -3 and 3, in place; u is at most FAR."""
     t = u / 3
     t *= t
     t += 1
@@ -71,7 +61,9 @@ def scale_of(values: Float64s, method: str) -> Scale:
         return Scale(0.0, 1.0, False)
     largest = float(np.abs(values).max())
     if method == "standard":
-        unit = 2.0 ** math.frexp(largest)[1] if largest > 1e150 else 1.0  # squares stay finite
+        unit = (
+            2.0 ** (math.frexp(largest)[1] - 1) if largest > 1e150 else 1.0
+        )  # squares stay finite
         mean = float((values / unit).mean()) * unit
         std = float((values / unit).std()) * unit
         return Scale(mean, min(1 / std, LARGEST) if std > 1e-12 * abs(mean) else 0.0, False)
@@ -113,18 +105,26 @@ def knots_of(values: Float64s, n: int) -> Float64s:
     rest, with its smallest and largest value.
     """
     distinct, counts = np.unique(values, return_counts=True)
-    if len(distinct) <= n:
-        return distinct
-    heavy = counts * n > len(values)
-    rest, ends = distinct[~heavy], np.cumsum(counts[~heavy])
-    free = n - int(heavy.sum())
-    places = np.linspace(0, int(ends[-1]) - 1, free) if free > 1 else ends[-1:][:free] // 2
-    return np.unique(
-        np.concatenate([rest[np.searchsorted(ends, places, "right")], distinct[heavy]])
-    )
+    if len(distinct) > n:
+        heavy = counts * n > len(values)
+        rest, ends = distinct[~heavy], np.cumsum(counts[~heavy])
+        free = n - int(heavy.sum())
+        places = np.linspace(0, int(ends[-1]) - 1, free) if free > 1 else ends[-1:][:free] // 2
+        knots = rest[np.searchsorted(ends, places, "right")]
+        distinct = np.unique(np.concatenate([knots, distinct[heavy]]))
+    return distinct[far_apart(distinct)]
+
+
+NEAREST = 1e-300
+"""Smallest distance of two knots: its inverse is finite."""
+
+
+def far_apart(knots: Float64s) -> NDArray[np.bool_]:
+    """Whether each knot is above the one before, so far that the inverse is finite."""
+    return np.diff(knots / 2, prepend=-np.inf) >= NEAREST
 
 
 def place_among(values: Float64s, knots: Float64s) -> Float64s:
     """Return where numbers are among knots: 0 to n - 1, with a fraction between two of them."""
-    with np.errstate(over="ignore", under="ignore"):
-        return np.asarray(np.interp(values, knots, np.arange(len(knots), dtype=np.float64)))
+    places = np.arange(len(knots), dtype=np.float64)
+    return np.asarray(np.interp(values / 2, knots / 2, places))  # halves: no distance is infinite

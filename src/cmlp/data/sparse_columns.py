@@ -9,7 +9,7 @@ import numpy as np
 from cmlp.core.arrays import refuse_masked
 from cmlp.data.column_encoders import NumberEncoder, Options
 from cmlp.data.columns import ColumnError
-from cmlp.data.scales import Scale, scale_of_counts, smooth_clip
+from cmlp.data.scales import FAR, Scale, scale_of_counts, smooth_clip
 
 
 def check_sparse_table(X: Any, who: str) -> Any:
@@ -62,6 +62,7 @@ def scale_sparse(X: Any, encoders: list[NumberEncoder], dtype: np.dtype[Any]) ->
     factors = np.array([scale.factor for scale in scales])
     with np.errstate(over="ignore", under="ignore"):
         data = X.data.astype(np.float64) * factors[X.indices]
+    np.clip(data, -FAR, FAR, out=data)
     if scales and scales[0].clips:
         smooth_clip(data)
     out = type(X)((data.astype(dtype), X.indices, X.indptr), shape=X.shape)
