@@ -33,7 +33,7 @@ Columns without a name, such as a data frame's index, are left out.
 _MODEL_DATA = f"""\
 {_DATA}
 Where DATA has a header, the model's features are found by their names, in any order; other columns
-may hold anything. A level that did not occur in training counts as missing, which a note says; a
+may hold anything. A level that did not occur in training counts as missing, which a note states; a
 cell that is no number, or no date, in a column of these is refused with its line. Without a header,
 or if the model has no names, all columns but the target and those to leave out are its features, in
 their order.
@@ -47,7 +47,7 @@ dates if they are in ISO's form (2024-05-31, 2024-05-31T09:30:00Z); true or fals
 whose values are categories. Text that is nearly unique per row, and columns of one value, are left
 out; a table shows what each column is. --categories, --numbers, --dates and --ignore decide
 otherwise. One bad cell among numbers or dates is refused with its line. Rows without a target are
-left out, which a note says.
+left out, which a note states.
 
 Training, and every default, is that of cmlp.TabularClassifier and cmlp.TabularRegressor: part of
 the rows is held out, and the epoch that predicts them best is kept. --cv and --ensemble train

@@ -17,6 +17,9 @@ from cmlp.training.progress import cut, printable
 MOST_ROWS = 30
 """Columns that are listed one by one."""
 
+MANY = 20
+"""Rows whose numbers are unlikely to be 1, 2, 3 ... by chance."""
+
 
 def choices_of(table: RawTable) -> list[Choice]:
     """Decide what each column of a table is.
@@ -58,7 +61,7 @@ def training_table(table: RawTable, choices: Sequence[Choice]) -> FormTable:
 
 
 def notes_on(choices: Sequence[Choice]) -> list[str]:
-    """Return notes on columns that the user may want to treat otherwise."""
+    """Return notes on columns that may be better treated otherwise."""
     notes = [choice.note for choice in choices if choice.note]
     for choice in choices:
         if choice.kind == "text" and not choice.note:
@@ -72,9 +75,9 @@ def notes_on(choices: Sequence[Choice]) -> list[str]:
 
 
 def _counts_rows(form: Form) -> bool:
-    """Whether each number is the one before plus 1, on more than a few rows."""
+    """Whether each number is the one before plus 1."""
     values = form[0]
-    return len(values) > 2 and bool((np.diff(values) == 1).all())
+    return len(values) >= MANY and bool((np.diff(values) == 1).all())
 
 
 # As text ------------------------------------------------------------------------------------------

@@ -216,7 +216,7 @@ def _report(model: Tabular, X: FormTable, y: Array) -> None:
     else:
         rows, answers = found
     what = "training" if found is None else "validation"
-    print(f"\non the {len(rows):,} {what} rows:")
+    print(f"\non the {len(rows):,} {what} row{'s' * (len(rows) != 1)}:")
     if found is not None and model.validation_score_ is not None:
         metric = model.history_.metric
         if metric not in ("accuracy", "r2", "neg_loss"):

@@ -110,7 +110,7 @@ class Reading:
 def read_raw(path: str, selection: Selection, how: Reading) -> RawTable:
     """Read a table of mixed columns.
 
-    Rows without a target are left out, which a note says.
+    Rows without a target are left out, which a note states.
 
     Raises
     ------
