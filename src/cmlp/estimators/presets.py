@@ -56,6 +56,9 @@ class Preset:
         Epochs since the best one that end a training.
     stop_factor : float
         Times the best epoch's number, which are added to them.
+    first_stop : float
+        Part of the training before which no patience ends it: while the rate rises from zero, a
+        network has not begun to learn.
     clamps : bool
         Whether predicted numbers stay in the range of the targets that were trained on.
     """
@@ -89,6 +92,7 @@ class Preset:
     epsilon: float = 1e-8
     clip_norm: float | None = None
     stop_factor: float = 1.0
+    first_stop: float = 1 / 15
     clamps: bool = True
 
 

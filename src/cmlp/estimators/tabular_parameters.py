@@ -90,6 +90,8 @@ def resolved(estimator: Any, facts: Facts) -> Preset:
                 chosen["cv"] = list(value)  # also of a generator, which is used once
             if field.name == "n_iter_no_change":
                 chosen["stop_factor"] = 1.0
+            if field.name == "learning_rate":
+                chosen["first_stop"] = 0.0
     return dataclasses.replace(preset, **chosen)
 
 

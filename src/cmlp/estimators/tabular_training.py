@@ -66,19 +66,30 @@ class Job:
     verbose: int
 
 
-class Best:
-    """The epoch with the best score, the latest of equals, and its weights."""
+EQUAL_SHARES = 1e-6
+"""Accuracies that differ by less are equal: by the rounding of weights, or by those near zero."""
 
-    def __init__(self, preset: Preset) -> None:
+
+class Best:
+    """The epoch with the best score, the latest of equals, and its weights.
+
+    Parameters
+    ----------
+    tie : float
+        Scores that are lower than the best by no more than this are equal to it.
+    """
+
+    def __init__(self, preset: Preset, tie: float = 0.0) -> None:
+        self.tie = tie
         self.patience, self.factor = preset.n_iter_no_change, preset.stop_factor
         self.score, self.epoch = -math.inf, 0
         self.params: Array | None = None
 
     def see(self, score: float, epoch: int, params: Array) -> None:
         """Compare the score of an epoch; NaN is never the best."""
-        if not score >= self.score:
+        if not score >= self.score - self.tie:
             return
-        self.score, self.epoch = score, epoch
+        self.score, self.epoch = max(score, self.score), epoch
         if self.params is None:
             self.params = params.copy()
         else:
@@ -100,7 +111,7 @@ class MemberRules:
         self.recipe = recipe_of(job.preset)
         with parameters_at_fault():
             self.schedule = resolve(job.preset.learning_rate)
-        self.best = Best(job.preset)
+        self.best = Best(job.preset, EQUAL_SHARES if job.scoring == "accuracy" else 0.0)
         self.progress = Progress(job.verbose, state.epochs, job.name, dispatch.core.name)
         self.drawn = 0
 
@@ -154,9 +165,10 @@ class MemberRules:
         self.state.epochs = max(done, min(self.job.preset.max_iter, done + fit))
 
     def verdict(self) -> str:
-        if self.job.held_out is None:
+        done, least = self.net.history.epochs, self.job.preset.first_stop * self.state.epochs
+        if self.job.held_out is None or done < least:
             return ""
-        return "patience" if self.best.stalled(self.net.history.epochs) else ""
+        return "patience" if self.best.stalled(done) else ""
 
     def diverged(self, safe: Snapshot) -> None:
         if self.best.params is not None:
