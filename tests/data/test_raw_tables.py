@@ -32,15 +32,15 @@ def values_of(levels):
 
 
 CELLS = st.sampled_from(
-    ["1", "-2.5", "1e3", ".5", "", "NA", "nan", "inf", "-Infinity", "1_000", "\u0661", "007", "0.70",
-     " 3 ", "1e999", "x", "?", "1,5", "true", "+4"]
+    ["1", "-2.5", "1e3", ".5", "", "NA", "nan", "inf", "-Infinity", "1_000", "\u0661", "007",
+     "0.70", " 3 ", "1e999", "x", "?", "1,5", "true", "+4"]
 )  # fmt: skip
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=3, max_size=30), st.integers(1, 9))
 def test_cells_are_read_one_by_one(rows, block):
-    """Whatever the size of a block: numbers if all cells are, or their text; the rule cell by cell."""
+    """Whatever the size of a block: numbers if all cells are, else their text."""
     file = io.StringIO()
     writer = csv.writer(file, quoting=csv.QUOTE_ALL)
     writer.writerows([("a", "b"), *rows])
