@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Mapping
 from reprlib import repr as short
 from typing import Any, NamedTuple
 
@@ -18,10 +19,7 @@ from cmlp.core.layout import Array
 from cmlp.data.encode import TableEncoder
 from cmlp.data.records import entries
 from cmlp.estimators.labels import Labels
-from cmlp.estimators.tabular import Tabular
-from cmlp.estimators.tabular_classifier import TabularClassifier
 from cmlp.estimators.tabular_members import Member
-from cmlp.estimators.tabular_regressor import TabularRegressor
 from cmlp.estimators.tabular_targets import Scale
 from cmlp.formats import cmlp_file, safetensors
 from cmlp.formats.cmlp_file import BAD_CONTENT, TABULAR, Saved
@@ -30,9 +28,8 @@ from cmlp.formats.label_records import label_record, read_classes
 from cmlp.formats.safetensors import ArrayInfo, ModelFileError
 from cmlp.network import Network
 
-KINDS: dict[str, type[Tabular]] = {
-    "TabularClassifier": TabularClassifier, "TabularRegressor": TabularRegressor,
-}  # fmt: skip
+CLASSIFIER, REGRESSOR = KINDS = ("TabularClassifier", "TabularRegressor")
+"""What a file may hold."""
 
 _ABOUT: dict[str, tuple[type, ...]] = {
     "kind": (str,),
@@ -59,7 +56,7 @@ SCALE_ROWS = 4
 # Writing -----------------------------------------------------------------------------------------
 
 
-def save(estimator: Tabular, file: safetensors.File) -> None:
+def save(estimator: Any, file: safetensors.File) -> None:
     """Write a fitted estimator; see :meth:`TabularClassifier.save`."""
     arrays: dict[str, Array] = {}
     encoders, networks = [], []
@@ -78,7 +75,7 @@ def save(estimator: Tabular, file: safetensors.File) -> None:
             )
     labels = estimator._labels
     about = {
-        "kind": _kind_of(estimator),
+        "kind": CLASSIFIER if labels is not None else REGRESSOR,
         "parameters": _kept(estimator.get_params(deep=False)),
         "labels": None if labels is None else label_record(labels.classes),
         "multilabel": labels is not None and labels.multilabel,
@@ -98,11 +95,6 @@ def save(estimator: Tabular, file: safetensors.File) -> None:
     except BAD_CONTENT as error:
         raise ValueError(f"this estimator cannot be saved: {error}") from error
     safetensors.write(file, arrays, metadata)
-
-
-def _kind_of(estimator: Tabular) -> str:
-    """Return the public class that an instance, perhaps of a user's subclass, belongs to."""
-    return next(name for name, kind in KINDS.items() if isinstance(estimator, kind))
 
 
 def _kept(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -143,8 +135,14 @@ class _Content(NamedTuple):
     labels: Labels | None
 
 
-def load(file: safetensors.File) -> Tabular:
-    """Read an estimator; see :func:`cmlp.load`."""
+def load(file: safetensors.File, kinds: Mapping[str, Any]) -> Any:
+    """Read an estimator; see :func:`cmlp.load`.
+
+    Parameters
+    ----------
+    kinds : mapping of str
+        The class of each of `KINDS`.
+    """
     path, found = safetensors.name_of(file), list[_Content]()
 
     def validate(metadata: dict[str, str], infos: dict[str, ArrayInfo]) -> None:
@@ -156,7 +154,7 @@ def load(file: safetensors.File) -> Tabular:
 
     arrays, _ = safetensors.read(file, validate)
     try:
-        return _made(found[0], arrays, path)
+        return _made(found[0], arrays, path, kinds[found[0].about["kind"]])
     except ModelFileError:
         raise
     except BAD_CONTENT as error:
@@ -173,9 +171,9 @@ def _part(values: dict[str, Any], prefix: str) -> dict[str, Any]:
 def _content(metadata: dict[str, str], infos: dict[str, ArrayInfo]) -> _Content:
     """Check all text against itself and the arrays' shapes; raises one of BAD_CONTENT."""
     about = entries(cmlp_file.parsed(metadata, TABULAR), "the estimator", _ABOUT, _OLDER)
-    check_name("estimator", about["kind"], list(KINDS))
+    check_name("estimator", about["kind"], KINDS)
     _check_table(about["table"])
-    classifies, record = about["kind"] == "TabularClassifier", about["labels"]
+    classifies, record = about["kind"] == CLASSIFIER, about["labels"]
     if classifies != (record is not None):
         raise ValueError("a classifier has labels, and a regressor has none")
     labels = None
@@ -232,10 +230,10 @@ def _network(
     return saved
 
 
-def _made(content: _Content, arrays: dict[str, Array], path: str) -> Tabular:
+def _made(content: _Content, arrays: dict[str, Array], path: str, kind: Any) -> Any:
     """Make an estimator of checked content and its arrays."""
     about = content.about
-    estimator = KINDS[about["kind"]](**_parameters(about))
+    estimator = kind(**_parameters(about["parameters"], kind))
     encoders = [
         TableEncoder.from_entries(each, _part(arrays, f"encoders.{number}."), about["kind"])
         for number, each in enumerate(about["encoders"])
@@ -260,13 +258,13 @@ def _made(content: _Content, arrays: dict[str, Array], path: str) -> Tabular:
     return estimator
 
 
-def _parameters(about: dict[str, Any]) -> dict[str, Any]:
+def _parameters(stored: dict[str, Any], kind: Any) -> dict[str, Any]:
     """Return the constructor's arguments, of those names that it has."""
-    names = set(inspect.signature(KINDS[about["kind"]].__init__).parameters) - {"self"}
-    unknown = sorted(set(about["parameters"]) - names)
+    names = set(inspect.signature(kind.__init__).parameters) - {"self"}
+    unknown = sorted(set(stored) - names)
     if unknown:
         raise ValueError(f"unknown parameter {short(unknown[0])}")
-    return {name: _read_value(value) for name, value in about["parameters"].items()}
+    return {name: _read_value(value) for name, value in stored.items()}
 
 
 def _read_value(value: Any) -> Any:
