@@ -24,6 +24,7 @@ from typing import Any as _Any
 from cmlp.core.dispatch import CoreInfo, core_info, use_core
 from cmlp.datasets import load_digits
 from cmlp.model.history import History
+from cmlp.model.inputs import Inputs
 from cmlp.model.parameters import Gradients, Propagation
 from cmlp.network import Network
 
@@ -61,6 +62,7 @@ __all__ = [
     "GradientCheck",
     "Gradients",
     "History",
+    "Inputs",
     "InvalidParameterError",
     "MLPClassifier",
     "MLPRegressor",

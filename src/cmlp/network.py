@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -23,6 +23,7 @@ from cmlp.model.assignment import ASSIGNED, check_plan, refuse_unknown
 from cmlp.model.custom_loss import CustomLoss
 from cmlp.model.history import History
 from cmlp.model.initialise import initialise
+from cmlp.model.inputs import Inputs
 from cmlp.model.parameters import Gradients, Parameters, Propagation
 from cmlp.model.state import State
 
@@ -98,6 +99,14 @@ class Network(State):
         batch, in prediction. One row has no variance: each unit of it is beta, so batches need
         two. With 'layer' (Ba et al. 2016) they are a row's over the units of the layer. `biases`
         are beta; L1, L2 and weight decay leave gamma and beta alone.
+    parametric_activation : bool
+        With True, hidden layers compute ``a = z + alpha (f(z) - z)`` with an alpha per unit that is
+        learned; it starts at 1, where a = f(z). L1, L2 and weight decay leave alpha alone.
+    inputs : Inputs, optional
+        What happens to columns of X before the first layer: categories and numbers in bins become
+        rows of a table that is learned, numbers periodic features. ``sizes[0]`` stays the number
+        of columns. Positions in a table that are NaN or outside it are its first or last row. L1
+        and L2 leave these arrays alone; weight decay is for tables only.
 
     Attributes
     ----------
@@ -118,6 +127,18 @@ class Network(State):
         'batch', 'layer' or None.
     scales : list of ndarray
         Views of gamma, (n_out,) per normalised layer.
+    parametric_activation : bool
+        Whether the hidden activations have an alpha per unit.
+    alphas : list of ndarray
+        Views of alpha, (n_out,) per hidden layer with a parametric activation.
+    inputs : Inputs or None
+        What happens to columns of X before the first layer.
+    front : dict of str to ndarray
+        What is learned there, views by name: "factors", (n_inputs,); "levels.3", the table of
+        column 3, (rows, width); "summed.3", (rows, units of the first layer);
+        "periodic.frequencies" and "periodic.phases", (columns, frequencies), "periodic.weights",
+        (columns, width, frequencies), "periodic.biases", (columns, width). Write into them by
+        ``net.front["levels.3"] = E``.
     running : list of (ndarray, ndarray)
         Views of the running mean and variance, per layer normalised by 'batch'.
     classes : ndarray or None
@@ -138,7 +159,8 @@ class Network(State):
     -----
     What is assigned to an attribute predicts from then on, and `save`, pickle and copies keep it;
     what they could not keep is refused at once, and so are names that a network does not have.
-    `sizes`, the dtype, the loss and `normalization` are those of the constructor.
+    `sizes`, the dtype, the loss, `normalization` and
+    `parametric_activation` are those of the constructor.
 
     Examples
     --------
@@ -179,6 +201,8 @@ class Network(State):
         input_scale: float = 1.0,
         missing_targets: bool = False,
         normalization: str | None = None,
+        parametric_activation: bool = False,
+        inputs: Inputs | None = None,
     ) -> None:
         architecture = Architecture.resolve(
             sizes,
@@ -192,6 +216,8 @@ class Network(State):
             input_scale=input_scale,
             missing_targets=missing_targets,
             normalization=normalization,
+            parametric_activation=parametric_activation,
+            inputs=inputs,
         )
         super().__init__(architecture, np.random.default_rng(seed))
         initialise(self)
@@ -240,8 +266,9 @@ class Network(State):
     def folded(self) -> Network:
         """Return a copy with normalisation by 'batch' folded into its weights.
 
-        It predicts the same, up to rounding, and has no statistics to learn any more. One that is
-        normalised otherwise, or not at all, is copied as it is, without optimizer state.
+        It predicts the same, up to rounding, and has no statistics to learn any more; nor factors
+        of the inputs, which are folded, too. One without them is copied as it is, without optimizer
+        state.
         """
         from cmlp.model.folding import fold_statistics
 
@@ -354,14 +381,25 @@ class Network(State):
         Returns
         -------
         Gradients
-            Lists of dC/dW and dC/db, one per layer; dC/dX; and the value of the loss.
+            Lists of dC/dW and dC/db, one per layer; dC/dX; the value of the loss; lists of
+            dC/dgamma and dC/dalpha; and a dictionary of the derivatives by what is learned before
+            the first layer. dC/dX of a column with a table is the slope from the row of x to the
+            next one.
         """
         data = self.encode_rows(X, y, sample_weight)
         penalties = {"l1": check_number("l1", l1, 0), "l2": check_number("l2", l2, 0)}
         objective = self.architecture.objective(**penalties)
         found = passes.backpropagate(self, data, objective, inputs=True)
         parts = Parameters(self.plan, found.gradient)
-        return Gradients(parts.weights, parts.biases, found.inputs, found.loss, parts.scales)
+        return Gradients(
+            parts.weights,
+            parts.biases,
+            found.inputs,
+            found.loss,
+            parts.scales,
+            parts.alphas,
+            parts.front,
+        )
 
     # Training ------------------------------------------------------------------------------------
 
@@ -385,6 +423,8 @@ class Network(State):
         label_smoothing: float = 0.0,
         clip_norm: float | None = None,
         ema: float = 0.0,
+        rate_factors: Mapping[str, float | Sequence[float]] | None = None,
+        decay_factors: Mapping[str, float | Sequence[float]] | None = None,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
         X_val: RowsLike | None = None,
@@ -392,6 +432,8 @@ class Network(State):
         validation_fraction: float = 0.0,
         patience: int | None = None,
         schedule: Any = None,
+        dropout_schedule: Any = None,
+        weight_decay_schedule: Any = None,
         callbacks: Iterable[Any] = (),
         max_time: float | None = None,
         n_threads: int | None = None,
@@ -446,6 +488,13 @@ class Network(State):
             loss of training is that of the weights that move. A further call with `ema` starts
             from those, unless the network's weights were changed meanwhile; one without it starts
             from the mean. 0 averages nothing.
+        rate_factors, decay_factors : dict, optional
+            Factors of the step and of `weight_decay` for groups of parameters: 'weights', 'biases',
+            'scales' (gamma), 'alphas', each a number or one per layer. A step is ``theta *= 1 -
+            learning_rate * weight_decay * decay_factor``, then ``theta -= rate_factor * step``, of
+            any solver. Without them every rate factor is 1, and only weights decay. Groups that
+            the network has not are ignored. For Adam, ``rate_factors={'weights': 1 / sqrt(n_in)}``,
+            one for each layer, is training in the scaling of the neural tangent kernel.
         shuffle : bool
             Draw a new order of the rows for each epoch.
         sample_weight : array-like, (n,), optional
@@ -459,6 +508,9 @@ class Network(State):
             new low for this many epochs; with validation the best weights are restored.
         schedule : str, Schedule or callable, optional
             Learning rate over time, see :mod:`cmlp.schedules`; a callable maps epoch to rate.
+        dropout_schedule, weight_decay_schedule : str, Schedule or callable, optional
+            Factor of `dropout` and of `weight_decay` over time, the same; a callable maps epoch to
+            factor.
         callbacks : iterable
             Functions of a :class:`cmlp.TrainingState`, called after each epoch, or objects with any
             of ``on_train_begin``, ``on_epoch_end``, ``on_train_end``. One that returns anything

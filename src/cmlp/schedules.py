@@ -1,8 +1,9 @@
 """Learning-rate schedules: the step size over the course of training.
 
-``Network.fit(schedule=...)`` takes a name ('constant', 'cosine', 'one_cycle', 'step',
-'exponential', 'invscaling', 'adaptive'), an instance of one of these classes, or a callable that
-returns the rate of an epoch (counted from 0).
+``Network.fit(schedule=...)`` takes a name ('constant', 'cosine', 'one_cycle', 'coslog4',
+'flat_cos', 'step', 'exponential', 'invscaling', 'adaptive'), an instance of one of these classes,
+or a callable that returns the rate of an epoch (counted from 0). The same are factors of dropout
+and weight decay, in ``dropout_schedule`` and ``weight_decay_schedule``.
 """
 
 from __future__ import annotations
@@ -119,6 +120,41 @@ class OneCycle(Schedule):
 
 
 @dataclass(frozen=True)
+class CosLog(Schedule):
+    """Cycles from 0 to the rate and back to 0, each twice as long as the one before.
+
+    The factor is ``(1 - cos(2 pi log2(1 + (2**cycles - 1) t))) / 2`` where t is the part of the
+    training that is done: 0 at the first step. With 4 cycles this is 'coslog4' (Holzmüller et al.
+    2024, appendix A.1).
+    """
+
+    cycles: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("cycles", self.cycles, 1)
+
+    def factor(self, progress: Rates, epochs: Rates) -> Rates:
+        phase = np.log2(1 + (2.0**self.cycles - 1) * progress)
+        return np.asarray(0.5 * (1 - np.cos(2 * math.pi * phase)))
+
+
+@dataclass(frozen=True)
+class FlatCos(Schedule):
+    """The full rate for the part ``flat`` of the training, then half a cosine down to 0."""
+
+    flat: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("flat", self.flat, 0, 1, open_high=True)
+
+    def factor(self, progress: Rates, epochs: Rates) -> Rates:
+        falling = 0.5 * (1 + np.cos(math.pi * (progress - self.flat) / (1 - self.flat)))
+        return np.where(progress < self.flat, 1.0, falling)
+
+
+@dataclass(frozen=True)
 class Step(Schedule):
     """Multiplied by ``multiplier`` after every ``every`` epochs."""
 
@@ -203,6 +239,8 @@ NAMES: dict[str, type[Schedule]] = {
     "constant": Constant,
     "cosine": Cosine,
     "one_cycle": OneCycle,
+    "coslog4": CosLog,
+    "flat_cos": FlatCos,
     "step": Step,
     "exponential": Exponential,
     "invscaling": InverseScaling,

@@ -377,7 +377,7 @@ def moments(problem, optimizer, seed=5):
 
 
 def take_epoch(core, problem, params, state, rows, batch_size, optimizer, noise=QUIET, step=4,
-               n_threads=1, rates=None, losses=None):  # fmt: skip
+               n_threads=1, rates=None, losses=None, schedules=()):  # fmt: skip
     """Call ``core.train_epoch``, on each thread of a team."""
     if rates is None:
         rates = np.linspace(0.1, 0.05, -(-len(rows) // batch_size))
@@ -389,7 +389,7 @@ def take_epoch(core, problem, params, state, rows, batch_size, optimizer, noise=
         return core.train_epoch(
             problem.plan, params, state, problem.X, problem.targets, problem.weights, rows,
             batch_size, rates, step, problem.objective, optimizer, noise, grads, workspace, rank,
-            n_threads, team, problem.input_scale, losses,
+            n_threads, team, problem.input_scale, losses, *schedules,
         )  # fmt: skip
 
     if n_threads == 1:

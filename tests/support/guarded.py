@@ -14,7 +14,7 @@ import numpy as np
 from oracle import QUIET, Problem, problems_at_odd_sizes
 
 import cmlp
-from cmlp.core import dispatch, layout, seam, vocabulary
+from cmlp.core import dispatch, groups, layout, seam, vocabulary
 
 PAGE = mmap.PAGESIZE
 SIDES = ("after", "before")
@@ -50,6 +50,8 @@ class Pages:
         if isinstance(value, seam.SparseRows):
             parts = map(self.put, (value.data, value.indices, value.indptr))
             return seam.SparseRows(*parts, value.shape[1])
+        if isinstance(value, seam.Optimizer):
+            return value._replace(factors=self.put(value.factors)) if len(value.factors) else value
         if isinstance(value, seam.Noise):
             return value._replace(dropout=self.put(value.dropout))
         return value
@@ -62,20 +64,41 @@ def sparse(X, dtype=np.int32):
     return seam.SparseRows(X[mask], np.nonzero(mask)[1].astype(dtype), indptr, X.shape[1])
 
 
-def normalised(problem, kind):
-    """The same with a normalised hidden layer."""
+def normalised(problem, kind, parametric=False):
+    """The same with a normalised hidden layer, or one with alphas."""
     other = copy.copy(problem)
-    other.plan = layout.make_plan(problem.sizes, problem.activations, problem.dtype, kind)
+    other.plan = layout.make_plan(
+        problem.sizes, problem.activations, problem.dtype, kind, parametric
+    )
     other.params = np.full(layout.params_size(other.plan), 0.1, problem.dtype)
     return other
 
 
-def optimizers():
+def fronted(problem, parametric=False):
+    """The same with columns of every kind before the first layer, and positions outside tables."""
+    other, n = copy.copy(problem), problem.sizes[0]
+    inputs = cmlp.Inputs(
+        periodic=range(0, n, 4), levels={i: (3, i) for i in range(1, n, 4)},
+        summed={i: i for i in range(2, n, 4)}, scaled=True, frequencies=5,
+    )  # fmt: skip
+    net = cmlp.Network(
+        problem.sizes, list(problem.activations[:-1]), inputs=inputs, dtype=problem.dtype, seed=0,
+        parametric_activation=parametric,
+    )  # fmt: skip
+    other.plan, other.params = net.plan, net.params
+    other.plan[: len(problem.plan), layout.ACTIVATION] = problem.plan[:, layout.ACTIVATION]
+    other.X = problem.X * n
+    other.X.flat[::5] = np.resize([np.nan, np.inf, -np.inf, 3e38, -3e38], other.X.flat[::5].shape)
+    return other
+
+
+def optimizers(plan):
     adam = next(row.code for row in vocabulary.SOLVERS if row.name == "adam")
     return (
         seam.Optimizer(momentum=0.9),
         seam.Optimizer(adam, weight_decay=0.1, ema=0.9),
         seam.Optimizer(adam, clip_norm=0.01),
+        seam.Optimizer(adam, weight_decay=0.1, factors=groups.default_factors(plan) + 0.5),
     )
 
 
@@ -101,14 +124,14 @@ def run(core, problem, X, side, noise=QUIET):
         predictor.outputs(X)
         predictor(X, out)
         predictor(X[-1], out[-1])
-    for optimizer in optimizers():
+    for optimizer in map(put, optimizers(plan)):
         state = put(np.ones((3, len(params)), dtype))
         core.update(plan, params, grads, state, optimizer, 1, 0.01)
         for batch_size in {1, min(7, n), n}:
             rates = put(np.full(-(-n // batch_size), 0.01))
             core.train_epoch(
                 plan, params, state, X, targets, weights, rows, batch_size, rates, 0, objective,
-                optimizer, noise, grads, workspace,
+                optimizer, noise, grads, workspace, dropout_factors=rates, decay_factors=rates,
             )  # fmt: skip
 
 
@@ -119,8 +142,9 @@ def run_team(core, problem, side):
     arrays = [problem.plan, problem.params, np.ones((2, len(problem.params)), problem.dtype),
               problem.X, problem.targets, None, np.arange(n)]  # fmt: skip
     arrays = list(map(put, arrays))
-    optimizer, rates, team = optimizers()[2], put(np.full(2, 0.01)), put(np.zeros(16, np.int64))
-    grads, workspace = put(problem.like_params(0)), put(problem.scratch(core, 3))
+    optimizer, rates = optimizers(problem.plan)[2], put(np.full(2, 0.01))
+    team = put(np.zeros(16, np.int64))
+    grads, workspace = put(np.zeros_like(problem.params)), put(problem.scratch(core, 3))
 
     def rank(number):
         return core.train_epoch(
@@ -162,6 +186,22 @@ def main(name):
             for normalization in ("batch", "layer"):
                 say(name, dtype, normalization, side)
                 run(core, normalised(problem, normalization), problem.X, side, noise)
+            for normalization in (None, "batch", "layer"):
+                say(name, dtype, normalization, "alphas", side)
+                run(core, normalised(problem, normalization, True), problem.X, side, noise)
+            for odd in problems_at_odd_sizes(dtype):
+                say(name, dtype, odd.sizes, odd.n, "alphas", side)
+                run(core, normalised(odd, None, True), odd.X, side, noise)
+            wide = Problem((131, 97, 70), ("gelu", "softmax"), "squared_error", 61, dtype)
+            run_team(core, normalised(wide, "layer", True), side)
+            wide = Problem((130, 70, 40, 3), ("relu", "relu", "softmax"),
+                            "categorical_crossentropy", 61, dtype, labels=True)  # fmt: skip
+            for each in (problem, wide):
+                for parametric in (False, True):
+                    say(name, dtype, "front", parametric, side)
+                    other = fronted(each, parametric)
+                    run(core, other, other.X, side, noise)
+                    run_team(core, other, side)
             for kind in KINDS:
                 say(name, dtype, "X of", kind, side)
                 run(core, problem, (problem.X * 9).astype(kind), side)

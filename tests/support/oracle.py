@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cmlp.core import layout, seam, vocabulary
+from cmlp.core import groups, layout, seam, vocabulary
 from cmlp.core.reference.forward import propagate
 from cmlp.core.reference.gather import gather_targets
 from cmlp.core.reference.losses import cost_slope, row_costs
@@ -118,7 +118,7 @@ class Problem:
 
     def like_params(self, value):
         """A flat vector laid out as the parameters, filled but for its padding."""
-        flat = np.zeros(self.plan[-1, layout.BIAS] + self.plan[-1, layout.STRIDE], self.dtype)
+        flat = np.zeros(layout.params_size(self.plan), self.dtype)
         for W, b in layers(self.plan, flat):
             W[...] = b[...] = value
         return flat
@@ -130,7 +130,8 @@ class Problem:
 
     def record(self, n=None, value=0):
         """Room for one number per row and unit."""
-        width = self.plan[-1, layout.UNITS] + self.plan[-1, layout.STRIDE]
+        last = layout.layers_of(self.plan)[-1]
+        width = last[layout.UNITS] + last[layout.STRIDE]
         return np.full((self.n if n is None else n, width), value, self.dtype)
 
     def units(self, record):
@@ -438,14 +439,16 @@ def stepped(problem, optimizer, grads, state, step, rate):
     exact, o = problem.exact, optimizer
     eps = float(np.finfo(problem.dtype).eps) * (2 if problem.dtype == np.float64 else 1)
     params, moments = exact.params.copy(), np.zeros((len(state), len(exact.params)))
-    flat, is_weight = exact.like_params(0), exact.like_params(0)
+    flat, decays, phi = exact.like_params(0), exact.like_params(0), exact.like_params(0)
     start = 0
     for W, b in layers(exact.plan, flat):
         for part in (W, b):
             part[...] = grads.value[start : start + part.size].reshape(part.shape)
             start += part.size
-    for W, _ in layers(exact.plan, is_weight):
-        W[...] = 1
+    factors = o.factors if len(o.factors) else groups.default_factors(exact.plan)
+    for column, of_column in enumerate((phi, decays)):
+        for row, part in groups.group_views(exact.plan, of_column):
+            part[...] = factors[row, column]
     for mine, theirs in zip(state, moments, strict=True):
         for source, target in zip(
             layers(problem.plan, mine), layers(exact.plan, theirs), strict=True
@@ -467,6 +470,7 @@ def stepped(problem, optimizer, grads, state, step, rate):
     new = [compact(exact.plan, row) for row in moments]
     old_mean, new_mean = (old.pop(), new.pop()) if o.ema else (None, None)
 
+    rate = rate * compact(exact.plan, phi)
     if o.solver == SOLVERS["sgd"].code:
         dv = rate * dg + 4 * eps * (o.momentum * old[0] + rate * g)
         errors = [dv if o.momentum else 0 * dv]
@@ -498,7 +502,7 @@ def stepped(problem, optimizer, grads, state, step, rate):
         root = np.sqrt(v) + o.epsilon
         size = rate * m / root
         move = rate * (dm + m * dv / np.sqrt(v) / root) / root
-    decay = 2 * eps * W * compact(exact.plan, is_weight) * bool(o.weight_decay)
+    decay = 2 * eps * W * (compact(exact.plan, decays) > 0) * bool(o.weight_decay)
     error = move + decay + 8 * eps * (W + size)
     if o.ema:
         part = (1 - o.ema) / (1 - o.ema ** (step - o.ema_start + 1))

@@ -28,9 +28,32 @@ def rates(schedule, epochs=10, n_steps=4, learning_rate=1.0, losses=()):
 def test_every_name(name):
     found = rates(name, learning_rate=0.3)
     assert found.shape == (10, 4) and found.dtype == np.float64
-    assert (found > 0).all() and (found <= 0.3).all()
+    assert (found >= 0).all() and (found > 0).mean() > 0.9 and (found <= 0.3).all()
     history = Network([3, 3], seed=0).fit(X, Y, epochs=3, schedule=name, learning_rate=0.3)
-    assert all(0 < rate <= 0.3 for rate in history["learning_rate"])
+    assert all(0 <= rate <= 0.3 for rate in history["learning_rate"])
+    assert history["learning_rate"][1] > 0
+
+
+def test_coslog4():
+    """Four cycles that end at 1/15, 3/15, 7/15 and 1; 0 at the first step, and at each end."""
+    found = rates("coslog4", epochs=15, n_steps=8).ravel()
+    t = np.arange(120) / 120
+    np.testing.assert_allclose(found, (1 - np.cos(2 * math.pi * np.log2(1 + 15 * t))) / 2)
+    assert found[0] == 0 and np.allclose(found[[8, 24, 56]], 0, atol=1e-12)
+    peaks = [(2 ** (cycle + 0.5) - 1) / 15 for cycle in range(4)]
+    at_peaks = schedules.CosLog().factor(np.array(peaks), np.array(peaks))
+    np.testing.assert_allclose(at_peaks, 1)
+    assert np.flatnonzero((found[1:-1] > found[:-2]) & (found[1:-1] >= found[2:])).size == 4
+    one = rates(schedules.CosLog(cycles=1)).ravel()
+    assert one[0] == 0 and one.argmax() == pytest.approx((2**0.5 - 1) * 40, abs=1)
+
+
+def test_flat_cos():
+    found = rates("flat_cos", epochs=10).ravel()
+    t = np.arange(40) / 40
+    assert (found[:20] == 1).all() and found[20] == 1 and (np.diff(found[20:]) < 0).all()
+    np.testing.assert_allclose(found[20:], (1 + np.cos(math.pi * (2 * t[20:] - 1))) / 2)
+    assert (rates(schedules.FlatCos(flat=0.9)).ravel()[:36] == 1).all()
 
 
 def test_constant():
@@ -128,6 +151,8 @@ def test_every_step_has_its_rate(engine):
         (lambda: schedules.Step(every=0), ("every", "at least 1")),
         (lambda: schedules.Adaptive(patience=0), ("patience", "at least 1")),
         (lambda: schedules.Cosine(final=-1), ("final",)),
+        (lambda: schedules.CosLog(cycles=0), ("cycles", "at least 1")),
+        (lambda: schedules.FlatCos(flat=1.0), ("flat", "below 1")),
         (lambda: schedules.Exponential(multiplier=-1), ("multiplier",)),
         (lambda: rates("cosin"), ("Unknown schedule 'cosin'", "'cosine'?", "one_cycle")),
         (lambda: rates(["cosine"]), ("Unknown schedule",)),

@@ -380,9 +380,9 @@ def test_a_stopped_step_changes_no_weight(core, dtype, n_threads, normalization,
     def run(rank):
         return core.train_epoch(
             net.plan, net.params, net.moments, data.X, data.targets, None, np.arange(n), n,
-            np.full(1, 0.1), 0, recipe.objective(net.architecture), recipe.optimizer(),
-            recipe.noise(net.architecture, 0),
-            grads, workspace, rank, n_threads, team, 1.0, None,
+            np.full(1, 0.1), 0, recipe.objective(net.architecture),
+            recipe.optimizer(net.architecture), recipe.noise(net.architecture, 0), grads, workspace,
+            rank, n_threads, team, 1.0, None,
         )  # fmt: skip
 
     with ThreadPoolExecutor(n_threads) as pool:

@@ -48,7 +48,7 @@ cimport cython
 
 import numpy
 
-from cmlp.core import layout, seam, vocabulary
+from cmlp.core import groups, layout, seam, vocabulary
 from cmlp.core.arrays import array_of
 
 ctypedef fused real:
@@ -64,6 +64,9 @@ include "kernels/guards.pxi"
 include "kernels/activations.pxi"
 include "kernels/noise.pxi"
 include "kernels/gather.pxi"
+include "kernels/embed.pxi"
+include "kernels/periodic.pxi"
+include "kernels/front.pxi"
 include "kernels/losses.pxi"
 include "kernels/forward.pxi"
 include "kernels/predict.pxi"
@@ -71,6 +74,7 @@ include "kernels/ndarray.pxi"
 include "kernels/predictor.pxi"
 include "kernels/updates.pxi"
 include "kernels/normalization.pxi"
+include "kernels/parametric.pxi"
 include "kernels/backward.pxi"
 include "kernels/step.pxi"
 
@@ -154,9 +158,9 @@ def predict(
     """
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *first = layers_of(plan)
-    cdef const Layer *last = &first[plan.shape[0] - 1]
+    cdef const Layer *last = last_layer(plan)
     cdef Layout to = layout_of(plan, PREDICT_BATCH, 1, sizeof(real))
-    cdef RowBuffer source = RowBuffer(X, first.n_in, scale=input_scale)
+    cdef RowBuffer source = RowBuffer(X, front_of(plan).n_columns, scale=input_scale)
     cdef Run run = run_of(plan, source.rows, NO_ROWS, None, rows, to)
     check_size("workspace", to.size, workspace.shape[0])
     if rows is not None:
@@ -178,10 +182,10 @@ def forward(
     """
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *first = layers_of(plan)
-    cdef const Layer *last = &first[plan.shape[0] - 1]
+    cdef const Layer *last = last_layer(plan)
     cdef const Layer *layer
     cdef Layout to = layout_of(plan, PREDICT_BATCH, 1, sizeof(real))
-    cdef RowBuffer source = RowBuffer(X, first.n_in, scale=input_scale)
+    cdef RowBuffer source = RowBuffer(X, front_of(plan).n_columns, scale=input_scale)
     cdef Run run = run_of(plan, source.rows, NO_ROWS, None, None, to)
     cdef Py_ssize_t block, start, m, i, j, number, at, x_stride
     cdef const real *x
@@ -194,6 +198,7 @@ def forward(
             start = block * PREDICT_BATCH
             m = min(<Py_ssize_t>PREDICT_BATCH, run.n - start)
             x = bring_rows(&run, workspace, start, m, &x_stride)
+            x = expand_rows(&run, params, workspace, x, &x_stride, m)
             predict_pass(&run, params, workspace, x, x_stride, m, True, z, start)
             for number in range(run.n_layers):
                 layer = &run.layers[number]
@@ -216,8 +221,8 @@ def evaluate(
     """
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *first = layers_of(plan)
-    cdef const Layer *last = &first[plan.shape[0] - 1]
-    cdef RowBuffer source = RowBuffer(X, first.n_in, scale=input_scale)
+    cdef const Layer *last = last_layer(plan)
+    cdef RowBuffer source = RowBuffer(X, front_of(plan).n_columns, scale=input_scale)
     cdef RowBuffer labels = RowBuffer(targets, last.n_out, True)
     cdef const double[::1] dropout = noise.dropout, weights = None
     cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows)
@@ -270,8 +275,8 @@ def gradient(
     """
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *first = layers_of(plan)
-    cdef const Layer *last = &first[plan.shape[0] - 1]
-    cdef RowBuffer source = RowBuffer(X, first.n_in, scale=input_scale)
+    cdef const Layer *last = last_layer(plan)
+    cdef RowBuffer source = RowBuffer(X, front_of(plan).n_columns, scale=input_scale)
     cdef RowBuffer labels = RowBuffer(targets, last.n_out, True)
     cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows)
     cdef Layout to = layout_of(plan, max(n, 1), 1, sizeof(real))
@@ -290,8 +295,8 @@ def gradient(
     if deltas.shape[0]:
         check_size("deltas", n, deltas.shape[0])
         check_size("a row of deltas", last.units + last.stride, deltas.shape[1])
-    if dX.shape[0] and (dX.shape[0] != n or dX.shape[1] != first.n_in):
-        raise ValueError(f"dX must be ({n}, {first.n_in}) or empty")
+    if dX.shape[0] and (dX.shape[0] != n or dX.shape[1] != run.front.n_columns):
+        raise ValueError(f"dX must be ({n}, {run.front.n_columns}) or empty")
     weight = total_weight(&run, 0, n)
     if run.objective.per_batch:
         share_penalties(&run.objective, weight)
@@ -332,7 +337,8 @@ def update(
 
     `grads` may be overwritten; `state` is (n_moments, len(params)), with one more row for the mean
     of the parameters if ``optimizer.ema``; `step` counts the steps before this one. Decoupled decay
-    (``weight_decay``) applies to weights only.
+    (``weight_decay``) applies to weights and tables of levels only, unless ``optimizer.factors``
+    has others.
     """
     check_plan(plan, params.shape[0], sizeof(real))
     cdef Py_ssize_t lanes = vector_lanes(sizeof(real))
@@ -341,7 +347,8 @@ def update(
     cdef Run run = run_of(
         plan, NO_ROWS, NO_ROWS, None, None, layout_of(plan, 1, 1, sizeof(real))
     )
-    run.optimizer = read_optimizer(optimizer)
+    cdef const double[:, ::1] factors = optimizer.factors
+    run.optimizer = read_optimizer(optimizer, factors, layers_in(plan))
     check_size("grads", params.shape[0], grads.shape[0])
     check_state(&run.optimizer, params.shape[0], state.shape[0], state.shape[1])
     with nogil:
@@ -374,11 +381,14 @@ def train_epoch(
     int64_t[::1] team=None,
     double input_scale=1.0,
     double[::1] losses=None,
+    const double[::1] dropout_factors=None,
+    const double[::1] decay_factors=None,
 ):
     """Take one step per batch of `rows`, in order; batch i uses ``learning_rates[i]``.
 
     With `losses`, `rows` are as many epochs of equal length, no batch crosses from one into the
-    next, and each epoch's sum is written there.
+    next, and each epoch's sum is written there. `dropout_factors` and `decay_factors` multiply the
+    rates of dropout, which must stay below 1, and the weight decay: one factor per step.
 
     Returns
     -------
@@ -390,8 +400,8 @@ def train_epoch(
     """
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *first = layers_of(plan)
-    cdef Py_ssize_t n_out = first[plan.shape[0] - 1].n_out
-    cdef RowBuffer source = RowBuffer(X, first.n_in, scale=input_scale)
+    cdef Py_ssize_t n_out = last_layer(plan).n_out
+    cdef RowBuffer source = RowBuffer(X, front_of(plan).n_columns, scale=input_scale)
     cdef RowBuffer labels = RowBuffer(targets, n_out, True)
     cdef const double[::1] dropout = noise.dropout
     cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows), number = 0, start = 0
@@ -410,7 +420,8 @@ def train_epoch(
     cdef Layout to = layout_of(plan, batch_size, n_threads, sizeof(real))
     cdef Run run = run_of(plan, source.rows, labels.rows, weights, rows, to)
     run.objective, run.noise = read_objective(objective), read_noise(noise, dropout)
-    run.optimizer = read_optimizer(optimizer)
+    cdef const double[:, ::1] factors = optimizer.factors
+    run.optimizer = read_optimizer(optimizer, factors, layers_in(plan))
     run.fused = (
         batch_size <= to.batch and run.optimizer.clip_norm == 0
         and 6 * products_of(&run) * batch_size < LONG_PASS * 1e6
@@ -419,7 +430,9 @@ def train_epoch(
     check_state(&run.optimizer, params.shape[0], state.shape[0], state.shape[1])
     check_size("workspace", to.size, workspace.shape[0])
     check_size("learning_rates", n_steps, learning_rates.shape[0])
-    if not run.fused:
+    check_schedule("dropout_factors", dropout_factors, n_steps)
+    check_schedule("decay_factors", decay_factors, n_steps)
+    if not run.fused or run.front.n_parts:
         check_size("grads", params.shape[0], grads.shape[0])
     join_team(&run, team)
     cdef Step now
@@ -433,6 +446,10 @@ def train_epoch(
             n_steps = 0  # a thread failed to start: run no step
         for number in range(n_steps):
             size = min(batch_size, end - start)
+            if dropout_factors is not None:
+                run.noise.now = dropout_factors[number]
+            if decay_factors is not None:
+                run.optimizer.decay_now = decay_factors[number]
             now = plan_step(&run.optimizer, step + number, learning_rates[number])
             if whole.per_batch:
                 weight = total_weight(&run, start, size)

@@ -1,7 +1,8 @@
 """Where each layer's numbers lie in the flat vector of parameters.
 
 A network is laid out by its plan, one row of integers per layer; parameters, gradients and moments
-are flat vectors with the same layout.
+are flat vectors with the same layout. Rows after those of the layers describe what happens to X's
+columns before the first layer; see ``front``.
 """
 
 from __future__ import annotations
@@ -48,11 +49,20 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
 
 # The plan ----------------------------------------------------------------------------------------
 
-(N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS, NORMALIZATION, SCALE) = range(9)
+(N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS, NORMALIZATION, SCALE, ALPHA) = range(10)
 """Columns of the plan: fan-in, fan-out, padded fan-out, offsets of W and b in the parameters,
 activation code, offset of the layer's units in a record of one row; code of the normalisation and,
 if there is one, offset of its vectors: gamma, and with 'batch' the running mean and variance. A
-normalised layer's b is beta, which is added after the normalisation."""
+normalised layer's b is beta, which is added after the normalisation. Last, the offset of the alphas
+of a parametric activation, 0 if there are none.
+
+The parameters lie in this order: W and b of layer after layer, the vectors of the normalisation of
+all layers, the alphas of all layers; then the arrays of a front."""
+
+
+FRONT_AT, FRONT_END, FRONT_SUMMED = 7, 8, -4
+"""Of the rows after the layers, columns with the offsets of their arrays in the parameters, begin
+and end; and what N_IN is of those whose tables are added to the first layer's sums."""
 
 
 def make_plan(
@@ -60,12 +70,13 @@ def make_plan(
     activations: Iterable[str],
     dtype: Any,
     normalization: str | None = None,
+    parametric: bool = False,
 ) -> NDArray[np.int64]:
     """Lay a network out: one row per layer, the columns named above.
 
     Returns
     -------
-    ndarray of int64, shape (n_layers, 9)
+    ndarray of int64, shape (n_layers, 10)
     """
     sizes = tuple(sizes)
     lanes = ALIGNMENT // int(np.dtype(dtype).itemsize)
@@ -73,20 +84,31 @@ def make_plan(
     def padded(n: int) -> int:
         return -(-n // lanes) * lanes
 
-    plan = np.zeros((len(sizes) - 1, 9), np.int64)
+    plan = np.zeros((len(sizes) - 1, 10), np.int64)
     offset = units = 0
     for layer, ((n_in, n_out), name) in enumerate(zip(pairwise(sizes), activations, strict=True)):
         stride = padded(n_out)
         code = lookup("activation", ACTIVATIONS, name).code
         bias = offset + n_in * stride
-        plan[layer] = n_in, n_out, stride, offset, bias, code, units, 0, 0
+        plan[layer] = n_in, n_out, stride, offset, bias, code, units, 0, 0, 0
         offset = bias + stride
         units += stride
-    if normalization is not None:  # after all weights and biases, whose offsets do not change
-        for hidden in plan[:-1]:
-            hidden[NORMALIZATION], hidden[SCALE] = NORMALIZATIONS.index(normalization), offset
-            offset += _n_vectors(hidden) * hidden[STRIDE]
+    plan[:-1, NORMALIZATION] = NORMALIZATIONS.index(normalization)
+    plan[:-1, ALPHA] = parametric
+    _place_vectors(plan)
     return plan
+
+
+def _place_vectors(plan: NDArray[np.int64]) -> None:
+    """Find the offsets of scales and alphas, which lie after all weights and biases."""
+    offset = int(plan[-1, BIAS] + plan[-1, STRIDE])
+    for layer in plan:
+        layer[SCALE] = offset if layer[NORMALIZATION] else 0
+        offset += _n_vectors(layer) * int(layer[STRIDE])
+    for layer in plan:
+        if layer[ALPHA]:
+            layer[ALPHA] = offset
+            offset += int(layer[STRIDE])
 
 
 def _n_vectors(layer: NDArray[np.int64]) -> int:
@@ -94,9 +116,18 @@ def _n_vectors(layer: NDArray[np.int64]) -> int:
     return len(NORMALIZATION_VECTORS[NORMALIZATIONS[layer[NORMALIZATION]]])
 
 
+def layers_of(plan: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows of the layers, a view: those of the front, after them, have no fan-in."""
+    if plan[-1, N_IN] > 0:
+        return plan
+    return plan[: np.count_nonzero(plan[:, N_IN] > 0)]
+
+
 def params_size(plan: NDArray[np.int64]) -> int:
     """Return how many numbers the parameters of a plan are, with the padding."""
-    extra = sum(_n_vectors(layer) * int(layer[STRIDE]) for layer in plan)
+    if plan[-1, N_IN] <= 0:
+        return int(plan[len(layers_of(plan)) :, FRONT_END].max())
+    extra = sum((_n_vectors(layer) + bool(layer[ALPHA])) * int(layer[STRIDE]) for layer in plan)
     return int(plan[-1, BIAS] + plan[-1, STRIDE]) + extra
 
 
@@ -106,7 +137,7 @@ def params_size(plan: NDArray[np.int64]) -> int:
 def layer_views(plan: NDArray[np.int64], flat: Array) -> list[tuple[Array, Array]]:
     """Cut the weights, (n_in, n_out), and the bias, (n_out,), of each layer."""
     views = []
-    for row in plan.tolist():
+    for row in layers_of(plan).tolist():
         n_in, n_out, stride, at, bias = (
             row[column] for column in (N_IN, N_OUT, STRIDE, WEIGHTS, BIAS)
         )
@@ -122,8 +153,22 @@ def normalization_views(plan: NDArray[np.int64], flat: Array) -> list[tuple[Arra
             flat[at : at + layer[N_OUT]]
             for at in layer[SCALE] + layer[STRIDE] * np.arange(_n_vectors(layer))
         )
-        for layer in plan
+        for layer in layers_of(plan)
         if layer[NORMALIZATION]
+    ]
+
+
+def alpha_views(plan: NDArray[np.int64], flat: Array) -> list[Array]:
+    """Cut alpha, (n_out,), of each layer whose activation is parametric."""
+    return [flat[layer[ALPHA] :][: layer[N_OUT]] for layer in layers_of(plan) if layer[ALPHA]]
+
+
+def summed_views(plan: NDArray[np.int64], flat: Array) -> list[Array]:
+    """Cut the tables that are added to the first layer's sums, (rows, units) each."""
+    return [
+        flat[row[FRONT_AT] : row[FRONT_END]].reshape(-1, plan[0, STRIDE])[:, : plan[0, N_OUT]]
+        for row in plan[len(layers_of(plan)) :]
+        if row[N_IN] == FRONT_SUMMED
     ]
 
 
@@ -135,14 +180,21 @@ def folded(plan: NDArray[np.int64], params: Array) -> tuple[NDArray[np.int64], A
     """
     if plan[0, NORMALIZATION] != NORMALIZATIONS.index("batch"):
         return plan, params
-    plain = plan.copy()
-    plain[:, [NORMALIZATION, SCALE]] = 0
-    size = params_size(plain)
-    flat = aligned((size,), params.dtype)
-    flat[:] = params[:size]
+    plain, n_layers = plan.copy(), len(layers_of(plan))
+    plain[:n_layers, NORMALIZATION] = 0
+    _place_vectors(plain[:n_layers])
+    size, begin = params_size(plain[:n_layers]), params_size(plan[:n_layers])
+    plain[n_layers:, [FRONT_AT, FRONT_END]] -= begin - size
+    flat = aligned((params_size(plain),), params.dtype)
+    layers = int(plain[n_layers - 1, BIAS] + plain[n_layers - 1, STRIDE])
+    flat[:layers], flat[size:] = params[:layers], params[begin:]
+    for mine, theirs in zip(alpha_views(plain, flat), alpha_views(plan, params), strict=True):
+        mine[...] = theirs
     hidden = zip(layer_views(plain, flat)[:-1], normalization_views(plan, params), strict=True)
-    for (W, b), (gamma, mean, variance) in hidden:
+    for number, ((W, b), (gamma, mean, variance)) in enumerate(hidden):
         factor = gamma / np.sqrt(variance.astype(np.float64) + NORMALIZATION_EPS)
-        np.multiply(W, factor, out=W, casting="same_kind")
+        tables = summed_views(plain, flat) if number == 0 else []
+        for part in (W, *tables):
+            np.multiply(part, factor, out=part, casting="same_kind")
         np.subtract(b, mean * factor, out=b, casting="same_kind")
     return plain, flat

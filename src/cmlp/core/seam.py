@@ -85,6 +85,9 @@ class Optimizer(NamedTuple):
     """Weight of the old mean in that of the parameters, the last row of the state; 0: no mean."""
     ema_start: int = 0
     """Steps before the mean began. It has no bias: after few steps, it is their plain mean."""
+    factors: NDArray[np.float64] = np.zeros((0, 2))
+    """Factors (phi, rho) of rate and decay, a row for each group of parameters of each layer, see
+    :func:`cmlp.core.groups.factor_row`; without rows: 1, and decay of weights and tables."""
 
 
 class Noise(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from cmlp.core.layout import UNITS, Array
+from cmlp.core.layout import UNITS, Array, layers_of
 from cmlp.data.rows import Data
 from cmlp.diagnosis.finding import Finding
 from cmlp.diagnosis.sample import rows_within
@@ -24,7 +24,7 @@ def layer_name(net: State, number: int) -> str:
 
 def _some_rows(net: State, data: Data) -> Data:
     """Take fewer rows, so that all activations of a wide network fit."""
-    n = rows_within(int(net.plan[-1, UNITS]) + net.sizes[-1])
+    n = rows_within(int(layers_of(net.plan)[-1, UNITS]) + net.sizes[-1])
     weights = None if data.weights is None or not data.weights[:n].any() else data.weights[:n]
     return Data(data.X[:n], data.targets[:n], weights)
 
@@ -49,7 +49,7 @@ def units(subject: Subject, trained: Trained) -> Iterator[Finding]:
         if name == "relu":
             off = (a == 0).all(axis=0)
             dead.append((float(off.mean()), int(off.sum()), layer))
-        elif name in FLATNESS:
+        elif name in FLATNESS and not net.parametric_activation:
             flat = (FLATNESS[name](a) < FLAT_SLOPE).mean(axis=0) > FLAT_ROWS
             saturated.append((float(flat.mean()), int(flat.sum()), layer))
     rate = subject.model.word("learning_rate")

@@ -85,7 +85,7 @@ def recipe_of(estimator: Any, net: State) -> EstimatorRecipe:
     )
 
 
-def penalties(alpha: float, l1_ratio: float) -> dict[str, float]:
+def penalties(alpha: float, l1_ratio: float) -> dict[str, Any]:
     """Divide alpha between L1 and L2."""
     return {"l1": alpha * l1_ratio, "l2": alpha * (1 - l1_ratio)}
 
@@ -123,6 +123,8 @@ class StochasticFit:
     rows : ndarray of int64
         The numbers of the rows to train on.
     """
+
+    n_rates = 1
 
     def __init__(
         self,
@@ -214,7 +216,7 @@ class StochasticFit:
         if self.est.shuffle:
             self.random.shuffle(self.order)
         order[:] = self.order
-        rates[:] = self.rate.rates(self.n_steps, self.est.loss_curve_)
+        rates[0] = self.rate.rates(self.n_steps, self.est.loss_curve_)
 
     def foreseen(self) -> float:
         if self.validation is not None or self.est.verbose or not self.rate.foreseeable:

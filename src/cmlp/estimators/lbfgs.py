@@ -43,8 +43,7 @@ class _Objective:
         self.team = Team(1 if is_long else 0)
 
     def _parts(self, flat: Array) -> list[Array]:
-        cut = Parameters(self.net.plan, flat)
-        return [*cut.weights, *cut.biases, *cut.scales]
+        return _learned(Parameters(self.net.plan, flat))
 
     def put(self, x: NDArray[np.float64]) -> None:
         """Write a vector into the network."""
@@ -72,6 +71,10 @@ class _Objective:
     def count(self, x: object) -> None:
         """Count an iteration."""
         self.n_iter += 1
+
+
+def _learned(cut: Parameters) -> list[Array]:
+    return [*cut.weights, *cut.biases, *cut.scales, *cut.alphas, *cut.front.values()]
 
 
 def fit_lbfgs(estimator: Any, net: Network, task: Task) -> None:
@@ -106,7 +109,7 @@ def fit_lbfgs(estimator: Any, net: Network, task: Task) -> None:
         raise error
     f.put(found.x)
     if f.net is not net:
-        for mine, theirs in zip([*net.weights, *net.biases, *net.scales], f.parts, strict=True):
+        for mine, theirs in zip(_learned(net.parameter_views), f.parts, strict=True):
             mine[...] = theirs
     estimator.loss_, estimator.n_iter_ = found.value, min(found.n_iter, estimator.max_iter)
     net.history.end(stopped, None, False)

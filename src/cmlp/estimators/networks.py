@@ -54,6 +54,7 @@ def new_network(
         input_scale=estimator.input_scale,
         missing_targets=outputs.masks,
         normalization=estimator.normalization,
+        inputs=None,
     )
     net.classes = outputs.classes
     net.feature_names = [] if columns.names is None else [str(name) for name in columns.names]
@@ -135,7 +136,7 @@ def check_described(estimator: Any, net: Network, outputs: Outputs) -> None:
         net.replace_architecture(replace(net.architecture, custom_loss=outputs.loss))
 
 
-def loss_options(estimator: Any) -> dict[str, float]:
+def loss_options(estimator: Any) -> dict[str, Any]:
     """Return the parameters of losses, which a classifier does not have."""
     return {
         "quantile": getattr(estimator, "quantile", 0.5),

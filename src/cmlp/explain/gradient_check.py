@@ -73,13 +73,15 @@ def check_gradients(net: State, data: Data, recipe: Recipe, entries: int | None)
     tolerance = max(1e-6, 16 * float(np.finfo(net.dtype).eps) * np.sqrt(length))
     rng = np.random.default_rng(0)
     layers = []
-    for number in range(len(net.plan)):
-        names = {f"layers.{number}.{kind}": letter for kind, letter in LETTERS.items()}
+    for heading, names in _names(net):
         parts = [
             (letter, values[name], slopes[name]) for name, letter in names.items() if name in values
         ]
-        scale = _largest([part[2] for part in parts])
-        worst = CheckedLayer(f"layer {number + 1}", "none", 0.0, 0.0, -1.0)
+        compared = [part[2] for part in parts]
+        if heading in net.front or heading == "periodic":  # a shift has no slope of its own if the
+            compared.append(slopes["layers.0.weight"])  # first layer is normalised
+        scale = _largest(compared)
+        worst = CheckedLayer(heading, "none", 0.0, 0.0, -1.0)
         for letter, part, part_slopes in parts:
             for where in _chosen(part, entries, rng):
                 analytic = float(part_slopes[where])
@@ -92,7 +94,19 @@ def check_gradients(net: State, data: Data, recipe: Recipe, entries: int | None)
     return GradientCheck(layers, tolerance)
 
 
-LETTERS = {"weight": "W", "bias": "b", "scale": "gamma"}
+def _names(net: State) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield what is compared together: a layer or an array of the front, its parts and letters."""
+    groups: dict[str, dict[str, str]] = {}
+    for name in net.front:  # the four arrays of periodic columns as one: a shift may have no slope
+        heading = "periodic" if name.startswith("periodic") else name
+        groups.setdefault(heading, {})[f"front.{name}"] = name.removeprefix("periodic.")
+    yield from groups.items()
+    for number in range(len(net.weights)):
+        kinds = LETTERS.items()
+        yield f"layer {number + 1}", {f"layers.{number}.{kind}": letter for kind, letter in kinds}
+
+
+LETTERS = {"weight": "W", "bias": "b", "scale": "gamma", "alpha": "alpha"}
 """What a layer learns, by the names of its parts."""
 
 

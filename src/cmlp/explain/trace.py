@@ -13,6 +13,7 @@ from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
 from cmlp.core.public import set_module
 from cmlp.core.reference.forward import propagate
+from cmlp.core.reference.front import Expanded
 from cmlp.core.seam import SparseRows
 from cmlp.core.vocabulary import ACTIVATIONS, lookup
 from cmlp.model import passes
@@ -37,6 +38,14 @@ class TracedNormalization(NamedTuple):
     new_gamma: Array
 
 
+class TracedAlpha(NamedTuple):
+    """Of a parametric activation, a = z + alpha (f(z) - z): alpha, dC/dalpha, and alpha after."""
+
+    alpha: Array
+    dalpha: Array
+    new_alpha: Array
+
+
 class TracedLayer(NamedTuple):
     """One layer's part of a step; z, a and delta have a row per row of X.
 
@@ -55,37 +64,48 @@ class TracedLayer(NamedTuple):
     new_weights: Array
     new_biases: Array
     normalization: TracedNormalization | None = None
+    parametric: TracedAlpha | None = None
 
     def forward(self) -> list[tuple[str, Any]]:
         """Return labels and numbers of the way to the activations."""
         normalised = self.normalization
+        formula, alpha = self.formula, []
+        if self.parametric is not None:
+            formula, alpha = f"z + alpha ({formula} - z)", [("alpha", self.parametric.alpha)]
         if normalised is None:
             return [
                 ("W", self.weights),
                 ("b", self.biases),
+                *alpha,
                 ("z = a_before W + b", self.z),
-                (f"a = {self.formula}", self.a),
+                (f"a = {formula}", self.a),
             ]
         return [
             ("W", self.weights),
             ("gamma", normalised.gamma),
             ("beta", self.biases),
+            *alpha,
             ("z = a_before W", self.z),
             (f"zhat = {normalised.formula}", normalised.zhat),
             ("y = gamma zhat + beta", normalised.y),
-            (f"a = {self.formula}, of y for z", self.a),
+            (f"a = {formula}, of y for z", self.a),
         ]
 
     def backward(self, chain: str) -> list[tuple[str, Any]]:
         """Return labels and numbers of the gradients."""
         normalised = self.normalization
+        alpha = []
+        if self.parametric is not None:
+            alpha = [("dC/dalpha = sum of dC/da (f - z) over the rows", self.parametric.dalpha)]
         if normalised is None:
             return [
+                *alpha,
                 (f"delta = dC/dz = {chain}", self.delta),
                 ("dC/dW = a_before^T delta", self.dweights),
                 ("dC/db = sum of delta over the rows", self.dbiases),
             ]
         return [
+            *alpha,
             (f"dC/dbeta = sum over the rows of dC/dy = {chain}", self.dbiases),
             ("dC/dgamma = sum of dC/dy * zhat over the rows", normalised.dgamma),
             ("delta = dC/dz = dC/dy gamma * dzhat/dz", self.delta),
@@ -94,13 +114,36 @@ class TracedLayer(NamedTuple):
 
     def update(self) -> list[tuple[str, Any]]:
         """Return labels and numbers of the step."""
+        alpha = []
+        if self.parametric is not None:
+            alpha = [("new alpha", self.parametric.new_alpha)]
         if self.normalization is None:
-            return [("new W", self.new_weights), ("new b", self.new_biases)]
+            return [("new W", self.new_weights), ("new b", self.new_biases), *alpha]
         return [
             ("new W", self.new_weights),
             ("new gamma", self.normalization.new_gamma),
             ("new beta", self.new_biases),
+            *alpha,
         ]
+
+
+class TracedFront(NamedTuple):
+    """What happens before the first layer; the arrays are by the names of ``net.front``."""
+
+    arrays: dict[str, Array]
+    inputs: Array
+    """What the first layer gets, (rows, n_in)."""
+    sums: Array | None
+    """What is added to its weighted sums, (rows, units)."""
+    gradients: dict[str, Array]
+    new_arrays: dict[str, Array]
+
+    def forward(self) -> list[tuple[str, Any]]:
+        """Return labels and numbers of the way to the first layer."""
+        made = [("x, the inputs of layer 1", self.inputs)]
+        if self.sums is not None:
+            made.append(("added to z of layer 1, of summed tables", self.sums))
+        return [*self.arrays.items(), *made]
 
 
 @set_module("cmlp")
@@ -121,6 +164,8 @@ class Trace:
         The update's formula.
     input_scale : float
         Of the network: X is what its first layer sees, multiplied by it.
+    front : TracedFront or None
+        What happens to X before the first layer.
     """
 
     X: Array
@@ -132,11 +177,14 @@ class Trace:
     loss_formula: str
     rule: str
     input_scale: float = 1.0
+    front: TracedFront | None = None
 
     def _sections(self) -> list[tuple[str, list[tuple[str, Any]]]]:
         """Return headings, each with (label, array or text), in the order of the computation."""
         scaled = "X" if self.input_scale == 1 else f"X, multiplied by {self.input_scale:g}"
         sections: list[tuple[str, list[tuple[str, Any]]]] = [("Inputs", [(scaled, self.X)])]
+        if self.front is not None:
+            sections.append(("Forward, front", self.front.forward()))
         for layer in self.layers:
             sections.append((f"Forward, {layer.name}", layer.forward()))
         sections.append(
@@ -154,6 +202,11 @@ class Trace:
             last = number == len(self.layers) - 1
             chain = "dC/da * da/dz, over the rows" if last else "(delta_after W_after^T) * da/dz"
             sections.append((f"Backward, {layer.name}", layer.backward(chain)))
+        if self.front is not None:
+            slopes = [(f"dC/d {name}", d) for name, d in self.front.gradients.items()]
+            sections.append(("Backward, front", slopes))
+            new = [(f"new {name}", after) for name, after in self.front.new_arrays.items()]
+            sections.append((f"Update, front: {self.rule}", new))
         for layer in self.layers:
             sections.append((f"Update, {layer.name}: {self.rule}", layer.update()))
         change = f"{self.new_loss:.6g} ({self.new_loss - self.loss:+.3g})"
@@ -202,13 +255,14 @@ def trace_step(net: State, data: Data, recipe: Recipe, apply: bool) -> Trace:
     before = snapshot.params
     X = data.X.dense(net.dtype) if isinstance(data.X, SparseRows) else data.X
     X = np.asarray(X, net.dtype) * net.dtype.type(net.input_scale)
-    passed = _propagated(net, X)
+    passed, expanded = _propagated(net, X)
     costs = _row_costs(net, data, recipe)
     objective = recipe.objective(net.architecture)
     found = passes.backpropagate(net, data, objective, deltas=True, learns=True)
     gradient = found.gradient.copy()  # the update may use it up
     net.optimizer_state.moments_for(recipe.rule)
-    passes.update(net, found.gradient, recipe.optimizer(), recipe.learning_rate)
+    optimizer = recipe.optimizer(net.architecture)
+    passes.update(net, found.gradient, optimizer, recipe.learning_rate)
     after = net.params.copy()
     new_loss = passes.backpropagate(net, data, objective).loss
     if not apply:
@@ -218,11 +272,12 @@ def trace_step(net: State, data: Data, recipe: Recipe, apply: bool) -> Trace:
         X=X,
         y=net.target_matrix(data.targets),
         layers=_layers(net, passed, cut_record(net.plan, found.deltas), (before, gradient, after)),
+        front=_front(net, expanded, (before, gradient, after)),
         costs=costs,
         loss=found.loss,
         new_loss=new_loss,
         loss_formula=formula,
-        rule=recipe.rule.formula,
+        rule=recipe.rule.formula + (", with factors" if len(optimizer.factors) else ""),
         input_scale=net.input_scale,
     )
 
@@ -236,19 +291,35 @@ class Passed(NamedTuple):
     y: Array | None = None
 
 
-def _propagated(net: State, X: Array) -> list[Passed]:
-    """Return every layer's numbers as the step sees them."""
+def _propagated(net: State, X: Array) -> tuple[list[Passed], list[Expanded]]:
+    """Return every layer's numbers as the step sees them, and those of a front."""
     kept: list[Any] = []
-    passed, a_before = [], X
+    fronts: list[Expanded] = []
+    passed = []
     with np.errstate(all="ignore"):
-        _, sums, activations, _ = propagate(net.plan, net.params, X, kept=kept)
+        a_before, sums, activations, _ = propagate(
+            net.plan, net.params, X, kept=kept, fronts=fronts
+        )
         for W, y, a, normalised in zip(net.weights, sums, activations, kept, strict=True):
             if normalised is None:
                 passed.append(Passed(y, a))
             else:
-                passed.append(Passed(a_before @ W, a, normalised[0], y))
+                z = a_before @ W
+                if not passed and fronts and fronts[0].sums is not None:
+                    z = z + fronts[0].sums
+                passed.append(Passed(z, a, normalised[0], y))
             a_before = a
-    return passed
+    return passed, fronts
+
+
+def _front(
+    net: State, expanded: list[Expanded], flats: tuple[Array, Array, Array]
+) -> TracedFront | None:
+    """Put the front's numbers together; `flats` are those of :func:`_layers`."""
+    if not expanded:
+        return None
+    arrays, gradients, new_arrays = (Parameters(net.plan, flat).front for flat in flats)
+    return TracedFront(arrays, expanded[0].inputs, expanded[0].sums, gradients, new_arrays)
 
 
 def _layers(
@@ -274,6 +345,9 @@ def _layers(
             normalization = TracedNormalization(
                 formula, numbers.zhat, numbers.y, gamma, dgamma, new_gamma
             )
+        key, parametric = f"layers.{number}.alpha", None
+        if key in parts[0]:
+            parametric = TracedAlpha(*(each[key] for each in parts))
         layers.append(
             TracedLayer(
                 name=f"layer {number + 1} ({activation})",
@@ -288,6 +362,7 @@ def _layers(
                 new_weights=new_weights,
                 new_biases=new_biases,
                 normalization=normalization,
+                parametric=parametric,
             )
         )
     return layers

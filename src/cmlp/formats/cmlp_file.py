@@ -1,9 +1,11 @@
 """Model files: how a network becomes arrays with text, and arrays with text a network.
 
 A file holds the arrays ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,) and so on, of
-a normalised layer also ``scale`` (and ``mean`` and ``variance``), with the optimizer's state the
-same under ``moment0.`` and ``moment1.`` (with weight averaging the last of these holds the weights
-from which training continues), and as JSON the architecture, the labels and the training record.
+a normalised layer also ``scale`` (and ``mean`` and ``variance``), of one with a parametric
+activation also ``alpha``, with the optimizer's state the same under ``moment0.`` and ``moment1.``
+(with weight averaging the last of these holds the weights from which training continues), what is
+learned before the first layer as ``front.`` and its names, and as JSON the architecture, the labels
+and the training record.
 
 No file is trusted. Its text is parsed by ``json`` and by nothing else: names, dtypes and random
 generators are looked up in tables, numbers have exactly the expected type and range. :func:`save`
@@ -35,6 +37,7 @@ from cmlp.core.vocabulary import (
 from cmlp.data.records import NUMBER, entries
 from cmlp.formats import safetensors
 from cmlp.formats.entries import check_name, in_order
+from cmlp.formats.front_records import front_shapes
 from cmlp.formats.label_records import label_record, read_classes
 from cmlp.formats.safetensors import ModelFileError
 from cmlp.formats.training_records import STATE, generator, history_record, read_history, read_state
@@ -199,13 +202,15 @@ _ARCHITECTURE: dict[str, tuple[type, ...]] = {
     "input_scale": NUMBER,
     "missing_targets": (bool,),
     "normalization": (str, type(None)),
+    "parametric_activation": (bool,),
     "out_activation_given": (bool,),
+    "inputs": (dict, type(None)),
 }
 
 
 _OLDER = {
     "input_scale": 1.0, "missing_targets": False, "normalization": None,
-    "out_activation_given": False,
+    "parametric_activation": False, "out_activation_given": False, "inputs": None,
 }  # fmt: skip
 
 
@@ -239,6 +244,7 @@ def _architecture(record: object) -> dict[str, Any]:
         raise ValueError(f"unknown weight_init {short(about['weight_init'])}")
     check_name("dtype", about["dtype"], list(DTYPES))
     check_name("normalization", about["normalization"], NORMALIZATIONS)
+    front_shapes(about)
     names = about["feature_names"]
     if names and len(names) != sizes[0]:
         raise ValueError(
@@ -260,7 +266,8 @@ def _check_arrays(
     if len(about["sizes"]) > len(infos) + 1:
         raise ValueError(f"{len(infos)} arrays do not make {len(about['sizes']) - 1} layers")
     vectors = NORMALIZATION_VECTORS[about["normalization"]]
-    expected = dict(_expected_shapes(about["sizes"], n_moments, vectors))
+    vectors += ("alpha",) * about["parametric_activation"]
+    expected = dict(_expected_shapes(about, n_moments, vectors))
     shapes = {key: info.shape for key, info in infos.items()}
     for key in sorted(expected.keys() | shapes.keys()):
         if expected.get(key) != shapes.get(key):
@@ -274,14 +281,17 @@ def _check_arrays(
 
 
 def _expected_shapes(
-    sizes: list[int], n_moments: int, kinds: Sequence[str]
+    about: dict[str, Any], n_moments: int, kinds: Sequence[str]
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
+    sizes, front = front_shapes(about)
     for prefix in ("", *(f"moment{number}." for number in range(n_moments))):
         for number, (n_in, n_out) in enumerate(pairwise(sizes)):
             yield f"{prefix}layers.{number}.weight", (n_in, n_out)
             yield f"{prefix}layers.{number}.bias", (n_out,)
             for kind in kinds if number < len(sizes) - 2 else ():
                 yield f"{prefix}layers.{number}.{kind}", (n_out,)
+        for name, shape in front.items():
+            yield f"{prefix}front.{name}", shape
 
 
 # Networks ----------------------------------------------------------------------------------------

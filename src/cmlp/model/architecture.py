@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmlp.core import front
 from cmlp.core.checks import check_dtype, check_input_scale, check_integer, check_number
 from cmlp.core.layout import Array, make_plan
 from cmlp.core.seam import Objective
@@ -26,6 +27,7 @@ from cmlp.core.vocabulary import (
 )
 from cmlp.model import custom_loss as custom_losses
 from cmlp.model.custom_loss import CustomLoss
+from cmlp.model.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class Architecture:
     input_scale: float
     missing_targets: bool
     normalization: str | None
+    parametric_activation: bool = False
     custom_loss: CustomLoss | None = None
+    inputs: Inputs | None = None
 
     @classmethod
     def resolve(
@@ -62,11 +66,18 @@ class Architecture:
         input_scale: float = 1.0,
         missing_targets: bool = False,
         normalization: str | None = None,
+        parametric_activation: bool = False,
+        inputs: Inputs | None = None,
     ) -> Architecture:
         """Check the parameters of :class:`cmlp.Network`, and fill in what they leave open."""
         units = check_sizes(sizes)
         normalization = _check_normalization(normalization, units)
-        _check_memory(sizes, units, normalization)
+        parametric = _check_parametric(parametric_activation, units)
+        inputs = _check_inputs(inputs, units)
+        _check_memory(sizes, units, bool(normalization) + parametric, inputs)
+        input_scale = check_input_scale(input_scale)
+        if input_scale != 1 and inputs is not None:
+            check_no_levels("input_scale", inputs)
         number_type = check_dtype(dtype)
         row, out = resolve_loss(loss, out_activation, units[-1])
         hidden = resolve_hidden(activation, len(units) - 2)
@@ -79,10 +90,12 @@ class Architecture:
             parameters.get(name, 0.0),
             number_type,
             weight_init,
-            check_input_scale(input_scale),
+            input_scale,
             check_missing_targets(missing_targets, name),
             normalization,
+            parametric,
             loss if row is None and callable(loss) else None,
+            inputs,
         )
 
     @property
@@ -97,8 +110,19 @@ class Architecture:
 
     @property
     def n_params(self) -> int:
-        """Number of weights, biases and scales, without the padding."""
-        return n_params(self.sizes, self.normalization)
+        """Number of weights, biases, scales, alphas and numbers of a front, without the padding."""
+        vectors = bool(self.normalization) + self.parametric_activation
+        return n_params(self.sizes, vectors, self.inputs)
+
+    @property
+    def parts(self) -> list[front.Part]:
+        """What happens to X's columns before the first layer; empty for nothing."""
+        return [] if self.inputs is None else self.inputs.parts(*self.sizes[:2])
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Fan-in of every layer, and the outputs: the sizes, but for a front."""
+        return widths(self.sizes, self.inputs)
 
     @cached_property
     def unsuited(self) -> str:
@@ -116,8 +140,17 @@ class Architecture:
         return "optional" if custom is None else custom_losses.weights_argument(custom)
 
     def plan(self) -> NDArray[np.int64]:
-        """Return the layout of the layers; see :func:`cmlp.core.layout.make_plan`."""
-        return make_plan(self.sizes, self.activations, self.dtype, self.normalization)
+        """Return the layout of the layers, and of what is before the first one.
+
+        See :func:`cmlp.core.layout.make_plan` and :func:`cmlp.core.front.with_front`.
+        """
+        plan = make_plan(
+            self.widths, self.activations, self.dtype, self.normalization,
+            self.parametric_activation,
+        )  # fmt: skip
+        if self.inputs is None:
+            return plan
+        return front.with_front(plan, self.parts, self.dtype)
 
     def with_activations(self, names: Any) -> Architecture:
         """Return a copy with these activations, one per layer, the output's last.
@@ -175,8 +208,12 @@ class Architecture:
             "missing_targets": self.missing_targets,
             "normalization": self.normalization,
         }
+        if self.parametric_activation:
+            described["parametric_activation"] = True
         if self.unsuited:
             described["out_activation_given"] = True
+        if self.inputs is not None:
+            described["inputs"] = self.inputs.to_dict()
         return described
 
     @classmethod
@@ -194,6 +231,7 @@ class Architecture:
         given = described.get("out_activation_given", False)
         loss = described["loss"]
         parameter = LOSS_PARAMETERS.get(loss)
+        inputs = described.get("inputs")
         made = cls.resolve(
             described["sizes"],
             hidden,
@@ -204,6 +242,8 @@ class Architecture:
             input_scale=described["input_scale"],
             missing_targets=described["missing_targets"],
             normalization=described["normalization"],
+            parametric_activation=described.get("parametric_activation", False),
+            inputs=None if inputs is None else Inputs.from_dict(inputs),
             **({parameter: described["loss_parameter"]} if parameter else {}),
         )
         return made.with_activations([*hidden, out]) if given else made
@@ -215,6 +255,10 @@ class Architecture:
         scaled = f", input_scale={self.input_scale!r}" if self.input_scale != 1 else ""
         if self.normalization:
             scaled += f", normalization={self.normalization!r}"
+        if self.parametric_activation:
+            scaled += ", parametric_activation=True"
+        if self.inputs is not None:
+            scaled += f", inputs={self.inputs}"
         loss = f"loss={self.loss_name!r}"
         if parameter := LOSS_PARAMETERS.get(self.loss_name):
             loss += f", {parameter}={self.loss_parameter!r}"
@@ -226,7 +270,7 @@ class Architecture:
     def summary(self) -> str:
         """Return a table of the layers, with the number of parameters."""
         rows = [("layer", "in", "out", "activation", "weights", "biases")]
-        layers = zip(pairwise(self.sizes), self.activations, strict=True)
+        layers = zip(pairwise(self.widths), self.activations, strict=True)
         for number, ((n_in, n_out), activation) in enumerate(layers, 1):
             weights, biases = f"{n_in * n_out:,}", f"{n_out:,}"
             rows.append((str(number), str(n_in), str(n_out), activation, weights, biases))
@@ -234,11 +278,15 @@ class Architecture:
         widths = [max(least, *map(len, cells)) for least, *cells in columns]
         row = "{{:>{}}}  {{:>{}}} -> {{:>{}}}  {{:{}}}  {{:>{}}}  {{:>{}}}".format(*widths)
         lines = [row.format(*cells) for cells in rows]
+        if self.inputs is not None:
+            lines += [f"  {line}" for line in self.inputs.lines(*self.sizes[:2])]
         size = self.n_params * self.dtype.itemsize
         bytes = f"{size / 1000:,.1f} kB" if size >= 1000 else f"{size} bytes"
         scaled = f", inputs times {self.input_scale:g}" if self.input_scale != 1 else ""
         if self.normalization:
             scaled += f", hidden layers normalised by {self.normalization}"
+        if self.parametric_activation:
+            scaled += ", hidden activations with an alpha per unit"
         lines.append(
             f"{self.n_params:,} parameters ({bytes}, {self.dtype.name}), "
             f"loss {self.loss_name}{scaled}"
@@ -259,14 +307,45 @@ def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     return units
 
 
-def n_params(sizes: Sequence[int], normalization: str | None) -> int:
-    """Return the number of weights, biases and scales, without the padding."""
-    gammas = sum(sizes[1:-1]) if normalization else 0
-    return sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes)) + gammas
+def widths(sizes: tuple[int, ...], inputs: Inputs | None) -> tuple[int, ...]:
+    """Return the fan-in of every layer, and the outputs."""
+    if inputs is None:
+        return sizes
+    return front.n_inputs(inputs.parts(*sizes[:2])), *sizes[1:]
 
 
-def _check_memory(given: Any, sizes: tuple[int, ...], normalization: str | None) -> None:
-    number = n_params(sizes, normalization)
+def n_params(sizes: tuple[int, ...], vectors: int = 0, inputs: Inputs | None = None) -> int:
+    """Return the number of parameters, without the padding.
+
+    `vectors` counts those that each hidden layer has besides its biases: gamma, alpha.
+    """
+    arrays = 0 if inputs is None else inputs.n_params(*sizes[:2])
+    layers = pairwise(widths(sizes, inputs))
+    return sum((n_in + 1) * n_out for n_in, n_out in layers) + vectors * sum(sizes[1:-1]) + arrays
+
+
+def _check_inputs(inputs: Inputs | None, sizes: tuple[int, ...]) -> Inputs | None:
+    """Check that the columns named are there; what leaves all of them as they are is None."""
+    if inputs is None:
+        return None
+    if not isinstance(inputs, Inputs):
+        raise TypeError(f"inputs must be a cmlp.Inputs, not {inputs!r}")
+    inputs.parts(*sizes[:2])
+    return None if inputs.is_plain else inputs
+
+
+def check_no_levels(name: str, inputs: Inputs) -> None:
+    """Refuse what would change the columns that hold numbers of rows of a table."""
+    columns = inputs.columns_of_levels
+    if columns:
+        raise ValueError(
+            f"{name} has no meaning for column {columns[0]}, which holds numbers of rows of a "
+            "table: scale the other columns yourself"
+        )
+
+
+def _check_memory(given: Any, sizes: tuple[int, ...], vectors: int, inputs: Inputs | None) -> None:
+    number = n_params(sizes, vectors, inputs)
     if number > 1 << 44:
         raise ValueError(f"sizes={given!r} takes {number:.1e} parameters: no memory holds them")
 
@@ -341,3 +420,9 @@ def _check_normalization(normalization: str | None, sizes: tuple[int, ...]) -> s
     if len(sizes) == 2:
         raise ValueError("normalization needs a hidden layer; this network has none")
     return normalization
+
+
+def _check_parametric(parametric_activation: Any, sizes: tuple[int, ...]) -> bool:
+    if parametric_activation and len(sizes) == 2:
+        raise ValueError("parametric_activation needs a hidden layer; this network has none")
+    return bool(parametric_activation)

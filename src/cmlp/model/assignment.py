@@ -38,10 +38,12 @@ def _plan(net: State, plan: Any) -> None:
     """A layout that differs from the present one in the activations only."""
     codes = {row.code: row.name for row in ACTIVATIONS}
     wanted = np.asarray(plan)
-    if wanted.shape == net.plan.shape and set(wanted[:, ACTIVATION].tolist()) <= codes.keys():
+    same_shape = wanted.shape == net.plan.shape
+    given = wanted[: len(net.weights), ACTIVATION].tolist() if same_shape else []
+    if same_shape and set(given) <= codes.keys():
         architecture = replace(
             net.architecture,
-            activations=tuple(codes[code] for code in wanted[:, ACTIVATION].tolist()),
+            activations=tuple(codes[code] for code in given),
         )
         if np.array_equal(wanted, architecture.plan()):
             net.replace_architecture(net.architecture.with_activations(architecture.activations))
@@ -177,7 +179,11 @@ ASSIGNED: dict[str, Assign] = {
     "rng": lambda net, seed: net.rebind_attributes(rng=np.random.default_rng(seed)),
     "sizes": _fixed("sizes", "make another one: cmlp.Network(sizes)"),
     "dtype": _fixed("dtype", "net.astype(dtype) returns a copy in another one"),
+    "parametric_activation": _fixed(
+        "parametric_activation", "make another one, with parametric_activation=True"
+    ),
     "normalization": _fixed("normalization", "net.folded() returns a copy without 'batch'"),
+    "inputs": _fixed("inputs", "make another one: cmlp.Network(sizes, inputs=...)"),
     "weight_init": _fixed("weight_init", "the first weights are drawn"),
     "activation": _fixed("activation", "assign net.activations, one name per layer"),
     "out_activation": _fixed("out_activation", "assign net.activations, one name per layer"),
@@ -197,9 +203,10 @@ ASSIGNED: dict[str, Assign] = {
 """How an attribute is assigned: checked, so that the network can keep it, or refused."""
 
 TRAINING = {
-    "batch_size", "callbacks", "clip_norm", "dropout", "ema", "epochs", "l1", "l2", "learning_rate",
-    "max_time", "momentum", "n_threads", "optimizer", "patience", "schedule", "shuffle",
-    "validation_fraction", "verbose", "weight_decay",
+    "batch_size", "callbacks", "clip_norm", "decay_factors", "dropout", "dropout_schedule", "ema",
+    "epochs", "l1", "l2", "learning_rate", "max_time", "momentum", "n_threads", "optimizer",
+    "patience", "rate_factors", "schedule", "shuffle", "validation_fraction", "verbose",
+    "weight_decay", "weight_decay_schedule",
 }  # fmt: skip
 """Settings of a training, which a network does not keep."""
 

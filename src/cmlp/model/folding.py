@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from cmlp.core.layout import Array
+from cmlp.core.layout import Array, aligned, params_size
 from cmlp.data.checks import check_X
 from cmlp.data.scaling import Scaling
 from cmlp.model import passes
@@ -47,6 +47,11 @@ def fold(net: Folded, X: Array, inputs: Scaling, outputs: Scaling | None) -> Fol
             "the means of the inputs cannot be built into a network with normalization='layer', "
             "which has no bias in front of its statistics: scale X yourself, or use 'batch'"
         )
+    if net.inputs is not None:
+        raise ValueError(
+            "scaling cannot be built into a network with inputs=..., whose columns differ: scale X "
+            "yourself"
+        )
     wide = net.astype(np.float64)
     W = wide.weights[0]
     W *= inputs.factor[:, None]
@@ -79,13 +84,30 @@ def _outputs(net: State, X: Array) -> Array:
 
 
 def fold_statistics(net: Folded) -> Folded:
-    """Return a copy with normalisation by 'batch' folded into its weights, for prediction.
+    """Return a copy with 'batch' normalisation and input factors in its weights, for prediction.
 
-    One that is normalised otherwise, or not at all, is copied as it is, without optimizer state.
+    One without them is copied as it is, without optimizer state.
     """
     other = net.astype(net.dtype)
     if net.normalization == "batch":
         plain: Parameters = passes.prediction_parameters(net)
         other.replace_architecture(replace(net.architecture, normalization=None), plain.flat)
         other.forget_optimizer()
+    if other.inputs is not None and other.inputs.scaled:
+        _fold_factors(other)
     return other
+
+
+def _fold_factors(net: State) -> None:
+    """Multiply the rows of the first layer's weights by the factors of its inputs."""
+    assert net.inputs is not None
+    inputs = replace(net.inputs, scaled=False)
+    architecture = replace(net.architecture, inputs=None if inputs.is_plain else inputs)
+    plan = architecture.plan()
+    kept = Parameters(plan, aligned((params_size(plan),), net.dtype))
+    parts = net.parameter_views.parts()
+    for name, part in kept.parts().items():
+        part[...] = parts[name]
+    kept.weights[0][...] *= net.front["factors"][:, None]
+    net.replace_architecture(architecture, kept.flat)
+    net.forget_optimizer()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cmlp.core.layout import Array
+from cmlp.core.layout import Array, layers_of
 from cmlp.core.vocabulary import SOLVERS, lookup
 from cmlp.model.optimizer_state import digest
 from cmlp.model.parameters import Parameters
@@ -45,7 +45,7 @@ class _Copy:
         self.small, self.large, self.places = small.plan, large.plan, places
 
     def __call__(self, flat: Array, target: Array, *, weights: bool) -> None:
-        last = f"layers.{len(self.small) - 1}."
+        last = f"layers.{len(layers_of(self.small)) - 1}."
         views = Parameters(self.large, target).parts()
         for name, part in Parameters(self.small, flat).parts().items():
             if not name.startswith(last):

@@ -8,7 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core.arrays import refuse_masked
-from cmlp.core.layout import N_OUT, STRIDE, UNITS, Array, layer_views, normalization_views
+from cmlp.core.front import front_views
+from cmlp.core.layout import (
+    N_OUT,
+    STRIDE,
+    UNITS,
+    Array,
+    alpha_views,
+    layer_views,
+    layers_of,
+    normalization_views,
+)
 from cmlp.core.public import set_module
 from cmlp.core.vocabulary import NORMALIZATION_VECTORS
 
@@ -36,6 +46,10 @@ class Gradients(NamedTuple):
     loss: float
     scales: list[Array]
     """dC/dgamma of each normalised layer, (n_out,); empty if there is none."""
+    alphas: list[Array] = []  # noqa: RUF012
+    """dC/dalpha of each layer whose activation is parametric, (n_out,); empty if there is none."""
+    front: dict[str, Array] = {}  # noqa: RUF012
+    """Derivatives by what is learned before the first layer, by the names of ``net.front``."""
 
 
 class Views(list[Array]):
@@ -45,6 +59,15 @@ class Views(list[Array]):
         refuse_masked("the value", value)
         with np.errstate(under="ignore"):  # too large a number is worth NumPy's warning
             self[index][...] = value
+
+
+class NamedViews(dict[str, Array]):
+    """Arrays that share the parameters' memory: ``net.front["factors"] = s`` writes s into it."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        refuse_masked("the value", value)
+        with np.errstate(under="ignore"):
+            self[name][...] = value
 
 
 class Parameters(NamedTuple):
@@ -72,28 +95,41 @@ class Parameters(NamedTuple):
         return Views(gamma for gamma, *_ in normalization_views(self.plan, self.flat))
 
     @property
+    def alphas(self) -> Views:
+        """alpha of each layer whose activation is parametric, (n_out,)."""
+        return Views(alpha_views(self.plan, self.flat))
+
+    @property
     def running(self) -> list[tuple[Array, Array]]:
         """Running mean and variance of each layer normalised by 'batch'."""
         parts = normalization_views(self.plan, self.flat)
         return [(part[1], part[2]) for part in parts if len(part) == 3]
+
+    @property
+    def front(self) -> NamedViews:
+        """What is learned before the first layer, by name; see :attr:`cmlp.Network.front`."""
+        return NamedViews(front_views(self.plan, self.flat))
 
     def parts(self, prefix: str = "") -> dict[str, Array]:
         """Return everything but the padding, by the names in a file."""
         kinds: dict[str, Any] = {"weight": self.weights, "bias": self.biases}
         normalization = zip(*normalization_views(self.plan, self.flat), strict=True)
         kinds |= zip(NORMALIZATION_VECTORS["batch"], normalization, strict=False)
-        return {
+        kinds["alpha"] = self.alphas
+        layers = {
             f"{prefix}layers.{number}.{kind}": part
             for kind, parts in kinds.items()
             for number, part in enumerate(parts)
         }
+        return layers | {f"{prefix}front.{name}": part for name, part in self.front.items()}
 
 
 def new_record(plan: NDArray[np.int64], n: int, dtype: np.dtype[Any]) -> Array:
     """Return room for one number per row and unit: sums, activations or deltas."""
-    return np.zeros((n, int(plan[-1, UNITS] + plan[-1, STRIDE])), dtype)
+    last = layers_of(plan)[-1]
+    return np.zeros((n, int(last[UNITS] + last[STRIDE])), dtype)
 
 
 def cut_record(plan: NDArray[np.int64], record: Array) -> list[Array]:
     """Cut a record into layers, (rows, n_out) each."""
-    return [record[:, row[UNITS] : row[UNITS] + row[N_OUT]] for row in plan.tolist()]
+    return [record[:, row[UNITS] : row[UNITS] + row[N_OUT]] for row in layers_of(plan).tolist()]

@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 
 from cmlp.core import dispatch
 from cmlp.core.errstate import undisturbed
-from cmlp.core.layout import ACTIVATION, N_IN, N_OUT, NORMALIZATION, Array, aligned, folded
+from cmlp.core.layout import (
+    ACTIVATION,
+    ALPHA,
+    N_IN,
+    N_OUT,
+    NORMALIZATION,
+    Array,
+    aligned,
+    folded,
+    layers_of,
+)
 from cmlp.core.seam import Noise, Objective, Optimizer, Places, SparseRows
 from cmlp.core.vocabulary import ACTIVATIONS, EXTERNAL_LOSS, lookup
 from cmlp.data.rows import Data
@@ -37,7 +47,8 @@ PLAIN = Noise()
 
 def flops_of(state: State) -> float:
     """Return the floating-point operations of a training step, for one row."""
-    return 6.0 * int(state.plan[:, N_IN] @ state.plan[:, N_OUT])
+    layers = layers_of(state.plan)
+    return 6.0 * int(layers[:, N_IN] @ layers[:, N_OUT])
 
 
 def portions(
@@ -104,13 +115,14 @@ def predict_layer(
     state: State, X: Array | SparseRows, n_layers: int | None = None, linear: bool = False
 ) -> Array:
     """Return the activations after some layers; `linear` leaves out the last activation."""
-    plan = state.plan[:n_layers]
-    if plan[-1, NORMALIZATION]:  # a core's last layer is never normalised
-        return _hidden_layer(state, X, len(plan) - 1, linear)
+    every = layers_of(state.plan)
+    layers = every[:n_layers].copy()
+    if layers[-1, [NORMALIZATION, ALPHA]].any():  # a core's last layer has neither
+        return _hidden_layer(state, X, len(layers) - 1, linear)
     if linear:
-        plan = plan.copy()
-        plan[-1, ACTIVATION] = lookup("activation", ACTIVATIONS, "identity").code
-    out = np.empty((len(X), int(plan[-1, N_OUT])), state.dtype)
+        layers[-1, ACTIVATION] = lookup("activation", ACTIVATIONS, "identity").code
+    plan = np.concatenate([layers, state.plan[len(every) :]])
+    out = np.empty((len(X), int(layers[-1, N_OUT])), state.dtype)
     workspace = aligned((dispatch.core.workspace_size(plan, 1),), state.dtype)
     for part, some, rows in portions(X, flops_of(state)):
         dispatch.core.predict(

@@ -23,8 +23,9 @@ from cmlp.data.targets import check_targets
 from cmlp.model.architecture import Architecture
 from cmlp.model.custom_loss import refuse_weights
 from cmlp.model.history import History
+from cmlp.model.inputs import Inputs
 from cmlp.model.optimizer_state import OptimizerState
-from cmlp.model.parameters import Parameters
+from cmlp.model.parameters import NamedViews, Parameters
 
 Self = TypeVar("Self", bound="State")
 
@@ -38,8 +39,8 @@ class State:
     Attributes
     ----------
     architecture : Architecture
-    plan : (n_layers, 9) array of int64
-        The architecture's layout, which the cores read.
+    plan : (n_layers, 10) array of int64
+        The architecture's layout, which the cores read; rows of a front follow the layers'.
     params : (n,) array
         All parameters; see :class:`cmlp.model.parameters.Parameters`.
     optimizer_state : OptimizerState
@@ -119,6 +120,11 @@ class State:
         return self.architecture.normalization
 
     @property
+    def parametric_activation(self) -> bool:
+        """Whether the hidden activations have an alpha per unit."""
+        return self.architecture.parametric_activation
+
+    @property
     def input_scale(self) -> float:
         """What every input is multiplied by."""
         return self.architecture.input_scale
@@ -150,7 +156,7 @@ class State:
 
     @property
     def n_params(self) -> int:
-        """Number of weights, biases and scales, without the padding."""
+        """Number of weights, biases, scales and alphas, without the padding."""
         return self.architecture.n_params
 
     # Its numbers ---------------------------------------------------------------------------------
@@ -174,6 +180,21 @@ class State:
     def scales(self) -> list[Array]:
         """Each normalised layer's gamma, (n_out,), as views into `params`."""
         return self.parameter_views.scales
+
+    @property
+    def alphas(self) -> list[Array]:
+        """Each hidden layer's alpha, (n_out,), if it has one, as views into `params`."""
+        return self.parameter_views.alphas
+
+    @property
+    def inputs(self) -> Inputs | None:
+        """What happens to the columns of X before the first layer; None for nothing."""
+        return self.architecture.inputs
+
+    @property
+    def front(self) -> NamedViews:
+        """What is learned before the first layer, by name, as views into `params`."""
+        return self.parameter_views.front
 
     @property
     def running(self) -> list[tuple[Array, Array]]:

@@ -51,28 +51,31 @@ class NetworkRules:
         validation: Data | None,
         held_out: NDArray[np.int64] | None,
         patience: int | None,
-        schedule: Schedule,
+        schedules: tuple[Schedule, ...],
         progress: Progress,
     ) -> None:
         self.net, self.data, self.recipe, self.state = net, data, recipe, state
         self.rows, self.shuffle = rows, shuffle
         self.n_rows, self.n_steps = len(rows), -(-len(rows) // batch_size)
         self.validation, self.held_out = validation, held_out
-        self.schedule, self.progress = schedule, progress
+        self.schedules, self.progress, self.n_rates = schedules, progress, len(schedules)
         self.patience = Patience(patience, keeps=validation is not None)
         self.drawn = 0
 
     def draw(self, order: NDArray[np.int64], rates: NDArray[np.float64]) -> None:
         history = self.state.history
         losses = history.get("val_loss", history.get("loss", []))
-        rates[:] = self.schedule.rates(
-            self.recipe.learning_rate, self.drawn, self.state.epochs, self.n_steps, losses
-        )
+        bases = (self.recipe.learning_rate, 1.0, 1.0)
+        for row, base, schedule in zip(rates, bases, self.schedules, strict=False):
+            row[:] = schedule.rates(base, self.drawn, self.state.epochs, self.n_steps, losses)
+        if self.n_rates > 1:
+            check_dropout(self.recipe, rates[1])
         order[:] = self.net.rng.permutation(self.rows) if self.shuffle else self.rows
         self.drawn += 1
 
     def foreseen(self) -> float:
-        if self.validation is not None or self.progress.verbose or not self.schedule.foreseeable:
+        foreseeable = all(schedule.foreseeable for schedule in self.schedules)
+        if self.validation is not None or self.progress.verbose or not foreseeable:
             return 1
         return self.patience.left(self._last_epoch())
 
@@ -109,6 +112,16 @@ class NetworkRules:
         )
 
 
+def check_dropout(recipe: Recipe, factors: NDArray[np.float64]) -> None:
+    """Check that a schedule leaves every rate of dropout below 1."""
+    most = float(np.max(recipe.dropout, initial=0.0)) * float(factors.max())
+    if not most < 1:
+        raise ValueError(
+            f"dropout times its schedule must be below 1; it reaches {most:g}: lower dropout, or "
+            "the factors of dropout_schedule"
+        )
+
+
 @dataclass(kw_only=True)
 class Options:
     """What :meth:`cmlp.Network.fit` takes in addition to rows and a recipe. Checked when made."""
@@ -119,6 +132,8 @@ class Options:
     validation_fraction: float
     patience: int | None
     schedule: Any
+    dropout_schedule: Any
+    weight_decay_schedule: Any
     callbacks: Iterable[Any]
     max_time: float | None
     n_threads: int | None
@@ -134,7 +149,10 @@ class Options:
         check_number("validation_fraction", self.validation_fraction, 0, 1, open_high=True)
         if not isinstance(self.verbose, (int, np.integer, np.bool_)):
             raise TypeError(f"verbose must be a whole number, not {self.verbose!r}")
-        self.schedule = resolve(self.schedule)
+        scheduled = self.dropout_schedule is not None or self.weight_decay_schedule is not None
+        self.schedules: tuple[Schedule, ...] = (resolve(self.schedule),)
+        if scheduled:
+            self.schedules += resolve(self.dropout_schedule), resolve(self.weight_decay_schedule)
         self.callbacks = check_callbacks(self.callbacks)
 
 
@@ -157,7 +175,7 @@ def fit(
     progress = Progress(options.verbose, options.epochs, history.metric, dispatch.core.name)
     rules = NetworkRules(
         net, data, recipe, state, rows, batch_size, options.shuffle, validation, held_out,
-        options.patience, options.schedule, progress,
+        options.patience, options.schedules, progress,
     )  # fmt: skip
     best, stopped = rules.patience, "error"
     try:

@@ -27,13 +27,16 @@ class Rules(Protocol):
     ----------
     n_rows, n_steps : int
         Rows and steps of an epoch.
+    n_rates : int
+        Rates of a step: 1, the learning rate; or 3, with factors of dropout and weight decay.
     """
 
     n_rows: int
     n_steps: int
+    n_rates: int
 
     def draw(self, order: NDArray[np.int64], rates: NDArray[np.float64]) -> None:
-        """Write the next epoch's order of the rows, (n_rows,), and its rates, (n_steps,)."""
+        """Write the next epoch's order of the rows, (n_rows,), and rates, (n_rates, n_steps)."""
 
     def foreseen(self) -> float:
         """Return how many epochs, at least, neither depend on each other nor may end training."""
@@ -99,9 +102,13 @@ class Loop:
         """Train one epoch, or several in one call of the core; return why training ends."""
         rules, n = self.rules, self._ahead()
         began = time.perf_counter()
-        orders, rates = np.empty((n, rules.n_rows), np.int64), np.empty((n, rules.n_steps))
-        for order, rate in zip(orders, rates, strict=True):
-            rules.draw(order, rate)
+        orders = np.empty((n, rules.n_rows), np.int64)
+        rates = np.empty((rules.n_rates, n, rules.n_steps))
+        for number, order in enumerate(orders):
+            rules.draw(order, rates[:, number])
+        if rules.n_rates == 1:
+            rates = rates[0]
+        learning_rates = rates if rates.ndim == 2 else rates[0]
         if n > 1:
             losses = self.trainer.epochs(orders, rates)
             if losses is not None and is_finite(self.trainer.net.params):
@@ -109,12 +116,12 @@ class Loop:
                 seconds = (time.perf_counter() - began) / n
                 reasons = [
                     self._after(loss, rules.n_rows, float(rate[-1]), seconds)
-                    for loss, rate in zip(losses.tolist(), rates, strict=True)
+                    for loss, rate in zip(losses.tolist(), learning_rates, strict=True)
                 ]
                 return reasons[-1]
             self.safe.put_back()  # one by one, to find the epoch that diverged
-        for order, rate in zip(orders, rates, strict=True):
-            reason = self._epoch(order, rate)
+        for number, order in enumerate(orders):
+            reason = self._epoch(order, rates[..., number, :])
             if reason:
                 return reason
         return ""
@@ -132,7 +139,7 @@ class Loop:
             net.optimizer_state.show_average(net.params)
         else:
             self.rules.diverged(self.safe)
-        return self._after(loss, n_rows, float(rates[-1]), seconds, finite)
+        return self._after(loss, n_rows, float(rates.flat[rates.shape[-1] - 1]), seconds, finite)
 
     def _ahead(self) -> int:
         """Return how many epochs can run in one call of the core.

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cmlp.core.arrays import refuse_masked
 from cmlp.core.checks import check_number
+from cmlp.core.groups import LAYER_GROUPS, OTHER_GROUPS, default_factors, factor_row
+from cmlp.core.layout import layers_of
 from cmlp.core.seam import Noise, Objective, Optimizer
 from cmlp.core.vocabulary import SOLVERS, Solver, lookup, unknown
 from cmlp.model.architecture import Architecture
+
+Factors = Mapping[str, float | Sequence[float]]
+"""For some groups of parameters a number, or one per layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +43,8 @@ class Recipe:
     label_smoothing: float = 0.0
     clip_norm: float | None = None
     ema: float = 0.0
+    rate_factors: Factors | None = None
+    decay_factors: Factors | None = None
 
     def __post_init__(self) -> None:
         self.rule  # noqa: B018 - an unknown solver is refused here
@@ -57,12 +65,13 @@ class Recipe:
         """Check that these parameters suit a network."""
         self.objective(architecture)
         self.noise(architecture, 0)
+        self.optimizer(architecture)
 
     def objective(self, architecture: Architecture) -> Objective:
         """Return what the core minimises."""
         return architecture.objective(label_smoothing=self.label_smoothing, l1=self.l1, l2=self.l2)
 
-    def optimizer(self) -> Optimizer:
+    def optimizer(self, architecture: Architecture) -> Optimizer:
         """Return how the core moves the parameters."""
         return Optimizer(
             self.rule.code,
@@ -74,7 +83,20 @@ class Recipe:
             float(self.weight_decay),
             float(self.clip_norm or 0.0),
             float(self.ema),
+            factors=self._factors(architecture),
         )
+
+    def _factors(self, architecture: Architecture) -> NDArray[np.float64]:
+        """Return the factors of rate and decay, (rows, 2); without rows if there are none."""
+        plan = architecture.plan()
+        factors, n_layers = default_factors(plan), len(layers_of(plan))
+        given = [("rate_factors", self.rate_factors), ("decay_factors", self.decay_factors)]
+        for column, (name, by_group) in enumerate(given):
+            for group, values in checked_factors(name, by_group, n_layers).items():
+                for layer, value in enumerate(values):
+                    factors[factor_row(plan, group, layer), column] = value
+        same = np.array_equal(factors, default_factors(plan))
+        return factors[:0] if same else factors
 
     def noise(self, architecture: Architecture, seed: int) -> Noise:
         """Return what the core disturbs the rows with."""
@@ -96,6 +118,38 @@ class Recipe:
             raise ValueError("dropout needs a hidden layer; this network has none")
         rates = given if given.any() else given[:0]
         return Noise(seed, float(self.input_noise), np.ascontiguousarray(rates))
+
+
+def checked_factors(
+    name: str, by_group: Factors | None, n_layers: int
+) -> dict[str, NDArray[np.float64]]:
+    """Return each group's factors, one per layer that may have such parameters.
+
+    A group that the network has not is allowed: its factors act on nothing.
+    """
+    if by_group is None:
+        return {}
+    if not isinstance(by_group, Mapping):
+        raise TypeError(f"{name} must be a dict, such as {{'biases': 0.1}}, not {by_group!r}")
+    groups, found = (*LAYER_GROUPS, *OTHER_GROUPS), {}
+    for group, given in by_group.items():
+        if group not in groups:
+            raise unknown(f"group in {name}:", group, groups, groups)
+        n = 1 if group in OTHER_GROUPS else n_layers - (group in ("scales", "alphas"))
+        what = f"{name}[{group!r}]"
+        refuse_masked(what, given)
+        try:
+            values = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"{what} must be numbers, not {given!r}") from None
+        if values.ndim == 0:
+            values = np.full(n, values)
+        if values.shape != (n,):
+            raise ValueError(f"{what} must be one number or {n}, one per layer, not {values.size}")
+        for value in values:
+            check_number(what, value, 0)
+        found[group] = values
+    return found
 
 
 PARAMETERS = tuple(field.name for field in fields(Recipe))

@@ -65,7 +65,8 @@ class Trainer:
         keeps_steps_whole: bool = False,
     ) -> None:
         self.net, self.data, self.batch_size = net, data, batch_size
-        self.objective, self.optimizer = recipe.objective(net.architecture), recipe.optimizer()
+        self.objective = recipe.objective(net.architecture)
+        self.optimizer = recipe.optimizer(net.architecture)
         self.noise = recipe.noise(net.architecture, 0)
         if self.noise.input_noise or len(self.noise.dropout):
             self.noise = self.noise._replace(seed=int(net.rng.integers(2**63)))
@@ -109,10 +110,13 @@ class Trainer:
     ) -> tuple[float, int]:
         """Take one step per batch; return the summed loss, and the number of whole steps.
 
+        `rates` is (n_steps,) learning rates, or (3, n_steps): these, and factors of dropout and
+        weight decay.
+
         There are fewer than batches where a loss is not finite, or where a long step was `stopped`
         by Ctrl-C or `out_of_time`. `rows` may be as many epochs as there are `losses` to write.
         """
-        team = places()
+        team, n_steps = places(), rates.shape[-1]
         self.stopped = False
         ends = out_of_time if self.is_long else None
         memory = self.net.optimizer_state
@@ -129,7 +133,7 @@ class Trainer:
             return self.team.run(epoch, team, ends)
         finally:
             memory.steps += int(team[TEAM_STEPS])
-            self.stopped = bool(team[TEAM_STOP]) and memory.steps - steps < len(rates)
+            self.stopped = bool(team[TEAM_STOP]) and memory.steps - steps < n_steps
             if self.stopped:  # a long step has a call of its own: all passes in it are undone
                 running = [part for pair in self.net.running for part in pair]
                 for part, before in zip(running, statistics, strict=True):
@@ -144,10 +148,12 @@ class Trainer:
         team: Places,
     ) -> tuple[float, int]:
         net, data = self.net, self.data
+        learning_rates, *factors = rates if rates.ndim == 2 else (rates,)
         result: tuple[float, int] = dispatch.core.train_epoch(
             net.plan, net.params, net.moments, data.X, data.targets, data.weights, rows,
-            self.batch_size, rates, net.steps, self.objective, self.optimizer, self.noise,
+            self.batch_size, learning_rates, net.steps, self.objective, self.optimizer, self.noise,
             self.grads, self.workspace, rank, self.n_threads, team, net.input_scale, losses,
+            *factors,
         )  # fmt: skip
         return result
 
@@ -164,24 +170,30 @@ class Trainer:
         """
         net, data = self.net, self.data
         total, taken = 0.0, 0
+        learning_rates, *factors = rates if rates.ndim == 2 else (rates,)
+        noise, optimizer = self.noise, self.optimizer
 
         def forward(rank: int, team: Places) -> Array:
             return passes.evaluate(
-                net, data, self.objective, batch, noise=self.noise, step=net.steps,
+                net, data, self.objective, batch, noise=noise, step=net.steps,
                 workspace=self.workspace, team=team,
             )[0]  # fmt: skip
 
         def backward(rank: int, team: Places) -> float:
             return passes.backpropagate_slope(
                 net, data.X[batch], slope, objective, self.grads, self.workspace,
-                noise=self.noise, step=net.steps, team=team,
+                noise=noise, step=net.steps, team=team,
             )  # fmt: skip
 
         def update(rank: int, team: Places) -> None:
-            passes.update(net, self.grads, self.optimizer, rates[taken])
+            passes.update(net, self.grads, optimizer, learning_rates[taken])
 
         for start in range(0, len(rows), self.batch_size):
             batch = rows[start : start + self.batch_size]
+            if factors:
+                noise = noise._replace(dropout=self.noise.dropout * factors[0][taken])
+                decay = self.optimizer.weight_decay * factors[1][taken]
+                optimizer = optimizer._replace(weight_decay=decay)
             weights = None if data.weights is None else data.weights[batch]
             y = net.target_matrix(data.targets[batch])
             out = self.team.run(forward, team, ends)
@@ -237,11 +249,11 @@ class Trainer:
         per_call = self._steps_of_a_call()
         total = weight = 0.0
         done = 0
-        for first in range(0, len(rates), per_call):
+        for first in range(0, rates.shape[-1], per_call):
             part = rows[first * self.batch_size : (first + per_call) * self.batch_size]
-            wanted = rates[first : first + per_call]
+            wanted = rates[..., first : first + per_call]
             loss, taken = self.run(part, wanted, None, out_of_time)
-            if taken < len(wanted) and not self.stopped:
+            if taken < wanted.shape[-1] and not self.stopped:
                 return math.nan, done
             part = part[: taken * self.batch_size]
             total += loss
@@ -272,15 +284,17 @@ class Trainer:
         ----------
         orders : (n_epochs, n) array
             The same rows, in the order of each epoch.
-        rates : (n_epochs, n_steps) array
+        rates : (n_epochs, n_steps) or (3, n_epochs, n_steps) array
+            As of :meth:`run`.
 
         Returns
         -------
         losses : (n_epochs,) array, or None where training diverged in one of them
         """
         losses = np.empty(len(orders))
-        _, taken = self.run(orders.ravel(), rates.ravel(), losses)
-        if taken < rates.size:
+        rates = rates.reshape(*rates.shape[:-2], -1)
+        _, taken = self.run(orders.ravel(), rates, losses)
+        if taken < rates.shape[-1]:
             return None
         if self.objective.per_batch:
             weights = np.full(len(orders), float(orders.shape[1]))

@@ -116,6 +116,10 @@ cdef void backward_weights(
     cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
     cdef Py_ssize_t copies = run.to.copies + run.rank * run.to.copy_size
     cdef bint penalised = run.objective.l1 != 0 or run.objective.l2 != 0
+    cdef Step own
+    cdef const Step *mine = step_of(
+        &run.optimizer, step, factor_row(run, layer, WEIGHT_GROUP), &own
+    )
     cdef bint large = layer.n_in * stride * <Py_ssize_t>sizeof(real) > LARGE
     cdef bint copied = grid.column_tiles >= PACK_TILES  # A; B is by the first tile of a column
     cdef bint packs = grid.column_tiles > 1 and grid.row_tiles >= PACK_TILES
@@ -166,7 +170,7 @@ cdef void backward_weights(
                         &run.objective, params, at, stride, ws, scratch, columns, m, columns
                     )
                 update_rows(
-                    &run.optimizer, step, params, state, at, stride, ws, scratch, columns, m,
+                    &run.optimizer, mine, params, state, at, stride, ws, scratch, columns, m,
                     columns, True,
                 )
             else:
@@ -180,7 +184,7 @@ cdef void backward_weights(
                 b, b_stride, copy = &ws[panel], columns, NULL
             if row == 0 and not layer.normalization:
                 backward_bias(
-                    run, step, params, state, grads, ws, b, b_stride, layer.bias + column, columns,
+                    run, layer, step, params, state, grads, ws, b, b_stride, column, columns,
                     wanted, n, scratch, adds,
                 )
 
@@ -202,6 +206,10 @@ cdef void backward_narrow_weights(
     cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
     cdef Py_ssize_t number, row, m, columns, at
     cdef bint penalised = run.objective.l1 != 0 or run.objective.l2 != 0
+    cdef Step own
+    cdef const Step *mine = step_of(
+        &run.optimizer, step, factor_row(run, layer, WEIGHT_GROUP), &own
+    )
     cdef Prefetch rows = rows_to_prefetch(run, next_rows.first, next_rows.n, last - first)
     for number in range(first, last):
         row = number * block
@@ -218,7 +226,7 @@ cdef void backward_narrow_weights(
             if penalised:
                 penalise(&run.objective, params, at, stride, ws, scratch, stride, m, stride)
             update_rows(
-                &run.optimizer, step, params, state, at, stride, ws, scratch, stride, m, stride,
+                &run.optimizer, mine, params, state, at, stride, ws, scratch, stride, m, stride,
                 True,
             )
         else:
@@ -229,7 +237,7 @@ cdef void backward_narrow_weights(
         for number in range(blocks(stride, block)):
             at = number * block
             backward_bias(
-                run, step, params, state, grads, ws, &ws[delta + at], stride, layer.bias + at,
+                run, layer, step, params, state, grads, ws, &ws[delta + at], stride, at,
                 min(block, stride - at), layer.n_out - at, n, scratch, adds,
             )
 
@@ -243,18 +251,23 @@ cdef void backward_row_weights(
     cdef Py_ssize_t m = OUTER_SIZE // stride, at, n
     cdef Py_ssize_t row = share(layer.n_in, run.rank, run.n_threads)
     cdef Py_ssize_t last = share(layer.n_in, run.rank + 1, run.n_threads)
+    cdef Step own
+    cdef const Step *mine = step_of(
+        &run.optimizer, step, factor_row(run, layer, WEIGHT_GROUP), &own
+    )
     while row < last:
         n, at = min(m, last - row), layer.weights + row * stride
         outer(n, vectors, &ws[from_ + row], &ws[delta], &ws[scratch])
         if run.objective.l1 != 0 or run.objective.l2 != 0:
             penalise(&run.objective, params, at, stride, ws, scratch, stride, n, stride)
         update_rows(
-            &run.optimizer, step, params, state, at, stride, ws, scratch, stride, n, stride, True
+            &run.optimizer, mine, params, state, at, stride, ws, scratch, stride, n, stride, True
         )
         row += n
     if run.rank == 0 and not layer.normalization:
+        mine = step_of(&run.optimizer, step, factor_row(run, layer, BIAS_GROUP), &own)
         update_rows(
-            &run.optimizer, step, params, state, layer.bias, stride, ws, delta, stride, 1, stride,
+            &run.optimizer, mine, params, state, layer.bias, stride, ws, delta, stride, 1, stride,
             False,
         )
 
@@ -273,11 +286,13 @@ cdef inline Prefetch weights_to_prefetch(
 
 
 cdef void backward_bias(
-    const Run *run, const Step *step, real[::1] params, real[:, ::1] state, real[::1] grads,
-    real[::1] ws, const real *delta, Py_ssize_t stride, Py_ssize_t at, Py_ssize_t columns,
-    Py_ssize_t wanted, Py_ssize_t n, Py_ssize_t scratch, bint adds,
+    const Run *run, const Layer *layer, const Step *step, real[::1] params, real[:, ::1] state,
+    real[::1] grads, real[::1] ws, const real *delta, Py_ssize_t stride, Py_ssize_t column,
+    Py_ssize_t columns, Py_ssize_t wanted, Py_ssize_t n, Py_ssize_t scratch, bint adds,
 ) noexcept nogil:
     """db = sum of delta over the rows, for some columns: the gradient of an input that is 1."""
+    cdef Py_ssize_t at = layer.bias + column
+    cdef Step own
     cdef real one = 1
     if run.fused:
         tile(
@@ -285,8 +300,9 @@ cdef void backward_bias(
             columns, NULL,
         )
         update_rows(
-            &run.optimizer, step, params, state, at, columns, ws, scratch, columns, 1, columns,
-            False,
+            &run.optimizer,
+            step_of(&run.optimizer, step, factor_row(run, layer, BIAS_GROUP), &own), params, state,
+            at, columns, ws, scratch, columns, 1, columns, False,
         )
     else:
         tile(
@@ -315,6 +331,9 @@ cdef void input_gradient(
     """dC/dX = delta W^T of the first layer, times X's scale; overwrites the gathered inputs."""
     cdef real scale = <real>run.X.scale
     cdef Py_ssize_t i, j, inputs = run.to.inputs, stride = run.to.input_stride
+    if run.front.n_parts:
+        front_gradient_of_x(run, params, ws, n, dX, row)
+        return
     backward_inputs(
         run, &run.layers[0], params, ws, run.to.deltas, inputs, stride, n, IDENTITY, inputs, -1
     )

@@ -27,7 +27,7 @@ cdef void forward_rows(
     cdef const real *b
     cdef const real *bias
     cdef real *copy
-    cdef bint packs
+    cdef bint packs, there = layer.bias == IN_PLACE
     cdef Grid grid
     cdef Prefetch ahead
     if n == 1:
@@ -66,15 +66,16 @@ cdef void forward_rows(
                 tile(
                     m, columns, layer.n_out - column, depth,
                     a + row * a_stride + start, a_stride, 1, b, b_stride, copy,
-                    &ws[to + at] if start else bias, stride if start else 0, &ws[to + at], stride,
-                    &ahead,
+                    <const real *>&ws[to + at] if start or there else bias,
+                    stride if start or there else 0,
+                    &ws[to + at], stride, &ahead,
                 )
                 if copy is not NULL:
                     b, b_stride, copy = &ws[panel], columns, NULL
                 if start + depth == layer.n_in:
                     activate_tile(
-                        layer, code, ws, to + at, slopes + at if slopes >= 0 else -1, row, m,
-                        column, columns, drop,
+                        run, layer, code, params, ws, to + at, slopes + at if slopes >= 0 else -1,
+                        row, m, column, columns, drop,
                     )
 
 
@@ -96,7 +97,8 @@ cdef void forward_narrow(
         &ws[panel], &params[layer.bias], &ws[at], stride,
     )
     activate_tile(
-        layer, code, ws, at, slopes + row * stride if slopes >= 0 else -1, row, m, 0, stride, drop
+        run, layer, code, params, ws, at, slopes + row * stride if slopes >= 0 else -1, row, m, 0,
+        stride, drop,
     )
 
 
@@ -111,23 +113,32 @@ cdef void forward_row(
     cdef Py_ssize_t last = min(
         share(n_blocks, run.rank + 1, run.n_threads) * block, width_of(layer.n_out, sizeof(real))
     )
+    cdef const real *init = NULL
     if first < last:
+        if layer.bias >= 0:
+            init = &params[layer.bias + first]
+        elif layer.bias == IN_PLACE:
+            init = &ws[to + first]
         row_product(
-            last - first, layer.n_in, a, &params[layer.weights + first], layer.stride,
-            &params[layer.bias + first] if layer.bias >= 0 else <const real *>NULL, &ws[to + first],
+            last - first, layer.n_in, a, &params[layer.weights + first], layer.stride, init,
+            &ws[to + first],
         )
         activate_tile(  # in whole vectors
-            layer, code, ws, to + first, slopes + first if slopes >= 0 else -1, 0, 1, first,
+            run, layer, code, params, ws, to + first, slopes + first if slopes >= 0 else -1, 0, 1, first,
             padded(last - first, vector_lanes(sizeof(real))), drop,
         )
 
 
 cdef inline void activate_tile(
-    const Layer *layer, Py_ssize_t code, real[::1] ws, Py_ssize_t at, Py_ssize_t slopes,
-    Py_ssize_t row, Py_ssize_t m, Py_ssize_t column, Py_ssize_t columns, const Drop *drop,
+    const Run *run, const Layer *layer, Py_ssize_t code, const real[::1] params, real[::1] ws,
+    Py_ssize_t at, Py_ssize_t slopes, Py_ssize_t row, Py_ssize_t m, Py_ssize_t column,
+    Py_ssize_t columns, const Drop *drop,
 ) noexcept nogil:
     """Activate m rows of some columns; as one long row, where there is no gap between them."""
     cdef Py_ssize_t i, stride = layer.stride
+    if layer.alpha and (code != IDENTITY or slopes >= 0):
+        activate_parametric(run, layer, code, params, ws, at, slopes, row, m, column, columns, drop)
+        return
     if columns == stride:
         activate_part(code, ws, at, slopes, m * columns)
     else:
@@ -151,13 +162,14 @@ cdef void predict_pass(
     """Compute every layer's activations of n rows; copy the weighted sums to z if `record_z`."""
     cdef Py_ssize_t number, i, j, code, at, row
     cdef const Layer *layer
+    cdef const Layer *product
     cdef Layer plain
     for number in range(run.n_layers):
         layer = &run.layers[number]
         at = run.to.activations + run.to.batch * layer.units
         code = IDENTITY if record_z or layer.activation == SOFTMAX else layer.activation
         if layer.normalization:
-            code, plain = IDENTITY, without_bias(layer)
+            code, plain = IDENTITY, product_of(run, number)
             forward_rows(run, &plain, params, ws, x, x_stride, at, n, code, -1, NULL)
             for i in range(n):
                 row = at + i * layer.stride
@@ -166,7 +178,11 @@ cdef void predict_pass(
                 else:
                     normalise_row(layer, params, ws, row, row)
         else:
-            forward_rows(run, layer, params, ws, x, x_stride, at, n, code, -1, NULL)
+            product = layer
+            if number == 0 and run.front.sums:
+                plain = product_of(run, number)
+                product = &plain
+            forward_rows(run, product, params, ws, x, x_stride, at, n, code, -1, NULL)
         if record_z:
             for i in range(n):
                 for j in range(layer.n_out):
@@ -174,5 +190,7 @@ cdef void predict_pass(
         if layer.activation == SOFTMAX:
             softmax_rows(ws, at, n, layer.n_out, layer.stride)
         elif code != layer.activation:
-            activate_part(layer.activation, ws, at, -1, n * layer.stride)
+            activate_tile(
+                run, layer, layer.activation, params, ws, at, -1, 0, n, 0, layer.stride, NULL
+            )
         x, x_stride = &ws[at], layer.stride

@@ -17,18 +17,20 @@ cdef int check_codes() except -1:
     for code, normalization in enumerate(vocabulary.NORMALIZATIONS):
         if normalization is not None:
             theirs[normalization] = code
-    mine = (EXTERNAL, MAX_BATCH, TEAM_ABORTED, TEAM_STEPS, TEAM_STOP, TEAM_SIZE, ALIGNMENT)
+    mine = (EXTERNAL, MAX_BATCH, TEAM_ABORTED, TEAM_STEPS, TEAM_STOP, TEAM_SIZE, ALIGNMENT,
+            LAYER_GROUPS, OTHER_GROUPS)
     if codes != theirs or mine != (
         vocabulary.EXTERNAL_LOSS, seam.MAX_BATCH, seam.TEAM_ABORTED, seam.TEAM_STEPS,
-        seam.TEAM_STOP, seam.TEAM_SIZE, layout.ALIGNMENT,
+        seam.TEAM_STOP, seam.TEAM_SIZE, layout.ALIGNMENT, len(groups.LAYER_GROUPS),
+        len(groups.OTHER_GROUPS),
     ):
         raise ImportError("the codes of the compiled core differ from those of cmlp.core")
     return 0
 
 
 cdef int check_plan_shape(const int64_t[:, ::1] plan) except -1:
-    if plan.shape[0] < 1 or plan.shape[1] != 9:
-        raise ValueError("plan must have one row of 9 integers per layer")
+    if plan.shape[0] < 1 or plan.shape[1] != 10:
+        raise ValueError("plan must have one row of 10 integers per layer")
     return 0
 
 
@@ -46,8 +48,8 @@ cdef int check_plan(
     cdef const Layer *layers
     cdef const Layer *layer
     check_plan_shape(plan)
-    layers, hidden = layers_of(plan), plan.shape[0] - 1
-    for number in range(plan.shape[0]):
+    layers, hidden = layers_of(plan), layers_in(plan) - 1
+    for number in range(hidden + 1):
         layer = &layers[number]
         if (
             not 1 <= layer.n_out <= n_params  # first, so that nothing below overflows
@@ -61,9 +63,66 @@ cdef int check_plan(
             or layer.normalization != (layers.normalization if number < hidden else NOT_NORMALISED)
             or not NOT_NORMALISED <= layer.normalization <= LAYERWISE
             or (layer.normalization and not fits_scale(layer, n_params))
+            or (layer.alpha != 0) != (layers.alpha != 0 and number < hidden)
+            or not 0 <= layer.alpha <= n_params - layer.stride
         ):
             raise ValueError(f"layer {number} of the plan does not fit {n_params} parameters")
         units += layer.stride
+    if hidden + 1 < plan.shape[0]:
+        check_front(plan, n_params, lanes)
+    return 0
+
+
+cdef inline Py_ssize_t size_of_part(const Part *part, Py_ssize_t itemsize) noexcept nogil:
+    """Return how many numbers a part's arrays are; -1 for more than 2^40."""
+    cdef Py_ssize_t each = part.stride, n = 1
+    if part.kind == LEVELS or part.kind == SUMMED:
+        n = part.rows
+    elif part.kind == PERIODIC:
+        each, n = block_of(part, itemsize), part.count
+    return each * n if each == 0 or n <= (<Py_ssize_t>1 << 40) // each else -1
+
+
+cdef int check_front(
+    const int64_t[:, ::1] plan, Py_ssize_t n_params, Py_ssize_t lanes
+) except -1:
+    """Raise ValueError unless the parts lie inside the parameters and fit the first layer."""
+    cdef Front front = front_of(plan)
+    cdef const Layer *layer = layers_of(plan)
+    cdef const Part *part
+    cdef Py_ssize_t number, columns = 0, inputs = 0, made, wide, most = 1 << 24
+    for number in range(front.n_parts):
+        part = &front.parts[number]
+        wide = part.rows if part.kind == PERIODIC else part.width
+        if (
+            not FACTORS <= part.kind <= PLAIN
+            or part.first != columns
+            or not (part.kind != FACTORS) <= part.count <= <int64_t>most << 8
+            or (part.count > 1 and (part.kind == LEVELS or part.kind == SUMMED))
+            or not (part.kind != PLAIN) <= part.rows <= most
+            or (part.kind == PLAIN and (part.rows or part.width))
+            or not (part.kind != PLAIN) <= part.width <= most
+            or part.stride != padded(wide, lanes)
+            or not 0 <= part.at <= part.end <= n_params
+            or part.unused
+            or part.end - part.at != size_of_part(part, ALIGNMENT // lanes)
+            or (part.kind == SUMMED and part.width != layer.n_out)
+            or (part.kind == FACTORS and (
+                number + 1 < front.n_parts or part.width != inputs or part.count or part.rows != 1
+            ))
+        ):
+            raise ValueError(f"part {number} of the front does not fit {n_params} parameters")
+        made = 1 if part.kind == PLAIN else part.width + 1 if part.kind == PERIODIC else part.width
+        if part.kind == SUMMED or part.kind == FACTORS:
+            made = 0
+        if part.to != (inputs if made else -1):
+            raise ValueError(f"part {number} of the front does not follow the inputs before it")
+        columns += part.count
+        inputs += made * part.count
+        if inputs > layer.n_in:
+            raise ValueError(f"the front makes more than {layer.n_in} inputs")
+    if layer.n_in != max(inputs, <Py_ssize_t>1):
+        raise ValueError(f"the front makes {inputs} inputs, the first layer has {layer.n_in}")
     return 0
 
 
@@ -88,6 +147,13 @@ cdef Py_ssize_t check_data(
         return X.n
     check_rows(rows, X.n)
     return rows.shape[0]
+
+
+cdef int check_schedule(str what, const double[::1] factors, Py_ssize_t n_steps) except -1:
+    """Raise ValueError unless a schedule has a factor for each step; None has none."""
+    if factors is not None:
+        check_size(what, n_steps, factors.shape[0])
+    return 0
 
 
 cdef int check_size(str what, Py_ssize_t expected, Py_ssize_t came) except -1:

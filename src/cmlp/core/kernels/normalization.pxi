@@ -7,9 +7,10 @@ cdef enum:  # vectors as long as a record's row, in the part of the workspace fo
     MEAN, VARIANCE, INVERSE, D_BETA, D_GAMMA, STATISTICS
 
 
-cdef inline Layer without_bias(const Layer *layer) noexcept nogil:
-    cdef Layer plain = layer[0]
-    plain.bias = -1
+cdef inline Layer product_of(const Run *run, Py_ssize_t number) noexcept nogil:
+    """Return a layer without its bias: a normalised one, or the first one onto summed tables."""
+    cdef Layer plain = run.layers[number]
+    plain.bias = IN_PLACE if number == 0 and run.front.sums else NO_BIAS
     return plain
 
 
@@ -155,7 +156,7 @@ cdef void normalise_forward(
         if first < last:
             normalise_columns(run, layer, params, ws, n, first, last)
             activate_tile(
-                layer, layer.activation, ws, at + first, slopes + first, 0, n, first,
+                run, layer, layer.activation, params, ws, at + first, slopes + first, 0, n, first,
                 last - first, drop,
             )
         return
@@ -167,8 +168,8 @@ cdef void normalise_forward(
         )
     if first < last:
         activate_tile(
-            layer, layer.activation, ws, at + first * stride, slopes + first * stride, first,
-            last - first, 0, stride, drop,
+            run, layer, layer.activation, params, ws, at + first * stride,
+            slopes + first * stride, first, last - first, 0, stride, drop,
         )
 
 
@@ -239,14 +240,19 @@ cdef void update_normalization(
     cdef Py_ssize_t j, k, at, source, width = layer.stride
     cdef Py_ssize_t first = first_column(run, layer, run.rank, sizeof(real))
     cdef Py_ssize_t n_columns = first_column(run, layer, run.rank + 1, sizeof(real)) - first
+    cdef Step own
     cdef real rate = <real>NORMALIZATION_MOMENTUM, unbiased = <real>(n / max(n - 1.0, 1.0))
     for k in range(2):
         at = (layer.scale if k else layer.bias) + first
         source = statistic(run, layer, D_GAMMA if k else D_BETA) + first
         if run.fused:
             update_rows(
-                &run.optimizer, step, params, state, at, n_columns, ws, source, n_columns, 1,
-                n_columns, False,
+                &run.optimizer,
+                step_of(
+                    &run.optimizer, step,
+                    factor_row(run, layer, SCALE_GROUP if k else BIAS_GROUP), &own,
+                ),
+                params, state, at, n_columns, ws, source, n_columns, 1, n_columns, False,
             )
         else:
             for j in range(n_columns):

@@ -13,7 +13,7 @@ cdef inline bint is_contiguous(const Run *run, const real[::1] like) noexcept no
 cdef const real *bring_rows(
     const Run *run, real[::1] ws, Py_ssize_t start, Py_ssize_t n, Py_ssize_t *stride
 ) noexcept nogil:
-    """Return where n rows for the first layer are: in X itself, or gathered in the workspace."""
+    """Return where n rows of X are: in X itself, or gathered in the workspace."""
     cdef Py_ssize_t i
     if is_contiguous(run, ws):
         stride[0] = run.X.row_stride // <Py_ssize_t>sizeof(real)
@@ -21,10 +21,10 @@ cdef const real *bring_rows(
     for i in range(start, start + n):
         prefetch_row(run, i + PREFETCH_ROWS)
         gather_row(
-            &run.X, row_number(run, i), ws, run.to.inputs + (i - start) * run.to.input_stride
+            &run.X, row_number(run, i), ws, run.to.raw + (i - start) * run.to.raw_stride
         )
-    stride[0] = run.to.input_stride
-    return &ws[run.to.inputs]
+    stride[0] = run.to.raw_stride
+    return &ws[run.to.raw]
 
 
 cdef bint moderate_rows(
@@ -59,6 +59,7 @@ cdef bint predict_rows(
         x = bring_rows(run, ws, start, m, &stride)
         if checked and not moderate_rows(run, x, stride, m):
             return False
+        x = expand_rows(run, params, ws, x, &stride, m)
         predict_pass(run, params, ws, x, stride, m, False, no_record, 0)
         for i in range(m):
             for j in range(n_out):

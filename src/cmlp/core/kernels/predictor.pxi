@@ -61,8 +61,8 @@ cdef class Predictor:
         self.run.to.batch = 0
         self.batch_size, self.calls, self.room, self.work = batch_size, 0, 0, 0
         self.scale = input_scale
-        self.n_in, self.n_out = layers.n_in, layers[self.plan.shape[0] - 1].n_out
-        for number in range(self.plan.shape[0]):
+        self.n_in, self.n_out = self.run.front.n_columns, last_layer(self.plan).n_out
+        for number in range(self.run.n_layers):
             self.work += layers[number].n_in * layers[number].stride
         self.out = numpy.empty((batch_size, self.n_out), self.dtype)[:]  # a view: not resized
         self.row = self.out[0]
@@ -183,9 +183,10 @@ cdef class Predictor:
         cdef const Layer *last = &self.run.layers[self.run.n_layers - 1]
         cdef Py_ssize_t batch = min(n, <Py_ssize_t>PREDICT_BATCH)
         cdef Layout to = layout_of(self.plan, batch, 1, self.itemsize)
-        to.activations = 0 if ready else batch * to.input_stride
-        to.panels = to.activations + batch * (last.units + last.stride)
-        to.size = to.panels + to.panel_size
+        if self.run.front.n_parts == 0:
+            to.activations = 0 if ready else batch * to.input_stride
+            to.panels = to.activations + batch * (last.units + last.stride)
+            to.size = to.panels + to.panel_size
         if to.size > self.room:
             self.forget_workspace()
             if self.itemsize == 4:

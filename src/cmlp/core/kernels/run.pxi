@@ -21,6 +21,18 @@ cdef enum:
 cdef enum:
     NOT_NORMALISED, BATCH, LAYERWISE
 
+cdef enum:  # the groups of parameters of a layer, and how many there are without a layer
+    WEIGHT_GROUP, BIAS_GROUP, SCALE_GROUP, ALPHA_GROUP, LAYER_GROUPS
+
+cdef enum:  # those of the front
+    INPUT_GROUP, EMBEDDING_GROUP, PERIODIC_GROUP, OTHER_GROUPS
+
+cdef enum:  # parts of the front; see layout and front
+    FACTORS = -5, SUMMED, LEVELS, PERIODIC, PLAIN
+
+cdef enum:  # in the place of a bias
+    NO_BIAS = -1, IN_PLACE = -2  # none; the sums to add to are there already
+
 cdef enum:
     MAX_BATCH = 1024  # rows of one pass; larger batches add up passes (seam.MAX_BATCH)
     PREDICT_BATCH = 128  # rows of one pass of a prediction: they fit the caches
@@ -33,6 +45,7 @@ cdef enum:
     PREFETCH_ROWS = 4  # that far ahead of the row that is being gathered
     SMALL = 20_000  # multiply-adds of a prediction that keeps the GIL: it is let go in as much time
     KEPT = 1 << 22  # bytes of a workspace that stays from one prediction to the next
+    MEASURED = 4096  # numbers of the front that are measured together
     ALIGNMENT = 64
 
 cdef Py_ssize_t[5] tile_rows = [0, TILE_ROWS, TILE_SUMS // 2, TILE_SUMS // 3, TILE_SUMS // 4]
@@ -48,7 +61,16 @@ cdef double SELU_FLOOR = vocabulary.SELU_SCALE * vocabulary.SELU_ALPHA
 
 cdef struct Layer:  # a row of the plan
     int64_t n_in, n_out, stride, weights, bias, activation, units  # bias < 0: there is none
-    int64_t normalization, scale
+    int64_t normalization, scale, alpha  # alpha 0: the activation is not parametric
+
+cdef struct Part:  # a row of the plan after the layers', as long as those
+    int64_t kind, first, count, to, rows, width, stride, at, end, unused
+
+cdef struct Front:
+    const Part *parts
+    Py_ssize_t n_parts, n_columns, wave_stride, n_sums
+    const Part *factors  # NULL: none
+    bint sums, embeds, empty  # adds to the first layer's sums; needs dC/dy; the layer has no inputs
 
 cdef struct Objective:
     int loss
@@ -62,22 +84,27 @@ cdef struct Optimizer:
     bint nesterov
     double momentum, beta_1, beta_2, epsilon, weight_decay, clip_norm, ema
     Py_ssize_t ema_start
+    const double *factors  # (phi, rho) of each group of each layer; NULL: (1, 1 for weights else 0)
+    double decay_now  # factor of weight_decay in this step
 
 cdef struct Noise:
     uint64_t seed
     double input_noise
     const double *dropout  # one rate per hidden layer; NULL: none
     Py_ssize_t n_rates
+    double now  # factor of the rates in this step
 
 cdef struct Layout:  # of the workspace, in numbers
     Py_ssize_t batch, input_stride, target_stride
     Py_ssize_t inputs, targets, activations, slopes, deltas, shares, costs
     Py_ssize_t sums, n_sums, tiles, tile_size, panels, panel_size, copies, copy_size
-    Py_ssize_t normalised, statistics, units, size
+    Py_ssize_t normalised, statistics, units, differences, alphas, size
+    Py_ssize_t raw, raw_stride, values, input_deltas, waves, wave_stride  # of the front
 
 cdef struct Run:  # one call, with all that its phases need
     const Layer *layers
     Py_ssize_t n_layers
+    Front front
     Rows X, targets
     Py_ssize_t n  # rows that the call takes
     const double *weights  # of the rows; NULL: they count alike
@@ -115,6 +142,18 @@ cdef inline const Layer *layers_of(const int64_t[:, ::1] plan) noexcept nogil:
     return <const Layer *>&plan[0, 0]
 
 
+cdef inline Py_ssize_t layers_in(const int64_t[:, ::1] plan) noexcept nogil:
+    """Return how many rows of the plan are layers: those after them have no fan-in."""
+    cdef Py_ssize_t n = plan.shape[0]
+    while n > 1 and plan[n - 1, 0] <= 0:
+        n -= 1
+    return n
+
+
+cdef inline const Layer *last_layer(const int64_t[:, ::1] plan) noexcept nogil:
+    return &layers_of(plan)[layers_in(plan) - 1]
+
+
 cdef inline Py_ssize_t padded(Py_ssize_t n, Py_ssize_t multiple) noexcept nogil:
     return blocks(n, multiple) * multiple
 
@@ -134,15 +173,17 @@ cdef Layout layout_of(
 ) noexcept nogil:
     cdef Layout to
     cdef const Layer *layers = layers_of(plan)
-    cdef const Layer *last = &layers[plan.shape[0] - 1]
+    cdef Py_ssize_t n_layers = layers_in(plan)
+    cdef const Layer *last = &layers[n_layers - 1]
+    cdef Front front = front_of(plan)
     cdef Py_ssize_t lanes = ALIGNMENT // itemsize, units = last.units + last.stride, number
     cdef Py_ssize_t columns = TILE_VECTORS * vector_lanes(itemsize), widest = layers[0].n_in
     memset(&to, 0, sizeof(Layout))
     columns = max(columns, NARROW_BYTES // itemsize)  # of a panel
     to.batch = min(batch_size, MAX_BATCH)
     to.input_stride = padded(layers[0].n_in, lanes)
-    to.target_stride = last.stride
-    for number in range(plan.shape[0]):
+    to.target_stride, to.n_sums = last.stride, front.n_sums
+    for number in range(n_layers):
         widest = max(widest, layers[number].n_out)
         to.n_sums += layers[number].n_in + 1
     to.targets = to.inputs + to.batch * to.input_stride
@@ -160,11 +201,16 @@ cdef Layout layout_of(
     to.copy_size = padded(widest + TILE_ROWS, lanes) * to.batch + 2 * lanes
     to.normalised = to.size = to.copies + n_threads * to.copy_size
     to.units = units
-    if plan.shape[0] > 1 and layers[0].normalization:
+    if n_layers > 1 and layers[0].normalization:
         to.statistics = to.normalised + to.batch * units
         to.size = to.statistics + padded(
-            STATISTICS * units + plan.shape[0] * to.batch, lanes
+            STATISTICS * units + n_layers * to.batch, lanes
         )
+    if layers[0].alpha:
+        to.differences = to.size
+        to.alphas = to.differences + to.batch * units
+        to.size = to.alphas + units
+    lay_out_front(&to, &front, lanes)
     return to
 
 
@@ -212,7 +258,7 @@ cdef Run run_of(
     """Describe a call, whose arrays the caller holds: without noise, on one thread."""
     cdef Run run
     memset(&run, 0, sizeof(Run))
-    run.layers, run.n_layers = layers_of(plan), plan.shape[0]
+    run.layers, run.n_layers, run.front = layers_of(plan), layers_in(plan), front_of(plan)
     run.X, run.targets, run.to = X, targets, to
     run.n, run.n_threads, run.objective.cost_scale = X.n, 1, 1
     if weights is not None and weights.shape[0]:
@@ -237,15 +283,23 @@ cdef Objective read_objective(object o) except *:
     )
 
 
-cdef Optimizer read_optimizer(object o) except *:
-    return Optimizer(
+cdef Optimizer read_optimizer(
+    object o, const double[:, ::1] factors, Py_ssize_t n_layers
+) except *:
+    """Read the settings; `factors`, which the caller holds, are those of `o`."""
+    cdef Optimizer optimizer = Optimizer(
         o.solver, o.nesterov, o.momentum, o.beta_1, o.beta_2, o.epsilon, o.weight_decay,
-        o.clip_norm, o.ema, o.ema_start,
+        o.clip_norm, o.ema, o.ema_start, NULL, 1,
     )
+    if factors.shape[0]:
+        if factors.shape[0] != n_layers * LAYER_GROUPS + OTHER_GROUPS or factors.shape[1] != 2:
+            raise ValueError(f"factors must be ({n_layers * LAYER_GROUPS + OTHER_GROUPS}, 2)")
+        optimizer.factors = &factors[0, 0]
+    return optimizer
 
 
 cdef Noise read_noise(object o, const double[::1] dropout) except *:
-    cdef Noise noise = Noise(o.seed, o.input_noise, NULL, dropout.shape[0])
+    cdef Noise noise = Noise(o.seed, o.input_noise, NULL, dropout.shape[0], 1)
     if noise.n_rates:
         noise.dropout = &dropout[0]
     return noise

@@ -38,7 +38,7 @@ cdef double total_weight(const Run *run, Py_ssize_t first, Py_ssize_t n) noexcep
 
 
 cdef void gather(
-    const Run *run, const Pass *now, Py_ssize_t step, real[::1] ws
+    const Run *run, const Pass *now, Py_ssize_t step, const real[::1] params, real[::1] ws
 ) noexcept nogil:
     """Copy rows, their targets and their shares of the gradient to the workspace."""
     cdef const Layout *to = &run.to
@@ -49,14 +49,13 @@ cdef void gather(
         share(now.n, run.rank, run.n_threads), share(now.n, run.rank + 1, run.n_threads)
     ):
         row = row_number(run, now.first + i)
-        at = to.inputs + i * to.input_stride
+        at = to.raw + i * to.raw_stride
         prefetch_target(run, now.first + i + PREFETCH_ROWS)
         gather_row(&run.X, row, ws, at)
         if run.noise.input_noise > 0:
-            add_input_noise(
-                ws, at, run.X.width, <uint32_t>((now.done + i) * run.X.width), key,
-                run.noise.input_noise,
-            )
+            add_noise(run, ws, at, <uint32_t>((now.done + i) * run.X.width), key)
+        if run.front.n_parts:
+            expand_row(run, params, ws, &ws[at], i, True)
         gather_target(
             &run.targets, row, ws, to.targets + i * to.target_stride, n_out, to.target_stride,
             &run.objective,
@@ -68,7 +67,7 @@ cdef void gather(
 
 
 cdef inline double dropout_of(const Run *run, Py_ssize_t number) noexcept nogil:
-    return run.noise.dropout[number] if number < run.noise.n_rates else 0.0
+    return run.noise.dropout[number] * run.noise.now if number < run.noise.n_rates else 0.0
 
 
 cdef double forward_pass(
@@ -85,8 +84,9 @@ cdef double forward_pass(
     cdef Grid grid
     cdef Drop drop
     cdef const Layer *layer
+    cdef const Layer *product
     cdef Layer plain
-    gather(run, now, step, ws)
+    gather(run, now, step, params, ws)
     if barrier_or_stop(run):
         return NAN
     for number in range(last + 1):
@@ -95,7 +95,7 @@ cdef double forward_pass(
         code = layer.activation if number < last else IDENTITY
         drop = Drop(dropout_of(run, number), key_of(run.noise.seed, step, number + 1), now.done)
         if layer.normalization:
-            plain = without_bias(layer)
+            plain = product_of(run, number)
             forward_layer(
                 run, &plain, params, ws, from_, from_stride, run.to.activations + at, now.n,
                 IDENTITY, -1, NULL,
@@ -103,14 +103,18 @@ cdef double forward_pass(
             barrier(run)
             normalise_forward(run, number, params, ws, now.n, &drop)
         else:
+            product = layer
+            if number == 0 and run.front.sums:
+                plain = product_of(run, number)
+                product = &plain
             forward_layer(
-                run, layer, params, ws, from_, from_stride, run.to.activations + at, now.n, code,
+                run, product, params, ws, from_, from_stride, run.to.activations + at, now.n, code,
                 run.to.slopes + at, &drop,
             )
         if number < last and barrier_or_stop(run):
             return NAN
         from_, from_stride = run.to.activations + at, layer.stride
-    grid = grid_of(now.n, layer.stride, sizeof(real), run)
+    grid = grid_of(now.n, run.layers[last].stride, sizeof(real), run)
     if grid.column_tiles > 1:  # else each thread finishes the rows that it has computed
         barrier(run)
     at = share(grid.row_tiles, run.rank, run.n_threads) * grid.m
@@ -132,12 +136,14 @@ cdef void backward_layer(
     cdef const Layout *to = &run.to
     cdef const Layer *layer = &run.layers[number]
     cdef const Layer *before = &run.layers[number - 1]
-    cdef Py_ssize_t at = to.batch * before.units, slopes = -1
-    if not slope_from_output(before.activation) or dropout_of(run, number - 1) > 0:
+    cdef Py_ssize_t at = to.batch * before.units, slopes = -1, code = before.activation
+    if before.alpha:
+        code = IDENTITY  # dC/da stays; see :func:`parametric_backward`
+    elif not slope_from_output(before.activation) or dropout_of(run, number - 1) > 0:
         slopes = to.slopes + at
     backward_inputs(
         run, layer, params, ws, to.deltas + to.batch * layer.units, to.deltas + at, before.stride,
-        n, before.activation, to.activations + at, slopes,
+        n, code, to.activations + at, slopes,
     )
 
 
@@ -163,8 +169,11 @@ cdef bint backward_pass(
             barrier(run)
         elif barrier_or_stop(run):
             return False
+        if number and run.layers[number - 1].alpha:
+            parametric_backward(run, number - 1, ws, n)  # the columns that the next call reads
         if number and run.layers[number - 1].normalization:
             normalise_backward(run, number - 1, params, ws, n)
+        if number and (run.layers[number - 1].alpha or run.layers[number - 1].normalization):
             barrier(run)
         from_, from_stride = to.inputs, to.input_stride
         if number:
@@ -172,13 +181,20 @@ cdef bint backward_pass(
             from_stride = run.layers[number - 1].stride
         else:
             next_rows.n = min(n, run.n - end)
+            if run.front.embeds:
+                front_slopes(run, params, ws, n)
+                barrier(run)
         backward_weights(
             run, layer, step, params, state, grads, ws, from_, from_stride,
             to.deltas + to.batch * layer.units, n, adds, last_pass,
             &next_rows,
         )
+        if number == 0 and run.front.n_parts:
+            backward_front(run, step, params, state, grads, ws, n, adds)
         if layer.normalization:
             update_normalization(run, layer, step, params, state, grads, ws, n, adds)
+        if layer.alpha:
+            update_alphas(run, layer, step, params, state, grads, ws, adds)
         if number > 1:
             backward_layer(run, number - 1, params, ws, n)
     barrier(run)
@@ -191,8 +207,10 @@ cdef inline bint takes_plain_rows(const Run *run) noexcept nogil:
     for number in range(run.n_layers):
         if run.layers[number].stride > OUTER_SIZE or run.layers[number].normalization:
             return False
+        if run.layers[number].alpha:
+            return False
     return (
-        run.to.batch == 1 and run.fused and run.n_threads == 1
+        run.to.batch == 1 and run.fused and run.front.n_parts == 0 and run.n_threads == 1
         and run.objective.l1 == 0 and run.objective.l2 == 0 and run.optimizer.ema == 0
         and run.noise.input_noise == 0 and run.noise.n_rates == 0
     )

@@ -22,7 +22,9 @@ cdef void plan_nadam(const Optimizer *o, Step *step) noexcept nogil:
 
 
 cdef Step plan_step(const Optimizer *o, Py_ssize_t number, double learning_rate) noexcept nogil:
-    cdef Step step = Step(number, learning_rate, learning_rate * o.weight_decay, 1.0, 0.0)
+    cdef Step step = Step(
+        number, learning_rate, learning_rate * (o.weight_decay * o.decay_now), 1.0, 0.0
+    )
     if o.solver == NADAM:
         plan_nadam(o, &step)
     if o.solver == ADAM:
@@ -31,6 +33,29 @@ cdef Step plan_step(const Optimizer *o, Py_ssize_t number, double learning_rate)
             / (1 - o.beta_1 ** <double>(number + 1))
         )
     return step
+
+
+cdef inline const Step *step_of(
+    const Optimizer *o, const Step *step, Py_ssize_t row, Step *own
+) noexcept nogil:
+    """Return the step of a group of parameters: `step` itself, or `own`, with the group's factors.
+
+    Decay that spares biases and scales is the business of the caller where there are no factors.
+    """
+    cdef const double *factor
+    if o.factors is NULL:
+        return step
+    factor, own[0] = o.factors + 2 * row, step[0]
+    own.rate *= factor[0]
+    own.ahead *= factor[0]
+    own.decay *= factor[1]
+    return own
+
+
+cdef inline Py_ssize_t factor_row(
+    const Run *run, const Layer *layer, Py_ssize_t group
+) noexcept nogil:
+    return (layer - run.layers) * LAYER_GROUPS + group
 
 
 cdef inline void share_penalties(Objective *objective, double weight) noexcept nogil:
@@ -64,12 +89,16 @@ cdef inline void update_rows(
     Py_ssize_t stride, const real[::1] grads, Py_ssize_t g_at, Py_ssize_t g_stride, Py_ssize_t m,
     Py_ssize_t n, bint decays,
 ) noexcept nogil:
-    """Move m rows of n parameters against their gradient; `decays`: they are weights, not biases."""
+    """Move m rows of n parameters against their gradient; `decays`: they are weights, not biases.
+
+    With factors every group may decay: a group's step has its own, which may be 0.
+    """
     cdef Py_ssize_t i
+    decays = (decays or o.factors is not NULL) and step.decay != 0
     if n == stride and n == g_stride:  # no gaps between the rows
         m, n = 1, m * n
     for i in range(m):
-        if decays and step.decay != 0:
+        if decays:
             decay_row(step, params, at, n)
         if o.solver == SGD and o.momentum == 0:
             descend(step, params, at, grads, g_at, n)
@@ -233,7 +262,14 @@ cdef void measure(
             ws[to] = <real>size_of(&values[layer.bias], layer.stride, l1, l2) if biases else 0
             if biases and layer.normalization:
                 ws[to] += <real>size_of(&values[layer.scale], layer.stride, l1, l2)
+            if biases and layer.alpha:
+                ws[to] += <real>size_of(&values[layer.alpha], layer.stride, l1, l2)
         to += 1
+    if biases:
+        measure_front(run, values, to, ws)
+    elif run.rank == 0:
+        for i in range(to, to + run.front.n_sums):
+            ws[i] = 0
 
 
 cdef double total_size(const Run *run, const real[::1] ws) noexcept nogil:
@@ -268,6 +304,7 @@ cdef void update_all(
     cdef const Optimizer *o = &run.optimizer
     cdef Py_ssize_t number, first, n
     cdef const Layer *layer
+    cdef Step own
     if o.clip_norm > 0 and norm > o.clip_norm:
         step.scale = o.clip_norm / norm
     for number in range(run.n_layers):
@@ -276,16 +313,27 @@ cdef void update_all(
         n = share(layer.n_in, run.rank + 1, run.n_threads) - first
         first = layer.weights + first * layer.stride
         update_rows(
-            o, &step, params, state, first, layer.stride, grads, first, layer.stride, n,
-            layer.stride, True,
+            o, step_of(o, &step, factor_row(run, layer, WEIGHT_GROUP), &own), params, state, first,
+            layer.stride, grads, first, layer.stride, n, layer.stride, True,
         )
-        if run.rank == 0:
-            update_rows(
-                o, &step, params, state, layer.bias, layer.stride, grads, layer.bias, layer.stride,
-                1, layer.stride, False,
-            )
-        if run.rank == 0 and layer.normalization:
-            update_rows(
-                o, &step, params, state, layer.scale, layer.stride, grads, layer.scale,
-                layer.stride, 1, layer.stride, False,
-            )
+        if run.rank:
+            continue
+        update_vector(run, layer, BIAS_GROUP, layer.bias, &step, params, state, grads)
+        if layer.normalization:
+            update_vector(run, layer, SCALE_GROUP, layer.scale, &step, params, state, grads)
+        if layer.alpha:
+            update_vector(run, layer, ALPHA_GROUP, layer.alpha, &step, params, state, grads)
+    update_front(run, &step, params, state, grads)
+
+
+cdef void update_vector(
+    const Run *run, const Layer *layer, Py_ssize_t group, Py_ssize_t at, const Step *step,
+    real[::1] params, real[:, ::1] state, const real[::1] grads,
+) noexcept nogil:
+    """Update a vector of a layer, with one number per unit."""
+    cdef const Optimizer *o = &run.optimizer
+    cdef Step own
+    update_rows(
+        o, step_of(o, step, factor_row(run, layer, group), &own), params, state, at, layer.stride,
+        grads, at, layer.stride, 1, layer.stride, False,
+    )

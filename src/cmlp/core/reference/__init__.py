@@ -10,8 +10,9 @@ the twin of NumPy; read it first, in this order:
 4. ``backward``       dC/dz of each layer from that of the next one, and the gradient
 5. ``step``           a batch: its gradient, its update, and an epoch of batches
 6. ``updates``        penalties, and the rules that turn a gradient into a step
-7. ``normalization``, ``noise``   two additions to the layers
-8. ``gather``, ``predict``, ``predictor``   rows of X and y in, outputs out
+7. ``normalization``, ``parametric``, ``noise``   three additions to the layers
+8. ``embed``, ``periodic``, ``front``   what happens to X's columns before the first layer
+9. ``gather``, ``predict``, ``predictor``   rows of X and y in, outputs out
 
 Names: ``z`` is a layer's weighted sum, ``a`` its activation, ``delta`` is dC/dz, the derivative of
 the cost by the weighted sum, and a gradient is ``d`` and the name of what it belongs to.

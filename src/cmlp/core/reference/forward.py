@@ -9,9 +9,11 @@ import numpy as np
 from cmlp.core import layout, seam
 from cmlp.core.layout import Array
 from cmlp.core.reference.activations import CODES, FUNCTION, SLOPE
+from cmlp.core.reference.front import Expanded, expand, noisy_columns
 from cmlp.core.reference.gather import gather, passes
 from cmlp.core.reference.noise import bell, dropout_scale, key_of
 from cmlp.core.reference.normalization import BATCH, normalise, normalise_by_running
+from cmlp.core.reference.parametric import bend
 
 
 class Stopped(Exception):
@@ -34,36 +36,54 @@ def propagate(
     kept: list[Any] | None = None,
     running: bool = False,
     team: seam.Places | None = None,
+    differences: list[Any] | None = None,
+    fronts: list[Expanded] | None = None,
 ) -> tuple[Array, list[Array], list[Array], list[Any]]:
     """Return x with its noise, and per layer the z, the a and the da/dz, all (rows, n_out).
 
+    With a front, x is what the first layer gets of it, and all of it is appended to `fronts`.
+
     Of a normalised layer, z is what the activation is applied to; `kept` is filled with what
-    backpropagation needs of each layer, or None. With 'batch', the statistics are those of the
-    rows, or the `running` ones. Of softmax, da/dz is None.
+    backpropagation needs of each layer, or None, and `differences` with da/dalpha, or None. With
+    'batch', the statistics are those of the rows, or the `running` ones. Of softmax, da/dz is None.
     """
     zs, activations, slopes = [], [], []
     if noise is not None and noise.input_noise:
         deviations = bell(x.shape, key_of(noise.seed, step, 0), first_row)
+        deviations = deviations * noisy_columns(plan)
         x = x + np.asarray(noise.input_noise * deviations, dtype=x.dtype)
+    sums = None
+    layers = layout.layers_of(plan)
+    if len(layers) < len(plan):
+        expanded = expand(plan, params, x)
+        x, sums = expanded.inputs, expanded.sums
+        if fronts is not None:
+            fronts.append(expanded)
     a = x
     for number, (layer, (W, b)) in enumerate(
-        zip(plan, layout.layer_views(plan, params), strict=True)
+        zip(layers, layout.layer_views(plan, params), strict=True)
     ):
         raise_if_stopped(team)
         normalised = None
+        product = a @ W if number or sums is None else a @ W + sums
         if running and layer[layout.NORMALIZATION] == BATCH:
-            z = normalise_by_running(layer, params, a @ W)
+            z = normalise_by_running(layer, params, product)
         elif layer[layout.NORMALIZATION]:
-            z, normalised = normalise(layer, params, a @ W)
+            z, normalised = normalise(layer, params, product)
         else:
-            z = a @ W + b
+            z = product + b
         if kept is not None:
             kept.append(normalised)
-        a, slope = _activate(layer[layout.ACTIVATION], z)
+        (a, slope), difference = _activate(layer[layout.ACTIVATION], z), None
+        if layer[layout.ALPHA]:
+            a, slope, difference = bend(layer, params, z, a, slope)
         if noise is not None and number < len(noise.dropout) and noise.dropout[number]:
             key, rate = key_of(noise.seed, step, number + 1), noise.dropout[number]
             scale = np.asarray(dropout_scale(a.shape, key, rate, first_row), dtype=a.dtype)
             a, slope = a * scale, slope * scale
+            difference = None if difference is None else difference * scale
+        if differences is not None:
+            differences.append(difference)
         zs.append(z)
         activations.append(a)
         slopes.append(slope)
@@ -92,7 +112,7 @@ def forward(plan, params, X, z, a, workspace, input_scale=1.0):
 
 def write_record(plan, record, values):
     """Write each layer's values to its columns of a record."""
-    for layer, value in zip(plan, values, strict=True):
+    for layer, value in zip(layout.layers_of(plan), values, strict=True):
         record[:, layer[layout.UNITS] : layer[layout.UNITS] + layer[layout.N_OUT]] = value
 
 

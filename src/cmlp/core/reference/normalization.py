@@ -61,7 +61,7 @@ def track_statistics(plan, params, kept):
         return
     rate = params.dtype.type(vocabulary.NORMALIZATION_MOMENTUM)
     for of_pass in kept:
-        hidden = zip(plan[:-1], of_pass[:-1], strict=True)
+        hidden = zip(layout.layers_of(plan)[:-1], of_pass[:-1], strict=True)
         for layer, (zhat, _, mean, variance) in hidden:
             _, running_mean, running_variance = _vectors(layer, params)
             n = len(zhat)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmlp.core import layout
+from cmlp.core import front, layout
 from cmlp.core.arrays import array_of
 from cmlp.core.reference.predict import predict
 
@@ -33,7 +33,8 @@ class Predictor:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; it is {batch_size}")
         self._plan, self._params, self._input_scale = plan, params, input_scale
-        self._n_in, self._n_out = int(plan[0, layout.N_IN]), int(plan[-1, layout.N_OUT])
+        self._n_in = front.columns_of(plan)
+        self._n_out = int(layout.layers_of(plan)[-1, layout.N_OUT])
         self._out = np.empty((batch_size, self._n_out), params.dtype)
 
     def __reduce__(self):

@@ -10,6 +10,7 @@ import numpy as np
 from cmlp.core import layout, vocabulary
 from cmlp.core.reference.backward import add_gradient
 from cmlp.core.reference.forward import Stopped, propagate
+from cmlp.core.reference.front import Expanded, add_front_gradient
 from cmlp.core.reference.gather import gather, gather_targets, passes
 from cmlp.core.reference.losses import output_delta, row_costs
 from cmlp.core.reference.normalization import track_statistics
@@ -28,7 +29,8 @@ def evaluate(
     'batch', whose statistics are those of the rows, where :func:`predict` and :func:`forward` use
     the running ones. ``team[TEAM_STOP]``, set from another thread, ends the call early.
     """
-    n_out, code = plan[-1, layout.N_OUT], plan[-1, layout.ACTIVATION]
+    last = layout.layers_of(plan)[-1]
+    n_out, code = last[layout.N_OUT], last[layout.ACTIVATION]
     for start, stop, part in passes(X, rows):
         x = gather(X, part, input_scale, params.dtype)
         y = gather_targets(targets, part, objective, n_out, params.dtype)
@@ -82,29 +84,45 @@ def _backpropagate(
 
     Raises Stopped, before any parameter has changed.
     """
-    dtype = params.dtype
+    dtype, last = params.dtype, layout.layers_of(plan)[-1]
     weight, share = row_shares(weights, rows, len(X) if rows is None else len(rows), objective)
     objective = share_penalties(objective, weight.sum())
     loss = 0.0
     grads[:] = 0
     for start, stop, part in passes(X, rows):
         here = slice(start, stop)
-        y = gather_targets(targets, part, objective, plan[-1, layout.N_OUT], dtype)
+        y = gather_targets(targets, part, objective, last[layout.N_OUT], dtype)
         x = gather(X, part, input_scale, dtype)
         of_pass: list[Any] = []
+        differences: list[Any] = []
+        fronts: list[Expanded] = []
         x, zs, activations, slopes = propagate(
-            plan, params, x, noise, step, start, of_pass, team=team
+            plan,
+            params,
+            x,
+            noise,
+            step,
+            start,
+            of_pass,
+            team=team,
+            differences=differences,
+            fronts=fronts,
         )
         kept.append(of_pass)
-        code = plan[-1, layout.ACTIVATION]
+        code = last[layout.ACTIVATION]
         costs = row_costs(objective, code, zs[-1], activations[-1], y)
         loss += float((costs * weight[here]).sum())
         delta = output_delta(objective, code, zs[-1], activations[-1], y)
         delta = np.asarray(delta * np.asarray(share[here], dtype)[:, None], dtype=dtype)
         delta = add_gradient(
-            plan, params, [x, *activations[:-1]], slopes, delta, of_pass, grads, deltas[here], team
-        )
-        if len(dX):
+            plan, params, [x, *activations[:-1]], slopes, differences, delta, of_pass, grads,
+            deltas[here], team,
+        )  # fmt: skip
+        if fronts:
+            slopes_of_x = add_front_gradient(plan, params, fronts[0], delta, grads)
+            if len(dX):
+                dX[here] = slopes_of_x * dtype.type(input_scale)
+        elif len(dX):
             W, _ = layout.layer_views(plan, params)[0]
             dX[here] = (delta @ W.T) * dtype.type(input_scale)
     loss = objective.cost_scale * float(loss / weight.sum()) if weight.any() else 0.0
@@ -148,11 +166,14 @@ def train_epoch(
     team=None,
     input_scale=1.0,
     losses=None,
+    dropout_factors=None,
+    decay_factors=None,
 ):
     """Take one step per batch of `rows`, in order; batch i uses ``learning_rates[i]``.
 
     With `losses`, `rows` are as many epochs of equal length, no batch crosses from one into the
-    next, and each epoch's sum is written there.
+    next, and each epoch's sum is written there. `dropout_factors` and `decay_factors` multiply the
+    rates of dropout, which must stay below 1, and the weight decay: one factor per step.
 
     Returns
     -------
@@ -171,9 +192,10 @@ def train_epoch(
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             kept: list[Any] = []
+            now, rule = _scheduled(noise, optimizer, taken, dropout_factors, decay_factors)
             try:
                 loss = _backpropagate(
-                    plan, params, X, targets, weights, batch, objective, noise, step + taken, grads,
+                    plan, params, X, targets, weights, batch, objective, now, step + taken, grads,
                     nothing, nothing, input_scale, kept, team,
                 )  # fmt: skip
             except Stopped:
@@ -183,7 +205,7 @@ def train_epoch(
             by_rows = weights is None or objective.per_batch
             in_epoch += loss * (len(batch) if by_rows else float(weights[batch].sum()))
             track_statistics(plan, params, kept)
-            update(plan, params, grads, state, optimizer, step + taken, learning_rates[taken])
+            update(plan, params, grads, state, rule, step + taken, learning_rates[taken])
             taken += 1
             if team is not None:
                 team[TEAM_STEPS] = taken
@@ -191,3 +213,13 @@ def train_epoch(
         if losses is not None:
             losses[epoch] = in_epoch
     return total, taken
+
+
+def _scheduled(noise, optimizer, number, dropout_factors, decay_factors):
+    """Return noise and optimizer with the rates of dropout and decay of one step."""
+    if dropout_factors is not None:
+        noise = noise._replace(dropout=noise.dropout * dropout_factors[number])
+    if decay_factors is not None:
+        decay = optimizer.weight_decay * decay_factors[number]
+        optimizer = optimizer._replace(weight_decay=decay)
+    return noise, optimizer

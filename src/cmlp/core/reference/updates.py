@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from cmlp.core import layout, vocabulary
+from cmlp.core import groups, vocabulary
 
 _CODES = {row.name: row.code for row in vocabulary.SOLVERS}
 SGD, ADAM, RMSPROP = _CODES["sgd"], _CODES["adam"], _CODES["rmsprop"]
@@ -40,7 +40,8 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
 
     `grads` may be overwritten; `state` is (n_moments, len(params)), with one more row for the mean
     of the parameters if ``optimizer.ema``; `step` counts the steps before this one. Decoupled decay
-    (``weight_decay``) applies to weights only.
+    (``weight_decay``) applies to weights and tables of levels only, unless ``optimizer.factors``
+    has others.
     """
     o, eta, g = optimizer, float(learning_rate), grads
     if o.clip_norm:
@@ -48,8 +49,12 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
         if norm > o.clip_norm:
             g *= o.clip_norm / norm
     if o.weight_decay:
-        for W, _ in layout.layer_views(plan, params):
-            W *= 1 - eta * o.weight_decay
+        factors = o.factors if len(o.factors) else groups.default_factors(plan)
+        for row, part in groups.group_views(plan, params):
+            if factors[row, 1]:
+                part *= 1 - eta * o.weight_decay * factors[row, 1]
+    if len(o.factors):
+        eta = eta * _rates(plan, params, o.factors)
     if o.solver == SGD:  # Polyak's or Nesterov's momentum
         if o.momentum:
             v = state[0]
@@ -83,6 +88,14 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
     if o.ema:  # with Adam's correction of the bias: the first mean is the parameters themselves
         mean, t = state[-1], step - o.ema_start + 1
         mean += (1 - o.ema) / (1 - o.ema**t) * (params - mean)
+
+
+def _rates(plan, params, factors):
+    """Return each parameter's factor of the learning rate, laid out as the parameters."""
+    rates = np.ones(len(params))
+    for row, part in groups.group_views(plan, rates):
+        part[...] = factors[row, 0]
+    return rates
 
 
 def nadam_rates(o, t):

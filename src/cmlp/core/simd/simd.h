@@ -144,6 +144,7 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #include "simd_tile.h"
 #include "simd_pack.h"
 #include "simd_softmax.h"
+#include "simd_waves.h"
 #undef NAME
 #undef VEC
 #undef IVEC
@@ -181,6 +182,7 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #include "simd_tile.h"
 #include "simd_pack.h"
 #include "simd_softmax.h"
+#include "simd_waves.h"
 #undef NAME
 #undef VEC
 #undef IVEC
