@@ -56,6 +56,7 @@ def options_of(encoder: Any) -> Options:
         None if n_knots is None else check_integer("n_knots", n_knots, 2),
         int(encoder.max_one_hot),
         None if most is None else check_integer("max_categories", most, 2),
+        check_integer("min_rows", encoder.min_rows, 1),
         encoder.date_parts,
     )
 

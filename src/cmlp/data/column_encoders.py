@@ -22,11 +22,10 @@ from cmlp.data.columns import (
     as_levels,
     as_moments,
     as_numbers,
-    sorted_levels,
 )
 from cmlp.data.dates import PARTS, parts_of
 from cmlp.data.levels import LevelType, with_aliases
-from cmlp.data.scales import Float64s, Scale, knots_of, place_among, scale_of, scale_of_counts
+from cmlp.data.scales import Float64s, Scale, knots_of, place_among, scale_of
 
 
 class Output(NamedTuple):
@@ -69,6 +68,7 @@ class Options(NamedTuple):
     n_knots: int | None = None
     max_one_hot: int = 8
     max_categories: int | None = None
+    min_rows: int = 1
     date_parts: str | None = "numbers"
 
 
@@ -84,7 +84,7 @@ class NumberEncoder:
     flag: bool = False
     knots: Float64s | None = None
     median: float = 0.0
-    """A gap has its place among the knots."""
+    """A gap has its place among the knots, unless a flag tells of it: then 0."""
     markers: tuple[str, ...] = ()
 
     @classmethod
@@ -97,6 +97,8 @@ class NumberEncoder:
             return cls(None, flag and len(present) > 0, markers=markers)
         scale = None if how.numbers is None else scale_of(present, how.numbers)
         knots = None if how.n_knots is None else knots_of(present, how.n_knots)
+        if knots is not None and len(knots) <= 2 and scale is not None:
+            knots = None  # the place of two values tells what the number does
         median = 0.0 if knots is None else float(np.median(present))
         return cls(scale, flag, knots, median, markers)
 
@@ -107,6 +109,11 @@ class NumberEncoder:
         if self.knots is not None:
             found.append(Output("position", "position", len(self.knots)))
         return [*found, Output("missing", "flag")] if self.flag else found
+
+    @property
+    def place_of_gap(self) -> float:
+        """The number whose place a gap has: the lowest, which adds nothing, if it has a flag."""
+        return float(self.knots[0]) if self.flag and self.knots is not None else self.median
 
     @property
     def keeps_zeros(self) -> bool:
@@ -124,7 +131,7 @@ class NumberEncoder:
         if self.flag:
             out[:, -1] = missing
         if self.knots is not None:
-            there = np.where(missing, self.median, block)
+            there = np.where(missing, self.place_of_gap, block)
             out[:, int(self.scale is not None)] = place_among(there, self.knots)
         if self.scale is not None:
             out[:, 0] = self.scale(block)
@@ -229,16 +236,19 @@ class CategoryEncoder:
     infrequent: list[str] = field(default_factory=list)
     """Levels that share the last code, if there are any."""
     one_hot: bool = False
-    numbers: str | None = "robust"
     statistics: Float64s | None = None
     """(codes, columns): what the level tells of the target, and how often it occurs; scaled."""
 
     @classmethod
     def of(
-        cls, codes: Codes, keys: list[str | None], kind: LevelType, how: Options
+        cls, levels: list[str], counts: Array, missing: int, kind: LevelType, how: Options
     ) -> CategoryEncoder:
-        """Fit to the levels of a column."""
-        levels, counts, missing = sorted_levels(codes, keys)
+        """Fit to the levels of a column, their numbers of rows, and those without a level."""
+        enough = counts >= how.min_rows
+        if not enough.all():  # too few rows to learn from: as if the level had not been seen
+            missing += int(counts[~enough].sum())
+            levels = [level for level, keeps in zip(levels, enough, strict=True) if keeps]
+            counts = counts[enough]
         rare: list[str] = []
         n_rare = 0
         if how.max_categories is not None and len(levels) > how.max_categories:
@@ -249,7 +259,7 @@ class CategoryEncoder:
             levels, counts = [levels[i] for i in kept.tolist()], counts[kept]
         all_counts = np.array([missing, *counts.tolist(), n_rare], np.int64)
         one_hot = len(levels) + bool(rare) <= how.max_one_hot
-        return cls(levels, all_counts, kind, rare, one_hot, how.numbers)
+        return cls(levels, all_counts, kind, rare, one_hot)
 
     @property
     def n_levels(self) -> int:
@@ -286,22 +296,9 @@ class CategoryEncoder:
         if not self.one_hot:
             table = codes[:, None]
             return table if self.statistics is None else np.hstack([table, self.statistics])
-        method = self.numbers or "as_is"
-        counts = self.counts[: n + 1]
         if n == 2:
-            values, order = np.array([0.0, 1.0, -1.0]), [2, 0, 1]
-            scale = scale_of_counts(values[order], counts[order], method)
-            return scale(values)[:, None]
-        table = np.zeros((n + 1, n))
-        for code in range(1, n + 1):
-            column = np.zeros(n + 1)
-            column[code] = 1
-            ones = counts[code]
-            scale = scale_of_counts(
-                np.array([0.0, 1.0]), np.array([counts.sum() - ones, ones]), method
-            )
-            table[:, code - 1] = scale(column)
-        return table
+            return np.array([[0.0], [1.0], [-1.0]])
+        return np.eye(n + 1)[:, 1:]
 
     def read(self, name: str, form: Form) -> Array:
         """Return the codes of a column."""

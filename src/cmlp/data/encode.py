@@ -31,6 +31,7 @@ from cmlp.data.columns import (
     as_levels,
     as_moments,
     as_numbers,
+    sorted_levels,
 )
 from cmlp.data.containers import columns_of, is_plain, matched
 from cmlp.data.frames import is_sparse, listed
@@ -98,6 +99,8 @@ class TableEncoder:
         Categories of at most so many levels are one-hot columns, the others codes.
     max_categories : int, optional
         Largest number of levels of a column; the least frequent ones share the last of them.
+    min_rows : int
+        Levels on fewer rows are as missing ones.
     date_parts : "numbers", "cycles" or None
         How month, day, weekday and hour are encoded, those that vary: as numbers, as sine and
         cosine, or not at all.
@@ -165,6 +168,7 @@ class TableEncoder:
         n_knots: int | None = None,
         max_one_hot: int = 8,
         max_categories: int | None = None,
+        min_rows: int = 1,
         date_parts: str | None = "numbers",
         text: str = "drop",
         target_statistics: str | None = None,
@@ -182,6 +186,7 @@ class TableEncoder:
         self.n_knots = n_knots
         self.max_one_hot = max_one_hot
         self.max_categories = max_categories
+        self.min_rows = min_rows
         self.date_parts = date_parts
         self.text = text
         self.target_statistics = target_statistics
@@ -274,10 +279,16 @@ class TableEncoder:
         encoder: Encoder
         if kind in ("category", "bool"):
             codes, keys = as_levels(name, form)
-            category = CategoryEncoder.of(codes, keys, level_type, how)
-            n, missing = len(category.levels) + len(category.infrequent), int(category.counts[0])
-            if n == 0 or (n == 1 and not missing):
+            levels, counts, missing = sorted_levels(codes, keys)
+            n = len(levels)
+            category = CategoryEncoder.of(levels, counts, missing, level_type, how)
+            if not category.levels or (n == 1 and not missing):
+                if n > 1:
+                    use = f"left out: no value is on {self.min_rows} rows"
+                    return Column(name, "constant", use, n, missing), NoEncoder()
                 return _without_values(name, n, missing)
+            if len(category.levels) + len(category.infrequent) < n:
+                use += f"; values on fewer than {self.min_rows} rows are as missing ones"
             if statistics is not None and not category.one_hot:
                 statistics.fit(category, category.codes_of(codes, keys))
             shown = ("one-hot" if category.one_hot else "level codes") + use
@@ -465,7 +476,8 @@ class TableEncoder:
 
 
 _OF_FILES = (
-    "numbers", "n_knots", "max_one_hot", "max_categories", "date_parts", "text", "dtype",
+    "numbers", "n_knots", "max_one_hot", "max_categories", "min_rows", "date_parts", "text",
+    "dtype",
 )  # fmt: skip
 """Parameters that a file keeps."""
 

@@ -58,7 +58,6 @@ def record_of(encoder: Encoder, name: str, arrays: Arrays) -> Entries | None:
             "infrequent": encoder.infrequent,
             "level_type": encoder.level_type,
             "one_hot": encoder.one_hot,
-            "numbers": encoder.numbers,
         }
     if isinstance(encoder, DateEncoder):
         return {
@@ -187,14 +186,10 @@ def _date(record: object, name: str, arrays: Arrays) -> DateEncoder:
 def _category(record: object, name: str, arrays: Arrays) -> CategoryEncoder:
     kinds: dict[str, tuple[type, ...]] = {
         "levels": (list,), "infrequent": (list,), "level_type": (str,), "one_hot": (bool,),
-        "numbers": (str, type(None)),
     }  # fmt: skip
     about = entries(record, "the encoder of a category", kinds, {})
-    if about["level_type"] not in LEVEL_TYPES or about["numbers"] not in CHOICES["numbers"]:
-        raise ValueError(
-            f"unknown type of levels, {short(about['level_type'])}, or scale, "
-            f"{short(about['numbers'])}"
-        )
+    if about["level_type"] not in LEVEL_TYPES:
+        raise ValueError(f"unknown type of levels, {short(about['level_type'])}")
     levels = [*about["levels"], *about["infrequent"]]
     for level in levels:
         _check_level(level, about["level_type"])
@@ -209,9 +204,8 @@ def _category(record: object, name: str, arrays: Arrays) -> CategoryEncoder:
     if counts.min() < 0 or counts.max() > MOST // len(counts) or not counts[:-1].any():
         raise ValueError(f"{name}.counts must be numbers of rows")
     encoder = CategoryEncoder(
-        about["levels"], counts, about["level_type"], about["infrequent"], about["one_hot"],
-        about["numbers"],
-    )  # fmt: skip
+        about["levels"], counts, about["level_type"], about["infrequent"], about["one_hot"]
+    )
     if encoder.one_hot and encoder.n_levels > MOST_ONE_HOT:
         raise ValueError(f"{encoder.n_levels:,} one-hot columns of {name} are too many")
     statistics = arrays.pop(f"{name}.statistics", None)
@@ -299,7 +293,7 @@ def read(record: object, arrays: Mapping[str, Array]) -> Stored:
 def _parameters(record: object) -> Entries:
     kinds: dict[str, tuple[type, ...]] = {
         "numbers": (str, type(None)), "n_knots": (int, type(None)), "max_one_hot": (int,),
-        "max_categories": (int, type(None)), "date_parts": (str, type(None)), "text": (str,),
+        "max_categories": (int, type(None)), "min_rows": (int,), "date_parts": (str, type(None)), "text": (str,),
         "dtype": (str,),
     }  # fmt: skip
     about = entries(record, "the parameters", kinds, {})

@@ -115,7 +115,7 @@ def _number(encoder: NumberEncoder, convert: Callable[[Any], float]) -> Append:
     has_scale, flag, inf, sqrt = scale is not None, encoder.flag, math.inf, math.sqrt
     of_gap = [0.0] * has_scale
     if place is not None:
-        of_gap.append(place(encoder.median))
+        of_gap.append(place(encoder.place_of_gap))
     of_gap += [1.0] * flag
 
     def append(value: Any, out: list[float]) -> None:

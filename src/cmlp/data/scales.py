@@ -101,15 +101,16 @@ def scale_of_counts(values: Float64s, counts: Array, method: str) -> Scale:
 def knots_of(values: Float64s, n: int) -> Float64s:
     """Return at most `n` knots, sorted: quantiles of the values, each once.
 
-    A value on more than one row in `n` has a knot of its own; the other knots are quantiles of the
+    A value on one row in `n`, or more, has a knot of its own; the other knots are quantiles of the
     rest, with its smallest and largest value.
     """
     distinct, counts = np.unique(values, return_counts=True)
     if len(distinct) > n:
-        heavy = counts * n > len(values)
+        heavy = counts * n >= len(values)
         rest, ends = distinct[~heavy], np.cumsum(counts[~heavy])
         free = n - int(heavy.sum())
         places = np.linspace(0, int(ends[-1]) - 1, free) if free > 1 else ends[-1:][:free] // 2
+        places = np.rint(places)
         knots = rest[np.searchsorted(ends, places, "right")]
         distinct = np.unique(np.concatenate([knots, distinct[heavy]]))
     return distinct[far_apart(distinct)]
