@@ -165,10 +165,7 @@ class Tabular(Estimator):
             targets, preset, self.validation_fraction, rng,
             validates=self.early_stopping and held_out is None,
         )  # fmt: skip
-        seed = int(random.randint(2**31 - 1))
-        encoded = Encoded(
-            lambda: self._make_encoder(preset, targets, seed), rows, targets, self.dtype
-        )
+        encoded = Encoded(lambda: self._make_encoder(preset), rows, targets, self.dtype)
         folds = encoded.folds(parts, self._standardises(), preset.clamps)
         if held_out is not None:
             folds = with_held_out(folds, encoded, *held_out)
@@ -194,25 +191,21 @@ class Tabular(Estimator):
         )  # fmt: skip
 
     def _preset(self, targets: Targets, rows: Rows, has_held_out: bool) -> Preset:
-        n = len(targets.encoded)
-        holds = self.early_stopping and not has_held_out
-        n_train = max(1, round(n * (1 - self.validation_fraction))) if holds else n
         n_columns = n_columns_of(rows.X, type(self).__name__)
-        preset = resolved(self, self._facts(targets, n_train, n_columns))
+        facts = self._facts(targets, len(targets.encoded), n_columns)
+        preset = resolved(self, facts, folds=self.early_stopping and not has_held_out)
         if has_held_out and preset.cv is not None:
             if not (self.cv is None or is_auto(self.cv)):
                 raise ValueError("give rows to validate on (X_val, y_val) or cv, not both")
             preset = dataclasses.replace(preset, cv=None)
         return preset
 
-    def _make_encoder(self, preset: Preset, targets: Targets, seed: int) -> TableEncoder:
-        classifies = targets.encoded.ndim == 1
+    def _make_encoder(self, preset: Preset) -> TableEncoder:
         return TableEncoder(
             categorical_features=self.categorical_features,
             dtype=self.dtype,
             who=type(self).__name__,
-            random_state=seed,
-            **encoder_settings(preset, classifies, self.max_categories),
+            **encoder_settings(preset, self.max_categories),
         )
 
     def _read_held_out(

@@ -131,17 +131,12 @@ def _given_folds(cv: Any, n: int, validates: bool) -> list[Part]:
 # Encoding ----------------------------------------------------------------------------------------
 
 
-def uses_targets(encoder: Any) -> bool:
-    """Whether some column of an encoder is computed from targets."""
-    return any(column.use == "statistic" for column in encoder.outputs_)
-
-
 class Encoded:
-    """Encodes the parts of the rows, each with statistics of the rows that it trains on.
+    """Encodes the parts of the rows.
 
-    Folds share one encoder of all rows, unless it uses targets: medians, quantiles and levels
-    without targets tell nothing about the rows that are held out, and one encoder predicts faster
-    than one per fold. Without folds it is of the rows to train on.
+    Folds share one encoder of all rows: medians, quantiles and levels tell nothing about the
+    targets of the rows that are held out, and one encoder predicts faster than one per fold.
+    Without folds it is of the rows to train on.
 
     Attributes
     ----------
@@ -167,26 +162,21 @@ class Encoded:
             encoded = scale.to_network(encoded)
         if n_parts > 1:
             E = self._encode_all()
-            if E is not None:
-                data = Data(E, encoded, targets.weights)
-                held = None if part.held is None else HeldOut(data, part.held, E, targets.y)
-                return Fold(0, data, part.rows, held, scale)
+            data = Data(E, encoded, targets.weights)
+            held = None if part.held is None else HeldOut(data, part.held, E, targets.y)
+            return Fold(0, data, part.rows, held, scale)
         return self._encode_part(part, encoded, scale)
 
     def _encode_all(self) -> Any:
-        """Return all rows by one encoder; None if that uses targets."""
+        """Return all rows by one encoder."""
         if self._shared is None:
             encoder = self.make()
-            E = encoder.fit_transform(self.rows.X, self._known(), self.targets.weights)
-            if uses_targets(encoder):
-                self._shared = False
-            else:
-                self.encoders, self._shared = [encoder], self.checked(encoder, E)
-        return None if self._shared is False else self._shared
+            self._shared = self.checked(encoder, encoder.fit_transform(self.rows.X))
+            self.encoders = [encoder]
+        return self._shared
 
     def _encode_part(self, part: Part, encoded: Array, scale: Scale | None) -> Fold:
         encoder, y, weights = self.make(), self.targets.y, self.targets.weights
-        known = self._known()
         whole = part.held is None and len(part.rows) == len(y)
         X = self.rows.X if whole else take_rows(self.rows.X, part.rows)
 
@@ -194,7 +184,7 @@ class Encoded:
             return values if whole else np.asarray(values[part.rows])
 
         its_weights = None if weights is None else some(weights)
-        E = self.checked(encoder, encoder.fit_transform(X, some(known), its_weights))
+        E = self.checked(encoder, encoder.fit_transform(X))
         data = Data(E, some(encoded), its_weights)
         held_out = None
         if part.held is not None:
@@ -206,17 +196,6 @@ class Encoded:
         self.encoders.append(encoder)
         rows = np.arange(len(part.rows), dtype=np.int64)
         return Fold(len(self.encoders) - 1, data, rows, held_out, scale)
-
-    def _known(self) -> Array:
-        """Return targets for statistics: class numbers, or numbers, the mean where one is missing.
-
-        Of the rows that an encoder is fitted to it takes only its own.
-        """
-        encoded = self.targets.encoded
-        missing = np.isnan(encoded) if encoded.dtype.kind == "f" else None
-        if missing is None or not missing.any():
-            return encoded
-        return np.where(missing, np.nanmean(encoded, axis=0), encoded)
 
     def checked(self, encoder: Any, E: Any) -> Any:
         """Return encoded rows as the core takes them; refuse what is not finite."""
@@ -269,17 +248,17 @@ def train_members(
     n = plan.n_members
     members = [
         dataclasses.replace(
-            _untrained(plan, encoders, folds[number % len(folds)], int(seeds[number])),
+            _untrained(plan, encoders, folds, number, int(seeds[number])),
             fold=number % len(folds),
         )
         for number in range(n)
     ]
     if n == 1:
-        train_member(_job(plan, folds[0], members[0].network, 0, 1, lambda: False))
+        train_member(_job(plan, folds, members[0].network, 0, 1, lambda: False))
         return members
     pool = Pool(min(n, dispatch.threads_for(plan.n_threads)))
     trained = pool.run(
-        functools.partial(_train, plan, folds[number % len(folds)], members[number], number, pool)
+        functools.partial(_train, plan, folds, members[number], number, pool)
         for number in range(n)
     )
     ended = [each or Trained([]) for each in trained]
@@ -305,20 +284,35 @@ def train_members(
     return kept or members
 
 
-def _untrained(plan: Plan, encoders: list[Any], fold: Fold, seed: int) -> Member:
+def _preset(plan: Plan, n_folds: int, number: int) -> Preset:
+    """Return a member's preset: those of a fold differ, and so do those of neighbouring folds."""
+    if plan.n_members == 1:
+        return plan.preset
+    return plan.preset.of_member(number % n_folds + number // n_folds)
+
+
+def _untrained(
+    plan: Plan, encoders: list[Any], folds: list[Fold], number: int, seed: int
+) -> Member:
+    fold, preset = folds[number % len(folds)], _preset(plan, len(folds), number)
     net = build_network(
-        encoders[fold.encoder].outputs_, plan.preset, plan.targets.outputs, seed,
+        encoders[fold.encoder].outputs_, preset, plan.targets.outputs, seed,
         dtype=plan.estimator.dtype, **plan.estimator._loss_options(),
     )  # fmt: skip
     return Member(net, fold.encoder, fold.scale)
 
 
 def _job(
-    plan: Plan, fold: Fold, net: Network, number: int, n_workers: int, halted: Callable[[], bool]
+    plan: Plan,
+    folds: list[Fold],
+    net: Network,
+    number: int,
+    n_workers: int,
+    halted: Callable[[], bool],
 ) -> Job:
     """Describe a training, with its share of the time: rounds of `n_workers` share what is left."""
     est, seconds = plan.estimator, None
-    n = plan.n_members
+    n, fold = plan.n_members, folds[number % len(folds)]
     if est.max_time is not None:
         rounds = -(-n // n_workers)
         left = plan.began + est.max_time - time.perf_counter()
@@ -328,7 +322,7 @@ def _job(
         data=fold.data,
         rows=fold.rows,
         held_out=fold.held_out,
-        preset=plan.preset,
+        preset=_preset(plan, len(folds), number),
         scoring=(
             functools.partial(plan.scoring, scale=fold.scale)
             if callable(plan.scoring)
@@ -343,9 +337,9 @@ def _job(
 
 
 @undisturbed
-def _train(plan: Plan, fold: Fold, member: Member, number: int, pool: Pool) -> Trained:
+def _train(plan: Plan, folds: list[Fold], member: Member, number: int, pool: Pool) -> Trained:
     """Train a member, in a thread of its own."""
-    job = _job(plan, fold, member.network, number, pool.n_workers, pool.stopped)
+    job = _job(plan, folds, member.network, number, pool.n_workers, pool.stopped)
     with held_warnings() as held:
         try:
             history = train_member(job)

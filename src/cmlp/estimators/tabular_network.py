@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from cmlp.core.vocabulary import ACTIVATIONS, lookup
 from cmlp.estimators.parameters import parameters_at_fault
 from cmlp.estimators.presets import Preset
 from cmlp.estimators.targets import Outputs
+from cmlp.model.inputs import Inputs
 from cmlp.network import Network
 from cmlp.training.recipe import Recipe
 
-ONE_HOT_LIMIT = 256
-"""Levels of a column, each with a column of its own, as long as networks have no table of levels:
-the less frequent ones share the last."""
+LAST_LAYER = 0.3
+"""Times the last layer's first weights: the first predictions are near the mean."""
 
 
-def encoder_settings(
-    preset: Preset, classifies: bool, max_categories: int | None
-) -> dict[str, Any]:
+def encoder_settings(preset: Preset, max_categories: int | None) -> dict[str, Any]:
     """Return what the encoder is told by a preset, and by the estimator's `max_categories`."""
-    statistics = "classification" if classifies else "regression"
     return {
-        "max_categories": min(max_categories or ONE_HOT_LIMIT, ONE_HOT_LIMIT),
-        "max_one_hot": max(preset.max_one_hot, ONE_HOT_LIMIT),
+        "max_categories": max_categories,
+        "max_one_hot": preset.max_one_hot,
+        "min_rows": preset.min_rows,
         "numbers": preset.numbers,
-        "n_knots": preset.n_knots,
+        "n_knots": preset.n_knots if preset.numeric_embedding == "piecewise" else None,
         "date_parts": preset.date_parts,
-        "target_statistics": statistics if preset.target_statistics else None,
-        "prior": preset.prior,
-        "n_permutations": preset.n_permutations,
     }
+
+
+def inputs_of(columns: Sequence[Any], preset: Preset) -> Inputs | None:
+    """Return what becomes of encoded columns before the first layer.
+
+    Parameters
+    ----------
+    columns : sequence of OutputColumn
+    """
+    places = {i: column.n_levels for i, column in enumerate(columns) if column.use == "position"}
+    codes = {i: column.n_levels for i, column in enumerate(columns) if column.use == "code"}
+    numbers = [i for i, column in enumerate(columns) if column.use == "number" and column.source]
+    size = preset.embedding_size
+    inputs = Inputs(
+        periodic=tuple(numbers) if preset.numeric_embedding == "periodic" else (),
+        levels={i: (n, size) for i, n in codes.items()} if size else {},
+        summed=places if size else places | codes,
+        cumulative=tuple(places),
+    )
+    return None if inputs.is_plain else inputs
 
 
 @parameters_at_fault()
@@ -62,14 +79,46 @@ def build_network(
         preset.activation,
         None,
         outputs.loss,
-        preset.weight_init,
+        "he_normal",
         dtype,
         seed,
         missing_targets=outputs.masks,
+        inputs=inputs_of(columns, preset),
         **loss_options,
     )
+    draw_weights(net)
     net.feature_names = [str(column.name) for column in columns]
     return net
+
+
+def draw_weights(net: Network) -> None:
+    """Draw first weights of variance 2 / n_in; what tables are summed counts all their rows.
+
+    Of a table whose rows are sums of steps from knot to knot, it is the steps that are drawn. The
+    first row of a table, of what is missing, begins at 0.
+    """
+    rng, inputs = net.rng, net.architecture.inputs
+    cumulative = () if inputs is None else inputs.cumulative
+    tables = {name: E for name, E in net.front.items() if name.startswith("summed.")}
+    n_rows = sum(len(E) for E in tables.values())
+    for number, (W, name) in enumerate(zip(net.weights, net.activations, strict=True)):
+        last = number == len(net.weights) - 1
+        n_in = len(W) + (n_rows + 1 if number == 0 else 0)
+        name = net.activations[number - 1] if last and number else name
+        gain = 1.0 if name == "selu" else 2.0
+        deviation = np.sqrt(gain / n_in)
+        W[...] = rng.normal(0, LAST_LAYER * deviation if last else deviation, W.shape)
+        if number:
+            continue
+        for key, E in tables.items():
+            drawn = rng.normal(0, deviation, E.shape)
+            drawn[0] = 0
+            if int(key.partition(".")[2]) in cumulative:
+                np.cumsum(drawn, axis=0, out=drawn)
+            E[...] = drawn
+    for name, E in net.front.items():
+        if name.startswith("levels."):
+            E[0] = 0
 
 
 @parameters_at_fault()
@@ -85,4 +134,5 @@ def recipe_of(preset: Preset) -> Recipe:
         dropout=preset.dropout,
         label_smoothing=preset.label_smoothing,
         clip_norm=preset.clip_norm,
+        rate_factors={"embeddings": preset.rate_of_tables},
     )

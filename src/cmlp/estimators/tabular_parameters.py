@@ -18,10 +18,12 @@ from cmlp.estimators.parameters import (
     is_count,
     refuse,
 )
-from cmlp.estimators.presets import Facts, Preset, preset_for
+from cmlp.estimators.presets import MEMBERS, Facts, Preset, preset_for
 
-COUNTS = ("max_one_hot", "embedding_size", "batch_size", "max_iter", "n_ensemble")
+COUNTS = ("batch_size", "max_iter", "n_ensemble")
 """Whole numbers of at least 1, or 'auto'."""
+
+NUMERIC_EMBEDDINGS = ("piecewise", "periodic", None, "auto")
 
 REALS = {
     "learning_rate_init": "(0, inf)", "weight_decay": "[0, inf)", "label_smoothing": "[0, 1)",
@@ -40,6 +42,7 @@ def check_parameters(estimator: Any) -> None:
     """Check what classifier and regressor share; networks and encoder check the others."""
     for name in COUNTS:
         check_count(estimator, name, "auto")
+    _check_columns(estimator)
     for name, bounds in REALS.items():
         if hasattr(estimator, name) and not is_auto(getattr(estimator, name)):
             check_real(estimator, name, bounds)
@@ -48,8 +51,6 @@ def check_parameters(estimator: Any) -> None:
     _check_layers(estimator)
     check_choice(estimator, "solver", ("auto", *(row.name for row in SOLVERS)))
     check_bools(estimator, "early_stopping", "missing_targets")
-    if estimator.max_categories is not None:
-        check_count(estimator, "max_categories")
     cv, patience = estimator.cv, estimator.n_iter_no_change
     pairs = np.iterable(cv) and not isinstance(cv, str)
     if not (cv is None or is_auto(cv) or is_count(cv, 2) or pairs):
@@ -67,6 +68,17 @@ def check_parameters(estimator: Any) -> None:
         raise refuse(estimator, "scoring", "a str or a callable")
 
 
+def _check_columns(estimator: Any) -> None:
+    """Check what becomes of columns."""
+    for name in ("max_one_hot", "embedding_size"):
+        value = getattr(estimator, name)
+        if not (is_auto(value) or is_count(value, 0)):
+            raise refuse(estimator, name, "an int in the range [0, inf) or 'auto'")
+    check_choice(estimator, "numeric_embedding", NUMERIC_EMBEDDINGS)
+    if estimator.max_categories is not None:
+        check_count(estimator, "max_categories")
+
+
 def _check_layers(estimator: Any) -> None:
     given = estimator.hidden_layer_sizes
     if is_auto(given):
@@ -78,8 +90,14 @@ def _check_layers(estimator: Any) -> None:
         raise InvalidParameterError(f"hidden_layer_sizes must be > 0, got {sizes}.")
 
 
-def resolved(estimator: Any, facts: Facts) -> Preset:
-    """Return the preset for a problem, with the estimator's parameters where they are set."""
+def resolved(estimator: Any, facts: Facts, folds: bool) -> Preset:
+    """Return the preset for a problem, with the estimator's parameters where they are set.
+
+    Parameters
+    ----------
+    folds : bool
+        Whether rows are divided into folds if nothing is set: they are held out, and not given.
+    """
     preset = preset_for(facts)
     chosen: dict[str, Any] = {}
     for field in dataclasses.fields(Preset):
@@ -92,6 +110,15 @@ def resolved(estimator: Any, facts: Facts) -> Preset:
                 chosen["stop_factor"] = 1.0
             if field.name == "learning_rate":
                 chosen["first_stop"] = 0.0
+    if "cv" in chosen or "n_ensemble" in chosen:
+        chosen = {"cv": None, "n_ensemble": 1} | chosen
+    elif not folds:
+        chosen |= {"cv": None, "n_ensemble": MEMBERS}
+    others = [
+        {name: value for name, value in each.items() if name not in chosen}
+        for each in preset.by_member
+    ]
+    chosen["by_member"] = tuple(others) if any(others) else ()
     return dataclasses.replace(preset, **chosen)
 
 

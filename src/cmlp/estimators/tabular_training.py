@@ -18,6 +18,7 @@ from cmlp.data.rows import Data, HeldOut
 from cmlp.estimators.parameters import parameters_at_fault
 from cmlp.estimators.presets import Preset
 from cmlp.estimators.tabular_network import recipe_of
+from cmlp.estimators.temperature import divide_by_temperature, log_loss_at_best
 from cmlp.model.history import History
 from cmlp.model.scoring import evaluate, metric_of
 from cmlp.network import Network
@@ -147,7 +148,7 @@ class MemberRules:
         self._plan(values["seconds"])
 
     def _validate(self, held_out: HeldOut) -> tuple[float, float]:
-        loss, score, _ = evaluate(self.net, held_out.data, held_out.rows)
+        loss, score, _ = validate(self.net, held_out)
         if callable(self.job.scoring):
             return loss, self.job.scoring(self.net, held_out)
         return loss, -loss if self.job.scoring == "loss" else score
@@ -190,8 +191,21 @@ class MemberRules:
         )
 
 
+def validate(net: Network, held_out: HeldOut) -> tuple[float, float, float]:
+    """Return the loss on held-out rows, the score, and the temperature, which the loss is at."""
+    loss, score, out = evaluate(net, held_out.data, held_out.rows)
+    data = held_out.data
+    if net.loss != "categorical_crossentropy":
+        return loss, score, 1.0
+    weights = None if data.weights is None else held_out.of(data.weights)
+    loss, temperature = log_loss_at_best(out, held_out.of(data.targets), weights)
+    return loss, score, temperature
+
+
 def train_member(job: Job) -> History:
     """Train a network, and leave the weights of its best epoch in it.
+
+    A classifier's sums are divided by the temperature that suits the held-out rows.
 
     Raises
     ------
@@ -219,6 +233,8 @@ def train_member(job: Job) -> History:
         trainer.close()
         if best.params is not None:
             net.params[:] = best.params
+            if job.held_out is not None:
+                divide_by_temperature(net, validate(net, job.held_out)[2])
         net.history.metric = job.name
         net.history.end(stopped, best.epoch or None, best.params is not None)
     call_back(callbacks, "on_train_end", state)
