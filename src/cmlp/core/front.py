@@ -38,11 +38,16 @@ from cmlp.core.layout import (
     params_size,
 )
 
-(KIND, FIRST, COUNT, TO, ROWS, WIDTH, STRIDE, AT, END) = (*range(7), FRONT_AT, FRONT_END)
+(KIND, FIRST, COUNT, TO, ROWS, WIDTH, STRIDE, AT, END, CUMULATIVE) = (
+    *range(7),
+    FRONT_AT,
+    FRONT_END,
+    FRONT_END + 1,
+)
 """Columns of a part's row: its kind; first column of X, and how many; its first input (-1: none);
 rows of a table or frequencies; numbers of a row of a table, of V, or factors; the same with its
-padding (of a periodic part: frequencies with their padding); offsets of its arrays, begin and end.
-"""
+padding (of a periodic part: frequencies with their padding); offsets of its arrays, begin and end;
+1 for a summed table that is cumulative, else 0."""
 
 PLAIN, PERIODIC, LEVELS, SUMMED, FACTORS = -1, -2, -3, FRONT_SUMMED, -5
 """Kinds. They are negative: a layer has its fan-in in this place."""
@@ -50,13 +55,17 @@ PLAIN, PERIODIC, LEVELS, SUMMED, FACTORS = -1, -2, -3, FRONT_SUMMED, -5
 
 @dataclass(frozen=True)
 class Part:
-    """Some columns of X next to each other, and what becomes of them."""
+    """Some columns of X next to each other, and what becomes of them.
+
+    A solver moves the steps from row to row of a `cumulative` table, in place of its rows.
+    """
 
     kind: int
     first: int
     count: int
     rows: int = 0
     width: int = 0
+    cumulative: bool = False
 
     @property
     def n_inputs(self) -> int:
@@ -92,7 +101,7 @@ def with_front(
     offset, to = params_size(plan), 0
     for row, part in zip(rows, parts, strict=True):
         row[: TO + 1] = part.kind, part.first, part.count, to if part.n_inputs else -1
-        row[ROWS], row[WIDTH] = part.rows, part.width
+        row[ROWS], row[WIDTH], row[CUMULATIVE] = part.rows, part.width, part.cumulative
         padded = part.rows if part.kind == PERIODIC else part.width
         row[STRIDE] = -(-padded // lanes) * lanes
         to += part.n_inputs
@@ -163,6 +172,12 @@ def factors_of(plan: NDArray[np.int64], flat: Array) -> Array | None:
         if row[KIND] == FACTORS:
             return flat[row[AT] : row[AT] + row[WIDTH]]
     return None
+
+
+def cumulative_tables(plan: NDArray[np.int64], flat: Array) -> list[Array]:
+    """Return the tables whose steps from row to row a solver moves, (rows, width) each."""
+    rows = front_of(plan)
+    return [table_of(row, flat) for row in rows[rows[:, CUMULATIVE] > 0].tolist()]
 
 
 def tables_of(plan: NDArray[np.int64], flat: Array, kind: int) -> Iterator[tuple[int, Array]]:

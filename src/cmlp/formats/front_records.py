@@ -15,6 +15,7 @@ _INPUTS: dict[str, tuple[type, ...]] = {
     "scaled": (bool,),
     "frequencies": (int,),
     "width": (int,),
+    "cumulative": (list,),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmlp.core.front import cumulative_tables
 from cmlp.core.layout import alpha_views, normalization_views
 from cmlp.core.vocabulary import ACTIVATIONS, INITIALISERS, Initialiser, lookup
 from cmlp.model.state import State
@@ -34,6 +35,7 @@ def draw_front(state: State, init: Initialiser) -> None:
     """Draw what is learned before the first layer, and that layer's weights.
 
     A summed table is weights of one-hot columns, of which one is 1: together they are one input.
+    A cumulative one begins as a random walk from 0.
     Periodic columns: Holzmueller et al. 2024.
     """
     rng, views, W = state.rng, state.front, state.weights[0]
@@ -41,6 +43,9 @@ def draw_front(state: State, init: Initialiser) -> None:
     n_inputs = sum(part.n_inputs for part in state.architecture.parts)
     for part in (W, *summed):
         part[...] = draw(init, n_inputs + len(summed), part.shape[1], rng, len(part))
+    for E in cumulative_tables(state.plan, state.params):
+        E[0] = 0
+        E[1:] = np.cumsum(E[1:] / np.sqrt(len(E)), axis=0)
     if not n_inputs:  # its one input is always 0
         W[...] = 0
     for name, part in views.items():

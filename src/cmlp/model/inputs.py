@@ -48,6 +48,11 @@ class Inputs:
         Columns with such a table of this many rows, as wide as the first layer, to whose weighted
         sums its row is added: what weights of one-hot columns would do (whole x), or a function
         of a number that is linear between knots (fractional x), without writing them out.
+    cumulative : sequence of int
+        Columns of `summed` whose tables are learned by the steps from row to row: a solver moves a
+        step, and with it all rows from there on, and weight decay shrinks steps. So numbers learn
+        from their neighbours; row 0 stays as it is, 0 at first. Places among knots should be
+        cumulative, levels without an order should not.
     scaled : bool
         Multiply every input (not what is summed) by a factor that is learned and starts at 1.
     frequencies : int
@@ -77,6 +82,7 @@ class Inputs:
     scaled: bool = False
     frequencies: int = 16
     width: int = 3
+    cumulative: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         periodic = tuple(sorted(_column(column) for column in _listed("periodic", self.periodic)))
@@ -85,6 +91,9 @@ class Inputs:
             _column(column): _count("rows of summed", rows)
             for column, rows in _items("summed", self.summed)
         }
+        cumulative = {_column(column) for column in _listed("cumulative", self.cumulative)}
+        if other := cumulative - set(summed):
+            raise ValueError(f"cumulative names column {min(other)}, which is not in summed")
         if not isinstance(self.scaled, bool):
             raise TypeError(f"scaled must be True or False, not {self.scaled!r}")
         uses = Counter([*periodic, *levels, *summed])
@@ -97,6 +106,7 @@ class Inputs:
             ("summed", dict(sorted(summed.items()))),
             ("frequencies", _count("frequencies", self.frequencies)),
             ("width", _count("width", self.width)),
+            ("cumulative", tuple(sorted(cumulative))),
         ):
             object.__setattr__(self, name, value)
 
@@ -139,7 +149,8 @@ class Inputs:
             if column in self.levels:
                 parts.append(Part(front.LEVELS, column, 1, *self.levels[column]))
             elif column in self.summed:
-                parts.append(Part(front.SUMMED, column, 1, self.summed[column], n_units))
+                steps = column in self.cumulative
+                parts.append(Part(front.SUMMED, column, 1, self.summed[column], n_units, steps))
             elif parts and parts[-1].kind == front.PERIODIC:
                 parts[-1] = replace(parts[-1], count=parts[-1].count + 1)
             else:
@@ -198,6 +209,7 @@ class Inputs:
             "scaled": self.scaled,
             "frequencies": self.frequencies,
             "width": self.width,
+            "cumulative": list(self.cumulative),
         }
 
     @classmethod
@@ -210,6 +222,7 @@ class Inputs:
             described["scaled"],
             described["frequencies"],
             described["width"],
+            tuple(described["cumulative"]),
         )
 
     def lines(self, n_columns: int, n_units: int) -> list[str]:
@@ -240,6 +253,8 @@ class Inputs:
             )
             if value
         ]
+        if self.cumulative:
+            said.append(f"cumulative={list(self.cumulative)}")
         if self.periodic and (self.frequencies, self.width) != (16, 3):
             said.append(f"frequencies={self.frequencies}, width={self.width}")
         return f"Inputs({', '.join([*said, *(['scaled=True'] if self.scaled else [])])})"

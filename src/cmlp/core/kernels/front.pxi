@@ -178,6 +178,28 @@ cdef inline void update_part(
     )
 
 
+cdef void update_sums(
+    const Run *run, const Step *step, real[::1] params, real[:, ::1] state, real[::1] grads,
+    const Part *part, Py_ssize_t first, Py_ssize_t columns,
+) noexcept nogil:
+    """Move some columns of a summed table; of a cumulative one, the steps from row to row.
+
+    A row is the sum of the steps up to it, so the gradient of a step is the sum of those of all
+    rows from it on. Row 0 stays.
+    """
+    cdef Py_ssize_t at = part.at + first, stride = part.stride, i
+    if not part.cumulative:
+        update_part(run, step, params, state, grads, part, at, part.rows, columns)
+        return
+    for i in range(part.rows - 1, 0, -1):
+        if i + 1 < part.rows:
+            add_row(&grads[at + i * stride], &grads[at + (i + 1) * stride], <real>1, columns)
+        add_row(&params[at + i * stride], &params[at + (i - 1) * stride], <real>-1, columns)
+    update_part(run, step, params, state, grads, part, at + stride, part.rows - 1, columns)
+    for i in range(1, part.rows):
+        add_row(&params[at + i * stride], &params[at + (i - 1) * stride], <real>1, columns)
+
+
 cdef void backward_front(
     const Run *run, const Step *step, real[::1] params, real[:, ::1] state, real[::1] grads,
     real[::1] ws, Py_ssize_t n, bint adds,
@@ -204,9 +226,7 @@ cdef void backward_front(
                 run, part, ws, run.to.deltas + first, layer.stride, n, grads, first, columns, adds
             )
             if run.fused:
-                update_part(
-                    run, step, params, state, grads, part, part.at + first, part.rows, columns
-                )
+                update_sums(run, step, params, state, grads, part, first, columns)
         elif part.kind == LEVELS:
             if turn % run.n_threads == run.rank:
                 table_gradient(
@@ -294,13 +314,20 @@ cdef void measure_front(
 
 
 cdef void update_front(
-    const Run *run, const Step *step, real[::1] params, real[:, ::1] state, const real[::1] grads
+    const Run *run, const Step *step, real[::1] params, real[:, ::1] state, real[::1] grads
 ) noexcept nogil:
     """Update from a whole gradient; every thread takes some of every array."""
     cdef Py_ssize_t lanes = ALIGNMENT // sizeof(real), number, lines, first, last
     cdef const Part *part
     for number in range(run.front.n_parts):
         part = &run.front.parts[number]
+        if part.cumulative:
+            lines = part.stride // lanes
+            first = share(lines, run.rank, run.n_threads) * lanes
+            last = share(lines, run.rank + 1, run.n_threads) * lanes
+            if first < last:
+                update_sums(run, step, params, state, grads, part, first, last - first)
+            continue
         lines = (part.end - part.at) // lanes
         first = share(lines, run.rank, run.n_threads) * lanes
         last = share(lines, run.rank + 1, run.n_threads) * lanes

@@ -104,7 +104,7 @@ cdef int check_front(
             or not (part.kind != PLAIN) <= part.width <= most
             or part.stride != padded(wide, lanes)
             or not 0 <= part.at <= part.end <= n_params
-            or part.unused
+            or not 0 <= part.cumulative <= (part.kind == SUMMED)
             or part.end - part.at != size_of_part(part, ALIGNMENT // lanes)
             or (part.kind == SUMMED and part.width != layer.n_out)
             or (part.kind == FACTORS and (

@@ -64,7 +64,7 @@ cdef struct Layer:  # a row of the plan
     int64_t normalization, scale, alpha  # alpha 0: the activation is not parametric
 
 cdef struct Part:  # a row of the plan after the layers', as long as those
-    int64_t kind, first, count, to, rows, width, stride, at, end, unused
+    int64_t kind, first, count, to, rows, width, stride, at, end, cumulative
 
 cdef struct Front:
     const Part *parts

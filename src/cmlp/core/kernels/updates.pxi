@@ -297,8 +297,7 @@ cdef double penalty_of(const Run *run, const real[::1] params) noexcept nogil:
 
 
 cdef void update_all(
-    const Run *run, Step step, double norm, real[::1] params, real[:, ::1] state,
-    const real[::1] grads,
+    const Run *run, Step step, double norm, real[::1] params, real[:, ::1] state, real[::1] grads,
 ) noexcept nogil:
     """Clip and update from a gradient of this norm; every thread takes some rows of every layer."""
     cdef const Optimizer *o = &run.optimizer

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from cmlp.core import groups, vocabulary
+from cmlp.core import front, groups, vocabulary
 
 _CODES = {row.name: row.code for row in vocabulary.SOLVERS}
 SGD, ADAM, RMSPROP = _CODES["sgd"], _CODES["adam"], _CODES["rmsprop"]
@@ -48,6 +48,7 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
         norm = math.sqrt(float(np.square(g, dtype=np.float64).sum()))
         if norm > o.clip_norm:
             g *= o.clip_norm / norm
+    steps = take_steps(plan, params, g)
     if o.weight_decay:
         factors = o.factors if len(o.factors) else groups.default_factors(plan)
         for row, part in groups.group_views(plan, params):
@@ -85,9 +86,33 @@ def update(plan, params, grads, state, optimizer, step, learning_rate):
         v = state[0]
         v += (1 - o.beta_2) * (g * g - v)
         params -= eta * g / (np.sqrt(v) + o.epsilon)
+    add_steps(steps)
     if o.ema:  # with Adam's correction of the bias: the first mean is the parameters themselves
         mean, t = state[-1], step - o.ema_start + 1
         mean += (1 - o.ema) / (1 - o.ema**t) * (params - mean)
+
+
+def take_steps(plan, params, grads):
+    """Turn cumulative tables into the steps from row to row, and their gradients into the steps'.
+
+    A row is the sum of the steps up to it, so the gradient of a step is the sum of those of all
+    rows from it on. Row 0 stays: its gradient is 0. Returns the tables, and what row 0 was.
+    """
+    taken = []
+    tables, gradients = (front.cumulative_tables(plan, flat) for flat in (params, grads))
+    for E, dE in zip(tables, gradients, strict=True):
+        dE[1:] = np.cumsum(dE[:0:-1], axis=0)[::-1]
+        dE[0] = 0
+        E[1:] = np.diff(E, axis=0)
+        taken.append((E, E[0].copy()))
+    return taken
+
+
+def add_steps(taken):
+    """Turn steps back into rows."""
+    for E, first in taken:
+        E[0] = first
+        np.cumsum(E, axis=0, out=E)
 
 
 def _rates(plan, params, factors):
