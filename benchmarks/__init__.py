@@ -2,6 +2,7 @@
 
 - ``training``: a training step against scikit-learn, PyTorch, torch.compile and JAX
 - ``inference``: a prediction against NumPy, ONNX Runtime, JAX, PyTorch, scikit-learn; its memory
+- ``tables``: tables of pandas, polars, Arrow and NumPy to a matrix: time, memory, one row
 - ``fit``: a whole fit of MNIST against the step alone; accuracy, memory
 - ``estimators``: MLPClassifier and MLPRegressor against scikit-learn's: scores, fits, grid search
 - ``paths``: every core of this machine against the NumPy path

@@ -259,6 +259,15 @@ def test_inference_runs_without_rivals(tmp_path):
     assert {"cmlp predict", "NumPy"} <= {row["library"] for row in data["results"]}
 
 
+def test_tables_run(tmp_path):
+    text, data = run(
+        "tables", "--seconds", "0", "--containers", "dict,matrix", "--rows", "2000",
+        tmp_path=tmp_path,
+    )  # fmt: skip
+    assert [row["container"] for row in data["results"]] == ["dict", "matrix", "one row"]
+    assert "one row:" in text and data["results"][1]["matrix"] == 2000 * 20 * 4 / 1e6
+
+
 def test_fit_runs_on_a_folder(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (3000, 28, 28), np.uint8)

@@ -2,9 +2,10 @@
 
 The map:
 
+- :class:`TabularClassifier`, :class:`TabularRegressor`: tables with text, gaps and dates
 - :class:`MLPClassifier`, :class:`MLPRegressor`: scikit-learn's estimators, without scikit-learn
 - :class:`Network`: the network; ``fit``, ``predict``, ``gradients``, ``trace_step``, ``save``
-- :func:`load`: a network from its file
+- :func:`load`: a network, or an estimator for tables, from its file
 - :mod:`cmlp.schedules`: learning rates over time
 - :func:`diagnose`: what is wrong with a training, in plain words
 - :mod:`cmlp.plot`: pictures of trainings and networks, with matplotlib
@@ -25,7 +26,7 @@ from cmlp.datasets import load_digits
 from cmlp.model.history import History
 from cmlp.model.inputs import Inputs
 from cmlp.model.parameters import Gradients, Propagation
-from cmlp.network import Network, load
+from cmlp.network import Network
 
 if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr__
     from cmlp import plot, schedules
@@ -39,7 +40,10 @@ if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr_
     from cmlp.diagnosis.finding import Finding
     from cmlp.diagnosis.report import Diagnosis, diagnose
     from cmlp.estimators.classifier import MLPClassifier
+    from cmlp.estimators.loading import load
     from cmlp.estimators.regressor import MLPRegressor
+    from cmlp.estimators.tabular_classifier import TabularClassifier
+    from cmlp.estimators.tabular_regressor import TabularRegressor
     from cmlp.explain.gradient_check import GradientCheck
     from cmlp.explain.trace import Trace
     from cmlp.formats.safetensors import ModelFileError
@@ -66,6 +70,8 @@ __all__ = [
     "Network",
     "NotFittedError",
     "Propagation",
+    "TabularClassifier",
+    "TabularRegressor",
     "Trace",
     "TrainingState",
     "UndefinedMetricWarning",
@@ -90,10 +96,13 @@ _LAZY = {
     "MLPRegressor": "estimators.regressor",
     "ModelFileError": "formats.safetensors",
     "NotFittedError": "core.errors",
+    "TabularClassifier": "estimators.tabular_classifier",
+    "TabularRegressor": "estimators.tabular_regressor",
     "Trace": "explain.trace",
     "TrainingState": "training.callbacks",
     "UndefinedMetricWarning": "core.errors",
     "diagnose": "diagnosis.report",
+    "load": "estimators.loading",
 }
 
 

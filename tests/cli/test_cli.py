@@ -1,4 +1,4 @@
-"""The command: round trips, bad input, Ctrl-C, pipes."""
+"""The command with networks on numbers (`train --plain`), bad input, Ctrl-C, pipes."""
 
 from __future__ import annotations
 
@@ -25,35 +25,8 @@ from cmlp.model.folding import fold
 
 HAS_PANDAS = importlib.util.find_spec("pandas") is not None
 NAMES = ["length", "width", "mass", "always"]
+PLAIN = ["train", "--plain"]
 FAST = ["--hidden", "8", "--epochs", "40", "--patience", "0"]
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command in this process; return its exit code and what it printed."""
-
-    def run(*args):
-        try:
-            code = cli.main([str(arg) for arg in args])
-        except SystemExit as stop:  # argparse
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture
-def complaint(run):
-    """Run a command that must fail; return its one line."""
-
-    def complaint(*args, code=2):
-        came, out, err = run(*args)
-        assert came == code and "epoch" not in out.replace("epochs", ""), (came, out, err)
-        assert err.startswith("cmlp: error: ") and err.count("\n") == 1 and err.endswith("\n")
-        return err
-
-    return complaint
 
 
 def rows(n=150, seed=0):
@@ -84,13 +57,6 @@ def flowers(tmp_path):
     return labels
 
 
-@pytest.fixture
-def in_folder(tmp_path, monkeypatch):
-    """Work in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 # Round trips -------------------------------------------------------------------------------------
 
 
@@ -100,7 +66,7 @@ def test_text_labels(run, engine, in_folder, flowers, pandas, monkeypatch):
     monkeypatch.setattr(csv_file, "_PANDAS_PAYS", 0)
     if not pandas:
         monkeypatch.setitem(sys.modules, "pandas", None)
-    code, out, err = run("train", "flowers.csv", "--target", "kind", *FAST)
+    code, out, err = run(*PLAIN, "flowers.csv", "--target", "kind", *FAST)
     assert (code, err) == (0, "")
     assert "classification, because the target is text" in out
     assert f"  {engine.name}" in out and "epoch 40" in out and "saved   model.cmlp" in out
@@ -138,7 +104,7 @@ def test_binary(run, in_folder, labels):
     X, kind = rows()
     y = np.array(labels)[(kind == 2).astype(int)]
     write_csv("data.csv", X, y)
-    assert run("train", "data.csv", "--target", "kind", *FAST, "--out", "m")[0] == 0
+    assert run(*PLAIN, "data.csv", "--target", "kind", *FAST, "--out", "m")[0] == 0
     assert cmlp.load("m").sizes == (4, 8, 1)
     _, out, _ = run("predict", "m", "data.csv", "--target", "kind")
     assert np.mean(np.array(out.split()) == y.astype(str)) > 0.9
@@ -155,7 +121,7 @@ def test_regression(run, in_folder, loss):
     y = 1e4 + 300 * X[:, 0] + X[:, 2]
     write_csv("data.csv", X, y)
     options = ["--loss", loss] if loss else []
-    code, out, _ = run("train", "data.csv", "--target", "kind", *FAST, *options, "--patience", 0)
+    code, out, _ = run(*PLAIN, "data.csv", "--target", "kind", *FAST, *options, "--patience", 0)
     assert code == 0 and "regression" in out and "standardised" in out
     assert float(out.split("R2")[1].split()[0]) > 0.9
     # The record is in the units of the raw target, as the validation report is.
@@ -173,7 +139,7 @@ def test_regression(run, in_folder, loss):
 def test_csv_without_header(run, in_folder):
     X, kind = rows()
     write_csv("data.csv", X, kind, names=None)
-    assert run("train", "data.csv", "--target", "-1", *FAST)[0] == 0
+    assert run(*PLAIN, "data.csv", "--target", "-1", *FAST)[0] == 0
     _, out, _ = run("predict", "model.cmlp", "data.csv", "--target", "4")
     assert np.mean(np.array(out.split(), int) == kind) > 0.9
 
@@ -189,7 +155,7 @@ def test_numpy_files(run, in_folder, suffix):
         np.save("data.npy", np.column_stack([X, kind]))
         np.save("new.npy", X)
         target = ["--target", "-1"]
-    assert run("train", f"data.{suffix}", *target, *FAST, "--quiet") == (0, "", "")
+    assert run(*PLAIN, f"data.{suffix}", *target, *FAST, "--quiet") == (0, "", "")
     _, out, _ = run("evaluate", "model.cmlp", f"data.{suffix}", *target)
     assert float(out.split("accuracy")[1].split()[0]) > 0.9
     code, out, _ = run("predict", "model.cmlp", "new.npy")
@@ -203,7 +169,7 @@ def test_label_matrices(run, in_folder, labels):
     if labels == "several":
         y[:, 0] |= y[:, 1]
     np.savez("data.npz", X=X, y=y)
-    code, out, _ = run("train", "data.npz", *FAST)
+    code, out, _ = run(*PLAIN, "data.npz", *FAST)
     assert code == 0 and "matrix of 0 and 1" in out
     assert (labels == "several") == ("binary_crossentropy" in out) == ("if all its labels" in out)
     _, out, _ = run("predict", "model.cmlp", "data.npz")
@@ -215,7 +181,7 @@ def test_label_matrices(run, in_folder, labels):
 def test_several_numbers_at_once(run, in_folder):
     X, _ = rows()
     np.savez("data.npz", X=X, y=np.column_stack([X[:, 0] * 1e3, X[:, 2] + 5e4]))
-    code, out, _ = run("train", "data.npz", *FAST, "--epochs", 100)
+    code, out, _ = run(*PLAIN, "data.npz", *FAST, "--epochs", 100)
     assert code == 0 and float(out.split("R2")[1].split()[0]) > 0.9
     code, out, _ = run("predict", "model.cmlp", "data.npz", "--out", "p.csv")
     assert (in_folder / "p.csv").read_text().startswith("y_0,y_1\n")
@@ -224,12 +190,12 @@ def test_several_numbers_at_once(run, in_folder):
 def test_many_classes_give_no_table(run, in_folder):
     X = np.arange(120.0)[:, None]
     np.savez("data.npz", X=X, y=np.repeat(np.arange(30), 4))
-    _, out, _ = run("train", "data.npz", "--epochs", 1)
+    _, out, _ = run(*PLAIN, "data.npz", "--epochs", 1)
     assert "30 classes; most often confused" in out and "read as |" not in out
 
 
 def test_columns_are_known_by_name(run, complaint, in_folder, flowers):
-    run("train", "flowers.csv", "--target", "kind", *FAST)
+    run(*PLAIN, "flowers.csv", "--target", "kind", *FAST)
     _, plain, _ = run("predict", "model.cmlp", "new.csv")
     assert run("predict", "model.cmlp", "flowers.csv")[1] == plain  # the target is left out
     X, _ = rows()
@@ -273,7 +239,7 @@ def test_a_column_is_never_taken_for_another(run, complaint, table, names, panda
     X = dict(zip(names, rng.normal(size=(3, 60)).round(3), strict=True))
     y = np.where(X[names[0]] > X[names[1]], "oak", "elm")
     table("data.csv", {**X, "kind": y}, index=True)
-    code, out, err = run("train", "data.csv", "--target", "kind", *FAST)
+    code, out, err = run(*PLAIN, "data.csv", "--target", "kind", *FAST)
     assert (code, err) == (0, "") and "data    60 rows, 3 features" in out
     assert out.count("note ") == 1 and "columns without a name are left out: 0" in out
     assert cmlp.load("model.cmlp").feature_names == list(names)
@@ -328,16 +294,20 @@ def test_a_model_without_names(run, complaint, table):
     assert (code, err) == (0, "") and "note      model.cmlp knows no names" in out
 
     table("train.csv", {"a": a, "b": b, "y": a}, header=False)
-    assert run("train", "train.csv", "--target", 2, "--epochs", 1, "--quiet") == (0, "", "")
+    assert run(*PLAIN, "train.csv", "--target", 2, "--epochs", 1, "--quiet") == (
+        0,
+        "",
+        "",
+    )
     assert cmlp.load("model.cmlp").feature_names == []
     assert run("predict", "model.cmlp", "new.csv")[0] == 0
 
 
 def test_features_of_one_name_are_refused(run, complaint, in_folder):
     (in_folder / "data.csv").write_text("a,a,y\n1,2,3\n4,5,6\n7,8,10\n")
-    line = complaint("train", "data.csv", "--target", "y")
+    line = complaint(*PLAIN, "data.csv", "--target", "y")
     assert "2 columns are called 'a'" in line and "--ignore" in line
-    run("train", "data.csv", "--target", "y", "--ignore", 1, "--epochs", 1)
+    run(*PLAIN, "data.csv", "--target", "y", "--ignore", 1, "--epochs", 1)
     assert "2 columns are called 'a'" in complaint("predict", "model.cmlp", "data.csv")
     assert run("predict", "model.cmlp", "data.csv", "--ignore", 1)[0] == 0
 
@@ -347,12 +317,12 @@ def test_the_user_says_whether_there_is_a_header(run, complaint, table):
     X = dict(zip("012", rng.normal(size=(3, 60)).round(4), strict=True))
     table("data.csv", {**X, "3": X["0"] > 0}, header=False)
     for header, n, features in [((), 60, 3), (["--no-header"], 60, 3), (["--header"], 59, 3)]:
-        code, out, _ = run("train", "data.csv", "--target", "-1", "--epochs", 1, *header)
+        code, out, _ = run(*PLAIN, "data.csv", "--target", "-1", "--epochs", 1, *header)
         assert code == 0 and f"data    {n} rows, {features} features" in out and "note" not in out
     table("data.csv", {**X, "3": X["1"]})
-    code, out, _ = run("train", "data.csv", "--target", "-1", "--epochs", 1)
+    code, out, _ = run(*PLAIN, "data.csv", "--target", "-1", "--epochs", 1)
     assert code == 0 and "note    line 1 ('0', '1', '2', '3') is taken for the names" in out
-    assert run("train", "data.csv", "--target", "3", "--header", "--epochs", 1)[0] == 0
+    assert run(*PLAIN, "data.csv", "--target", "3", "--header", "--epochs", 1)[0] == 0
     assert (
         run("predict", "model.cmlp", "data.csv")[1:]
         == run("predict", "model.cmlp", "data.csv", "--header")[1:]
@@ -361,16 +331,16 @@ def test_the_user_says_whether_there_is_a_header(run, complaint, table):
         len(run("predict", "model.cmlp", "data.csv", "--ignore", 3, "--no-header")[1].split()) == 61
     )
     np.savez("data.npz", X=np.eye(2), y=[0, 1])
-    assert "are for CSV" in complaint("train", "data.npz", "--header")
+    assert "are for CSV" in complaint(*PLAIN, "data.npz", "--header")
     table("data.csv", {"5": [1, 4], "x": [2, 5], "7": [3, 6]})
-    line = complaint("train", "data.csv", "--target", 0, "--no-header")
+    line = complaint(*PLAIN, "data.csv", "--target", 0, "--no-header")
     assert "line 1, column 1 (counted from 0): 'x' is text" in line and "--header" not in line
 
 
 def test_same_seed_same_file(run, in_folder, flowers):
     weights = []
     for seed in (1, 1, 2):
-        run("train", "flowers.csv", "--target", "kind", *FAST, "--seed", seed, "--quiet")
+        run(*PLAIN, "flowers.csv", "--target", "kind", *FAST, "--seed", seed, "--quiet")
         weights.append(cmlp.load("model.cmlp").params)
     assert np.array_equal(weights[0], weights[1]) and not np.array_equal(weights[0], weights[2])
 
@@ -381,7 +351,7 @@ def test_every_option_arrives(run, in_folder, flowers, monkeypatch):
         cmlp.Network, "fit", lambda net, X, y, **options: seen.update(options) or cmlp.History()
     )
     code, _, err = run(
-        "train", "flowers.csv", "--target", "kind", "--hidden", "9,8", "--activation", "tanh,relu",
+        *PLAIN, "flowers.csv", "--target", "kind", "--hidden", "9,8", "--activation", "tanh,relu",
         "--loss", "cross_entropy", "--solver", "adamw", "--epochs", 3, "--batch-size", "all",
         "--momentum", 0.5, "--schedule", "cosine", "--l1", 1e-5, "--l2", 1e-4, "--weight-decay",
         1e-3, "--dropout", 0.1, "--input-noise", 0.2, "--label-smoothing", 0.05, "--clip-norm", 2,
@@ -400,13 +370,13 @@ def test_every_option_arrives(run, in_folder, flowers, monkeypatch):
 
 def test_no_hidden_layer_and_few_rows(run, in_folder):
     np.savez("data.npz", X=np.array([[0.0], [1.0], [2.0], [3.0]]), y=[0, 0, 1, 1])
-    code, out, _ = run("train", "data.npz", "--hidden", "none")
+    code, out, _ = run(*PLAIN, "data.npz", "--hidden", "none")
     assert code == 0 and "on the training rows" in out
     assert cmlp.load("model.cmlp").sizes == (1, 1)
 
 
 def test_early_ends(run, in_folder, flowers):
-    options = ["train", "flowers.csv", "--target", "kind", "--epochs", 10**9]
+    options = [*PLAIN, "flowers.csv", "--target", "kind", "--epochs", 10**9]
     assert "stopped by --max-time" in run(*options, "--max-time", 0.01, "--patience", 0)[1]
     assert "stopped by --patience" in run(*options, "--patience", 1, "--learning-rate", 0.3)[1]
 
@@ -455,7 +425,7 @@ def test_labels_are_what_was_written(run, complaint, table, labels):
     kind = np.arange(90) % len(labels)
     X = {"a": kind * 3.0 + np.random.default_rng(0).normal(size=90).round(3) / 9}
     y = [str(labels[k]) for k in kind]
-    code, out, err = run("train", table("data.csv", {**X, "y": y}), "--target", "y", *FAST,
+    code, out, err = run(*PLAIN, table("data.csv", {**X, "y": y}), "--target", "y", *FAST,
                          "--epochs", 90)  # fmt: skip
     assert (code, err) == (0, "") and "classification" in out
     read = run("predict", "model.cmlp", "data.csv")[1].splitlines()
@@ -477,7 +447,7 @@ def test_labels_are_what_was_written(run, complaint, table, labels):
 def test_whole_number_labels_in_a_file_of_decimals(run, complaint, table):
     a = np.arange(60.0)
     table("data.csv", {"a": a, "y": (a > 30).astype(int) + 1})
-    run("train", "data.csv", "--target", "y", *FAST)
+    run(*PLAIN, "data.csv", "--target", "y", *FAST)
     _, out, _ = run("evaluate", "model.cmlp", "data.csv")
     table("data.csv", {"a": a, "y": [f"{value}.0" for value in (a > 30).astype(int) + 1]})
     assert run("evaluate", "model.cmlp", "data.csv") == (0, out, "")
@@ -490,13 +460,13 @@ def test_text_among_numbers_is_refused(run, complaint, table):
     y = [f"{value}" for value in a * 2 + 5]
     table("data.csv", {"a": a, "y": [*y[:37], "<0.5", *y[38:]]})
     for more in ([], ["--task", "regression"], ["--loss", "huber"]):
-        line = complaint("train", "data.csv", "--target", "y", *more)
+        line = complaint(*PLAIN, "data.csv", "--target", "y", *more)
         assert "data.csv: line 39, column 'y': the target is" in line and "'<0.5'" in line
     options = ("--target", "y", "--epochs", 1, "--validation", 0)
-    code, out, _ = run("train", "data.csv", *options, "--task", "classification")
+    code, out, _ = run(*PLAIN, "data.csv", *options, "--task", "classification")
     assert code == 0 and "60 classes" in out
     table("data.csv", {"a": a, "y": y})
-    assert run("train", "data.csv", *options)[0] == 0
+    assert run(*PLAIN, "data.csv", *options)[0] == 0
     table("data.csv", {"a": a, "y": [*y[:37], "5,5", *y[38:]]})
     assert "line 39" in complaint("evaluate", "model.cmlp", "data.csv")
     assert run("predict", "model.cmlp", "data.csv")[0] == 0  # the target is not looked at
@@ -506,17 +476,17 @@ def test_text_among_numbers_is_refused(run, complaint, table):
 def test_true_and_false(run, in_folder):
     a = np.arange(60.0)
     np.savez("data.npz", X=a[:, None], y=a > 30)
-    _, out, _ = run("train", "data.npz", *FAST)
+    _, out, _ = run(*PLAIN, "data.npz", *FAST)
     assert "classification, because the target is true or false" in out
     assert set(run("predict", "model.cmlp", "data.npz")[1].split()) == {"True", "False"}
     assert run("evaluate", "model.cmlp", "data.npz")[0] == 0
-    assert run("train", "data.npz", "--task", "regression", "--no-scale", "--epochs", 1)[0] == 0
+    assert run(*PLAIN, "data.npz", "--task", "regression", "--no-scale", "--epochs", 1)[0] == 0
 
 
 def test_a_report_of_one_row_and_of_small_numbers(run, table):
     a = np.arange(60.0)
     table("data.csv", {"a": a, "y": a * 1e-9})
-    run("train", "data.csv", "--target", "y", *FAST)
+    run(*PLAIN, "data.csv", "--target", "y", *FAST)
     table("data.csv", {"a": [3], "y": [4e-9]})
     code, out, err = run("evaluate", "model.cmlp", "data.csv")
     assert (code, err) == (0, "")
@@ -596,15 +566,15 @@ def test_validation_rows_are_not_measured(run, in_folder, flowers, monkeypatch):
         "of",
         lambda values, names: measured.append(len(values)) or of(values, names),
     )
-    run("train", "flowers.csv", "--target", "kind", *FAST, "--validation", 0.2)
+    run(*PLAIN, "flowers.csv", "--target", "kind", *FAST, "--validation", 0.2)
     assert measured == [120]
-    run("train", "flowers.csv", "--target", "kind", *FAST, "--no-scale")
+    run(*PLAIN, "flowers.csv", "--target", "kind", *FAST, "--no-scale")
     assert measured == [120]
 
 
 # What goes wrong ---------------------------------------------------------------------------------
 
-TRAIN = ["train", "flowers.csv", "--target", "kind"]
+TRAIN = [*PLAIN, "flowers.csv", "--target", "kind"]
 
 
 @pytest.mark.parametrize(
@@ -612,13 +582,13 @@ TRAIN = ["train", "flowers.csv", "--target", "kind"]
     [
         ([], "COMMAND"),
         (["trian"], "invalid choice"),
-        (["train", "flowers.csv", "--hidden", "a"], "--hidden"),
-        (["train", "no.csv", "--target", "kind"], "no.csv: cannot be read: No such file"),
-        (["train", "flowers.csv"], "which column is the target? --target NAME"),
-        (["train", "flowers.csv", "--target", "kidn"], "no column 'kidn'; there are 'kind'"),
-        (["train", "flowers.csv", "--target", "mass"], "line 2, column 'kind': 'iris setosa' is"),
-        (["train", "empty.csv", "--target", "kind"], "empty.csv: the file is empty"),
-        (["train", "one.csv", "--target", "kind"], "the target is a on every row"),
+        ([*PLAIN, "flowers.csv", "--hidden", "a"], "--hidden"),
+        ([*PLAIN, "no.csv", "--target", "kind"], "no.csv: cannot be read: No such file"),
+        ([*PLAIN, "flowers.csv"], "which column is the target? --target NAME"),
+        ([*PLAIN, "flowers.csv", "--target", "kidn"], "no column 'kidn'; there are 'kind'"),
+        ([*PLAIN, "flowers.csv", "--target", "mass"], "line 2, column 'kind': 'iris setosa' is"),
+        ([*PLAIN, "empty.csv", "--target", "kind"], "empty.csv: the file is empty"),
+        ([*PLAIN, "one.csv", "--target", "kind"], "the target is a on every row"),
         ([*TRAIN, "--activation", "rleu"], "Did you mean 'relu'?"),
         ([*TRAIN, "--activation", "relu,relu,relu"], "3 names, but there are 2 hidden"),
         ([*TRAIN, "--solver", "adma"], "Did you mean 'adam'?"),
@@ -678,7 +648,7 @@ def test_core_that_cannot_run(complaint, in_folder, flowers, monkeypatch):
 def test_divergence(run, in_folder, flowers):
     X, _ = rows()
     write_csv("data.csv", X, X[:, 2] * 1e3)
-    code, _, err = run("train", "data.csv", "--target", "kind", "--no-scale", "--learning-rate", 9)
+    code, _, err = run(*PLAIN, "data.csv", "--target", "kind", "--no-scale", "--learning-rate", 9)
     assert code == 1 and err.count("\n") == 1
     assert (
         err.startswith("cmlp: error: training diverged in epoch 1") and "Nothing was saved" in err
@@ -707,18 +677,18 @@ def test_disk_full_and_no_memory(run, in_folder, flowers, monkeypatch):
 
 def test_proba_of_numbers(run, complaint, in_folder):
     np.savez("data.npz", X=np.arange(9.0)[:, None], y=np.arange(9.0))
-    run("train", "data.npz", *FAST)
+    run(*PLAIN, "data.npz", *FAST)
     assert "loss is squared_error" in complaint("predict", "model.cmlp", "data.npz", "--proba")
     np.save("data.npy", np.arange(9.0)[:, None])
     assert "column" in complaint("evaluate", "model.cmlp", "data.npy")
     assert "for classification" in complaint(
-        "train", "data.npz", "--task", "regression", "--loss", "bce"
+        *PLAIN, "data.npz", "--task", "regression", "--loss", "bce"
     )
 
 
 def test_one_row_has_no_r2(run, in_folder):
     np.savez("data.npz", X=np.arange(9.0)[:, None], y=np.arange(9.0))
-    assert "R2        nan (it needs two rows)" in run("train", "data.npz", *FAST)[1]
+    assert "R2        nan (it needs two rows)" in run(*PLAIN, "data.npz", *FAST)[1]
     np.savez("one.npz", X=np.arange(1.0)[:, None], y=np.arange(1.0))
     code, out, err = run("evaluate", "model.cmlp", "one.npz")
     assert (code, err) == (0, "") and "R2        nan (it needs two rows)" in out
@@ -735,7 +705,7 @@ def test_labels_that_stdout_cannot_encode(run, capsys, in_folder, monkeypatch):
             code = cli.main(args)
         return code, stdout.buffer.getvalue().decode(), capsys.readouterr().err
 
-    code, out, err = ascii_run("train", "data.npz", *FAST)
+    code, out, err = ascii_run(*PLAIN, "data.npz", *FAST)
     assert (code, err) == (0, "") and "gr\\xfcn" in out
     code, _, err = ascii_run("predict", "model.cmlp", "data.npz")
     assert code == 2 and "--out FILE helps" in err  # a wrong label is worse than none
@@ -935,7 +905,7 @@ def test_unknown_columns_to_ignore(run, in_folder, flowers):
 def test_names_with_a_comma_are_left_out_in_quotes(run, in_folder):
     rows = "".join(f"{i},{i % 7}.5,{i % 5},{i % 2}\n" for i in range(60))
     (in_folder / "named.csv").write_text(f'"mass, kg",a,"b ""x""",y\n{rows}')
-    words = ("train", "named.csv", "--target", "y", "--epochs", 1, "--ignore")
+    words = (*PLAIN, "named.csv", "--target", "y", "--epochs", 1, "--ignore")
     for ignored, left in (('"mass, kg"', ["a", 'b "x"']), ('a , "mass, kg"', ['b "x"'])):
         assert run(*words, ignored)[0] == 0
         assert cmlp.load("model.cmlp").feature_names == left
@@ -949,7 +919,7 @@ def test_labels_that_are_nearly_alike_are_noted(run, in_folder, other):
     kinds = (label, other, "elm")
     rows = "".join(f"{i % 7}.5,{kinds[i % 3]}\n" for i in range(60))
     (in_folder / "trees.csv").write_text(f"a,kind\n{rows}", encoding="utf-8")
-    code, out, _ = run("train", "trees.csv", "--target", "kind", "--epochs", 1)
+    code, out, _ = run(*PLAIN, "trees.csv", "--target", "kind", "--epochs", 1)
     (note,) = [line for line in out.splitlines() if line.startswith("note")]
     assert code == 0 and "are two classes" in note and repr(label) in note and repr(other) in note
 
@@ -957,7 +927,7 @@ def test_labels_that_are_nearly_alike_are_noted(run, in_folder, other):
 def test_labels_with_a_point_are_numbers_with_a_word(run, in_folder):
     rows = "".join(f"{i % 7}.5,{i % 2}.0\n" for i in range(60))
     (in_folder / "points.csv").write_text(f"a,y\n{rows}")
-    words = ("train", "points.csv", "--target", "y", "--epochs", 1)
+    words = (*PLAIN, "points.csv", "--target", "y", "--epochs", 1)
     code, out, _ = run(*words)
     (task,) = [line for line in out.splitlines() if line.startswith("task")]
     assert code == 0 and "regression" in task and "--task classification if" in task

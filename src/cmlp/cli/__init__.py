@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from cmlp.cli import info, predict, train
-from cmlp.cli.arguments import make_parser
+from cmlp.cli.arguments import check_way, make_parser
 from cmlp.cli.output import fail
 from cmlp.core import dispatch
 from cmlp.training import divergence
@@ -90,9 +90,18 @@ def _info(args: argparse.Namespace) -> int:
     return info.run(args.model)
 
 
+def _train(args: argparse.Namespace) -> int:
+    check_way(args)
+    if args.plain:
+        return train.run(args)
+    from cmlp.cli import train_table
+
+    return train_table.run(args)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
-    "train": train.run,
+    "train": _train,
     "predict": predict.run,
     "evaluate": predict.evaluate,
     "info": _info,

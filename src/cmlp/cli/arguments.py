@@ -18,10 +18,10 @@ exit codes:
 
 
 _DATA = """\
-DATA is CSV in UTF-8 (with a header or without, also .csv.gz), cut at commas, semicolons, tabs or
-bars, of numeric features and a target of numbers or text; or .npz (arrays X and y, or X_train,
-y_train, X_test, y_test) or .npy. A column is called by its name or number: 0 is the first, -1 the
-last.
+DATA is CSV in UTF-8 (with a header or without, also .csv.gz and .csv.zst), cut at commas,
+semicolons, tabs or bars; Parquet or Feather (with pyarrow installed); or .npz (arrays X and y, or
+X_train, y_train, X_test, y_test) or .npy. A column is called by its name or number: 0 is the first,
+-1 the last.
 
 The first line of a CSV is a header if it has a name that is given (by --target, --ignore or the
 model), or if it is unlike the lines below: words above numbers, integers above decimals, quotes
@@ -33,30 +33,45 @@ Columns without a name, such as a data frame's index, are left out.
 _MODEL_DATA = f"""\
 {_DATA}
 Where DATA has a header, the model's features are found by their names, in any order; other columns
-may hold anything. Without a header, or if the model has no names, all columns but the target
-and those to leave out are its features, in their order.
+may hold anything. A level that did not occur in training counts as missing, which a note states; a
+cell that is no number, or no date, in a column of these is refused with its line. Without a header,
+or if the model has no names, all columns but the target and those to leave out are its features, in
+their order.
 """
 
 
 _TRAIN = f"""\
 {_DATA}
+A column is numbers if its cells are, apart from empty ones and signs of a gap (NA, ?, null ...);
+dates if they are in ISO's form (2024-05-31, 2024-05-31T09:30:00Z); true or false; otherwise text,
+whose values are categories. Text that is nearly unique per row, and columns of one value, are left
+out; a table shows what each column is. --categories, --numbers, --dates and --ignore decide
+otherwise. One bad cell among numbers or dates is refused with its line. Rows without a target are
+left out, which a note states.
+
+Training, and every default, is that of cmlp.TabularClassifier and cmlp.TabularRegressor: part of
+the rows is held out, and the epoch that predicts them best is kept. --cv and --ensemble train
+several networks, whose mean predicts.
+
 Classification or regression follows from the target. It is classification if the target is text, or
 whole numbers written without a point with at most {FEW} different values (each on at least two rows
 on average); anything else is regression. --loss (but squared_error) and --task decide otherwise.
 Labels keep their text: 007 stays 007. Text among numbers, dates, and text that hardly repeats are
 rejected as a target, unless --task classification makes them labels.
 
-Features are standardised by mean and deviation of the training rows, as is the target of a
-regression; at the end both are folded into the first and the last layer, so that the saved model
-takes raw features and returns raw numbers. A column that is constant in training is left unused.
+--plain trains one network on a table of numbers without gaps, with the defaults shown. Features are
+standardised by mean and deviation of the training rows, as is the target of a regression; at the
+end both are folded into the first and the last layer, so that the saved network takes raw features
+and returns raw numbers. A column that is constant in training is left unused.
 
 Ctrl-C ends the training, not the command: what was learned is saved, and the exit code is 130.
 
 examples:
-  cmlp train iris.csv --target species
-  cmlp train houses.csv --target price --hidden 128,64 --dropout 0.1 --max-time 60 --out houses.cmlp
-  cmlp train digits.npz --solver adam --schedule cosine --epochs 30 --core avx2
+  cmlp train titanic.csv --target Survived --ignore PassengerId
+  cmlp train houses.csv --target price --categories zip --max-time 60 --out houses.cmlp
+  cmlp train clicks.parquet --target clicked --metric loss --cv 5
   cmlp train no_header.csv --target -1 --ignore 0 --loss quantile --quantile 0.9
+  cmlp train digits.npz --plain --solver adam --schedule cosine --epochs 30 --core avx2
 
 {_CODES}"""
 
@@ -102,8 +117,8 @@ def _sizes(text: str) -> list[int]:
     return [] if text == "none" else [int(size) for size in text.split(",")]
 
 
-def _rows(text: str) -> int | None:
-    return None if text == "all" else int(text)
+def _rows(text: str) -> int | str:
+    return text if text == "all" else int(text)
 
 
 FIT: tuple[tuple[str, Callable[[str], Any], Any, str], ...] = (
@@ -128,7 +143,45 @@ FIT: tuple[tuple[str, Callable[[str], Any], Any, str], ...] = (
     ("patience", int, 20, "epochs without a lower validation loss to stop after; 0: never"),
     ("max_time", float, None, "seconds to stop after"),
 )
-"""Options that `Network.fit` takes under the same name."""
+"""Options that `Network.fit` takes under the same name, with the default of --plain."""
+
+DEFAULTS: dict[str, Any] = {
+    "hidden": [64, 32], "activation": ["relu"], "quantile": 0.5, "validation": 0.1,
+    **{name: default for name, _, default, _ in FIT},
+}  # fmt: skip
+"""Of the options that --plain has a default for."""
+
+PARAMETERS = {
+    "hidden": "hidden_layer_sizes", "activation": "activation", "loss": "loss",
+    "quantile": "quantile", "solver": "solver", "epochs": "max_iter", "batch_size": "batch_size",
+    "learning_rate": "learning_rate_init", "schedule": "learning_rate",
+    "weight_decay": "weight_decay", "dropout": "dropout", "label_smoothing": "label_smoothing",
+    "patience": "n_iter_no_change", "max_time": "max_time", "validation": "validation_fraction",
+    "seed": "random_state", "threads": "n_threads", "ensemble": "n_ensemble", "cv": "cv",
+    "metric": "scoring",
+}  # fmt: skip
+"""Options of `train`, and the parameters of the tabular estimators that they set."""
+
+ONLY_TABLES = ("categories", "numbers", "dates", "ensemble", "cv", "metric")
+
+ONLY_PLAIN = ("momentum", "l1", "l2", "input_noise", "clip_norm", "no_scale")
+
+
+def check_way(args: argparse.Namespace) -> None:
+    """Refuse options of the other way to train; give those of --plain their defaults."""
+    for name in ONLY_TABLES if args.plain else ONLY_PLAIN:
+        if getattr(args, name) not in (None, False):
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(
+                f"{option} does not go with --plain, which trains a network on numbers alone"
+                if args.plain
+                else f"{option} needs --plain, which trains a network on numbers alone"
+            )
+    if args.plain:
+        for name, default in DEFAULTS.items():
+            if getattr(args, name) is None:
+                setattr(args, name, default)
+        args.batch_size = None if args.batch_size == "all" else args.batch_size
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -162,11 +215,11 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--epochs", type=int, help="(default: the recipe's)")
     demo.add_argument("--out", help="where the model goes (default: nowhere)")
 
-    _add_train(command("train", "train a network on a table and save it"))
+    _add_train(command("train", "train on a table and save the model"))
 
     model: dict[str, Any] = {
         "metavar": "MODEL",
-        "help": "a file that `cmlp train` or Network.save wrote",
+        "help": "a file that `cmlp train` or a save method wrote",
     }
     predict = command("predict", "print a model's prediction of each row")
     predict.add_argument("model", **model)
@@ -187,7 +240,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_data(sub: argparse.ArgumentParser, target: str) -> None:
-    sub.add_argument("data", metavar="DATA", help="a table: CSV, .npz or .npy")
+    sub.add_argument("data", metavar="DATA", help="a table: CSV, Parquet, Feather, .npz or .npy")
     sub.add_argument("--target", metavar="COLUMN", help=target)
     leave_out = 'columns to leave out, by name or number: id,date,"a, b"'
     sub.add_argument("--ignore", metavar="NAMES", type=_names, default=[], help=leave_out)
@@ -197,10 +250,15 @@ def _add_data(sub: argparse.ArgumentParser, target: str) -> None:
 
 def _add_train(sub: argparse.ArgumentParser) -> None:
     _add_data(sub, "the column to predict (.npz: y by default)")
+    _add_table(sub)
     _add_network(sub)
     _add_fit(sub)
     add = sub.add_argument
-    add("--no-scale", action="store_true", help="take features and target as they are")
+    add(
+        "--no-scale",
+        action="store_true",
+        help="take features and target as they are (needs --plain)",
+    )
     add(
         "--out",
         default="model.cmlp",
@@ -210,6 +268,27 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     add("--quiet", action="store_true", help="print errors only")
 
 
+def _add_table(sub: argparse.ArgumentParser) -> None:
+    """Add what becomes of columns, members, and what is measured."""
+    add = sub.add_argument
+    for kind in ("categories", "numbers", "dates"):
+        what = f"columns that are {kind}, by name or number (default: by their cells)"
+        add(f"--{kind}", metavar="NAMES", type=_names, help=what)
+    add("--ensemble", type=int, metavar="N", help="networks, per fold if there are folds")
+    add("--cv", type=int, metavar="N", help="folds: each is left out of the training of some")
+    add(
+        "--metric",
+        metavar="NAME",
+        help="what the best epoch is chosen by: accuracy, r2, loss (for probabilities), or one of "
+        "scikit-learn's scorers, such as roc_auc",
+    )
+    add(
+        "--plain",
+        action="store_true",
+        help="train a network on numbers alone: no text, no gaps, no dates",
+    )
+
+
 def _add_network(sub: argparse.ArgumentParser) -> None:
     """Add what a network is: task, layers, activations, loss."""
     add = sub.add_argument
@@ -217,44 +296,41 @@ def _add_network(sub: argparse.ArgumentParser) -> None:
     add(
         "--hidden",
         type=_sizes,
-        default=[64, 32],
         metavar="SIZES",
-        help="units of the hidden layers, or 'none' (default: 64,32)",
+        help="units of the hidden layers, or 'none' (--plain: 64,32)",
     )
     add(
         "--activation",
         type=_names,
-        default=["relu"],
         metavar="NAME",
-        help="of the hidden layers, one for all or one each: relu,tanh (default: relu)",
+        help="of the hidden layers, one for all or one each: relu,tanh (--plain: relu)",
     )
     add(
         "--loss",
         metavar="NAME",
-        help="(default: binary or categorical cross-entropy, or squared_error)",
+        help="(default: cross-entropy for labels, squared_error for numbers)",
     )
-    add("--quantile", type=float, default=0.5, metavar="Q", help="of the loss 'quantile' (0.5)")
+    add("--quantile", type=float, metavar="Q", help="of the loss 'quantile' (0.5)")
 
 
 def _add_fit(sub: argparse.ArgumentParser) -> None:
     """Add how it is trained: the options of `Network.fit`, validation, seed, threads."""
     add = sub.add_argument
     for name, kind, default, text in FIT:
-        shown = "" if default in (None, 0.0) and name != "patience" else f" (default: {default})"
+        shown = "" if default in (None, 0.0) and name != "patience" else f" (--plain: {default})"
+        shown += " (needs --plain)" * (name in ONLY_PLAIN)
         add(
             f"--{name.replace('_', '-')}",
             type=kind,
-            default=default,
             help=text + shown,
             metavar="NAME" if kind is str else "N",
         )
     add(
         "--validation",
         type=float,
-        default=0.1,
         metavar="N",
-        help="part of the rows to hold out; with --patience the best weights on it are restored "
-        "(default: 0.1)",
+        help="part of the rows to hold out, on which the best epoch is chosen (default: 0.2; "
+        "--plain: 0.1)",
     )
     add(
         "--seed",

@@ -12,8 +12,9 @@ from cmlp.cli.tables import MOST_NAMES
 from cmlp.core import dispatch
 from cmlp.core.formatting import score, significant
 from cmlp.data.frames import listed
+from cmlp.estimators.loading import load
 from cmlp.formats import cmlp_file
-from cmlp.network import load
+from cmlp.network import Network
 from cmlp.training.progress import printable
 
 
@@ -25,6 +26,11 @@ def run(model: str | None) -> int:
         return 0
     net = load(model)
     print(f"{model}: {os.path.getsize(model):,} bytes, format {cmlp_file.FORMAT_VERSION}")
+    if not isinstance(net, Network):
+        from cmlp.cli import model_table
+
+        print(model_table.description(net))
+        return 0
     print(net.summary())
     if net.classes is not None:
         print(f"labels    {printable(listed(net.classes, MOST_NAMES))}")

@@ -64,12 +64,12 @@ def read(
     return table
 
 
-def check_names(table: Table) -> None:
+def check_names(path: str, names: Sequence[str]) -> None:
     """Reject features with equal names: a model could not tell them apart."""
-    for name, count in Counter(table.feature_names).items():
+    for name, count in Counter(names).items():
         if count > 1:
             raise ValueError(
-                f"{table.path}: {count} columns are called {show(name)}; rename all but one, or "
+                f"{path}: {count} columns are called {show(name)}; rename all but one, or "
                 "leave the others out by their numbers, counted from 0: --ignore NUMBERS"
             )
 

@@ -1,4 +1,4 @@
-"""``cmlp train``: a network from a table."""
+"""``cmlp train --plain``: a network from a table of numbers."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _train_and_save(args: argparse.Namespace) -> int:
         task=read_as(args.task, args.loss),
     )  # fmt: skip
     assert table.y is not None
-    check_names(table)
+    check_names(table.path, table.feature_names)
     X, y = table.X, table.y
     classifies, why = choose_task(y, args.task, args.loss)
     loss, n_out, classes = choose_loss(y, classifies, args.loss)

@@ -44,7 +44,7 @@ MISSING = re.compile(  # as R, pandas, SQL, SAS and Excel write it
 ).fullmatch  # fmt: skip
 
 
-_PADDED = re.compile(r"[+-]?0\d+", re.A).fullmatch
+PADDED = re.compile(r"[+-]?0\d+", re.A).fullmatch
 
 
 _SEPARATOR = "[ '\u2019\xa0\u2009\u202f]"
@@ -71,7 +71,7 @@ _DRESSED = re.compile(  # a number with a sign of comparison, a currency, a perc
 _MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 
 
-_DATE = re.compile(
+DATE = re.compile(
     r"(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{1,2}([-/.])\d{1,2}\3\d{4}|\d{1,2}([-/.])\d{1,2}\4\d{2}"
     rf"|\d{{1,2}}[-/. ]*{_MONTH}[-/., ]*\d{{2,4}}|{_MONTH}[. ]*\d{{1,2}},? *\d{{4}})"
     r"([T ]\d{1,2}:\d{2}.*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?", re.A | re.I,
@@ -171,7 +171,7 @@ def read_target(cells: Sequence[str], place: Place, task: Task = "auto") -> np.n
 def _numbers(cells: list[str], counts: Counter[str], task: Task) -> np.ndarray | None:
     """Return cells that are numbers as such; None for labels that have to stay text."""
     whole = all(map(INTEGER, counts))
-    padded = any(map(_PADDED, counts))
+    padded = any(map(PADDED, counts))
     few = len(counts) <= min(FEW, len(cells) // 2)
     labels = task == "classification" or (task == "auto" and (padded or (whole and few)))
     if labels and all(map(_is_whole, counts)):
@@ -216,7 +216,7 @@ def _check_labels(counts: Counter[str], odd: list[str], refuse: Callable[..., No
         if not few or not repeat or stray or not all(map(_is_whole, numbers.values())):
             todo = advice(odd[0], "turn it into a number or remove the row")
             refuse(odd[0], f"{show(odd[0])} in a column of numbers; {todo}; {anyway}")
-    elif all(map(_DATE, counts)):
+    elif all(map(DATE, counts)):
         refuse(odd[0], f"{show(odd[0])}, a date or a time; turn it into a number; {anyway}")
     elif 2 * distinct > n >= _SMALL:
         once = next(cell for cell in counts if counts[cell] == 1)
@@ -236,7 +236,7 @@ def known_labels(values: Sequence[Any], classes: np.ndarray, place: Place) -> np
     """
     labels = classes.tolist()
     number = classes.dtype.kind in "iufb"
-    written = classes.dtype.kind == "U" and all(NUMBER(v) and not _PADDED(v) for v in labels)
+    written = classes.dtype.kind == "U" and all(NUMBER(v) and not PADDED(v) for v in labels)
     values_of = [Decimal(label) for label in labels] if written else []
     if len({*values_of}) < len(labels):
         values_of = []  # "1" and "1.0" are different labels
@@ -254,7 +254,7 @@ def known_labels(values: Sequence[Any], classes: np.ndarray, place: Place) -> np
             return at
         if number and NUMBER(text):  # a Decimal has all digits, and is equal to the same integer
             return places.get(float(text) if classes.dtype.kind == "f" else Decimal(text))
-        if values_of and NUMBER(text) and not _PADDED(text):
+        if values_of and NUMBER(text) and not PADDED(text):
             return places.get(Decimal(text))
         return places.get(text.capitalize()) if classes.dtype.kind == "b" else None
 

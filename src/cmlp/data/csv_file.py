@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from itertools import chain, islice
 from math import isfinite
@@ -25,10 +25,10 @@ from cmlp.data.cells import (
 )
 from cmlp.data.csv_layout import DELIMITERS, Layout
 
-_BLOCK = 4096  # rows held as Python strings, or as a pandas frame, at a time
+BLOCK = 4096  # rows held as Python strings, or as a pandas frame, at a time
 
 
-_EXACT = 2**53  # up to here a float64 holds every integer
+EXACT = 2**53  # up to here a float64 holds every integer
 
 
 _PANDAS_PAYS = 4_000_000  # bytes; for fewer, csv takes less time than `import pandas` (0.4 s)
@@ -69,12 +69,12 @@ def read_csv(
 def largest(X: np.ndarray) -> tuple[int, int] | None:
     """Return row and column of a feature so large that float64 rounds whole numbers, or None."""
     low, high = X.min(axis=0), X.max(axis=0)
-    columns = np.flatnonzero((high >= _EXACT) | (low <= -_EXACT))
+    columns = np.flatnonzero((high >= EXACT) | (low <= -EXACT))
     if not len(columns):
         return None
     column = int(columns[0])
     values = X[:, column]
-    return int(values.argmax() if high[column] >= _EXACT else values.argmin()), column
+    return int(values.argmax() if high[column] >= EXACT else values.argmin()), column
 
 
 def rounded(place: str, value: object) -> str:
@@ -104,7 +104,7 @@ def _csv_blocks(data: bytes, layout: Layout) -> Iterator[_Block]:
     order = None if kept == layout.features else np.searchsorted(kept, layout.features)
     few = len(kept) < len(dropped)
     done = 0
-    while block := [row for _, row in islice(rows, _BLOCK)]:
+    while block := [row for _, row in islice(rows, BLOCK)]:
         if any(len(row) != layout.width for row in block):
             _raise_first_error(data, layout, done)
         cells = [row[layout.target] for row in block] if layout.target >= 0 else []
@@ -128,6 +128,14 @@ def _csv_blocks(data: bytes, layout: Layout) -> Iterator[_Block]:
         done += len(block)
 
 
+def wrong_width(layout: Layout, line: int, row: Sequence[str]) -> DataError:
+    """Return the error of a line with too many cells, or too few."""
+    return DataError(
+        f"line {line} has {len(row)} cells, but the first row has {layout.width}; "
+        f"cells are cut at {show(layout.delimiter)}: correct the line"
+    )
+
+
 def _raise_first_error(data: bytes, layout: Layout, after: int) -> NoReturn:
     """Raise the error of the first bad cell after `after` good rows of data."""
 
@@ -137,10 +145,7 @@ def _raise_first_error(data: bytes, layout: Layout, after: int) -> NoReturn:
     rows = layout.rows(data, after)
     for line, row in rows:
         if len(row) != layout.width:
-            raise DataError(
-                f"line {line} has {len(row)} cells, but the first row has {layout.width}; "
-                f"cells are cut at {show(layout.delimiter)}: correct the line"
-            )
+            raise wrong_width(layout, line, row)
         for i in layout.features:
             if NUMBER(row[i]) and isfinite(float(row[i])):
                 continue
@@ -188,7 +193,7 @@ def _pandas_blocks(data: bytes, layout: Layout) -> list[_Block] | None:
         with warnings.catch_warnings(action="ignore"):
             for frame in pd.read_csv(
                 BytesIO(body), **options, names=range(layout.width), header=None, index_col=False,
-                na_filter=False, skipinitialspace=True, quoting=csv.QUOTE_NONE, chunksize=_BLOCK,
+                na_filter=False, skipinitialspace=True, quoting=csv.QUOTE_NONE, chunksize=BLOCK,
                 skip_blank_lines=last > 0,
             ):  # fmt: skip
                 X = np.ascontiguousarray(frame[layout.features].to_numpy(np.float64))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import re
 import threading
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +14,7 @@ from itertools import islice
 from typing import Literal
 
 from cmlp.data.cells import NUMBER, DataError, bare, listed_near, show
+from cmlp.data.compressed import decompressed
 from cmlp.data.header import has_header
 
 DELIMITERS = ";\t|,"  # commas last: they also occur in text, so that the others win a tie
@@ -47,7 +46,6 @@ _MAGIC = {
     b"\xd0\xcf\x11\xe0": "an Excel workbook (.xls)",
     b"BZh": "compressed with bzip2",
     b"\xfd7zXZ": "compressed with xz",
-    b"(\xb5/\xfd": "compressed with zstd",
     b"\xff\xfe\0\0": "UTF-32 text",
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
@@ -66,6 +64,8 @@ class Selection:
     leave_out: Sequence[str | int] = ()
     """Columns to leave out, which have to be there."""
     header: Literal["auto"] | bool = "auto"
+    named: Sequence[str | int] = ()
+    """Columns that are specified for something else."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,7 @@ def is_number(column: str | int) -> bool:
 
 def text_of(data: bytes) -> bytes:
     """Return UTF-8 without byte order mark or blank lines at the end, lines ended by a newline."""
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"the gzip file is cut off or damaged ({error})") from error
+    data = decompressed(data)
     at = data.find(b"\0")
     try:
         data.isascii() or data.decode()
@@ -242,7 +238,8 @@ def _sniff(data: bytes) -> str:
 def _names_in(first: Sequence[str], selection: Selection) -> bool:
     """Whether the first row has names that the user or the model specifies."""
     known = [name.strip() for name in (*(selection.features or ()), *selection.ignore)]
-    given = [str(name) for name in (selection.target, *selection.leave_out) if name is not None]
+    specified = [selection.target, *selection.leave_out, *selection.named]
+    given = [str(name) for name in specified if name is not None]
     # A number that is no column's is a name, as in --target 2000.
     given = [n for n in given if not is_number(n) or not -len(first) <= int(n) < len(first)]
     there = {*first}
@@ -374,7 +371,7 @@ def layout_of(data: bytes, selection: Selection, delimiter: str | None = None) -
         raise DataError("line 1 is empty; fill in the cell, or remove the line")
     names = first if header else None
     target = -1 if selection.target is None else column_of(selection.target, names, len(first))
-    features = _features(selection, names, len(first), target, notes)
+    features = features_of(selection, names, len(first), target, notes)
     if not features:
         raise DataError(
             f"no feature column is left after the target, ignored ones and those without a name; "
@@ -384,7 +381,7 @@ def layout_of(data: bytes, selection: Selection, delimiter: str | None = None) -
     return Layout(delimiter, len(first), names, target, features, start, notes, guessed)
 
 
-def _features(
+def features_of(
     selection: Selection, names: list[str] | None, width: int, target: int, notes: list[str]
 ) -> list[int]:
     """Return the columns of the features; add a note on columns without a name.

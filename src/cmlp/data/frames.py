@@ -29,6 +29,30 @@ def check_container(name: str, values: Any) -> None:
         )
 
 
+RESHAPE = (
+    "Reshape your data either using array.reshape(-1, 1) if your data has a single feature or "
+    "array.reshape(1, -1) if it contains a single sample."
+)
+
+
+def check_two_dimensions(X: Array, given: Any, who: str) -> None:
+    """Reject what is not a matrix, with advice on its shape; `given` is what the user passed."""
+    if X.ndim == 1 and hasattr(given, "to_frame"):  # the series of a data frame
+        raise ValueError(
+            f"Expected a 2-dimensional container but got {type(given)} instead. Pass a DataFrame "
+            "containing a single row (i.e. single sample) or a single column (i.e. single feature) "
+            "instead."
+        )
+    if X.ndim < 2:
+        what = "scalar" if X.ndim == 0 else "1D"
+        raise ValueError(f"Expected 2D array, got {what} array instead:\narray={X}.\n{RESHAPE}")
+    if X.ndim > 2:
+        raise ValueError(
+            f"Found array with dim {X.ndim}, while dim <= 2 is required by {who}; flatten each "
+            "row: X.reshape(len(X), -1)"
+        )
+
+
 # Names -------------------------------------------------------------------------------------------
 
 

@@ -33,6 +33,18 @@ def read_numpy(
     use_target: bool,
 ) -> _Arrays:
     """Read features and target; see :func:`cmlp.data.table.read_table`."""
+    X, name, y = load_arrays(path, selection, part, use_target)
+    if not np.isfinite(X).all():
+        row, column = np.argwhere(~np.isfinite(X))[0]
+        raise DataError(
+            f"row {row}, column {column} (counted from 0) of the features is {X[row, column]}, but "
+            "features must be finite; fill it in or remove the row"
+        )
+    return X, name, None if y is None else array_target(y, len(X), task, classes)
+
+
+def load_arrays(path: Path, selection: Selection, part: str, use_target: bool) -> _Arrays:
+    """Read features, (n, d), which may have gaps, and a target as it is."""
     X, name, y = _load(path, selection, part, use_target)
     X = _numeric(X, "the features")
     if X.ndim < 2 or 0 in X.shape:
@@ -52,13 +64,7 @@ def read_numpy(
         X = np.delete(X, left_out, axis=1)
         if not X.shape[1]:
             raise DataError("no feature column is left after the target and those left out")
-    if not np.isfinite(X).all():
-        row, column = np.argwhere(~np.isfinite(X))[0]
-        raise DataError(
-            f"row {row}, column {column} (counted from 0) of the features is {X[row, column]}, but "
-            "features must be finite; fill it in or remove the row"
-        )
-    return X, name, None if y is None else _array_target(y, len(X), task, classes)
+    return X, name, y
 
 
 def _load(path: Path, selection: Selection, part: str, use_target: bool) -> _Arrays:
@@ -133,7 +139,7 @@ def _numeric(array: np.ndarray, what: str) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _array_target(y: np.ndarray, n_rows: int, task: Task, classes: np.ndarray | None) -> np.ndarray:
+def array_target(y: np.ndarray, n_rows: int, task: Task, classes: np.ndarray | None) -> np.ndarray:
     """Return the target as numbers or text, a single column as a vector."""
     if y.ndim not in (1, 2) or len(y) != n_rows or not y.size:
         raise DataError(

@@ -57,10 +57,12 @@ def fit(ensemble: Any, task: Task) -> None:
         for number in range(n)
     )  # fmt: skip
     _keep(ensemble, members, task)
-    _repeat([each.warnings for each in trained if each is not None and not each.divergence], n)
+    repeat_warnings(
+        [each.warnings for each in trained if each is not None and not each.divergence], n
+    )
     if pool.interrupted:
         warn(f"Training interrupted by user. {len(ensemble.estimators_)} of {n} members are kept.")
-    _report_divergence([each and each.divergence for each in trained], n)
+    report_divergence([each and each.divergence for each in trained], n)
 
 
 @undisturbed
@@ -132,20 +134,22 @@ def mean_history(histories: list[History]) -> History:
     return averages
 
 
-def _repeat(held: list[list[tuple[str, type[Warning]]]], n: int) -> None:
+def repeat_warnings(held: list[list[tuple[str, type[Warning]]]], n: int) -> None:
     """Issue once each warning that several members have in common."""
     counts = Counter(each for warnings in held for each in dict.fromkeys(warnings))
     for (message, kind), count in counts.items():
         warn(f"{count} of {n} members: {message}", kind)
 
 
-def _report_divergence(errors: list[DivergenceError | None], n: int) -> None:
+def report_divergence(
+    errors: list[DivergenceError | None], n: int, members: str = "estimators_"
+) -> None:
     """Raise the error of the first member that diverged, with the numbers of all that did."""
     diverged = {number: error for number, error in enumerate(errors) if error}
     for number, first in diverged.items():
         others = "; the others are trained" if len(diverged) < n else ""
         error = DivergenceError(
-            f"{first} This is of estimators_[{number}]; {len(diverged)} of {n} members "
+            f"{first} This is of {members}[{number}]; {len(diverged)} of {n} members "
             f"diverged, {list(diverged)}{others}."
         )
         error.history = first.history

@@ -15,7 +15,14 @@ from cmlp.core.errors import DataConversionWarning, warn
 from cmlp.core.layout import Array
 from cmlp.core.seam import SparseRows
 from cmlp.data.checks import check_sparse
-from cmlp.data.frames import check_container, column_names, feature_names, is_sparse
+from cmlp.data.frames import (
+    RESHAPE,
+    check_container,
+    check_two_dimensions,
+    column_names,
+    feature_names,
+    is_sparse,
+)
 from cmlp.data.numbers import REAL, is_finite, readable
 
 
@@ -158,11 +165,6 @@ def _check_finite_inputs(X: Array, who: str) -> None:
 
 # X and y -----------------------------------------------------------------------------------------
 
-RESHAPE = (
-    "Reshape your data either using array.reshape(-1, 1) if your data has a single feature or "
-    "array.reshape(1, -1) if it contains a single sample."
-)
-
 
 def read_X(
     X: Any, who: str, fitted: Columns | None = None, *, text: bool = True
@@ -195,7 +197,7 @@ def read_X(
         check_names(names, fitted.names, who)
     if not (is_sparse(X) or isinstance(X, SparseRows)):
         given, X = X, _numbers("X", X, text=text)
-        _check_two_dimensions(X, given, who)
+        check_two_dimensions(X, given, who)
     elif len(X.shape) != 2:
         raise ValueError(f"Expected 2D input, got input with shape {X.shape}.\n{RESHAPE}")
     for axis, what in enumerate(("sample", "feature")):
@@ -225,23 +227,6 @@ def _finite_rows(X: Any, who: str) -> Array | SparseRows:
         _check_finite_inputs(X, who)
     rows: Array | SparseRows = X
     return rows
-
-
-def _check_two_dimensions(X: Array, given: Any, who: str) -> None:
-    if X.ndim == 1 and hasattr(given, "to_frame"):  # the series of a data frame
-        raise ValueError(
-            f"Expected a 2-dimensional container but got {type(given)} instead. Pass a DataFrame "
-            "containing a single row (i.e. single sample) or a single column (i.e. single feature) "
-            "instead."
-        )
-    if X.ndim < 2:
-        what = "scalar" if X.ndim == 0 else "1D"
-        raise ValueError(f"Expected 2D array, got {what} array instead:\narray={X}.\n{RESHAPE}")
-    if X.ndim > 2:
-        raise ValueError(
-            f"Found array with dim {X.ndim}, while dim <= 2 is required by {who}; flatten each "
-            "row: X.reshape(len(X), -1)"
-        )
 
 
 def column(y: Array, *, warns: bool) -> Array:

@@ -8,7 +8,7 @@ learned before the first layer as ``front.`` and its names, and as JSON the arch
 and the training record.
 
 No file is trusted. Its text is parsed by ``json`` and by nothing else: names, dtypes and random
-generators are looked up in tables, numbers have exactly the expected type and range. :func:`write`
+generators are looked up in tables, numbers have exactly the expected type and range. :func:`save`
 checks its output by the same functions, so that a file that was written can be read.
 """
 
@@ -34,8 +34,9 @@ from cmlp.core.vocabulary import (
     NORMALIZATIONS,
     SOLVERS,
 )
+from cmlp.data.records import NUMBER, entries
 from cmlp.formats import safetensors
-from cmlp.formats.entries import NUMBER, check_name, entries, in_order
+from cmlp.formats.entries import check_name, in_order
 from cmlp.formats.front_records import front_shapes
 from cmlp.formats.label_records import label_record, read_classes
 from cmlp.formats.safetensors import ModelFileError
@@ -50,6 +51,14 @@ from cmlp.model.state import State
 Loaded = TypeVar("Loaded", bound=State)
 
 FORMAT_VERSION = "1"
+
+
+HEAD = {"format": "cmlp", "format_version": FORMAT_VERSION}
+"""What every file begins with."""
+
+
+TABULAR = "tabular"
+"""The entry of a file that holds an estimator for tables, with all its networks."""
 
 
 MAX_DIGITS = 39
@@ -70,26 +79,23 @@ class Saved(NamedTuple):
     state: dict[str, Any] | None
 
 
-def write(
-    file: safetensors.File,
+def _described_as_text(
     architecture: dict[str, Any],
     arrays: Mapping[str, Array],
     classes: ArrayLike | None,
     history: History,
     solver: str,
     state: dict[str, Any] | None,
-) -> None:
-    """Write a network's description and arrays.
+) -> dict[str, str]:
+    """Return all of a network but its arrays: each part as JSON, checked as a reader does.
 
     Raises
     ------
     ValueError
-        If a file cannot hold them; nothing is written then.
+        If a file cannot hold them.
     """
     try:
         metadata = {
-            "format": "cmlp",
-            "format_version": FORMAT_VERSION,
             "network": json.dumps(in_order(architecture, _ARCHITECTURE)),
             "history": json.dumps(history_record(history, solver)),
         }
@@ -101,10 +107,10 @@ def write(
             name: safetensors.ArrayInfo(array.dtype.newbyteorder("="), array.shape)
             for name, array in arrays.items()
         }
-        _content(metadata, infos)
+        content(metadata, infos)
     except BAD_CONTENT as error:
         raise ValueError(f"this network cannot be saved: {error}") from error
-    safetensors.write(file, arrays, metadata)
+    return metadata
 
 
 def _plain(value: Any) -> Any:
@@ -115,7 +121,7 @@ def _plain(value: Any) -> Any:
 
 
 def read(file: safetensors.File) -> Saved:
-    """Read what :func:`write` wrote.
+    """Read what :func:`save` wrote.
 
     Raises
     ------
@@ -135,6 +141,19 @@ def read(file: safetensors.File) -> Saved:
 def _described(
     path: str, metadata: dict[str, str], infos: dict[str, safetensors.ArrayInfo]
 ) -> Saved:
+    check_head(path, metadata)
+    if TABULAR in metadata:
+        raise ModelFileError(
+            f"{path} holds an estimator for tables, not a single network; read it with cmlp.load"
+        )
+    try:
+        return content(metadata, infos)
+    except BAD_CONTENT as error:
+        raise ModelFileError(f"{path} does not describe a network: {error}") from None
+
+
+def check_head(path: str, metadata: Mapping[str, str]) -> None:
+    """Check that cmlp has written a file, in a version that this one reads."""
     if metadata.get("format") != "cmlp":
         raise ModelFileError(f"{path} is a safetensors file, but not one that cmlp wrote")
     version = metadata.get("format_version")
@@ -143,27 +162,24 @@ def _described(
             f"{path} has format version {short(version)}, this cmlp reads {FORMAT_VERSION!r}; "
             "update it"
         )
-    try:
-        return _content(metadata, infos)
-    except BAD_CONTENT as error:
-        raise ModelFileError(f"{path} does not describe a network: {error}") from None
 
 
-def _content(metadata: dict[str, str], infos: dict[str, safetensors.ArrayInfo]) -> Saved:
+def content(metadata: dict[str, str], infos: dict[str, safetensors.ArrayInfo]) -> Saved:
     """Check all text against itself and the arrays' shapes; raises one of BAD_CONTENT."""
     for key in ("network", "history"):
         if key not in metadata:
             raise ValueError(f"the entry {key!r} is missing")
-    about = _architecture(_parsed(metadata, "network"))
-    state = read_state(_parsed(metadata, "optimizer")) if "optimizer" in metadata else None
+    about = _architecture(parsed(metadata, "network"))
+    state = read_state(parsed(metadata, "optimizer")) if "optimizer" in metadata else None
     _check_arrays(about, state, infos)
     classes = None
     if "classes" in metadata:
-        classes = read_classes(_parsed(metadata, "classes"), max(about["sizes"][-1], 2))
-    return Saved(about, {}, classes, read_history(_parsed(metadata, "history")), state)
+        classes = read_classes(parsed(metadata, "classes"), max(about["sizes"][-1], 2))
+    return Saved(about, {}, classes, read_history(parsed(metadata, "history")), state)
 
 
-def _parsed(metadata: dict[str, str], key: str) -> Any:
+def parsed(metadata: dict[str, str], key: str) -> Any:
+    """Return the JSON of an entry; raises ValueError."""
     try:
         return safetensors.parse_json(
             metadata[key], max_digits=MAX_DIGITS, constants=True, surrogates=True
@@ -283,6 +299,12 @@ def _expected_shapes(
 
 def save(state: State, file: safetensors.File, *, optimizer: bool) -> None:
     """Write a network; see :meth:`cmlp.Network.save`."""
+    metadata, arrays = parts_of(state, optimizer=optimizer)
+    safetensors.write(file, arrays, HEAD | metadata)
+
+
+def parts_of(state: State, *, optimizer: bool) -> tuple[dict[str, str], dict[str, Array]]:
+    """Return a network as JSON and arrays, for a file that may hold several."""
     described = state.architecture.to_dict() | {
         "feature_names": [str(name) for name in state.feature_names],
         "target_name": state.target_name,
@@ -293,20 +315,32 @@ def save(state: State, file: safetensors.File, *, optimizer: bool) -> None:
         for number, moment in enumerate(state.moments):
             arrays |= Parameters(state.plan, moment).parts(f"moment{number}.")
         memory = state.optimizer_state.to_dict() | {"generator": state.rng.bit_generator.state}
-    write(file, described, arrays, state.classes, state.history, state.last_solver, memory)
+    metadata = _described_as_text(
+        described, arrays, state.classes, state.history, state.last_solver, memory
+    )
+    return metadata, arrays
 
 
 def load(kind: type[Loaded], file: safetensors.File, loss: CustomLoss | None) -> Loaded:
     """Read a network of some class of State; see :func:`cmlp.load`."""
     saved = read(file)
+    return made(kind, saved, safetensors.name_of(file), loss)
+
+
+def made(kind: type[Loaded], saved: Saved, path: str, loss: CustomLoss | None = None) -> Loaded:
+    """Make a network of checked content.
+
+    Raises
+    ------
+    ModelFileError
+        If it describes none; `path` is the file's name.
+    """
     try:
         net = _from_saved(kind, saved, loss)
     except BAD_CONTENT as error:
-        message = f"{safetensors.name_of(file)} does not describe a network: {error}"
-        raise ModelFileError(message) from None
+        raise ModelFileError(f"{path} does not describe a network: {error}") from None
     except MemoryError as error:
-        message = f"{safetensors.name_of(file)} cannot be read: {error}"
-        raise ModelFileError(message) from error
+        raise ModelFileError(f"{path} cannot be read: {error}") from error
     views = net.parameter_views.parts()
     for number, moment in enumerate(net.moments):
         views |= Parameters(net.plan, moment).parts(f"moment{number}.")

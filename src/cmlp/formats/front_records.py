@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cmlp.formats.entries import entries
+from cmlp.data.records import entries
 from cmlp.model.architecture import widths
 from cmlp.model.inputs import Inputs
 

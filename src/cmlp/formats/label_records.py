@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cmlp.core.layout import Array
-from cmlp.formats.entries import NUMBER, entries
+from cmlp.data.records import NUMBER, entries
 
 _LABEL_DTYPES = {
     dtype.str: dtype

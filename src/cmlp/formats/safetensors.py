@@ -164,6 +164,22 @@ def read(
         return {key: _read_array(opened, name, key, info) for key, info in infos.items()}, metadata
 
 
+def metadata_of(file: File) -> dict[str, str]:
+    """Return a file's metadata; an open file stays at its position.
+
+    Raises
+    ------
+    ModelFileError, OSError
+        As :func:`read` does.
+    """
+    name = name_of(file)
+    with _opened(file) as opened:
+        here = opened.tell()
+        metadata, _ = _parse(opened, name)
+        opened.seek(here)
+        return metadata
+
+
 def name_of(file: File) -> str:
     """Return the name of a file in messages.
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cmlp.formats.entries import NUMBER, SOLVER_NAMES, check_name, entries
+from cmlp.data.records import NUMBER, entries
+from cmlp.formats.entries import SOLVER_NAMES, check_name
 from cmlp.model.history import MAX_EPOCHS, History
 
 # The training record -----------------------------------------------------------------------------
