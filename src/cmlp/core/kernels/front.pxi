@@ -187,14 +187,15 @@ cdef void update_sums(
     A row is the sum of the steps up to it, so the gradient of a step is the sum of those of all
     rows from it on. Row 0 stays.
     """
-    cdef Py_ssize_t at, stride = part.stride, i, done, n
+    cdef Py_ssize_t at, stride = part.stride, i, block, n
     if not part.cumulative:
         update_part(
             run, step, params, state, grads, part, part.at + first, part.rows, columns
         )
         return
-    for done in range(0, columns, STEPS_BLOCK):  # these stay in the L1 cache
-        at, n = part.at + first + done, min(<Py_ssize_t>STEPS_BLOCK, columns - done)
+    for block in range(blocks(columns, STEPS_BLOCK)):  # each stays in the L1 cache
+        at = part.at + first + block * STEPS_BLOCK
+        n = min(<Py_ssize_t>STEPS_BLOCK, columns - block * STEPS_BLOCK)
         for i in range(part.rows - 1, 0, -1):
             if i + 1 < part.rows:
                 add_row(&grads[at + i * stride], &grads[at + (i + 1) * stride], <real>1, n)
