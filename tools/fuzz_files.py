@@ -109,6 +109,14 @@ def networks():
     two.fit(X, np.array([True, False])[place % 2], epochs=1)
     yield two, False
     yield cmlp.Network([1, 1, 1, 1], ["selu", "mish"], seed=4), True
+    before = {"periodic": [0], "frequencies": 2, "width": 2, "scaled": True}
+    for number, tables in enumerate(({"levels": {1: (3, 2)}}, {"summed": {1: 3}})):
+        net = cmlp.Network(
+            [2, 3, 3], "tanh", inputs=cmlp.Inputs(**before, **tables), parametric_activation=True,
+            normalization=(None, "batch")[number], seed=5 + number,
+        )  # fmt: skip
+        net.fit(X, place, epochs=1, solver="adam")
+        yield net, True
 
 
 class Seed:

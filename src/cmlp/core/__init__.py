@@ -17,7 +17,7 @@ A core offers the same functions, with the same parameters, whichever it is:
 What crosses the seam, in the letters of both twins (n rows of X; i inputs and j outputs, or units,
 of a layer; L layers):
 
-    plan        (L, 10) int64       one row per layer: ``layout.make_plan``
+    plan        (L, 10) int64       one row per layer, then of a ``front``: ``layout.make_plan``
     params      flat                W, (i, j), and b, (j,), of every layer, rows padded to 64 bytes
     grads       like params         dC/dparams
     state       (moments, params)   what a solver carries, then the mean of the parameters
