@@ -204,16 +204,42 @@ def test_the_robust_scale_by_hand():
 
 
 def test_one_hot_by_hand():
-    """Two levels: 1, -1 and 0 where it is missing; then scaled as numbers are."""
+    """Two levels: 1, -1 and 0 where it is missing."""
     table = {"two": ["a", "b", None, "a", "a"], "more": ["x", "y", "z", "y", None]}
     E = TableEncoder(dtype="float64").fit_transform(table)
-    raw = np.array([1.0, -1, 0, 1, 1])
-    np.testing.assert_allclose(E[:, 0], clip3((raw - 1) / (1 - 0)), rtol=1e-15)
+    np.testing.assert_array_equal(E[:, 0], [1, -1, 0, 1, 1])
     for i, level in enumerate("xyz", 1):
-        one = np.array([each == level for each in table["more"]], float)
-        low, mid, high = np.quantile(one, [0.25, 0.5, 0.75])
-        factor = 1 / (high - low) if high > low else 2.0
-        np.testing.assert_allclose(E[:, i], clip3((one - mid) * factor), rtol=1e-15)
+        np.testing.assert_array_equal(E[:, i], [each == level for each in table["more"]])
+
+
+def test_levels_of_few_rows_are_as_missing():
+    column = ["a"] * 5 + ["b"] * 4 + ["c"] * 3 + [None, "d"]
+    encoder = TableEncoder(min_rows=4, max_one_hot=0)
+    E = encoder.fit_transform({"x": column})
+    np.testing.assert_array_equal(E[:, 0], [1] * 5 + [2] * 4 + [0] * 5)
+    assert encoder.outputs_ == [("x", "x", "code", 3)]
+    about = encoder.columns_[0]
+    assert about.n_levels == 4 and about.n_missing == 1 and "fewer than 4 rows" in about.use
+    np.testing.assert_array_equal(encoder.row()({"x": "c"}), [0])
+    again = TableEncoder.from_entries(*encoder.to_entries())
+    np.testing.assert_array_equal(again.transform({"x": column}), E)
+    none = TableEncoder(min_rows=6).fit({"x": column})
+    assert none.columns_[0].kind == "constant" and "no value is on 6 rows" in none.columns_[0].use
+
+
+def test_the_place_of_a_gap():
+    """With a flag it is the first knot, which adds nothing; without one it is the median's."""
+    values = [0.0, 1.0, 2.0, 3.0, 4.0]
+    for column, place in (([*values, None], 0), (values, 2)):
+        encoder = TableEncoder(n_knots=5).fit({"x": column})
+        at = [output.use for output in encoder.outputs_].index("position")
+        assert encoder.transform({"x": [None]})[0, at] == place
+        assert encoder.row()({"x": None})[at] == place
+
+
+def test_two_values_have_no_place():
+    encoder = TableEncoder(n_knots=5).fit({"x": [0.0, 1.0, 1.0]})
+    assert [output.use for output in encoder.outputs_] == ["number"]
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(1, 5)), min_size=1, max_size=8))
@@ -494,7 +520,7 @@ def test_a_table_of_constants_has_a_column():
     np.testing.assert_array_equal(gaps.fit_transform({"a": [1, None]}), [[0], [1]])
     assert gaps.column_kinds_ == ["number"] and gaps.outputs_[0].use == "flag"
     E = TableEncoder(dtype="float64").fit_transform({"a": ["x", None, None]})
-    np.testing.assert_allclose(E[:, 0], clip3(np.array([2.0, 0, 0])))
+    np.testing.assert_array_equal(E[:, 0], [1, 0, 0])
 
 
 # Dates --------------------------------------------------------------------------------------------

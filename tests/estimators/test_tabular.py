@@ -14,7 +14,10 @@ import cmlp
 from cmlp import TabularClassifier, TabularRegressor
 
 pd = pytest.importorskip("pandas")
-QUICK = {"hidden_layer_sizes": (32, 32), "max_iter": 20, "random_state": 0, "n_threads": 1}
+QUICK = {
+    "hidden_layer_sizes": (32, 32), "max_iter": 20, "learning_rate_init": 0.01, "cv": None,
+    "random_state": 0, "n_threads": 1,
+}  # fmt: skip
 
 
 def mixed(n=600, seed=0, gaps=0.1):
@@ -93,10 +96,12 @@ def test_what_a_fit_leaves(classifier, labelled):
     assert classifier.validation_score_ == max(scores)
     last = len(scores) - scores[::-1].index(max(scores))  # the latest of equals
     assert classifier.best_iteration_ == classifier.history_.best_epoch == last
-    assert classifier.history_.metric == "accuracy"
+    assert classifier.history_.metric == "neg_loss"
     assert classifier.network_ is classifier.networks_[0]
-    assert classifier.parameters_["max_iter"] == 20 and classifier.parameters_["dropout"] == 0.15
-    assert "encoded" in classifier.diagnose(*labelled).looked_at or classifier.diagnose(*labelled)
+    assert classifier.parameters_["max_iter"] == 20 and classifier.parameters_["dropout"] == 0.2
+    found = classifier.diagnose(*labelled)
+    assert "16-32-32-2" in found.looked_at  # places among knots are no numbers without a scale
+    assert not {"unscaled-inputs", "outliers"} & {finding.code for finding in found.findings}
 
 
 def test_probabilities_and_the_rest_agree(classifier, labelled):
@@ -233,7 +238,7 @@ def test_given_rows_decide(labelled):
     with refused(ValueError, "X_val and y_val"):
         TabularClassifier(**QUICK).fit(X, y, X_val=X)
     with refused(ValueError, "not both"):
-        TabularClassifier(**QUICK, cv=2).fit(X, y, X_val=X, y_val=y)
+        TabularClassifier(**QUICK | {"cv": 2}).fit(X, y, X_val=X, y_val=y)
     with pytest.raises(ValueError) as caught:
         TabularClassifier(**QUICK).fit(X, y, X_val=X, y_val=["maybe"] * 600)
     assert "X_val" in caught.value.__notes__[0]
@@ -259,9 +264,8 @@ def test_held_out_rows_do_not_touch_the_statistics(table):
 
 
 @pytest.mark.parametrize("scoring", ["accuracy", "loss"])
-def test_scoring_decides_about_smoothing(labelled, scoring):
+def test_scoring_decides_which_epoch_is_the_best(labelled, scoring):
     model = TabularClassifier(**QUICK, scoring=scoring).fit(*labelled)
-    assert model.parameters_["label_smoothing"] == (0.1 if scoring == "accuracy" else 0)
     assert model.history_.metric == {"accuracy": "accuracy", "loss": "neg_loss"}[scoring]
     if scoring == "loss":
         np.testing.assert_array_equal(
@@ -278,7 +282,7 @@ def test_a_scorer_of_ones_own(labelled):
         return float(np.mean(estimator.predict(X) == y))
 
     model = TabularClassifier(**QUICK, scoring=scorer).fit(*labelled)
-    plain = TabularClassifier(**QUICK, label_smoothing=0.0).fit(*labelled)
+    plain = TabularClassifier(**QUICK, scoring="accuracy").fit(*labelled)
     assert seen[0] == (TabularClassifier, (120, len(model.encoder_.outputs_)), {"yes", "no"},
                        (120, 2))  # fmt: skip
     np.testing.assert_allclose(model.history_["val_score"], plain.history_["val_score"])
@@ -290,7 +294,7 @@ def test_a_scorer_sees_numbers_in_their_units(table):
     def scorer(estimator, X, y):
         return -float(np.abs(estimator.predict(X) - y).mean())
 
-    model = TabularRegressor(**QUICK, scoring=scorer, cv=2).fit(X, signal * 100 + 1e4)
+    model = TabularRegressor(**QUICK | {"cv": 2}, scoring=scorer).fit(X, signal * 100 + 1e4)
     assert -40 < model.validation_score_ < -1
 
 
@@ -321,7 +325,7 @@ def test_members_are_independent_of_threads(labelled, threads_at_any_size):
 
 def test_members_answer_by_their_mean(labelled):
     X, y = labelled
-    model = TabularClassifier(**QUICK | {"max_iter": 4}, n_ensemble=2, cv=2).fit(X, y)
+    model = TabularClassifier(**QUICK | {"max_iter": 4, "n_ensemble": 2, "cv": 2}).fit(X, y)
     assert len(model.networks_) == len(model.best_iteration_) == 4
     rows = model.encoder_.transform(X)
     mean = np.mean([net.predict(rows).astype(float) for net in model.networks_], axis=0)
@@ -340,21 +344,22 @@ def test_folds_hold_out_every_row_once(labelled):
         seen.append(len(y))
         return 0.0
 
-    TabularClassifier(**QUICK | {"max_iter": 1}, cv=4, scoring=scorer).fit(X, y)
+    TabularClassifier(**QUICK | {"max_iter": 1, "cv": 4}, scoring=scorer).fit(X, y)
     assert sum(seen) == len(X) and max(seen) - min(seen) <= 1
 
 
 def test_folds_of_ones_own(table):
     X, signal = table
     past, later = np.arange(400), np.arange(400, 600)
-    model = TabularRegressor(**QUICK, cv=[(past, later)]).fit(X, signal)
+    model = TabularRegressor(**QUICK | {"cv": [(past, later)]}).fit(X, signal)
     assert len(model.networks_) == 1 and model.score(X, signal) > 0.8
     by_hand = TabularRegressor(**QUICK).fit(
         X[:400], signal[:400], X_val=X[400:], y_val=signal[400:]
     )
-    assert model.encoder_.to_entries()[0] == by_hand.encoder_.to_entries()[0]
+    columns = [each.encoder_.to_entries()[0]["columns"] for each in (model, by_hand)]
+    assert columns[0] == columns[1]
     with refused(ValueError, "fold 0", "row numbers"):
-        TabularRegressor(**QUICK, cv=[([0, 600], [1])]).fit(X, signal)
+        TabularRegressor(**QUICK | {"cv": [([0, 600], [1])]}).fit(X, signal)
 
 
 def test_random_state(labelled, engine):
@@ -482,7 +487,7 @@ def test_sparse_rows():
     model = TabularClassifier(**QUICK).fit(X, y)
     assert model.score(X, y) > 0.95
     np.testing.assert_array_equal(model.predict(X), model.predict(X.toarray()))
-    folds = TabularClassifier(**QUICK, cv=2).fit(X, y)
+    folds = TabularClassifier(**QUICK | {"cv": 2}).fit(X, y)
     assert folds.score(X, y) > 0.9
 
 

@@ -11,7 +11,7 @@ import cmlp
 from cmlp import ModelFileError, TabularClassifier, TabularRegressor
 from cmlp.formats import safetensors
 
-FEW = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0, "n_threads": 1}
+FEW = {"hidden_layer_sizes": (8,), "max_iter": 3, "cv": None, "random_state": 0, "n_threads": 1}
 
 
 def rows(n=120, seed=0):
@@ -35,7 +35,7 @@ CASES = {
     "labels": (TabularClassifier(**FEW), np.eye(3, dtype=int)[np.arange(120) % 3]),
     "number": (TabularRegressor(**FEW), NUMBERS),
     "numbers": (TabularRegressor(**FEW), np.column_stack([NUMBERS, -NUMBERS])),
-    "members": (TabularClassifier(**FEW, n_ensemble=2, cv=2), LABELS),
+    "members": (TabularClassifier(**FEW | {"n_ensemble": 2, "cv": 2}), LABELS),
     "quantile": (TabularRegressor(**FEW, loss="quantile", quantile=0.9), NUMBERS),
     "poisson": (TabularRegressor(**FEW, loss="poisson"), abs(NUMBERS)),
     "float64": (TabularRegressor(**FEW, dtype="float64"), NUMBERS),
@@ -95,7 +95,7 @@ def test_what_no_file_holds_is_left_out():
         scoring=lambda estimator, X, y: 0.0,
     ).fit(X, LABELS)  # fmt: skip
     read = cmlp.load(io.BytesIO(bytes_of(model)))
-    assert read.callbacks == () and read.scoring == "accuracy" and read.random_state is None
+    assert read.callbacks == () and read.scoring == "loss" and read.random_state is None
     np.testing.assert_array_equal(read.predict_proba(X), model.predict_proba(X))
 
 

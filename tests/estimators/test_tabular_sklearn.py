@@ -21,7 +21,7 @@ from sklearn.utils import estimator_checks  # noqa: E402
 
 VERSION = tuple(int(part) for part in sklearn.__version__.split(".")[:2])
 KINDS = (TabularClassifier, TabularRegressor)
-QUICK = {"hidden_layer_sizes": (16,), "max_iter": 10, "random_state": 0, "n_threads": 1}
+QUICK = {"hidden_layer_sizes": (16,), "max_iter": 10, "cv": None, "random_state": 0, "n_threads": 1}
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not inherit from"),
@@ -103,7 +103,7 @@ def test_tags():
 
 
 def test_clone(table):
-    model = TabularClassifier(**QUICK, cv=2).fit(*table)
+    model = TabularClassifier(**QUICK | {"cv": 2}).fit(*table)
     other = clone(model)
     assert other.get_params() == model.get_params()
     with pytest.raises(NotFittedError):

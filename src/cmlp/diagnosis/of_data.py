@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cmlp.core.formatting import percent
 from cmlp.core.layout import Array
@@ -101,15 +102,23 @@ def inputs(subject: Subject) -> Iterator[Finding]:
     large = rms > LARGE_INPUT
     small = varies & (columns.largest < SMALL_INPUT)
     offset = varies & ~columns.mostly_one_value & (np.abs(columns.mean) > OFFSET * columns.std)
-    odd = np.flatnonzero(large | small | offset)
+    odd = np.flatnonzero((large | small | offset) & ~numbers_of_rows(subject))
     if len(odd):
         yield _unscaled(subject, columns, rms, odd)
     constant = np.flatnonzero(columns.constant)
     if len(constant) and subject.sample.n_rows > 1:
         yield _constant(subject.sample, constant)
-    extreme = np.flatnonzero(columns.extreme > OUTLIER)
+    extreme = np.flatnonzero((columns.extreme > OUTLIER) & ~numbers_of_rows(subject))
     if len(extreme):
         yield _outliers(subject.sample, columns, extreme)
+
+
+def numbers_of_rows(subject: Subject) -> NDArray[np.bool_]:
+    """Return which columns hold numbers of rows of a table, which need no scale."""
+    net, found = subject.model.network, np.zeros(len(subject.sample.names), bool)
+    if net is not None and net.inputs is not None:
+        found[net.inputs.columns_of_levels] = True
+    return found
 
 
 def _constant(sample: Sample, constant: Array) -> Finding:

@@ -26,8 +26,8 @@ from cmlp.estimators.targets import Targets
 class TabularClassifier(Tabular):
     """A classifier of tables as people have them: text, categories, missing values, dates.
 
-    It encodes the columns, trains one multilayer perceptron or several, and predicts the mean of
-    their probabilities. Parameters that are 'auto' follow from the table.
+    It encodes the columns, trains multilayer perceptrons on the folds of a cross-validation, and
+    predicts the mean of their probabilities. Parameters that are 'auto' follow from the table.
 
     Parameters
     ----------
@@ -39,14 +39,17 @@ class TabularClassifier(Tabular):
         Which columns are categories. 'from_dtype': text, objects, categories, enumerations and
         truth values are; numbers are not.
     max_one_hot : int or 'auto'
-        Levels up to which a categorical column has an input per level; one of more levels has a
-        table of vectors.
+        Levels up to which a categorical column has an input per level (two levels: one input of 1
+        and -1); one of more levels has a table. 'auto' is 2.
     embedding_size : int or 'auto'
-        Length of these vectors.
+        Inputs that a row of such a table is. 0, which 'auto' is: it is added to the sums of the
+        first layer, as the weights of an input per level would be.
     max_categories : int or None
         Levels of a column, of which those that are rare share one; None sets no limit.
-    numeric_embedding : str, None or 'auto'
-        What a number becomes in addition to its scaled value.
+    numeric_embedding : 'piecewise', 'periodic', None or 'auto'
+        What a number becomes in addition to its scaled value: a function of it that is linear
+        between quantiles, for each unit of the first layer ('piecewise', which 'auto' is); learned
+        sums of cosines ('periodic'); or nothing.
     solver : str
         'auto' or one of :class:`MLPClassifier`'s that takes a step per batch.
     learning_rate_init, learning_rate : float, str or Schedule
@@ -54,12 +57,13 @@ class TabularClassifier(Tabular):
     batch_size, max_iter : int or 'auto'
         Rows per step; epochs.
     weight_decay, dropout, label_smoothing : float or 'auto'
-        As in :class:`MLPClassifier`. Labels are smoothed where `scoring` is 'accuracy': this makes
-        for fewer errors, and for worse probabilities.
+        As in :class:`MLPClassifier`. Where dropout is 'auto', members have less and more of it in
+        turn.
     scoring : str or callable
-        What decides which epoch is the best: 'accuracy'; 'loss', for probabilities, log-loss and
-        AUC; the name of one of scikit-learn's scorers; or a function ``scorer(estimator, X, y)``,
-        which gets encoded rows, and an estimator that predicts these.
+        What decides which epoch is the best, the latest of equals: 'loss', the log-loss at the best
+        temperature (see Notes); 'accuracy'; the name of one of scikit-learn's scorers; or a
+        function ``scorer(estimator, X, y)``, which gets encoded rows, and an estimator that
+        predicts these.
     early_stopping : bool
         Hold rows out, and keep the epoch that predicts them best. With False all rows are trained
         on for all epochs.
@@ -70,10 +74,11 @@ class TabularClassifier(Tabular):
         Epochs since the best one after which a training ends.
     cv : int, pairs of row numbers, None or 'auto'
         Folds: the members of each train on the others, and are validated on it. Folds of your own,
-        such as of groups or of times, are pairs: rows to train on, rows to validate on.
+        such as of groups or of times, are pairs: rows to train on, rows to validate on. 'auto' is
+        8, fewer for less than 200 rows, and None if `n_ensemble` is set, or nothing is held out.
     n_ensemble : int or 'auto'
         Members, per fold if there are folds: networks that differ in their first weights and in
-        their order of rows.
+        their order of rows. 'auto' makes 8 members in all, and 1 per fold if `cv` is set.
     class_weight : dict, 'balanced' or None
         Weight of each class, multiplied with the sample weights.
     missing_targets : bool
@@ -104,7 +109,7 @@ class TabularClassifier(Tabular):
         The members' networks; the first of them. They take encoded rows,
         ``encoder_.transform(X)``.
     encoders_, encoder_ : list of TableEncoder, TableEncoder
-        What encodes tables: one, or one per fold where some column is encoded by targets.
+        What encodes tables.
     history_ : History
         Every epoch; of several members, their mean.
     n_iter_, best_iteration_ : int, int or list of int
@@ -112,20 +117,29 @@ class TabularClassifier(Tabular):
     validation_score_ : float or None
         The score of the best epoch on the rows that were held out; the members' mean.
     parameters_ : dict
-        The numbers that 'auto' stood for.
+        The numbers that 'auto' stood for. `by_member` has those that differ from member to member.
 
     Notes
     -----
     What becomes of a column, with statistics of the rows that are trained on:
 
     - numbers: the median is subtracted and the distance between the quartiles is the unit; large
-      values are bent towards 3. A missing one is the median, and if there were any in training, an
-      input of its own tells that it is missing.
+      values are bent towards 3. In addition it has a place among quantiles (up to 48; a frequent
+      value is one of them). A missing one is the median, and if there were any in training, it has
+      no place, and an input of its own tells that it is missing.
     - categories (text, objects, truth values): levels are matched by value, however they are
-      ordered or stored. A level that training has not seen is as a missing one.
+      ordered or stored. A level that training has not seen, or in fewer than 10 rows (less in
+      tables of less than 800 rows), is as a missing one.
     - dates and times: seconds since an epoch, month, day, weekday and hour. Durations: seconds.
     - text that is different in nearly every row is left out, with a warning that names the column.
     - constant and empty columns are left out.
+
+    Each member's sums before the softmax are divided by the temperature at which the log-loss of
+    the rows held out is least (Guo et al. 2017), so that probabilities are neither too sure nor too
+    unsure. It is part of the last layer's weights.
+
+    A member sees at most 2.5 million rows in all its epochs together, each at least 4 times: the
+    time of a fit grows in proportion to the rows of a large table.
 
     Examples
     --------
@@ -285,7 +299,7 @@ class TabularClassifier(Tabular):
         if len(classes) == 1:
             return lambda outputs: classes[0]
         if len(classes) == 2:
-            return lambda outputs: classes[outputs[1] > outputs[0]]
+            return lambda outputs: classes[int(outputs[1] > outputs[0])]
         return lambda outputs: classes[outputs.argmax()]
 
     def set_predict_proba_request(self, **metadata: Any) -> Any:

@@ -258,8 +258,7 @@ def train_members(
         return members
     pool = Pool(min(n, dispatch.threads_for(plan.n_threads)))
     trained = pool.run(
-        functools.partial(_train, plan, folds, members[number], number, pool)
-        for number in range(n)
+        functools.partial(_train, plan, folds, members[number], number, pool) for number in range(n)
     )
     ended = [each or Trained([]) for each in trained]
     repeat_warnings([each.warnings for each in ended if not each.divergence], n)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from cmlp.core.vocabulary import ACTIVATIONS, lookup
 from cmlp.estimators.parameters import parameters_at_fault
 from cmlp.estimators.presets import Preset
 from cmlp.estimators.targets import Outputs

@@ -23,7 +23,7 @@ from cmlp.estimators.presets import MEMBERS, Facts, Preset, preset_for
 COUNTS = ("batch_size", "max_iter", "n_ensemble")
 """Whole numbers of at least 1, or 'auto'."""
 
-NUMERIC_EMBEDDINGS = ("piecewise", "periodic", None, "auto")
+NUMERIC_EMBEDDINGS = ("auto", "piecewise", "periodic")
 
 REALS = {
     "learning_rate_init": "(0, inf)", "weight_decay": "[0, inf)", "label_smoothing": "[0, 1)",
@@ -74,7 +74,8 @@ def _check_columns(estimator: Any) -> None:
         value = getattr(estimator, name)
         if not (is_auto(value) or is_count(value, 0)):
             raise refuse(estimator, name, "an int in the range [0, inf) or 'auto'")
-    check_choice(estimator, "numeric_embedding", NUMERIC_EMBEDDINGS)
+    if estimator.numeric_embedding is not None:
+        check_choice(estimator, "numeric_embedding", NUMERIC_EMBEDDINGS)
     if estimator.max_categories is not None:
         check_count(estimator, "max_categories")
 

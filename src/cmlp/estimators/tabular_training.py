@@ -197,7 +197,7 @@ def validate(net: Network, held_out: HeldOut) -> tuple[float, float, float]:
     """Return the loss on held-out rows, the score, and the temperature, which the loss is at."""
     loss, score, out = evaluate(net, held_out.data, held_out.rows)
     data = held_out.data
-    if net.loss != "categorical_crossentropy":
+    if data.targets.ndim == 2:  # numbers, or several labels per row
         return loss, score, 1.0
     weights = None if data.weights is None else held_out.of(data.weights)
     loss, temperature = log_loss_at_best(out, held_out.of(data.targets), weights)
