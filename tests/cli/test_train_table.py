@@ -10,6 +10,7 @@ import io
 import os
 import signal
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -682,11 +683,12 @@ def test_ctrl_c_saves_what_was_learned(in_folder):
     write("people.csv", people(60))
     with start("-c", CMLP, *TRAIN, "--epochs", "1000000000", "--patience", "0") as process:
         for line in process.stdout:
-            if line.startswith("epoch") and int(line.split()[1]) >= 3:
+            if line.startswith("core"):  # the line before the training of eight networks
                 break
+        time.sleep(3)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err == "cmlp: interrupted; what was learned is in model.cmlp\n"
     assert "saved   model.cmlp" in out
-    assert cmlp.load("model.cmlp").n_iter_ >= 3
+    assert cmlp.load("model.cmlp").n_iter_ >= 1
