@@ -41,7 +41,7 @@ EXPECTED_TO_FAIL = {
 
 def checks_of(kind):
     """The checks that ``parametrize_with_checks`` would run."""
-    estimator = kind((32, 32), dtype="float64", n_threads=1)
+    estimator = kind((32, 32), cv=None, dtype="float64", n_threads=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if hasattr(estimator_checks, "estimator_checks_generator"):
