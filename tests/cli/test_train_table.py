@@ -96,7 +96,7 @@ def test_a_table_with_text_gaps_and_dates(run, engine, in_folder):
         "ship": ["constant", "1", "0", *["left", "out:", "one", "value"]],
     }
     assert "'name' is text that is nearly unique per row" in out and "'id' counts the rows" in out
-    assert "on the 48 validation rows:" in out and "read as" in out
+    assert "on the 240 validation rows:" in out and "read as" in out
     assert float(out.split("accuracy")[-1].split()[0]) > 0.8
 
     code, out, err = run("evaluate", "model.cmlp", "people.csv")
@@ -115,13 +115,13 @@ def test_a_table_with_text_gaps_and_dates(run, engine, in_folder):
     assert [header[i] for i in values.argmax(axis=1)] == predicted
 
     code, out, _ = run("info", "model.cmlp")
-    assert code == 0 and "classifier of tables: 1 network" in out
+    assert code == 0 and "classifier of tables: 8 networks" in out
     shown = columns_in(out)
     assert [*shown] == ["id", "sex", "age", "cabin", "boarded", "paid"]
     assert [words[0] for words in shown.values()] == [
         "number", "category", "number", "category", "date", "bool"
     ]  # fmt: skip
-    for text in ("labels    no, yes", "target    lived", "8 epochs", "accuracy"):
+    for text in ("labels    no, yes", "target    lived", "8 epochs", "neg_loss"):
         assert text in out, text
 
 
@@ -176,6 +176,7 @@ def test_numbers_are_predicted_as_numbers(run, in_folder):
 def test_members_and_folds(run, in_folder):
     write("people.csv", people(90))
     words = ["train", "people.csv", "--target", "lived", *FAST, "--cv", 3, "--ensemble", 2]
+    words += ["--metric", "accuracy"]
     code, out, err = run(*words)
     assert (code, err) == (0, "") and "model   6 networks of" in out
     assert "on the 90 validation rows:" in out  # each row by the members that it did not train
@@ -681,7 +682,7 @@ def test_options_of_tables_are_parameters_of_the_estimators():
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_ctrl_c_saves_what_was_learned(in_folder):
     write("people.csv", people(60))
-    with start("-c", CMLP, *TRAIN, "--epochs", "1000000000", "--patience", "0") as process:
+    with start("-c", CMLP, *TRAIN, "--epochs", "1000000000", "--ensemble", "1") as process:
         for line in process.stdout:
             if line.startswith("core"):  # the line before the training of eight networks
                 break

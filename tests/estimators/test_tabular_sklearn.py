@@ -41,7 +41,7 @@ EXPECTED_TO_FAIL = {
 
 def checks_of(kind):
     """The checks that ``parametrize_with_checks`` would run."""
-    estimator = kind((32, 32), dtype="float64", n_threads=1)
+    estimator = kind((32, 32), cv=None, dtype="float64", n_threads=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if hasattr(estimator_checks, "estimator_checks_generator"):
@@ -150,9 +150,8 @@ def test_its_scorers_decide(table, scoring):
     assert model.history_.metric == scoring
     assert model.validation_score_ == max(model.history_["val_score"])
     if scoring == "neg_log_loss":
-        np.testing.assert_allclose(
-            model.history_["val_score"], -np.array(model.history_["val_loss"]), rtol=1e-5
-        )
+        loss = -np.array(model.history_["val_score"])  # the other is at the best temperature
+        assert (np.array(model.history_["val_loss"]) < loss * 1.01).all()
 
 
 def test_its_scorers_of_numbers(table):

@@ -160,6 +160,8 @@ def _converted(given: dict[str, Any], n_rows: int) -> dict[str, Any]:
     if "validation_fraction" in given:
         part = check_number("--validation", given["validation_fraction"], 0, 1, open_high=True)
         found |= {"validation_fraction": part or 0.5, "early_stopping": part > 0}
+        if part and "cv" not in given:
+            found["cv"] = None  # no folds: one part of the rows is held out
     if "random_state" in given:
         check_integer("--seed", given["random_state"], 0)
     if "scoring" in given:

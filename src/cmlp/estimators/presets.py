@@ -143,7 +143,7 @@ def _batch_size(n_rows: int) -> int:
 
 def _epochs(n_rows: int, batch_size: int) -> int:
     """Return epochs: 30, more where these are few steps, and fewer where they are many rows."""
-    most = max(4, round(MOST_VISITS / max(n_rows, 1)))
+    most = max(4, MOST_VISITS // max(n_rows, 1))
     steps = max(1, n_rows // batch_size)
     return min(most, max(30, min(120, LEAST_STEPS // steps)))
 
