@@ -82,3 +82,43 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.line(f"{name:9s} {ran[name]:5d} tests")
     for name, reason in cmlp.core_info().missing.items():
         terminalreporter.line(f"{name:9s}     - ({reason})")
+
+
+# The command ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command in this process; return its exit code and what it printed."""
+
+    from cmlp import cli
+
+    def run(*args):
+        try:
+            code = cli.main([str(arg) for arg in args])
+        except SystemExit as stop:  # argparse
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def complaint(run):
+    """Run a command that must fail; return its one line."""
+
+    def complaint(*args, code=2):
+        came, out, err = run(*args)
+        assert came == code and "epoch" not in out.replace("epochs", ""), (came, out, err)
+        assert err.startswith("cmlp: error: ") and err.count("\n") == 1 and err.endswith("\n")
+        return err
+
+    return complaint
+
+
+@pytest.fixture
+def in_folder(tmp_path, monkeypatch):
+    """Work in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
