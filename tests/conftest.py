@@ -84,7 +84,7 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.line(f"{name:9s}     - ({reason})")
 
 
-# The command ----------------------------------------------------------------------------------------
+# The command ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
