@@ -38,7 +38,6 @@ from cmlp.estimators.tabular_members import (
 from cmlp.estimators.tabular_network import encoder_settings
 from cmlp.estimators.tabular_parameters import (
     check_parameters,
-    is_auto,
     resolved,
     threads_of,
 )
@@ -176,7 +175,7 @@ class Tabular(Estimator):
         seeds = random.randint(2**31 - 1, size=n_members).tolist()
         members = train_members(plan, encoded.encoders, folds, seeds)
         labels = targets.outputs.labels
-        self._restore(members, encoded.encoders, labels, dataclasses.asdict(preset))
+        self._restore(members, encoded.encoders, labels, dict(vars(preset)))
         self._held_rows = [part.held for part in parts]
         return self
 
@@ -195,9 +194,7 @@ class Tabular(Estimator):
         facts = self._facts(targets, len(targets.encoded), n_columns)
         preset = resolved(self, facts, folds=self.early_stopping and not has_held_out)
         if has_held_out and preset.cv is not None:
-            if not (self.cv is None or is_auto(self.cv)):
-                raise ValueError("give rows to validate on (X_val, y_val) or cv, not both")
-            preset = dataclasses.replace(preset, cv=None)
+            raise ValueError("give rows to validate on (X_val, y_val) or cv, not both")
         return preset
 
     def _make_encoder(self, preset: Preset) -> TableEncoder:

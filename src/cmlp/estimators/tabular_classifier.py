@@ -158,7 +158,7 @@ class TabularClassifier(Tabular):
         weight_decay: float | str = "auto",
         dropout: Any = "auto",
         label_smoothing: float | str = "auto",
-        scoring: str | Callable[..., float] = "accuracy",
+        scoring: str | Callable[..., float] = "loss",
         early_stopping: bool = True,
         validation_fraction: float = 0.2,
         n_iter_no_change: float | str = "auto",

@@ -104,6 +104,8 @@ class Best:
 class MemberRules:
     """How a member draws, records and stops; see :class:`cmlp.training.loop.Rules`."""
 
+    n_rates = 1
+
     def __init__(self, job: Job, state: TrainingState, batch_size: int) -> None:
         self.job, self.net, self.state = job, job.net, state
         whole = len(job.rows) // batch_size
@@ -117,7 +119,7 @@ class MemberRules:
         self.drawn = 0
 
     def draw(self, order: NDArray[np.int64], rates: NDArray[np.float64]) -> None:
-        rates[:] = self.schedule.rates(
+        rates[0] = self.schedule.rates(
             self.recipe.learning_rate, self.drawn, self.state.epochs, self.n_steps,
             self.net.history.get("loss", []),
         )  # fmt: skip
