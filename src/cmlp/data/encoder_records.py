@@ -293,8 +293,8 @@ def read(record: object, arrays: Mapping[str, Array]) -> Stored:
 def _parameters(record: object) -> Entries:
     kinds: dict[str, tuple[type, ...]] = {
         "numbers": (str, type(None)), "n_knots": (int, type(None)), "max_one_hot": (int,),
-        "max_categories": (int, type(None)), "min_rows": (int,), "date_parts": (str, type(None)), "text": (str,),
-        "dtype": (str,),
+        "max_categories": (int, type(None)), "min_rows": (int,), "date_parts": (str, type(None)),
+        "text": (str,), "dtype": (str,),
     }  # fmt: skip
     about = entries(record, "the parameters", kinds, {})
     for name in ("numbers", "date_parts", "text"):

@@ -285,7 +285,7 @@ class TabularClassifier(Tabular):
         if len(classes) == 1:
             return lambda outputs: classes[0]
         if len(classes) == 2:
-            return lambda outputs: classes[outputs[1] > outputs[0]]
+            return lambda outputs: classes[int(outputs[1] > outputs[0])]
         return lambda outputs: classes[outputs.argmax()]
 
     def set_predict_proba_request(self, **metadata: Any) -> Any:
