@@ -115,7 +115,7 @@ def test_a_table_with_text_gaps_and_dates(run, engine, in_folder):
     assert [header[i] for i in values.argmax(axis=1)] == predicted
 
     code, out, _ = run("info", "model.cmlp")
-    assert code == 0 and "classifier of tables: 1 network" in out
+    assert code == 0 and "classifier of tables: 8 networks" in out
     shown = columns_in(out)
     assert [*shown] == ["id", "sex", "age", "cabin", "boarded", "paid"]
     assert [words[0] for words in shown.values()] == [

@@ -385,7 +385,7 @@ def test_a_splitter_is_refused_with_what_to_pass(labelled):
 
 
 def test_no_hidden_layer(labelled):
-    """Logistic regression of encoded columns: it has no dropout, which nobody has set."""
+    """Logistic regression of encoded columns: there is no dropout without a hidden layer."""
     linear = QUICK | {"hidden_layer_sizes": ()}
     model = TabularClassifier(**linear).fit(*labelled)
     assert len(model.network_.sizes) == 2 and model.score(*labelled) > 0.75

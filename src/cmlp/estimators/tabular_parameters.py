@@ -112,9 +112,8 @@ def resolved(estimator: Any, facts: Facts, folds: bool) -> Preset:
                 chosen["stop_factor"] = 1.0
             if field.name == "learning_rate":
                 chosen["first_stop"] = 0.0
-    no_hidden = np.iterable(estimator.hidden_layer_sizes) and not len(estimator.hidden_layer_sizes)
-    if no_hidden and "dropout" not in chosen:  # there is nothing to switch off
-        chosen["dropout"] = 0.0
+    if np.size(estimator.hidden_layer_sizes) == 0:  # there is nothing to switch off
+        chosen = {"dropout": 0.0} | chosen
     if "cv" in chosen or "n_ensemble" in chosen:
         chosen = {"cv": None, "n_ensemble": 1} | chosen
     elif not folds:
