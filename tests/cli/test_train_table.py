@@ -121,7 +121,7 @@ def test_a_table_with_text_gaps_and_dates(run, engine, in_folder):
     assert [words[0] for words in shown.values()] == [
         "number", "category", "number", "category", "date", "bool"
     ]  # fmt: skip
-    for text in ("labels    no, yes", "target    lived", "8 epochs", "accuracy"):
+    for text in ("labels    no, yes", "target    lived", "8 epochs", "neg_loss"):
         assert text in out, text
 
 
