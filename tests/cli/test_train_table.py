@@ -18,6 +18,7 @@ from test_cli import CMLP, start
 
 import cmlp
 from cmlp.cli import train_table
+from cmlp.cli.output import check_output
 from cmlp.data import csv_columns
 from cmlp.data.csv_layout import Selection
 from cmlp.data.raw_table import Reading, read_raw
@@ -180,7 +181,7 @@ def test_members_and_folds(run, in_folder):
     code, out, err = run(*words)
     assert (code, err) == (0, "") and "model   6 networks of" in out
     assert "on the 90 validation rows:" in out  # each row by the members that it did not train
-    validated = float(out.split("accuracy")[-1].split()[0])
+    validated = -float(out.split("log loss")[-1].split()[0])
     model = cmlp.load("model.cmlp")
     assert len(model.networks_) == 6
     scores = [net.history["val_score"][net.history.best_epoch - 1] for net in model.networks_]
@@ -206,18 +207,22 @@ def test_every_option_arrives(run, in_folder, monkeypatch):
         *words, "--hidden", "9,8", "--activation", "tanh,relu", "--solver", "adam", "--epochs", 3,
         "--batch-size", "all", "--learning-rate", 0.1, "--schedule", "cosine", "--weight-decay",
         1e-3, "--dropout", 0.1, "--label-smoothing", 0.05, "--patience", 0, "--max-time", 9,
-        "--validation", 0.3, "--seed", 5, "--threads", 1, "--ensemble", 2, "--cv", 4, "--metric",
+        "--seed", 5, "--threads", 1, "--ensemble", 2, "--cv", 4, "--metric",
         "log_loss", "--quiet",
     )[0] == 130  # fmt: skip
     assert seen == defaults | {
         "hidden_layer_sizes": [9, 8], "activation": ["tanh", "relu"], "solver": "adam",
         "max_iter": 3, "batch_size": 60, "learning_rate_init": 0.1, "learning_rate": "cosine",
         "weight_decay": 1e-3, "dropout": 0.1, "label_smoothing": 0.05, "n_iter_no_change": np.inf,
-        "max_time": 9, "validation_fraction": 0.3, "random_state": 5, "n_threads": 1,
+        "max_time": 9, "random_state": 5, "n_threads": 1,
         "n_ensemble": 2, "cv": 4, "scoring": "loss", "verbose": False,
     }  # fmt: skip
     run(*words, "--validation", 0)
     assert seen["early_stopping"] is False
+    run(*words, "--validation", 0.3)  # once, not in folds
+    assert (seen["validation_fraction"], seen["cv"], seen["n_ensemble"]) == (0.3, None, 8)
+    run(*words, "--validation", 0.3, "--ensemble", 2)
+    assert (seen["validation_fraction"], seen["cv"], seen["n_ensemble"]) == (0.3, None, 2)
 
 
 # Columns ------------------------------------------------------------------------------------------
@@ -607,6 +612,9 @@ TRAIN = ["train", "people.csv", "--target", "lived"]
     ([*TRAIN, "--plain", "--cv", 3], "--cv does not go with --plain"),
     ([*TRAIN, "--plain", "--categories", "sex"], "--categories does not go with --plain"),
     ([*TRAIN, "--plain"], "'Person 0, Mr"),
+    ([*TRAIN, "--cv", 3, "--validation", 0.2], "give one"),
+    ([*TRAIN, "--loss", "mse"], "--loss mse is for numbers, but the target is labels"),
+    ([*TRAIN, "--out", "m" * 300], "File name too long"),
     ([*TRAIN, "--loss", "hinge"], "Unknown loss 'hinge'"),
     ([*TRAIN, "--loss", "huber"], "the target is text"),
     ([*TRAIN, "--task", "regression"], "the target is text"),
@@ -642,6 +650,31 @@ def test_bad_input(complaint, in_folder, args, message):
     (in_folder / "empty.csv").write_text("")
     assert message in complaint(*args)
     assert not (in_folder / "model.cmlp").exists()
+
+
+@pytest.mark.parametrize(("target", "metric"), [("lived", "r2"), ("age", "roc_auc")])
+def test_a_metric_that_does_not_go_with_the_target(complaint, in_folder, target, metric):
+    pytest.importorskip("sklearn")
+    write("people.csv", people(60))
+    words = ["train", "people.csv", "--target", target, "--task",
+             "classification" if target == "lived" else "regression", *FAST, "--quiet"]  # fmt: skip
+    assert f"--metric='{metric}' is not for these targets" in complaint(*words, "--metric", metric)
+
+
+def test_a_check_of_the_output_leaves_no_file(in_folder):
+    check_output("new.cmlp")
+    assert not list(in_folder.iterdir())
+
+
+def test_signs_of_a_gap_among_labels_are_labels_and_noted(run, in_folder):
+    data = people(60)
+    data["lived"] = ["NA" if i < 6 else each for i, each in enumerate(data["lived"])]
+    write("people.csv", data)
+    code, out, _ = run(*TRAIN, *FAST)
+    assert code == 0 and "note    the target has the label 'NA', like any other; leave" in out
+    data["lived"] = ["" if i < 6 else each for i, each in enumerate(data["lived"])]
+    write("people.csv", data)
+    assert "has the label" not in run(*TRAIN, *FAST)[1]
 
 
 def test_max_time_and_disk_full(run, in_folder, monkeypatch):
@@ -682,7 +715,7 @@ def test_options_of_tables_are_parameters_of_the_estimators():
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_ctrl_c_saves_what_was_learned(in_folder):
     write("people.csv", people(60))
-    with start("-c", CMLP, *TRAIN, "--epochs", "1000000000", "--ensemble", "1") as process:
+    with start("-c", CMLP, *TRAIN, "--epochs", "1000000000") as process:
         for line in process.stdout:
             if line.startswith("core"):  # the line before the training of eight networks
                 break

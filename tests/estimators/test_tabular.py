@@ -362,6 +362,60 @@ def test_folds_of_ones_own(table):
         TabularRegressor(**QUICK | {"cv": [([0, 600], [1])]}).fit(X, signal)
 
 
+@pytest.mark.parametrize("gap", [0, 250, 450])
+def test_folds_of_ones_own_count_all_rows(table, gap):
+    """Rows that are left out for their missing target do not shift the row numbers of folds."""
+    X, signal = table
+    holes = signal.copy()
+    holes[gap] = np.nan
+    few = QUICK | {"max_iter": 2}
+    past, later = np.arange(400), np.arange(400, 600)
+    model = TabularRegressor(**few, cv=[(past, later)], missing_targets=True).fit(X, holes)
+    kept = np.delete(np.arange(600), gap)
+    at = np.searchsorted(kept, 400)
+    pairs = [(np.arange(at), np.arange(at, 599))]
+    expected = TabularRegressor(**few, cv=pairs).fit(X.iloc[kept], signal[kept])
+    np.testing.assert_array_equal(model.predict(X), expected.predict(X))
+    with refused(ValueError, "between 0 and 599"):
+        TabularRegressor(**few, cv=[([1, 2], [600])], missing_targets=True).fit(X, holes)
+
+
+def test_a_splitter_is_refused_with_what_to_pass(labelled):
+    class Splitter:
+        def split(self, X, y=None):
+            yield [0], [1]
+
+    with refused(ValueError, "cv.split(X, y)"):
+        TabularClassifier(**QUICK, cv=Splitter()).fit(*labelled)
+
+
+def test_no_hidden_layer(labelled):
+    """Logistic regression of encoded columns: there is no dropout without a hidden layer."""
+    linear = QUICK | {"hidden_layer_sizes": ()}
+    model = TabularClassifier(**linear).fit(*labelled)
+    assert len(model.network_.sizes) == 2 and model.score(*labelled) > 0.75
+    with refused(ValueError, "dropout"):
+        TabularClassifier(**linear, dropout=0.2).fit(*labelled)
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-300])
+def test_targets_of_any_magnitude(table, scale):
+    """A power of two next to `scale` changes predictions by itself, to the bit."""
+    X, signal = table
+    unit = 2.0 ** round(np.log2(scale))
+    few = QUICK | {"max_iter": 3}
+    plain = TabularRegressor(**few).fit(X, signal).predict(X)
+    np.testing.assert_array_equal(TabularRegressor(**few).fit(X, signal * unit).predict(X),
+                                  plain * unit)  # fmt: skip
+
+
+@pytest.mark.parametrize("scoring", ["accuracy", "roc_auc", "neg_log_loss"])
+def test_a_metric_of_labels_is_refused_for_numbers(table, scoring):
+    pytest.importorskip("sklearn")
+    with refused(ValueError, f"scoring='{scoring}' is not for these targets"):
+        TabularRegressor(**QUICK | {"max_iter": 1}, scoring=scoring).fit(*table)
+
+
 def test_random_state(labelled, engine):
     X, y = labelled
     few = QUICK | {"max_iter": 3}

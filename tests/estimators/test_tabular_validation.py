@@ -30,3 +30,16 @@ def test_nothing_is_held_out():
     assert held_out_answers(model, X) is None
     model.fit(X, X[:, 0], X_val=X[:9], y_val=X[:9, 0])
     assert held_out_answers(model, X) is None
+
+
+def test_rows_without_a_target_keep_the_numbers_of_the_others():
+    """Answers are of the rows of the table that was passed, not of those that are left."""
+    holes = X[:, 0].copy()
+    holes[:5] = np.nan
+    options = SMALL | {"cv": 3, "n_ensemble": 1}
+    model = cmlp.TabularRegressor(**options, missing_targets=True).fit(X, holes)
+    rows, answers = held_out_answers(model, X)
+    expected = cmlp.TabularRegressor(**options).fit(X[5:], holes[5:])
+    other_rows, other = held_out_answers(expected, X[5:])
+    np.testing.assert_array_equal(rows, other_rows + 5)
+    np.testing.assert_array_equal(answers, other)

@@ -42,6 +42,12 @@ def check_output(path: str, *inputs: str) -> None:
         raise ValueError(f"--out {path}: there is no folder {folder}; make it first")
     if not os.access(path if os.path.exists(path) else folder, os.W_OK):
         raise ValueError(f"--out {path}: this place cannot be written to")
+    if not os.path.exists(path):  # names that are too long, and file systems of the kernel
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            os.remove(path)
+        except OSError as error:
+            raise ValueError(f"--out {path}: cannot be written: {error.strerror}") from None
     for other in inputs:
         if os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other):
             raise ValueError(f"--out {path}: this would replace the file that is read")

@@ -27,6 +27,7 @@ from cmlp.data.column_kinds import Choice
 from cmlp.data.csv_layout import Selection
 from cmlp.data.forms import FormTable
 from cmlp.data.raw_table import RawTable, Reading, read_raw
+from cmlp.estimators.presets import MEMBERS
 from cmlp.estimators.tabular import Tabular
 from cmlp.estimators.tabular_classifier import TabularClassifier
 from cmlp.estimators.tabular_regressor import TabularRegressor
@@ -144,6 +145,11 @@ def _loss(args: argparse.Namespace, classifies: bool) -> str | None:
     row = lookup("loss", LOSSES, args.loss)
     if row.classifies and not classifies:
         raise ValueError(f"--loss {args.loss} is for classification, not for --task regression")
+    if classifies and not row.classifies:
+        raise ValueError(
+            f"--loss {args.loss} is for numbers, but the target is labels; --task regression takes "
+            "it for numbers"
+        )
     return None if classifies else row.name
 
 
@@ -159,6 +165,10 @@ def _converted(given: dict[str, Any], n_rows: int) -> dict[str, Any]:
         found["n_iter_no_change"] = np.inf
     if "validation_fraction" in given:
         part = check_number("--validation", given["validation_fraction"], 0, 1, open_high=True)
+        if "cv" in given:
+            raise ValueError("--validation holds out a part once, --cv each fold in turn: give one")
+        if part:
+            found |= {"cv": None, "n_ensemble": given.get("n_ensemble", MEMBERS)}
         found |= {"validation_fraction": part or 0.5, "early_stopping": part > 0}
         if part and "cv" not in given:
             found["cv"] = None  # no folds: one part of the rows is held out

@@ -31,6 +31,7 @@ from cmlp.data.csv_layout import (
     without_hint,
 )
 from cmlp.data.forms import FormColumn
+from cmlp.data.frames import listed
 from cmlp.data.numpy_file import array_target, load_arrays
 
 AS_TEXT = ("category", "bool", "date")
@@ -182,6 +183,13 @@ def _with_target(
         if how.classes is None
         else known_labels(kept, how.classes, where)
     )
+    signs = sorted({cell for cell in kept if MISSING(cell) and not NUMBER(cell)})
+    if signs and how.classes is None:
+        note = (
+            f"the target has the label{'s' * (len(signs) > 1)} {listed(signs, 3, show)}, like any "
+            "other; leave such cells empty if they stand for a gap"
+        )
+        table = replace(table, notes=[*table.notes, note])
     return replace(table, target_name=name, y=y)
 
 

@@ -132,7 +132,7 @@ def check_count(estimator: Any, name: str, *others: Any) -> None:
         raise refuse(estimator, name, f"an int in the range [1, inf){also}")
 
 
-def check_choice(estimator: Any, name: str, choices: Iterable[str]) -> None:
+def check_choice(estimator: Any, name: str, choices: Iterable[str | None]) -> None:
     """Check that a parameter is one of some names."""
     choices = list(choices)
     if getattr(estimator, name) not in choices:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cmlp.core.errors import NotFittedError, sklearn_instance
 from cmlp.core.errstate import undisturbed
@@ -24,7 +24,7 @@ from cmlp.data.encode import TableEncoder
 from cmlp.data.rows import HeldOut, check_pair
 from cmlp.estimators import answers
 from cmlp.estimators.ensemble import mean_history
-from cmlp.estimators.parameters import Estimator, random_state
+from cmlp.estimators.parameters import Estimator, is_count, random_state
 from cmlp.estimators.presets import Facts, Preset
 from cmlp.estimators.protocols import scorer_named, wrapped
 from cmlp.estimators.tabular_members import (
@@ -41,7 +41,7 @@ from cmlp.estimators.tabular_parameters import (
     resolved,
     threads_of,
 )
-from cmlp.estimators.tabular_tables import check_table, n_columns_of
+from cmlp.estimators.tabular_tables import check_table, n_columns_of, n_rows_of
 from cmlp.estimators.tabular_targets import Rows, Scale, read_rows
 from cmlp.estimators.targets import Targets
 from cmlp.network import Network
@@ -160,6 +160,7 @@ class Tabular(Estimator):
         random = random_state(self.random_state)
         preset = self._preset(targets, rows, held_out is not None)
         rng = np.random.default_rng(random.randint(2**31 - 1))
+        preset = _of_rows_kept(preset, rows.numbers, n_rows_of(X))
         parts = parts_of(
             targets, preset, self.validation_fraction, rng,
             validates=self.early_stopping and held_out is None,
@@ -176,7 +177,10 @@ class Tabular(Estimator):
         members = train_members(plan, encoded.encoders, folds, seeds)
         labels = targets.outputs.labels
         self._restore(members, encoded.encoders, labels, dict(vars(preset)))
-        self._held_rows = [part.held for part in parts]
+        self._held_rows = [
+            part.held if rows.numbers is None or part.held is None else rows.numbers[part.held]
+            for part in parts
+        ]
         return self
 
     def _standardises(self) -> bool:
@@ -239,7 +243,14 @@ class Tabular(Estimator):
                 weights = {"sample_weight": held_out.of(held_out.data.weights)}
             X = held_out.X if held_out.rows is None else held_out.X[held_out.rows]
             y = held_out.y if held_out.rows is None else held_out.y[held_out.rows]
-            return float(scorer(shown, X, y, **weights))
+            try:
+                return float(scorer(shown, X, y, **weights))
+            except (AttributeError, TypeError, ValueError) as error:
+                if not isinstance(scoring, str):
+                    raise
+                raise ValueError(
+                    f"scoring={scoring!r} is not for these targets: {error}"
+                ) from error
 
         return score
 
@@ -486,6 +497,30 @@ class Tabular(Estimator):
                 for record, arrays in state["encoders_"]
             ]
             self._labels = state["_labels"] and Labels(**state["_labels"])
+
+
+def _of_rows_kept(preset: Preset, kept: NDArray[np.int64] | None, n: int) -> Preset:
+    """Return a preset whose pairs of row numbers, if it has any, count the rows that are kept.
+
+    Parameters
+    ----------
+    kept : ndarray of int64 or None
+        Numbers of the rows that have a target, of `n`; None for all of them.
+    """
+    if kept is None or preset.cv is None or is_count(preset.cv):
+        return preset
+    number = np.full(n, -1)
+    number[kept] = np.arange(len(kept))
+
+    def counted(part: Any) -> NDArray[np.int64]:
+        rows = np.asarray(part, np.int64)
+        if rows.size and not 0 <= rows.min() <= rows.max() < n:
+            raise ValueError(f"cv must hold row numbers between 0 and {n - 1}")
+        found = number[rows]
+        return np.asarray(found[found >= 0])
+
+    pairs = [tuple(counted(part) for part in pair) for pair in preset.cv]
+    return dataclasses.replace(preset, cv=pairs)
 
 
 def _fields(record: Any) -> dict[str, Any] | None:

@@ -55,6 +55,8 @@ def check_parameters(estimator: Any) -> None:
     pairs = np.iterable(cv) and not isinstance(cv, str)
     if not (cv is None or is_auto(cv) or is_count(cv, 2) or pairs):
         expected = "an int in the range [2, inf), pairs of row numbers, 'auto' or None"
+        if hasattr(cv, "split"):
+            expected += "; of a splitter pass cv.split(X, y)"
         raise refuse(estimator, "cv", expected)
     if not (is_auto(patience) or is_count(patience) or patience == np.inf):
         raise refuse(estimator, "n_iter_no_change", "an int in the range [1, inf), inf or 'auto'")
@@ -111,6 +113,8 @@ def resolved(estimator: Any, facts: Facts, folds: bool) -> Preset:
                 chosen["stop_factor"] = 1.0
             if field.name == "learning_rate":
                 chosen["first_stop"] = 0.0
+    if np.size(estimator.hidden_layer_sizes) == 0:  # there is nothing to switch off
+        chosen = {"dropout": 0.0} | chosen
     if "cv" in chosen or "n_ensemble" in chosen:
         chosen = {"cv": None, "n_ensemble": 1} | chosen
     elif not folds:

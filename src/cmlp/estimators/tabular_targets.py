@@ -22,6 +22,8 @@ class Rows(NamedTuple):
     X: Any
     y: Any
     weights: NDArray[np.float64] | None
+    numbers: NDArray[np.int64] | None = None
+    """The numbers of these rows in the table that was passed, if rows were left out."""
 
 
 # Missing targets ---------------------------------------------------------------------------------
@@ -61,7 +63,7 @@ def with_targets(rows: Rows, *, leaves_out: bool, several: bool) -> Rows:
     if not len(kept):
         raise ValueError("Input y contains NaN: every target is missing")
     weights = None if rows.weights is None else rows.weights[kept]
-    return Rows(take_rows(rows.X, kept), take_rows(rows.y, kept), weights)
+    return Rows(take_rows(rows.X, kept), take_rows(rows.y, kept), weights, kept)
 
 
 def read_rows(X: Any, y: Any, sample_weight: Any, *, leaves_out: bool, several: bool) -> Rows:
@@ -168,9 +170,13 @@ class Scale:
         values = np.where(known, y, 0.0)
         centre, spread = np.zeros(n), np.ones(n)
         if standardises:
+            # In units of a power of two, squares neither overflow nor vanish: nothing is rounded.
+            unit = np.ldexp(1.0, np.frexp(np.abs(values).max(axis=0, initial=0.0))[1] - 1)
+            values = values / unit
             centre = (share * values).sum(axis=0) / total
             variance = (share * (values - centre) ** 2).sum(axis=0) / total
-            spread = np.sqrt(variance)
+            spread = np.sqrt(variance) * unit
+            centre *= unit
             spread[~(spread > 0)] = 1.0
         low, high = np.full(n, -np.inf), np.full(n, np.inf)
         if clamps:
