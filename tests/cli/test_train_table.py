@@ -181,7 +181,7 @@ def test_members_and_folds(run, in_folder):
     code, out, err = run(*words)
     assert (code, err) == (0, "") and "model   6 networks of" in out
     assert "on the 90 validation rows:" in out  # each row by the members that it did not train
-    validated = -float(out.split("log loss")[-1].split()[0])
+    validated = float(out.split("accuracy")[-1].split()[0])
     model = cmlp.load("model.cmlp")
     assert len(model.networks_) == 6
     scores = [net.history["val_score"][net.history.best_epoch - 1] for net in model.networks_]

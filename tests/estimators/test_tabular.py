@@ -370,14 +370,14 @@ def test_folds_of_ones_own_count_all_rows(table, gap):
     holes[gap] = np.nan
     few = QUICK | {"max_iter": 2}
     past, later = np.arange(400), np.arange(400, 600)
-    model = TabularRegressor(**few, cv=[(past, later)], missing_targets=True).fit(X, holes)
+    model = TabularRegressor(**few | {"cv": [(past, later)]}, missing_targets=True).fit(X, holes)
     kept = np.delete(np.arange(600), gap)
     at = np.searchsorted(kept, 400)
     pairs = [(np.arange(at), np.arange(at, 599))]
-    expected = TabularRegressor(**few, cv=pairs).fit(X.iloc[kept], signal[kept])
+    expected = TabularRegressor(**few | {"cv": pairs}).fit(X.iloc[kept], signal[kept])
     np.testing.assert_array_equal(model.predict(X), expected.predict(X))
     with refused(ValueError, "between 0 and 599"):
-        TabularRegressor(**few, cv=[([1, 2], [600])], missing_targets=True).fit(X, holes)
+        TabularRegressor(**few | {"cv": [([1, 2], [600])]}, missing_targets=True).fit(X, holes)
 
 
 def test_a_splitter_is_refused_with_what_to_pass(labelled):
@@ -386,7 +386,7 @@ def test_a_splitter_is_refused_with_what_to_pass(labelled):
             yield [0], [1]
 
     with refused(ValueError, "cv.split(X, y)"):
-        TabularClassifier(**QUICK, cv=Splitter()).fit(*labelled)
+        TabularClassifier(**QUICK | {"cv": Splitter()}).fit(*labelled)
 
 
 def test_no_hidden_layer(labelled):
