@@ -368,7 +368,7 @@ def _of_text(form: Levels, present: list[Any]) -> Decision:
             return Decision("number", use, tuple(odd))
     n = len(form.codes)
     distinct = len({key_or_text(value) for value in present})
-    hint = "; dates written as text: date_features" if are_iso_dates(present) else ""
+    hint = "; dates written as text: convert them to dates" if are_iso_dates(present) else ""
     if distinct > UNIQUE and distinct > UNIQUE_PART * n:
         return Decision("text", f"{distinct:,} different values on {n:,} rows{hint}")
     return Decision("category", hint, (), type_of_levels(present))

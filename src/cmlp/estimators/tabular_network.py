@@ -27,7 +27,6 @@ def encoder_settings(preset: Preset, max_categories: int | None) -> dict[str, An
         "numbers": preset.numbers,
         "n_knots": preset.n_knots if preset.numeric_embedding == "piecewise" else None,
         "date_parts": preset.date_parts,
-        "date_features": "auto",  # ISO text is a date, as in the command
     }
 
 
