@@ -618,7 +618,7 @@ def test_times_with_zones_in_every_library():
 def test_iso_text_is_text_unless_it_is_named():
     column = [str(day) for day in DAYS[:40]]
     assert TableEncoder().fit({"d": column}).column_kinds_ == ["category"]
-    assert "date_features" in TableEncoder().fit({"d": column}).columns_[0].use
+    assert "dates written as text" in TableEncoder().fit({"d": column}).columns_[0].use
     table = {"d": column, "e": list("abcd") * 10, "f": [*column[1:], "2024-02-30"]}
     auto = TableEncoder(date_features="auto").fit(table)
     assert auto.column_kinds_ == ["date", "category", "category"]
