@@ -18,7 +18,7 @@ cdef enum:
     CHUNK = 1024  # numbers that are activated together; a tile has room for two CHUNKs
 
 
-cdef inline void activate_parametric(
+cdef void activate_parametric(
     const Run *run, const Layer *layer, Py_ssize_t code, const real[::1] params, real[::1] ws,
     Py_ssize_t at, Py_ssize_t slopes, Py_ssize_t row, Py_ssize_t m, Py_ssize_t column,
     Py_ssize_t columns, const Drop *drop,
