@@ -87,12 +87,13 @@ cdef int check_front(
     const int64_t[:, ::1] plan, Py_ssize_t n_params, Py_ssize_t lanes
 ) except -1:
     """Raise ValueError unless the parts lie inside the parameters and fit the first layer."""
-    cdef Front front = front_of(plan)
+    cdef Py_ssize_t n_layers = layers_in(plan), n_parts = plan.shape[0] - n_layers, number
+    cdef Py_ssize_t columns = 0, inputs = 0, made, wide, most = 1 << 24
     cdef const Layer *layer = layers_of(plan)
+    cdef const Part *parts = <const Part *>&plan[n_layers, 0]
     cdef const Part *part
-    cdef Py_ssize_t number, columns = 0, inputs = 0, made, wide, most = 1 << 24
-    for number in range(front.n_parts):
-        part = &front.parts[number]
+    for number in range(n_parts):
+        part = &parts[number]
         wide = part.rows if part.kind == PERIODIC else part.width
         if (
             not FACTORS <= part.kind <= PLAIN
@@ -108,7 +109,7 @@ cdef int check_front(
             or part.end - part.at != size_of_part(part, ALIGNMENT // lanes)
             or (part.kind == SUMMED and part.width != layer.n_out)
             or (part.kind == FACTORS and (
-                number + 1 < front.n_parts or part.width != inputs or part.count or part.rows != 1
+                number + 1 < n_parts or part.width != inputs or part.count or part.rows != 1
             ))
         ):
             raise ValueError(f"part {number} of the front does not fit {n_params} parameters")
