@@ -89,8 +89,9 @@ def extensions():
         if level not in flags:
             sys.exit(f"CMLP_LEVELS names {level!r}; this platform has {', '.join(flags)}")
     modules = translated(extension("_cpu", "_cpu.pyx"))
-    for level in wanted:
-        modules += translated(extension(f"_core_{level}", "_core.pyx", flags[level]))
+    for level in flags:  # in this order: Cython gives the flags of a source to one without any
+        if level in wanted:
+            modules += translated(extension(f"_core_{level}", "_core.pyx", flags[level]))
     return modules
 
 

@@ -51,19 +51,21 @@ cdef void activate_part(
 cdef void activate_exponential(
     Py_ssize_t code, real[::1] ws, Py_ssize_t at, Py_ssize_t n
 ) noexcept nogil:
-    """Apply ELU or SELU, a vector at a time; the numbers above zero are kept on the stack."""
+    """Apply ELU or SELU, some vectors at a time; the numbers above zero are kept on the stack."""
     cdef real above = 1 if code == ELU else <real>SELU_SCALE
     cdef real floor = 1 if code == ELU else <real>SELU_FLOOR
-    cdef Py_ssize_t block, j, k, lanes = vector_lanes(sizeof(real))
+    cdef Py_ssize_t block, k, m
     cdef real[ALIGNMENT] positive
-    for block in range(n // lanes):
-        j = at + block * lanes
-        for k in range(lanes):
-            positive[k] = ws[j + k]
-            ws[j + k] = ws[j + k] if not ws[j + k] > 0 else 0
-        vector_expm1(&ws[j], lanes)
-        for k in range(lanes):
-            ws[j + k] = above * positive[k] if positive[k] > 0 else floor * ws[j + k]
+    cdef real *x = &ws[at]
+    for block in range(blocks(n, ALIGNMENT)):
+        m = min(<Py_ssize_t>ALIGNMENT, n - block * ALIGNMENT)
+        for k in range(m):
+            positive[k] = x[k]
+            x[k] = x[k] if not x[k] > 0 else 0
+        vector_expm1(x, m)
+        for k in range(m):
+            x[k] = above * positive[k] if positive[k] > 0 else floor * x[k]
+        x += m
 
 
 cdef void times_slope_of_output(

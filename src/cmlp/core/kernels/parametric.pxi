@@ -2,27 +2,43 @@
 # a = z + alpha (f(z) - z), one alpha per unit. The forward pass of a training keeps f - z, times what
 # dropout multiplies a by, in the workspace's `differences`.
 
+cdef extern from "simd.h" nogil:
+    void bend_f32(float *a, const float *f, const float *alpha, Py_ssize_t n)
+    void bend_f64(double *a, const double *f, const double *alpha, Py_ssize_t n)
+    void bend_with_slopes_f32(float *a, float *slope, float *by_alpha, const float *f,
+                              const float *df, const float *alpha, Py_ssize_t n)
+    void bend_with_slopes_f64(double *a, double *slope, double *by_alpha, const double *f,
+                              const double *df, const double *alpha, Py_ssize_t n)
+    void add_bent_f32(float *dalpha, float *delta, const float *slope, const float *by_alpha,
+                      Py_ssize_t n)
+    void add_bent_f64(double *dalpha, double *delta, const double *slope, const double *by_alpha,
+                      Py_ssize_t n)
+
 cdef enum:
-    CHUNK = 128  # sums that are kept on the stack; a multiple of every vector
+    CHUNK = 1024  # numbers that are activated together; a tile has room for two CHUNKs
 
 
-cdef inline void activate_parametric(
+cdef void activate_parametric(
     const Run *run, const Layer *layer, Py_ssize_t code, const real[::1] params, real[::1] ws,
     Py_ssize_t at, Py_ssize_t slopes, Py_ssize_t row, Py_ssize_t m, Py_ssize_t column,
     Py_ssize_t columns, const Drop *drop,
 ) noexcept nogil:
     """Activate m rows of some columns; with `slopes`, keep da/dz and da/dalpha, too."""
-    cdef Py_ssize_t i, block, start, n, x, slope = -1, kept = -1
-    for i in range(m):
-        for block in range(blocks(columns, CHUNK)):
-            start = block * CHUNK
+    cdef Py_ssize_t i, start, n, group, part, slope
+    cdef Py_ssize_t n_rows = max(<Py_ssize_t>CHUNK // columns, <Py_ssize_t>1)
+    for group in range(blocks(m, n_rows)):
+        i = group * n_rows
+        for part in range(blocks(columns, CHUNK)):
+            start = part * CHUNK
             n = min(<Py_ssize_t>CHUNK, columns - start)
-            x = at + i * layer.stride + start
-            if slopes >= 0:
-                slope = slopes + i * layer.stride + start
-                kept = slope - run.to.slopes + run.to.differences
-            bend_part(code, params, layer.alpha + column + start, ws, x, slope, kept, n)
-        if drop is not NULL and drop.rate > 0:
+            bend_part(
+                run, code, params, layer.alpha + column + start, ws,
+                at + i * layer.stride + start,
+                slopes + i * layer.stride + start if slopes >= 0 else -1,
+                min(n_rows, m - i), n, layer.stride,
+            )
+    if drop is not NULL and drop.rate > 0:
+        for i in range(m):
             slope = slopes + i * layer.stride
             drop_out_parametric(
                 drop, ws, at + i * layer.stride, slope,
@@ -32,25 +48,35 @@ cdef inline void activate_parametric(
 
 
 cdef void bend_part(
-    Py_ssize_t code, const real[::1] params, Py_ssize_t alpha, real[::1] ws, Py_ssize_t at,
-    Py_ssize_t slope, Py_ssize_t kept, Py_ssize_t n,
+    const Run *run, Py_ssize_t code, const real[::1] params, Py_ssize_t alpha, real[::1] ws,
+    Py_ssize_t at, Py_ssize_t slope, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride,
 ) noexcept nogil:
-    """Replace n weighted sums, CHUNK at most, by their activations."""
-    cdef real[CHUNK] z
-    cdef real one = 1
-    cdef Py_ssize_t j
-    for j in range(n):
-        z[j] = ws[at + j]
-    activate_part(code, ws, at, slope, n)
-    if slope < 0:
-        for j in range(n):
-            ws[at + j] = z[j] + params[alpha + j] * (ws[at + j] - z[j])
-        return
-    fill_slope(code, ws, slope, at, n)
-    for j in range(n):
-        ws[kept + j] = ws[at + j] - z[j]
-        ws[at + j] = z[j] + params[alpha + j] * ws[kept + j]
-        ws[slope + j] = one + params[alpha + j] * (ws[slope + j] - one)
+    """Replace m rows of n weighted sums, CHUNK at most, by their activations."""
+    cdef Py_ssize_t f = run.to.tiles + run.rank * run.to.tile_size, df = f + CHUNK, i
+    cdef Py_ssize_t kept = slope - run.to.slopes + run.to.differences
+    for i in range(m):
+        memcpy(&ws[f + i * n], &ws[at + i * stride], n * sizeof(real))
+    activate_part(code, ws, f, df if slope >= 0 else -1, m * n)
+    if slope >= 0:
+        fill_slope(code, ws, df, f, m * n)
+    for i in range(m):
+        if real is float and slope >= 0:
+            bend_with_slopes_f32(
+                &ws[at], &ws[slope], &ws[kept], &ws[f], &ws[df], &params[alpha], n
+            )
+        elif real is float:
+            bend_f32(&ws[at], &ws[f], &params[alpha], n)
+        elif slope >= 0:
+            bend_with_slopes_f64(
+                &ws[at], &ws[slope], &ws[kept], &ws[f], &ws[df], &params[alpha], n
+            )
+        else:
+            bend_f64(&ws[at], &ws[f], &params[alpha], n)
+        at += stride
+        slope += stride if slope >= 0 else 0
+        kept += stride
+        f += n
+        df += n
 
 
 cdef void drop_out_parametric(
@@ -85,10 +111,17 @@ cdef void parametric_backward(
     for j in range(first, last):
         ws[to + j] = 0
     for i in range(n):
-        at = i * layer.stride
-        for j in range(first, last):
-            ws[to + j] += ws[delta + at + j] * ws[kept + at + j]
-            ws[delta + at + j] *= ws[slope + at + j]
+        at = i * layer.stride + first
+        if first == last:
+            break
+        if real is float:
+            add_bent_f32(
+                &ws[to + first], &ws[delta + at], &ws[slope + at], &ws[kept + at], last - first
+            )
+        else:
+            add_bent_f64(
+                &ws[to + first], &ws[delta + at], &ws[slope + at], &ws[kept + at], last - first
+            )
     for j in range(max(first, layer.n_out), last):  # the slope of padding may be anything
         ws[to + j] = 0
         for i in range(n):

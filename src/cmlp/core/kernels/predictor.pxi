@@ -186,6 +186,9 @@ cdef class Predictor:
         if self.run.front.n_parts == 0:
             to.activations = 0 if ready else batch * to.input_stride
             to.panels = to.activations + batch * (last.units + last.stride)
+            if self.run.layers.alpha:  # whose activations pass through a tile
+                to.tiles = to.panels
+                to.panels += to.tile_size
             to.size = to.panels + to.panel_size
         if to.size > self.room:
             self.forget_workspace()

@@ -145,6 +145,7 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #include "simd_pack.h"
 #include "simd_softmax.h"
 #include "simd_waves.h"
+#include "simd_parametric.h"
 #undef NAME
 #undef VEC
 #undef IVEC
@@ -183,6 +184,7 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #include "simd_pack.h"
 #include "simd_softmax.h"
 #include "simd_waves.h"
+#include "simd_parametric.h"
 #undef NAME
 #undef VEC
 #undef IVEC
