@@ -88,6 +88,8 @@ class Recipe:
 
     def _factors(self, architecture: Architecture) -> NDArray[np.float64]:
         """Return the factors of rate and decay, (rows, 2); without rows if there are none."""
+        if self.rate_factors is None and self.decay_factors is None:
+            return np.empty((0, 2))
         plan = architecture.plan()
         factors, n_layers = default_factors(plan), len(layers_of(plan))
         given = [("rate_factors", self.rate_factors), ("decay_factors", self.decay_factors)]

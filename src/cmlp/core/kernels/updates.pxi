@@ -94,26 +94,34 @@ cdef inline void update_rows(
     With factors every group may decay: a group's step has its own, which may be 0.
     """
     cdef Py_ssize_t i
-    decays = (decays or o.factors is not NULL) and step.decay != 0
+    decays = decays or o.factors is not NULL
     if n == stride and n == g_stride:  # no gaps between the rows
-        m, n = 1, m * n
+        update_row(o, step, params, state, at, grads, g_at, m * n, decays)
+        return
     for i in range(m):
-        if decays:
-            decay_row(step, params, at, n)
-        if o.solver == SGD and o.momentum == 0:
-            descend(step, params, at, grads, g_at, n)
-        elif o.solver == SGD:
-            descend_with_momentum(o, step, params, state, at, grads, g_at, n)
-        elif o.solver == ADAM:
-            adam(o, step, params, state, at, grads, g_at, n)
-        elif o.solver == NADAM:
-            nadam(o, step, params, state, at, grads, g_at, n)
-        elif o.solver == LION:
-            lion(o, step, params, state, at, grads, g_at, n)
-        else:
-            rmsprop(o, step, params, state, at, grads, g_at, n)
-        at += stride
-        g_at += g_stride
+        update_row(
+            o, step, params, state, at + i * stride, grads, g_at + i * g_stride, n, decays
+        )
+
+
+cdef inline void update_row(
+    const Optimizer *o, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t at,
+    const real[::1] grads, Py_ssize_t g_at, Py_ssize_t n, bint decays,
+) noexcept nogil:
+    if decays and step.decay != 0:
+        decay_row(step, params, at, n)
+    if o.solver == SGD and o.momentum == 0:
+        descend(step, params, at, grads, g_at, n)
+    elif o.solver == SGD:
+        descend_with_momentum(o, step, params, state, at, grads, g_at, n)
+    elif o.solver == ADAM:
+        adam(o, step, params, state, at, grads, g_at, n)
+    elif o.solver == NADAM:
+        nadam(o, step, params, state, at, grads, g_at, n)
+    elif o.solver == LION:
+        lion(o, step, params, state, at, grads, g_at, n)
+    else:
+        rmsprop(o, step, params, state, at, grads, g_at, n)
 
 
 cdef void decay_row(
