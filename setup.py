@@ -28,7 +28,7 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512cd", "-mavx512vl", "-mavx512bw", "-mavx51
 
 # No -ffast-math: linked into a library it changes how the whole process rounds denormals.
 UNIX_FLAGS = ["-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
-UNIX_FLAGS += ["-O1", "-g1"] if DEBUG else ["-O3"]
+UNIX_FLAGS += ["-O1", "-g1"] if DEBUG else ["-O3", "-g0"]  # -g, of some Pythons, takes time
 MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
 
 # One build for all Pythons from 3.12 on, where there is a stable ABI: not without the GIL. In that

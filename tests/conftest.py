@@ -7,11 +7,14 @@ name none of them.
 """
 
 import os
+import signal
 from collections import Counter
 
 # Before NumPy is imported: its products are small here, and the threads of OpenBLAS wait for each
 # other in a busy loop, which multiplies the processor time wherever other programs run.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 
 import numpy as np
 import pytest

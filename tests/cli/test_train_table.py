@@ -97,7 +97,7 @@ def test_a_table_with_text_gaps_and_dates(run, engine, in_folder):
         "ship": ["constant", "1", "0", *["left", "out:", "one", "value"]],
     }
     assert "'name' is text that is nearly unique per row" in out and "'id' counts the rows" in out
-    assert "on the 240 validation rows:" in out and "read as" in out
+    assert "on the 120 validation rows:" in out and "read as" in out
     assert float(out.split("accuracy")[-1].split()[0]) > 0.8
 
     code, out, err = run("evaluate", "model.cmlp", "people.csv")
@@ -116,7 +116,7 @@ def test_a_table_with_text_gaps_and_dates(run, engine, in_folder):
     assert [header[i] for i in values.argmax(axis=1)] == predicted
 
     code, out, _ = run("info", "model.cmlp")
-    assert code == 0 and "classifier of tables: 8 networks" in out
+    assert code == 0 and "classifier of tables: 4 networks" in out
     shown = columns_in(out)
     assert [*shown] == ["id", "sex", "age", "cabin", "boarded", "paid"]
     assert [words[0] for words in shown.values()] == [
@@ -220,7 +220,7 @@ def test_every_option_arrives(run, in_folder, monkeypatch):
     run(*words, "--validation", 0)
     assert seen["early_stopping"] is False
     run(*words, "--validation", 0.3)  # once, not in folds
-    assert (seen["validation_fraction"], seen["cv"], seen["n_ensemble"]) == (0.3, None, 8)
+    assert (seen["validation_fraction"], seen["cv"], seen["n_ensemble"]) == (0.3, None, 4)
     run(*words, "--validation", 0.3, "--ensemble", 2)
     assert (seen["validation_fraction"], seen["cv"], seen["n_ensemble"]) == (0.3, None, 2)
 
@@ -717,7 +717,7 @@ def test_ctrl_c_saves_what_was_learned(in_folder):
     write("people.csv", people(60))
     with start("-c", CMLP, *TRAIN, "--epochs", "1000000000") as process:
         for line in process.stdout:
-            if line.startswith("core"):  # the line before the training of eight networks
+            if line.startswith("core"):  # the line before the training of the networks
                 break
         time.sleep(3)
         process.send_signal(signal.SIGINT)

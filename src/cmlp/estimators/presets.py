@@ -11,8 +11,11 @@ from typing import Any
 
 from cmlp.schedules import FlatCos
 
-MEMBERS = 8
-"""Networks whose answers are averaged."""
+MEMBERS = 4
+"""Networks whose answers are averaged: twice as many take twice the time, for 0.5 % less error."""
+
+FOLDS = 8
+"""Parts that the rows are divided into; each member is validated on another one."""
 
 MOST_VISITS = 2_500_000
 """Rows that a member sees in all its epochs together, if each is seen 4 times at least."""
@@ -65,9 +68,8 @@ class Preset:
         Epochs since the best one that end a training.
     stop_factor : float
         Times the best epoch's number, which are added to them.
-    first_stop : float
-        Part of the training before which no patience ends it: while the rate rises from zero, a
-        network has not begun to learn.
+    folds_used : int or None
+        How many of the folds are validated on, if not all.
     clamps : bool
         Whether predicted numbers stay in the range of the targets that were trained on.
     """
@@ -99,8 +101,8 @@ class Preset:
     beta_2: float = 0.95
     epsilon: float = 1e-8
     clip_norm: float | None = None
-    stop_factor: float = 1.0
-    first_stop: float = 1 / 15
+    stop_factor: float = 1.5
+    folds_used: int | None = None
     clamps: bool = True
 
     def of_member(self, number: int) -> Preset:
@@ -111,7 +113,8 @@ class Preset:
 
 def preset_for(facts: Facts) -> Preset:
     """Return the numbers for a problem."""
-    n_train = facts.n_rows - facts.n_rows // MEMBERS
+    n_train = facts.n_rows - facts.n_rows // FOLDS
+    folds = _folds(facts.n_rows)
     batch_size = _batch_size(n_train)
     return Preset(
         hidden_layer_sizes=(256, 256),
@@ -124,15 +127,16 @@ def preset_for(facts: Facts) -> Preset:
         learning_rate=FlatCos(0.3, warmup_fraction=0.05),
         batch_size=batch_size,
         max_iter=_epochs(n_train, batch_size),
-        n_iter_no_change=math.inf,
+        n_iter_no_change=5,
         weight_decay=0.01,
         dropout=0.2,
         label_smoothing=0.0,
-        cv=_folds(facts.n_rows),
-        n_ensemble=MEMBERS // (_folds(facts.n_rows) or 1),
+        cv=folds,
+        n_ensemble=1 if folds else MEMBERS,
         n_knots=min(48, max(4, facts.n_rows // 12)),
         min_rows=min(10, max(1, facts.n_rows // 80)),
         clamps=facts.loss != "quantile",
+        folds_used=MEMBERS if folds else None,
     )
 
 
@@ -152,4 +156,4 @@ def _folds(n_rows: int) -> int | None:
     """Return folds: as many as members, and fewer where they would be of less than 25 rows."""
     if n_rows < 16:
         return None
-    return MEMBERS if n_rows >= 25 * MEMBERS else MEMBERS // 2
+    return FOLDS if n_rows >= 25 * FOLDS else FOLDS // 2

@@ -71,14 +71,16 @@ class TabularClassifier(Tabular):
         Part of the rows that is held out, unless ``fit`` gets ``X_val`` or there are folds; classes
         keep their proportions.
     n_iter_no_change : int, inf or 'auto'
-        Epochs since the best one after which a training ends.
+        Epochs since the best one after which a training ends. 'auto' is 5, and half as many as came
+        before the best one.
     cv : int, pairs of row numbers, None or 'auto'
         Folds: the members of each train on the others, and are validated on it. Folds of your own,
         such as of groups or of times, are pairs: rows to train on, rows to validate on. 'auto' is
-        8, fewer for less than 200 rows, and None if `n_ensemble` is set, or nothing is held out.
+        4 out of 8 folds, 4 for less than 200 rows, and None if `n_ensemble` is set, or nothing is
+        held out.
     n_ensemble : int or 'auto'
         Members, per fold if there are folds: networks that differ in their first weights and in
-        their order of rows. 'auto' makes 8 members in all, and 1 per fold if `cv` is set.
+        their order of rows. 'auto' makes 4 members in all, and 1 per fold if `cv` is set.
     class_weight : dict, 'balanced' or None
         Weight of each class, multiplied with the sample weights.
     missing_targets : bool

@@ -87,7 +87,7 @@ def parts_of(
     """
     encoded, n = targets.encoded, len(targets.encoded)
     if is_count(preset.cv):
-        return _folds(encoded, preset.cv, rng, validates)
+        return _folds(encoded, preset.cv, rng, validates)[: preset.folds_used]
     if preset.cv is not None:
         return _given_folds(preset.cv, n, validates)
     if not validates or not 0 < round(n * fraction) < n:  # of one row, or of none left

@@ -111,14 +111,12 @@ def resolved(estimator: Any, facts: Facts, folds: bool) -> Preset:
                 chosen["cv"] = list(value)  # also of a generator, which is used once
             if field.name == "n_iter_no_change":
                 chosen["stop_factor"] = 1.0
-            if field.name == "learning_rate":
-                chosen["first_stop"] = 0.0
     if np.size(estimator.hidden_layer_sizes) == 0:  # there is nothing to switch off
         chosen = {"dropout": 0.0} | chosen
     if "cv" in chosen or "n_ensemble" in chosen:
-        chosen = {"cv": None, "n_ensemble": 1} | chosen
+        chosen = {"cv": None, "n_ensemble": 1, "folds_used": None} | chosen
     elif not folds:
-        chosen |= {"cv": None, "n_ensemble": MEMBERS}
+        chosen |= {"cv": None, "n_ensemble": MEMBERS, "folds_used": None}
     others = [
         {name: value for name, value in each.items() if name not in chosen}
         for each in preset.by_member

@@ -27,14 +27,18 @@ def row_predictor(
             return lambda row: decode(run(encode(row)))
         return lambda row: decode(scale.to_numbers(run(encode(row))))
 
+    n = len(runs)
+
     def answer(row: Any) -> Any:
         inputs = [encode(row) for encode in rows]
-        total, n = None, len(runs)
-        for number, run, scale in runs:
-            outputs = run(inputs[number])
-            part = outputs.copy() if scale is None else scale.to_numbers(outputs)
-            total = part if total is None else total + part
-        assert total is not None
-        return decode(total / n)
+        parts = [
+            run(inputs[number]) if scale is None else scale.to_numbers(run(inputs[number]))
+            for number, run, scale in runs
+        ]
+        total = parts[0] + parts[1]  # a new array: the next call overwrites the parts
+        for part in parts[2:]:
+            total += part
+        total /= n
+        return decode(total)
 
     return answer

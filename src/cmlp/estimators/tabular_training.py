@@ -168,10 +168,9 @@ class MemberRules:
         self.state.epochs = max(done, min(self.job.preset.max_iter, done + fit))
 
     def verdict(self) -> str:
-        done, least = self.net.history.epochs, self.job.preset.first_stop * self.state.epochs
-        if self.job.held_out is None or done < least:
+        if self.job.held_out is None:
             return ""
-        return "patience" if self.best.stalled(done) else ""
+        return "patience" if self.best.stalled(self.net.history.epochs) else ""
 
     def diverged(self, safe: Snapshot) -> None:
         if self.best.params is not None:
