@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import covering
+from conftest import CORES
+from helpers import DTYPES, alternating, covering
 from oracle import (
     HIDDEN,
     PAIRS,
@@ -98,8 +99,9 @@ def test_odd_sizes(core, dtype, case):
     check_forward(core, problem).check_gradient(problem.gradient(core))
 
 
-@pytest.mark.parametrize(("loss", "out"), PAIRS, ids="-".join)
-def test_every_loss_and_output(core, dtype, loss, out):
+@pytest.mark.parametrize("core, dtype, pair", alternating(CORES, PAIRS), indirect=["core", "dtype"])
+def test_every_loss_and_output(core, dtype, pair):
+    loss, out = pair
     hidden = HIDDEN[PAIRS.index((loss, out)) % len(HIDDEN)]
     problem = Problem((9, 17, 7), (hidden, out), loss, 13, dtype)
     check_forward(core, problem).check_gradient(problem.gradient(core))
@@ -133,16 +135,24 @@ def test_wide_layers(core, dtype, sizes):
     check_step(core, problem, OPTIMIZERS["momentum"], np.arange(29)[::-1].copy(), QUIET)
 
 
-@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 40])
-@pytest.mark.parametrize("sizes", FEW_UNITS, ids=str)
+@pytest.mark.parametrize(
+    "dtype, sizes, n",
+    covering(DTYPES, FEW_UNITS, [1, 2, 15, 16, 17, 40]),
+    indirect=["dtype"],
+    ids=str,
+)
 def test_layers_of_few_units(core, dtype, sizes, n):
     activations = (*("elu", "softplus")[: len(sizes) - 2], "softmax")
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype)
     check_forward(core, problem).check_gradient(problem.gradient(core))
 
 
-@pytest.mark.parametrize("n", [2, 19, 61])
-@pytest.mark.parametrize("sizes", HALF_VECTORS, ids=str)
+@pytest.mark.parametrize(
+    "dtype, sizes, n",
+    covering(DTYPES, HALF_VECTORS, [2, 19, 61]),
+    indirect=["dtype"],
+    ids=str,
+)
 def test_half_vectors(core, dtype, sizes, n):
     activations = (*("tanh", "relu")[: len(sizes) - 2], "softmax")
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype, l2=0.01)
@@ -316,7 +326,11 @@ def test_memory_map(core, dtype, tmp_path):
     check_same(core, grads, problem.gradient(core)[1])
 
 
-@pytest.mark.parametrize("kind, layout, scale", covering(KINDS, ["plain", "amid"], [1, 0.01]))
+@pytest.mark.parametrize(
+    "dtype, kind, layout, scale",
+    covering(DTYPES, KINDS, ["plain", "amid"], [1, 0.01]),
+    indirect=["dtype"],
+)
 def test_number_formats(core, dtype, kind, layout, scale):
     """Whole numbers are exact in every format, so the same bits must come out."""
     problem = Problem((7, 17, 3), ("tanh", "identity"), "squared_error", 40, dtype,
@@ -404,8 +418,9 @@ def check_params(problem, came, expected, what):
     assert not padding(problem.plan, came).any(), f"padding of {what}"
 
 
-@pytest.mark.parametrize("clip", [0.0, 0.5], ids=["whole", "clipped"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "dtype, name, clip", covering(DTYPES, OPTIMIZERS, [0.0, 0.5]), indirect=["dtype"]
+)
 def test_update(core, dtype, name, clip):
     problem = Problem((17, 33, 7), ("tanh", "identity"), "squared_error", 1, dtype)
     optimizer = OPTIMIZERS[name]._replace(clip_norm=clip)
@@ -424,7 +439,9 @@ def test_update(core, dtype, name, clip):
 
 
 @pytest.mark.parametrize(
-    "name, regulariser, clip", covering(OPTIMIZERS, REGULARISERS, [0.0, 0.005])
+    "dtype, name, regulariser, clip",
+    covering(DTYPES, OPTIMIZERS, REGULARISERS, [0.0, 0.005]),
+    indirect=["dtype"],
 )
 def test_one_step_of_an_epoch(core, dtype, name, regulariser, clip):
     problem = Problem((9, 33, 17, 5), ("tanh", "silu", "logistic"), "binary_crossentropy", 40,
@@ -435,8 +452,12 @@ def test_one_step_of_an_epoch(core, dtype, name, regulariser, clip):
     check_step(core, problem, optimizer, rows, noise)
 
 
-@pytest.mark.parametrize("sizes", [(9, 5), (9, 18, 5)], ids=["one layer", "two layers"])
-@pytest.mark.parametrize("n", BATCHES)
+@pytest.mark.parametrize(
+    "dtype, sizes, n",
+    covering(DTYPES, [(9, 5), (9, 18, 5)], BATCHES),
+    indirect=["dtype"],
+    ids=str,
+)
 def test_one_step_of_any_batch(core, dtype, n, sizes):
     activations = ("relu", "softmax")[-len(sizes) + 1 :]
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype, n, l2=0.01,
@@ -463,8 +484,9 @@ def check_step(core, problem, optimizer, rows, noise):
         check_params(problem, row, moment, "moment")
 
 
-@pytest.mark.parametrize("clip", [0.0, 0.02], ids=["fused", "clipped"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "dtype, name, clip", covering(DTYPES, OPTIMIZERS, [0.0, 0.02]), indirect=["dtype"]
+)
 def test_an_epoch_is_its_steps(core, dtype, name, clip):
     """One call for all batches gives the bits of one call for each."""
     problem = Problem((9, 17, 5), ("gelu", "softmax"), "categorical_crossentropy", 50, dtype,
@@ -616,7 +638,7 @@ TEAMS = {
 }
 
 
-@pytest.mark.parametrize("case", TEAMS)
+@pytest.mark.parametrize("core, dtype, case", alternating(CORES, TEAMS), indirect=["core", "dtype"])
 def test_several_epochs_in_one_call(core, dtype, case):
     """The same bits as by a call for each; the last batch of an epoch may be a short one."""
     n_threads = 1 if dtype == np.float64 else 3
@@ -644,7 +666,7 @@ def test_several_epochs_in_one_call(core, dtype, case):
     assert params.tobytes() == at_once.tobytes() and state.tobytes() == state_at_once.tobytes()
 
 
-@pytest.mark.parametrize("case", TEAMS)
+@pytest.mark.parametrize("core, dtype, case", alternating(CORES, TEAMS), indirect=["core", "dtype"])
 def test_any_number_of_threads_gives_the_same_bits(core, dtype, case):
     sizes, activations, n, batch_size, name, clip = TEAMS[case]
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype, l1=1e-3, l2=1e-3,
@@ -667,8 +689,12 @@ def test_any_number_of_threads_gives_the_same_bits(core, dtype, case):
     assert (results[0][0] != problem.params).any()
 
 
-@pytest.mark.parametrize("sizes", [(4, 32, 32, 2), (33, 18, 5), (64, 3, 300, 1)])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "dtype, name, sizes",
+    covering(DTYPES, OPTIMIZERS, [(4, 32, 32, 2), (33, 18, 5), (64, 3, 300, 1)]),
+    indirect=["dtype"],
+    ids=str,
+)
 def test_plain_steps_on_single_rows(core, dtype, name, sizes):
     """One thread takes them in a shorter way, with the bits of several threads."""
     activations = (*("relu", "tanh", "softplus")[: len(sizes) - 2], "softmax")

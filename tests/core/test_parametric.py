@@ -5,7 +5,8 @@ import pickle
 
 import numpy as np
 import pytest
-from helpers import covering, refused, squared_error, waves
+from conftest import ENGINES
+from helpers import DTYPES, covering, refused, squared_error, waves
 from oracle import HIDDEN, QUIET, check_same
 from test_normalization import (
     OPTIMIZERS,
@@ -49,11 +50,12 @@ def network(kind=None, sizes=(5, 17, 9, 3), dtype="float32", activation="tanh", 
 
 
 @pytest.mark.parametrize(
-    "kind, sizes, n, noisy",
+    "dtype, kind, sizes, n, noisy",
     [
-        *covering(KINDS, list(SIZES)[:3], [1, 2, 13, 1024, 1025, 2500], [False, True]),
-        *covering(KINDS, ["wide", "few"], [1, 2, 13, 64], [False, True]),
+        *covering(DTYPES, KINDS, list(SIZES)[:3], [1, 2, 13, 1024, 1025, 2500], [False, True]),
+        *covering(DTYPES, KINDS, ["wide", "few"], [1, 2, 13, 64], [False, True]),
     ],
+    indirect=["dtype"],
 )
 def test_gradients_of_both_twins(core, dtype, kind, sizes, n, noisy):
     net = network(kind, SIZES[sizes], dtype, ("tanh", "silu")[n % 2])
@@ -77,7 +79,11 @@ def test_gradients_of_both_twins(core, dtype, kind, sizes, n, noisy):
     assert not padding(net, came[0]).any()
 
 
-@pytest.mark.parametrize("kind, name, batch_size", covering(KINDS, OPTIMIZERS, [2, 13, 40]))
+@pytest.mark.parametrize(
+    "dtype, kind, name, batch_size",
+    covering(DTYPES, KINDS, OPTIMIZERS, [2, 13, 40]),
+    indirect=["dtype"],
+)
 def test_epochs_of_both_twins(core, dtype, kind, name, batch_size):
     """Few steps: small differences grow where a sum's sign decides, as with Lion."""
     net = network(kind, dtype=dtype)
@@ -111,7 +117,7 @@ TEAMS = {
 }
 
 
-@pytest.mark.parametrize("kind, case", [(kind, case) for kind in KINDS for case in TEAMS])
+@pytest.mark.parametrize("dtype, kind, case", covering(DTYPES, KINDS, TEAMS), indirect=["dtype"])
 def test_any_number_of_threads_gives_the_same_bits(core, dtype, kind, case):
     sizes, n, batch_size, name = TEAMS[case]
     net = network(kind, sizes, dtype, "gelu")
@@ -141,12 +147,15 @@ def test_single_rows_on_threads(core):
 # Differences -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("activation", [name for name in HIDDEN if name != "exp"])
+@pytest.mark.parametrize(
+    "engine, kind, activation",
+    covering(ENGINES, KINDS, [name for name in HIDDEN if name != "exp"]),
+    indirect=["engine"],
+)
 def test_central_differences(engine, kind, activation):
     net = network(kind, (3, 5, 4, 2), "float64", activation)
     X, y = rows_of(net, 19)
-    check = net.check_gradients(X, y, l1=1e-3, l2=1e-2, entries=None)
+    check = net.check_gradients(X, y, l1=1e-3, l2=1e-2, entries=8)
     assert check, str(check)
 
 
@@ -246,8 +255,9 @@ def by_hand(net, X):
 
 
 @pytest.mark.parametrize(
-    "kind, sizes, n",
-    covering(KINDS, [(5, 17, 33, 2), (64, 2, 140, 1), (3, 300, 2, 2)], [1, 2, 50, 300]),
+    "dtype, kind, sizes, n",
+    covering(DTYPES, KINDS, [(5, 17, 33, 2), (64, 2, 140, 1), (3, 300, 2, 2)], [1, 2, 50, 300]),
+    indirect=["dtype"],
     ids=str,
 )
 def test_prediction(core, dtype, kind, n, sizes):

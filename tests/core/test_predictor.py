@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers import blobs, python_output, refused
+from conftest import CORES
+from helpers import alternating, blobs, python_output, refused
 from oracle import check_same
 
 import cmlp
@@ -91,7 +92,9 @@ def in_format(X, letter):
     return X.astype(np.int64).astype(letter) if letter in "BHILQ" else X.astype(letter)
 
 
-@pytest.mark.parametrize("letter", READABLE)
+@pytest.mark.parametrize(
+    "core, dtype, letter", alternating(CORES, READABLE), indirect=["core", "dtype"]
+)
 def test_every_number_format(core, dtype, letter):
     net = net_of("odd", dtype)
     for n in (1, 5, 130):
@@ -125,7 +128,9 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "core, dtype, layout", alternating(CORES, LAYOUTS), indirect=["core", "dtype"]
+)
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 def test_every_memory_layout(core, dtype, layout):
     change, short = LAYOUTS[layout]
@@ -161,7 +166,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("core, dtype, bad", alternating(CORES, BAD), indirect=["core", "dtype"])
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_complaints_are_the_same(core, dtype, bad):
     net = net_of("odd", dtype)
@@ -378,7 +383,9 @@ def test_an_array_that_is_locked(core):
             p(X, [0.0, 0.0, 0.0])
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "core, dtype, layout", alternating(CORES, LAYOUTS), indirect=["core", "dtype"]
+)
 def test_whatever_holds_numbers_is_taken(core, dtype, layout):
     net = net_of("odd", dtype)
     p = net.predictor(4)
@@ -392,7 +399,9 @@ def test_whatever_holds_numbers_is_taken(core, dtype, layout):
         check_same(core, p(X[2]), the_long_way(net, X[2:3])[0])
 
 
-@pytest.mark.parametrize("letter", READABLE)
+@pytest.mark.parametrize(
+    "core, dtype, letter", alternating(CORES, READABLE), indirect=["core", "dtype"]
+)
 def test_whatever_the_cores_read_is_taken(core, dtype, letter):
     net = net_of("odd", dtype)
     p = net.predictor(4)
