@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from conftest import COMPILED, CORES
-from helpers import DTYPES, covering
+from helpers import alternating, covering, dealt
 
 import cmlp
 from cmlp.core import front, groups, layout, reference, seam, vocabulary
@@ -237,11 +237,12 @@ def test_differences_by_the_inputs(core, name):
 
 
 @pytest.mark.parametrize(
-    "dtype, name, sizes, kind, n, bent",
-    covering(DTYPES, FRONTS, SIZES, KINDS, [1, 7, 40, 1100], [False, True]),
-    indirect=["dtype"],
+    "core, dtype, case",
+    alternating(CORES, covering(FRONTS, SIZES, KINDS, [1, 7, 40, 1100], [False, True])),
+    indirect=["core", "dtype"],
 )
-def test_the_twins_agree(core, dtype, name, sizes, kind, n, bent):
+def test_the_twins_agree(core, dtype, case):
+    name, sizes, kind, n, bent = case
     n = max(n, 2) if kind == "batch" else n
     net = network(name, sizes, dtype, kind, bent)
     X, y = rows_of(net, n)
@@ -262,7 +263,7 @@ def test_the_twins_agree(core, dtype, name, sizes, kind, n, bent):
 
 @pytest.mark.parametrize(
     "core, dtype, name, sizes, kind, bent",
-    covering(CORES, DTYPES, FRONTS, SIZES, KINDS, [False, True]),
+    dealt(CORES, covering(FRONTS, SIZES, KINDS, [False, True])),
     indirect=["core", "dtype"],
 )
 def test_every_way_to_the_outputs(core, dtype, name, sizes, kind, bent):
@@ -357,7 +358,7 @@ def epochs(core, net, X, y, batch_size, optimizer, n_threads=1, n_epochs=1, nois
 
 @pytest.mark.parametrize(
     "core, dtype, name, rule, batch_size, kind, bent",
-    covering(CORES, DTYPES, FRONTS, OPTIMIZERS, [1, 13, 40], KINDS, [False, True]),
+    dealt(CORES, covering(FRONTS, OPTIMIZERS, [1, 13, 40], KINDS, [False, True])),
     indirect=["core", "dtype"],
 )
 def test_epochs_of_both_twins(core, dtype, name, rule, batch_size, kind, bent):
@@ -406,7 +407,7 @@ BATCHES = {
 
 @pytest.mark.parametrize(
     "compiled, dtype, name, rule, batches, bent",
-    covering(COMPILED, DTYPES, FRONTS, OPTIMIZERS, BATCHES, [False, True]),
+    dealt(COMPILED, covering(FRONTS, OPTIMIZERS, BATCHES, [False, True])),
     indirect=["compiled", "dtype"],
 )
 def test_threads_change_no_bit(compiled, dtype, name, rule, batches, bent):

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import ENGINES
-from helpers import DTYPES, blobs, covering, refused, squared_error, waves
+from conftest import CORES, ENGINES
+from helpers import DTYPES, alternating, blobs, covering, refused, squared_error, waves
 from oracle import HIDDEN, QUIET, SOLVERS, check_same
 
 import cmlp
@@ -107,14 +107,18 @@ def used(net):
 
 
 @pytest.mark.parametrize(
-    "dtype, kind, sizes, n, noisy",
-    [
-        *covering(DTYPES, KINDS, list(SIZES)[:3], [1, 2, 13, 64, 1024, 1025, 2500], [False, True]),
-        *covering(DTYPES, KINDS, ["wide"], [1, 2, 13, 64], [False, True]),
-    ],
-    indirect=["dtype"],
+    "core, dtype, case",
+    alternating(
+        CORES,
+        [
+            *covering(KINDS, list(SIZES)[:3], [1, 2, 13, 64, 1024, 1025, 2500], [False, True]),
+            *covering(KINDS, ["wide"], [1, 2, 13, 64], [False, True]),
+        ],
+    ),
+    indirect=["core", "dtype"],
 )
-def test_gradients_of_both_twins(core, dtype, kind, sizes, n, noisy):
+def test_gradients_of_both_twins(core, dtype, case):
+    kind, sizes, n, noisy = case
     net = network(kind, SIZES[sizes], dtype)
     X, y = rows_of(net, n)
     weights = np.random.default_rng(2).integers(1, 4, n) / 2
@@ -194,12 +198,13 @@ def epoch(core, net, X, y, batch_size, optimizer, n_threads=1, noise=QUIET):
 
 
 @pytest.mark.parametrize(
-    "dtype, kind, name, batch_size",
-    covering(DTYPES, KINDS, OPTIMIZERS, [2, 13, 40]),
-    indirect=["dtype"],
+    "core, dtype, case",
+    alternating(CORES, covering(KINDS, OPTIMIZERS, [2, 13, 40])),
+    indirect=["core", "dtype"],
 )
-def test_epochs_of_both_twins(core, dtype, kind, name, batch_size):
+def test_epochs_of_both_twins(core, dtype, case):
     """Few steps: small differences grow where a sum's sign decides, as with Lion."""
+    kind, name, batch_size = case
     net = network(kind, dtype=dtype)
     X, y = rows_of(net, 40)
     params, _, (total, steps) = epoch(core, net, X, y, batch_size, OPTIMIZERS[name])

@@ -5,8 +5,8 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import ENGINES
-from helpers import DTYPES, covering, refused, squared_error, waves
+from conftest import CORES, ENGINES
+from helpers import DTYPES, alternating, covering, refused, squared_error, waves
 from oracle import HIDDEN, QUIET, check_same
 from test_normalization import (
     OPTIMIZERS,
@@ -50,14 +50,18 @@ def network(kind=None, sizes=(5, 17, 9, 3), dtype="float32", activation="tanh", 
 
 
 @pytest.mark.parametrize(
-    "dtype, kind, sizes, n, noisy",
-    [
-        *covering(DTYPES, KINDS, list(SIZES)[:3], [1, 2, 13, 1024, 1025, 2500], [False, True]),
-        *covering(DTYPES, KINDS, ["wide", "few"], [1, 2, 13, 64], [False, True]),
-    ],
-    indirect=["dtype"],
+    "core, dtype, case",
+    alternating(
+        CORES,
+        [
+            *covering(KINDS, list(SIZES)[:3], [1, 2, 13, 1024, 1025, 2500], [False, True]),
+            *covering(KINDS, ["wide", "few"], [1, 2, 13, 64], [False, True]),
+        ],
+    ),
+    indirect=["core", "dtype"],
 )
-def test_gradients_of_both_twins(core, dtype, kind, sizes, n, noisy):
+def test_gradients_of_both_twins(core, dtype, case):
+    kind, sizes, n, noisy = case
     net = network(kind, SIZES[sizes], dtype, ("tanh", "silu")[n % 2])
     X, y = rows_of(net, n)
     noise = seam.Noise(7, 0.1, np.full(len(net.plan) - 1, 0.3)) if noisy else QUIET
@@ -80,12 +84,13 @@ def test_gradients_of_both_twins(core, dtype, kind, sizes, n, noisy):
 
 
 @pytest.mark.parametrize(
-    "dtype, kind, name, batch_size",
-    covering(DTYPES, KINDS, OPTIMIZERS, [2, 13, 40]),
-    indirect=["dtype"],
+    "core, dtype, case",
+    alternating(CORES, covering(KINDS, OPTIMIZERS, [2, 13, 40])),
+    indirect=["core", "dtype"],
 )
-def test_epochs_of_both_twins(core, dtype, kind, name, batch_size):
+def test_epochs_of_both_twins(core, dtype, case):
     """Few steps: small differences grow where a sum's sign decides, as with Lion."""
+    kind, name, batch_size = case
     net = network(kind, dtype=dtype)
     X, y = rows_of(net, 40)
     rng = np.random.default_rng(0)
@@ -255,12 +260,16 @@ def by_hand(net, X):
 
 
 @pytest.mark.parametrize(
-    "dtype, kind, sizes, n",
-    covering(DTYPES, KINDS, [(5, 17, 33, 2), (64, 2, 140, 1), (3, 300, 2, 2)], [1, 2, 50, 300]),
-    indirect=["dtype"],
+    "core, dtype, case",
+    alternating(
+        CORES,
+        covering(KINDS, [(5, 17, 33, 2), (64, 2, 140, 1), (3, 300, 2, 2)], [1, 2, 50, 300]),
+    ),
+    indirect=["core", "dtype"],
     ids=str,
 )
-def test_prediction(core, dtype, kind, n, sizes):
+def test_prediction(core, dtype, case):
+    kind, sizes, n = case
     net = network(kind, sizes, dtype, loss="squared_error", input_scale=0.5)
     X, _ = rows_of(net, n)
     expected = by_hand(net, X)

@@ -46,6 +46,18 @@ def alternating(cores, cases):
     ]
 
 
+def dealt(cores, rows):
+    """Return each row on one core in one number type: where it makes the most new pairs."""
+    places, seen, found = list(product(cores, DTYPES)), set(), []
+    for row in rows:
+        pairs = {place: set(product(place, enumerate(row))) - seen for place in places}
+        place = max(places, key=lambda place: len(pairs[place]))
+        places.append(places.pop(places.index(place)))  # of equals, the one that waits longest
+        seen |= pairs[place]
+        found.append((*place, *row))
+    return found
+
+
 def blobs(n=60, n_in=3, n_classes=3, seed=0):
     """Rows around one centre per class, and the numbers of their classes."""
     rng = np.random.default_rng(seed)
