@@ -100,7 +100,9 @@ def test_few_and_many_units(core, dtype, sizes):
     check_step(core, problem, optimizer, np.arange(19), QUIET)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "core, dtype, name", alternating(CORES, OPTIMIZERS), indirect=["core", "dtype"]
+)
 def test_factors_of_1_change_no_bit(core, dtype, name):
     problem = Problem((9, 33, 5), ("tanh", "softmax"), "categorical_crossentropy", 40, dtype,
                       labels=True)  # fmt: skip

@@ -147,7 +147,7 @@ def test_gradients_of_both_twins(core, dtype, case):
 def test_central_differences(engine, kind, activation):
     net = network(kind, (3, 5, 4, 2), "float64", activation)
     X, y = rows_of(net, 19)
-    assert net.check_gradients(X, y, l1=1e-3, l2=1e-2, entries=8)
+    assert net.check_gradients(X, y, l1=1e-3, l2=1e-2, entries=4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -225,7 +225,7 @@ TEAMS = {
     "wide": ((70, 130, 97, 5), 150, 70, "adam"),
     "clipped": ((17, 33, 65, 5), 90, 40, "clipped"),
     "averaged": ((17, 33, 65, 5), 90, 40, "averaged"),
-    "passes": ((5, 18, 3), 2500, 1300, "momentum"),
+    "passes": ((5, 18, 3), 1300, 1100, "momentum"),
 }
 
 
@@ -346,7 +346,7 @@ def test_a_folded_network_is_plain(core, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_loss_of_ones_own_sees_the_outputs_of_training(core, kind):
+def test_a_loss_of_ones_own_sees_the_outputs_of_training(engine, kind):
     X, y = waves(1100, 5, 3)
     nets = [
         network(kind, (5, 17, 3), "float64", loss=loss) for loss in ("squared_error", squared_error)
@@ -385,23 +385,23 @@ def test_clipping_measures_gammas_too(core, dtype):
     assert norm == pytest.approx(1e-3, rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_deep_networks_learn_with_it(core, kind):
+def test_deep_networks_learn_with_it(engine):
     """Many layers of logistic units do not learn without."""
     X, y = blobs(120, 4, 3)
     scores = {}
-    for normalization in (None, kind):
+    for normalization in (None, *KINDS):
         net = Network([4, *[12] * 6, 3], "logistic", seed=0, normalization=normalization)
         net.fit(X, y, epochs=40, batch_size=20, solver="adam", learning_rate=0.003)
         scores[normalization] = net.score(X, y)
-    assert scores[kind] > 0.9 > scores[None]
+    assert min(scores["batch"], scores["layer"]) > 0.9 > scores[None]
 
 
 # Files, copies, names ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "dtype, kind, ema", covering(DTYPES, KINDS, [0.0, 0.9]), indirect=["dtype"]
+)
 def test_a_saved_training_goes_on(core, dtype, tmp_path, kind, ema):
     net = network(kind, dtype=dtype)
     X, y = rows_of(net, 60)

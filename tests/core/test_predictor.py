@@ -63,8 +63,11 @@ def tolerance(net):
 # Network.predict ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, input_scale", SCALED)
-def test_both_ways_give_the_same(core, dtype, name, input_scale):
+@pytest.mark.parametrize(
+    "core, dtype, case", alternating(CORES, SCALED), indirect=["core", "dtype"]
+)
+def test_both_ways_give_the_same(core, dtype, case):
+    name, input_scale = case
     net = net_of(name, dtype, input_scale=input_scale)
     for n in (1, 2, 3, 16, 127, 128, 129, 300, 1):
         X = rows_of(net, n)
@@ -320,8 +323,11 @@ def test_nothing_leaks(core, dtype):
 # Network.predictor -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, input_scale", SCALED)
-def test_a_predictor_predicts(core, dtype, name, input_scale):
+@pytest.mark.parametrize(
+    "core, dtype, case", alternating(CORES, SCALED), indirect=["core", "dtype"]
+)
+def test_a_predictor_predicts(core, dtype, case):
+    name, input_scale = case
     net = net_of(name, dtype, input_scale=input_scale)
     p = net.predictor(300)
     for n in (1, 2, 129, 300, 0, 5):
