@@ -3,8 +3,7 @@
 A test with `core` runs once on each core of this machine, or on the one that CMLP_CORE forces; one
 with `engine` runs on the fastest and the NumPy core, enough for what is Python above the seam; one
 with `compiled` runs on the compiled cores; one with `dtype` runs in both number types. Test bodies
-name none of them. Where a test has many cases, `helpers.covering` or `helpers.alternating` says
-which of them run on which core in which number type.
+name none of them. Which of many cases run on which core and number type is chosen in `helpers`.
 """
 
 import os
