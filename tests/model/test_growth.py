@@ -48,7 +48,7 @@ def test_no_prediction_changes_and_the_new_is_learned(engine, n_classes, solver,
     assert (clf.n_outputs_, clf.out_activation_) == (n_classes + 2, "softmax")
     assert clf.network_.classes.tolist() == clf.classes_.tolist()
     y = np.where(y == "f", "e", y)
-    for _ in range(60):
+    for _ in range(25):
         clf.partial_fit(X, y)
     assert clf.score(X, y) > 0.95 and len(clf.loss_curve_) == 33
 
