@@ -66,7 +66,7 @@ def test_commands(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = shlex.split(line, comments=True)
     if line == "cmlp demo":
-        words += ["--epochs", "2"]  # test_demo trains by its whole recipe
+        words += ["--epochs", "2"]  # .ci/run runs it as it is
     code, text = python_output("-m", *words)
     assert code == 0, text
 

@@ -619,7 +619,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the backgro
 warnings.simplefilter("always")
 trainer.THREAD_FLOPS = 0
 n_threads, core = int(sys.argv[1]), sys.argv[2]
-X = np.random.default_rng(0).standard_normal((150_000, 64), "f4")
+X = np.random.default_rng(0).standard_normal((400_000, 64), "f4")
 net = cmlp.Network([64, 256, 10], seed=0)
 before = threading.active_count()
 
