@@ -49,7 +49,7 @@ def alternating(cores, cases):
 def dealt(cores, rows):
     """Return each row on one core in one number type: where it makes the most new pairs."""
     places, seen, found = list(product(cores, DTYPES)), set(), []
-    for row in rows:
+    for row in rows if places else ():  # an installation may have no compiled core
         pairs = {place: set(product(place, enumerate(row))) - seen for place in places}
         place = max(places, key=lambda place: len(pairs[place]))
         places.append(places.pop(places.index(place)))  # of equals, the one that waits longest
