@@ -118,7 +118,7 @@ def variants_of(loss, number):
 
 
 def in_turn(cases):
-    """Each case on one engine: the next case is on the other; the twins agree on all of them."""
+    """Return each case on one engine, in turn; other tests compare the twins on all of them."""
     return [(ENGINES[number % len(ENGINES)], *case) for number, case in enumerate(cases)]
 
 
