@@ -242,6 +242,23 @@ def test_two_values_have_no_place():
     assert [output.use for output in encoder.outputs_] == ["number"]
 
 
+def test_frames_whose_names_are_not_text():
+    """The numbers that pandas gives are places; others are names, as text."""
+    pandas = pytest.importorskip("pandas")
+    values = RNG.normal(size=(30, 3))
+    for names in ([0, 1, 2], [30, 10, 20], [("a", 1), ("a", 2), ("b", 1)]):
+        frame = pandas.DataFrame(values)
+        frame.columns = pandas.Index(names)
+        encoder = TableEncoder().fit(frame)
+        moved = frame.iloc[:, [2, 0, 1]]
+        np.testing.assert_array_equal(encoder.transform(moved), encoder.transform(frame))
+        assert hasattr(encoder, "feature_names_in_") == (names != [0, 1, 2])
+    np.testing.assert_array_equal(
+        TableEncoder().fit(values).transform(pandas.DataFrame(values)[[1, 2, 0]]),
+        TableEncoder().fit_transform(values),
+    )
+
+
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(1, 5)), min_size=1, max_size=8))
 def test_quantiles_of_counts_are_numpys(pairs):
     from cmlp.tables.scales import quantiles_of_counts

@@ -26,7 +26,7 @@ class Columns(NamedTuple):
     """The columns of a table, which nothing has converted yet."""
 
     names: list[str] | None
-    """None for a table without names that are text: its columns are known by their place."""
+    """None for a table without names: its columns are found by their place."""
     raw: Sequence[Any] | Array
     n_rows: int
 
@@ -76,14 +76,28 @@ def _columns_of(X: Any, who: str) -> Columns:
     if hasattr(kind, "column_names") and hasattr(kind, "num_rows"):  # Arrow
         return Columns(list(X.column_names), X.columns, X.num_rows)
     if hasattr(kind, "iloc") and hasattr(X, "columns"):  # pandas
-        names = feature_names(X)
-        raw = [X.iloc[:, place] for place in range(X.shape[1])]
-        return Columns(None if names is None else list(names), raw, len(X))
+        return _of_pandas(X)
     if is_sparse(X):
         raise TypeError("a sparse matrix has no columns")
     if not hasattr(X, "__array__") and isinstance(X, Sequence) and not isinstance(X, (str, bytes)):
         return _of_rows(X, who)
     return _of_array(X, who)
+
+
+def _of_pandas(X: Any) -> Columns:
+    """Return the columns of a data frame whose names may be anything.
+
+    The numbers 0 to n - 1, which pandas gives where no names were given, are places: such a frame
+    is as a matrix, in whatever order its columns lie. Other names are used as text.
+    """
+    raw = [X.iloc[:, place] for place in range(X.shape[1])]
+    names = feature_names(X)
+    if names is not None:
+        return Columns(list(names), raw, len(X))
+    given = list(X.columns)
+    if set(given) == set(range(len(given))):
+        return Columns(None, [raw[given.index(place)] for place in range(len(given))], len(X))
+    return Columns(list(map(str, given)), raw, len(X))
 
 
 def _of_mapping(X: Mapping[Any, Any]) -> Columns:
