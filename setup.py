@@ -9,6 +9,7 @@ CMLP_DEBUG=1         the same source with every Cython check on, and -O1 -g1
 
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -30,6 +31,11 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512cd", "-mavx512vl", "-mavx512bw", "-mavx51
 # No -ffast-math: linked into a library it changes how the whole process rounds denormals.
 UNIX_FLAGS = ["-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 UNIX_FLAGS += ["-O1", "-g1"] if DEBUG else ["-O3", "-g0"]  # -g, of some Pythons, takes time
+# Clang unrolls loops that are unrolled enough, GCC copies loops and functions for rare constants:
+# a sixth of the size, and no speed (docs/decisions.md).
+SMALLER = ["-fno-unroll-loops"]
+SMALLER_WITH_GCC = ["-fno-ipa-cp-clone", "-fno-unswitch-loops", "-fno-peel-loops",
+                    "-fno-split-loops", "-fno-inline-small-functions"]  # fmt: skip
 MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
 
 # One build for all Pythons from 3.12 on, where there is a stable ABI: not without the GIL. In that
@@ -111,12 +117,25 @@ class Build(build_ext):
             self.extensions.clear()
             return
         msvc = self.compiler.compiler_type == "msvc"
+        flags = MSVC_FLAGS if msvc else [*UNIX_FLAGS, *self.smaller()]
         for extension in self.extensions:
-            extension.extra_compile_args += MSVC_FLAGS if msvc else UNIX_FLAGS
+            extension.extra_compile_args += flags
             if sys.platform == "linux" and not DEBUG:
                 extension.extra_link_args.append("-Wl,-s")  # no symbol table in the wheel
         self.parallel = self.parallel or os.cpu_count() or 1
         super().build_extensions()
+
+    def smaller(self):
+        """Flags for small code that the compiler knows."""
+        if DEBUG:
+            return []
+        command = [*self.compiler.compiler_so, "-Werror", *SMALLER_WITH_GCC]
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "try.c")
+            source.write_text("int answer(void) { return 42; }\n")
+            output = ["-c", str(source), "-o", str(source.with_suffix(".o"))]
+            known = subprocess.run([*command, *output], capture_output=True).returncode == 0
+        return [*SMALLER, *SMALLER_WITH_GCC] if known else SMALLER
 
     def compiler_works(self):
         """Whether a module that includes Python.h compiles and links."""
