@@ -31,11 +31,9 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512cd", "-mavx512vl", "-mavx512bw", "-mavx51
 # No -ffast-math: linked into a library it changes how the whole process rounds denormals.
 UNIX_FLAGS = ["-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 UNIX_FLAGS += ["-O1", "-g1"] if DEBUG else ["-O3", "-g0"]  # -g, of some Pythons, takes time
-# Clang unrolls loops that are unrolled enough, GCC copies loops and functions for rare constants:
-# a sixth of the size, and no speed (docs/decisions.md).
-SMALLER = ["-fno-unroll-loops"]
-SMALLER_WITH_GCC = ["-fno-ipa-cp-clone", "-fno-unswitch-loops", "-fno-peel-loops",
-                    "-fno-split-loops", "-fno-inline-small-functions"]  # fmt: skip
+# Smaller, and as fast or faster (docs/decisions.md): Clang unrolls loops once more that are unrolled
+# enough, GCC copies functions that are not marked as inline.
+SMALLER, SMALLER_WITH_GCC = "-fno-unroll-loops", "-fno-inline-small-functions"
 MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
 
 # One build for all Pythons from 3.12 on, where there is a stable ABI: not without the GIL. In that
@@ -117,7 +115,9 @@ class Build(build_ext):
             self.extensions.clear()
             return
         msvc = self.compiler.compiler_type == "msvc"
-        flags = MSVC_FLAGS if msvc else [*UNIX_FLAGS, *self.smaller()]
+        flags = MSVC_FLAGS if msvc else [*UNIX_FLAGS, SMALLER]
+        if not msvc and self.compiler_knows(SMALLER_WITH_GCC):
+            flags.append(SMALLER_WITH_GCC)
         for extension in self.extensions:
             extension.extra_compile_args += flags
             if sys.platform == "linux" and not DEBUG:
@@ -125,17 +125,14 @@ class Build(build_ext):
         self.parallel = self.parallel or os.cpu_count() or 1
         super().build_extensions()
 
-    def smaller(self):
-        """Flags for small code that the compiler knows."""
-        if DEBUG:
-            return []
-        command = [*self.compiler.compiler_so, "-Werror", *SMALLER_WITH_GCC]
+    def compiler_knows(self, flag):
+        """Whether the compiler takes a flag without a warning."""
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "try.c")
             source.write_text("int answer(void) { return 42; }\n")
-            output = ["-c", str(source), "-o", str(source.with_suffix(".o"))]
-            known = subprocess.run([*command, *output], capture_output=True).returncode == 0
-        return [*SMALLER, *SMALLER_WITH_GCC] if known else SMALLER
+            command = [*self.compiler.compiler_so, "-Werror", flag, "-c", str(source)]
+            output = ["-o", str(source.with_suffix(".o"))]
+            return subprocess.run([*command, *output], capture_output=True).returncode == 0
 
     def compiler_works(self):
         """Whether a module that includes Python.h compiles and links."""
