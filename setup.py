@@ -31,8 +31,8 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512cd", "-mavx512vl", "-mavx512bw", "-mavx51
 # No -ffast-math: linked into a library it changes how the whole process rounds denormals.
 UNIX_FLAGS = ["-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 UNIX_FLAGS += ["-O1", "-g1"] if DEBUG else ["-O3", "-g0"]  # -g, of some Pythons, takes time
-# Smaller, and as fast or faster (docs/decisions.md): Clang unrolls loops once more that are unrolled
-# enough, GCC copies functions that are not marked as inline.
+# Smaller, and as fast or faster (docs/decisions.md): Clang unrolls loops that are unrolled enough,
+# GCC copies functions that are not marked as inline.
 SMALLER, SMALLER_WITH_GCC = "-fno-unroll-loops", "-fno-inline-small-functions"
 MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
 
