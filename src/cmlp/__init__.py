@@ -8,6 +8,7 @@ The map:
 - :func:`load`: a network, or an estimator for tables, from its file
 - :mod:`cmlp.schedules`: learning rates over time
 - :func:`diagnose`: what is wrong with a training, in plain words
+- :func:`attributions`: how much each feature adds to an answer
 - :mod:`cmlp.plot`: pictures of trainings and networks, with matplotlib
 - :func:`load_digits`: real data to begin with
 - :func:`core_info`, :func:`use_core`: which compiled core runs, and how to take another one
@@ -39,11 +40,13 @@ if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr_
     )
     from cmlp.diagnosis.finding import Finding
     from cmlp.diagnosis.report import Diagnosis, diagnose
+    from cmlp.estimators.attributions import attributions
     from cmlp.estimators.classifier import MLPClassifier
     from cmlp.estimators.loading import load
     from cmlp.estimators.regressor import MLPRegressor
     from cmlp.estimators.tabular_classifier import TabularClassifier
     from cmlp.estimators.tabular_regressor import TabularRegressor
+    from cmlp.explain.attributions import Attributions
     from cmlp.explain.gradient_check import GradientCheck
     from cmlp.explain.trace import Trace
     from cmlp.formats.safetensors import ModelFileError
@@ -53,6 +56,7 @@ if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr_
 __version__ = "0.1.0"
 
 __all__ = [
+    "Attributions",
     "ConvergenceWarning",
     "CoreInfo",
     "DataConversionWarning",
@@ -75,6 +79,7 @@ __all__ = [
     "Trace",
     "TrainingState",
     "UndefinedMetricWarning",
+    "attributions",
     "core_info",
     "diagnose",
     "load",
@@ -85,6 +90,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Attributions": "explain.attributions",
     "ConvergenceWarning": "core.errors",
     "DataConversionWarning": "core.errors",
     "Diagnosis": "diagnosis.report",
@@ -101,6 +107,7 @@ _LAZY = {
     "Trace": "explain.trace",
     "TrainingState": "training.callbacks",
     "UndefinedMetricWarning": "core.errors",
+    "attributions": "estimators.attributions",
     "diagnose": "diagnosis.report",
     "load": "estimators.loading",
 }
