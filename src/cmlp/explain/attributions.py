@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,9 +70,8 @@ class Attributions:
 
     def to_shap(self) -> Any:
         """Return a ``shap.Explanation``, for SHAP's pictures (``pip install shap``)."""
-        import shap
-
-        return shap.Explanation(
+        explanation = importlib.import_module("shap").Explanation
+        return explanation(
             values=self.values,
             base_values=np.array(self.base_values),
             data=self.data,

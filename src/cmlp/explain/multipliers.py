@@ -57,7 +57,7 @@ def integrated(
     bias = layers[0].b if layers[0].gamma is None else 0
     begin, step = others[0].z - bias, ones[0].z - others[0].z
     shape = step.shape
-    total: Any = 0
+    total: Any = None
     for place, weight in zip(*nodes, strict=True):
         points = unrolled.forward((begin + place * step).reshape(-1, shape[-1]))
         points = [each.each(lambda part: part.reshape(*shape[:-1], -1)) for each in points]
@@ -67,8 +67,8 @@ def integrated(
         ]
         factors = [point.slope for point in points[:-1]]
         top = _top(unrolled, points[-1], other=None)
-        part = _backward(layers, top, factors, norms, shape)
-        total = total + weight * part
+        part = _backward(layers, weight * top, factors, norms, shape)
+        total = np.array(part) if total is None else np.add(total, part, out=total)
     return np.asarray(total)
 
 
@@ -89,7 +89,9 @@ def _backward(
     for number in range(len(layers) - 1, 0, -1):
         W, below = layers[number].W, layers[number - 1]
         m = (m.reshape(-1, W.shape[1]) @ W.T).reshape(*m.shape[:-1], W.shape[0])
-        m = m * factors[number - 1]
+        factor = factors[number - 1]
+        wide = m.shape[1:] == factor.shape  # in place saves the time of another array
+        m = np.multiply(m, factor, out=m) if wide else m * factor
         if below.gamma is not None:
             m = _through_norm(m * below.gamma, *norms[number - 1])
     return np.broadcast_to(m, (len(m), *shape))

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core.layout import Array
-from cmlp.core.reference.embed import embed
+from cmlp.core.reference import embed as tables
 from cmlp.core.seam import SparseRows
 from cmlp.explain.multipliers import gauss_legendre, integrated, rescale
 from cmlp.explain.unrolled import Answers, Numbers, Passed, Unrolled
@@ -94,14 +94,14 @@ class _Pairs:
         self.W = unrolled.layers[0].W[: len(unrolled.column_of)]
         self.starts, self.features = _runs(about.groups[unrolled.column_of])
         self.table_means = {
-            column: weights @ embed(table, self.others.codes[column]).astype(np.float64)
+            column: weights @ _rows(table, self.others.codes[column]).astype(np.float64)
             for column, table in unrolled.tables.items()
         }
 
     def rows_of_a_chunk(self) -> int:
         """Return how many rows are computed at a time."""
         units = sum(layer.W.shape[1] for layer in self.unrolled.layers)
-        return max(1, min(8192, CHUNK // (4 * units + self.about.net.sizes[0])))
+        return int(max(1, min(8192, CHUNK // (4 * units + self.about.net.sizes[0]))))
 
     def task(self, part: slice, values: NDArray[np.float64]) -> Callable[[], None]:
         """Return what computes some rows, and writes them to `values`."""
@@ -162,7 +162,7 @@ class _Pairs:
 
     def _table_rows(self, column: int, table: Array, codes: Array) -> Array:
         """Return what a table adds to the sums, less its mean over the background."""
-        return np.asarray(embed(table, codes) - self.table_means[column].astype(table.dtype))
+        return np.asarray(_rows(table, codes) - self.table_means[column].astype(table.dtype))
 
     def _add(self, parts: NDArray[Any], values: Array) -> None:
         """Add numbers of the first layer's inputs to those of their features, the last axis."""
@@ -174,6 +174,12 @@ class _Pairs:
             parts += values
         else:
             parts[..., self.features] += values
+
+
+def _rows(table: Array, codes: Array) -> Array:
+    """Return what a table has for each code, (rows, units)."""
+    embed: Callable[[Array, Array], Array] = tables.embed
+    return embed(table, codes)
 
 
 def _runs(groups: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

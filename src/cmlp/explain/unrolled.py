@@ -181,7 +181,7 @@ class Unrolled:
 
     def forward(self, z: Array) -> list[Numbers]:
         """Propagate the first layer's sums without its bias, (n, units)."""
-        passed = []
+        passed: list[Numbers] = []
         for number, layer in enumerate(self.layers):
             if number:
                 z = passed[-1].a @ layer.W
