@@ -11,6 +11,7 @@ rounding (integrated gradients: than 5 % of the answers' range).
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from typing import Any
@@ -110,8 +111,7 @@ def described(
 def deep_explainer(net: cmlp.Network, activation: str, background: Any) -> Any:
     """Return a function that explains rows by SHAP; None where it is not installed."""
     try:
-        import shap
-        import torch
+        shap, torch = (importlib.import_module(name) for name in ("shap", "torch"))
     except ImportError:
         return None
     torch.set_num_threads(1)

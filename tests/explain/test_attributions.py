@@ -509,6 +509,10 @@ def test_options_that_do_not_fit():
             cmlp.attributions(net, X, **how)
     with refused(ValueError, "one row has nothing to be compared with"):
         cmlp.attributions(net, X[:1])
+    clf = fit_quietly(cmlp.MLPClassifier((3,), max_iter=1), *blobs())
+    with pytest.raises(ValueError, match="X has 2 features") as caught:
+        cmlp.attributions(clf, X[:, :3], background=X[:, :2])
+    assert caught.value.__notes__ == ["This is about background."]
     with refused(TypeError, "scikit-learn Pipeline", "not int"):
         cmlp.attributions(3, X)
     with refused(ValueError, "not fitted yet"):

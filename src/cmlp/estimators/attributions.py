@@ -172,7 +172,9 @@ def _background(
                 "training data"
             )
         background = X
-    n = 1 if _is_row(background) else n_rows_of(background)
+    if _is_row(background):
+        background = np.reshape(background, (1, -1))
+    n = n_rows_of(background)
     if n == 0:
         raise ValueError("background has no rows")
     weights = check_weights(weights, n)

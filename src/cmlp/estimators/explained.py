@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,8 +84,6 @@ def subject_of(model: Any, X: Any, background: Any, activated: bool) -> Subject:
         return _of_estimator(model, X, background, activated)
     if isinstance(model, Tabular):
         return _of_tabular(model, X, background, activated)
-    if hasattr(model, "steps") and hasattr(model, "transform"):
-        return _of_pipeline(model, X, background, activated)
     if hasattr(model, "steps"):
         return _of_pipeline(model, X, background, activated)
     raise TypeError(
@@ -121,7 +121,7 @@ def _of_network(net: Network, X: Any, background: Any, activated: bool) -> Subje
     n_in, n_out = net.sizes[0], net.sizes[-1]
     rows = (
         check_X(X, n_in, net.dtype),
-        check_X(_as_rows(background, n_in), n_in, net.dtype, "background"),
+        check_X(background, n_in, net.dtype, "background"),
     )
     names = first_names(column_names(X), net.feature_names)
     labels: list[Any] = list(range(n_out))
@@ -134,19 +134,12 @@ def _of_network(net: Network, X: Any, background: Any, activated: bool) -> Subje
     return _numeric([net], rows, names, labels, activated)
 
 
-def _as_rows(background: Any, n_in: int) -> Any:
-    """Return one row as a matrix, anything else as it is."""
-    if np.ndim(background) == 1 and np.shape(background) == (n_in,):
-        return np.reshape(background, (1, -1))
-    return background
-
-
 def _of_estimator(model: MLP, X: Any, background: Any, activated: bool) -> Subject:
     who, estimator = type(model).__name__, _fitted(model)
-    n_in = estimator.n_features_in_
     columns = estimator._columns
     rows, _ = read_X(X, who, columns, text=False)
-    others, _ = read_X(_as_rows(background, n_in), who, columns, text=False)
+    with _about_background():
+        others, _ = read_X(background, who, columns, text=False)
     networks = estimator._networks()
     names = first_names(columns.names, column_names(X))
     labels: list[Any] = list(range(networks[0].sizes[-1]))
@@ -156,6 +149,16 @@ def _of_estimator(model: MLP, X: Any, background: Any, activated: bool) -> Subje
     elif len(labels) == 1:
         labels = [networks[0].target_name or "y"]
     return _numeric(networks, (rows, others), names, labels, activated)
+
+
+@contextlib.contextmanager
+def _about_background() -> Iterator[None]:
+    """Note in errors which rows they are about."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        error.add_note("This is about background.")
+        raise
 
 
 def _fitted(estimator: Any) -> Any:
@@ -174,7 +177,10 @@ def _of_pipeline(model: Any, X: Any, background: Any, activated: bool) -> Subjec
         return subject_of(final, X, background, activated)
     before = model[:-1]
     names = first_names(getattr(before, "feature_names_in_", None), column_names(X))
-    subject = subject_of(final, before.transform(X), before.transform(background), activated)
+    rows = before.transform(X)
+    with _about_background():
+        others = before.transform(background)
+    subject = subject_of(final, rows, others, activated)
     names = names if len(names) == len(subject.feature_names) else subject.feature_names
     if hasattr(before, "get_feature_names_out"):
         names_in = names if getattr(before, "feature_names_in_", None) is not None else None
@@ -199,14 +205,16 @@ def _of_tabular(model: Tabular, X: Any, background: Any, activated: bool) -> Sub
     for member in estimator._members:
         net, encoder = member.network, estimator.encoders_[member.encoder]
         if member.encoder not in encoded:
-            X_numbers, others = (
-                check_X(encoder.transform(part), net.sizes[0], net.dtype)
-                for part in (X, background)
-            )
-            encoded[member.encoder] = X_numbers, others
+            rows = check_X(encoder.transform(X), net.sizes[0], net.dtype)
+            with _about_background():
+                others = check_X(encoder.transform(background), net.sizes[0], net.dtype)
+            encoded[member.encoder] = rows, others
         answers = _answers_of(estimator, member, activated)
-        rows = encoded[member.encoder]
-        members.append(Explained(net, answers, *rows, _sources(encoder), encoder.n_features_in_))
+        members.append(
+            Explained(
+                net, answers, *encoded[member.encoder], _sources(encoder), encoder.n_features_in_
+            )
+        )
     encoder = estimator.encoders_[0]
     names = [column.name for column in encoder.columns_]
     labels: list[Any] = list(range(members[0].answers.n))

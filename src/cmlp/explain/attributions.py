@@ -18,7 +18,7 @@ SHOWN = 12
 
 
 @set_module("cmlp")
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Attributions:
     """What :func:`cmlp.attributions` found, with the names of ``shap.Explanation``.
 
