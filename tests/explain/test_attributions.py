@@ -29,6 +29,15 @@ def witness(name):
     return net
 
 
+def unlike_new(net):
+    """Give a network other numbers than those it begins with."""
+    for part in (*net.alphas, *net.scales, *net.biases):
+        part[...] = np.linspace(0.3, 1.2, len(part))
+    for mean, variance in net.running:
+        mean[...], variance[...] = 0.1, np.linspace(0.5, 2, len(variance))
+    return net
+
+
 def shapley(answer, x, others, weights, groups):
     """Shapley values by their definition, (features, answers)."""
     p = max(groups) + 1
@@ -63,11 +72,7 @@ def raw(net):
 def test_attributions_add_up(engine, activation, normalization, output, parametric):
     """By the rescale rule for every activation, to the difference of what the core predicts."""
     how = {"normalization": normalization, "parametric_activation": parametric}
-    net = cmlp.Network([4, 6, 5, 3], activation, dtype="float64", seed=1, **how)
-    for alpha in net.alphas:
-        alpha[...] = np.linspace(0.3, 1.2, len(alpha))
-    for mean, variance in net.running:
-        mean[...], variance[...] = 0.1, np.linspace(0.5, 2, len(variance))
+    net = unlike_new(cmlp.Network([4, 6, 5, 3], activation, dtype="float64", seed=1, **how))
     answer = net.predict if output == "probability" else raw(net)
     found = cmlp.attributions(net, X, background=BACKGROUND, output=output)
     np.testing.assert_allclose(found.answers, answer(X), atol=1e-12)
@@ -92,17 +97,37 @@ def test_other_outputs_add_up(engine, loss):
 
 
 def test_float32_adds_up_to_its_rounding(engine):
-    """With columns far from 0, and rows of integers with a scale."""
+    """Of rows of integers with a scale."""
     net = cmlp.Network([4, 20, 10, 3], "tanh", seed=0, input_scale=1 / 64)
     rows = np.arange(80, dtype=np.uint8).reshape(20, 4) * 3
     found = cmlp.attributions(net, rows, background=rows[::3])
     assert found.error < 2e-5 and found.data is not None
-    shifted = cmlp.Network([4, 20, 3], "tanh", seed=0)
-    shifted.biases[0] = -1000 * shifted.weights[0].sum(axis=0)
-    found = cmlp.attributions(shifted, X + 1000, background=BACKGROUND + 1000)
-    plain = cmlp.Network([4, 20, 3], "tanh", seed=0)
-    expected = cmlp.attributions(plain, X, background=BACKGROUND)
-    np.testing.assert_allclose(found.values, expected.values, atol=5e-3)  # 1000 eps = 1e-4 in x
+
+
+def test_columns_far_from_0_lose_no_digits(engine):
+    """Whole numbers above 10,000, and tables of them, of which float32 has eight digits."""
+    net = cmlp.Network([2, 2], out_activation="identity", seed=0, inputs=cmlp.Inputs(summed={1: 4}))
+    net.front["summed.1"] = E = 10_000 + np.array([[1.0, 2], [5, 0], [3, 3], [8, 7]])
+    numbers, codes = np.array([3.0, 7, 5, 0]), np.array([0, 2, 3, 1])
+    rows = np.column_stack([10_000 + numbers, codes])
+    found = cmlp.attributions(net, rows[:1], background=rows[1:])
+    by_number = (numbers[0] - numbers[1:].mean()) * net.weights[0][0]
+    by_code = E[0] - E[codes[1:]].mean(axis=0)
+    np.testing.assert_allclose(found.values[0], [by_number, by_code], rtol=1e-5)
+
+
+def test_rows_that_are_close_lose_no_digits(engine):
+    """In float32, where quotients of their differences have three."""
+    single = cmlp.Network([4, 8, 3], "tanh", seed=0)
+    rows = X.astype("float32")
+    others = (rows + 1e-4 * BACKGROUND[0]).astype("float32")
+    for row, other in zip(rows, others, strict=True):
+        found, exact = (
+            cmlp.attributions(net, row[None], background=other)
+            for net in (single, single.astype("float64"))
+        )
+        largest = np.abs(exact.values).max()
+        np.testing.assert_allclose(found.values, exact.values, rtol=0, atol=2e-5 * largest)
 
 
 # Others' values -----------------------------------------------------------------------------------
@@ -154,7 +179,8 @@ def test_a_linear_model_has_one_answer_by_all_methods(engine):
 @pytest.mark.parametrize("normalization", [None, "layer"])
 @pytest.mark.parametrize("output", ["raw", "probability"])
 def test_integrated_gradients_are_means_of_the_core_s_gradients(engine, normalization, output):
-    net = cmlp.Network([4, 6, 5, 3], "tanh", dtype="float64", seed=4, normalization=normalization)
+    how = {"normalization": normalization, "parametric_activation": True}
+    net = unlike_new(cmlp.Network([4, 6, 5, 3], "tanh", dtype="float64", seed=4, **how))
     found = cmlp.attributions(
         net, X[:3], background=BACKGROUND, method="integrated_gradients", output=output, n_steps=5
     )
@@ -193,9 +219,10 @@ def test_multipliers_of_equal_rows_are_slopes(normalization, output):
 
 
 def test_rules_do_not_overflow():
-    z, other = np.array([[900.0, -900, 0]]), np.array([[-800.0, 700, 3]])
+    z, other = np.array([[900.0, -900, 0]]), np.array([[-800.0, 1700, 3]])
     with np.errstate(all="raise", under="ignore"):
         shares, weights = multipliers._softmax(z, other)
+        np.testing.assert_array_equal(shares, multipliers._softmax(other, z)[0])
     step = z - other
     p, q = np.array([1.0, 0, 0]), np.array([0.0, 1, 0])
     rise = shares * (step - (weights * step).sum())
@@ -445,13 +472,16 @@ def test_columns_of_tables_are_players(tabular):
 def test_tables_of_numbers_and_of_other_labels():
     X, _ = table(200)
     age = np.nan_to_num(X["age"])
-    how = {"random_state": 0, "max_iter": 2, "n_ensemble": 1, "early_stopping": False}
-    model = cmlp.TabularRegressor(**how).fit(X, 1000 + 10 * age)
+    two = {"random_state": 0, "max_iter": 2, "n_ensemble": 1, "early_stopping": False}
+    model = cmlp.TabularClassifier(**two).fit(X, age > 40)
+    found = cmlp.attributions(model, X, background=X, max_background=3)
+    np.testing.assert_allclose(found.answers, model.decision_function(X), rtol=1e-4, atol=1e-5)
+    model = cmlp.TabularRegressor(**two).fit(X, 1000 + 10 * age)
     found = cmlp.attributions(model, X, background=X, max_background=20)
     assert found.error < 1e-3 and found.output_names == ["y"]
     inside = (found.answers > 1000) & (found.answers < 1790)  # predictions keep within y
     np.testing.assert_allclose(found.answers[inside], model.predict(X)[inside], rtol=1e-5)
-    model = cmlp.TabularClassifier(**how).fit(X, np.digitize(age, [30, 50]))
+    model = cmlp.TabularClassifier(**two).fit(X, np.digitize(age, [30, 50]))
     found = cmlp.attributions(model, X, background=X, max_background=5, output="probability")
     np.testing.assert_allclose(found.answers, model.predict_proba(X), atol=1e-6)
     assert found.output_names == ["0", "1", "2"]

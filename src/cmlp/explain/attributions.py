@@ -56,7 +56,7 @@ class Attributions:
     def error(self) -> float:
         """The largest difference between a row's answer and what its attributions add up to."""
         gap = self.answers - self.base_values - self.values.sum(axis=1)
-        return float(np.abs(gap).max())
+        return float(np.abs(gap).max(initial=0))
 
     @property
     def mean_absolute(self) -> NDArray[np.float64]:
