@@ -44,8 +44,8 @@ if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr_
     from cmlp.estimators.classifier import MLPClassifier
     from cmlp.estimators.loading import load
     from cmlp.estimators.regressor import MLPRegressor
-    from cmlp.estimators.tabular_classifier import TabularClassifier
-    from cmlp.estimators.tabular_regressor import TabularRegressor
+    from cmlp.estimators.tabular.classifier import TabularClassifier
+    from cmlp.estimators.tabular.regressor import TabularRegressor
     from cmlp.explain.attributions import Attributions
     from cmlp.explain.gradient_check import GradientCheck
     from cmlp.explain.trace import Trace
@@ -102,8 +102,8 @@ _LAZY = {
     "MLPRegressor": "estimators.regressor",
     "ModelFileError": "formats.safetensors",
     "NotFittedError": "core.errors",
-    "TabularClassifier": "estimators.tabular_classifier",
-    "TabularRegressor": "estimators.tabular_regressor",
+    "TabularClassifier": "estimators.tabular.classifier",
+    "TabularRegressor": "estimators.tabular.regressor",
     "Trace": "explain.trace",
     "TrainingState": "training.callbacks",
     "UndefinedMetricWarning": "core.errors",

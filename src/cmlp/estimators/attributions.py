@@ -15,7 +15,7 @@ from cmlp.data.checks import check_weights
 from cmlp.data.frames import listed
 from cmlp.estimators.explained import Subject, subject_of
 from cmlp.estimators.pool import Pool
-from cmlp.estimators.tabular_tables import n_rows_of, take_rows
+from cmlp.estimators.tabular.tables import n_rows_of, take_rows
 from cmlp.explain.attributions import Attributions
 from cmlp.explain.pairs import attribute
 from cmlp.explain.shapley import MOST_EXACT, Game, exact, sampled

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from cmlp.core.layout import Array
 from cmlp.core.seam import SparseRows
 from cmlp.data.checks import check_X
-from cmlp.data.containers import columns_of, matched
-from cmlp.data.encode import TableEncoder
 from cmlp.data.frames import column_names, first_names, listed
 from cmlp.estimators.inputs import read_X
 from cmlp.estimators.mlp import MLP
-from cmlp.estimators.tabular import Tabular
+from cmlp.estimators.tabular.estimator import Tabular
 from cmlp.explain.pairs import Explained
 from cmlp.explain.unrolled import Answers
 from cmlp.network import Network
+from cmlp.tables.containers import columns_of, matched
+from cmlp.tables.encode import TableEncoder
 
 
 @dataclass(frozen=True)
