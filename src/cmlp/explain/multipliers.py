@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core.layout import Array
-from cmlp.core.vocabulary import NORMALIZATION_EPS
-from cmlp.explain.unrolled import SMOOTH, SOFTMAX, Layer, Numbers, Unrolled
+from cmlp.explain.unrolled import SMOOTH, SOFTMAX, Layer, Numbers, Unrolled, centred_rows
 
 
 def rescale(unrolled: Unrolled, ones: list[Numbers], others: list[Numbers]) -> Array:
@@ -37,7 +36,7 @@ def rescale(unrolled: Unrolled, ones: list[Numbers], others: list[Numbers]) -> A
     factors, norms = [], []
     for layer, one, other in zip(layers[:-1], ones, others, strict=False):
         factors.append(_quotient(layer, one, other))
-        norms.append(None if layer.gamma is None else _norm(one.z, other.z))
+        norms.append(None if layer.gamma is None else _norm(layer, one.z, other.z))
     top = _top(unrolled, ones[-1], other=others[-1])
     shape = np.broadcast_shapes(ones[0].z.shape, others[0].z.shape)
     return _backward(layers, top, factors, norms, shape)
@@ -62,7 +61,7 @@ def integrated(
         points = unrolled.forward((begin + place * step).reshape(-1, shape[-1]))
         points = [each.each(lambda part: part.reshape(*shape[:-1], -1)) for each in points]
         norms = [
-            None if layer.gamma is None else _norm(point.z, point.z)
+            None if layer.gamma is None else _norm(layer, point.z, point.z)
             for layer, point in zip(layers[:-1], points, strict=False)
         ]
         factors = [point.slope for point in points[:-1]]
@@ -135,20 +134,14 @@ def _quotient(layer: Layer, one: Numbers, other: Numbers) -> Array:
     return rise
 
 
-def _norm(z: Array, other: Array) -> tuple[Array, Array, Array]:
+def _norm(layer: Layer, z: Array, other: Array) -> tuple[Array, Array, Array]:
     """Return what :func:`_through_norm` needs of two rows' sums.
 
     That is: the mean of both centred rows, of both inverse deviations r, and the latter's change
     per change of the variance, ``(r - r') / (v - v') = -(r r')^2 / (r + r')``.
     """
-    centred, inverse = [], []
-    for each in (z, other):
-        c = each - each.mean(axis=-1, keepdims=True)
-        v = np.square(c).mean(axis=-1, keepdims=True) + each.dtype.type(NORMALIZATION_EPS)
-        centred.append(c)
-        inverse.append(1 / np.sqrt(v))
-    r, s = inverse
-    return (centred[0] + centred[1]) / 2, (r + s) / 2, -((r * s) ** 2) / (r + s)
+    (c, r), (d, s) = (centred_rows(each, layer.epsilon) for each in (z, other))
+    return (c + d) / 2, (r + s) / 2, -((r * s) ** 2) / (r + s)
 
 
 def _through_norm(m: Array, centred: Array, inverse: Array, fall: Array) -> Array:

@@ -62,13 +62,14 @@ class Answers:
 
 
 class Layer(NamedTuple):
-    """One layer; `gamma` of one that is normalised by its row, `alpha` of a parametric one."""
+    """One layer; `gamma` and `epsilon` of one normalised by its row, `alpha` of a parametric one."""
 
     W: Array
     b: Array
     code: int
     gamma: Array | None
     alpha: Array | None
+    epsilon: float
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ class Unrolled:
                 int(row[layout.ACTIVATION]),
                 next(gammas)[0] if row[layout.NORMALIZATION] else None,
                 next(alphas) if row[layout.ALPHA] else None,
+                NORMALIZATION_EPS,
             )
             for row, (W, b) in zip(rows, layout.layer_views(plan, params), strict=True)
         ]
@@ -189,7 +191,7 @@ class Unrolled:
                 z = z + layer.b
                 y = z
             else:
-                y = layer.gamma * standardised(z)[0] + layer.b
+                y = layer.gamma * standardised(z, layer.epsilon) + layer.b
             a, slope = y, y  # softmax: its own rule
             if layer.code != SOFTMAX and (number < len(self.layers) - 1 or self.answers.activated):
                 a, slope = activated(layer, y)
@@ -197,12 +199,17 @@ class Unrolled:
         return passed
 
 
-def standardised(z: Array) -> tuple[Array, Array]:
-    """Return rows less their means and divided by their deviations, and 1 / deviation."""
+def standardised(z: Array, epsilon: float) -> Array:
+    """Return rows less their means, divided by their deviations."""
+    centred, inverse = centred_rows(z, epsilon)
+    return centred * inverse
+
+
+def centred_rows(z: Array, epsilon: float) -> tuple[Array, Array]:
+    """Return rows less their means, and 1 / deviation, (..., 1)."""
     centred = z - z.mean(axis=-1, keepdims=True)
-    eps = z.dtype.type(NORMALIZATION_EPS)
-    inverse = 1 / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + eps)
-    return centred * inverse, inverse
+    variance = np.square(centred).mean(axis=-1, keepdims=True)
+    return centred, 1 / np.sqrt(variance + z.dtype.type(epsilon))
 
 
 def activated(layer: Layer, y: Array) -> tuple[Array, Array]:
