@@ -62,7 +62,7 @@ class Answers:
 
 
 class Layer(NamedTuple):
-    """One layer; `gamma` and `epsilon` of one normalised by its row, `alpha` of a parametric one."""
+    """One layer; `gamma` and `epsilon` are of a layer norm, `alpha` of a parametric activation."""
 
     W: Array
     b: Array
