@@ -17,11 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from cmlp.core import front
 from cmlp.core.layout import Array
+from cmlp.core.reference import embed, periodic
 from cmlp.core.reference.activations import CODES, FUNCTION
-from cmlp.core.reference.embed import embed
-from cmlp.core.reference.periodic import embed_periodic
 from cmlp.model.folding import fold_statistics
-from cmlp.model.passes import prediction_parameters
 from cmlp.model.state import State
 
 LAYER_NORM_EPSILON = 1e-5
@@ -147,7 +145,7 @@ class Member:
     @property
     def n_out(self) -> int:
         """Number of outputs."""
-        return self.affine[-1].weights.shape[1]
+        return int(self.affine[-1].weights.shape[1])
 
 
 @dataclass(frozen=True)
@@ -215,12 +213,7 @@ def member_of(net: State, unit: Unit | None = None) -> Member:
     ConversionError
         If X has a scale, and a front whose columns are no numbers.
     """
-    if net.normalization == "batch":
-        plain = fold_statistics(net)
-    else:
-        kept = net.astype(net.dtype)
-        kept.params[:] = prediction_parameters(net).flat  # those of an average, in its midst
-        plain = fold_statistics(kept)
+    plain = fold_statistics(net)
     if net.input_scale != 1 and plain.inputs is not None:
         raise ConversionError(
             "a network with inputs=... and input_scale cannot leave: divide X before, and train "
@@ -323,9 +316,10 @@ def expand(
             values.append(x[:, part.first : part.first + part.count])
         elif isinstance(part, Periodic):
             columns = x[:, part.first : part.first + part.count]
-            values.append(embed_periodic(part, columns)[0].reshape(len(x), -1))
+            e: Any = periodic.embed_periodic(part, columns)[0]  # type: ignore[no-untyped-call]
+            values.append(e.reshape(len(x), -1))
         else:
-            rows = embed(part.rows.astype(np.float64), x[:, part.column])
+            rows: Any = embed.embed(part.rows.astype(np.float64), x[:, part.column])  # type: ignore[no-untyped-call]
             if part.summed:
                 sums = rows if sums is None else sums + rows
             else:

@@ -1,0 +1,55 @@
+"""The neutral form: its float64 oracle computes what the networks themselves predict."""
+
+import numpy as np
+import pytest
+
+import cmlp
+from cmlp.core.vocabulary import ACTIVATIONS
+from cmlp.formats.chain import Chain, ConversionError, check, member_of, run, with_scaler
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(40, 7))
+HIDDEN = [row.name for row in ACTIVATIONS if not row.output_only]
+
+
+@pytest.mark.parametrize("normalization", [None, "batch", "layer"])
+@pytest.mark.parametrize("parametric", [False, True])
+@pytest.mark.parametrize("activation", HIDDEN)
+def test_a_network(activation, parametric, normalization):
+    net = cmlp.Network(
+        [7, 12, 9, 3], activation, seed=1, dtype="float64", normalization=normalization,
+        parametric_activation=parametric, input_scale=0.5,
+    )  # fmt: skip
+    net.fit(X, rng.integers(0, 3, 40), epochs=2, ema=0.9)
+    chain = check(Chain(7, (member_of(net),)))
+    np.testing.assert_allclose(run(chain, X), net.predict(X), rtol=1e-12, atol=1e-14)
+
+
+def test_a_front():
+    inputs = cmlp.Inputs(
+        periodic=[0], levels={2: (5, 4)}, summed={3: 9}, scaled=True, cumulative=(3,)
+    )
+    rows = np.c_[X[:, :2], rng.integers(0, 5, 40), rng.uniform(-1, 10, 40)]
+    net = cmlp.Network([4, 16, 1], "silu", inputs=inputs, dtype="float64", seed=0)
+    net.fit(rows, X[:, :1], epochs=5)
+    chain = Chain(4, (member_of(net),))
+    np.testing.assert_allclose(run(chain, rows), net.predict(rows), rtol=1e-12, atol=1e-14)
+    with pytest.raises(ConversionError, match="scaler before"):
+        with_scaler(chain, np.zeros(4), np.ones(4))
+
+
+def test_means_are_subtracted_not_folded():
+    """float32 weights keep a mean of 1e5 deviations exact, since x - mean is computed first."""
+    net = cmlp.Network([7, 12, 3], "tanh", seed=1)
+    plain = Chain(7, (member_of(net),))
+    mean, factor = np.full(7, 1e5), np.full(7, 2.0)
+    twice = with_scaler(with_scaler(plain, mean, factor), np.ones(7), np.full(7, 0.5))
+    z = ((X * 3 + 1e5 - 1) * 0.5 - mean) * factor
+    np.testing.assert_allclose(run(twice, X * 3 + 1e5), run(plain, z), rtol=1e-6, atol=1e-6)
+
+
+def test_what_does_not_fit():
+    net = cmlp.Network([7, 12, 3], "tanh", seed=1)
+    net.weights[0][0, 0] = np.nan
+    with pytest.raises(ConversionError, match="layer 1 has weights that are not finite"):
+        check(Chain(7, (member_of(net),)))
