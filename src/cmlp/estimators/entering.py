@@ -186,7 +186,9 @@ def _layers(steps: list[Step]) -> list[Layer]:
             )
         assert norm is None or isinstance(norm, LayerNorm)
         if activation.name == "softmax" and rest:
-            raise ConversionError(f"layer {number} has softmax, which cmlp has for the outputs only")
+            raise ConversionError(
+                f"layer {number} has softmax, which cmlp has for the outputs only"
+            )
         layers.append((affine, norm, activation))
     return layers
 

@@ -108,9 +108,18 @@ def _builder_of_live(model: Any) -> Builder:
             raise ConversionError(f"layer {names[-1]!r} is of a class that is not Keras'")
         return [np.asarray(array) for array in layer.get_weights()]
 
-    config = {"class_name": type(model).__name__, "config": model.get_config()}
+    config = {"class_name": type(model).__name__, "config": _lists(model.get_config(), 0)}
     package = sys.modules.get(type(model).__module__.split(".")[0])
     return _builder_of(config, str(getattr(package, "__version__", "")), arrays)
+
+
+def _lists(value: Any, depth: int) -> Any:
+    """Return a description as a file has it, with lists in place of tuples."""
+    if depth < 32 and isinstance(value, dict):
+        return {key: _lists(each, depth + 1) for key, each in value.items()}
+    if depth < 32 and isinstance(value, (list, tuple)):
+        return [_lists(each, depth + 1) for each in value]
+    return value
 
 
 # Descriptions ------------------------------------------------------------------------------------
@@ -119,36 +128,24 @@ def _builder_of_live(model: Any) -> Builder:
 def _builder_of(config: Any, version: str, arrays: keras_file.Arrays) -> Builder:
     """Collect the layers of a description."""
     builder, rank = Builder(), 2
-    layers = list(_flat(config, (), arrays))
-    for layer in layers:
+    for layer in _flat(config, (), arrays):
         shape = layer.config.get("batch_shape", layer.config.get("batch_input_shape"))
         if isinstance(shape, Sequence) and builder.width is None and rank == 2:
             rank = len(shape)
-            if rank == 2 and isinstance(shape[1], int):
-                builder.width = shape[1]
+            sizes = [size for size in shape[1:] if isinstance(size, int) and size > 0]
+            if rank >= 2 and len(sizes) == rank - 1:
+                builder.width = math.prod(sizes)
         if layer.kind in WITHOUT_EFFECT:
             continue
         if layer.kind == "Flatten":
             if rank > 2 and layer.config.get("data_format") == "channels_first":
                 raise no_counterpart(layer.where, "data_format='channels_first'")
-            sizes = list(shape_of(layers))[1:]
-            if rank > 2 and all(isinstance(size, int) for size in sizes):
-                builder.width = math.prod(sizes)
             rank = 2
             continue
         if rank != 2 and layer.kind != "Rescaling":
             raise no_counterpart(layer.where, f"its rows have {rank - 1} axes; flatten them first")
         _add(builder, layer, version)
     return builder
-
-
-def shape_of(layers: list[Layer]) -> Sequence[Any]:
-    """Return the shape of the rows, as the first layer describes it."""
-    for layer in layers:
-        shape = layer.config.get("batch_shape", layer.config.get("batch_input_shape"))
-        if isinstance(shape, Sequence):
-            return shape
-    return ()
 
 
 def _layers(config: Any, depth: int) -> tuple[str, list[dict[str, Any]]]:
@@ -289,7 +286,9 @@ def _add(builder: Builder, layer: Layer, version: str) -> None:
         builder.layer_norm(where, gamma, beta, epsilon)
     elif kind == "Rescaling":
         factor, shift = (np.asarray(config.get(name)) for name in ("scale", "offset"))
-        if not (factor.size == shift.size == 1 and {factor.dtype.kind, shift.dtype.kind} <= set("if")):
+        if not (
+            factor.size == shift.size == 1 and {factor.dtype.kind, shift.dtype.kind} <= set("if")
+        ):
             raise no_counterpart(where, "a scale per axis")
         if builder.width is None:
             raise ConversionError(f"{where} does not tell the number of columns: add an Input")

@@ -48,7 +48,9 @@ class Scale:
 def no_counterpart(where: str, why: str = "") -> ConversionError:
     """Return the error for a layer that cannot come in; `where` is as 'layer 3 (PReLU)'."""
     reason = f" ({why})" if why else ""
-    return ConversionError(f"{where} has no counterpart in cmlp{reason}; these have: {COUNTERPARTS}")
+    return ConversionError(
+        f"{where} has no counterpart in cmlp{reason}; these have: {COUNTERPARTS}"
+    )
 
 
 def only(where: str, name: str, value: Any, has: Any) -> ConversionError:
@@ -119,6 +121,8 @@ class Builder:
             if last.bias is not None:
                 b = last.bias @ W if b is None else last.bias @ W + b
             W = last.weights @ W
+        elif isinstance(last, LayerNorm):
+            self.steps.append(Activation("identity"))
         self.steps.append(Affine(W, b))
         self.width = n
 
@@ -211,7 +215,9 @@ class Builder:
             steps.append(Activation("identity"))
         member = Member(tuple(self._narrow(step) for step in steps))
         n_in = len(member.affine[0].weights)
-        return check(Chain(n_in, (member,), None if mean is None or not mean.any() else mean, **more))
+        return check(
+            Chain(n_in, (member,), None if mean is None or not mean.any() else mean, **more)
+        )
 
     def _narrow(self, step: Step | Scale) -> Step:
         """Return a step in the number type of the weights that came."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from reprlib import repr as short
 from typing import Any
@@ -28,6 +29,12 @@ CONFIG, VERSION, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
 MAX_DEPTH = 8
 """Models within models."""
+
+LIBRARY_ERRORS = (
+    OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, MemoryError, zlib.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
+"""What zipfile and h5py raise for damaged files; without a number, if it is an OSError."""
 
 
 def read(file: File, layers_of: Callable[[Any, str, Arrays], Any]) -> Any:
@@ -48,21 +55,25 @@ def read(file: File, layers_of: Callable[[Any, str, Arrays], Any]) -> Any:
         If it cannot be opened or read.
     """
     name = name_of(file)
-    opened = open(file, "rb") if isinstance(file, (str, bytes)) or not hasattr(file, "seek") else file
+    opened: Any = file if hasattr(file, "seek") else open(file, "rb")
     try:
         head = opened.read(8)
         opened.seek(0)
-        try:
-            if head.startswith(b"PK"):
-                return _read_zip(opened, name, layers_of)
-            if head == b"\x89HDF\r\n\x1a\n":
-                return _read_h5(opened, name, layers_of)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            raise _damaged(name, str(error)) from error
-        raise ModelFileError(f"{name} is neither a .keras nor a .h5 file of Keras")
+        if head.startswith(b"PK"):
+            return _read_zip(opened, name, layers_of)
+        if head == b"\x89HDF\r\n\x1a\n":
+            return _read_h5(opened, name, layers_of)
+    except LIBRARY_ERRORS as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # of the file, not of what is in it
+        theirs = type(error) is ValueError or isinstance(error, UnicodeError)
+        if isinstance(error, ValueError) and not theirs:
+            raise
+        raise _damaged(name, str(error)) from error
     finally:
         if opened is not file:
             opened.close()
+    raise ModelFileError(f"{name} is neither a .keras nor a .h5 file of Keras")
 
 
 def _damaged(name: str, what: str) -> ModelFileError:
@@ -102,7 +113,7 @@ def _read_zip(opened: Any, name: str, layers_of: Any) -> Any:
             version = str(about.get("keras_version", "")) if isinstance(about, dict) else ""
         weights = io.BytesIO(content(WEIGHTS, 4 * size))
     h5py = _h5py()
-    with _open_h5(h5py, weights, name) as root:
+    with h5py.File(weights, "r") as root:
 
         def arrays(place: tuple[str, ...], names: tuple[str, ...]) -> list[Array]:
             path = "/".join(f"layers/{each}" for each in place)
@@ -127,7 +138,7 @@ def _json(name: str, raw: bytes) -> Any:
 
 def _read_h5(opened: Any, name: str, layers_of: Any) -> Any:
     h5py = _h5py()
-    with _open_h5(h5py, opened, name) as root:
+    with h5py.File(opened, "r") as root:
         text = _attribute(root, "model_config")
         if text is None:
             raise _damaged(
@@ -135,7 +146,7 @@ def _read_h5(opened: Any, name: str, layers_of: Any) -> Any:
                 "it has no model_config; save the model, not its weights alone, or give the live "
                 "model to from_keras",
             )
-        config = _json(name, text.encode())
+        config = _json(name, text.encode("utf-8", "replace"))
         version = _attribute(root, "keras_version") or ""
         whole = _follow(h5py, root, "model_weights", name)
 
@@ -159,30 +170,20 @@ def _attribute(root: Any, key: str) -> str | None:
     return value if isinstance(value, str) and len(value) <= MAX_HEADER else None
 
 
-def _open_h5(h5py: Any, file: Any, name: str) -> Any:
-    try:
-        return h5py.File(file, "r")
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise _damaged(name, f"its HDF5 ({error})") from error
-
-
 def _follow(h5py: Any, group: Any, path: str, name: str) -> Any:
     """Return what is at a path, through hard links only; None if there is nothing."""
     here = group
     for part in filter(None, path.split("/")):
         if not isinstance(here, h5py.Group) or part in (".", ".."):
             return None
-        try:
-            link = here.get(part, getlink=True)
-            if link is None or part not in here:
-                return None
-            if not isinstance(link, h5py.HardLink):
-                raise ModelFileError(
-                    f"{name} has a link to elsewhere, {short(part)}, which is not followed"
-                )
-            here = here[part]
-        except (OSError, RuntimeError, KeyError) as error:
-            raise _damaged(name, f"its HDF5 ({error})") from error
+        link = here.get(part, getlink=True)
+        if link is None or part not in here:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise ModelFileError(
+                f"{name} has a link to elsewhere, {short(part)}, which is not followed"
+            )
+        here = here[part]
     return here
 
 
@@ -191,21 +192,16 @@ def _dataset(h5py: Any, group: Any, path: str, name: str) -> Array:
     found = _follow(h5py, group, path, name)
     if not isinstance(found, h5py.Dataset):
         raise _damaged(name, f"it has no array {short(path)}")
-    try:
-        stored = found.id.get_storage_size()
-        outside = bool(found.external) or found.is_virtual
-        if outside or found.chunks is not None or found.dtype.kind not in "fiu":
-            raise ModelFileError(
-                f"{name} has an array {short(path)} that is stored in another file or in pieces, "
-                "or not of numbers; it is not read"
-            )
-        if found.nbytes != stored:
-            raise _damaged(name, f"array {short(path)} has {stored:,} of {found.nbytes:,} bytes")
-        return np.asarray(found[()])
-    except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
-        if isinstance(error, ModelFileError):
-            raise
-        raise _damaged(name, f"array {short(path)} ({error})") from error
+    stored = found.id.get_storage_size()
+    outside = bool(found.external) or found.is_virtual
+    if outside or found.chunks is not None or found.dtype.kind not in "fiu":
+        raise ModelFileError(
+            f"{name} has an array {short(path)} that is stored in another file or in pieces, or "
+            "not of numbers; it is not read"
+        )
+    if found.nbytes != stored:
+        raise _damaged(name, f"array {short(path)} has {stored:,} of {found.nbytes:,} bytes")
+    return np.asarray(found[()])
 
 
 def snake_case(name: str) -> str:
