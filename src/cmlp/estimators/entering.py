@@ -43,7 +43,7 @@ def network_of(
         By default the one that belongs to the last activation: 'softmax' has the categorical,
         'logistic' the binary cross-entropy, 'exp' the loss 'poisson', others the squared error.
     input_scale : float
-        Factor of every input, that the weights do not have in them.
+        Factor of every input; the chain, means included, is of rows that have it.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def network_of(
     ConversionError
         Naming the first part that a network does not have.
     """
-    chain = _without_mean(check(chain), input_scale)
+    chain = _without_mean(check(chain))
     if len(chain.members) > 1:
         raise ConversionError(
             f"a model of {len(chain.members)} members is no single network: convert each of them"
@@ -121,12 +121,11 @@ def with_end(
     return replace(chain, members=(replace(member, steps=steps),))
 
 
-def _without_mean(chain: Chain, input_scale: float) -> Chain:
+def _without_mean(chain: Chain) -> Chain:
     """Return a chain with the means of X in its first biases."""
     if chain.mean is None:
         return chain
-    mean = chain.mean * input_scale if input_scale != 1 else chain.mean
-    members, dtype = [], chain.dtype
+    mean, members, dtype = chain.mean, [], chain.dtype
     for member in chain.members:
         first = member.affine[0]
         if member.front or isinstance(member.steps[1], LayerNorm):

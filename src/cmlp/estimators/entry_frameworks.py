@@ -48,7 +48,7 @@ def from_torch(
         Of ``Linear``, ``BatchNorm1d`` (folded), ``LayerNorm`` between a linear layer without bias
         and its activation, dropout, and activations that cmlp has; nested as you like. It is taken
         as it predicts in eval mode, in whatever mode it is. What ``forward`` of another class
-        computes besides its only child is not seen.
+        computes apart from its only child is not seen.
     activation : str or sequence of str, optional
         Of the hidden layers, which a state dict does not tell.
     out_activation : str, optional
@@ -166,7 +166,7 @@ def _is_sequential(module: Any) -> bool:
     """Whether it is a Sequential, or a class of it that runs its children as that does."""
     kinds = [kind for kind in type(module).__mro__ if kind.__name__ == "Sequential"]
     in_torch = [kind for kind in kinds if kind.__module__ == "torch.nn.modules.container"]
-    return bool(in_torch) and type(module).forward is in_torch[0].forward
+    return bool(in_torch) and vars(in_torch[0])["forward"] is getattr(type(module), "forward", None)
 
 
 def _sequential(module: Any) -> Any:
@@ -203,6 +203,7 @@ def _flat(module: Any, name: str) -> Any:
     if not _is_sequential(module):
         yield name or "0", module
         return
+    _check_hooks(f"module {name!r}", module)
     for key, child in module.named_children():
         yield from _flat(child, f"{name}.{key}" if name else key)
 

@@ -237,8 +237,7 @@ def to_keras(model: Any) -> Any:
     chain = chain_of(model)
     single = len(chain.members) == 1
     for member in chain.members:
-        plain = Chain(chain.n_in, (member,), None if single else None, chain.classes)
-        layouts.plain_member(plain, "Keras")
+        layouts.plain_member(Chain(chain.n_in, (member,)), "Keras")
     dtype = chain.dtype.name
     means = [] if chain.mean is None else [_keras_means(keras, chain.mean, dtype)]
     if single:

@@ -30,7 +30,7 @@ def to_sklearn(model: Any) -> Any:
     Returns
     -------
     MLPClassifier or MLPRegressor
-        It predicts, goes on with ``partial_fit``, and can be cloned, pickled and converted.
+        It predicts, trains on by ``partial_fit``, and can be cloned, pickled and converted.
         Weights are copies in the network's number type; two outputs with softmax become one with
         logistic, as scikit-learn has it, and labels are sorted. Parameters of the estimator that
         scikit-learn's class has, too, are kept where it accepts them. An ensemble becomes a
@@ -58,6 +58,8 @@ def to_sklearn(model: Any) -> Any:
     steps = getattr(model, "steps", None)
     source = steps[-1][1] if isinstance(steps, list) and steps else model
     fitted = list(getattr(source, "estimators_", [source]))
+    if len(fitted) != len(chain.members):  # of an estimator for tables
+        fitted = [None] * len(chain.members)
     several = len(chain.members) > 1
     classes = _classes(chain, np.arange(_n_classes(chain)) if several else None)
     made = [

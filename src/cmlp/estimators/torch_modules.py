@@ -18,13 +18,13 @@ def modules() -> dict[str, Any]:
 
     Module: Any = torch.nn.Module
 
-    class Exp(Module):
+    class Exp(Module):  # type: ignore[misc]
         """``exp(z)``."""
 
         def forward(self, z: Any) -> Any:
             return torch.exp(z)
 
-    class Subtract(Module):
+    class Subtract(Module):  # type: ignore[misc]
         """``x - mean``: what a scaler does first."""
 
         def __init__(self, mean: Any) -> None:
@@ -34,7 +34,7 @@ def modules() -> dict[str, Any]:
         def forward(self, x: Any) -> Any:
             return x - self.mean
 
-    class Parametric(Module):
+    class Parametric(Module):  # type: ignore[misc]
         """``z + alpha (f(z) - z)``, with an alpha per unit."""
 
         def __init__(self, f: Any, alpha: Any) -> None:
@@ -45,7 +45,7 @@ def modules() -> dict[str, Any]:
         def forward(self, z: Any) -> Any:
             return z + self.alpha * (self.f(z) - z)
 
-    class Unit(Module):
+    class Unit(Module):  # type: ignore[misc]
         """``clip(spread y + centre, low, high)``: numbers in the unit of the targets."""
 
         def __init__(self, spread: Any, centre: Any, low: Any, high: Any) -> None:
@@ -57,7 +57,7 @@ def modules() -> dict[str, Any]:
             scaled = y * self.spread + self.centre
             return torch.minimum(torch.maximum(scaled, self.low), self.high)
 
-    class MeanOfMembers(Module):
+    class MeanOfMembers(Module):  # type: ignore[misc]
         """The mean of the outputs of several networks."""
 
         def __init__(self, members: Any) -> None:

@@ -158,7 +158,7 @@ def read_arrays(
     elif layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, not {layout!r}")
     groups = {name: _torch_names(name, group, layout) for name, group in groups.items()}
-    linear = [name for name, group in groups.items() if np.ndim(group.get("weight")) == 2]
+    linear = [name for name, group in groups.items() if _rank(group) == 2]
     if layout != "torch":
         groups = _paired(groups, linear)
     elif not ordered:
@@ -180,7 +180,7 @@ def read_arrays(
             mean, variance = group["running_mean"], group.get("running_var")
             gamma, beta = group.get("weight"), group.get("bias")
             builder.batch_norm(where, mean, variance, TORCH_EPSILON, gamma, beta)
-        elif np.ndim(group.get("weight")) == 1:
+        elif _rank(group) == 1:
             if layout == "torch":
                 _check_follows(name, before, list(groups))
             _check_keys(where, group, {"weight", "bias"})
@@ -193,12 +193,17 @@ def read_arrays(
     return builder
 
 
+def _rank(group: dict[str, Array]) -> int:
+    """Return the axes of a layer's weights; 0 if it has none."""
+    return np.ndim(group.get("weight", 0))
+
+
 def _in_order(groups: dict[str, dict[str, Array]]) -> dict[str, dict[str, Array]]:
     """Return the layers in the order of their numbers, else in the only one that fits."""
     numbered = [re.fullmatch(r"(.*?)\d+", name) for name in groups]
     if len({match and match[1] for match in numbered}) == 1 and all(numbered):
         return {name: groups[name] for name in sorted(groups, key=_natural)}
-    shapes = {name: np.shape(group.get("weight")) for name, group in groups.items()}
+    shapes = {name: np.shape(group.get("weight", 0)) for name, group in groups.items()}
     fits = len(groups) == 1 and len(shapes) == 1
     if all(len(shape) == 2 for shape in shapes.values()) and not fits:
         n_out, n_in = ([shape[i] for shape in shapes.values()] for i in (0, 1))
@@ -295,7 +300,7 @@ def _layout_of(groups: dict[str, dict[str, Array]], metadata: Mapping[str, str])
     biases = [
         (np.shape(group["weight"]), np.shape(group["bias"]))
         for group in groups.values()
-        if np.ndim(group.get("weight")) == 2 and "bias" in group
+        if _rank(group) == 2 and "bias" in group
     ]
     fits = {
         "torch": all(a[0] == b[1] for a, b in pairs) and all(b == W[:1] for W, b in biases),
