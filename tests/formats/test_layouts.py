@@ -120,7 +120,7 @@ def layers(*shapes, names=None):
 
 def test_square_layers_need_a_layout():
     arrays = layers((4, 4), (4, 4))
-    with pytest.raises(ConversionError, match="the weights are square: .*layout='torch'"):
+    with pytest.raises(ConversionError, match=r"the weights are square: .*layout='torch'"):
         from_safetensors(file_of(arrays), activation="relu")
     one = from_safetensors(file_of(arrays), "torch", activation="relu")
     marked = from_safetensors(file_of(arrays, {"format": "pt"}), activation="relu")
@@ -171,7 +171,7 @@ def test_arrays_that_do_not_fit(arrays, text):
 def test_a_file_of_our_own(tmp_path):
     """``layers.0.weight`` is (n_in, n_out) there, and (n_out, n_in) in PyTorch's."""
     cmlp.Network([7, 7, 7], seed=0).save(tmp_path / "m.safetensors")
-    with pytest.raises(ConversionError, match="read it by cmlp.load"):
+    with pytest.raises(ConversionError, match=r"read it by cmlp.load"):
         from_safetensors(tmp_path / "m.safetensors", activation="relu")
 
 

@@ -145,7 +145,7 @@ def test_modules_of_our_own():
     torch.save(to_torch(net), buffer)
     buffer.seek(0)
     close(torch.load(buffer, weights_only=False), net)
-    reg = cmlp.MLPRegressor(hidden_layer_sizes=(8,), max_iter=2, tol=0, random_state=0, n_ensemble=3)
+    reg = cmlp.MLPRegressor(hidden_layer_sizes=(8,), max_iter=2, tol=0, random_state=0, n_ensemble=3)  # noqa: E501
     with pytest.warns(cmlp.ConvergenceWarning):
         reg.fit(X, X[:, 0])
     module = pickle.loads(pickle.dumps(to_torch(reg)))
@@ -197,7 +197,7 @@ def test_nested_modules_and_norms():
     module = nn.Sequential(
         seeded_norm(7), nn.Dropout(0.3),
         nn.Sequential(nn.Linear(7, 5, bias=False), seeded_norm(5, 1e-3), nn.ReLU(), seeded_norm(5)),
-        nn.Identity(), nn.Linear(5, 4), nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 3), nn.LogSoftmax(-1),
+        nn.Identity(), nn.Linear(5, 4), nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 3), nn.LogSoftmax(-1),  # noqa: E501
     )  # fmt: skip
     module.train()
     net = from_torch(module, classes=[3, 1, 2])
@@ -264,7 +264,7 @@ L = nn.Linear
 @pytest.mark.parametrize(
     "layers, text",
     [
-        ([L(7, 5), nn.PReLU(), L(5, 2)], r"layer 2 \(PReLU, '1'\) has no counterpart in cmlp; these"),
+        ([L(7, 5), nn.PReLU(), L(5, 2)], r"layer 2 \(PReLU, '1'\) has no counterpart in cmlp; these"),  # noqa: E501
         ([L(7, 5), nn.LeakyReLU(0.2), L(5, 2)], "negative_slope=0.2, but cmlp has .*=0.01"),
         ([L(7, 5), nn.ELU(0.5), L(5, 2)], "alpha=0.5, but cmlp has alpha=1.0"),
         ([L(7, 5), nn.Softplus(2), L(5, 2)], "beta=2, but cmlp has beta=1.0"),
@@ -313,9 +313,9 @@ def test_other_things_that_do_not_fit():
         from_torch(Reversed(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 2)))
     hooked = nn.Sequential(nn.Linear(7, 5))
     hooked[0].register_forward_hook(lambda module, x, y: -y)
-    with pytest.raises(ConversionError, match="hooks"):
+    with pytest.raises(ConversionError, match=r"hooks"):
         from_torch(hooked)
-    with pytest.raises(ConversionError, match="not an? ?int|not int"):
+    with pytest.raises(ConversionError, match=r"not an? ?int|not int"):
         from_torch(3)
     gelu = nn.Sequential(nn.Linear(7, 5), nn.GELU("tanh"), nn.Linear(5, 2))
     agrees(gelu, atol=2e-3, approximate=True)

@@ -72,7 +72,7 @@ def _of_pipeline(steps: list[tuple[str, Any]]) -> Any:
     last.set_params(dtype="float64")
     wide = last.network_.astype(np.float64)
     last.network_ = wide
-    chain = replace(chain_of(SimpleNamespace(steps=[*used, steps[-1][:1] + (last,)])), classes=None)
+    chain = replace(chain_of(SimpleNamespace(steps=[*used, (steps[-1][0], last)])), classes=None)
     net = network_of(chain, "squared_error")
     _assign(last, net.weights, net.biases)
     names = getattr(used[0][1], "feature_names_in_", None)

@@ -202,7 +202,7 @@ def _copy_parameters(source: Any, estimator: Any) -> None:
 
 
 def _record(source: Any, estimator: Any) -> dict[str, Any]:
-    """Return what a fit leaves besides the weights: that of ours, or nothing yet."""
+    """Return what a fit leaves apart from the weights: that of ours, or nothing yet."""
     from sklearn.utils import check_random_state
 
     history = getattr(source, "history_", getattr(source, "history", None)) or {}

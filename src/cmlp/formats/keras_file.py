@@ -55,7 +55,7 @@ def read(file: File, layers_of: Callable[[Any, str, Arrays], Any]) -> Any:
         If it cannot be opened or read.
     """
     name = name_of(file)
-    opened: Any = file if hasattr(file, "seek") else open(file, "rb")
+    opened: Any = file if hasattr(file, "seek") else open(file, "rb")  # noqa: SIM115
     try:
         head = opened.read(8)
         opened.seek(0)

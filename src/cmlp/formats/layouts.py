@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -296,7 +297,7 @@ def _layout_of(groups: dict[str, dict[str, Array]], metadata: Mapping[str, str])
         return "torch"
     shapes = [np.shape(group["weight"]) for group in groups.values() if "weight" in group]
     shapes = [shape for shape in shapes if len(shape) == 2]
-    pairs = list(zip(shapes, shapes[1:], strict=False))
+    pairs = list(pairwise(shapes))
     biases = [
         (np.shape(group["weight"]), np.shape(group["bias"]))
         for group in groups.values()
