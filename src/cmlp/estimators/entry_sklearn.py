@@ -144,7 +144,7 @@ def _of_linear(theirs: Any) -> Any:
             W, b = 2 * W, 2 * b
         made.classes_ = theirs.classes_
     else:
-        made = MLPRegressor((), dtype=dtype)
+        made = MLPRegressor(hidden_layer_sizes=(), dtype=dtype)
     _assign(made, [W], [b])
     names = getattr(theirs, "feature_names_in_", None)
     if names is not None:
