@@ -205,7 +205,7 @@ def _in_order(groups: dict[str, dict[str, Array]]) -> dict[str, dict[str, Array]
     if len({match and match[1] for match in numbered}) == 1 and all(numbered):
         return {name: groups[name] for name in sorted(groups, key=_natural)}
     shapes = {name: np.shape(group.get("weight", 0)) for name, group in groups.items()}
-    fits = len(groups) == 1 and len(shapes) == 1
+    fits = len(groups) < 2
     if all(len(shape) == 2 for shape in shapes.values()) and not fits:
         n_out, n_in = ([shape[i] for shape in shapes.values()] for i in (0, 1))
         firsts = [name for name, shape in shapes.items() if shape[1] not in n_out]
