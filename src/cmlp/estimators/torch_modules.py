@@ -65,10 +65,7 @@ def modules() -> dict[str, Any]:
             self.members = torch.nn.ModuleList(members)
 
         def forward(self, x: Any) -> Any:
-            total = self.members[0](x)
-            for member in list(self.members)[1:]:
-                total = total + member(x)
-            return total / len(self.members)
+            return sum(member(x) for member in self.members) / len(self.members)
 
     kinds = (Exp, Subtract, Parametric, Unit, MeanOfMembers)
     for kind in kinds:
