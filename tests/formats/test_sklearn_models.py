@@ -69,7 +69,7 @@ def test_regressors(columns, activation):
     y = X[:, 0] if columns == 1 else X[:, :2]
     ours = fitted(
         cmlp.MLPRegressor, y, activation=activation, normalization="batch", dtype="float64"
-    )  # noqa: E501
+    )
     theirs = to_sklearn(ours)
     assert type(theirs) is neural_network.MLPRegressor
     np.testing.assert_allclose(theirs.predict(X), ours.predict(X), atol=1e-12)
@@ -189,7 +189,7 @@ def test_linear_models():
             theirs.fit(X, y)
             np.testing.assert_allclose(
                 from_sklearn(theirs).predict(X), theirs.predict(X), atol=1e-13
-            )  # noqa: E501
+            )
     two = pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.Ridge())
     two.fit(X + 100, X[:, 0])
     np.testing.assert_allclose(from_sklearn(two).predict(X + 100), two.predict(X + 100), atol=1e-10)

@@ -147,7 +147,7 @@ def test_modules_of_our_own():
     close(torch.load(buffer, weights_only=False), net)
     reg = cmlp.MLPRegressor(
         hidden_layer_sizes=(8,), max_iter=2, tol=0, random_state=0, n_ensemble=3
-    )  # noqa: E501
+    )
     with pytest.warns(cmlp.ConvergenceWarning):
         reg.fit(X, X[:, 0])
     module = pickle.loads(pickle.dumps(to_torch(reg)))
@@ -269,7 +269,7 @@ L = nn.Linear
         (
             [L(7, 5), nn.PReLU(), L(5, 2)],
             r"layer 2 \(PReLU, '1'\) has no counterpart in cmlp; these",
-        ),  # noqa: E501
+        ),
         ([L(7, 5), nn.LeakyReLU(0.2), L(5, 2)], "negative_slope=0.2, but cmlp has .*=0.01"),
         ([L(7, 5), nn.ELU(0.5), L(5, 2)], "alpha=0.5, but cmlp has alpha=1.0"),
         ([L(7, 5), nn.Softplus(2), L(5, 2)], "beta=2, but cmlp has beta=1.0"),
