@@ -112,7 +112,7 @@ def tables(args: argparse.Namespace, wanted: dict[str, int]) -> list[str]:
 
 def rows_of(args: argparse.Namespace) -> int | None:
     """Return the limit of rows: few with ``--quick``."""
-    return 500 if args.quick else None
+    return 200 if args.quick else None
 
 
 # Scores -------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def scores(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Compare test scores over seeds; returns a row per table."""
-    seeds = 3 if args.quick else SEEDS
+    seeds = 2 if args.quick else SEEDS
     results = []
     for name in tables(args, EPOCHS):
         table = load(args.data, name, rows_of(args))

@@ -65,7 +65,7 @@ def main() -> int:
     results: list[dict[str, Any]] = []
     with pinned(1):
         if "products" in args.parts:
-            results += products(cores, SIZES[:5] if args.quick else SIZES, seconds)
+            results += products(cores, SIZES[:3] if args.quick else SIZES, seconds)
         if "functions" in args.parts:
             results += functions(cores, seconds)
     if "barrier" in args.parts:

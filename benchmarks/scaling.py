@@ -30,8 +30,8 @@ ROWS = 4096
 """Rows of an epoch, except in the sweep of rows; four batches at least."""
 
 
-def _work(sizes: tuple[int, ...], batch: int) -> Work:
-    return Work(sizes, batch, batch * max(4, min(100, ROWS // batch)))
+def _work(sizes: tuple[int, ...], batch: int, rows: int = ROWS) -> Work:
+    return Work(sizes, batch, batch * max(4, min(100, rows // batch)))
 
 
 Point = tuple[float, Work, int]
@@ -42,6 +42,7 @@ def sweeps(quick: bool) -> dict[str, list[Point]]:
     """Return the points of every sweep."""
     cpus = cmlp.core_info().cpus
     top = 3 if quick else 99
+    work = partial(_work, rows=1) if quick else _work
     rows = [100, 1_000, 10_000, 100_000, 1_000_000][:top]
     widths = [16, 32, 64, 128, 256, 512, 1024, 2048][:top]
     depths = [1, 2, 4, 8, 16, 32][:top]
@@ -49,12 +50,12 @@ def sweeps(quick: bool) -> dict[str, list[Point]]:
     threads = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= cpus][:top]
     return {
         "rows": [(n, Work((64, 64, 10), 32, n), 1) for n in rows],
-        "width": [(n, _work((n, n, n, 10), 128), 1) for n in widths],
-        "depth": [(n, _work((64, *[64] * n, 10), 32), 1) for n in depths],
-        "batch": [(n, _work((256, 256, 256, 10), n), 1) for n in batches],
-        "threads, 16-64-64-2": [(n, _work((16, 64, 64, 2), 32), n) for n in threads],
-        "threads, 784-128-10": [(n, _work((784, 128, 10), 128), n) for n in threads],
-        "threads, 784-512-512-10": [(n, _work((784, 512, 512, 10), 128), n) for n in threads],
+        "width": [(n, work((n, n, n, 10), 128), 1) for n in widths],
+        "depth": [(n, work((64, *[64] * n, 10), 32), 1) for n in depths],
+        "batch": [(n, work((256, 256, 256, 10), n), 1) for n in batches],
+        "threads, 16-64-64-2": [(n, work((16, 64, 64, 2), 32), n) for n in threads],
+        "threads, 784-128-10": [(n, work((784, 128, 10), 128), n) for n in threads],
+        "threads, 784-512-512-10": [(n, work((784, 512, 512, 10), 128), n) for n in threads],
     }
 
 
@@ -74,11 +75,11 @@ def main() -> int:
     results: list[dict[str, Any]] = []
     for name, points in sweeps(args.quick).items():
         if name.split(",")[0] in args.sweep:
-            rows = measure(name, points, _report.seconds_of(args), 0.01 if args.quick else 0.05)
+            rows = measure(name, points, _report.seconds_of(args), 0.002 if args.quick else 0.05)
             show(name, rows)
             results += rows
     if "processes" in args.sweep:
-        results += processes(_report.seconds_of(args), 0.05 if args.quick else 0.5)
+        results += processes(_report.seconds_of(args), 0.01 if args.quick else 0.5, args.quick)
     _report.write_json(args.json, about, results)
     if args.chart:
         draw(args.chart, about, results)
@@ -112,10 +113,10 @@ def measure(name: str, points: list[Point], seconds: float, least: float) -> lis
     ]
 
 
-def processes(seconds: float, least: float) -> list[dict[str, Any]]:
+def processes(seconds: float, least: float, quick: bool) -> list[dict[str, Any]]:
     """Measure a step on all processors, alone and while other processes do the same."""
     cpus = cmlp.core_info().cpus
-    work = _work((784, 512, 512, 10), 128)
+    work = _work((784, 512, 512, 10), 128, 1 if quick else ROWS)
     make = partial(Steps, n_threads=cpus, least=least)
     workers = [Worker(make, work, threads=cpus) for _ in range(2)]
 

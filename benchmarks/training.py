@@ -69,7 +69,7 @@ def main() -> int:
             args.solver,
             threads,
             seconds=_report.seconds_of(args),
-            least=0.02 if args.quick else TURN,
+            least=0.005 if args.quick else TURN,
         )
     agree = all(row["agrees"] for row in results)
     print(f"losses {'agree' if agree else 'DISAGREE'}")

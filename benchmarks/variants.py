@@ -51,7 +51,7 @@ def main() -> int:
     except ValueError as error:
         parser.error(str(error))
     if args.quick:
-        works = tuple(work.smaller(50) for work in (works if args.net else works[:2]))
+        works = tuple(work.smaller(10) for work in (works if args.net else works[:2]))
     about = _report.machine()
     print(_report.headline(about), end="\n\n")
     changes = variants()

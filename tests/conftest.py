@@ -3,7 +3,7 @@
 A test with `core` runs once on each core of this machine, or on the one that CMLP_CORE forces; one
 with `engine` runs on the fastest and the NumPy core, enough for what is Python above the seam; one
 with `compiled` runs on the compiled cores; one with `dtype` runs in both number types. Test bodies
-name none of them.
+name none of them. Which of many cases run on which core and number type is chosen in `helpers`.
 """
 
 import os
@@ -14,8 +14,6 @@ from collections import Counter
 # other in a busy loop, which multiplies the processor time wherever other programs run.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-
 import numpy as np
 import pytest
 
@@ -23,8 +21,12 @@ import cmlp
 from cmlp.core import dispatch, processors
 from cmlp.training import trainer
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+
 FORCED = os.environ.get("CMLP_CORE") or "auto"
 CORES = tuple(dispatch._cores) if FORCED == "auto" else (FORCED,)
+ENGINES = tuple(dict.fromkeys((CORES[0], CORES[-1])))
+COMPILED = tuple(name for name in CORES if name != "python")
 
 
 def in_use(request):
@@ -40,13 +42,13 @@ def core(request):
     yield from in_use(request)
 
 
-@pytest.fixture(params=dict.fromkeys((CORES[0], CORES[-1])))
+@pytest.fixture(params=ENGINES)
 def engine(request):
     """The same for the fastest core and the NumPy core: for what does not differ below the seam."""
     yield from in_use(request)
 
 
-@pytest.fixture(params=[name for name in CORES if name != "python"])
+@pytest.fixture(params=COMPILED)
 def compiled(request):
     """The same for each compiled core: for what NumPy checks by itself."""
     yield from in_use(request)

@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from helpers import blobs, covering, refused, squared_error
+from conftest import CORES
+from helpers import DTYPES, alternating, blobs, covering, refused, squared_error
 from oracle import (
     QUIET,
     WIDTHS,
@@ -46,8 +47,9 @@ def with_factors(optimizer, plan, seed=0):
 # Against the oracle ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("clip", [0.0, 0.5], ids=["whole", "clipped"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "dtype, name, clip", covering(DTYPES, OPTIMIZERS, [0.0, 0.5]), indirect=["dtype"]
+)
 def test_update(core, dtype, name, clip):
     problem = Problem((17, 33, 7), ("tanh", "identity"), "squared_error", 1, dtype)
     optimizer = with_factors(OPTIMIZERS[name], problem.plan)._replace(clip_norm=clip)
@@ -65,7 +67,11 @@ def test_update(core, dtype, name, clip):
         check_params(problem, row, moment, "moment")
 
 
-@pytest.mark.parametrize("name, n, clip", covering(OPTIMIZERS, [1, 27, 1030], [0.0, 0.005]))
+@pytest.mark.parametrize(
+    "dtype, name, n, clip",
+    covering(DTYPES, OPTIMIZERS, [1, 27, 1030], [0.0, 0.005]),
+    indirect=["dtype"],
+)
 def test_one_step(core, dtype, name, n, clip):
     """Fused with the tiles of the gradient, for a single row, and from a gradient written out."""
     problem = Problem((9, 33, 17, 5), ("tanh", "silu", "logistic"), "binary_crossentropy", 40,
@@ -75,7 +81,9 @@ def test_one_step(core, dtype, name, n, clip):
     check_step(core, problem, optimizer, np.random.default_rng(3).integers(0, 40, n), noise)
 
 
-@pytest.mark.parametrize("case", range(len(WIDTHS)))
+@pytest.mark.parametrize(
+    "core, dtype, case", alternating(CORES, range(len(WIDTHS))), indirect=["core", "dtype"]
+)
 def test_odd_sizes(core, dtype, case):
     problem = list(problems_at_odd_sizes(dtype))[case]
     optimizer = with_factors(OPTIMIZERS["adam"], problem.plan)
@@ -92,7 +100,9 @@ def test_few_and_many_units(core, dtype, sizes):
     check_step(core, problem, optimizer, np.arange(19), QUIET)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "core, dtype, name", alternating(CORES, OPTIMIZERS), indirect=["core", "dtype"]
+)
 def test_factors_of_1_change_no_bit(core, dtype, name):
     problem = Problem((9, 33, 5), ("tanh", "softmax"), "categorical_crossentropy", 40, dtype,
                       labels=True)  # fmt: skip
@@ -133,7 +143,7 @@ def test_an_epoch_with_schedules_is_its_steps(core, dtype, clip):
     np.testing.assert_array_equal(state, state_of_parts)
 
 
-@pytest.mark.parametrize("case", TEAMS)
+@pytest.mark.parametrize("core, dtype, case", alternating(CORES, TEAMS), indirect=["core", "dtype"])
 def test_threads_and_epochs_of_one_call(core, dtype, case):
     """The same bits on 1, 2 and 3 threads, and for two epochs in one call or in two."""
     sizes, activations, n, batch_size, name, clip = TEAMS[case]

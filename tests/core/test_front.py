@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers import covering
+from conftest import COMPILED, CORES
+from helpers import alternating, covering, dealt
 
 import cmlp
 from cmlp.core import front, groups, layout, reference, seam, vocabulary
@@ -174,7 +175,7 @@ def test_cosines_of_any_size(core, dtype, turns):
     net.front["periodic.frequencies"] = 0
     net.front["periodic.weights"], net.front["periodic.biases"] = 1, 0
     net.weights[0], net.biases[0] = np.eye(2), 0
-    for phase in np.random.default_rng(0).uniform(-turns, turns, 50):
+    for phase in np.random.default_rng(0).uniform(-turns, turns, 20):
         u = net.dtype.type(2 * math.pi * phase)
         net.front["periodic.phases"] = u  # a number of this dtype: only the cosine rounds
         expected = math.cos(float(u))
@@ -207,11 +208,13 @@ def test_positions_outside_of_a_table(core, dtype):
 
 
 @pytest.mark.parametrize(
-    "name, sizes, kind, bent", covering(FRONTS, SIZES[:3], KINDS, [False, True])
+    "core, name, sizes, kind, bent",
+    covering(CORES, FRONTS, SIZES[:3], KINDS, [False, True]),
+    indirect=["core"],
 )
 def test_central_differences(core, name, sizes, kind, bent):
     net = network(name, sizes, kind=kind, bent=bent)
-    check = net.check_gradients(*rows_of(net, 6), l2=0.01, entries=8)
+    check = net.check_gradients(*rows_of(net, 6), l2=0.01, entries=4)
     assert check, check
     assert any(layer.name in ("periodic", *net.front) for layer in check.layers)
 
@@ -234,9 +237,12 @@ def test_differences_by_the_inputs(core, name):
 
 
 @pytest.mark.parametrize(
-    "name, sizes, kind, n, bent", covering(FRONTS, SIZES, KINDS, [1, 7, 40, 1100], [False, True])
+    "core, dtype, case",
+    alternating(CORES, covering(FRONTS, SIZES, KINDS, [1, 7, 40, 1100], [False, True])),
+    indirect=["core", "dtype"],
 )
-def test_the_twins_agree(core, dtype, name, sizes, kind, n, bent):
+def test_the_twins_agree(core, dtype, case):
+    name, sizes, kind, n, bent = case
     n = max(n, 2) if kind == "batch" else n
     net = network(name, sizes, dtype, kind, bent)
     X, y = rows_of(net, n)
@@ -255,16 +261,20 @@ def test_the_twins_agree(core, dtype, name, sizes, kind, n, bent):
     assert not padding(net, mine[1]).any()
 
 
-@pytest.mark.parametrize("name, sizes, kind, bent", covering(FRONTS, SIZES, KINDS, [False, True]))
+@pytest.mark.parametrize(
+    "core, dtype, name, sizes, kind, bent",
+    dealt(CORES, covering(FRONTS, SIZES, KINDS, [False, True])),
+    indirect=["core", "dtype"],
+)
 def test_every_way_to_the_outputs(core, dtype, name, sizes, kind, bent):
     """predict, forward, predictors of one row and of many, and the folded network."""
     net = network(name, sizes, dtype, kind, bent)
     X, y = rows_of(net, 150)
-    out = net.predict(X)
+    out, predictor = net.predict(X), net.predictor()
     ways = {
         "forward": net.forward(X, return_all=True).a[-1],
         "the twin": net.astype("float64")._predicted(X.astype("float64")),
-        "a predictor": np.array([net.predictor()(x).copy() for x in X]),
+        "a predictor": np.array([predictor(x).copy() for x in X]),
         "a predictor of many": net.predictor(150)(X),
         "another order": net.predict(np.asfortranarray(X)),
         "sparse": predict_sparse(core, net, X),
@@ -347,8 +357,9 @@ def epochs(core, net, X, y, batch_size, optimizer, n_threads=1, n_epochs=1, nois
 
 
 @pytest.mark.parametrize(
-    "name, rule, batch_size, kind, bent",
-    covering(FRONTS, OPTIMIZERS, [1, 13, 40], KINDS, [False, True]),
+    "core, dtype, name, rule, batch_size, kind, bent",
+    dealt(CORES, covering(FRONTS, OPTIMIZERS, [1, 13, 40], KINDS, [False, True])),
+    indirect=["core", "dtype"],
 )
 def test_epochs_of_both_twins(core, dtype, name, rule, batch_size, kind, bent):
     batch_size = max(batch_size, 13) if kind == "batch" else batch_size  # of two, zhat is a sign
@@ -395,7 +406,9 @@ BATCHES = {
 
 
 @pytest.mark.parametrize(
-    "name, rule, batches, bent", covering(FRONTS, OPTIMIZERS, BATCHES, [False, True])
+    "compiled, dtype, name, rule, batches, bent",
+    dealt(COMPILED, covering(FRONTS, OPTIMIZERS, BATCHES, [False, True])),
+    indirect=["compiled", "dtype"],
 )
 def test_threads_change_no_bit(compiled, dtype, name, rule, batches, bent):
     n, batch_size, sizes = BATCHES[batches]

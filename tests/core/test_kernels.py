@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import covering
+from conftest import CORES
+from helpers import DTYPES, alternating, covering
 from oracle import (
     HIDDEN,
     PAIRS,
@@ -98,8 +99,9 @@ def test_odd_sizes(core, dtype, case):
     check_forward(core, problem).check_gradient(problem.gradient(core))
 
 
-@pytest.mark.parametrize(("loss", "out"), PAIRS, ids="-".join)
-def test_every_loss_and_output(core, dtype, loss, out):
+@pytest.mark.parametrize("core, dtype, pair", alternating(CORES, PAIRS), indirect=["core", "dtype"])
+def test_every_loss_and_output(core, dtype, pair):
+    loss, out = pair
     hidden = HIDDEN[PAIRS.index((loss, out)) % len(HIDDEN)]
     problem = Problem((9, 17, 7), (hidden, out), loss, 13, dtype)
     check_forward(core, problem).check_gradient(problem.gradient(core))
@@ -115,7 +117,7 @@ def test_every_hidden_activation(core, dtype, hidden):
     Oracle(problem, rates, 5).check_gradient(problem.gradient(core, noise=rates, step=5))
 
 
-@pytest.mark.parametrize("n", BATCHES)
+@pytest.mark.parametrize("core, dtype, n", alternating(CORES, BATCHES), indirect=["core", "dtype"])
 def test_passes_of_a_large_batch_add_up(core, dtype, n):
     problem = Problem((5, 18, 4), ("silu", "softmax"), "categorical_crossentropy", n, dtype, n,
                       smoothing=0.1, l1=0.01, l2=0.02, weighted=True, labels=True)  # fmt: skip
@@ -123,7 +125,9 @@ def test_passes_of_a_large_batch_add_up(core, dtype, n):
     Oracle(problem).check_gradient(problem.gradient(core))
 
 
-@pytest.mark.parametrize("sizes", WIDE, ids=str)
+@pytest.mark.parametrize(
+    "core, dtype, sizes", alternating(CORES, WIDE), indirect=["core", "dtype"], ids=str
+)
 def test_wide_layers(core, dtype, sizes):
     """Layers of which columns are copied to a panel first, and some too long for one."""
     activations = ("gelu", "tanh", "logistic", "softmax")[-len(sizes) + 1 :]
@@ -133,16 +137,24 @@ def test_wide_layers(core, dtype, sizes):
     check_step(core, problem, OPTIMIZERS["momentum"], np.arange(29)[::-1].copy(), QUIET)
 
 
-@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 40])
-@pytest.mark.parametrize("sizes", FEW_UNITS, ids=str)
+@pytest.mark.parametrize(
+    "dtype, sizes, n",
+    covering(DTYPES, FEW_UNITS, [1, 2, 15, 16, 17, 40]),
+    indirect=["dtype"],
+    ids=str,
+)
 def test_layers_of_few_units(core, dtype, sizes, n):
     activations = (*("elu", "softplus")[: len(sizes) - 2], "softmax")
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype)
     check_forward(core, problem).check_gradient(problem.gradient(core))
 
 
-@pytest.mark.parametrize("n", [2, 19, 61])
-@pytest.mark.parametrize("sizes", HALF_VECTORS, ids=str)
+@pytest.mark.parametrize(
+    "dtype, sizes, n",
+    covering(DTYPES, HALF_VECTORS, [2, 19, 61]),
+    indirect=["dtype"],
+    ids=str,
+)
 def test_half_vectors(core, dtype, sizes, n):
     activations = (*("tanh", "relu")[: len(sizes) - 2], "softmax")
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype, l2=0.01)
@@ -296,7 +308,9 @@ def same_network(problem):
     return net
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "core, dtype, layout", alternating(CORES, LAYOUTS), indirect=["core", "dtype"]
+)
 def test_memory_layouts(core, dtype, layout):
     problem = Problem((7, 17, 3), ("tanh", "identity"), "squared_error", 140, dtype)
     net, X = same_network(problem), LAYOUTS[layout](problem.X)
@@ -316,7 +330,11 @@ def test_memory_map(core, dtype, tmp_path):
     check_same(core, grads, problem.gradient(core)[1])
 
 
-@pytest.mark.parametrize("kind, layout, scale", covering(KINDS, ["plain", "amid"], [1, 0.01]))
+@pytest.mark.parametrize(
+    "dtype, kind, layout, scale",
+    covering(DTYPES, KINDS, ["plain", "amid"], [1, 0.01]),
+    indirect=["dtype"],
+)
 def test_number_formats(core, dtype, kind, layout, scale):
     """Whole numbers are exact in every format, so the same bits must come out."""
     problem = Problem((7, 17, 3), ("tanh", "identity"), "squared_error", 40, dtype,
@@ -346,11 +364,15 @@ def test_target_formats(engine, dtype, kind):
 
 
 @pytest.mark.parametrize(
-    "sizes, n",
-    [((19, 33, 4), 1), ((19, 33, 4), 1030), ((784, 5, 4), 1), ((784, 5, 4), 13)],
+    "core, dtype, case",
+    alternating(
+        CORES, [((19, 33, 4), 1), ((784, 5, 4), 1), ((19, 33, 4), 1030), ((784, 5, 4), 13)]
+    ),
+    indirect=["core", "dtype"],
     ids=str,
 )
-def test_pixels_are_scaled_on_the_way(core, dtype, n, sizes):
+def test_pixels_are_scaled_on_the_way(core, dtype, case):
+    sizes, n = case
     problem = Problem(sizes, ("gelu", "softmax"), "categorical_crossentropy", n, dtype, n, l2=0.01,
                       weighted=True, labels=True, input_scale=1 / 255)  # fmt: skip
     rng = np.random.default_rng(n)
@@ -404,8 +426,9 @@ def check_params(problem, came, expected, what):
     assert not padding(problem.plan, came).any(), f"padding of {what}"
 
 
-@pytest.mark.parametrize("clip", [0.0, 0.5], ids=["whole", "clipped"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "dtype, name, clip", covering(DTYPES, OPTIMIZERS, [0.0, 0.5]), indirect=["dtype"]
+)
 def test_update(core, dtype, name, clip):
     problem = Problem((17, 33, 7), ("tanh", "identity"), "squared_error", 1, dtype)
     optimizer = OPTIMIZERS[name]._replace(clip_norm=clip)
@@ -424,7 +447,9 @@ def test_update(core, dtype, name, clip):
 
 
 @pytest.mark.parametrize(
-    "name, regulariser, clip", covering(OPTIMIZERS, REGULARISERS, [0.0, 0.005])
+    "dtype, name, regulariser, clip",
+    covering(DTYPES, OPTIMIZERS, REGULARISERS, [0.0, 0.005]),
+    indirect=["dtype"],
 )
 def test_one_step_of_an_epoch(core, dtype, name, regulariser, clip):
     problem = Problem((9, 33, 17, 5), ("tanh", "silu", "logistic"), "binary_crossentropy", 40,
@@ -435,8 +460,12 @@ def test_one_step_of_an_epoch(core, dtype, name, regulariser, clip):
     check_step(core, problem, optimizer, rows, noise)
 
 
-@pytest.mark.parametrize("sizes", [(9, 5), (9, 18, 5)], ids=["one layer", "two layers"])
-@pytest.mark.parametrize("n", BATCHES)
+@pytest.mark.parametrize(
+    "dtype, sizes, n",
+    covering(DTYPES, [(9, 5), (9, 18, 5)], BATCHES),
+    indirect=["dtype"],
+    ids=str,
+)
 def test_one_step_of_any_batch(core, dtype, n, sizes):
     activations = ("relu", "softmax")[-len(sizes) + 1 :]
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype, n, l2=0.01,
@@ -463,8 +492,9 @@ def check_step(core, problem, optimizer, rows, noise):
         check_params(problem, row, moment, "moment")
 
 
-@pytest.mark.parametrize("clip", [0.0, 0.02], ids=["fused", "clipped"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "dtype, name, clip", covering(DTYPES, OPTIMIZERS, [0.0, 0.02]), indirect=["dtype"]
+)
 def test_an_epoch_is_its_steps(core, dtype, name, clip):
     """One call for all batches gives the bits of one call for each."""
     problem = Problem((9, 17, 5), ("gelu", "softmax"), "categorical_crossentropy", 50, dtype,
@@ -609,14 +639,14 @@ TEAMS = {
     "wide": ((70, 130, 97, 5), ("tanh", "silu", "softmax"), 60, 28, "adam", 0.0),
     "wide, clipped": ((131, 67, 5), ("tanh", "softmax"), 60, 28, "adam", 0.01),
     "a wide row": ((21, 600, 300, 5), ("tanh", "relu", "softmax"), 3, 1, "momentum", 0.0),
-    "passes": ((5, 7, 3), ("silu", "softmax"), 2500, 1300, "sgd", 0.0),
+    "passes": ((5, 7, 3), ("silu", "softmax"), 1300, 1100, "sgd", 0.0),
     "few units": ((150, 2, 70, 2), ("tanh", "silu", "softmax"), 60, 20, "adam", 0.0),
     "few units, clipped": ((150, 70, 2), ("tanh", "softmax"), 60, 20, "adam", 0.01),
-    "few units, passes": ((150, 2), ("softmax",), 2500, 1300, "momentum", 0.0),
+    "few units, passes": ((150, 2), ("softmax",), 1300, 1100, "momentum", 0.0),
 }
 
 
-@pytest.mark.parametrize("case", TEAMS)
+@pytest.mark.parametrize("core, dtype, case", alternating(CORES, TEAMS), indirect=["core", "dtype"])
 def test_several_epochs_in_one_call(core, dtype, case):
     """The same bits as by a call for each; the last batch of an epoch may be a short one."""
     n_threads = 1 if dtype == np.float64 else 3
@@ -644,7 +674,7 @@ def test_several_epochs_in_one_call(core, dtype, case):
     assert params.tobytes() == at_once.tobytes() and state.tobytes() == state_at_once.tobytes()
 
 
-@pytest.mark.parametrize("case", TEAMS)
+@pytest.mark.parametrize("core, dtype, case", alternating(CORES, TEAMS), indirect=["core", "dtype"])
 def test_any_number_of_threads_gives_the_same_bits(core, dtype, case):
     sizes, activations, n, batch_size, name, clip = TEAMS[case]
     problem = Problem(sizes, activations, "categorical_crossentropy", n, dtype, l1=1e-3, l2=1e-3,
@@ -667,8 +697,12 @@ def test_any_number_of_threads_gives_the_same_bits(core, dtype, case):
     assert (results[0][0] != problem.params).any()
 
 
-@pytest.mark.parametrize("sizes", [(4, 32, 32, 2), (33, 18, 5), (64, 3, 300, 1)])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "dtype, name, sizes",
+    covering(DTYPES, OPTIMIZERS, [(4, 32, 32, 2), (33, 18, 5), (64, 3, 300, 1)]),
+    indirect=["dtype"],
+    ids=str,
+)
 def test_plain_steps_on_single_rows(core, dtype, name, sizes):
     """One thread takes them in a shorter way, with the bits of several threads."""
     activations = (*("relu", "tanh", "softplus")[: len(sizes) - 2], "softmax")
@@ -711,7 +745,9 @@ class Fences:
             assert (big[:128] == self.MARK).all() and (big[-128:] == self.MARK).all()
 
 
-@pytest.mark.parametrize("case", range(len(WIDTHS) + 1))
+@pytest.mark.parametrize(
+    "core, dtype, case", alternating(CORES, range(len(WIDTHS) + 1)), indirect=["core", "dtype"]
+)
 def test_nothing_is_written_outside_the_arrays(core, dtype, case):
     wide = Problem((131, 97, 70), ("gelu", "identity"), "squared_error", 61, dtype)
     problem = [*problems_at_odd_sizes(dtype, l2=0.01), wide][case]

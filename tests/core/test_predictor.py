@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers import blobs, python_output, refused
+from conftest import CORES
+from helpers import alternating, blobs, python_output, refused
 from oracle import check_same
 
 import cmlp
@@ -62,8 +63,11 @@ def tolerance(net):
 # Network.predict ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, input_scale", SCALED)
-def test_both_ways_give_the_same(core, dtype, name, input_scale):
+@pytest.mark.parametrize(
+    "core, dtype, case", alternating(CORES, SCALED), indirect=["core", "dtype"]
+)
+def test_both_ways_give_the_same(core, dtype, case):
+    name, input_scale = case
     net = net_of(name, dtype, input_scale=input_scale)
     for n in (1, 2, 3, 16, 127, 128, 129, 300, 1):
         X = rows_of(net, n)
@@ -91,7 +95,9 @@ def in_format(X, letter):
     return X.astype(np.int64).astype(letter) if letter in "BHILQ" else X.astype(letter)
 
 
-@pytest.mark.parametrize("letter", READABLE)
+@pytest.mark.parametrize(
+    "core, dtype, letter", alternating(CORES, READABLE), indirect=["core", "dtype"]
+)
 def test_every_number_format(core, dtype, letter):
     net = net_of("odd", dtype)
     for n in (1, 5, 130):
@@ -125,7 +131,9 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "core, dtype, layout", alternating(CORES, LAYOUTS), indirect=["core", "dtype"]
+)
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 def test_every_memory_layout(core, dtype, layout):
     change, short = LAYOUTS[layout]
@@ -161,7 +169,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("core, dtype, bad", alternating(CORES, BAD), indirect=["core", "dtype"])
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_complaints_are_the_same(core, dtype, bad):
     net = net_of("odd", dtype)
@@ -315,8 +323,11 @@ def test_nothing_leaks(core, dtype):
 # Network.predictor -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, input_scale", SCALED)
-def test_a_predictor_predicts(core, dtype, name, input_scale):
+@pytest.mark.parametrize(
+    "core, dtype, case", alternating(CORES, SCALED), indirect=["core", "dtype"]
+)
+def test_a_predictor_predicts(core, dtype, case):
+    name, input_scale = case
     net = net_of(name, dtype, input_scale=input_scale)
     p = net.predictor(300)
     for n in (1, 2, 129, 300, 0, 5):
@@ -378,7 +389,9 @@ def test_an_array_that_is_locked(core):
             p(X, [0.0, 0.0, 0.0])
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "core, dtype, layout", alternating(CORES, LAYOUTS), indirect=["core", "dtype"]
+)
 def test_whatever_holds_numbers_is_taken(core, dtype, layout):
     net = net_of("odd", dtype)
     p = net.predictor(4)
@@ -392,7 +405,9 @@ def test_whatever_holds_numbers_is_taken(core, dtype, layout):
         check_same(core, p(X[2]), the_long_way(net, X[2:3])[0])
 
 
-@pytest.mark.parametrize("letter", READABLE)
+@pytest.mark.parametrize(
+    "core, dtype, letter", alternating(CORES, READABLE), indirect=["core", "dtype"]
+)
 def test_whatever_the_cores_read_is_taken(core, dtype, letter):
     net = net_of("odd", dtype)
     p = net.predictor(4)

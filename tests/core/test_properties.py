@@ -11,7 +11,7 @@ from cmlp.core import formatting, seam
 
 # The fixtures `core` and `dtype` stay what they are for all examples of a test.
 searching = settings(
-    deadline=None, database=None, max_examples=15, derandomize=True,
+    deadline=None, database=None, max_examples=8, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 
@@ -194,7 +194,7 @@ def any_number(width=64):
                      st.sampled_from([np.nan, np.inf, -np.inf]))  # fmt: skip
 
 
-@settings(searching, max_examples=300)
+@settings(searching, max_examples=150)
 @given(value=any_number(), decimals=st.sampled_from([3, 4, 6, 8]))
 def test_no_number_is_shown_as_another(value, decimals):
     """What is read differs by half of the second digit, a percentage by half of its last decimal.
@@ -211,7 +211,7 @@ def test_no_number_is_shown_as_another(value, decimals):
     assert share not in (0, 100) or 100 * value == share
 
 
-@settings(searching, max_examples=80)
+@settings(searching, max_examples=50)
 @given(data=st.data(), shape=st.tuples(st.integers(1, 4), st.integers(1, 4)))
 def test_no_number_of_an_array_is_shown_as_another(data, dtype, shape):
     size = shape[0] * shape[1]

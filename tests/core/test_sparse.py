@@ -4,7 +4,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from helpers import refused
+from conftest import ENGINES
+from helpers import DTYPES, alternating, covering, refused
 from oracle import QUIET, Problem, check_same
 
 import cmlp
@@ -113,15 +114,18 @@ def check_as_dense(core, dtype, form, scale):
     assert sparse.history.keys() == dense.history.keys()
 
 
-@pytest.mark.parametrize("scale", [1, 0.25])
-@pytest.mark.parametrize("form", list(FORMS)[:5])
+@pytest.mark.parametrize(
+    "dtype, form, scale", covering(DTYPES, list(FORMS)[:5], [1, 0.25]), indirect=["dtype"]
+)
 def test_the_numbers_of_dense_rows(core, dtype, form, scale):
     """In the forms that the cores read, and with numbers in two parts."""
     check_as_dense(core, dtype, form, scale)
 
 
 @pytest.mark.filterwarnings("ignore:Constructing a DIA")
-@pytest.mark.parametrize("form", list(FORMS)[5:])
+@pytest.mark.parametrize(
+    "engine, dtype, form", alternating(ENGINES, list(FORMS)[5:]), indirect=["engine", "dtype"]
+)
 def test_other_forms_become_those(engine, dtype, form):
     check_as_dense(engine, dtype, form, 0.25)
 

@@ -129,7 +129,7 @@ def test_every_thread_may_train_a_network_of_its_own(core, threads_at_any_size, 
 
     def train(seed):
         net = Network([3, 16, 3], seed=seed)
-        net.fit(X, y, epochs=5, batch_size=20, dropout=0.2, n_threads=n_threads)
+        net.fit(X, y, epochs=3, batch_size=20, dropout=0.2, n_threads=n_threads)
         return net.params, net.predict(X), net.gradients(X, y).loss
 
     with ThreadPoolExecutor(TOGETHER) as pool:
@@ -233,7 +233,7 @@ thread = threading.Thread(
 thread.start()
 begun.wait()
 codes = set()
-for _ in range(5):
+for _ in range(3):
     pid = os.fork()
     if pid == 0:
         os._exit(child())

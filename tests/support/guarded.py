@@ -6,6 +6,7 @@ touched a forbidden page; the operating system then ends the process.
 
 import copy
 import ctypes
+import itertools
 import mmap
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from cmlp.core import dispatch, groups, layout, seam, vocabulary
 
 PAGE = mmap.PAGESIZE
 SIDES = ("after", "before")
+TURNS = itertools.count()
 KINDS = ("f4", "f8", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "?")
 
 
@@ -124,15 +126,16 @@ def run(core, problem, X, side, noise=QUIET):
         predictor.outputs(X)
         predictor(X, out)
         predictor(X[-1], out[-1])
-    for optimizer in map(put, optimizers(plan)):
+    sizes = (1, min(7, n), n)
+    for number, optimizer in enumerate(map(put, optimizers(plan)), next(TURNS)):
         state = put(np.ones((3, len(params)), dtype))
         core.update(plan, params, grads, state, optimizer, 1, 0.01)
-        for batch_size in {1, min(7, n), n}:
-            rates = put(np.full(-(-n // batch_size), 0.01))
-            core.train_epoch(
-                plan, params, state, X, targets, weights, rows, batch_size, rates, 0, objective,
-                optimizer, noise, grads, workspace, dropout_factors=rates, decay_factors=rates,
-            )  # fmt: skip
+        batch_size = sizes[number % 3]  # each with each optimizer, in three turns
+        rates = put(np.full(-(-n // batch_size), 0.01))
+        core.train_epoch(
+            plan, params, state, X, targets, weights, rows, batch_size, rates, 0, objective,
+            optimizer, noise, grads, workspace, dropout_factors=rates, decay_factors=rates,
+        )  # fmt: skip
 
 
 def run_team(core, problem, side):
@@ -171,8 +174,8 @@ def say(*case):
 def main(name):
     cmlp.use_core(name)
     core = dispatch.core
-    for side in SIDES:
-        for dtype in (np.dtype("f4"), np.dtype("f8")):
+    for at, side in enumerate(SIDES):
+        for turn, dtype in enumerate((np.dtype("f4"), np.dtype("f8"))):
             say(name, dtype, "parts", side)
             run_parts(core, dtype, side)
             noise = seam.Noise(1, 0.1, np.array([0.3]))
@@ -202,7 +205,7 @@ def main(name):
                     other = fronted(each, parametric)
                     run(core, other, other.X, side, noise)
                     run_team(core, other, side)
-            for kind in KINDS:
+            for kind in KINDS[(at + turn) % 2 :: 2]:  # each with both sides, and both dtypes
                 say(name, dtype, "X of", kind, side)
                 run(core, problem, (problem.X * 9).astype(kind), side)
             for index in (np.int32, np.int64):

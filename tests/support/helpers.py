@@ -13,24 +13,49 @@ import pytest
 
 import cmlp
 
+DTYPES = ("float32", "float64")
+
 
 def covering(*columns):
     """Return rows that hold every pair of values of two columns, far fewer than the product.
 
     Greedy: of all rows, the one with the most new pairs comes next (the first of equals).
     """
-
-    def pairs_of(row):
-        return set(combinations(enumerate(row), 2))
-
     columns = [list(column) for column in columns]
-    rows = list(product(*(range(len(column)) for column in columns)))
-    missing, chosen = set().union(*map(pairs_of, rows)), []
-    while missing:
-        row = max(rows, key=lambda row: len(pairs_of(row) & missing))
-        missing -= pairs_of(row)
-        chosen.append(tuple(column[at] for column, at in zip(columns, row, strict=True)))
+    rows = np.array(list(product(*(range(len(column)) for column in columns))), int)
+    rows = rows.reshape(-1, len(columns))
+    numbers, begin = [], 0  # of the pairs that each row holds
+    for (i, one), (j, other) in combinations(enumerate(columns), 2):
+        numbers.append(begin + rows[:, i] * len(other) + rows[:, j])
+        begin += len(one) * len(other)
+    numbers, missing, chosen = np.stack(numbers, axis=-1), np.zeros(begin, bool), []
+    missing[numbers] = True
+    while missing.any():
+        best = missing[numbers].sum(axis=1).argmax()
+        missing[numbers[best]] = False
+        chosen.append(tuple(column[at] for column, at in zip(columns, rows[best], strict=True)))
     return chosen
+
+
+def alternating(cores, cases):
+    """Return each case on each core in one number type: the next case, and core, has the other."""
+    return [
+        (core, DTYPES[(i + j) % 2], case)
+        for i, core in enumerate(cores)
+        for j, case in enumerate(cases)
+    ]
+
+
+def dealt(cores, rows):
+    """Return each row on one core in one number type: where it makes the most new pairs."""
+    places, seen, found = list(product(cores, DTYPES)), set(), []
+    for row in rows if places else ():  # an installation may have no compiled core
+        pairs = {place: set(product(place, enumerate(row))) - seen for place in places}
+        place = max(places, key=lambda place: len(pairs[place]))
+        places.append(places.pop(places.index(place)))  # of equals, the one that waits longest
+        seen |= pairs[place]
+        found.append((*place, *row))
+    return found
 
 
 def blobs(n=60, n_in=3, n_classes=3, seed=0):

@@ -71,8 +71,8 @@ class TabularClassifier(Tabular):
         Part of the rows that is held out, unless ``fit`` gets ``X_val`` or there are folds; classes
         keep their proportions.
     n_iter_no_change : int, inf or 'auto'
-        Epochs since the best one after which a training ends. 'auto' is 5, and half as many as came
-        before the best one.
+        Epochs since the best one after which a training ends. 'auto' is 5, and half of the best
+        epoch's number.
     cv : int, pairs of row numbers, None or 'auto'
         Folds: the members of each train on the others, and are validated on it. Folds of your own,
         such as of groups or of times, are pairs: rows to train on, rows to validate on. 'auto' is

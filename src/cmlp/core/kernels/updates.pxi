@@ -96,15 +96,14 @@ cdef inline void update_rows(
     cdef Py_ssize_t i
     decays = decays or o.factors is not NULL
     if n == stride and n == g_stride:  # no gaps between the rows
-        update_row(o, step, params, state, at, grads, g_at, m * n, decays)
-        return
+        m, n = 1, m * n
     for i in range(m):
         update_row(
             o, step, params, state, at + i * stride, grads, g_at + i * g_stride, n, decays
         )
 
 
-cdef inline void update_row(
+cdef void update_row(
     const Optimizer *o, const Step *step, real[::1] params, real[:, ::1] state, Py_ssize_t at,
     const real[::1] grads, Py_ssize_t g_at, Py_ssize_t n, bint decays,
 ) noexcept nogil:
