@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from cmlp.core.public import set_module
 from cmlp.estimators.chains import chain_of
 from cmlp.estimators.tabular import Tabular
 from cmlp.formats.python_source import python_source
@@ -18,7 +17,6 @@ def raw_rows(model: Any) -> RawRows | None:
     return raw_rows_of(model.encoder_) if isinstance(model, Tabular) else None
 
 
-@set_module("cmlp")
 def to_python(
     model: Any, path: str | os.PathLike[str] | None = None, *, pure: bool = False
 ) -> str | None:

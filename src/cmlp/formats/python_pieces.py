@@ -27,9 +27,7 @@ NUMPY_ACTIVATIONS = {
     ),
     "silu": "def _silu(z):\n    return _bounded(z) * _logistic(z)",
     "mish": "def _mish(z):\n    return _bounded(z) * np.tanh(_softplus(z))",
-    "softplus": (
-        "def _softplus(z):\n    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))"
-    ),
+    "softplus": ("def _softplus(z):\n    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))"),
     "hard_sigmoid": "def _hard_sigmoid(z):\n    return np.clip(z / 6 + 0.5, 0, 1)",
     "exp": "def _exp(z):\n    return np.exp(z)",
     "softmax": (
@@ -56,15 +54,10 @@ PURE_ACTIVATIONS = {
         "    scale, alpha = 1.0507009873554805, 1.6732632423543772\n"
         "    return scale * z if z > 0 else scale * alpha * math.expm1(z)"
     ),
-    "gelu": (
-        "def _gelu(z):\n"
-        "    return max(z, -1e308) * 0.5 * math.erfc(-z / 1.4142135623730951)"
-    ),
+    "gelu": ("def _gelu(z):\n    return max(z, -1e308) * 0.5 * math.erfc(-z / 1.4142135623730951)"),
     "silu": "def _silu(z):\n    return max(z, -1e308) * _logistic(z)",
     "mish": "def _mish(z):\n    return max(z, -1e308) * math.tanh(_softplus(z))",
-    "softplus": (
-        "def _softplus(z):\n    return max(z, 0.0) + math.log1p(math.exp(-abs(z)))"
-    ),
+    "softplus": ("def _softplus(z):\n    return max(z, 0.0) + math.log1p(math.exp(-abs(z)))"),
     "hard_sigmoid": "def _hard_sigmoid(z):\n    return min(max(z / 6 + 0.5, 0.0), 1.0)",
     "exp": "def _exp(z):\n    return math.exp(z) if z < 709.0 else math.inf",
     "softmax": (
@@ -151,26 +144,26 @@ def _run(member, x, raw=False):
             a = f if step[2] is None else a + step[2] * (f - a)
     return a'''
 
-NUMPY_INPUTS = '''\
+NUMPY_INPUTS = """\
 def _inputs(X):
     x = np.asarray(X)
     if x.ndim != 2 or x.shape[1] != N_INPUTS:
         raise ValueError("X must be (n, %d); its shape is %s" % (N_INPUTS, x.shape))
-    return _finite(x if _MEAN is None else x - _MEAN)'''
+    return _finite(x if _MEAN is None else x - _MEAN)"""
 
-NUMPY_FINITE = '''\
+NUMPY_FINITE = """\
 def _finite(x):
     with np.errstate(all="ignore"):
         x = np.asarray(x, _DTYPE)
     if not np.isfinite(x).all():
         raise ValueError("X holds NaN, infinity, or a number too large for %s" % _DTYPE)
-    return x'''
+    return x"""
 
-NUMPY_ENCODED = '''\
+NUMPY_ENCODED = """\
 def _inputs(rows):
     if hasattr(rows, "to_dict"):  # a data frame
         rows = rows.to_dict("records")
-    return _finite(np.array([_encode(row) for row in rows], np.float64).reshape(len(rows), -1))'''
+    return _finite(np.array([_encode(row) for row in rows], np.float64).reshape(len(rows), -1))"""
 
 NUMPY_OUTPUTS = '''\
 def outputs(X):
@@ -321,14 +314,14 @@ def _run(member, x, raw=False):
             a = f
     return a'''
 
-PURE_INPUTS = '''\
+PURE_INPUTS = """\
 def _inputs(row):
     x = [float(value) for value in row]
     if len(x) != N_INPUTS:
         raise ValueError("a row must have %d numbers; it has %d" % (N_INPUTS, len(x)))
-    return _finite(x if _MEAN is None else [a - b for a, b in zip(x, _MEAN)])'''
+    return _finite(x if _MEAN is None else [a - b for a, b in zip(x, _MEAN)])"""
 
-PURE_FINITE = '''\
+PURE_FINITE = """\
 def _finite(x):
     code = "<%d%s" % (len(x), _CODE)
     try:
@@ -337,7 +330,7 @@ def _finite(x):
         x = [math.inf]
     if not all([abs(each) < math.inf for each in x]):
         raise ValueError("X holds NaN, infinity, or a number too large")
-    return list(x)'''
+    return list(x)"""
 
 PURE_ENCODED = """\
 def _inputs(row):
@@ -401,7 +394,7 @@ def _main():
         answer = answer.tolist() if hasattr(answer, "tolist") else answer
         write(answer if isinstance(answer, list) else [answer])'''
 
-CELLS = '''\
+CELLS = """\
 def _of_cells(rows):
     names = FEATURE_NAMES
     if names is not None and set(names) <= set(rows[0]):
@@ -411,10 +404,10 @@ def _of_cells(rows):
         [float(cell) for cell in rows[0]]
     except ValueError:
         rows = rows[1:]
-    return [[float(cell) for cell in row] for row in rows]'''
+    return [[float(cell) for cell in row] for row in rows]"""
 
-RAW_CELLS = '''\
+RAW_CELLS = """\
 def _of_cells(rows):
     if set(FEATURE_NAMES) <= set(rows[0]):
         return [dict(zip(rows[0], row)) for row in rows[1:]]
-    return rows'''
+    return rows"""

@@ -19,7 +19,7 @@ from cmlp.formats.chain import (
     Plain,
     Step,
 )
-from cmlp.formats.raw_rows import CategorySpec, DateSpec, NumberSpec, RawRows, Spec
+from cmlp.formats.raw_rows import CategorySpec, NumberSpec, RawRows, Spec
 from cmlp.formats.source_text import (
     Arrays,
     activations_of,
@@ -27,6 +27,7 @@ from cmlp.formats.source_text import (
     kind_of_outputs,
     labels_of,
     probabilities_of,
+    row_kinds,
     task_of,
 )
 
@@ -97,7 +98,7 @@ def _head(chain: Chain, raw: RawRows | None, *, pure: bool) -> str:
         "Generated from your model; the generator claims no rights in this file (0BSD).\n"
         '"""'
     )
-    kinds = set() if raw is None else _kinds(raw)
+    kinds = set() if raw is None else row_kinds(raw)
     names = {"binascii", "math"} if pure or _needs_math(chain, kinds) else {"binascii"}
     names |= {"struct"} if pure else set()
     names |= {"re"} if kinds else set()
@@ -174,7 +175,9 @@ def _functions(chain: Chain, raw: RawRows | None, *, pure: bool, wide: bool) -> 
     found += [piece("FINITE"), piece("ENCODED" if raw is not None else "INPUTS")]
     several = len(chain.members) > 1
     found.append(piece("OUTPUTS").replace("@MEAN@", ": the mean of the members" * several))
-    of_one = '    if isinstance(X, dict):\n        return @NAME@([X])[0]\n' if raw is not None else ""
+    of_one = (
+        "    if isinstance(X, dict):\n        return @NAME@([X])[0]\n" if raw is not None else ""
+    )
     proba = probabilities_of(chain, wide=wide)
     if proba is not None:
         found.append(
@@ -235,21 +238,8 @@ def _step(step: Step, arrays: Arrays) -> str:
 # Raw rows ----------------------------------------------------------------------------------------
 
 
-def _kinds(raw: RawRows) -> set[str]:
-    """Return which kinds of columns there are; a date has a number in it."""
-    found = {"row"}
-    for column in raw.columns:
-        if isinstance(column.spec, CategorySpec):
-            found.add("category")
-        elif isinstance(column.spec, DateSpec):
-            found |= {"date", "number"}
-        else:
-            found |= {"number", "duration" if column.spec.duration else "plain number"}
-    return found
-
-
 def _row_functions(raw: RawRows) -> list[str]:
-    kinds, found = _kinds(raw), [row_pieces.ENCODE]
+    kinds, found = row_kinds(raw), [row_pieces.ENCODE]
     if "number" in kinds:
         found.append(row_pieces.NUMBER)
     if "plain number" in kinds:
@@ -267,7 +257,7 @@ def _row_functions(raw: RawRows) -> list[str]:
 
 def _columns(raw: RawRows) -> str:
     lines = "".join(
-        f"    ({column.place}, {ascii(column.name)}, {_column(column.spec)}),\n"
+        f"    ({column.place}, {column.name!a}, {_column(column.spec)}),\n"
         for column in raw.columns
     )
     return f"_COLUMNS = (\n{lines})"
@@ -275,17 +265,17 @@ def _columns(raw: RawRows) -> str:
 
 def _column(spec: Spec) -> str:
     if isinstance(spec, CategorySpec):
-        return f"_category({ascii(spec.levels)}, {ascii(spec.unseen)})"
+        return f"_category({spec.levels!a}, {spec.unseen!a})"
     if isinstance(spec, NumberSpec):
-        read = "_duration_of" if spec.duration else f"_number_of({ascii(spec.markers)})"
+        read = "_duration_of" if spec.duration else f"_number_of({spec.markers!a})"
         return _number(spec, read)
     parts = "".join(
         f"({place}, {cycle}, {_number(part, 'float')}), " for place, cycle, part in spec.parts
     )
     seconds = _number(spec.seconds, "float")
-    return f"_date({seconds}, {ascii(spec.zone)}, {spec.numeric}, ({parts}))"
+    return f"_date({seconds}, {spec.zone!a}, {spec.numeric}, ({parts}))"
 
 
 def _number(spec: NumberSpec, read: str) -> str:
     knots = ascii(spec.knots)
-    return f"_number({ascii(spec.scale)}, {spec.flag}, {knots}, {spec.gap!r}, {read})"
+    return f"_number({spec.scale!a}, {spec.flag}, {knots}, {spec.gap!r}, {read})"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cmlp.core.layout import Array
 from cmlp.formats.chain import Chain, ConversionError
+from cmlp.formats.raw_rows import CategorySpec, DateSpec, RawRows
 
 LINE = 72
 """Bytes of a line of base64: 96 characters."""
@@ -52,7 +53,8 @@ def labels_of(chain: Chain) -> list[Any] | None:
             f"labels of dtype {classes.dtype} cannot be written as source code; text, whole "
             "numbers, floats and truth values can"
         )
-    return classes.tolist()
+    labels: list[Any] = classes.tolist()
+    return labels
 
 
 def task_of(chain: Chain) -> Task:
@@ -100,3 +102,16 @@ def activations_of(chain: Chain) -> list[str]:
 def has_front(chain: Chain) -> bool:
     """Whether X's columns are more than the first layer's inputs, in any member."""
     return any(member.front for member in chain.members)
+
+
+def row_kinds(raw: RawRows) -> set[str]:
+    """Return which kinds of columns there are; a date has a number in it."""
+    found = {"row"}
+    for column in raw.columns:
+        if isinstance(column.spec, CategorySpec):
+            found.add("category")
+        elif isinstance(column.spec, DateSpec):
+            found |= {"date", "number"}
+        else:
+            found |= {"number", "duration" if column.spec.duration else "plain number"}
+    return found
