@@ -58,8 +58,8 @@ def to_javascript(
     >>> "export { predict, outputs, classes, inputs, nInputs, nOutputs };" in text
     True
     """
-    raw = raw_rows(model)
-    text = javascript_source(chain_of(model), module=module, wide=raw is not None, raw=raw)
+    chain, raw = chain_of(model), raw_rows(model)
+    text = javascript_source(chain, module=module, wide=raw is not None, raw=raw)
     if path is None:
         return text
     write_whole(path, text.encode("ascii"))

@@ -66,8 +66,8 @@ def to_python(
     >>> abs(file["predict"]([[1.0, 2.0]])[0] - net.predict([[1.0, 2.0]])[0, 0]) < 1e-6
     True
     """
-    raw = raw_rows(model)
-    text = python_source(chain_of(model), pure=pure, wide=raw is not None, raw=raw)
+    chain, raw = chain_of(model), raw_rows(model)
+    text = python_source(chain, pure=pure, wide=raw is not None, raw=raw)
     if path is None:
         return text
     write_whole(path, text.encode("ascii"))

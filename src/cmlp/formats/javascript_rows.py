@@ -223,20 +223,20 @@ function momentOf(value, numeric) {
   const text = typeof value === "string" ? strip(value) : null;
   if (text !== null && signOfGap.test(text)) return [NaN, false];
   const found = new RegExp(
-    "^(\\d{4})-?(\\d\\d)-?(\\d\\d)" +
+    "^(\\d{4})(-?)(\\d\\d)\\2(\\d\\d)" +
     "(?:[T ](\\d\\d)(?::?(\\d\\d)(?::?(\\d\\d)(?:[.,](\\d{1,6})\\d*)?)?)?" +
     "(Z|[+-]\\d\\d(?::?\\d\\d(?::?\\d\\d)?)?)?)?$").exec(text === null ? "" : text);
   if (found) {
     const [year, month, day, hour, minute, second] =
-      found.slice(1, 7).map((part) => Number(part || 0));
+      [1, 3, 4, 5, 6, 7].map((place) => Number(found[place] || 0));
     const clock = new Date(0);
     clock.setUTCFullYear(year, month - 1, day);
     const real = year > 0 && clock.getUTCMonth() === month - 1 && clock.getUTCDate() === day;
     if (real && hour < 24 && minute < 60 && second < 60) {
-      const micro = Number((found[7] || "0").padEnd(6, "0"));
+      const micro = Number((found[8] || "0").padEnd(6, "0"));
       const whole = clock.getTime() / 1000 + hour * 3600 + minute * 60 + second;
-      const zoned = found[8] !== undefined;
-      return [whole - (zoned ? fixedOffset(found[8]) : 0) + micro / 1e6, zoned];
+      const zoned = found[9] !== undefined;
+      return [whole - (zoned ? fixedOffset(found[9]) : 0) + micro / 1e6, zoned];
     }
   }
   throw new RangeError(

@@ -250,7 +250,7 @@ def _parts_of(seconds, tz):
 
 
 _ISO = re.compile(
-    r"(\\d{4})-?(\\d\\d)-?(\\d\\d)"
+    r"(\\d{4})(-?)(\\d\\d)\\2(\\d\\d)"
     r"(?:[T ](\\d\\d)(?::?(\\d\\d)(?::?(\\d\\d)(?:[.,](\\d{1,6})\\d*)?)?)?"
     r"(Z|[+-]\\d\\d(?::?\\d\\d(?::?\\d\\d)?)?)?)?",
     re.A,
@@ -268,10 +268,10 @@ def _moment_of(value, numeric):
             raise ValueError(
                 "a date as 2024-05-31 or 2024-05-31T09:30 expected, %s came" % ascii(value)[:80]
             )
-        numbers = [int(part or 0) for part in found.groups()[:6]]
-        value = datetime.datetime(*numbers, int((found[7] or "0").ljust(6, "0")))
-        if found[8] is not None:
-            value = value.replace(tzinfo=_zone(found[8]))
+        numbers = [int(found[part] or 0) for part in (1, 3, 4, 5, 6, 7)]
+        value = datetime.datetime(*numbers, int((found[8] or "0").ljust(6, "0")))
+        if found[9] is not None:
+            value = value.replace(tzinfo=_zone(found[9]))
     if _is_missing(value):
         return math.nan, False
     if isinstance(value, datetime.date):
