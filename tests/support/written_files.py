@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 HOSTILE = [
-    "*/", '"', "'", "\\", "a\nb", "\r\n", "<script>alert(1)</script>", "<!--", "]]>", "??/", "??/\n",
-    "\u202eabc\u200f", "nul\0x", "`${1}`", "\u2028\u2029", "'''", '"""', "__proto__", "constructor",
-    "%s", "{}", "\\u0041", "x\\", "-->", "\ufeff", "\U0001f600", "import os", "#\n__import__('os')",
+    "*/", '"', "'", "\\", "a\nb", "\r\n", "<script>alert(1)</script>", "<!--", "]]>", "??/",
+    "??/\n", "\u202eabc\u200f", "nul\0x", "`${1}`", "\u2028\u2029", "'''", '"""', "__proto__",
+    "constructor", "%s", "{}", "\\u0041", "x\\", "-->", "\ufeff", "\U0001f600",
+    "import os", "#\n__import__('os')",
 ]  # fmt: skip
 """Labels and names of columns that break out of careless quoting."""
 

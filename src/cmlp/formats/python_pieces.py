@@ -57,7 +57,12 @@ PURE_ACTIVATIONS = {
     "gelu": ("def _gelu(z):\n    return max(z, -1e308) * 0.5 * math.erfc(-z / 1.4142135623730951)"),
     "silu": "def _silu(z):\n    return max(z, -1e308) * _logistic(z)",
     "mish": "def _mish(z):\n    return max(z, -1e308) * math.tanh(_softplus(z))",
-    "softplus": ("def _softplus(z):\n    return max(z, 0.0) + math.log1p(math.exp(-abs(z)))"),
+    "softplus": (  # some Pythons of microcontrollers have no log1p
+        "def _softplus(z):\n"
+        "    e = math.exp(-abs(z))\n"
+        "    u = 1.0 + e\n"
+        "    return max(z, 0.0) + (math.log(u) * e / (u - 1.0) if u > 1.0 else e)"
+    ),
     "hard_sigmoid": "def _hard_sigmoid(z):\n    return min(max(z / 6 + 0.5, 0.0), 1.0)",
     "exp": "def _exp(z):\n    return math.exp(z) if z < 709.0 else math.inf",
     "softmax": (
