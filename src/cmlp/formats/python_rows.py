@@ -34,13 +34,13 @@ def _is_missing(value):
     """Whether a value stands for nothing: None, NaN, or one of pandas' kinds."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return (isinstance(value, float) or hasattr(value, "dtype")) and bool(value != value)
+    return isinstance(_plain(value), float) and bool(value != value)
 
 
 def _plain(value):
     """Return Python's own object of one of NumPy's."""
     kind = value.dtype.kind if hasattr(value, "dtype") else ""
-    return value.item() if kind and kind in "biufUS" else value'''
+    return float(value) if kind == "f" else value.item() if kind and kind in "biuUS" else value'''
 
 NUMBER = '''\
 def _number(scale, flag, knots, gap, read):
@@ -132,7 +132,7 @@ def _category(levels, unseen):
 def _key_of(value):
     """Return the text of a level, the same for 1, 1.0 and "1"; None for a missing value."""
     kind = value.dtype.kind if hasattr(value, "dtype") else ""
-    if _is_missing(value):
+    if _is_missing(value) or (kind in ("M", "m") and value != value):
         return None
     if kind == "f" and value.dtype.itemsize < 8:
         whole = abs(value) < math.inf and float(value).is_integer()
@@ -140,7 +140,7 @@ def _key_of(value):
     if kind == "M":
         return _moment_text(_seconds_of_numpy(value.astype("datetime64[us]")))
     if kind == "m":
-        value = datetime.timedelta(seconds=_seconds_of_numpy(value))
+        value = value.item()
     value = _plain(value)
     if isinstance(value, bytes):
         value = value.decode("latin-1")
@@ -186,6 +186,8 @@ def _seconds_of(value):
 def _seconds_of_numpy(value):
     """Return the seconds of a datetime64 or a timedelta64."""
     units = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9, "ps": 10**12, "fs": 10**15}
+    if value != value:
+        return math.nan
     unit = value.dtype.str[4:-1]
     if unit not in units:
         unit = "us" if unit[:1].isdigit() or unit == "as" else "s"
