@@ -1,7 +1,7 @@
 """Run written files in what the tests do not need: headless Chromium, MicroPython, old Pythons.
 
     python tools/run_written_files.py --chromium chromium
-    python tools/run_written_files.py --micropython micropython
+    python tools/run_written_files.py --micropython "micropython -X heapsize=64m"
     python tools/run_written_files.py --python python3.8
 
 Each form writes networks of every activation, with layer norm and with parametric activations, and
@@ -136,7 +136,7 @@ def in_python(program: str, folder: Path, *, pure: bool, tables: bool) -> None:
     (folder / "names.json").write_text(json.dumps([*nets]))
     (folder / "start.py").write_text(START)
     done = subprocess.run(
-        [program, "start.py"], cwd=folder, capture_output=True, text=True, timeout=300
+        [*program.split(), "start.py"], cwd=folder, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr + done.stdout[-2000:]
     found, proba = json.loads(done.stdout)
