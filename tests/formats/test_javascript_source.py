@@ -8,7 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
-from written_files import CATEGORIES, HOSTILE, run_node, table
+from written_files import CATEGORIES, ENCODERS, HOSTILE, encoder_and_chain, run_node, table
 
 import cmlp
 from cmlp.core.vocabulary import ACTIVATIONS
@@ -17,6 +17,7 @@ from cmlp.estimators.exit_javascript import to_javascript
 from cmlp.formats import javascript_pieces
 from cmlp.formats.chain import ConversionError, run
 from cmlp.formats.javascript_source import javascript_source, literal
+from cmlp.formats.raw_rows import raw_rows_of
 
 rng = np.random.default_rng(0)
 X = (rng.normal(size=(100, 7)) * 2).astype(np.float32)
@@ -244,6 +245,26 @@ def test_raw_rows(tmp_path):
             np.testing.assert_allclose(outputs, model.predict_proba(rows), atol=1e-6)
             assert predicted == expected.tolist()
         assert names == list(rows[0]) and in_order == predicted
+
+
+@node
+@pytest.mark.filterwarnings("ignore")
+def test_what_encoders_can_do(tmp_path):
+    data, expected, code = [], [], 'import fs from "fs";\n'
+    for number, name in enumerate(ENCODERS):
+        encoder, rows, chain = encoder_and_chain(name)
+        text = javascript_source(chain, raw=raw_rows_of(encoder))
+        (tmp_path / f"e{number}.mjs").write_text(text + "export { numbersOf };\n")
+        code += f'import * as e{number} from "./e{number}.mjs";\n'
+        encode = encoder.row()
+        data.append([*map(of_json, rows[:40])])
+        expected.append([*map(encode, rows[:40])])
+    (tmp_path / "X.json").write_text(json.dumps(data))
+    code += """const X = JSON.parse(fs.readFileSync("X.json"));
+    console.log(JSON.stringify([e0, e1, e2, e3].map((m, i) => X[i].map(m.numbersOf))));
+    """
+    for found, rows in zip(run_node(tmp_path, code), expected, strict=True):
+        np.testing.assert_allclose(found, rows, rtol=3e-7, atol=1e-7)
 
 
 @node

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+import cmlp
+from cmlp.data.encode import TableEncoder
+from cmlp.estimators.chains import chain_of
+
 HOSTILE = [
     "*/", '"', "'", "\\", "a\nb", "\r\n", "<script>alert(1)</script>", "<!--", "]]>", "??/",
     "??/\n", "\u202eabc\u200f", "nul\0x", "`${1}`", "\u2028\u2029", "'''", '"""', "__proto__",
@@ -72,3 +76,27 @@ def table(n=120, zone=None):
 
 
 CATEGORIES = ["city", "two", "level"]
+ENCODERS = {
+    "all": {
+        "max_one_hot": 1,
+        "n_knots": 5,
+        "target_statistics": "regression",
+        "date_parts": "cycles",
+    },
+    "standard": {"numbers": "standard", "max_one_hot": 9, "max_categories": 3, "min_rows": 3},
+    "two knots": {"date_parts": None, "n_knots": 2},
+    "knots alone": {"numbers": None, "n_knots": 4, "date_features": ["long"]},
+}
+"""Options of TableEncoder that tabular models leave alone."""
+
+
+def encoder_and_chain(name):
+    """Return an encoder with these options, rows, and a chain that takes what it returns."""
+    rows, target = table(zone="Asia/Kathmandu")
+    if name == "knots alone":
+        for row in rows:
+            row["long"] = 1e6 * row["long"].total_seconds()
+    encoder = TableEncoder(categorical_features=CATEGORIES, **ENCODERS[name])
+    width = encoder.fit_transform(rows, target).shape[1]
+    net = cmlp.Network([width, 2], out_activation="identity", loss="squared_error", seed=0)
+    return encoder, rows, chain_of(net)
