@@ -42,6 +42,11 @@ def chain_of(model: Any) -> Chain:
             "expected a Network, an estimator of cmlp, or a Pipeline of scalers that ends in one "
             f"of them, not {type(model).__name__}"
         )
+    if isinstance(steps[-1][1], Tabular):
+        raise ConversionError(
+            "a pipeline that ends in a tabular model cannot leave: its scalers are before the "
+            "encoding of rows; pass the tabular model alone"
+        )
     chain = chain_of(steps[-1][1])
     for name, step in reversed(steps[:-1]):
         if step is None or step == "passthrough":
