@@ -33,9 +33,8 @@ from cmlp.estimators.exit_c import to_c
 
 warnings.simplefilter("ignore", cmlp.ConvergenceWarning)
 
-STRICT = (
-    "-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wdouble-promotion -Wundef -Werror"
-).split(" ")
+WARNINGS = "-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wdouble-promotion -Wundef -Werror"
+STRICT = WARNINGS.split()
 C = [*STRICT, "-Wstrict-prototypes", "-Wmissing-prototypes"]
 
 # Models ------------------------------------------------------------------------------------------
@@ -72,7 +71,7 @@ def models():
     return texts
 
 
-def together(texts, calls=()):
+def together(texts):
     """Return one source of several models: `int self_tests(void)` and `void once(void)`."""
     parts = []
     names = []
@@ -80,7 +79,8 @@ def together(texts, calls=()):
         name = re.search(r"void (\w+)_outputs", text)[1]
         names.append(name)
         definition = f"int {name}_main(void);\nint {name}_main(void)"
-        parts.append(f"#define {name.upper()}_SELFTEST 1\n" + text.replace("int main(void)", definition))
+        text = text.replace("int main(void)", definition)
+        parts.append(f"#define {name.upper()}_SELFTEST 1\n{text}")
     tests = "".join(f"    failed += {name}_main();\n" for name in names)
     first = names[0]
     big = first.upper()
@@ -140,7 +140,7 @@ void reset(void)
         once();
     after = SYSTICK[2];
     print(failed ? "FAILED " : "OK ");
-    print_number((before - after) * 2); /* 25 MHz are 40 ns, a clock of 1 ns each instruction */
+    print_number((before - after & 0xFFFFFF) * 2); /* a tick is 40 ns, an instruction 1 ns */
     print("\n");
     semihost(0x18, (const void *)0x20026);
     for (;;) {}
@@ -253,7 +253,8 @@ def run(command, folder, **options):
         raise Missing(command[0])
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, **options)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))[:200]}\n{(done.stdout + done.stderr)[-2000:]}")
+        printed = (done.stdout + done.stderr)[-2000:]
+        raise RuntimeError(f"{' '.join(map(str, command))[:200]}\n{printed}")
     return done.stdout + done.stderr
 
 
@@ -298,9 +299,10 @@ def cppcheck(folder, texts):
         (folder / f"check_{name}.c").write_text(text)
 
     def check():
-        command = ["cppcheck", "--enable=warning,performance,portability", "--error-exitcode=1", "-q"]
-        command.append("--suppress=uninitvar")  # it follows no pointer into the scratch
-        return run([*command, *sorted(p.name for p in folder.glob("check_*.c"))], folder) or "silent"
+        command = ["cppcheck", "--enable=warning,performance,portability", "--error-exitcode=1"]
+        command += ["-q", "--suppress=uninitvar"]  # it follows no pointer into the scratch
+        files = sorted(path.name for path in folder.glob("check_*.c"))
+        return run([*command, *files], folder) or "silent"
 
     yield "cppcheck", check
 
@@ -339,8 +341,8 @@ def sets(texts):
 
 
 ARM_CORES = {
-    "cortex-m0": (["-mcpu=cortex-m0", "-mthumb"], "mps2-an385"),
-    "cortex-m4": (["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"], "mps2-an386"),
+    "cortex-m0": (["-mcpu=cortex-m0"], "mps2-an385"),
+    "cortex-m4": (["-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"], "mps2-an386"),
 }
 
 
@@ -350,7 +352,21 @@ def on_arm(source, flags, machine, folder, level):
     (folder / "arm.ld").write_text(ARM_SCRIPT)
     sections = ["-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
     link = ["-nostartfiles", "-T", "arm.ld", "--specs=nano.specs", "--specs=nosys.specs"]
-    run(["arm-none-eabi-gcc", *flags, level, *sections, "arm.c", *link, "-o", "arm", "-lm"], folder)
+    run(
+        [
+            "arm-none-eabi-gcc",
+            "-mthumb",
+            *flags,
+            level,
+            *sections,
+            "arm.c",
+            *link,
+            "-o",
+            "arm",
+            "-lm",
+        ],
+        folder,
+    )
     qemu = ["qemu-system-arm", "-M", machine, "-nographic", "-icount", "shift=0"]
     semihosting = ["-semihosting-config", "enable=on,target=native", "-kernel", "arm"]
     printed = run([*qemu, *semihosting], folder, timeout=120).strip().splitlines()[-1]
