@@ -1,0 +1,139 @@
+"""Models to ONNX and back: what ONNX Runtime, tract, OpenVINO and browsers run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, overload
+
+from cmlp.core.checks import check_integer
+from cmlp.estimators.chains import chain_of
+from cmlp.formats import onnx_messages, onnx_writer
+from cmlp.formats.chain import ConversionError
+from cmlp.formats.whole_file import write_whole
+
+Path = str | os.PathLike[str]
+
+
+@overload
+def to_onnx(model: Any, path: None = None, **options: Any) -> bytes: ...
+
+
+@overload
+def to_onnx(model: Any, path: Path, **options: Any) -> None: ...
+
+
+def to_onnx(
+    model: Any,
+    path: Path | None = None,
+    *,
+    dtype: str = "float32",
+    input_dtype: str | None = None,
+    input_name: str = "X",
+    output_names: Sequence[str] | None = None,
+    labels: bool = True,
+    raw: bool = False,
+    zipmap: bool = False,
+    opset: int = 13,
+    batch: int | None = None,
+) -> bytes | None:
+    """Convert a model to ONNX, without the package of that name.
+
+    The graph has operators of ``ai.onnx`` only. Its input is X, (N, n_features); its outputs are
+
+    - of a classifier ``label``, (N,), of the labels' own kind (whole numbers and truth values are
+      int64, text is text, floats are double), and ``probabilities``, (N, n_classes), two for two
+      classes;
+    - of several labels per row ``label``, (N, n_labels) of int64, and ``probabilities``;
+    - of a regressor, and a network without labels, ``variable``, (N, n_outputs).
+
+    Parameters
+    ----------
+    model : Network, estimator, or Pipeline of scikit-learn
+        A pipeline of scalers that ends in one of the others. The graph of a tabular estimator
+        takes encoded rows, ``model.encoder_.transform(X)``.
+    path : str or path-like, optional
+        Of the file, which is written whole or not at all.
+    dtype : {'float32', 'float64'}
+        Of the arithmetic. ONNX Runtime and `onnx.reference` run both; others need 'float32'.
+    input_dtype : {'float32', 'float64', 'uint8', 'int64'}, optional
+        Of X; by default that of the arithmetic.
+    input_name : str
+    output_names : sequence of str, optional
+        Instead of the names above, in that order.
+    labels : bool
+        Whether a classifier's graph has the output ``label``.
+    raw : bool
+        Whether the only output is ``scores``, the sums before the last activation.
+    zipmap : bool
+        Whether the probabilities are a map from labels to numbers per row, as sklearn-onnx has them
+        by default: an operator of ``ai.onnx.ml``, which some runtimes do not have. The outputs are
+        ``output_label`` and ``output_probability`` then.
+    opset : int
+        Version of the operators, 13 to 24; the file's own version is the least that has it.
+    batch : int, optional
+        A fixed number of rows, for tools that need one.
+
+    Returns
+    -------
+    bytes or None
+        The file's content, if there is no path.
+
+    Raises
+    ------
+    ConversionError
+        If a part of the model has no form in ONNX, or options do not suit it.
+    OSError
+        If the file cannot be written.
+
+    Notes
+    -----
+    Batch normalisation and factors are in the weights; the mean of a scaler is subtracted, and not
+    folded, which would cost float32 its digits. `predict` refuses NaN and infinity, the graph
+    computes with them. The same model gives the same bytes.
+
+    Examples
+    --------
+    >>> import cmlp
+    >>> from cmlp.estimators.exit_onnx import from_onnx, to_onnx
+    >>> net = cmlp.Network([2, 8, 1], "tanh", loss="binary_crossentropy", seed=0)
+    >>> content = to_onnx(net)
+    >>> from_onnx(content).sizes
+    (2, 8, 1)
+    """
+    if dtype not in ("float32", "float64"):
+        raise ConversionError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
+    given = dtype if input_dtype is None else input_dtype
+    if given not in onnx_messages.CODES:
+        raise ConversionError(
+            f"input_dtype must be one of {', '.join(onnx_messages.CODES)}, not {input_dtype!r}"
+        )
+    if isinstance(output_names, str):
+        output_names = (output_names,)
+    options = onnx_writer.Options(
+        dtype,
+        given,
+        _encodable(input_name),
+        None if output_names is None else tuple(map(_encodable, output_names)),
+        bool(labels),
+        bool(raw),
+        bool(zipmap),
+        check_integer("opset", opset, 1),
+        None if batch is None else check_integer("batch", batch, 0),
+        sys.modules["cmlp"].__version__,  # of the package that this file is in
+    )
+    content = onnx_writer.write(chain_of(model), options)
+    if path is None:
+        return content
+    write_whole(path, content)
+    return None
+
+
+def _encodable(name: str) -> str:
+    """Return a name that ONNX can hold."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError as error:
+        raise ConversionError(f"the name {name!r} cannot be encoded: {error.reason}") from error
+    return str(name)
