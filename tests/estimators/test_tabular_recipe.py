@@ -28,12 +28,7 @@ def test_members_are_folds_with_less_and_more_dropout():
     assert model.parameters_["by_member"] == ({"dropout": 0.1}, {"dropout": 0.35})
     own = cmlp.TabularClassifier(**FEW, dropout=0.0).fit(X, y)
     assert own.parameters_["by_member"] == ()
-    for more, n in (
-        ({"n_ensemble": 3}, 3),
-        ({"cv": None}, 1),
-        ({"early_stopping": False}, 4),
-        ({"cv": 8}, 8),
-    ):
+    for more, n in ({"n_ensemble": 3}, 3), ({"cv": None}, 1), ({"early_stopping": False}, 4), ({"cv": 8}, 8):
         assert len(cmlp.TabularClassifier(**FEW, **more).fit(X, y).networks_) == n
 
 

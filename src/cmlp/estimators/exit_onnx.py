@@ -9,9 +9,11 @@ from typing import Any, overload
 
 from cmlp.core.checks import check_integer
 from cmlp.estimators.chains import chain_of
-from cmlp.formats import onnx_messages, onnx_writer
+from cmlp.estimators.entering import network_of
+from cmlp.formats import onnx_messages, onnx_reader, onnx_writer
 from cmlp.formats.chain import ConversionError
 from cmlp.formats.whole_file import write_whole
+from cmlp.network import Network
 
 Path = str | os.PathLike[str]
 
@@ -137,3 +139,58 @@ def _encodable(name: str) -> str:
     except UnicodeEncodeError as error:
         raise ConversionError(f"the name {name!r} cannot be encoded: {error.reason}") from error
     return str(name)
+
+
+def from_onnx(source: Path | bytes, *, loss: str | None = None) -> Network:
+    """Read a network from an ONNX file, without the package of that name.
+
+    The graph has one input of rows, and layers one after the other: Gemm, MatMul and Add, batch and
+    layer normalisation, scalers, and the activations that cmlp has, as one operator or composed of
+    others, as PyTorch, Keras, scikit-learn's converter and :func:`to_onnx` write them. Labels that
+    the graph ends in become the network's `classes`.
+
+    Parameters
+    ----------
+    source : str, path-like or bytes
+        A file, or its content.
+    loss : str, optional
+        What training goes on with. By default it belongs to the activation of the outputs:
+        categorical cross-entropy to softmax, binary to logistic, poisson to exp, else the squared
+        error.
+
+    Returns
+    -------
+    Network
+        With the numbers of the file, bit for bit, where nothing was folded into them.
+
+    Raises
+    ------
+    ConversionError
+        If the file is damaged, or has a part that cmlp does not have; the message names the first.
+        External data is never opened.
+    OSError
+        If the file cannot be read.
+
+    Notes
+    -----
+    LogSoftmax at the end is read as softmax, and so are scores that the graph takes the largest of.
+    PRelu and LeakyRelu of any slope become 'relu' with alphas. A scaler's means go into the first
+    biases, of a network in float64 where float32 would lose digits.
+
+    Examples
+    --------
+    >>> import cmlp
+    >>> from cmlp.estimators.exit_onnx import from_onnx, to_onnx
+    >>> net = cmlp.Network([4, 8, 3], "silu", loss="cross_entropy", seed=0)
+    >>> again = from_onnx(to_onnx(net))
+    >>> (again.params == net.params).all()
+    True
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        content = bytes(source)
+    else:
+        with open(source, "rb") as file:
+            if os.fstat(file.fileno()).st_size > onnx_messages.MAX_BYTES:
+                raise ConversionError(f"{os.fspath(source)!r} has more than 2 GB")
+            content = file.read()
+    return network_of(onnx_reader.read(content), loss)

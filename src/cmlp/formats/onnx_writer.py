@@ -338,7 +338,7 @@ def _member(
         elif not (g.options.raw and place == len(member.steps) - 1):
             assert a is not None
             f = formulas[step.name](g, a)
-            if step.alphas is not None:
+            if step.alphas is not None and step.name != "identity":
                 alphas = g.array(f"{of}layer{layer}_alphas", step.alphas)
                 f = g.op("Add", a, g.op("Mul", g.op("Sub", f, a), alphas))
             a = f
