@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any
 
 from cmlp.core.checks import check_integer
 from cmlp.estimators.chains import chain_of
@@ -16,14 +16,6 @@ from cmlp.formats.whole_file import write_whole
 from cmlp.network import Network
 
 Path = str | os.PathLike[str]
-
-
-@overload
-def to_onnx(model: Any, path: None = None, **options: Any) -> bytes: ...
-
-
-@overload
-def to_onnx(model: Any, path: Path, **options: Any) -> None: ...
 
 
 def to_onnx(

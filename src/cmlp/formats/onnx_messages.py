@@ -288,7 +288,8 @@ def parse_node(data: memoryview) -> Node:
 
 def _parse_attribute(data: memoryview) -> tuple[str, Any]:
     """Return an attribute's name and its value: a number, bytes as text, a tensor, or a list."""
-    name, content = "", None
+    name: str = ""
+    content: Any = None
     floats: list[float] = []
     ints: list[int] = []
     strings: list[str] = []
@@ -341,7 +342,7 @@ def parse_tensor(data: memoryview) -> Tensor:
 
 
 def _dims(value: pb.Value, most: int) -> list[int]:
-    dims = []
+    dims: list[int] = []
     for n in pb.integers(value):
         if len(dims) == most:
             raise ConversionError(f"a tensor has more than {MAX_DIMS} dimensions")

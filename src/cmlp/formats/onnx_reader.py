@@ -20,11 +20,25 @@ from cmlp.formats import onnx_messages as om
 from cmlp.formats import protobuf as pb
 from cmlp.formats.building import COUNTERPARTS, Builder
 from cmlp.formats.chain import (
-    LAYER_NORM_EPSILON, Activation, Affine, Chain, ConversionError, LayerNorm, Member,
+    LAYER_NORM_EPSILON,
+    Activation,
+    Affine,
+    Chain,
+    ConversionError,
+    LayerNorm,
+    Member,
 )  # fmt: skip
 from cmlp.formats.onnx_operators import ML_OPERATORS, OPERATORS
 from cmlp.formats.onnx_values import (
-    ACTIVATION, AFFINE, INPUT, NORM, SCALE, STEPS, SUM, Operand, Value,
+    ACTIVATION,
+    AFFINE,
+    INPUT,
+    NORM,
+    SCALE,
+    STEPS,
+    SUM,
+    Operand,
+    Value,
 )  # fmt: skip
 
 SHARED, PER_NODE, ROOM = 4, 64, 100_000
@@ -127,6 +141,8 @@ class _Reader:
                 f"{node} is used in a way that has no counterpart in cmlp; these have: "
                 f"{COUNTERPARTS}"
             )
+        if isinstance(found, Value) and found.kind == SUM:
+            self.spend(len(found.parents))
         if node.kind == "Constant" and isinstance(found, np.ndarray):
             self.budget += SHARED * found.size
         return found
@@ -299,7 +315,9 @@ class _Reader:
         if text is None or len(text) > MAX_JSON:
             return None
         try:
-            return json.loads(text)
+            found = json.loads(text)
+            json.dumps(found, ensure_ascii=False).encode()  # no lone surrogates
+            return found
         except (ValueError, RecursionError):
             return None
 

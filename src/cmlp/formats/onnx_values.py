@@ -126,11 +126,11 @@ def _rectified(relu: Value, other: Value, where: str) -> Value | None:
         return None
     if rest.kind == "log(1 + exp(-|z|))" and factor == floor == 1:
         return activation(f.parent, "softplus", where)
-    selu = math.isclose(factor, SELU_SCALE, rel_tol=1e-6)
-    if rest.kind == "exp(min(z, 0)) - 1" and selu:
-        if math.isclose(floor, SELU_SCALE * SELU_ALPHA, rel_tol=1e-6):
-            return activation(f.parent, "selu", where)
-    return None
+    factors = ((factor, SELU_SCALE), (floor, SELU_SCALE * SELU_ALPHA))
+    selu = all(math.isclose(given, own, rel_tol=1e-6) for given, own in factors)
+    return (
+        activation(f.parent, "selu", where) if selu and rest.kind == "exp(min(z, 0)) - 1" else None
+    )
 
 
 def _plus(x: Value, constant: Array, where: str) -> Value | None:

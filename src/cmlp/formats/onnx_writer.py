@@ -18,7 +18,16 @@ from cmlp.core.layout import Array
 from cmlp.formats import onnx_messages as om
 from cmlp.formats import protobuf as pb
 from cmlp.formats.chain import (
-    Activation, Affine, Chain, ConversionError, LayerNorm, Member, Part, Periodic, Plain, Table,
+    Activation,
+    Affine,
+    Chain,
+    ConversionError,
+    LayerNorm,
+    Member,
+    Part,
+    Periodic,
+    Plain,
+    Table,
     Unit,
 )  # fmt: skip
 from cmlp.formats.onnx_activations import FLOAT32, FLOAT64
