@@ -23,9 +23,10 @@ import cmlp
 from cmlp.core.vocabulary import ACTIVATIONS
 from cmlp.estimators.entering import network_of
 from cmlp.estimators.exit_onnx import to_onnx
-from cmlp.formats import onnx_messages, onnx_reader
+from cmlp.formats import onnx_reader
 from cmlp.formats import protobuf as pb
-from cmlp.formats.chain import ConversionError, run as run_chain
+from cmlp.formats.chain import ConversionError
+from cmlp.formats.chain import run as run_chain
 from cmlp.formats.onnx_operators import ML_OPERATORS, OPERATORS
 
 run_files = fuzz_files.run
@@ -42,9 +43,6 @@ MESSAGES = {
     "leaf": {},
 }
 """Which fields of a message are messages."""
-
-LARGEST_MODEL = 10**6
-"""Weights of a network that is tried."""
 
 
 # Seed files --------------------------------------------------------------------------------------
@@ -65,8 +63,8 @@ def models():
         for dtype in ("float32", "float64")[: 1 if row.name == "gelu" else 2]:
             yield net, {"dtype": dtype, "opset": (13, 17, 18, 24)[number % 4]}
     for labels in (y, np.array(["ape", "ä\n", "<b>"])[y], y > 0, y + 1.0):
-        net = cmlp.Network([3, 2, 1 + len(np.unique(labels)) // 3 * 2], "tanh", loss=(
-            "binary_crossentropy" if labels.dtype == bool else "cross_entropy"), seed=1)  # fmt: skip
+        n, loss = (1, "binary_crossentropy") if labels.dtype == bool else (3, "cross_entropy")
+        net = cmlp.Network([3, 2, n], "tanh", loss=loss, seed=1)
         net.fit(X, labels, epochs=1)
         yield net, {"input_dtype": "uint8", "batch": 2}
         if labels.dtype != float:
@@ -88,8 +86,8 @@ def parsed(data, kind):
     for number, wire, value in pb.fields(data):
         if number in MESSAGES[kind] and not isinstance(value, int):
             value = parsed(value, MESSAGES[kind][number])
-        elif number == 6 and kind == "leaf" or not isinstance(value, int):
-            value = value if isinstance(value, int) else bytes(value)
+        elif not isinstance(value, int):
+            value = bytes(value)
         tree.append([number, wire, value])
     return tree
 
@@ -120,7 +118,9 @@ def seeds():
 
 # Changes -----------------------------------------------------------------------------------------
 
-NUMBERS = (0, 1, 2, 3, 7, 8, 11, 13, 16, 127, 128, 2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1)
+NUMBERS = (
+    0, 1, 2, 3, 7, 8, 11, 13, 16, 127, 128, 2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1,
+)  # fmt: skip
 OPERATOR_NAMES = [name.encode() for name in (*OPERATORS, *ML_OPERATORS, "Conv", "Loop", "If")]
 
 
@@ -173,7 +173,7 @@ def other_bytes(rng, old, found):
     if kind == 4:
         return rng.choice((old[: len(old) // 2], old + old, old[:-1], b"", old * 40))
     if kind == 5:
-        return np.array([rng.choice((0, np.nan, np.inf, 1e38, -1.0))] * (len(old) // 4), "<f4").tobytes()
+        return np.full(len(old) // 4, rng.choice((0, np.nan, np.inf, 1e38, -1.0)), "<f4").tobytes()
     return fuzz_files.change_bytes(rng, old) if old else b"\0"
 
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from cmlp.core.checks import check_integer
 from cmlp.estimators.chains import chain_of
+from cmlp.estimators.classifier import MLPClassifier
+from cmlp.estimators.ensemble import MEMBERS_OWN
 from cmlp.estimators.entering import network_of
+from cmlp.estimators.inputs import Columns
+from cmlp.estimators.labels import Labels
+from cmlp.estimators.networks import keep
+from cmlp.estimators.regressor import MLPRegressor
 from cmlp.formats import onnx_messages, onnx_reader, onnx_writer
-from cmlp.formats.chain import ConversionError
+from cmlp.formats.chain import Chain, ConversionError
 from cmlp.formats.whole_file import write_whole
-from cmlp.network import Network
 
 Path = str | os.PathLike[str]
 
@@ -133,7 +141,7 @@ def _encodable(name: str) -> str:
     return str(name)
 
 
-def from_onnx(source: Path | bytes, *, loss: str | None = None) -> Network:
+def from_onnx(source: Path | bytes, *, loss: str | None = None) -> Any:
     """Read a network from an ONNX file, without the package of that name.
 
     The graph has one input of rows, and layers one after the other: Gemm, MatMul and Add, batch and
@@ -152,8 +160,9 @@ def from_onnx(source: Path | bytes, *, loss: str | None = None) -> Network:
 
     Returns
     -------
-    Network
-        With the numbers of the file, bit for bit, where nothing was folded into them.
+    Network, MLPClassifier or MLPRegressor
+        A network, with the numbers of the file, bit for bit, where nothing was folded into them; of
+        a graph that takes the mean of several networks an estimator that has them in `estimators_`.
 
     Raises
     ------
@@ -185,4 +194,38 @@ def from_onnx(source: Path | bytes, *, loss: str | None = None) -> Network:
             if os.fstat(file.fileno()).st_size > onnx_messages.MAX_BYTES:
                 raise ConversionError(f"{os.fspath(source)!r} has more than 2 GB")
             content = file.read()
-    return network_of(onnx_reader.read(content), loss)
+    chain = onnx_reader.read(content)
+    return network_of(chain, loss) if len(chain.members) == 1 else _ensemble(chain, loss)
+
+
+def _ensemble(chain: Chain, loss: str | None) -> Any:
+    """Return the estimator of a chain with several members."""
+    nets = [network_of(replace(chain, members=(member,)), loss) for member in chain.members]
+    wide = np.result_type(*(net.dtype for net in nets))
+    nets = [net if net.dtype == wide else net.astype(wide) for net in nets]
+    first = nets[0]
+    if any((net.sizes, net.activations) != (first.sizes, first.activations) for net in nets):
+        raise ConversionError("networks whose mean is taken have different layers")
+    shape = {
+        "hidden_layer_sizes": first.sizes[1:-1],
+        "activation": list(first.activations[:-1]) or "relu",
+        "out_activation": first.activations[-1],
+        "dtype": first.dtype.name,
+        "normalization": first.normalization,
+    }
+    kind: type[MLPClassifier | MLPRegressor] = MLPClassifier
+    if not (chain.multilabel or first.activations[-1] == "softmax" or chain.classes is not None):
+        kind, shape["loss"] = MLPRegressor, first.loss_name
+    ensemble = kind(**shape, n_ensemble=len(nets))
+    if isinstance(ensemble, MLPClassifier) and chain.classes is not None:
+        ensemble._known_labels = Labels(chain.classes, chain.multilabel)
+    outputs = ensemble._outputs_of(first.sizes[-1])
+    names = None if chain.feature_names is None else np.array(chain.feature_names, dtype=object)
+    columns, members = Columns(chain.n_in, names), []
+    for net in nets:
+        member = kind(**ensemble.get_params(deep=False) | MEMBERS_OWN)
+        keep(member, columns, outputs, len(net.sizes), network_=net, history_=net.history,
+             n_iter_=0, t_=0)  # fmt: skip
+        members.append(member)
+    keep(ensemble, columns, outputs, len(first.sizes), estimators_=members, n_iter_=0, t_=0)
+    return ensemble

@@ -41,7 +41,7 @@ from cmlp.formats.onnx_values import (
     Value,
 )  # fmt: skip
 
-SHARED, PER_NODE, ROOM = 4, 64, 100_000
+SHARED, PER_NODE, ROOM = 8, 64, 100_000
 """The budget: uses of each number of the file, numbers per node, and a constant."""
 
 MAX_JSON = 2**24
