@@ -75,14 +75,13 @@ def test_networks_there_and_back(activation, dtype):
     for normalization, parametric, opset in covering(
         (None, "layer", "batch"), (False, True), (13, 17, 18, 24)
     ):
-        normalization = (None, "layer", "batch")[normalization]
         net = cmlp.Network(
             [3, 7, 5, 2], activation, "identity", dtype=dtype, seed=1,
-            normalization=normalization, parametric_activation=bool(parametric),
+            normalization=normalization, parametric_activation=parametric,
         )  # fmt: skip
         for number, alphas in enumerate(net.alphas):
             alphas[...] = np.linspace(0.3 + number, 1.2, alphas.size)
-        again = from_onnx(to_onnx(net, dtype=dtype, opset=(13, 17, 18, 24)[opset]))
+        again = from_onnx(to_onnx(net, dtype=dtype, opset=opset))
         np.testing.assert_allclose(again.predict(X), net.predict(X), rtol=2e-5, atol=1e-6)
         if activation != "identity" and normalization != "batch":
             assert again.activations == net.activations
@@ -125,8 +124,23 @@ def test_names_there_and_back():
 
 
 HOSTILE = [
-    "*/", '"', "'", "\\", "a\nb", "<script>alert(1)</script>", "??/", "\u202e", "a\x00b", "", "💥",
-    "${x}", "%s%n", "\x7f\x1b[2J", "'''\"\"\"", "X", "label",
+    "*/",
+    '"',
+    "'",
+    "\\",
+    "a\nb",
+    "<script>alert(1)</script>",
+    "??/",
+    "\u202e",
+    "a\x00b",
+    "",
+    "💥",
+    "${x}",
+    "%s%n",
+    "\x7f\x1b[2J",
+    "'''\"\"\"",
+    "X",
+    "label",
 ]
 
 

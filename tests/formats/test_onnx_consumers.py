@@ -108,8 +108,7 @@ COLUMNS = (
 @pytest.mark.parametrize("row", covering(*COLUMNS))
 def test_the_matrix(row, tmp_path):
     """Every pair of activation, dtype, head, labels, normalisation, input, rows and opset."""
-    cells = [column[at] for column, at in zip(COLUMNS, row, strict=True)]
-    activation, dtype, head, labels, normalization, given, n, opset = cells
+    activation, dtype, head, labels, normalization, given, n, opset = row
     if (activation, dtype) == ("gelu", "float64"):
         pytest.skip("refused: ONNX Runtime has no Erf in float64")
     net = network(head, activation, labels, normalization, dtype)
@@ -141,7 +140,7 @@ def test_pipelines_keep_the_digits_of_large_means(tmp_path):
     from sklearn.pipeline import make_pipeline
 
     for given in ("float32", "float64", "uint8", "int64"):
-        rows = (np.abs(X) * 20 if given == "uint8" else X + 1e5 if given[0] == "f" else X * 1e3)
+        rows = np.abs(X) * 20 if given == "uint8" else X + 1e5 if given[0] == "f" else X * 1e3
         rows = rows.astype(given)
         model = make_pipeline(
             preprocessing.StandardScaler(), preprocessing.MinMaxScaler(),
