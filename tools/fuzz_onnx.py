@@ -69,7 +69,12 @@ def models():
         yield net, {"input_dtype": "uint8", "batch": 2}
         if labels.dtype != float:
             yield net, {"zipmap": True}
-    yield cmlp.MLPRegressor(hidden_layer_sizes=(2,), max_iter=1, n_ensemble=2, random_state=0).fit(X, X[:, 0]), {}
+    yield (
+        cmlp.MLPRegressor(hidden_layer_sizes=(2,), max_iter=1, n_ensemble=2, random_state=0).fit(
+            X, X[:, 0]
+        ),
+        {},
+    )
 
 
 class Seed:

@@ -131,7 +131,10 @@ def test_the_matrix(row, tmp_path):
 def test_ensembles(tmp_path):
     for model, y in (
         (cmlp.MLPClassifier((5,), max_iter=3, random_state=0, n_ensemble=3), PLACES),
-        (cmlp.MLPRegressor(hidden_layer_sizes=(5,), max_iter=3, random_state=0, n_ensemble=2), X[:, :2]),
+        (
+            cmlp.MLPRegressor(hidden_layer_sizes=(5,), max_iter=3, random_state=0, n_ensemble=2),
+            X[:, :2],
+        ),
     ):
         model.fit(X, y)
         content = to_onnx(model)
