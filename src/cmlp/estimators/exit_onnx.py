@@ -206,14 +206,14 @@ def _ensemble(chain: Chain, loss: str | None) -> Any:
     first = nets[0]
     if any((net.sizes, net.activations) != (first.sizes, first.activations) for net in nets):
         raise ConversionError("networks whose mean is taken have different layers")
-    shape = {
+    shape: dict[str, Any] = {
         "hidden_layer_sizes": first.sizes[1:-1],
         "activation": list(first.activations[:-1]) or "relu",
         "out_activation": first.activations[-1],
         "dtype": first.dtype.name,
         "normalization": first.normalization,
     }
-    kind: type[MLPClassifier | MLPRegressor] = MLPClassifier
+    kind: Any = MLPClassifier
     if not (chain.multilabel or first.activations[-1] == "softmax" or chain.classes is not None):
         kind, shape["loss"] = MLPRegressor, first.loss_name
     ensemble = kind(**shape, n_ensemble=len(nets))
