@@ -277,7 +277,7 @@ GRAPHS = {
                     ("Gemm", "a2 V c", "y", {"transB": 1})],
                    lambda: (lambda u: end(u * np.tanh(np.log1p(np.exp(u)))))(
                        z / (1 + np.exp(-z)) @ W2 + b)),
-    "batch norm behind": ([FIRST, ("Relu", "z", "r", {}),
+    "batch norm after": ([FIRST, ("Relu", "z", "r", {}),
                            ("BatchNormalization", "r gamma beta mean var", "a", {"epsilon": 1e-3}),
                            LAST],
                           lambda: end((np.maximum(z, 0) - MEAN) / np.sqrt(VARIANCE + 1e-3) * GAMMA

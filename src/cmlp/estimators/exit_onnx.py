@@ -154,7 +154,7 @@ def from_onnx(source: Path | bytes, *, loss: str | None = None) -> Any:
     source : str, path-like or bytes
         A file, or its content.
     loss : str, optional
-        What training goes on with. By default it belongs to the activation of the outputs:
+        What training continues with. By default it belongs to the activation of the outputs:
         categorical cross-entropy to softmax, binary to logistic, poisson to exp, else the squared
         error.
 

@@ -184,7 +184,7 @@ def subtract(a: Operand, b: Operand, where: str) -> Value | None:
         return _plus(a, -b, where) if b.dtype.kind == "f" else None
     if not isinstance(b, Value):
         return None
-    if about(a, 1.0) and b.kind == ACTIVATION:
+    if about(a, 1.0) and b.kind in (ACTIVATION, SUM):
         return Value("1 - p", (b,), (), where)
     negative = times(b, np.array(-1.0), where)
     return None if negative is None else add(a, negative, where)

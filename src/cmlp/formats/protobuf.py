@@ -1,4 +1,4 @@
-"""Protocol buffers on the wire: fields of a message out, and in from bytes that nobody vouches for.
+"""Protocol buffers on the wire: fields of a message out, and in from files of strangers.
 
 A message is a sequence of fields, each a number, a wire type and a value:
 
