@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 
 import cmlp
+from cmlp import to_c
 from cmlp.core.vocabulary import ACTIVATIONS
 from cmlp.datasets import load_digits
-from cmlp.estimators.exit_c import to_c
 
 warnings.simplefilter("ignore", cmlp.ConvergenceWarning)
 

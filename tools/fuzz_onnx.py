@@ -20,14 +20,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fuzz_files
 
 import cmlp
+from cmlp import to_onnx
 from cmlp.core.vocabulary import ACTIVATIONS
-from cmlp.estimators.entering import network_of
-from cmlp.estimators.exit_onnx import to_onnx
-from cmlp.formats import onnx_reader
-from cmlp.formats import protobuf as pb
+from cmlp.exchange.networks import network_of
 from cmlp.formats.chain import ConversionError
 from cmlp.formats.chain import run as run_chain
-from cmlp.formats.onnx_operators import ML_OPERATORS, OPERATORS
+from cmlp.formats.onnx import protobuf as pb
+from cmlp.formats.onnx import reader
+from cmlp.formats.onnx.operators import ML_OPERATORS, OPERATORS
 
 run_files = fuzz_files.run
 
@@ -221,7 +221,7 @@ def change_raw(rng, raw):
 def check(raw):
     """Read a file and check the model; return the outcome."""
     try:
-        chain = onnx_reader.read(raw)
+        chain = reader.read(raw)
     except ConversionError:
         return "refused"
     X = np.linspace(-1, 1, 3 * chain.n_in).reshape(3, -1)
@@ -243,7 +243,7 @@ def check(raw):
         if "float64" in str(error):
             return "accepted"  # gelu
         raise
-    again = network_of(onnx_reader.read(second)).predict(X)
+    again = network_of(reader.read(second)).predict(X)
     if not np.allclose(again, predicted, rtol=1e-4, atol=1e-5):
         raise fuzz_files.Wrong("its second file predicts differently")
     return "accepted"

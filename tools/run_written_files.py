@@ -25,9 +25,8 @@ from typing import Any
 import numpy as np
 
 import cmlp
+from cmlp import to_javascript, to_python
 from cmlp.core.vocabulary import ACTIVATIONS
-from cmlp.estimators.exit_javascript import to_javascript
-from cmlp.estimators.exit_python import to_python
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 

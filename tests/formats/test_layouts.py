@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 import cmlp
+from cmlp import from_safetensors, from_torch, to_flax, to_safetensors
 from cmlp.core.vocabulary import ACTIVATIONS
-from cmlp.estimators.chains import chain_of
-from cmlp.estimators.entering import network_of
-from cmlp.estimators.entry_frameworks import from_safetensors, from_torch
-from cmlp.estimators.exit_frameworks import IN_KERAS, IN_TORCH, to_flax, to_safetensors
+from cmlp.exchange.chains import chain_of
+from cmlp.exchange.keras import IN_KERAS
+from cmlp.exchange.networks import network_of
+from cmlp.exchange.torch import IN_TORCH
 from cmlp.formats import layouts, safetensors
 from cmlp.formats.building import Builder
 from cmlp.formats.chain import (

@@ -12,7 +12,7 @@ import numpy as np
 
 import cmlp
 from cmlp.data.encode import TableEncoder
-from cmlp.estimators.chains import chain_of
+from cmlp.exchange.chains import chain_of
 
 HOSTILE = [
     "*/", '"', "'", "\\", "a\nb", "\r\n", "<script>alert(1)</script>", "<!--", "]]>", "??/",

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cmlp.core import front
 from cmlp.core.layout import Array
+from cmlp.core.public import set_module
 from cmlp.core.reference import embed, periodic
 from cmlp.core.reference.activations import CODES, FUNCTION
 from cmlp.model.folding import fold_statistics
@@ -25,6 +26,7 @@ from cmlp.model.state import State
 LAYER_NORM_EPSILON = 1e-5
 
 
+@set_module("cmlp")
 class ConversionError(ValueError):
     """A model, or a file, has a part that has no counterpart on the other side."""
 
