@@ -58,7 +58,7 @@ def test_keras_there_and_back(run, net):
 
 
 def test_source_code(run, net, in_folder):
-    """Python and C run; JavaScript says what kind of module it is."""
+    """Python and C run; JavaScript is of either kind of module."""
     for options in ([], ["--pure"]):
         code, out, err = run("export", "net.cmlp", "--out", "net.py", *options)
         assert (code, err) == (0, "") and "25 multiply-adds" in out

@@ -82,7 +82,9 @@ def test_networks_there_and_back(activation, dtype):
         for number, alphas in enumerate(net.alphas):
             alphas[...] = np.linspace(0.3 + number, 1.2, alphas.size)
         again = from_onnx(to_onnx(net, dtype=dtype, opset=opset))
-        np.testing.assert_allclose(again.predict(X), net.predict(X), rtol=2e-5, atol=1e-6)
+        expected = net.predict(X)
+        limit = (5e-6 if dtype == "float32" else 1e-13) * np.abs(expected).max()
+        np.testing.assert_allclose(again.predict(X), expected, rtol=0, atol=limit)
         if activation != "identity" and normalization != "batch":
             assert again.activations == net.activations
             assert again.params.tobytes() == net.params.tobytes()
@@ -429,9 +431,9 @@ def fuzz():
 def test_files_that_were_changed_at_random(fuzz):
     files = fuzz.seeds()
     assert all(fuzz.encoded(seed.tree) == seed.raw for seed in files)
-    counts, wrong, _ = fuzz.run((files, 17, 2000, None))
+    counts, wrong, _ = fuzz.run((files, 17, 800, None))
     assert not wrong
-    assert counts["refused"] > 1000 and counts["accepted"] > 200 and counts.total() == 2000
+    assert counts["refused"] > 400 and counts["accepted"] > 80 and counts.total() == 800
 
 
 @pytest.mark.parametrize("place", ["operator", "memory"])
