@@ -182,7 +182,7 @@ def from_onnx(source: Path | bytes, *, loss: str | None = None) -> Any:
     >>> import cmlp
     >>> net = cmlp.Network([4, 8, 3], "silu", loss="cross_entropy", seed=0)
     >>> again = cmlp.from_onnx(cmlp.to_onnx(net))
-    >>> (again.params == net.params).all()
+    >>> bool((again.params == net.params).all())
     True
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
