@@ -47,7 +47,7 @@ def export(args: argparse.Namespace) -> int:
     """Write a model for another program; return the exit code."""
     suffix = _suffix(args.out, EXPORTS, f"--out {args.out}")
     _check_options(args, EXPORT_OPTIONS, suffix)
-    check_output(args.out, args.model)
+    check_output(args.out, args.model, *filter(None, [args.sample]))
     model = load(args.model)
     if suffix in ONNX:
         given = {"opset": args.opset} if args.opset is not None else {}
