@@ -67,27 +67,26 @@ def test_damaged_messages(raw, message):
 # There and back ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("activation", HIDDEN)
-def test_networks_there_and_back(activation, dtype):
+@pytest.mark.parametrize("row", covering(
+    HIDDEN, ("float32", "float64"), (None, "layer", "batch"), (False, True), (13, 17, 18, 24)
+))  # fmt: skip
+def test_networks_there_and_back(row):
+    activation, dtype, normalization, parametric, opset = row
     if (activation, dtype) == ("gelu", "float64"):
         return
-    for normalization, parametric, opset in covering(
-        (None, "layer", "batch"), (False, True), (13, 17, 18, 24)
-    ):
-        net = cmlp.Network(
-            [3, 7, 5, 2], activation, "identity", dtype=dtype, seed=1,
-            normalization=normalization, parametric_activation=parametric,
-        )  # fmt: skip
-        for number, alphas in enumerate(net.alphas):
-            alphas[...] = np.linspace(0.3 + number, 1.2, alphas.size)
-        again = from_onnx(to_onnx(net, dtype=dtype, opset=opset))
-        expected = net.predict(X)
-        limit = (5e-6 if dtype == "float32" else 1e-13) * np.abs(expected).max()
-        np.testing.assert_allclose(again.predict(X), expected, rtol=0, atol=limit)
-        if activation != "identity" and normalization != "batch":
-            assert again.activations == net.activations
-            assert again.params.tobytes() == net.params.tobytes()
+    net = cmlp.Network(
+        [3, 7, 5, 2], activation, "identity", dtype=dtype, seed=1,
+        normalization=normalization, parametric_activation=parametric,
+    )  # fmt: skip
+    for number, alphas in enumerate(net.alphas):
+        alphas[...] = np.linspace(0.3 + number, 1.2, alphas.size)
+    again = from_onnx(to_onnx(net, dtype=dtype, opset=opset))
+    expected = net.predict(X)
+    limit = (5e-6 if dtype == "float32" else 1e-13) * np.abs(expected).max()
+    np.testing.assert_allclose(again.predict(X), expected, rtol=0, atol=limit)
+    if activation != "identity" and normalization != "batch":
+        assert again.activations == net.activations
+        assert again.params.tobytes() == net.params.tobytes()
 
 
 def classifier(labels, **more):
@@ -431,9 +430,9 @@ def fuzz():
 def test_files_that_were_changed_at_random(fuzz):
     files = fuzz.seeds()
     assert all(fuzz.encoded(seed.tree) == seed.raw for seed in files)
-    counts, wrong, _ = fuzz.run((files, 17, 800, None))
+    counts, wrong, _ = fuzz.run((files, 17, 500, None))
     assert not wrong
-    assert counts["refused"] > 400 and counts["accepted"] > 80 and counts.total() == 800
+    assert counts["refused"] > 250 and counts["accepted"] > 50 and counts.total() == 500
 
 
 @pytest.mark.parametrize("place", ["operator", "memory"])

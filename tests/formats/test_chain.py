@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import covering
 
 import cmlp
 from cmlp.core.vocabulary import ACTIVATIONS
@@ -12,9 +13,10 @@ X = rng.normal(size=(40, 7))
 HIDDEN = [row.name for row in ACTIVATIONS if not row.output_only]
 
 
-@pytest.mark.parametrize("normalization", [None, "batch", "layer"])
-@pytest.mark.parametrize("parametric", [False, True])
-@pytest.mark.parametrize("activation", HIDDEN)
+@pytest.mark.parametrize(
+    ("activation", "parametric", "normalization"),
+    covering(HIDDEN, (False, True), (None, "batch", "layer")),
+)
 def test_a_network(activation, parametric, normalization):
     net = cmlp.Network(
         [7, 12, 9, 3], activation, seed=1, dtype="float64", normalization=normalization,

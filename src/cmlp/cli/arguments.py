@@ -260,7 +260,7 @@ def make_parser() -> argparse.ArgumentParser:
     info = command("info", "describe this machine's cores, or a model")
     info.add_argument("model", nargs="?", **model)
 
-    _add_export(command("export", "write a model for ONNX, C, Python, JavaScript and others"), model)
+    _add_export(command("export", "write a model for ONNX, C, Python and others"), model)
     _add_import(command("import", "make a model of a file of another program"))
 
     bench = command("bench", "time the compiled cores against the NumPy path")
