@@ -51,6 +51,7 @@ def test_weights_there_and_back(run, net, layout):
     not {"keras", "h5py"} <= {n for n in ("keras", "h5py") if importlib.util.find_spec(n)},
     reason="Keras is not installed",
 )
+@pytest.mark.filterwarnings("ignore")
 def test_keras_there_and_back(run, net):
     assert run("export", "net.cmlp", "--out", "net.keras")[0] == 0
     assert run("import", "net.keras", "--out", "again.cmlp")[0] == 0

@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import os
 import re
+import tempfile
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +22,7 @@ from cmlp.exchange.onnx import from_onnx, to_onnx
 from cmlp.exchange.python import to_python
 from cmlp.exchange.safetensors import from_safetensors, to_safetensors
 from cmlp.formats.chain import Affine, ConversionError
+from cmlp.formats.whole_file import write_files
 from cmlp.network import Network
 
 ONNX, C, PYTHON = (".onnx",), (".c", ".h"), (".py",)
@@ -67,9 +69,7 @@ def export(args: argparse.Namespace) -> int:
     elif suffix in SAFETENSORS:
         to_safetensors(model, args.out, args.layout or "torch")
     else:
-        if importlib.util.find_spec("keras") is None:
-            raise ImportError(f"--out {args.out} needs Keras 3: pip install keras")
-        to_keras(model).save(args.out)
+        _write_keras(model, args.out)
     print(f"{args.out}: {os.path.getsize(args.out):,} bytes; {_costs(model, args.out, suffix)}")
     return 0
 
@@ -109,6 +109,18 @@ def _read(args: argparse.Namespace, suffix: str) -> Any:
     hidden = args.activation
     one = hidden[0] if hidden and len(hidden) == 1 else hidden or None
     return from_safetensors(args.file, args.layout, activation=one, **ends)
+
+
+def _write_keras(model: Any, path: str) -> None:
+    """Write the file of Keras 3, by Keras, to another place first."""
+    if importlib.util.find_spec("keras") is None:
+        raise ImportError(f"--out {path} needs Keras 3: pip install keras")
+    os.environ.setdefault("KERAS_BACKEND", "numpy")  # the file is the same with any
+    with tempfile.TemporaryDirectory() as folder:
+        saved = os.path.join(folder, "model.keras")
+        to_keras(model).save(saved)
+        with open(saved, "rb") as file:
+            write_files({path: file.read()})
 
 
 def _suffix(path: str, known: Iterable[str], what: str) -> str:

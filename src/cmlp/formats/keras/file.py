@@ -84,7 +84,7 @@ def _h5py() -> Any:
     try:
         import h5py
     except ImportError as error:
-        raise ImportError("files of Keras are read with h5py: pip install h5py") from error
+        raise ImportError("files of Keras are read with h5py: pip install 'cmlp[keras]'") from error
     return h5py
 
 
