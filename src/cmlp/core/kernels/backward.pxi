@@ -260,15 +260,13 @@ cdef void backward_row_weights(
         outer(n, vectors, &ws[from_ + row], &ws[delta], &ws[scratch])
         if run.objective.l1 != 0 or run.objective.l2 != 0:
             penalise(&run.objective, params, at, stride, ws, scratch, stride, n, stride)
-        update_rows(
-            &run.optimizer, mine, params, state, at, stride, ws, scratch, stride, n, stride, True
-        )
+        update_row(&run.optimizer, mine, params, state, at, ws, scratch, n * stride, True)
         row += n
     if run.rank == 0 and not layer.normalization:
         mine = step_of(&run.optimizer, step, factor_row(run, layer, BIAS_GROUP), &own)
-        update_rows(
-            &run.optimizer, mine, params, state, layer.bias, stride, ws, delta, stride, 1, stride,
-            False,
+        update_row(
+            &run.optimizer, mine, params, state, layer.bias, ws, delta, stride,
+            run.optimizer.factors is not NULL,
         )
 
 

@@ -168,9 +168,22 @@ FUNCTION void NAME(row_product)(ptrdiff_t vectors, ptrdiff_t depth, const REAL *
 }
 #undef ROW
 
-/* c[i][:] = a[i] b for some rows: the weight gradient of one row of activations and one of deltas. */
+/* c[i][:] = a[i] b for some rows: the weight gradient of one row of activations and one of deltas.
+   A short b stays in registers. */
 FUNCTION void NAME(outer)(ptrdiff_t rows, ptrdiff_t vectors, const REAL *a, const REAL *b, REAL *c)
 {
+#define OUTER(n)                                                                                 \
+    if (vectors == n) {                                                                          \
+        VEC row[n];                                                                              \
+        UNROLL for (int v = 0; v < n; v++) row[v] = NAME(load)(b + v * LANES);                   \
+        for (ptrdiff_t i = 0; i < rows; i++, c += n * LANES) {                                   \
+            VEC a_i = NAME(splat)(a[i]);                                                         \
+            UNROLL for (int v = 0; v < n; v++) NAME(store)(c + v * LANES, a_i * row[v]);         \
+        }                                                                                        \
+        return;                                                                                  \
+    }
+    OUTER(1) OUTER(2) OUTER(4) OUTER(8)
+#undef OUTER
     for (ptrdiff_t i = 0; i < rows; i++) {
         VEC a_i = NAME(splat)(a[i]);
         for (ptrdiff_t v = 0; v < vectors; v++, c += LANES)
