@@ -6,7 +6,17 @@ from helpers import covering
 
 import cmlp
 from cmlp.core.vocabulary import ACTIVATIONS
-from cmlp.formats.chain import Chain, ConversionError, check, member_of, run, with_scaler
+from cmlp.formats.chain import (
+    Activation,
+    Affine,
+    Chain,
+    ConversionError,
+    Member,
+    check,
+    member_of,
+    run,
+    with_scaler,
+)
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(40, 7))
@@ -55,3 +65,8 @@ def test_what_does_not_fit():
     net.weights[0][0, 0] = np.nan
     with pytest.raises(ConversionError, match="layer 1 has weights that are not finite"):
         check(Chain(7, (member_of(net),)))
+    wave = Chain(7, (Member((Affine(np.ones((7, 1)), None), Activation("sine"))),))
+    with pytest.raises(
+        ConversionError, match="activation 'sine' cannot leave; these"
+    ):
+        check(wave)

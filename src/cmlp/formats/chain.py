@@ -374,6 +374,12 @@ def check(chain: Chain) -> Chain:
                     f"layer {place}{of} has {a.weights.shape[1]} outputs, the next one takes "
                     f"{b.weights.shape[0]}"
                 )
+        names = [step.name for step in member.steps if isinstance(step, Activation)]
+        for name in names:
+            if name not in CODES:
+                raise ConversionError(
+                    f"the activation {name!r}{of} cannot leave; these can: " + ", ".join(CODES)
+                )
         for place, step in enumerate(affine, 1):
             arrays = [step.weights] if step.bias is None else [step.weights, step.bias]
             if not all(np.isfinite(array).all() for array in arrays):
