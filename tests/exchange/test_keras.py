@@ -185,10 +185,6 @@ D = layers.Dense
         (lambda: [D(5, "relu6"), D(2)], "relu6"),
         (lambda: [D(5, "softmax"), D(2)], "layer 1 has softmax"),
         (
-            lambda: [D(5, use_bias=False), layers.LayerNormalization(), layers.ReLU(), D(2)],
-            "epsilon=0.001, but cmlp has epsilon=1e-05",
-        ),
-        (
             lambda: [D(5), layers.LayerNormalization(epsilon=1e-5), layers.ReLU(), D(2)],
             None,  # its bias is 0
         ),

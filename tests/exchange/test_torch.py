@@ -278,7 +278,6 @@ L = nn.Linear
         ([L(7, 5), nn.Softmax(-1), L(5, 2)], "layer 1 has softmax"),
         ([L(7, 5), nn.Softmax(0)], "dim=0"),
         ([L(7, 5), nn.LogSoftmax(1), L(5, 2)], "LogSoftmax.*in front of other layers"),
-        ([L(7, 5, bias=False), nn.LayerNorm(5, 1e-3), nn.ReLU(), L(5, 2)], "eps=0.001, but cmlp"),
         ([L(7, 5), nn.LayerNorm(5), nn.ReLU(), L(5, 2)], "bias in front of its layer norm"),
         ([L(7, 5), nn.ReLU(), nn.LayerNorm(5), L(5, 2)], "layer normalisation is of a linear"),
         ([L(7, 5), nn.BatchNorm1d(5, track_running_stats=False)], "track_running_stats=False"),

@@ -6,6 +6,8 @@ from helpers import covering
 
 import cmlp
 from cmlp.core.vocabulary import ACTIVATIONS
+from cmlp.exchange.chains import chain_of
+from cmlp.exchange.networks import network_of
 from cmlp.formats.chain import (
     Activation,
     Affine,
@@ -13,6 +15,7 @@ from cmlp.formats.chain import (
     ConversionError,
     Member,
     check,
+    check_names,
     member_of,
     run,
     with_scaler,
@@ -66,7 +69,28 @@ def test_what_does_not_fit():
     with pytest.raises(ConversionError, match="layer 1 has weights that are not finite"):
         check(Chain(7, (member_of(net),)))
     wave = Chain(7, (Member((Affine(np.ones((7, 1)), None), Activation("sine"))),))
-    with pytest.raises(
-        ConversionError, match="activation 'sine' cannot leave; these"
-    ):
-        check(wave)
+    with pytest.raises(ConversionError, match="activation 'sine' cannot leave; these"):
+        check_names(wave)
+
+
+@pytest.mark.parametrize(
+    ("activation", "normalization"),
+    covering(("leaky_relu:0.3", "elu:0.5", "tanh"), ("layer", "batch")),
+)
+def test_parameters_of_a_network(activation, normalization):
+    net = cmlp.Network(
+        [7, 12, 3], activation, seed=1, dtype="float64", normalization=normalization,
+        normalization_epsilon=0.1,
+    )  # fmt: skip
+    net.train_epoch(X, rng.integers(0, 3, 40))
+    chain = check(Chain(7, (member_of(net),)))
+    np.testing.assert_allclose(run(chain, X), net.predict(X), rtol=1e-12, atol=1e-14)
+    again = network_of(chain)
+    np.testing.assert_allclose(again.predict(X), net.predict(X), rtol=1e-12, atol=1e-14)
+    if ":" in activation:
+        with pytest.raises(ConversionError, match=r"'(leaky_relu|elu):0\.\d' cannot leave"):
+            chain_of(net)
+    elif normalization == "layer":
+        assert again.normalization_epsilon == 0.1
+        with pytest.raises(ConversionError, match=r"normalization_epsilon=0\.1"):
+            cmlp.to_safetensors(net, "never")

@@ -266,7 +266,7 @@ def test_layer_normalisation_that_a_network_has_not():
 
     refused([s for s in steps if s is not steps[1]], r"layer normalisation is of layers \[2\] of 3")
     other = replace(steps[1], epsilon=1e-3)
-    refused([steps[0], other, *steps[2:]], "epsilon=0.001, but cmlp has epsilon=1e-05 only")
+    refused([steps[0], other, *steps[2:]], "epsilon=1e-05, but cmlp has epsilon=0.001 only")
     bias = Affine(steps[0].weights, np.arange(12.0))
     refused([bias, *steps[1:]], "layer 1 has a bias in front of its layer normalisation")
     assert isinstance(steps[1], LayerNorm)

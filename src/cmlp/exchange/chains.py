@@ -9,7 +9,16 @@ import numpy as np
 from cmlp.core.layout import Array
 from cmlp.estimators.mlp import MLP
 from cmlp.estimators.tabular import Tabular
-from cmlp.formats.chain import Chain, ConversionError, Member, Unit, check, member_of, with_scaler
+from cmlp.formats.chain import (
+    Chain,
+    ConversionError,
+    Member,
+    Unit,
+    check,
+    check_names,
+    member_of,
+    with_scaler,
+)
 from cmlp.formats.raw_rows import RawRows, raw_rows_of
 from cmlp.network import Network
 
@@ -32,11 +41,11 @@ def chain_of(model: Any) -> Chain:
         If it is none of these, or is not fitted; the message names the part.
     """
     if isinstance(model, Network):
-        return check(_of_network(model))
+        return check_names(check(_of_network(model)))
     if isinstance(model, MLP):
-        return check(_of_estimator(model))
+        return check_names(check(_of_estimator(model)))
     if isinstance(model, Tabular):
-        return check(_of_tabular(model))
+        return check_names(check(_of_tabular(model)))
     steps = getattr(model, "steps", None)
     if not isinstance(steps, list) or not steps:
         raise ConversionError(

@@ -76,6 +76,7 @@ def network_of(
             loss,
             dtype=chain.dtype,
             normalization="layer" if hidden and hidden[0][1] is not None else None,
+            normalization_epsilon=epsilon_of(layers),
             parametric_activation=parametric,
             input_scale=input_scale,
         )
@@ -206,6 +207,11 @@ def _layers(steps: list[Step]) -> list[Layer]:
     return layers
 
 
+def epsilon_of(layers: list[Layer]) -> float:
+    """Return the epsilon of the first layer normalisation."""
+    return next((norm.epsilon for _, norm, _ in layers if norm is not None), LAYER_NORM_EPSILON)
+
+
 def _check_norms(layers: list[Layer]) -> None:
     """Check that layer normalisation is what a network has: of all hidden layers, without bias."""
     given = [norm for _, norm, _ in layers[:-1]]
@@ -215,12 +221,13 @@ def _check_norms(layers: list[Layer]) -> None:
             f"of layers {[n for n, (_, norm, _) in enumerate(layers, 1) if norm is not None]} of "
             f"{len(layers)}"
         )
+    epsilon = epsilon_of(layers)
     for number, (affine, norm, _) in enumerate(layers, 1):
         if norm is None:
             continue
-        if norm.epsilon != LAYER_NORM_EPSILON:
+        if norm.epsilon != epsilon:
             where = f"layer {number} (layer normalisation)"
-            raise only(where, "epsilon", norm.epsilon, LAYER_NORM_EPSILON)
+            raise only(where, "epsilon", norm.epsilon, epsilon)
         if affine.bias is not None and np.ptp(affine.bias):
             raise ConversionError(
                 f"layer {number} has a bias in front of its layer normalisation, which cmlp has "

@@ -19,7 +19,6 @@ from cmlp.exchange.networks import finish
 from cmlp.formats import layouts
 from cmlp.formats.building import Builder, no_counterpart, only
 from cmlp.formats.chain import (
-    LAYER_NORM_EPSILON,
     Activation,
     Affine,
     Chain,
@@ -186,7 +185,9 @@ class _Tensors:
                 layers.append(self.linear(W, b))
             else:
                 layers.append(self.linear(W, None))
-                norm = self.torch.nn.BatchNorm1d(len(b), eps=LAYER_NORM_EPSILON, device="meta")
+                norm = self.torch.nn.BatchNorm1d(
+                    len(b), eps=net.normalization_epsilon, device="meta"
+                )
                 norm.weight, norm.bias = self.parameter(net.scales[number]), self.parameter(b)
                 norm.running_mean, norm.running_var = map(self.of, net.running[number])
                 norm.num_batches_tracked = self.torch.tensor(net.steps)
@@ -338,8 +339,6 @@ def _add(
     elif kind == "LayerNorm":
         if len(layer.normalized_shape) != 1:
             raise no_counterpart(where, f"normalized_shape={tuple(layer.normalized_shape)}")
-        if layer.eps != LAYER_NORM_EPSILON:
-            raise only(where, "eps", layer.eps, LAYER_NORM_EPSILON)
         builder.layer_norm(where, _array(layer.weight), _array(layer.bias), layer.eps)
     elif kind in WITHOUT_EFFECT:
         if kind == "Flatten" and (layer.start_dim, layer.end_dim) not in ((1, -1), (1, 1)):

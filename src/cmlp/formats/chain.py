@@ -19,7 +19,8 @@ from cmlp.core import front
 from cmlp.core.layout import Array
 from cmlp.core.public import set_module
 from cmlp.core.reference import embed, periodic
-from cmlp.core.reference.activations import CODES, FUNCTION
+from cmlp.core.reference.activations import CODES, function
+from cmlp.core.vocabulary import activation_of
 from cmlp.model.folding import fold_statistics
 from cmlp.model.state import State
 
@@ -230,7 +231,8 @@ def member_of(net: State, unit: Unit | None = None) -> Member:
         normalised = plain.normalization == "layer" and number < last
         steps.append(Affine(weights, None if normalised else b.copy()))
         if normalised:
-            steps.append(LayerNorm(plain.scales[number].copy(), b.copy()))
+            gamma, epsilon = plain.scales[number].copy(), net.architecture.normalization_epsilon
+            steps.append(LayerNorm(gamma, b.copy(), epsilon))
         alphas = plain.alphas[number].copy() if plain.alphas and number < last else None
         steps.append(Activation(plain.activations[number], alphas))
     return Member(tuple(steps), _front(plain), unit)
@@ -297,12 +299,18 @@ def run_member(member: Member, x: NDArray[np.float64], *, raw: bool = False) -> 
             variance = np.square(centred).mean(axis=1, keepdims=True)
             a = step.gamma * centred / np.sqrt(variance + step.epsilon) + step.beta
         elif not (raw and number == len(member.steps) - 1):
-            f = FUNCTION[CODES[step.name]](a)
+            f = activate(step.name, a)
             a = f if step.alphas is None else a + step.alphas * (f - a)
     if member.unit is not None:
         unit = member.unit
         a = np.clip(a * unit.spread + unit.centre, unit.low, unit.high)
     return a
+
+
+def activate(name: str, z: Any) -> Any:
+    """Return the values of an activation, whose parameter may follow its name."""
+    row = activation_of(name)
+    return function(row.code, row.parameter, z)  # type: ignore[no-untyped-call]
 
 
 def expand(
@@ -374,14 +382,25 @@ def check(chain: Chain) -> Chain:
                     f"layer {place}{of} has {a.weights.shape[1]} outputs, the next one takes "
                     f"{b.weights.shape[0]}"
                 )
-        names = [step.name for step in member.steps if isinstance(step, Activation)]
-        for name in names:
-            if name not in CODES:
-                raise ConversionError(
-                    f"the activation {name!r}{of} cannot leave; these can: " + ", ".join(CODES)
-                )
         for place, step in enumerate(affine, 1):
             arrays = [step.weights] if step.bias is None else [step.weights, step.bias]
             if not all(np.isfinite(array).all() for array in arrays):
                 raise ConversionError(f"layer {place}{of} has weights that are not finite")
+    return chain
+
+
+def check_names(chain: Chain) -> Chain:
+    """Return the chain, if all ways out have its activations.
+
+    Raises
+    ------
+    ConversionError
+        Naming one that they do not have: of another slope or alpha than the default.
+    """
+    for member in chain.members:
+        for step in member.steps:
+            if isinstance(step, Activation) and step.name not in CODES:
+                raise ConversionError(
+                    f"the activation {step.name!r} cannot leave; these can: {', '.join(CODES)}"
+                )
     return chain

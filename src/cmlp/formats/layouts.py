@@ -79,6 +79,12 @@ def arrays_of(chain: Chain, layout: str) -> dict[str, Array]:
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, not {layout!r}")
     member = plain_member(chain, f"layout={layout!r}")
+    for step in member.steps:
+        if isinstance(step, LayerNorm) and step.epsilon != LAYER_NORM_EPSILON:
+            raise ConversionError(
+                f"arrays have no place for normalization_epsilon={step.epsilon:g}, and readers "
+                f"take {LAYER_NORM_EPSILON:g}: use to_onnx"
+            )
     if layout == "torch":
         return torch_arrays(member)
     named: dict[str, Array] = {}

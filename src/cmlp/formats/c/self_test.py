@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmlp.core.reference.activations import CODES, FUNCTION
 from cmlp.formats.c.text import lines_of, number
 from cmlp.formats.chain import (
     Affine,
@@ -16,6 +15,7 @@ from cmlp.formats.chain import (
     LayerNorm,
     Member,
     Table,
+    activate,
     expand,
     run,
 )
@@ -122,7 +122,7 @@ def _member_float32(member: Member, x: NDArray[np.float32], raw: bool) -> NDArra
             a = centred / np.sqrt(variance + np.float32(step.epsilon)) * step.gamma + step.beta
             a = a.astype(np.float32)
         elif not (raw and number_ == len(member.steps) - 1):
-            f = FUNCTION[CODES[step.name]](a)
+            f = activate(step.name, a)
             a = f if step.alphas is None else a + step.alphas.astype(np.float32) * (f - a)
     if member.unit is not None:
         unit = member.unit

@@ -13,7 +13,7 @@ import numpy as np
 from cmlp.core.layout import Array
 from cmlp.core.vocabulary import LEAKY_SLOPE
 from cmlp.formats.building import Builder, no_counterpart, only
-from cmlp.formats.chain import LAYER_NORM_EPSILON, ConversionError
+from cmlp.formats.chain import ConversionError
 from cmlp.formats.keras.file import MAX_DEPTH, Arrays, snake_case
 
 SAME = {
@@ -194,8 +194,6 @@ def _add(builder: Builder, layer: Layer, version: str) -> None:
     elif kind == "LayerNormalization":
         _check_axis(where, config)
         epsilon = _number(where, config, "epsilon")
-        if epsilon != LAYER_NORM_EPSILON:
-            raise only(where, "epsilon", epsilon, LAYER_NORM_EPSILON)
         if config.get("rms_scaling"):
             raise no_counterpart(where, "rms_scaling=True")
         gamma, beta, _ = _gamma_beta(layer, 0)
