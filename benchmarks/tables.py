@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cmlp.data.encode import TableEncoder
+from cmlp.tables.encode import TableEncoder
 
 from . import _report
 from ._memory import peak_above

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.skipif(not SOURCE.is_dir(), reason="an installation has
 RANKS = {
     "core": 0, "datasets": 0,
     "data": 1, "schedules": 1,
-    "model": 2,
-    "training": 3,
+    "model": 2, "tables": 2,
+    "training": 3, "files": 3,
     "explain": 4, "formats": 4, "diagnosis": 4,
     "network": 5,
     "estimators": 6, "plot": 6,

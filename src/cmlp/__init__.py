@@ -45,8 +45,8 @@ if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr_
     from cmlp.estimators.classifier import MLPClassifier
     from cmlp.estimators.loading import load
     from cmlp.estimators.regressor import MLPRegressor
-    from cmlp.estimators.tabular_classifier import TabularClassifier
-    from cmlp.estimators.tabular_regressor import TabularRegressor
+    from cmlp.estimators.tabular.classifier import TabularClassifier
+    from cmlp.estimators.tabular.regressor import TabularRegressor
     from cmlp.exchange.c import to_c
     from cmlp.exchange.flax import to_flax
     from cmlp.exchange.javascript import to_javascript
@@ -125,8 +125,8 @@ _LAZY = {
     "MLPRegressor": "estimators.regressor",
     "ModelFileError": "formats.safetensors",
     "NotFittedError": "core.errors",
-    "TabularClassifier": "estimators.tabular_classifier",
-    "TabularRegressor": "estimators.tabular_regressor",
+    "TabularClassifier": "estimators.tabular.classifier",
+    "TabularRegressor": "estimators.tabular.regressor",
     "Trace": "explain.trace",
     "TrainingState": "training.callbacks",
     "UndefinedMetricWarning": "core.errors",

@@ -18,8 +18,9 @@ import cmlp
 from cmlp import cli
 from cmlp.cli import bench, demo, report, train
 from cmlp.core import dispatch
-from cmlp.data import csv_file, scaling
+from cmlp.data import scaling
 from cmlp.data.scaling import Scaling, target_scaling
+from cmlp.files import csv_file
 from cmlp.model import scoring
 from cmlp.model.folding import fold
 

@@ -19,9 +19,9 @@ from test_cli import CMLP, start
 import cmlp
 from cmlp.cli import train_table
 from cmlp.cli.output import check_output
-from cmlp.data import csv_columns
-from cmlp.data.csv_layout import Selection
-from cmlp.data.raw_table import Reading, read_raw
+from cmlp.files import csv_columns
+from cmlp.files.csv_layout import Selection
+from cmlp.files.raw_table import Reading, read_raw
 
 HAS_ARROW = importlib.util.find_spec("pyarrow") is not None
 HAS_PANDAS = importlib.util.find_spec("pandas") is not None

@@ -705,6 +705,6 @@ def test_a_fit_changes_no_warning_filter_and_no_global_generator(labelled):
 def test_import_loads_neither_estimators_nor_pandas():
     code = (
         "import sys, cmlp; "
-        "print([m for m in sys.modules if 'tabular' in m or m in ('pandas', 'cmlp.data.encode')])"
+        "print([m for m in sys.modules if 'tabular' in m or m in ('pandas', 'cmlp.tables.encode')])"
     )
     assert python_output("-c", code) == (0, "[]\n")

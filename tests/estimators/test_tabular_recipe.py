@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cmlp
-from cmlp.estimators.presets import Facts, preset_for
-from cmlp.estimators.temperature import golden_section, log_loss_at_best
+from cmlp.estimators.tabular.presets import Facts, preset_for
+from cmlp.estimators.tabular.temperature import golden_section, log_loss_at_best
 
 N = 400
 rng = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def test_what_becomes_of_columns(how, arrays):
 
 def test_first_weights_have_their_variance():
     """2 / n_in, n_in counting dense columns, all rows of tables and a bias."""
-    from cmlp.estimators.tabular_network import build_network
+    from cmlp.estimators.tabular.network import build_network
     from cmlp.estimators.targets import Outputs
 
     encoder = cmlp.TabularClassifier(**FEW, cv=None).fit(X, y).encoder_

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import cmlp
-from cmlp.estimators.tabular_validation import held_out_answers
+from cmlp.estimators.tabular.validation import held_out_answers
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(90, 3))

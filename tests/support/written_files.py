@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 import cmlp
-from cmlp.data.encode import TableEncoder
 from cmlp.exchange.chains import chain_of
+from cmlp.tables.encode import TableEncoder
 
 HOSTILE = [
     "*/", '"', "'", "\\", "a\nb", "\r\n", "<script>alert(1)</script>", "<!--", "]]>", "??/",

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from cmlp.data.cells import DataError, show
-from cmlp.data.column_kinds import Choice, choose
-from cmlp.data.columns import ColumnError, Form, Numbers
-from cmlp.data.forms import FormTable
-from cmlp.data.raw_table import RawTable
+from cmlp.files.raw_table import RawTable
+from cmlp.tables.columns import ColumnError, Form, Numbers
+from cmlp.tables.forms import FormTable
+from cmlp.tables.kinds import Choice, choose
 from cmlp.training.progress import cut, printable
 
 MOST_ROWS = 30

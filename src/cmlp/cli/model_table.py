@@ -12,12 +12,12 @@ from cmlp.cli.columns import MOST_ROWS, aligned
 from cmlp.core.formatting import score, significant
 from cmlp.core.layout import Array
 from cmlp.data.cells import show
-from cmlp.data.column_kinds import UNUSED, level_values, unseen
-from cmlp.data.columns import ColumnError, Form, Levels, Numbers
-from cmlp.data.csv_layout import Selection
-from cmlp.data.forms import FormTable
 from cmlp.data.frames import listed
-from cmlp.data.raw_table import RawTable, Reading, read_raw
+from cmlp.files.csv_layout import Selection
+from cmlp.files.raw_table import RawTable, Reading, read_raw
+from cmlp.tables.columns import ColumnError, Form, Levels, Numbers
+from cmlp.tables.forms import FormTable
+from cmlp.tables.kinds import UNUSED, level_values, unseen
 from cmlp.training.progress import printable
 
 MOST_NAMES = 10

@@ -12,7 +12,7 @@ from cmlp.core.layout import Array
 from cmlp.core.vocabulary import LOSSES, lookup
 from cmlp.data.cells import NUMBER, Task, show
 from cmlp.data.frames import listed
-from cmlp.data.table import Table, read_table
+from cmlp.files.table import Table, read_table
 from cmlp.network import Network
 
 MOST_NAMES = 10
@@ -52,7 +52,7 @@ def read(
     header: bool | None,
     **how: Any,
 ) -> Table:
-    """Read DATA; `how` are further arguments of :func:`~cmlp.data.table.read_table`."""
+    """Read DATA; `how` are further arguments of :func:`~cmlp.files.table.read_table`."""
     table = None
     if target or not needs_target or path.lower().endswith(".npz"):
         table = read_table(

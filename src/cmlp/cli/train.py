@@ -23,7 +23,7 @@ from cmlp.core.vocabulary import LOSSES, lookup
 from cmlp.data import split
 from cmlp.data.cells import FEW
 from cmlp.data.scaling import Scaling, target_scaling
-from cmlp.data.table import Table
+from cmlp.files.table import Table
 from cmlp.model.folding import fold
 from cmlp.network import Network
 

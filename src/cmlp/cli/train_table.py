@@ -23,15 +23,15 @@ from cmlp.core.errors import InvalidParameterError
 from cmlp.core.formatting import score
 from cmlp.core.layout import Array
 from cmlp.core.vocabulary import LOSSES, lookup
-from cmlp.data.column_kinds import Choice
-from cmlp.data.csv_layout import Selection
-from cmlp.data.forms import FormTable
-from cmlp.data.raw_table import RawTable, Reading, read_raw
-from cmlp.estimators.presets import MEMBERS
-from cmlp.estimators.tabular import Tabular
-from cmlp.estimators.tabular_classifier import TabularClassifier
-from cmlp.estimators.tabular_regressor import TabularRegressor
-from cmlp.estimators.tabular_validation import held_out_answers
+from cmlp.estimators.tabular.classifier import TabularClassifier
+from cmlp.estimators.tabular.estimator import Tabular
+from cmlp.estimators.tabular.presets import MEMBERS
+from cmlp.estimators.tabular.regressor import TabularRegressor
+from cmlp.estimators.tabular.validation import held_out_answers
+from cmlp.files.csv_layout import Selection
+from cmlp.files.raw_table import RawTable, Reading, read_raw
+from cmlp.tables.forms import FormTable
+from cmlp.tables.kinds import Choice
 
 METRICS = {"auc": "roc_auc", "log_loss": "loss"}
 """Usual names of metrics that have another name here."""

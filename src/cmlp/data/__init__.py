@@ -1,1 +1,1 @@
-"""Files, data frames and arrays become validated rows."""
+"""X, y and weights of a network, validated once."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.estimators.mlp import MLP
-from cmlp.estimators.tabular import Tabular
+from cmlp.estimators.tabular.estimator import Tabular
 from cmlp.formats.chain import (
     Chain,
     ConversionError,

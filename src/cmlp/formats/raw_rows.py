@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cmlp.data.column_encoders import (
+from cmlp.formats.chain import ConversionError
+from cmlp.tables.dates import PARTS
+from cmlp.tables.encode import TableEncoder
+from cmlp.tables.encoders import (
     CategoryEncoder,
     DateEncoder,
     DurationEncoder,
     NumberEncoder,
 )
-from cmlp.data.dates import PARTS
-from cmlp.data.encode import TableEncoder
-from cmlp.formats.chain import ConversionError
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""TabularClassifier and TabularRegressor: tables in, predictions out."""

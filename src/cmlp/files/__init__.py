@@ -1,0 +1,1 @@
+"""Tables in files: CSV, Parquet, Feather, and NumPy's own."""

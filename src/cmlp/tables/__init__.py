@@ -1,0 +1,1 @@
+"""Tables as people have them become matrices: kinds of columns, levels, dates, gaps."""
