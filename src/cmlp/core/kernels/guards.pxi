@@ -29,8 +29,8 @@ cdef int check_codes() except -1:
 
 
 cdef int check_plan_shape(const int64_t[:, ::1] plan) except -1:
-    if plan.shape[0] < 1 or plan.shape[1] != 10:
-        raise ValueError("plan must have one row of 10 integers per layer")
+    if plan.shape[0] < 1 or plan.shape[1] != 12:
+        raise ValueError("plan must have one row of 12 integers per layer")
     return 0
 
 
