@@ -303,7 +303,7 @@ def _add_network(sub: argparse.ArgumentParser) -> None:
         "--activation",
         type=_names,
         metavar="NAME",
-        help="of the hidden layers, one for all or one each: relu,tanh (--plain: relu)",
+        help="of the hidden layers, one for all or one each: relu,elu:0.5 (--plain: relu)",
     )
     add(
         "--loss",

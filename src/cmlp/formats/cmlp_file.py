@@ -248,7 +248,8 @@ def _architecture(record: object) -> dict[str, Any]:
     if plain not in _WEIGHT_INITS:
         raise ValueError(f"unknown weight_init {short(about['weight_init'])}")
     check_name("dtype", about["dtype"], list(DTYPES))
-    check_name("normalization", _normalization(about), NORMALIZATIONS)
+    if _normalization(about) not in NORMALIZATIONS:
+        raise ValueError(f"unknown normalization {short(about['normalization'])}")
     front_shapes(about)
     names = about["feature_names"]
     if names and len(names) != sizes[0]:
@@ -268,10 +269,9 @@ def _check_activation(name: object) -> None:
 
 
 def _normalization(about: dict[str, Any]) -> str | None:
-    """Return the normalisation without its epsilon."""
-    if len(about["normalization"] or "") > MAX_NAME:
-        return "unknown"
-    return read_normalization(about["normalization"])[0]
+    """Return the normalisation without its epsilon; text that is neither comes as it is."""
+    text: str | None = about["normalization"]
+    return text if len(text or "") > MAX_NAME else read_normalization(text)[0]
 
 
 def _check_arrays(
