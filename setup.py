@@ -8,6 +8,7 @@ CMLP_DEBUG=1         the same source with every Cython check on, and -O1 -g1
 """
 
 import os
+import shutil
 import sys
 import sysconfig
 import tempfile
@@ -62,37 +63,41 @@ def levels():
 
 
 def extensions():
-    """One extension per level, from the same source; Cython writes each to a folder of its own."""
+    """Extensions of the levels, from the same C: Cython translates it once.
+
+    Only the name of its initialisation is that of the level: Python calls it after the file.
+    """
     from Cython.Build import cythonize
 
-    def extension(name, source, flags=()):
+    built = Path("build", "debug" if DEBUG else "cython")
+
+    def extension(name, source, flags=(), macros=()):
+        limited = [("Py_LIMITED_API", "0x030C0000")] if STABLE_ABI else []
         return Extension(
             f"cmlp.core.{name}",
-            [f"src/cmlp/core/{source}"],
+            [str(source)],
             include_dirs=["src/cmlp/core/simd"],
             depends=[
                 str(path) for path in Path("src/cmlp/core").rglob("*") if path.suffix in PARTS
             ],
             extra_compile_args=list(flags),
-            define_macros=[("Py_LIMITED_API", "0x030C0000")] if STABLE_ABI else [],
+            define_macros=[*limited, *macros],
             py_limited_api=STABLE_ABI,
             optional=BUILD == "auto",  # a compiler too old for a level leaves that level out
         )
-
-    def translated(extension):
-        folder = f"build/{'debug' if DEBUG else 'cython'}/{extension.name}"
-        return cythonize([extension], build_dir=folder, compiler_directives=DIRECTIVES)
 
     flags = levels()
     wanted = (os.environ.get("CMLP_LEVELS") or ",".join(flags)).split(",")
     for level in wanted:
         if level not in flags:
             sys.exit(f"CMLP_LEVELS names {level!r}; this platform has {', '.join(flags)}")
-    modules = translated(extension("_cpu", "_cpu.pyx"))
-    for level in flags:  # in this order: Cython gives the flags of a source to one without any
-        if level in wanted:
-            modules += translated(extension(f"_core_{level}", "_core.pyx", flags[level]))
-    return modules
+    modules = [extension(name, f"src/cmlp/core/{name}.pyx") for name in ("_cpu", "_core")]
+    cpu, core = cythonize(modules, build_dir=str(built), compiler_directives=DIRECTIVES)
+    for level in wanted:
+        copy = Path(shutil.copy2(core.sources[0], built / f"_core_{level}.c"))
+        macros = [("PyInit__core", f"PyInit__core_{level}")]
+        modules.append(extension(f"_core_{level}", copy, flags[level], macros))
+    return [cpu, *modules[2:]]
 
 
 class Build(build_ext):

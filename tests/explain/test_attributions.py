@@ -18,6 +18,7 @@ WITNESSES = np.load(Path(__file__).parents[1] / "witnesses" / "attributions.npz"
 RNG = np.random.default_rng(5)
 X, BACKGROUND = RNG.normal(size=(9, 4)), 0.5 + RNG.normal(size=(7, 4))
 HIDDEN = [row.name for row in vocabulary.ACTIVATIONS if not row.output_only]
+HIDDEN += ["leaky_relu:0.3", "elu:0.5"]
 
 
 def witness(name):
@@ -72,6 +73,7 @@ def raw(net):
 def test_attributions_add_up(engine, activation, normalization, output, parametric):
     """By the rescale rule for every activation, to the difference of what the core predicts."""
     how = {"normalization": normalization, "parametric_activation": parametric}
+    how["normalization_epsilon"] = 0.3  # large enough to be missed
     net = unlike_new(cmlp.Network([4, 6, 5, 3], activation, dtype="float64", seed=1, **how))
     answer = net.predict if output == "probability" else raw(net)
     found = cmlp.attributions(net, X, background=BACKGROUND, output=output)

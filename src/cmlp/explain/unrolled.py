@@ -18,7 +18,7 @@ from cmlp.core import dispatch, front, layout
 from cmlp.core.layout import Array, aligned
 from cmlp.core.reference.front import expand
 from cmlp.core.seam import SparseRows
-from cmlp.core.vocabulary import ACTIVATIONS, NORMALIZATION_EPS, lookup
+from cmlp.core.vocabulary import ACTIVATIONS, lookup
 from cmlp.model import passes
 from cmlp.model.parameters import Parameters
 from cmlp.model.state import State
@@ -62,7 +62,10 @@ class Answers:
 
 
 class Layer(NamedTuple):
-    """One layer; `gamma` and `epsilon` are of a layer norm, `alpha` of a parametric activation."""
+    """One layer; `gamma` and `epsilon` are of a layer norm, `alpha` of a parametric activation.
+
+    `parameter` is that of the activation itself, such as the slope of leaky_relu.
+    """
 
     W: Array
     b: Array
@@ -70,6 +73,7 @@ class Layer(NamedTuple):
     gamma: Array | None
     alpha: Array | None
     epsilon: float
+    parameter: float
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,8 @@ class Unrolled:
                 int(row[layout.ACTIVATION]),
                 next(gammas)[0] if row[layout.NORMALIZATION] else None,
                 next(alphas) if row[layout.ALPHA] else None,
-                NORMALIZATION_EPS,
+                layout.epsilon_of(row),
+                layout.parameter_of(row),
             )
             for row, (W, b) in zip(rows, layout.layer_views(plan, params), strict=True)
         ]
@@ -217,7 +222,7 @@ def activated(layer: Layer, y: Array) -> tuple[Array, Array]:
     lanes = layout.ALIGNMENT // y.itemsize
     values = aligned((2, -(-max(y.size, 1) // lanes) * lanes), y.dtype)
     values[0, : y.size] = y.ravel()
-    dispatch.core.activate(layer.code, values)
+    dispatch.core.activate(layer.code, values, layer.parameter)
     a, slope = (part[: y.size].reshape(y.shape) for part in values)
     if layer.alpha is not None:
         a, slope = y + layer.alpha * (a - y), 1 + layer.alpha * (slope - 1)
