@@ -81,6 +81,7 @@ def run_line(line):
         subprocess.run([program, *words[1:]], check=True)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras' NumPy backend
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if p.parent != ROOT], ids=lambda p: p.relative_to(ROOT).as_posix()
 )
