@@ -259,6 +259,12 @@ def test_inference_runs_without_rivals(tmp_path):
     assert {"cmlp predict", "NumPy"} <= {row["library"] for row in data["results"]}
 
 
+def test_attributions_run(tmp_path):
+    text, data = run("attributions", "--seconds", "0", "--rows", "40", tmp_path=tmp_path)
+    assert "sums and values agree" in text
+    assert [row["rows"] for row in data["results"]][:4] == [40, 4, 2, 2]
+
+
 def test_tables_run(tmp_path):
     text, data = run(
         "tables", "--seconds", "0", "--containers", "dict,matrix", "--rows", "2000",

@@ -1,17 +1,24 @@
 """The pages and the prose: links, the map, lines and phrases."""
 
 import re
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from test_house import RANKS
+
+from cmlp import cli
 
 ROOT = Path(__file__).parents[1]
 if not (ROOT / "CONTRIBUTING.md").exists():
     pytest.skip("the tests run without their repository", allow_module_level=True)
 
 SOURCE = ROOT / "src" / "cmlp"
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 CODE = [
     path
     for folder in ("src", "tests", "benchmarks", "tools")
@@ -63,15 +70,44 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(there), target
 
 
+def run_line(line):
+    """Run a line of a page in a shell's place, if its program is installed."""
+    words = shlex.split(line, comments=True)
+    if words[0] == "cmlp":
+        assert cli.main(words[1:]) == 0, line
+    elif words[0] == "python":
+        subprocess.run([sys.executable, *words[1:]], check=True)
+    elif words[0] != "pip" and (program := shutil.which(words[0])):
+        subprocess.run([program, *words[1:]], check=True)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras' NumPy backend
 @pytest.mark.parametrize(
-    "page", [p for p in PAGES if p.parent.name == "docs"], ids=lambda p: p.stem
+    "page", [p for p in PAGES if p.parent != ROOT], ids=lambda p: p.relative_to(ROOT).as_posix()
 )
-def test_python_blocks_run(page, tmp_path, monkeypatch):
-    """Those of the README: tests/test_readme.py."""
+def test_blocks_run(page, tmp_path, monkeypatch):
+    """In order, in an empty folder; but a block that imports what is not installed does not run.
+
+    Text of another language is written to the file that its first line names. Those of the README:
+    tests/test_readme.py.
+    """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # of modules that a page writes
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")
     namespace = {}
-    for block in re.findall(r"^```python\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE):
-        exec(compile(block, page.name, "exec"), namespace)
+    for language, block in re.findall(
+        r"^```(python|sh|c|js|html)\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE
+    ):
+        if language == "python":
+            modules = re.findall(r"^ *(?:import|from) (\w+)", block, re.MULTILINE)
+            if all(map(find_spec, modules)):
+                exec(compile(block, page.name, "exec"), namespace)
+        elif language == "sh":
+            for line in filter(None, block.splitlines()):
+                run_line(line)
+        else:
+            (name,) = re.findall(rf"\w+\.{language}\b|\w+\.mjs\b", block.splitlines()[0])
+            Path(name).write_text(block, encoding="utf-8")
 
 
 @by_name
@@ -119,7 +155,7 @@ def test_the_map_fits_one_screen():
     (text,) = re.findall(
         r"^```text\n(.*?)^```", text_of(ROOT / "CONTRIBUTING.md"), re.DOTALL | re.M
     )
-    assert text.count("\n") <= 45 and max(map(len, text.splitlines())) <= 100
+    assert text.count("\n") <= 48 and max(map(len, text.splitlines())) <= 100
 
 
 @pytest.mark.parametrize("path", PAGES + CODE, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -20,9 +20,10 @@ RANKS = {
     "explain": 4, "formats": 4, "diagnosis": 4,
     "network": 5,
     "estimators": 6, "plot": 6,
-    "__init__": 7,
-    "cli": 8,
-    "__main__": 9,
+    "exchange": 7,
+    "__init__": 8,
+    "cli": 9,
+    "__main__": 10,
 }  # fmt: skip
 """Each package or module of the top level: it imports from lower ranks, and from itself."""
 

@@ -64,11 +64,37 @@ def test_there_are_commands():
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    net = cmlp.Network([4, 8, 3], seed=0)
+    net.save("digits.cmlp")
+    cmlp.to_onnx(net, "digits.onnx")
     words = shlex.split(line, comments=True)
     if line == "cmlp demo":
         words += ["--epochs", "2"]  # .ci/run runs it as it is
     code, text = python_output("-m", *words)
     assert code == 0, text
+
+
+NEEDS = {"scikit-learn": ["sklearn"], "PyTorch": ["torch"], "Keras": ["keras", "h5py"]}
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras' NumPy backend
+def test_ways_out_and_in(tmp_path, monkeypatch):
+    """Each line of code in the table, if its library is installed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")
+    X = np.random.default_rng(0).normal(size=(40, 4))
+    model = cmlp.MLPClassifier((8,), tol=0.1, random_state=0).fit(X, X[:, :3].argmax(1))
+    text = README.read_text()
+    rows = re.findall(r"^\| \[([^]]+)\]\(docs/leaving/[^|]*\|(.*)", text, re.MULTILINE)
+    assert len(rows) == 9
+    for way, cells in rows:
+        if all(map(find_spec, NEEDS.get(way, []))):
+            namespace = {"cmlp": cmlp, "model": model}
+            for line in re.findall(r"`([^`]*\bcmlp\.\w+\([^`]*)`", cells):
+                exec(compile(line, f"README.md, {way}", "exec"), namespace)
+            if "net" in namespace:
+                p = namespace["net"].predict(X)
+                np.testing.assert_allclose(p, model.predict_proba(X), rtol=1e-5, atol=1e-6)
 
 
 def test_the_two_commands_of_a_fresh_machine():

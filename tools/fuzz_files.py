@@ -109,6 +109,8 @@ def networks():
     two.fit(X, np.array([True, False])[place % 2], epochs=1)
     yield two, False
     yield cmlp.Network([1, 1, 1, 1], ["selu", "mish"], seed=4), True
+    names = ["leaky_relu:0.3", "elu:0.5"]
+    yield cmlp.Network([1, 1, 1, 1], names, normalization="layer", normalization_epsilon=0.1), True
     before = {"periodic": [0], "frequencies": 2, "width": 2, "scaled": True}
     for number, tables in enumerate(({"levels": {1: (3, 2)}}, {"summed": {1: 3}})):
         net = cmlp.Network(

@@ -7,7 +7,11 @@ The map:
 - :class:`Network`: the network; ``fit``, ``predict``, ``gradients``, ``trace_step``, ``save``
 - :func:`load`: a network, or an estimator for tables, from its file
 - :mod:`cmlp.schedules`: learning rates over time
+- ``to_onnx``, ``to_c``, ``to_python``, ``to_javascript``, ``to_sklearn``, ``to_torch``,
+  ``to_keras``, ``to_flax``, ``to_safetensors``: a model for other programs and libraries
+- ``from_onnx``, ``from_sklearn``, ``from_torch``, ``from_keras``, ``from_safetensors``: back
 - :func:`diagnose`: what is wrong with a training, in plain words
+- :func:`attributions`: how much each feature adds to an answer
 - :mod:`cmlp.plot`: pictures of trainings and networks, with matplotlib
 - :func:`load_digits`: real data to begin with
 - :func:`core_info`, :func:`use_core`: which compiled core runs, and how to take another one
@@ -39,13 +43,25 @@ if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr_
     )
     from cmlp.diagnosis.finding import Finding
     from cmlp.diagnosis.report import Diagnosis, diagnose
+    from cmlp.estimators.attributions import attributions
     from cmlp.estimators.classifier import MLPClassifier
     from cmlp.estimators.loading import load
     from cmlp.estimators.regressor import MLPRegressor
     from cmlp.estimators.tabular.classifier import TabularClassifier
     from cmlp.estimators.tabular.regressor import TabularRegressor
+    from cmlp.exchange.c import to_c
+    from cmlp.exchange.flax import to_flax
+    from cmlp.exchange.javascript import to_javascript
+    from cmlp.exchange.keras import from_keras, to_keras
+    from cmlp.exchange.onnx import from_onnx, to_onnx
+    from cmlp.exchange.python import to_python
+    from cmlp.exchange.safetensors import from_safetensors, to_safetensors
+    from cmlp.exchange.sklearn import from_sklearn, to_sklearn
+    from cmlp.exchange.torch import from_torch, to_torch
+    from cmlp.explain.attributions import Attributions
     from cmlp.explain.gradient_check import GradientCheck
     from cmlp.explain.trace import Trace
+    from cmlp.formats.chain import ConversionError
     from cmlp.formats.safetensors import ModelFileError
     from cmlp.training.callbacks import TrainingState
     from cmlp.training.divergence import DivergenceError
@@ -53,7 +69,9 @@ if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr_
 __version__ = "0.1.0"
 
 __all__ = [
+    "Attributions",
     "ConvergenceWarning",
+    "ConversionError",
     "CoreInfo",
     "DataConversionWarning",
     "Diagnosis",
@@ -75,17 +93,34 @@ __all__ = [
     "Trace",
     "TrainingState",
     "UndefinedMetricWarning",
+    "attributions",
     "core_info",
     "diagnose",
+    "from_keras",
+    "from_onnx",
+    "from_safetensors",
+    "from_sklearn",
+    "from_torch",
     "load",
     "load_digits",
     "plot",
     "schedules",
+    "to_c",
+    "to_flax",
+    "to_javascript",
+    "to_keras",
+    "to_onnx",
+    "to_python",
+    "to_safetensors",
+    "to_sklearn",
+    "to_torch",
     "use_core",
 ]
 
 _LAZY = {
+    "Attributions": "explain.attributions",
     "ConvergenceWarning": "core.errors",
+    "ConversionError": "formats.chain",
     "DataConversionWarning": "core.errors",
     "Diagnosis": "diagnosis.report",
     "DivergenceError": "training.divergence",
@@ -101,8 +136,23 @@ _LAZY = {
     "Trace": "explain.trace",
     "TrainingState": "training.callbacks",
     "UndefinedMetricWarning": "core.errors",
+    "attributions": "estimators.attributions",
     "diagnose": "diagnosis.report",
+    "from_keras": "exchange.keras",
+    "from_onnx": "exchange.onnx",
+    "from_safetensors": "exchange.safetensors",
+    "from_sklearn": "exchange.sklearn",
+    "from_torch": "exchange.torch",
     "load": "estimators.loading",
+    "to_c": "exchange.c",
+    "to_flax": "exchange.flax",
+    "to_javascript": "exchange.javascript",
+    "to_keras": "exchange.keras",
+    "to_onnx": "exchange.onnx",
+    "to_python": "exchange.python",
+    "to_safetensors": "exchange.safetensors",
+    "to_sklearn": "exchange.sklearn",
+    "to_torch": "exchange.torch",
 }
 
 

@@ -15,6 +15,7 @@ from cmlp.core.checks import check_integer, check_number
 from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
 from cmlp.core.public import set_module
+from cmlp.core.vocabulary import NORMALIZATION_EPS
 from cmlp.data.checks import RowsLike, check_X
 from cmlp.data.rows import check_pair
 from cmlp.model import passes, scoring
@@ -59,6 +60,8 @@ class Network(State):
     activation : str or sequence of str
         Of the hidden layers, one for all or one each: 'identity', 'logistic', 'tanh', 'relu',
         'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'mish', 'softplus', 'hard_sigmoid', 'exp'.
+        'leaky_relu:0.3' has the slope 0.3 below 0 (default 0.01), 'elu:0.5' the alpha 0.5
+        (default 1).
     out_activation : str, optional
         Of the output layer, also 'softmax'. By default the one that belongs to the loss.
     loss : str or callable, optional
@@ -74,8 +77,9 @@ class Network(State):
         Python once per batch, on one thread, outside the fused step: a second forward pass, the
         gradient written out.
     weight_init : str
-        'auto' (He for rectifiers, LeCun for selu, else Glorot), 'glorot_uniform', 'glorot_normal',
-        'he_uniform', 'he_normal', 'lecun_uniform', 'lecun_normal', 'orthogonal'. Biases start at 0.
+        'auto' (He for rectifiers, with the slope of leaky_relu; LeCun for selu, else Glorot),
+        'glorot_uniform', 'glorot_normal', 'he_uniform', 'he_normal', 'lecun_uniform',
+        'lecun_normal', 'orthogonal'. Biases start at 0.
     dtype : {'float32', 'float64'}
     seed : int, numpy Generator or None
         Source of everything random in this network: first weights, order of rows, dropout.
@@ -93,15 +97,17 @@ class Network(State):
         own sees the NaN.
     normalization : {None, 'batch', 'layer'}
         Normalise the weighted sums of the hidden layers before their activation, to
-        ``gamma (z - mean) / sqrt(variance + 1e-5) + beta``. With 'batch' (Ioffe & Szegedy 2015) the
-        statistics are a unit's over the rows of a batch (of each 1,024 rows of a larger one; rows
-        count alike, whatever their weights are), and running means of them, a tenth of each new
-        batch, in prediction. One row has no variance: each unit of it is beta, so batches need
+        ``gamma (z - mean) / sqrt(variance + epsilon) + beta``. With 'batch' (Ioffe & Szegedy 2015)
+        the statistics are a unit's over the rows of a batch (of each 1,024 rows of a larger one;
+        rows count alike, whatever their weights are), and running means of them, a tenth of each
+        new batch, in prediction. One row has no variance: each unit of it is beta, so batches need
         two. With 'layer' (Ba et al. 2016) they are a row's over the units of the layer. `biases`
         are beta; L1, L2 and weight decay leave gamma and beta alone.
     parametric_activation : bool
         With True, hidden layers compute ``a = z + alpha (f(z) - z)`` with an alpha per unit that is
         learned; it starts at 1, where a = f(z). L1, L2 and weight decay leave alpha alone.
+    normalization_epsilon : float
+        What is added to the variance of a normalisation.
     inputs : Inputs, optional
         What happens to columns of X before the first layer: categories and numbers in bins become
         rows of a table that is learned, numbers periodic features. ``sizes[0]`` stays the number
@@ -125,6 +131,8 @@ class Network(State):
         Whether y may hold NaN, for missing targets.
     normalization : str or None
         'batch', 'layer' or None.
+    normalization_epsilon : float
+        What is added to a variance there; another one may be assigned.
     scales : list of ndarray
         Views of gamma, (n_out,) per normalised layer.
     parametric_activation : bool
@@ -177,6 +185,7 @@ class Network(State):
     input_scale: float
     missing_targets: bool
     loss_parameter: float
+    normalization_epsilon: float
     solver: str
     moments: Array
     steps: int
@@ -203,6 +212,7 @@ class Network(State):
         normalization: str | None = None,
         parametric_activation: bool = False,
         inputs: Inputs | None = None,
+        normalization_epsilon: float = NORMALIZATION_EPS,
     ) -> None:
         architecture = Architecture.resolve(
             sizes,
@@ -218,6 +228,7 @@ class Network(State):
             normalization=normalization,
             parametric_activation=parametric_activation,
             inputs=inputs,
+            normalization_epsilon=normalization_epsilon,
         )
         super().__init__(architecture, np.random.default_rng(seed))
         initialise(self)

@@ -792,7 +792,9 @@ def test_help_imports_nothing_heavy():
 # info, bench, demo -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "info", "bench", "demo"])
+@pytest.mark.parametrize(
+    "command", ["train", "predict", "evaluate", "info", "export", "import", "bench", "demo"]
+)
 def test_help_has_examples(run, command):
     code, out, err = run(command, "--help")
     assert (code, err) == (0, "") and f"examples:\n  cmlp {command}" in out and "130 Ctrl-C" in out

@@ -65,6 +65,14 @@ EXACT = {
         lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
         lambda z: np.exp(np.minimum(z, 0)),
     ),
+    "leaky_relu:0.3": (
+        lambda z: np.where(z > 0, z, WIDE(0.3) * z),
+        lambda z: np.where(z > 0, 1, 0.3),
+    ),
+    "elu:0.5": (
+        lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0)) / 2),
+        lambda z: np.where(z > 0, 1, np.exp(np.minimum(z, 0)) / 2),
+    ),
     "selu": (
         lambda z: np.where(z > 0, vocabulary.SELU_SCALE * z, FLOOR * np.expm1(np.minimum(z, 0))),
         lambda z: np.where(z > 0, vocabulary.SELU_SCALE, FLOOR * np.exp(np.minimum(z, 0))),
@@ -112,7 +120,7 @@ def activated(core, name, z):
     padded = np.resize(z, -(-len(z) // 16) * 16)
     values = np.stack([padded, np.full_like(padded, np.nan)])
     with np.errstate(over="ignore"):  # exp(1000) is infinite, as it should be
-        core.activate(ACTIVATIONS[name].code, values)
+        core.activate(ACTIVATIONS[name].code, values, ACTIVATIONS[name].parameter)
     return values[:, : len(z)]
 
 
@@ -222,7 +230,8 @@ def test_infinity_has_its_limit(core, dtype):
         "identity": (np.inf, -np.inf), "logistic": (1, 0), "tanh": (1, -1), "relu": (np.inf, 0),
         "leaky_relu": (np.inf, -np.inf), "elu": (np.inf, -1), "selu": (np.inf, -FLOOR),
         "gelu": (np.inf, 0), "silu": (np.inf, 0), "mish": (np.inf, 0), "softplus": (np.inf, 0),
-        "hard_sigmoid": (1, 0), "exp": (np.inf, 0),
+        "hard_sigmoid": (1, 0), "exp": (np.inf, 0), "leaky_relu:0.3": (np.inf, -np.inf),
+        "elu:0.5": (np.inf, -0.5),
     }  # fmt: skip
     for name in HIDDEN:
         value = activated(core, name, z)[0]
@@ -232,7 +241,8 @@ def test_infinity_has_its_limit(core, dtype):
 def test_zero(core, dtype):
     at_zero = {"logistic": 0.5, "softplus": math.log(2), "hard_sigmoid": 0.5, "exp": 1}
     slopes = {"logistic": 0.25, "relu": 0, "leaky_relu": 0.01, "selu": FLOOR, "gelu": 0.5,
-              "silu": 0.5, "mish": 0.6, "softplus": 0.5, "hard_sigmoid": 1 / 6}  # fmt: skip
+              "silu": 0.5, "mish": 0.6, "softplus": 0.5, "hard_sigmoid": 1 / 6,
+              "leaky_relu:0.3": 0.3, "elu:0.5": 0.5}  # fmt: skip
     eps = 4 * np.finfo(dtype).eps
     for name in HIDDEN:
         value, slope = activated(core, name, np.array([0.0, -0.0], dtype))

@@ -180,4 +180,5 @@ def test_importing_cmlp_imports_nothing_heavy():
     code, text = python_output("-c", "import sys, cmlp; print(*sys.modules)")
     assert code == 0
     assert not {"pandas", "scipy", "sklearn", "torch", "hypothesis", "pytest"} & set(text.split())
+    assert not {"cmlp.exchange", "cmlp.formats", "cmlp.estimators"} & set(text.split())
     assert sys.modules["cmlp"] is cmlp

@@ -528,3 +528,22 @@ def test_scorers_and_labels_that_are_not_sorted(scoring):
     else:
         with refused(ValueError, scoring, "sorted order", "scoring='loss'"):
             clf.fit(X, words)
+
+
+def test_attributions_of_a_pipeline():
+    """By the names of X, and with its numbers, where a column stays a column."""
+    pandas = pytest.importorskip("pandas")
+    from sklearn.decomposition import PCA
+
+    X, y = blobs(40)
+    frame = pandas.DataFrame(X * [1, 10, 100], columns=["a", "b", "c"])
+    for first, names in ((StandardScaler(), ["a", "b", "c"]), (PCA(3), ["pca0", "pca1", "pca2"])):
+        clf = MLPClassifier((6,), max_iter=3, random_state=0)
+        model = fit_quietly(make_pipeline(first, clf), frame, y)
+        found = cmlp.attributions(model, frame[:5], background=frame)
+        inner = cmlp.attributions(
+            clf, first.transform(frame[:5]), background=first.transform(frame)
+        )
+        np.testing.assert_array_equal(found.values, inner.values)
+        np.testing.assert_array_equal(found.data, frame[:5] if names[0] == "a" else inner.data)
+        assert (found.feature_names, found.output_names) == (names, ["0", "1", "2"])

@@ -50,3 +50,6 @@ def test_a_file_holds_all_that_belongs_to_a_training():
     assert (net.loss_name, net.loss_parameter) == ("quantile", 0.3) and net.missing_targets
     assert (net.solver, net.steps, net.averaged, len(net.moments)) == ("sgd", 96, 96, 2)
     assert net.dtype == np.float64 and net.classes is None
+    net = cmlp.load(path_of("slopes"))
+    assert net.activations == ("leaky_relu:0.3", "elu:0.5", "leaky_relu:0.1")
+    assert (net.normalization, net.normalization_epsilon) == ("layer", 0.01)

@@ -590,7 +590,7 @@ def test_failed_write_leaves_no_trace(path, monkeypatch, failure, old):
     if old is not None:
         path.write_bytes(old)
     where, what, error = FAILURES[failure]
-    monkeypatch.setattr(f"cmlp.formats.safetensors.{where}", what, raising=False)
+    monkeypatch.setattr(f"cmlp.formats.whole_file.{where}", what, raising=False)
     with pytest.raises(error) as caught:
         safetensors.write(path, EXAMPLE, TEXT)
     monkeypatch.undo()

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -342,14 +343,83 @@ def test_gradients_of_dead_layers_are_written_as_0(net):
     assert texts(ax) == ["0"] * 5  # dC/dz of two layers, dC/dW of three
 
 
+# Attributions ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Of three answers, with gaps in the data."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 5)) * [1, 2, 0, 3, 1]
+    return cmlp.attributions(cmlp.Network([5, 8, 3], "tanh", seed=0), X)
+
+
+def test_attributions_as_bars(found):
+    ax = plot.attributions(found, features=4)
+    order = found.order()[:4]
+    widths = np.array([bar.get_width() for bar in ax.patches]).reshape(3, 4).T
+    np.testing.assert_allclose(widths, found.mean_absolute[order])
+    ends = np.array([bar.get_x() for bar in ax.patches]).reshape(3, 4).T
+    np.testing.assert_allclose(ends[:, 1:], np.cumsum(widths, axis=1)[:, :-1])
+    assert [t.get_text() for t in ax.get_yticklabels()] == [f"x{place}" for place in order]
+    assert legend(ax) == ["0", "1", "2"] and ax.get_xlabel() == "mean |attribution| (raw)"
+
+
+def test_attributions_of_one_row_have_signs(found):
+    one = replace(
+        found, values=found.values[:1, :, 1], data=found.data[:1], output_names=["1"],
+        base_values=found.base_values[:1, 1], answers=found.answers[:1, 1],
+    )  # fmt: skip
+    ax = plot.attributions(one, features=3)
+    order = one.order()
+    widths = [bar.get_width() for bar in ax.patches]
+    np.testing.assert_allclose(widths[:3], one.values[0, order[:3]])
+    assert sum(widths) == pytest.approx((one.answers - one.base_values).item(), abs=1e-6)
+    marks = [t.get_text() for t in ax.get_yticklabels()]
+    assert marks[0] == f"x{order[0]} = {one.data[0, order[0]]:.3g}" and marks[3] == "2 others"
+    colours = {bar.get_width() > 0: bar.get_facecolor() for bar in ax.patches}
+    assert len(set(colours.values())) == len(colours)
+
+
+def test_attributions_as_points(found):
+    ax = plot.attributions(found, answer="2")
+    order = found.order()  # of all answers; here of one
+    sizes = np.abs(found.values[:, :, 2]).mean(axis=0)
+    order = np.argsort(-sizes, kind="stable")
+    for place, (cloud, feature) in enumerate(zip(ax.collections, order, strict=True)):
+        x, y = cloud.get_offsets().T
+        np.testing.assert_allclose(x, found.values[:, feature, 2])
+        assert np.abs(y - place).max() <= 0.45
+        if feature != 2:  # a column of zeros has one colour
+            ranks = np.asarray(cloud.get_array())
+            np.testing.assert_array_equal(np.argsort(ranks), np.argsort(found.data[:, feature]))
+    points = [tuple(each) for each in ax.collections[0].get_offsets()]
+    assert len(set(points)) == 40 and ax.get_xlabel() == "attribution to 2 (raw)"
+    cells = np.array([["a", 1.0], ["b", np.nan]] * 20, object)
+    text = replace(found, values=found.values[:, :2, 0], data=cells, feature_names=["t", "n"])
+    clouds = plot.attributions(text).collections
+    ranks = {len(np.unique(c.get_array())) for c in clouds if c.get_array() is not None}
+    assert ranks == {2} and len(clouds) == 2  # one of text, in grey; a gap has no rank
+
+
+def test_attributions_that_cannot_be_drawn(found):
+    with pytest.raises(ValueError, match="None, 'bars' or 'points'"):
+        plot.attributions(found, kind="waterfall")
+    with pytest.raises(ValueError, match="answer='0'"):
+        plot.attributions(found, kind="points")
+    with pytest.raises(ValueError, match="one of '0', '1', '2'"):
+        plot.attributions(found, answer="three")
+
+
 # Whose figures -----------------------------------------------------------------------------------
 
 
-def test_axes_of_the_user_are_used(net, flat):
+def test_axes_of_the_user_are_used(net, flat, found):
     model, X, y = flat
     calls = {
         "loss_curve": (net,),
         "validation_curve": (net,),
+        "attributions": (found,),
         "confusion_matrix": (net, PIXELS, LABELS),
         "decision_regions": (model, X, y),
         "first_layer_weights": (net,),

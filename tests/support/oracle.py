@@ -21,10 +21,12 @@ from cmlp.core.reference.losses import cost_slope, row_costs
 from cmlp.core.reference.step import row_shares
 from cmlp.core.reference.updates import nadam_rates, update
 
+WITH_PARAMETER = ("leaky_relu:0.3", "elu:0.5")
 ACTIVATIONS = {row.name: row for row in vocabulary.ACTIVATIONS}
+ACTIVATIONS |= {name: vocabulary.activation_of(name) for name in WITH_PARAMETER}
 LOSSES = {row.name: row for row in vocabulary.LOSSES}
 SOLVERS = {row.name: row for row in vocabulary.SOLVERS}
-HIDDEN = [row.name for row in vocabulary.ACTIVATIONS if not row.output_only]
+HIDDEN = [name for name, row in ACTIVATIONS.items() if not row.output_only]
 PAIRS = [
     (loss.name, out.name)
     for loss in vocabulary.LOSSES
@@ -38,6 +40,7 @@ WIDTHS = (1, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65)
 
 QUIET = seam.Noise(0, 0.0, np.empty(0))
 KINKS = {"relu": (0,), "leaky_relu": (0,), "selu": (0,), "hard_sigmoid": (-3, 3)}
+KINKS |= dict.fromkeys(WITH_PARAMETER, (0,))
 """Where the slope of an activation jumps."""
 
 SMOOTH = 2.0

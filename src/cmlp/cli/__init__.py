@@ -1,4 +1,4 @@
-"""The ``cmlp`` command: train, predict, evaluate, info, bench and demo.
+"""The ``cmlp`` command: train, predict, evaluate, info, export, import, bench and demo.
 
 An error is one line: :func:`main` turns the package's exceptions into ``cmlp: error: ...`` and an
 exit code. pandas is imported for large files only, ``demo`` and ``bench`` for these commands only.
@@ -86,6 +86,18 @@ def _demo(args: argparse.Namespace) -> int:
     return demo.run(seed=args.seed, epochs=args.epochs, out=args.out)
 
 
+def _export(args: argparse.Namespace) -> int:
+    from cmlp.cli import exchange
+
+    return exchange.export(args)
+
+
+def _import(args: argparse.Namespace) -> int:
+    from cmlp.cli import exchange
+
+    return exchange.import_(args)
+
+
 def _info(args: argparse.Namespace) -> int:
     return info.run(args.model)
 
@@ -105,5 +117,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "predict": predict.run,
     "evaluate": predict.evaluate,
     "info": _info,
+    "export": _export,
+    "import": _import,
     "bench": _bench,
 }

@@ -93,6 +93,32 @@ examples:
   cmlp evaluate model.cmlp test.csv --target species
 
 {_CODES}""",
+    "export": f"""\
+The ending of FILE decides what is written:
+  .onnx              for ONNX Runtime and whatever else reads ONNX
+  .c, .h             C, with a program that tests it inside; .h alone is a header to include
+  .py                Python and NumPy, or Python alone (--pure)
+  .js, .mjs, .cjs    JavaScript: a module, or one of CommonJS (.cjs)
+  .safetensors       weights for PyTorch, Keras or Flax (--layout)
+  .keras             a model of Keras, which must be installed
+A model of tables takes raw rows in Python and JavaScript, elsewhere encoded ones.
+
+examples:
+  cmlp export model.cmlp --out model.onnx
+  cmlp export model.cmlp --out digits.c --header --int8 --sample digits.npz
+  cmlp export model.cmlp --out weights.safetensors --layout keras
+
+{_CODES}""",
+    "import": f"""\
+FILE is .onnx, .keras or .h5 (saved by Keras 3, read with h5py), or .safetensors, whose arrays do
+not tell activations: --activation and --out-activation do. Nothing in it is executed.
+
+examples:
+  cmlp import model.onnx --out model.cmlp
+  cmlp import model.keras --classes cat,dog
+  cmlp import weights.safetensors --activation relu --out-activation softmax
+
+{_CODES}""",
     "info": f"examples:\n  cmlp info\n  cmlp info model.cmlp\n\n{_CODES}",
     "bench": f"examples:\n  cmlp bench\n  cmlp bench --quick\n\n{_CODES}",
     "demo": f"examples:\n  cmlp demo\n  cmlp demo --seed 1 --core python\n\n{_CODES}",
@@ -234,9 +260,42 @@ def make_parser() -> argparse.ArgumentParser:
     info = command("info", "describe this machine's cores, or a model")
     info.add_argument("model", nargs="?", **model)
 
+    _add_export(command("export", "write a model for ONNX, C, Python and others"), model)
+    _add_import(command("import", "make a model of a file of another program"))
+
     bench = command("bench", "time the compiled cores against the NumPy path")
     bench.add_argument("--quick", action="store_true", help="in 4 seconds instead of 20")
     return parser
+
+
+def _add_export(sub: argparse.ArgumentParser, model: dict[str, Any]) -> None:
+    add = sub.add_argument
+    add("model", **model)
+    add("--out", metavar="FILE", required=True, help="where it goes; its ending is the format")
+    add("--name", metavar="NAME", help="(.c, .h) first part of names (default: that of FILE)")
+    add("--header", action="store_true", help="(.c) write FILE with the ending .h, too")
+    add("--int8", action="store_true", help="(.c, .h) weights of 8 bits")
+    add("--sample", metavar="DATA", help="(.c, .h) a table: rows for the test in the file")
+    add("--raw", action="store_true", help="(.onnx, .c, .h) leave the last activation out")
+    add("--no-labels", action="store_true", help="(.onnx) write probabilities only")
+    add("--opset", type=int, metavar="N", help="(.onnx) version of the operators, 13 to 24")
+    add("--input-dtype", metavar="TYPE", help="(.onnx) float32, float64, uint8 or int64")
+    add("--pure", action="store_true", help="(.py) do without NumPy")
+    add("--layout", metavar="NAME", help="(.safetensors) torch, keras or flax (default: torch)")
+
+
+def _add_import(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("file", metavar="FILE", help="a file of another program")
+    out = "where the model goes, replacing a file that is there (default: model.cmlp)"
+    add("--out", default="model.cmlp", metavar="MODEL", help=out)
+    add("--loss", metavar="NAME", help="for training (default: that of the last activation)")
+    add("--classes", metavar="NAMES", type=_names, help="(not .onnx) labels, in order: cat,dog")
+    last = "(not .onnx) of the outputs, where FILE ends in sums"
+    add("--out-activation", metavar="NAME", help=last)
+    hidden = "(.safetensors) of the hidden layers, one for all or one each"
+    add("--activation", metavar="NAMES", type=_names, help=hidden)
+    add("--layout", metavar="NAME", help="(.safetensors) torch, keras or flax (default: by names)")
 
 
 def _add_data(sub: argparse.ArgumentParser, target: str) -> None:
@@ -303,7 +362,7 @@ def _add_network(sub: argparse.ArgumentParser) -> None:
         "--activation",
         type=_names,
         metavar="NAME",
-        help="of the hidden layers, one for all or one each: relu,tanh (--plain: relu)",
+        help="of the hidden layers, one for all or one each: relu,elu:0.5 (--plain: relu)",
     )
     add(
         "--loss",

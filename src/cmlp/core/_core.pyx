@@ -97,7 +97,7 @@ def workspace_size(
     )
 
 
-def activate(Py_ssize_t code, real[:, ::1] values):
+def activate(Py_ssize_t code, real[:, ::1] values, double parameter=0.0):
     """Replace the numbers in ``values[0]`` by their activation, fill ``values[1]`` with da/dz."""
     cdef Py_ssize_t n = values.shape[1]
     if values.shape[0] != 2 or n == 0 or n * sizeof(real) % ALIGNMENT:
@@ -106,8 +106,8 @@ def activate(Py_ssize_t code, real[:, ::1] values):
         raise ValueError(f"activation {code} is not applied number by number")
     cdef real[::1] ws = <real[:2 * n]>&values[0, 0]
     with nogil:
-        activate_part(code, ws, 0, n, n)
-        fill_slope(code, ws, n, 0, n)
+        activate_part(code, parameter, ws, 0, n, n)
+        fill_slope(code, parameter, ws, n, 0, n)
 
 
 def product(

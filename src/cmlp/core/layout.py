@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core.vocabulary import (
-    ACTIVATIONS,
     NORMALIZATION_EPS,
     NORMALIZATION_VECTORS,
     NORMALIZATIONS,
-    lookup,
+    activation_of,
 )
 
 Array = NDArray[Any]
@@ -49,12 +48,16 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
 
 # The plan ----------------------------------------------------------------------------------------
 
-(N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS, NORMALIZATION, SCALE, ALPHA) = range(10)
+(
+    N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS, NORMALIZATION, SCALE, ALPHA, PARAMETER,
+    EPSILON,
+) = range(12)  # fmt: skip
 """Columns of the plan: fan-in, fan-out, padded fan-out, offsets of W and b in the parameters,
 activation code, offset of the layer's units in a record of one row; code of the normalisation and,
 if there is one, offset of its vectors: gamma, and with 'batch' the running mean and variance. A
-normalised layer's b is beta, which is added after the normalisation. Last, the offset of the alphas
-of a parametric activation, 0 if there are none.
+normalised layer's b is beta, which is added after the normalisation. Then the offset of the alphas
+of a parametric activation, 0 if there are none. The last two hold the bits of a double: the
+activation's parameter (see ``vocabulary.activation_of``), and the epsilon of the normalisation.
 
 The parameters lie in this order: W and b of layer after layer, the vectors of the normalisation of
 all layers, the alphas of all layers; then the arrays of a front."""
@@ -71,12 +74,13 @@ def make_plan(
     dtype: Any,
     normalization: str | None = None,
     parametric: bool = False,
+    epsilon: float = NORMALIZATION_EPS,
 ) -> NDArray[np.int64]:
     """Lay a network out: one row per layer, the columns named above.
 
     Returns
     -------
-    ndarray of int64, shape (n_layers, 10)
+    ndarray of int64, shape (n_layers, 12)
     """
     sizes = tuple(sizes)
     lanes = ALIGNMENT // int(np.dtype(dtype).itemsize)
@@ -84,17 +88,21 @@ def make_plan(
     def padded(n: int) -> int:
         return -(-n // lanes) * lanes
 
-    plan = np.zeros((len(sizes) - 1, 10), np.int64)
+    plan = np.zeros((len(sizes) - 1, EPSILON + 1), np.int64)
+    numbers = plan.view(np.float64)
     offset = units = 0
     for layer, ((n_in, n_out), name) in enumerate(zip(pairwise(sizes), activations, strict=True)):
         stride = padded(n_out)
-        code = lookup("activation", ACTIVATIONS, name).code
+        activation = activation_of(name)
         bias = offset + n_in * stride
-        plan[layer] = n_in, n_out, stride, offset, bias, code, units, 0, 0, 0
+        plan[layer, : UNITS + 1] = n_in, n_out, stride, offset, bias, activation.code, units
+        numbers[layer, PARAMETER] = activation.parameter
         offset = bias + stride
         units += stride
     plan[:-1, NORMALIZATION] = NORMALIZATIONS.index(normalization)
     plan[:-1, ALPHA] = parametric
+    if normalization is not None:
+        numbers[:-1, EPSILON] = epsilon
     _place_vectors(plan)
     return plan
 
@@ -114,6 +122,16 @@ def _place_vectors(plan: NDArray[np.int64]) -> None:
 def _n_vectors(layer: NDArray[np.int64]) -> int:
     """Return how many vectors a layer's normalisation has."""
     return len(NORMALIZATION_VECTORS[NORMALIZATIONS[layer[NORMALIZATION]]])
+
+
+def parameter_of(layer: NDArray[np.int64]) -> float:
+    """Return the parameter of a layer's activation."""
+    return float(layer.view(np.float64)[PARAMETER])
+
+
+def epsilon_of(layer: NDArray[np.int64]) -> float:
+    """Return what a layer's normalisation adds to a variance."""
+    return float(layer.view(np.float64)[EPSILON])
 
 
 def layers_of(plan: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -181,7 +199,7 @@ def folded(plan: NDArray[np.int64], params: Array) -> tuple[NDArray[np.int64], A
     if plan[0, NORMALIZATION] != NORMALIZATIONS.index("batch"):
         return plan, params
     plain, n_layers = plan.copy(), len(layers_of(plan))
-    plain[:n_layers, NORMALIZATION] = 0
+    plain[:n_layers, [NORMALIZATION, EPSILON]] = 0
     _place_vectors(plain[:n_layers])
     size, begin = params_size(plain[:n_layers]), params_size(plan[:n_layers])
     plain[n_layers:, [FRONT_AT, FRONT_END]] -= begin - size
@@ -192,7 +210,7 @@ def folded(plan: NDArray[np.int64], params: Array) -> tuple[NDArray[np.int64], A
         mine[...] = theirs
     hidden = zip(layer_views(plain, flat)[:-1], normalization_views(plan, params), strict=True)
     for number, ((W, b), (gamma, mean, variance)) in enumerate(hidden):
-        factor = gamma / np.sqrt(variance.astype(np.float64) + NORMALIZATION_EPS)
+        factor = gamma / np.sqrt(variance.astype(np.float64) + epsilon_of(plan[number]))
         tables = summed_views(plain, flat) if number == 0 else []
         for part in (W, *tables):
             np.multiply(part, factor, out=part, casting="same_kind")

@@ -1,12 +1,13 @@
 """The names of cmlp: activations, losses, solvers, initialisers, normalisations.
 
 One row per name. The cores use the integer codes; names that users pass are resolved here, by
-:func:`lookup`, whose error suggests the nearest known name. A new activation or loss is one row
-here and one formula in each twin; the tests run over the tables.
+:func:`lookup` and :func:`activation_of`, whose errors suggest the nearest known name. A new
+activation or loss is one row here and one formula in each twin; the tests run over the tables.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
@@ -24,6 +25,8 @@ class Activation(NamedTuple):
     """Variance correction for the 'auto' initialiser: 2 where half of the inputs are cut off."""
     aliases: tuple[str, ...] = ()
     output_only: bool = False
+    parameter: float = 0.0
+    """The number of a function that has one; see :func:`activation_of`."""
 
 
 INF = float("inf")
@@ -40,8 +43,24 @@ ACTIVATIONS = (
     Activation("logistic", 1, "1 / (1 + exp(-z))", "a (1 - a)", (0.0, 1.0), 1.0, ("sigmoid",)),
     Activation("tanh", 2, "tanh(z)", "1 - a^2", (-1.0, 1.0), 1.0),
     Activation("relu", 3, "max(z, 0)", "1 if a > 0 else 0", (0.0, INF), 2.0),
-    Activation("leaky_relu", 4, "z if z > 0 else 0.01 z", "1 if a > 0 else 0.01", (-INF, INF), 2.0),
-    Activation("elu", 5, "z if z > 0 else exp(z) - 1", "1 if a > 0 else a + 1", (-1.0, INF), 2.0),
+    Activation(
+        "leaky_relu",
+        4,
+        "z if z > 0 else 0.01 z",
+        "1 if a > 0 else 0.01",
+        (-INF, INF),
+        2.0,
+        parameter=LEAKY_SLOPE,
+    ),
+    Activation(
+        "elu",
+        5,
+        "z if z > 0 else exp(z) - 1",
+        "1 if a > 0 else a + 1",
+        (-1.0, INF),
+        2.0,
+        parameter=1.0,
+    ),
     Activation(
         "selu",
         6,
@@ -69,6 +88,14 @@ ACTIVATIONS = (
         True,
     ),
 )
+
+
+ACTIVATION_PARAMETERS = {"leaky_relu": "slope", "elu": "alpha"}
+"""Activations with a parameter, and what it is called: 'leaky_relu:0.3' has the slope 0.3."""
+
+
+LARGEST_PARAMETER = 1e30
+"""A bound that leaves room for products in float32."""
 
 
 class Loss(NamedTuple):
@@ -189,6 +216,62 @@ def lookup(kind: str, table: Iterable[Row], name: object) -> Row:
     raise unknown(kind, name, known, [row.name for row in rows])
 
 
+def activation_of(name: object, kind: str = "activation") -> Activation:
+    """Return the row of an activation, whose parameter may follow its name, as in 'elu:0.5'.
+
+    The row's name is the shortest for this function: without the parameter if that is the default.
+
+    Raises
+    ------
+    ValueError
+        If there is no such activation, or it has no parameter, or not this one.
+    """
+    text, colon, given = name.partition(":") if isinstance(name, str) else (name, "", "")
+    row = lookup(kind, ACTIVATIONS, text)
+    if not colon:
+        return row
+    called = ACTIVATION_PARAMETERS.get(row.name)
+    if called is None:
+        takers = ", ".join(f"{key} ({what})" for key, what in ACTIVATION_PARAMETERS.items())
+        raise ValueError(
+            f"{kind} {name!r}: {row.name} takes no parameter; these do: {takers}, as in "
+            "'leaky_relu:0.3'"
+        )
+    try:
+        parameter = float(given)
+    except ValueError:
+        parameter = math.nan
+    if not 0 <= parameter <= LARGEST_PARAMETER:
+        raise ValueError(
+            f"{kind} {name!r}: the {called} of {row.name} must be a number from 0 to "
+            f"{LARGEST_PARAMETER:g}, as in '{row.name}:0.3', not {given!r}"
+        )
+    return with_parameter(row, parameter)
+
+
+def with_parameter(row: Activation, parameter: float) -> Activation:
+    """Return the row of an activation with another parameter than the default."""
+    parameter += 0.0  # -0.0 becomes 0.0
+    if parameter == row.parameter:
+        return row
+    text = number_text(parameter)
+    changed = row._replace(name=f"{row.name}:{text}", parameter=parameter)
+    if row.name == "elu":
+        formula, slope = f"z if z > 0 else {text} (exp(z) - 1)", f"1 if a > 0 else a + {text}"
+        return changed._replace(formula=formula, slope=slope, range=(0.0 - parameter, INF))
+    return changed._replace(
+        formula=f"z if z > 0 else {text} z",
+        slope=f"1 if a > 0 else {text}",
+        range=(-INF if parameter else 0.0, INF),
+        gain=2.0 / (1.0 + parameter * parameter),
+    )
+
+
+def number_text(number: float) -> str:
+    """Return the shortest text that is read as the same number: 0.3, 2, 1e-5."""
+    return repr(float(number)).removesuffix(".0").replace("e-0", "e-").replace("e+", "e")
+
+
 def unknown(kind: str, name: object, known: Iterable[str], shown: Iterable[str]) -> ValueError:
     """Return the error for a name that is none of `known`; it suggests the nearest one."""
     import difflib  # slow to import
@@ -213,7 +296,7 @@ NORMALIZATION_VECTORS: dict[str | None, tuple[str, ...]] = {
 
 
 NORMALIZATION_EPS = 1e-5
-"""Added to a variance before its root is taken."""
+"""Added to a variance before its root is taken, unless a network has another epsilon."""
 
 
 NORMALIZATION_MOMENTUM = 0.1

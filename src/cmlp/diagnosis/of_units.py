@@ -46,7 +46,7 @@ def units(subject: Subject, trained: Trained) -> Iterator[Finding]:
     saturated: list[tuple[float, int, str]] = []
     for number, a in enumerate(passes.forward(net, rows)[1][:-1]):
         name, layer = net.activations[number], layer_name(net, number)
-        if name == "relu":
+        if name in ("relu", "leaky_relu:0", "elu:0"):
             off = (a == 0).all(axis=0)
             dead.append((float(off.mean()), int(off.sum()), layer))
         elif name in FLATNESS and not net.parametric_activation:

@@ -46,8 +46,9 @@ class MLPClassifier(MLP):
         Units of each hidden layer.
     activation : str or sequence of str
         Of the hidden layers, one for all or one each: 'identity', 'logistic', 'tanh', 'relu',
-        'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'mish', 'softplus', 'hard_sigmoid'. Another one
-        acts on a fitted estimator at once, as in scikit-learn.
+        'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'mish', 'softplus', 'hard_sigmoid'; with a
+        slope below 0 as in 'leaky_relu:0.3', with an alpha as in 'elu:0.5'. Another one acts on a
+        fitted estimator at once, as in scikit-learn.
     solver : {'adam', 'sgd', 'lbfgs', 'adamw', 'rmsprop', 'nadam', 'lion'}
         'lbfgs' uses all rows at once, in float64: for small data. 'lion' needs a tenth of Adam's
         learning rate.
@@ -145,6 +146,8 @@ class MLPClassifier(MLP):
         order of rows, rows held out), one per thread at a time, and predict their mean. Callbacks
         are called by each member, from its thread, with its state; `max_time` is that of all; with
         `verbose` there is a line per member.
+    normalization_epsilon : float
+        What is added to the variance of a normalisation.
 
     Attributes
     ----------
@@ -241,6 +244,7 @@ class MLPClassifier(MLP):
         normalization: str | None = None,
         ema: float = 0.0,
         n_ensemble: int = 1,
+        normalization_epsilon: float = 1e-5,
     ) -> None:
         self._store(locals())
 

@@ -9,10 +9,16 @@ import numpy as np
 
 from cmlp.core.checks import check_dtype, plain
 from cmlp.core.errors import InvalidParameterError
+from cmlp.core.vocabulary import NORMALIZATION_EPS
 from cmlp.estimators.inputs import Columns
 from cmlp.estimators.parameters import parameters_at_fault, refuse
 from cmlp.estimators.targets import Outputs, Task
-from cmlp.model.architecture import loss_parameters, resolve_hidden, resolve_loss
+from cmlp.model.architecture import (
+    check_normalization_epsilon,
+    loss_parameters,
+    resolve_hidden,
+    resolve_loss,
+)
 from cmlp.model.assignment import write
 from cmlp.model.initialise import draw_like_sklearn
 from cmlp.network import Network
@@ -55,6 +61,7 @@ def new_network(
         missing_targets=outputs.masks,
         normalization=estimator.normalization,
         inputs=None,
+        normalization_epsilon=estimator.normalization_epsilon,
     )
     net.classes = outputs.classes
     net.feature_names = [] if columns.names is None else [str(name) for name in columns.names]
@@ -117,6 +124,9 @@ def check_described(estimator: Any, net: Network, outputs: Outputs) -> None:
     row, out = resolve_loss(outputs.loss, estimator.out_activation, net.sizes[-1])
     hidden = tuple(resolve_hidden(estimator.activation, len(net.sizes) - 2))
     parameters = loss_parameters(*loss_options(estimator).values())
+    epsilon = NORMALIZATION_EPS
+    if estimator.normalization is not None:
+        epsilon = check_normalization_epsilon(estimator.normalization_epsilon)
     both = {
         "activation": (net.activations[:-1], hidden),
         "loss": (net.loss_name, "custom" if row is None else row.name),
@@ -125,6 +135,7 @@ def check_described(estimator: Any, net: Network, outputs: Outputs) -> None:
         "input_scale": (net.input_scale, float(estimator.input_scale)),
         "dtype": (net.dtype.name, check_dtype(estimator.dtype).name),
         "normalization": (net.normalization, estimator.normalization),
+        "normalization_epsilon": (net.normalization_epsilon, epsilon),
     }
     for name, (has, described) in both.items():
         if has != described:

@@ -106,6 +106,7 @@ class MLPRegressor(MLP):
         normalization: str | None = None,
         ema: float = 0.0,
         n_ensemble: int = 1,
+        normalization_epsilon: float = 1e-5,
     ) -> None:
         self._store(locals())
 

@@ -1,1 +1,1 @@
-"""For learners: one step with all its numbers; gradients checked by differences."""
+"""For learners: one step with all its numbers; gradients by differences; attributions."""

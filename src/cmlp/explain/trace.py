@@ -15,7 +15,7 @@ from cmlp.core.public import set_module
 from cmlp.core.reference.forward import propagate
 from cmlp.core.reference.front import Expanded
 from cmlp.core.seam import SparseRows
-from cmlp.core.vocabulary import ACTIVATIONS, lookup
+from cmlp.core.vocabulary import activation_of, number_text
 from cmlp.model import passes
 from cmlp.model.parameters import Parameters, cut_record
 from cmlp.model.state import State
@@ -332,6 +332,7 @@ def _layers(
     flats
         Flat parameters before the step, gradients, and parameters after it.
     """
+    epsilon = number_text(net.normalization_epsilon)
     over = "the rows" if net.normalization == "batch" else "the layer's units"
     parts = [Parameters(net.plan, flat).parts() for flat in flats]
     layers = []
@@ -341,7 +342,7 @@ def _layers(
         normalization = None
         if numbers.zhat is not None and numbers.y is not None:
             gamma, dgamma, new_gamma = (each[f"layers.{number}.scale"] for each in parts)
-            formula = f"(z - mean) / sqrt(variance + 1e-5), over {over}"
+            formula = f"(z - mean) / sqrt(variance + {epsilon}), over {over}"
             normalization = TracedNormalization(
                 formula, numbers.zhat, numbers.y, gamma, dgamma, new_gamma
             )
@@ -351,7 +352,7 @@ def _layers(
         layers.append(
             TracedLayer(
                 name=f"layer {number + 1} ({activation})",
-                formula=lookup("activation", ACTIVATIONS, activation).formula,
+                formula=activation_of(activation).formula,
                 weights=weights,
                 biases=biases,
                 z=numbers.z,

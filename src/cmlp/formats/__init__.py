@@ -1,1 +1,1 @@
-"""Networks as files."""
+"""Networks as files: those of cmlp, and of other programs and libraries."""

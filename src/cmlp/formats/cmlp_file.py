@@ -33,6 +33,7 @@ from cmlp.core.vocabulary import (
     NORMALIZATION_VECTORS,
     NORMALIZATIONS,
     SOLVERS,
+    activation_of,
 )
 from cmlp.data.records import NUMBER, entries
 from cmlp.formats import safetensors
@@ -41,7 +42,7 @@ from cmlp.formats.front_records import front_shapes
 from cmlp.formats.label_records import label_record, read_classes
 from cmlp.formats.safetensors import ModelFileError
 from cmlp.formats.training_records import STATE, generator, history_record, read_history, read_state
-from cmlp.model.architecture import Architecture
+from cmlp.model.architecture import Architecture, read_normalization
 from cmlp.model.custom_loss import CustomLoss
 from cmlp.model.history import History
 from cmlp.model.optimizer_state import OptimizerState
@@ -63,6 +64,10 @@ TABULAR = "tabular"
 
 MAX_DIGITS = 39
 """Digits of the longest integer in the text: a generator's state of 128 bits."""
+
+
+MAX_NAME = 60
+"""Characters of a name with a parameter, at most."""
 
 
 BAD_CONTENT = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
@@ -234,7 +239,7 @@ def _architecture(record: object) -> dict[str, Any]:
     if len(activations) != len(sizes) - 1:
         raise ValueError("there must be one activation per layer")
     for name in activations:
-        check_name("activation", name, _ACTIVATIONS)
+        _check_activation(name)
     check_name("loss", about["loss"], _LOSSES)
     most = 1.0 if about["loss"] == "quantile" else math.inf
     about["loss_parameter"] = check_number("loss_parameter", about["loss_parameter"], 0, most)
@@ -243,7 +248,8 @@ def _architecture(record: object) -> dict[str, Any]:
     if plain not in _WEIGHT_INITS:
         raise ValueError(f"unknown weight_init {short(about['weight_init'])}")
     check_name("dtype", about["dtype"], list(DTYPES))
-    check_name("normalization", about["normalization"], NORMALIZATIONS)
+    if _normalization(about) not in NORMALIZATIONS:
+        raise ValueError(f"unknown normalization {short(about['normalization'])}")
     front_shapes(about)
     names = about["feature_names"]
     if names and len(names) != sizes[0]:
@@ -253,6 +259,19 @@ def _architecture(record: object) -> dict[str, Any]:
     if not all(type(name) is str for name in names):
         raise TypeError("feature names must be text")
     return about
+
+
+def _check_activation(name: object) -> None:
+    """Check that a name, with its parameter, is one that a network has."""
+    is_short = type(name) is str and len(name) <= MAX_NAME
+    if not is_short or (name not in _ACTIVATIONS and activation_of(name).name != name):
+        raise ValueError(f"unknown activation {short(name)}")
+
+
+def _normalization(about: dict[str, Any]) -> str | None:
+    """Return the normalisation without its epsilon; text that is neither comes as it is."""
+    text: str | None = about["normalization"]
+    return text if len(text or "") > MAX_NAME else read_normalization(text)[0]
 
 
 def _check_arrays(
@@ -265,7 +284,7 @@ def _check_arrays(
         n_moments += state["averaged"] > 0
     if len(about["sizes"]) > len(infos) + 1:
         raise ValueError(f"{len(infos)} arrays do not make {len(about['sizes']) - 1} layers")
-    vectors = NORMALIZATION_VECTORS[about["normalization"]]
+    vectors = NORMALIZATION_VECTORS[_normalization(about)]
     vectors += ("alpha",) * about["parametric_activation"]
     expected = dict(_expected_shapes(about, n_moments, vectors))
     shapes = {key: info.shape for key, info in infos.items()}

@@ -16,13 +16,10 @@ all is checked, it needs as much memory as the header is long, not as the file c
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import json
 import math
 import os
-import secrets
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -33,6 +30,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from cmlp.core.public import set_module
+from cmlp.formats.whole_file import write_files
 
 DTYPES = {
     "F64": "f8", "I64": "i8", "U64": "u8", "F32": "f4", "I32": "i4", "U32": "u4",
@@ -114,21 +112,7 @@ def write(file: File, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
     if not isinstance(file, PATHS):
         _write(file, header, layout)
         return
-    target = _target(path)
-    temporary = os.path.join(os.path.dirname(target), f".cmlp-{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as opened:
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copymode(target, temporary)
-            _write(opened, header, layout)
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(temporary, target)
-    except OSError as error:  # with the name of the temporary file, which the user does not know
-        raise OSError(error.errno, error.strerror, path) from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+    write_files({path: lambda opened: _write(opened, header, layout)})
 
 
 def read(
@@ -273,23 +257,6 @@ def _header(layout: list[tuple[str, np.ndarray]], metadata: Mapping[str, str]) -
             f"Names and metadata take {len(raw):,} bytes, {MAX_HEADER:,} is the limit."
         )
     return len(raw).to_bytes(8, "little") + raw
-
-
-def _target(path: str) -> str:
-    """Return the file at the end of all links.
-
-    Raises
-    ------
-    OSError
-        If `open` would not write to it, and if it is a device.
-    """
-    target = os.path.realpath(path)
-    is_file = os.path.isfile(target)
-    if os.path.exists(target) and not (is_file and os.access(target, os.W_OK)):
-        is_dir = os.path.isdir(target)
-        code = errno.EACCES if is_file else errno.EISDIR if is_dir else errno.EINVAL
-        raise OSError(code, os.strerror(code), path)
-    return target
 
 
 # Reading -----------------------------------------------------------------------------------------

@@ -16,13 +16,15 @@ from cmlp.core.checks import check_dtype, check_input_scale, check_integer, chec
 from cmlp.core.layout import Array, make_plan
 from cmlp.core.seam import Objective
 from cmlp.core.vocabulary import (
-    ACTIVATIONS,
     EXTERNAL_LOSS,
     LOSS_PARAMETERS,
     LOSSES,
+    NORMALIZATION_EPS,
     NORMALIZATIONS,
     Loss,
+    activation_of,
     lookup,
+    number_text,
     unknown,
 )
 from cmlp.model import custom_loss as custom_losses
@@ -50,6 +52,7 @@ class Architecture:
     parametric_activation: bool = False
     custom_loss: CustomLoss | None = None
     inputs: Inputs | None = None
+    normalization_epsilon: float = NORMALIZATION_EPS
 
     @classmethod
     def resolve(
@@ -68,10 +71,12 @@ class Architecture:
         normalization: str | None = None,
         parametric_activation: bool = False,
         inputs: Inputs | None = None,
+        normalization_epsilon: float = NORMALIZATION_EPS,
     ) -> Architecture:
         """Check the parameters of :class:`cmlp.Network`, and fill in what they leave open."""
         units = check_sizes(sizes)
         normalization = _check_normalization(normalization, units)
+        epsilon = check_normalization_epsilon(normalization_epsilon)
         parametric = _check_parametric(parametric_activation, units)
         inputs = _check_inputs(inputs, units)
         _check_memory(sizes, units, bool(normalization) + parametric, inputs)
@@ -96,6 +101,7 @@ class Architecture:
             parametric,
             loss if row is None and callable(loss) else None,
             inputs,
+            epsilon if normalization else NORMALIZATION_EPS,
         )
 
     @property
@@ -113,6 +119,11 @@ class Architecture:
         """Number of weights, biases, scales, alphas and numbers of a front, without the padding."""
         vectors = bool(self.normalization) + self.parametric_activation
         return n_params(self.sizes, vectors, self.inputs)
+
+    @property
+    def has_own_epsilon(self) -> bool:
+        """Whether the normalisation adds another number to a variance than the default."""
+        return self.normalization is not None and self.normalization_epsilon != NORMALIZATION_EPS
 
     @property
     def parts(self) -> list[front.Part]:
@@ -146,7 +157,7 @@ class Architecture:
         """
         plan = make_plan(
             self.widths, self.activations, self.dtype, self.normalization,
-            self.parametric_activation,
+            self.parametric_activation, self.normalization_epsilon,
         )  # fmt: skip
         if self.inputs is None:
             return plan
@@ -164,7 +175,7 @@ class Architecture:
             raise ValueError(
                 f"activations must have {n_layers} names, one per layer, not {len(listed)}"
             )
-        last = lookup("activation", ACTIVATIONS, listed.pop()).name
+        last = activation_of(listed.pop()).name
         hidden = resolve_hidden(listed, n_layers - 1)
         if last == "softmax" and self.sizes[-1] == 1:
             raise ValueError("softmax needs an output per class, but this network has 1 output")
@@ -206,7 +217,7 @@ class Architecture:
             "dtype": self.dtype.name,
             "input_scale": self.input_scale,
             "missing_targets": self.missing_targets,
-            "normalization": self.normalization,
+            "normalization": normalization_text(self.normalization, self.normalization_epsilon),
         }
         if self.parametric_activation:
             described["parametric_activation"] = True
@@ -232,6 +243,7 @@ class Architecture:
         loss = described["loss"]
         parameter = LOSS_PARAMETERS.get(loss)
         inputs = described.get("inputs")
+        normalization, epsilon = read_normalization(described["normalization"])
         made = cls.resolve(
             described["sizes"],
             hidden,
@@ -241,9 +253,10 @@ class Architecture:
             described["dtype"],
             input_scale=described["input_scale"],
             missing_targets=described["missing_targets"],
-            normalization=described["normalization"],
+            normalization=normalization,
             parametric_activation=described.get("parametric_activation", False),
             inputs=None if inputs is None else Inputs.from_dict(inputs),
+            normalization_epsilon=epsilon,
             **({parameter: described["loss_parameter"]} if parameter else {}),
         )
         return made.with_activations([*hidden, out]) if given else made
@@ -255,6 +268,8 @@ class Architecture:
         scaled = f", input_scale={self.input_scale!r}" if self.input_scale != 1 else ""
         if self.normalization:
             scaled += f", normalization={self.normalization!r}"
+        if self.has_own_epsilon:
+            scaled += f", normalization_epsilon={number_text(self.normalization_epsilon)}"
         if self.parametric_activation:
             scaled += ", parametric_activation=True"
         if self.inputs is not None:
@@ -285,6 +300,8 @@ class Architecture:
         scaled = f", inputs times {self.input_scale:g}" if self.input_scale != 1 else ""
         if self.normalization:
             scaled += f", hidden layers normalised by {self.normalization}"
+        if self.has_own_epsilon:
+            scaled += f" (epsilon {number_text(self.normalization_epsilon)})"
         if self.parametric_activation:
             scaled += ", hidden activations with an alpha per unit"
         lines.append(
@@ -354,7 +371,7 @@ def resolve_loss(
     loss: str | CustomLoss | None, out_activation: str | None, n_out: int
 ) -> tuple[Loss | None, str]:
     """Find loss and output activation from each other, or from the number of outputs."""
-    out = out_activation and lookup("out_activation", ACTIVATIONS, out_activation)
+    out = out_activation and activation_of(out_activation, "out_activation")
     if callable(loss):
         return None, out.name if out else "identity"
     if loss is None:
@@ -362,7 +379,7 @@ def resolve_loss(
         default = "categorical_crossentropy" if n_out > 1 else "squared_error"
         loss = names.get(out.name, "squared_error") if out else default
     row = lookup("loss", LOSSES, loss)
-    out = out or lookup("out_activation", ACTIVATIONS, row.out_activation)
+    out = out or activation_of(row.out_activation)
     if row.domain[0] > out.range[0] or row.domain[1] < out.range[1]:
         raise ValueError(
             f"{row.name} needs outputs between {row.domain[0]:g} and {row.domain[1]:g}, but "
@@ -382,12 +399,12 @@ def resolve_hidden(activation: str | Sequence[str], n_hidden: int) -> list[str]:
         raise TypeError(f"activation must be a name or a list of names, not {activation!r}")
     names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
     if isinstance(activation, str):
-        lookup("activation", ACTIVATIONS, activation)
+        activation_of(activation)
     if len(names) != n_hidden:
         raise ValueError(
             f"activation has {len(names)} names, but there are {n_hidden} hidden layers"
         )
-    rows = [lookup("activation", ACTIVATIONS, name) for name in names]
+    rows = [activation_of(name) for name in names]
     for row in rows:
         if row.output_only:
             raise ValueError(f"{row.name} is for the output layer: out_activation={row.name!r}")
@@ -420,6 +437,35 @@ def _check_normalization(normalization: str | None, sizes: tuple[int, ...]) -> s
     if len(sizes) == 2:
         raise ValueError("normalization needs a hidden layer; this network has none")
     return normalization
+
+
+def normalization_text(normalization: str | None, epsilon: float) -> str | None:
+    """Return both as one text, 'layer:0.001', which a reader that has no epsilon refuses."""
+    if normalization is None or epsilon == NORMALIZATION_EPS:
+        return normalization
+    return f"{normalization}:{number_text(epsilon)}"
+
+
+def read_normalization(text: str | None) -> tuple[str | None, float]:
+    """Return normalisation and epsilon of what :func:`normalization_text` returned.
+
+    Raises
+    ------
+    ValueError
+        If it is another text.
+    """
+    name, colon, number = (text or "").partition(":")
+    if name not in NORMALIZATIONS or not colon:
+        return text, NORMALIZATION_EPS
+    epsilon = check_normalization_epsilon(float(number))
+    if normalization_text(name, epsilon) != text:
+        raise ValueError(f"unknown normalization {text!r}")
+    return name, epsilon
+
+
+def check_normalization_epsilon(epsilon: Any) -> float:
+    """Return what is added to a variance as a float that is above zero also as a float32."""
+    return check_number("normalization_epsilon", epsilon, 1e-37, 1e37)
 
 
 def _check_parametric(parametric_activation: Any, sizes: tuple[int, ...]) -> bool:

@@ -12,14 +12,22 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cmlp.core.arrays import refuse_masked
 from cmlp.core.checks import check_input_scale, check_number
-from cmlp.core.layout import ACTIVATION, Array, aligned
-from cmlp.core.vocabulary import ACTIVATIONS, SOLVERS, lookup
+from cmlp.core.layout import ACTIVATION, PARAMETER, Array, aligned, layers_of, parameter_of
+from cmlp.core.vocabulary import (
+    ACTIVATION_PARAMETERS,
+    ACTIVATIONS,
+    SOLVERS,
+    activation_of,
+    lookup,
+    with_parameter,
+)
 from cmlp.data.labels import check_classes
 from cmlp.data.numbers import as_numbers
-from cmlp.model.architecture import check_missing_targets
+from cmlp.model.architecture import check_missing_targets, check_normalization_epsilon
 from cmlp.model.history import History
 from cmlp.model.parameters import Parameters
 from cmlp.model.state import State
@@ -36,22 +44,33 @@ def _activations(net: State, names: Any) -> None:
 
 def _plan(net: State, plan: Any) -> None:
     """A layout that differs from the present one in the activations only."""
-    codes = {row.code: row.name for row in ACTIVATIONS}
     wanted = np.asarray(plan)
-    same_shape = wanted.shape == net.plan.shape
-    given = wanted[: len(net.weights), ACTIVATION].tolist() if same_shape else []
-    if same_shape and set(given) <= codes.keys():
-        architecture = replace(
-            net.architecture,
-            activations=tuple(codes[code] for code in given),
-        )
-        if np.array_equal(wanted, architecture.plan()):
-            net.replace_architecture(net.architecture.with_activations(architecture.activations))
+    if wanted.shape == net.plan.shape and wanted.dtype == net.plan.dtype:
+        pairs = zip(layers_of(net.plan), wanted, strict=False)
+        names = [_name_in_plan(given, present) for present, given in pairs]
+        architecture = replace(net.architecture, activations=tuple(map(str, names)))
+        kept = np.arange(wanted.shape[1]) != PARAMETER  # which is in the names
+        if None not in names and np.array_equal(wanted[:, kept], architecture.plan()[:, kept]):
+            net.replace_architecture(net.architecture.with_activations(names))
             return
     raise ValueError(
         "plan must be the layout of this network's layers, which only another activation changes: "
         "assign net.activations"
     )
+
+
+def _name_in_plan(row: NDArray[np.int64], present: NDArray[np.int64]) -> str | None:
+    """Return the activation of a plan's row; None if it is not clear.
+
+    It is not where the code has changed and the parameter has not, which is then that of another
+    activation.
+    """
+    entry = {entry.code: entry for entry in ACTIVATIONS}.get(int(row[ACTIVATION]))
+    if entry is None or entry.name not in ACTIVATION_PARAMETERS:
+        return None if entry is None else entry.name
+    if row[ACTIVATION] != present[ACTIVATION] and row[PARAMETER] == present[PARAMETER]:
+        return None
+    return with_parameter(entry, parameter_of(row)).name
 
 
 def _params(net: State, params: Any) -> None:
@@ -144,6 +163,12 @@ def _loss_parameter(net: State, value: Any) -> float:
     return check_number("loss_parameter", value, *bounds)
 
 
+def _normalization_epsilon(net: State, value: Any) -> float:
+    if net.normalization is None:
+        raise AttributeError("this network has no normalization, and no epsilon to assign")
+    return check_normalization_epsilon(value)
+
+
 def _history(net: State, record: Any) -> None:
     if not isinstance(record, History):
         if not isinstance(record, dict):
@@ -168,6 +193,7 @@ ASSIGNED: dict[str, Assign] = {
         "missing_targets", lambda net, value: check_missing_targets(value, net.loss_name)
     ),
     "loss_parameter": _of_architecture("loss_parameter", _loss_parameter),
+    "normalization_epsilon": _of_architecture("normalization_epsilon", _normalization_epsilon),
     "classes": _classes,
     "feature_names": _feature_names,
     "target_name": _target_name,
@@ -286,5 +312,5 @@ def write(net: State, coefs: Any, intercepts: Any) -> None:
 
 def predict_with(net: State, out_activation: str) -> None:
     """Give a network another activation of its outputs, which it need not be able to train with."""
-    row = lookup("out_activation_", ACTIVATIONS, out_activation)
+    row = activation_of(out_activation, "out_activation_")
     _activations(net, (*net.activations[:-1], row.name))

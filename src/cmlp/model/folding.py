@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from cmlp.core.layout import Array, aligned, params_size
+from cmlp.core.vocabulary import NORMALIZATION_EPS
 from cmlp.data.checks import check_X
 from cmlp.data.scaling import Scaling
 from cmlp.model import passes
@@ -91,7 +92,10 @@ def fold_statistics(net: Folded) -> Folded:
     other = net.astype(net.dtype)
     if net.normalization == "batch":
         plain: Parameters = passes.prediction_parameters(net)
-        other.replace_architecture(replace(net.architecture, normalization=None), plain.flat)
+        architecture = replace(
+            net.architecture, normalization=None, normalization_epsilon=NORMALIZATION_EPS
+        )
+        other.replace_architecture(architecture, plain.flat)
         other.forget_optimizer()
     if other.inputs is not None and other.inputs.scaled:
         _fold_factors(other)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cmlp.core.front import cumulative_tables
 from cmlp.core.layout import alpha_views, normalization_views
-from cmlp.core.vocabulary import ACTIVATIONS, INITIALISERS, Initialiser, lookup
+from cmlp.core.vocabulary import INITIALISERS, Initialiser, activation_of, lookup
 from cmlp.model.state import State
 
 
@@ -63,13 +63,18 @@ def draw_front(state: State, init: Initialiser) -> None:
 
 
 def initialiser(weight_init: str, activation: str) -> Initialiser:
-    """Resolve a name; 'auto' is He's for rectifiers, LeCun's for selu, else Glorot's."""
+    """Resolve a name; 'auto' is He's for rectifiers, LeCun's for selu, else Glorot's.
+
+    A leaky ReLU that lets more through has smaller weights: He et al. 2015, eq. 15.
+    """
     if weight_init != "auto":
         return lookup("weight_init", INITIALISERS, weight_init)
     if activation == "selu":
         return lookup("weight_init", INITIALISERS, "lecun_normal")
-    gain = lookup("activation", ACTIVATIONS, activation).gain
-    return lookup("weight_init", INITIALISERS, "he_uniform" if gain == 2 else "glorot_uniform")
+    gain = activation_of(activation).gain
+    if gain == 1:
+        return lookup("weight_init", INITIALISERS, "glorot_uniform")
+    return lookup("weight_init", INITIALISERS, "he_uniform")._replace(scale=gain)
 
 
 def draw(

@@ -22,13 +22,14 @@ from cmlp.core.layout import (
     N_IN,
     N_OUT,
     NORMALIZATION,
+    PARAMETER,
     Array,
     aligned,
     folded,
     layers_of,
 )
 from cmlp.core.seam import Noise, Objective, Optimizer, Places, SparseRows
-from cmlp.core.vocabulary import ACTIVATIONS, EXTERNAL_LOSS, lookup
+from cmlp.core.vocabulary import EXTERNAL_LOSS, activation_of
 from cmlp.data.rows import Data
 from cmlp.model.parameters import Parameters, cut_record, new_record
 from cmlp.model.state import State
@@ -120,7 +121,7 @@ def predict_layer(
     if layers[-1, [NORMALIZATION, ALPHA]].any():  # a core's last layer has neither
         return _hidden_layer(state, X, len(layers) - 1, linear)
     if linear:
-        layers[-1, ACTIVATION] = lookup("activation", ACTIVATIONS, "identity").code
+        layers[-1, [ACTIVATION, PARAMETER]] = activation_of("identity").code, 0
     plan = np.concatenate([layers, state.plan[len(every) :]])
     out = np.empty((len(X), int(layers[-1, N_OUT])), state.dtype)
     workspace = aligned((dispatch.core.workspace_size(plan, 1),), state.dtype)

@@ -39,7 +39,7 @@ class State:
     Attributes
     ----------
     architecture : Architecture
-    plan : (n_layers, 10) array of int64
+    plan : (n_layers, 12) array of int64
         The architecture's layout, which the cores read; rows of a front follow the layers'.
     params : (n,) array
         All parameters; see :class:`cmlp.model.parameters.Parameters`.
@@ -118,6 +118,11 @@ class State:
     def normalization(self) -> str | None:
         """What normalises the hidden layers: 'batch', 'layer' or None."""
         return self.architecture.normalization
+
+    @property
+    def normalization_epsilon(self) -> float:
+        """What the normalisation adds to a variance."""
+        return self.architecture.normalization_epsilon
 
     @property
     def parametric_activation(self) -> bool:

@@ -47,6 +47,7 @@ class RowEncoder:
             if encoder.outputs
         ]
         self._n, self._dtype = len(names), dtype
+        self.encoders = list(encoders)
 
     def __call__(self, row: Mapping[str, Any] | Sequence[Any]) -> Array:
         """Return the encoded row, (width,).

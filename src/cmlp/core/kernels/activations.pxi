@@ -6,11 +6,13 @@ cdef inline bint slope_from_output(Py_ssize_t code) noexcept nogil:
 
 
 cdef void activate_part(
-    Py_ssize_t code, real[::1] ws, Py_ssize_t at, Py_ssize_t slope_at, Py_ssize_t n,
+    Py_ssize_t code, double parameter, real[::1] ws, Py_ssize_t at, Py_ssize_t slope_at,
+    Py_ssize_t n,
 ) noexcept nogil:
     """Replace n weighted sums at `at` by their activations; store da/dz at `slope_at` (-1: do not).
 
-    Only the activations whose slope is not a function of their output store it.
+    Only the activations whose slope is not a function of their output store it. `parameter` is the
+    slope of leaky ReLU, the alpha of ELU.
     """
     cdef Py_ssize_t j
     cdef real a, s
@@ -21,7 +23,7 @@ cdef void activate_part(
             a = ws[j]
             ws[j] = a if not a < 0 else 0  # a NaN stays one
     elif code == LEAKY_RELU:
-        s = <real>LEAKY_SLOPE
+        s = <real>parameter
         for j in range(at, at + n):
             a = ws[j]
             ws[j] = a if a > 0 else s * a
@@ -45,15 +47,15 @@ cdef void activate_part(
     elif code == MISH:
         vector_mish(x, slope, n)
     elif code == ELU or code == SELU:
-        activate_exponential(code, ws, at, n)
+        activate_exponential(code, parameter, ws, at, n)
 
 
 cdef void activate_exponential(
-    Py_ssize_t code, real[::1] ws, Py_ssize_t at, Py_ssize_t n
+    Py_ssize_t code, double parameter, real[::1] ws, Py_ssize_t at, Py_ssize_t n
 ) noexcept nogil:
     """Apply ELU or SELU, some vectors at a time; the numbers above zero are kept on the stack."""
     cdef real above = 1 if code == ELU else <real>SELU_SCALE
-    cdef real floor = 1 if code == ELU else <real>SELU_FLOOR
+    cdef real floor = <real>parameter if code == ELU else <real>SELU_FLOOR
     cdef Py_ssize_t block, k, m
     cdef real[ALIGNMENT] positive
     cdef real *x = &ws[at]
@@ -69,13 +71,13 @@ cdef void activate_exponential(
 
 
 cdef void times_slope_of_output(
-    Py_ssize_t code, real[::1] ws, Py_ssize_t delta, Py_ssize_t at, Py_ssize_t n
+    Py_ssize_t code, double parameter, real[::1] ws, Py_ssize_t delta, Py_ssize_t at, Py_ssize_t n
 ) noexcept nogil:
     """Multiply n numbers at `delta` by da/dz, where that is a function of the activation at `at`."""
     cdef Py_ssize_t j
     cdef real a, low, one = 1  # a literal would be a double, and so would be what it meets
     if code == RELU or code == LEAKY_RELU:
-        low = 0 if code == RELU else <real>LEAKY_SLOPE
+        low = 0 if code == RELU else <real>parameter
         for j in range(n):
             ws[delta + j] *= 1 if ws[at + j] > 0 else low
     elif code == LOGISTIC:
@@ -87,9 +89,10 @@ cdef void times_slope_of_output(
             a = ws[at + j]
             ws[delta + j] *= one - a * a
     elif code == ELU:
+        low = <real>parameter
         for j in range(n):
             a = ws[at + j]
-            ws[delta + j] *= one if a > 0 else a + one
+            ws[delta + j] *= one if a > 0 else a + low
     elif code == SELU:
         for j in range(n):
             a = ws[at + j]
@@ -104,11 +107,11 @@ cdef void times_slope_of_output(
 
 
 cdef void fill_slope(
-    Py_ssize_t code, real[::1] ws, Py_ssize_t slope, Py_ssize_t at, Py_ssize_t n
+    Py_ssize_t code, double parameter, real[::1] ws, Py_ssize_t slope, Py_ssize_t at, Py_ssize_t n
 ) noexcept nogil:
     """Write da/dz to `slope`, from the activation at `at` where it is a function of that."""
     cdef Py_ssize_t j
     if slope_from_output(code):
         for j in range(n):
             ws[slope + j] = 1
-        times_slope_of_output(code, ws, slope, at, n)
+        times_slope_of_output(code, parameter, ws, slope, at, n)

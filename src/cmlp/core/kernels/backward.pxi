@@ -2,8 +2,8 @@
 
 cdef void backward_inputs(
     const Run *run, const Layer *layer, const real[::1] params, real[::1] ws, Py_ssize_t delta,
-    Py_ssize_t to, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t code, Py_ssize_t a,
-    Py_ssize_t slopes,
+    Py_ssize_t to, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t code, double parameter,
+    Py_ssize_t a, Py_ssize_t slopes,
 ) noexcept nogil:
     """delta_before = (delta W^T) * da/dz, this thread's tiles; slopes >= 0: da/dz is stored there.
 
@@ -16,7 +16,7 @@ cdef void backward_inputs(
     cdef Grid grid
     cdef Prefetch ahead
     if n == 1:
-        backward_row(run, layer, params, ws, delta, to, stride, code, a, slopes)
+        backward_row(run, layer, params, ws, delta, to, stride, code, parameter, a, slopes)
         return
     grid = grid_of(n, stride, sizeof(real), run)
     for column_tile in range(grid.column_tiles):
@@ -52,14 +52,15 @@ cdef void backward_inputs(
                 )
                 if start + depth == layer.n_out:
                     times_slope_of_tile(
-                        code, ws, to + at, a + at, slopes + at if slopes >= 0 else -1, m, columns,
-                        stride, layer.n_in - column,
+                        code, parameter, ws, to + at, a + at, slopes + at if slopes >= 0 else -1, m,
+                        columns, stride, layer.n_in - column,
                     )
 
 
 cdef void backward_row(
     const Run *run, const Layer *layer, const real[::1] params, real[::1] ws, Py_ssize_t delta,
-    Py_ssize_t to, Py_ssize_t stride, Py_ssize_t code, Py_ssize_t a, Py_ssize_t slopes,
+    Py_ssize_t to, Py_ssize_t stride, Py_ssize_t code, double parameter, Py_ssize_t a,
+    Py_ssize_t slopes,
 ) noexcept nogil:
     """Do the same for a single row, whose products with the rows of W need no transpose."""
     cdef Py_ssize_t lanes = ALIGNMENT // sizeof(real), squares = stride // lanes
@@ -72,14 +73,14 @@ cdef void backward_row(
             &ws[to + first],
         )
         times_slope_of_tile(
-            code, ws, to + first, a + first, slopes + first if slopes >= 0 else -1, 1,
+            code, parameter, ws, to + first, a + first, slopes + first if slopes >= 0 else -1, 1,
             last - first, last - first, layer.n_in - first,
         )
 
 
 cdef inline void times_slope_of_tile(
-    Py_ssize_t code, real[::1] ws, Py_ssize_t delta, Py_ssize_t a, Py_ssize_t slopes,
-    Py_ssize_t m, Py_ssize_t columns, Py_ssize_t stride, Py_ssize_t wanted,
+    Py_ssize_t code, double parameter, real[::1] ws, Py_ssize_t delta, Py_ssize_t a,
+    Py_ssize_t slopes, Py_ssize_t m, Py_ssize_t columns, Py_ssize_t stride, Py_ssize_t wanted,
 ) noexcept nogil:
     """Multiply m rows of some columns by da/dz; columns from `wanted` on are padding: zero."""
     cdef Py_ssize_t i, j, at, lines = m, n = columns
@@ -91,7 +92,7 @@ cdef inline void times_slope_of_tile(
             for j in range(at, at + n):
                 ws[delta + j] *= ws[slopes + j]
         else:
-            times_slope_of_output(code, ws, delta + at, a + at, n)
+            times_slope_of_output(code, parameter, ws, delta + at, a + at, n)
     if wanted < columns:  # the slope of padding may be anything
         for i in range(m):
             for j in range(delta + i * stride + wanted, delta + i * stride + columns):
@@ -333,7 +334,7 @@ cdef void input_gradient(
         front_gradient_of_x(run, params, ws, n, dX, row)
         return
     backward_inputs(
-        run, &run.layers[0], params, ws, run.to.deltas, inputs, stride, n, IDENTITY, inputs, -1
+        run, &run.layers[0], params, ws, run.to.deltas, inputs, stride, n, IDENTITY, 0, inputs, -1
     )
     for i in range(n):
         for j in range(dX.shape[1]):

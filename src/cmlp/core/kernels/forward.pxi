@@ -140,15 +140,18 @@ cdef inline void activate_tile(
         activate_parametric(run, layer, code, params, ws, at, slopes, row, m, column, columns, drop)
         return
     if columns == stride:
-        activate_part(code, ws, at, slopes, m * columns)
+        activate_part(code, layer.parameter, ws, at, slopes, m * columns)
     else:
         for i in range(m):
             activate_part(
-                code, ws, at + i * stride, slopes + i * stride if slopes >= 0 else -1, columns
+                code, layer.parameter, ws, at + i * stride,
+                slopes + i * stride if slopes >= 0 else -1, columns,
             )
     if drop is not NULL and drop.rate > 0:
         for i in range(m):
-            fill_slope(code, ws, slopes + i * stride, at + i * stride, columns)
+            fill_slope(
+                code, layer.parameter, ws, slopes + i * stride, at + i * stride, columns
+            )
             drop_out(
                 drop, ws, at + i * stride, slopes + i * stride, columns,
                 <uint32_t>((drop.done + row + i) * layer.n_out + column),

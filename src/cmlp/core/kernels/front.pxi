@@ -130,7 +130,7 @@ cdef void front_slopes(
     """dC/dy = delta W^T of the first layer, this thread's tiles."""
     cdef Py_ssize_t at = run.to.input_deltas
     backward_inputs(
-        run, &run.layers[0], params, ws, run.to.deltas, at, run.to.input_stride, n, IDENTITY, at,
+        run, &run.layers[0], params, ws, run.to.deltas, at, run.to.input_stride, n, IDENTITY, 0, at,
         -1,
     )
 

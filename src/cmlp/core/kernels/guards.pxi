@@ -29,8 +29,8 @@ cdef int check_codes() except -1:
 
 
 cdef int check_plan_shape(const int64_t[:, ::1] plan) except -1:
-    if plan.shape[0] < 1 or plan.shape[1] != 10:
-        raise ValueError("plan must have one row of 10 integers per layer")
+    if plan.shape[0] < 1 or plan.shape[1] != 12:
+        raise ValueError("plan must have one row of 12 integers per layer")
     return 0
 
 
@@ -107,6 +107,7 @@ cdef int check_front(
             or not 0 <= part.at <= part.end <= n_params
             or not 0 <= part.cumulative <= (part.kind == SUMMED)
             or part.end - part.at != size_of_part(part, ALIGNMENT // lanes)
+            or part.unused[0] or part.unused[1]
             or (part.kind == SUMMED and part.width != layer.n_out)
             or (part.kind == FACTORS and (
                 number + 1 < n_parts or part.width != inputs or part.count or part.rows != 1

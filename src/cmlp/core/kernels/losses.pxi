@@ -126,8 +126,8 @@ cdef void outputs_to_costs(
     if layer.activation == SOFTMAX:
         softmax_rows(ws, at, n, n_out, stride)
     else:
-        activate_part(layer.activation, ws, at, slope, n * stride)
-        fill_slope(layer.activation, ws, slope, at, n * stride)
+        activate_part(layer.activation, layer.parameter, ws, at, slope, n * stride)
+        fill_slope(layer.activation, layer.parameter, ws, slope, at, n * stride)
     for i in range(n):
         cost, along, row = 0, 0, i * stride
         for j in range(row, row + n_out):

@@ -40,7 +40,7 @@ cdef void normalise_columns(
     cdef Py_ssize_t kept = run.to.normalised + run.to.batch * layer.units, stride = layer.stride
     cdef Py_ssize_t mean = statistic(run, layer, MEAN), variance = statistic(run, layer, VARIANCE)
     cdef Py_ssize_t inverse = statistic(run, layer, INVERSE)
-    cdef real part = <real>(1.0 / n), centred
+    cdef real part = <real>(1.0 / n), epsilon = <real>layer.epsilon, centred
     for i in range(n):
         for j in range(max(first, layer.n_out), last):  # products leave anything in the padding
             ws[z + i * stride + j] = 0
@@ -60,7 +60,7 @@ cdef void normalise_columns(
             ws[variance + j] += centred * centred
     for j in range(first, last):
         ws[variance + j] *= part
-        ws[inverse + j] = 1 / root(ws[variance + j] + <real>NORMALIZATION_EPS)
+        ws[inverse + j] = 1 / root(ws[variance + j] + epsilon)
     for i in range(n):
         at = i * stride
         for j in range(first, last):
@@ -121,7 +121,7 @@ cdef real normalise_row(
     for j in range(layer.n_out, layer.stride):
         ws[kept + j] = 0
     inverse = dot_of_rows(ws, kept, kept, layer.stride) / <real>layer.n_out
-    inverse = 1 / root(inverse + <real>NORMALIZATION_EPS)
+    inverse = 1 / root(inverse + <real>layer.epsilon)
     for j in range(layer.stride):
         ws[kept + j] *= inverse
     for j in range(layer.stride):
@@ -135,10 +135,11 @@ cdef void apply_running(
     """Normalise a row by the running statistics of its units; y replaces z."""
     cdef Py_ssize_t j, gamma = layer.scale
     cdef Py_ssize_t mean = gamma + layer.stride, variance = mean + layer.stride
+    cdef real epsilon = <real>layer.epsilon
     for j in range(layer.stride):
         ws[z + j] = (
             params[gamma + j] * (ws[z + j] - params[mean + j])
-            / root(params[variance + j] + <real>NORMALIZATION_EPS) + params[layer.bias + j]
+            / root(params[variance + j] + epsilon) + params[layer.bias + j]
         )
 
 

@@ -32,7 +32,7 @@ cdef void activate_parametric(
             start = part * CHUNK
             n = min(<Py_ssize_t>CHUNK, columns - start)
             bend_part(
-                run, code, params, layer.alpha + column + start, ws,
+                run, code, layer.parameter, params, layer.alpha + column + start, ws,
                 at + i * layer.stride + start,
                 slopes + i * layer.stride + start if slopes >= 0 else -1,
                 min(n_rows, m - i), n, layer.stride,
@@ -48,17 +48,17 @@ cdef void activate_parametric(
 
 
 cdef void bend_part(
-    const Run *run, Py_ssize_t code, const real[::1] params, Py_ssize_t alpha, real[::1] ws,
-    Py_ssize_t at, Py_ssize_t slope, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride,
+    const Run *run, Py_ssize_t code, double parameter, const real[::1] params, Py_ssize_t alpha,
+    real[::1] ws, Py_ssize_t at, Py_ssize_t slope, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride,
 ) noexcept nogil:
     """Replace m rows of n weighted sums, CHUNK at most, by their activations."""
     cdef Py_ssize_t f = run.to.tiles + run.rank * run.to.tile_size, df = f + CHUNK, i
     cdef Py_ssize_t kept = slope - run.to.slopes + run.to.differences
     for i in range(m):
         memcpy(&ws[f + i * n], &ws[at + i * stride], n * sizeof(real))
-    activate_part(code, ws, f, df if slope >= 0 else -1, m * n)
+    activate_part(code, parameter, ws, f, df if slope >= 0 else -1, m * n)
     if slope >= 0:
-        fill_slope(code, ws, df, f, m * n)
+        fill_slope(code, parameter, ws, df, f, m * n)
     for i in range(m):
         if real is float and slope >= 0:
             bend_with_slopes_f32(

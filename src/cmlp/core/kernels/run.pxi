@@ -50,10 +50,8 @@ cdef enum:
     ALIGNMENT = 64
 
 cdef Py_ssize_t[5] tile_rows = [0, TILE_ROWS, TILE_SUMS // 2, TILE_SUMS // 3, TILE_SUMS // 4]
-cdef double LEAKY_SLOPE = vocabulary.LEAKY_SLOPE
 cdef double NADAM_DECAY = vocabulary.NADAM_DECAY
 cdef Py_ssize_t NADAM_STEPS = vocabulary.NADAM_STEPS
-cdef double NORMALIZATION_EPS = vocabulary.NORMALIZATION_EPS
 cdef double NORMALIZATION_MOMENTUM = vocabulary.NORMALIZATION_MOMENTUM
 cdef Py_ssize_t[3] normalization_vectors = list(map(len, vocabulary.NORMALIZATION_VECTORS.values()))
 cdef double SELU_SCALE = vocabulary.SELU_SCALE
@@ -63,9 +61,11 @@ cdef double SELU_FLOOR = vocabulary.SELU_SCALE * vocabulary.SELU_ALPHA
 cdef struct Layer:  # a row of the plan
     int64_t n_in, n_out, stride, weights, bias, activation, units  # bias < 0: there is none
     int64_t normalization, scale, alpha  # alpha 0: the activation is not parametric
+    double parameter, epsilon  # of the activation, of the normalisation
 
 cdef struct Part:  # a row of the plan after the layers', as long as those
     int64_t kind, first, count, to, rows, width, stride, at, end, cumulative
+    int64_t[2] unused
 
 cdef struct Front:
     const Part *parts

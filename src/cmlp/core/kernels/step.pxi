@@ -143,7 +143,7 @@ cdef void backward_layer(
         slopes = to.slopes + at
     backward_inputs(
         run, layer, params, ws, to.deltas + to.batch * layer.units, to.deltas + at, before.stride,
-        n, code, to.activations + at, slopes,
+        n, code, before.parameter, to.activations + at, slopes,
     )
 
 

@@ -68,12 +68,12 @@ _FUNCTIONS: dict[str, Any] = {
     "tanh": (np.tanh, lambda z, a: 1 - a * a),
     "relu": (lambda z: np.maximum(z, 0), lambda z, a: np.where(a > 0, 1, 0)),
     "leaky_relu": (
-        lambda z: np.where(z > 0, z, vocabulary.LEAKY_SLOPE * z),
-        lambda z, a: np.where(a > 0, 1, vocabulary.LEAKY_SLOPE),
+        lambda z, slope: np.where(z > 0, z, slope * z),
+        lambda z, a, slope: np.where(a > 0, 1, slope),
     ),
     "elu": (
-        lambda z: np.where(z > 0, z, _exp_below_zero(z)),
-        lambda z, a: np.where(a > 0, 1, a + 1),
+        lambda z, alpha: np.where(z > 0, z, alpha * _exp_below_zero(z)),
+        lambda z, a, alpha: np.where(a > 0, 1, a + alpha),
     ),
     "selu": (
         lambda z: np.where(z > 0, vocabulary.SELU_SCALE * z, _ELU_FLOOR * _exp_below_zero(z)),
@@ -95,17 +95,27 @@ _FUNCTIONS: dict[str, Any] = {
 CODES = {row.name: row.code for row in vocabulary.ACTIVATIONS}
 
 
-FUNCTION = {CODES[key]: f for key, (f, _) in _FUNCTIONS.items()}
-"""a = FUNCTION[code](z)"""
+_BY_CODE = {CODES[key]: functions for key, functions in _FUNCTIONS.items()}
 
 
-SLOPE = {CODES[key]: df for key, (_, df) in _FUNCTIONS.items()}
-"""da/dz = SLOPE[code](z, a)"""
+_WITH_PARAMETER = {CODES[key] for key in vocabulary.ACTIVATION_PARAMETERS}
+
+
+def function(code, parameter, z):
+    """Return a = f(z)."""
+    more = (parameter,) if code in _WITH_PARAMETER else ()
+    return _BY_CODE[code][0](z, *more)
+
+
+def slope(code, parameter, z, a):
+    """Return da/dz from z and a; not of softmax, which is not elementwise."""
+    more = (parameter,) if code in _WITH_PARAMETER else ()
+    return _BY_CODE[code][1](z, a, *more)
 
 
 @np.errstate(all="ignore")
-def activate(code, values):
+def activate(code, values, parameter=0.0):
     """Replace the numbers in ``values[0]`` by their activation, fill ``values[1]`` with da/dz."""
     z = values[0].copy()
-    values[0] = FUNCTION[code](z)
-    values[1] = SLOPE[code](z, values[0])
+    values[0] = function(code, parameter, z)
+    values[1] = slope(code, parameter, z, values[0])

@@ -8,7 +8,7 @@ import numpy as np
 
 from cmlp.core import layout, seam
 from cmlp.core.layout import Array
-from cmlp.core.reference.activations import CODES, FUNCTION, SLOPE
+from cmlp.core.reference.activations import CODES, function, slope
 from cmlp.core.reference.front import Expanded, expand, noisy_columns
 from cmlp.core.reference.gather import gather, passes
 from cmlp.core.reference.noise import bell, dropout_scale, key_of
@@ -74,26 +74,29 @@ def propagate(
             z = product + b
         if kept is not None:
             kept.append(normalised)
-        (a, slope), difference = _activate(layer[layout.ACTIVATION], z), None
+        (a, da), difference = _activate(layer, z), None
         if layer[layout.ALPHA]:
-            a, slope, difference = bend(layer, params, z, a, slope)
+            a, da, difference = bend(layer, params, z, a, da)
         if noise is not None and number < len(noise.dropout) and noise.dropout[number]:
             key, rate = key_of(noise.seed, step, number + 1), noise.dropout[number]
             scale = np.asarray(dropout_scale(a.shape, key, rate, first_row), dtype=a.dtype)
-            a, slope = a * scale, slope * scale
+            a, da = a * scale, da * scale
             difference = None if difference is None else difference * scale
         if differences is not None:
             differences.append(difference)
         zs.append(z)
         activations.append(a)
-        slopes.append(slope)
+        slopes.append(da)
     return x, zs, activations, slopes
 
 
-def _activate(code, z):
+def _activate(layer, z):
     """a and da/dz, both in z's dtype; da/dz of softmax is None."""
-    a = np.asarray(FUNCTION[code](z), dtype=z.dtype)
-    return a, None if code == CODES["softmax"] else np.asarray(SLOPE[code](z, a), dtype=z.dtype)
+    code, parameter = int(layer[layout.ACTIVATION]), layout.parameter_of(layer)
+    a = np.asarray(function(code, parameter, z), dtype=z.dtype)
+    if code == CODES["softmax"]:
+        return a, None
+    return a, np.asarray(slope(code, parameter, z, a), dtype=z.dtype)
 
 
 @np.errstate(all="ignore")

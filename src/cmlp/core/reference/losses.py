@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmlp.core import vocabulary
-from cmlp.core.reference.activations import CODES, SLOPE
+from cmlp.core import layout, vocabulary
+from cmlp.core.reference.activations import CODES, slope
 
 (SQUARED, ABSOLUTE, HUBER, BINARY, CATEGORICAL, POISSON, QUANTILE) = (
     row.code for row in vocabulary.LOSSES
@@ -102,11 +102,12 @@ def cost_slope(objective, a, y):
     return np.where(r > 0, 1 - parameter, np.where(r < 0, -parameter, r))  # r: 0 or NaN
 
 
-def output_delta(objective, out_activation, z, a, y):
+def output_delta(objective, layer, z, a, y):
     """dC/dz of the output layer, row by row: where backpropagation starts."""
+    out_activation = int(layer[layout.ACTIVATION])
     if (objective.loss, out_activation) in _PAIRS:
         return _without_missing(objective, y, a - y)
     da = _without_missing(objective, y, cost_slope(objective, a, y))
     if out_activation == CODES["softmax"]:  # each output depends on every weighted sum of its row
         return a * (da - (da * a).sum(axis=1, keepdims=True))
-    return da * SLOPE[out_activation](z, a)
+    return da * slope(out_activation, layout.parameter_of(layer), z, a)

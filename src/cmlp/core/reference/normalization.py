@@ -30,7 +30,7 @@ def normalise(layer, params, z):
     gamma = _vectors(layer, params)[0]
     axis = 0 if layer[layout.NORMALIZATION] == BATCH else 1
     mean, variance = z.mean(axis, keepdims=True), z.var(axis, keepdims=True)
-    inverse = 1 / np.sqrt(variance + z.dtype.type(vocabulary.NORMALIZATION_EPS))
+    inverse = 1 / np.sqrt(variance + z.dtype.type(layout.epsilon_of(layer)))
     zhat = (z - mean) * inverse
     return gamma * zhat + _beta(layer, params), (zhat, inverse, mean, variance)
 
@@ -38,7 +38,7 @@ def normalise(layer, params, z):
 def normalise_by_running(layer, params, z):
     """Return y of a layer with 'batch' by its running statistics, as predictions use them."""
     gamma, mean, variance = _vectors(layer, params)
-    eps = params.dtype.type(vocabulary.NORMALIZATION_EPS)
+    eps = params.dtype.type(layout.epsilon_of(layer))
     return gamma * (z - mean) / np.sqrt(variance + eps) + _beta(layer, params)
 
 

@@ -109,10 +109,9 @@ def _backpropagate(
             fronts=fronts,
         )
         kept.append(of_pass)
-        code = last[layout.ACTIVATION]
-        costs = row_costs(objective, code, zs[-1], activations[-1], y)
+        costs = row_costs(objective, last[layout.ACTIVATION], zs[-1], activations[-1], y)
         loss += float((costs * weight[here]).sum())
-        delta = output_delta(objective, code, zs[-1], activations[-1], y)
+        delta = output_delta(objective, last, zs[-1], activations[-1], y)
         delta = np.asarray(delta * np.asarray(share[here], dtype)[:, None], dtype=dtype)
         delta = add_gradient(
             plan, params, [x, *activations[:-1]], slopes, differences, delta, of_pass, grads,

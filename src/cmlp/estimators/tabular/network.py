@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cmlp.core.vocabulary import activation_of
 from cmlp.estimators.parameters import parameters_at_fault
 from cmlp.estimators.tabular.presets import Preset
 from cmlp.estimators.targets import Outputs
@@ -105,6 +106,8 @@ def draw_weights(net: Network) -> None:
         n_in = len(W) + (n_rows + 1 if number == 0 else 0)
         name = net.activations[number - 1] if last and number else name
         gain = 1.0 if name == "selu" else 2.0
+        if name.startswith("leaky_relu:"):
+            gain = activation_of(name).gain
         deviation = np.sqrt(gain / n_in)
         W[...] = rng.normal(0, LAST_LAYER * deviation if last else deviation, W.shape)
         if number:

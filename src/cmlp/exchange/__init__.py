@@ -1,0 +1,1 @@
+"""Models leave for other programs and libraries, and arrive from there."""

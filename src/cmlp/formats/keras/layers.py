@@ -1,0 +1,321 @@
+"""The description of a Keras model, of JSON's kinds, and its arrays become layers."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from reprlib import repr as short
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cmlp.core.layout import Array
+from cmlp.core.vocabulary import LEAKY_SLOPE
+from cmlp.formats.building import Builder, no_counterpart, only
+from cmlp.formats.chain import ConversionError
+from cmlp.formats.keras.file import MAX_DEPTH, Arrays, snake_case
+
+SAME = {
+    "linear": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu", "elu": "elu",
+    "selu": "selu", "gelu": "gelu", "silu": "silu", "swish": "silu", "mish": "mish",
+    "softplus": "softplus", "exponential": "exp", "softmax": "softmax",
+}  # fmt: skip
+"""Keras' names of functions that are the same in all versions; others have a constant."""
+
+WITHOUT_EFFECT = (
+    "InputLayer", "Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise", "Identity",
+    "ActivityRegularization",
+)  # fmt: skip
+"""Layers that leave rows as they are, in prediction."""
+
+MODELS = ("Sequential", "Functional", "Model")
+
+
+class Layer(NamedTuple):
+    """A layer: where it is, its class, its description, and its arrays."""
+
+    where: str
+    kind: str
+    config: dict[str, Any]
+    arrays: list[Array]
+
+
+def builder_of(config: Any, version: str, arrays: Arrays) -> Builder:
+    """Collect the layers of a description."""
+    builder, rank = Builder(), 2
+    for layer in _flat(config, (), arrays):
+        shape = layer.config.get("batch_shape", layer.config.get("batch_input_shape"))
+        if isinstance(shape, Sequence) and builder.width is None and rank == 2:
+            rank = len(shape)
+            sizes = [size for size in shape[1:] if isinstance(size, int) and size > 0]
+            if rank >= 2 and len(sizes) == rank - 1:
+                builder.width = math.prod(sizes)
+        if layer.kind in WITHOUT_EFFECT:
+            continue
+        if layer.kind == "Flatten":
+            if rank > 2 and layer.config.get("data_format") == "channels_first":
+                raise no_counterpart(layer.where, "data_format='channels_first'")
+            rank = 2
+            continue
+        if rank != 2 and layer.kind != "Rescaling":
+            raise no_counterpart(layer.where, f"its rows have {rank - 1} axes; flatten them first")
+        _add(builder, layer, version)
+    return builder
+
+
+def _layers(config: Any, depth: int) -> tuple[str, list[dict[str, Any]]]:
+    """Return the class of a model, and the descriptions of its layers in order."""
+    if not isinstance(config, dict) or depth > MAX_DEPTH:
+        raise ConversionError("the description of a model is not what Keras writes")
+    kind, inner = config.get("class_name"), config.get("config")
+    if kind not in MODELS or not isinstance(inner, dict):
+        raise ConversionError(
+            f"the model is a {short(kind)}; only Sequential and functional models of Keras are "
+            "layers in a known order"
+        )
+    layers = inner.get("layers")
+    if not (
+        isinstance(layers, list)
+        and all(isinstance(each, dict) and isinstance(each.get("config"), dict) for each in layers)
+    ):
+        raise ConversionError("the description of a model is not what Keras writes")
+    if kind != "Sequential":
+        _check_linear(layers, inner)
+    return kind, layers
+
+
+def _children(
+    config: Any, place: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], str, str, dict[str, Any]]]:
+    """Yield place in the file, class, name and description of a model's layers."""
+    _, layers = _layers(config, len(place))
+    used: Counter[str] = Counter()
+    for layer in layers:
+        kind, name = str(layer.get("class_name")), str(layer["config"].get("name"))
+        key = snake_case(kind)
+        number = used[key]
+        used[key] += 1
+        yield (*place, f"{key}_{number}" if number else key), kind, name, layer
+
+
+def _flat(
+    config: Any, place: tuple[str, ...], arrays: Arrays, above: tuple[str, ...] = ()
+) -> Iterator[Layer]:
+    """Yield the layers of a model, and of models within it."""
+    for number, (here, kind, name, layer) in enumerate(_children(config, place), 1):
+        module = layer.get("module")
+        if module is not None and str(module).split(".")[0] not in ("keras", "tf_keras"):
+            raise ConversionError(
+                f"layer {number} is a {short(kind)} of {short(module)}, which is not Keras'"
+            )
+        if kind in MODELS:
+            yield from _flat(layer, here, arrays, (*above, name))
+            continue
+        where = f"layer {number} ({short(kind)[1:-1]}, {short('/'.join((*above, name)))})"
+        has_arrays = kind in ("Dense", "BatchNormalization", "LayerNormalization", "Normalization")
+        found = arrays(here, (*above, name)) if has_arrays else []
+        yield Layer(where, kind, layer["config"], found)
+
+
+def _check_linear(layers: list[dict[str, Any]], inner: dict[str, Any]) -> None:
+    """Check that each layer of a functional model takes what the one before it gives."""
+    before: str | None = None
+    for number, layer in enumerate(layers, 1):
+        name = layer.get("name", layer["config"].get("name"))
+        nodes = layer.get("inbound_nodes")
+        sources = list(_tensors(nodes, 0))
+        if before is None:
+            fits = not sources
+        else:
+            fits = sources == [before] and isinstance(nodes, list) and len(nodes) == 1
+        if not fits:
+            raise ConversionError(
+                f"layer {number} ({short(layer.get('class_name'))}, {short(name)}) takes "
+                f"{short(sources)}: only a model whose layers follow one another, from one input "
+                "to one output, has a counterpart in cmlp"
+            )
+        before = name
+    outputs = [each for each in _names_in(inner.get("output_layers")) if isinstance(each, str)]
+    if outputs != [before]:
+        raise ConversionError(
+            f"the model has the outputs {short(outputs)}: only one of the last layer has a "
+            "counterpart in cmlp"
+        )
+
+
+def _names_in(listed: Any) -> Iterator[Any]:
+    """Yield the names of layers in ``['name', 0, 0]`` or a list of such."""
+    if isinstance(listed, list):
+        if listed and isinstance(listed[0], str):
+            yield listed[0]
+        else:
+            for each in listed:
+                yield from _names_in(each) if isinstance(each, list) else ()
+
+
+def _tensors(node: Any, depth: int) -> Iterator[Any]:
+    """Yield the layers whose outputs a node takes."""
+    if depth > 8:
+        raise ConversionError("the description of a model is not what Keras writes")
+    if isinstance(node, dict):
+        if node.get("class_name") == "__keras_tensor__":
+            inner = node.get("config")
+            history = inner.get("keras_history") if isinstance(inner, dict) else None
+            yield history[0] if isinstance(history, list) and history else None
+            return
+        for value in node.values():
+            yield from _tensors(value, depth + 1)
+    elif isinstance(node, list):
+        if len(node) >= 3 and isinstance(node[0], str) and isinstance(node[1], int):
+            yield node[0]  # of Keras 2
+            return
+        for value in node:
+            yield from _tensors(value, depth + 1)
+
+
+# Layers ------------------------------------------------------------------------------------------
+
+
+def _add(builder: Builder, layer: Layer, version: str) -> None:
+    """Add a layer."""
+    where, kind, config, arrays = layer
+    if kind == "Dense":
+        if config.get("quantization_config") or config.get("lora_rank"):
+            raise no_counterpart(where, "quantised, or with LoRA")
+        expected = 2 if config.get("use_bias", True) else 1
+        _check_count(where, arrays, expected)
+        builder.affine(where, arrays[0], arrays[1] if expected == 2 else None)
+        _add_function(builder, where, config.get("activation"), version)
+    elif kind == "BatchNormalization":
+        _check_axis(where, config)
+        gamma, beta, (mean, variance) = _gamma_beta(layer, 2)
+        builder.batch_norm(where, mean, variance, _number(where, config, "epsilon"), gamma, beta)
+    elif kind == "LayerNormalization":
+        _check_axis(where, config)
+        epsilon = _number(where, config, "epsilon")
+        if config.get("rms_scaling"):
+            raise no_counterpart(where, "rms_scaling=True")
+        gamma, beta, _ = _gamma_beta(layer, 0)
+        builder.layer_norm(where, gamma, beta, epsilon)
+    elif kind == "Rescaling":
+        factor, shift = (np.asarray(config.get(name)) for name in ("scale", "offset"))
+        if not (
+            factor.size == shift.size == 1 and {factor.dtype.kind, shift.dtype.kind} <= set("if")
+        ):
+            raise no_counterpart(where, "a scale per axis")
+        if builder.width is None:
+            raise ConversionError(f"{where} does not tell the number of columns: add an Input")
+        builder.scale(where, factor, shift)
+    elif kind == "Normalization":
+        _add_normalization(builder, layer)
+    elif kind == "Activation":
+        _add_function(builder, where, config.get("activation"), version)
+    else:
+        builder.activation(where, _constants(where, kind, config, version))
+
+
+def _add_function(builder: Builder, where: str, given: Any, version: str) -> None:
+    """Add an activation: a name, or the description of a function or a layer."""
+    if isinstance(given, dict):
+        kind, inner = given.get("class_name"), given.get("config")
+        if kind == "function" and isinstance(inner, str):
+            given = inner
+        elif isinstance(inner, dict) and str(given.get("module", "keras")).startswith("keras"):
+            builder.activation(where, _constants(where, str(kind), inner, version))
+            return
+    name = "linear" if given is None else given
+    if not isinstance(name, str):
+        raise no_counterpart(where, f"activation={short(name)}")
+    if name in SAME:
+        builder.activation(where, SAME[name])
+    elif name == "hard_sigmoid":
+        if version.split(".")[0] in ("1", "2"):
+            raise ConversionError(
+                f"{where} has hard_sigmoid of Keras {version}, clip(0.2 x + 1/2, 0, 1), but cmlp "
+                "has clip(x / 6 + 1/2, 0, 1), as Keras 3"
+            )
+        builder.activation(where, "hard_sigmoid")
+    elif name == "leaky_relu":
+        raise only(where, "negative_slope", 0.2, LEAKY_SLOPE)
+    else:
+        raise no_counterpart(where, f"activation={short(name)}")
+
+
+def _constants(where: str, kind: str, config: dict[str, Any], version: str) -> str:
+    """Return the activation that a layer of its own is, if its constants are cmlp's."""
+    if kind == "ReLU":
+        slope = config.get("negative_slope") or 0.0
+        if config.get("max_value") is not None:
+            raise no_counterpart(where, f"max_value={short(config['max_value'])}")
+        if config.get("threshold"):
+            raise no_counterpart(where, f"threshold={short(config['threshold'])}")
+        if slope not in (0.0, LEAKY_SLOPE) and not _is_float32(slope, LEAKY_SLOPE):
+            raise only(where, "negative_slope", slope, LEAKY_SLOPE)
+        return "leaky_relu" if slope else "relu"
+    if kind == "LeakyReLU":
+        slope = config.get("negative_slope", config.get("alpha", 0.3))
+        if slope != LEAKY_SLOPE and not _is_float32(slope, LEAKY_SLOPE):
+            raise only(where, "negative_slope", slope, LEAKY_SLOPE)
+        return "leaky_relu"
+    if kind == "ELU":
+        if config.get("alpha", 1.0) != 1:
+            raise only(where, "alpha", config["alpha"], 1.0)
+        return "elu"
+    if kind == "Softmax":
+        if config.get("axis", -1) not in (-1, 1, [-1], [1]):
+            raise no_counterpart(where, f"axis={short(config['axis'])}")
+        return "softmax"
+    raise no_counterpart(where)
+
+
+def _is_float32(value: Any, has: float) -> bool:
+    """Whether a number is another one, rounded to float32: older files have such."""
+    return isinstance(value, float) and float(np.float32(has)) == value
+
+
+def _add_normalization(builder: Builder, layer: Layer) -> None:
+    """Add ``(x - mean) / max(sqrt(variance), 1e-7)``, adapted or with the numbers given."""
+    where, _, config, arrays = layer
+    if config.get("invert"):
+        raise no_counterpart(where, "invert=True")
+    _check_axis(where, config)
+    if config.get("mean") is not None:
+        numbers = [config["mean"], config.get("variance")]
+    else:
+        if len(arrays) < 2:
+            raise ConversionError(f"{where} was not adapted to data")
+        numbers = list(arrays[:2])
+    try:
+        mean, variance = (np.asarray(each, np.float64).reshape(-1) for each in numbers)
+    except (TypeError, ValueError) as error:
+        raise no_counterpart(where, "its mean and variance are no numbers") from error
+    factor = 1 / np.maximum(np.sqrt(np.maximum(variance, 0)), 1e-7)
+    builder.scale(where, factor, -mean * factor)
+
+
+def _gamma_beta(layer: Layer, more: int) -> tuple[Any, Any, list[Array]]:
+    """Return gamma and beta of a normalisation, None for what it has not, and the other arrays."""
+    names = [name for name in ("scale", "center") if layer.config.get(name, True)]
+    _check_count(layer.where, layer.arrays, len(names) + more)
+    rest = list(layer.arrays)
+    gamma = rest.pop(0) if "scale" in names else None
+    beta = rest.pop(0) if "center" in names else None
+    return gamma, beta, rest
+
+
+def _check_count(where: str, arrays: list[Array], expected: int) -> None:
+    if len(arrays) != expected:
+        raise ConversionError(f"{where} has {len(arrays)} arrays, {expected} are expected")
+
+
+def _check_axis(where: str, config: dict[str, Any]) -> None:
+    if config.get("axis", -1) not in (-1, 1, [-1], [1]):
+        raise no_counterpart(where, f"axis={short(config['axis'])}")
+
+
+def _number(where: str, config: dict[str, Any], name: str) -> float:
+    value = config.get(name, 1e-3)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
+        raise ConversionError(f"{where} has {name}={short(value)}, not a number")
+    return float(value)
