@@ -131,7 +131,10 @@ def _weights(
 def _check_member(member: Member, head: str) -> str:
     """Return the activation of the hidden layers, if scikit-learn has all of the network."""
     if member.front:
-        raise ConversionError("scikit-learn has no inputs=... of a network" + ELSEWHERE)
+        raise ConversionError(
+            "scikit-learn has no inputs=... of a network (tables, periodic features): use to_onnx, "
+            "to_c, to_python or to_javascript"
+        )
     if member.unit is not None:
         raise ConversionError("scikit-learn has no unit of the targets" + ELSEWHERE)
     for step in member.steps:

@@ -38,6 +38,8 @@ def plain_member(chain: Chain, what: str) -> Member:
     ConversionError
         Naming what else there is; `what` is where it cannot be.
     """
+    for member in chain.members:
+        check_plain(member, what)
     if len(chain.members) > 1:
         raise ConversionError(
             f"{what} holds one network, but this is an ensemble of {len(chain.members)}: convert "
@@ -49,7 +51,6 @@ def plain_member(chain: Chain, what: str) -> Member:
             "last step, and scale X yourself"
         )
     member = chain.members[0]
-    check_plain(member, what)
     if member.unit is not None:
         raise ConversionError(f"{what} has no place for the unit of the targets")
     if any(isinstance(step, Activation) and step.alphas is not None for step in member.steps):
@@ -62,7 +63,7 @@ def check_plain(member: Member, what: str) -> None:
     if member.front:
         raise ConversionError(
             f"{what} has no layer for inputs=... of a network (tables, periodic features): use "
-            "to_onnx"
+            "to_onnx, to_c, to_python or to_javascript"
         )
 
 
