@@ -84,7 +84,7 @@ def import_(args: argparse.Namespace) -> int:
     except ConversionError as error:
         raise ConversionError(f"{args.file}: {error}") from error
     if not isinstance(net, Network):
-        raise ValueError(
+        raise ConversionError(
             f"{args.file} is the mean of {len(net.estimators_)} networks, but a model file holds "
             "one: cmlp.from_onnx returns them in Python"
         )

@@ -174,8 +174,9 @@ def from_onnx(source: Path | bytes, *, loss: str | None = None) -> Any:
     Notes
     -----
     LogSoftmax at the end is read as softmax, and so are scores that the graph takes the largest of.
-    PRelu and LeakyRelu of any slope become 'relu' with alphas. A scaler's means go into the first
-    biases, of a network in float64 where float32 would lose digits.
+    LeakyRelu with 0.3 is 'leaky_relu:0.3'; PRelu, and slopes below 0, become 'relu' with alphas. A
+    scaler's means go into the first biases, of a network in float64 where float32 would lose
+    digits.
 
     Examples
     --------

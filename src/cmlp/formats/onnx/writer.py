@@ -30,7 +30,7 @@ from cmlp.formats.chain import (
 )  # fmt: skip
 from cmlp.formats.onnx import messages as om
 from cmlp.formats.onnx import protobuf as pb
-from cmlp.formats.onnx.activations import FLOAT32, FLOAT64
+from cmlp.formats.onnx.activations import apply
 
 OPSETS = range(13, 25)
 """What the tests cover."""
@@ -333,7 +333,6 @@ def _member(
     """Add the nodes of a network and return its outputs' name."""
     of = f"net{number}_" if number else ""
     a, sums = _front(g, member.front, x) if member.front else (x, None)
-    formulas = FLOAT32 if g.options.dtype == "float32" else FLOAT64
     layer = 0
     for place, step in enumerate(member.steps):
         if isinstance(step, Affine):
@@ -346,8 +345,8 @@ def _member(
             a = _layer_norm(g, step, a, f"{of}layer{layer}")
         elif not (g.options.raw and place == len(member.steps) - 1):
             assert a is not None
-            f = formulas[step.name](g, a)
-            if step.alphas is not None and step.name != "identity":
+            f = apply(g, step, a, g.options.dtype)
+            if step.alphas is not None and f != a:
                 alphas = g.array(f"{of}layer{layer}_alphas", step.alphas)
                 f = g.op("Add", a, g.op("Mul", g.op("Sub", f, a), alphas))
             a = f
