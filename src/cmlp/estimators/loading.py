@@ -36,8 +36,8 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Any
     """
     if TABULAR not in safetensors.metadata_of(path):
         return network.load(path, loss=loss)
+    from cmlp.estimators.tabular import file as tabular_file
     from cmlp.estimators.tabular.classifier import TabularClassifier
-    from cmlp.estimators.tabular.estimator import file as tabular_file
     from cmlp.estimators.tabular.regressor import TabularRegressor
 
     kinds = {kind.__name__: kind for kind in (TabularClassifier, TabularRegressor)}

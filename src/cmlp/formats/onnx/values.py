@@ -387,5 +387,5 @@ def smaller(a: Operand, b: Operand, where: str) -> Value | None:
             if x is z and slope > 1:
                 return leaky(z, slope, where)
         return None
-    x, limit = (a, b) if isinstance(a, Value) else (b, a)
-    return bounded(x, -math.inf, 0, where) if about(limit, 0.0) else None
+    value, limit = (a, b) if isinstance(a, Value) else (b, a)
+    return bounded(value, -math.inf, 0, where) if about(limit, 0.0) else None
