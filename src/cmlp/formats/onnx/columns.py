@@ -163,11 +163,9 @@ def _code_of_number(g: Graph, numbers: list[float], x: str) -> str:
         x = g.op("Where", g.op("And", whole, inside), x, g.double(other))
         keys, codes = [int(value) for value in numbers], [*range(1, len(numbers) + 1)]
         return _labels(g, g.op("Cast", x, to=om.INT64), keys_int64s=keys, values_int64s=codes)
-    equal = g.op("Equal", x, g.exactly("numbers", np.array([numbers])))
-    weights = np.arange(1, len(numbers) + 1)[:, None]  # one of them is equal at most
-    code = g.op(
-        "MatMul", g.op("Cast", equal, to=om.FLOAT), g.exactly("codes", weights.astype("f4"))
-    )
+    equal = g.op("Equal", x, g.exactly("numbers", np.array([numbers])))  # one of them at most
+    weights = np.arange(1, len(numbers) + 1, dtype=np.float32)[:, None]
+    code = g.op("MatMul", g.op("Cast", equal, to=om.FLOAT), g.exactly("codes", weights))
     return g.op("Cast", code, to=om.INT64)
 
 
