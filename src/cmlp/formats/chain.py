@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from reprlib import repr as short
 from typing import Any
 
 import numpy as np
@@ -104,11 +105,11 @@ def named(kind: str, parameter: Any, where: str) -> str:
         raise ConversionError(f"{where} has a {called} that is no number")
     if not 0 <= parameter <= LARGEST_PARAMETER:
         raise ConversionError(
-            f"{where} has the {called} {parameter:g}; cmlp has those from 0 to "
+            f"{where} has the {called} {short(parameter)}; cmlp has those from 0 to "
             f"{LARGEST_PARAMETER:g}"
         )
-    short = np.float32(parameter)
-    number = float(str(short)) if float(short) == parameter else float(parameter)
+    single = np.float32(parameter)
+    number = float(str(single)) if float(single) == parameter else float(parameter)
     return with_parameter(activation_of(kind), number).name
 
 

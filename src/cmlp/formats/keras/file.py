@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -31,8 +32,8 @@ MAX_DEPTH = 8
 """Models within models."""
 
 LIBRARY_ERRORS = (
-    OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, MemoryError, zlib.error,
-    zipfile.BadZipFile,
+    OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, MemoryError, OverflowError,
+    struct.error, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
 """What zipfile and h5py raise for damaged files; without a number, if it is an OSError."""
 
