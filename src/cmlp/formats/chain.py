@@ -74,7 +74,7 @@ class Activation:
     @property
     def kind(self) -> str:
         """The name without the parameter: a key of the tables of all ways."""
-        return kind_of(self.name)
+        return self.name.partition(":")[0]
 
     @property
     def parameter(self) -> float:
@@ -83,11 +83,6 @@ class Activation:
 
 
 Step = Affine | LayerNorm | Activation
-
-
-def kind_of(name: str) -> str:
-    """Return the name of an activation without its parameter."""
-    return name.partition(":")[0]
 
 
 def named(kind: str, parameter: Any, where: str) -> str:
