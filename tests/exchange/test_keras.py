@@ -341,12 +341,11 @@ def test_damaged_files(tmp_path):
         path = tmp_path / f"m.{suffix}"
         keras.Sequential([keras.Input((7,)), D(5, "tanh"), D(2)]).save(path)
         whole = path.read_bytes()
-        heap = whole.find(b"GCOL")
-        if heap >= 0:  # HDF5 follows an object of size 0 without an end
+        if suffix == "h5":  # HDF5 follows an object of size 0 without an end
+            heap = whole.index(b"GCOL")
             endless = whole[: heap + 16] + bytes(16) + whole[heap + 32 :]
             with pytest.raises(ModelFileError, match="an object of a heap"):
                 from_keras(io.BytesIO(endless))
-        assert (heap >= 0) == (suffix == "h5")
         random = np.random.default_rng(0)
         for _ in range(150):
             changed_bytes = bytearray(whole)
