@@ -28,7 +28,7 @@ it, of the models that it is in and its own."""
 
 CONFIG, VERSION, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
-HEAP = b"GCOL\x01\0\0\0"
+HEAP = b"GCOL"
 """The mark of a heap of HDF5."""
 
 MAX_DEPTH = 8
