@@ -52,15 +52,14 @@ def models():
     """Return models with every operator that is written, and options."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(12, 3)), np.arange(12) % 3
-    for number, row in enumerate(ACTIVATIONS):
-        if row.output_only:
-            continue
+    names = [row.name for row in ACTIVATIONS if not row.output_only]
+    for number, name in enumerate([*names, "leaky_relu:0.3", "leaky_relu:2", "elu:0.5"]):
         net = cmlp.Network(
-            [3, 2, 3], row.name, ("softmax", "identity", "logistic")[number % 3], seed=number,
+            [3, 2, 3], name, ("softmax", "identity", "logistic")[number % 3], seed=number,
             normalization=(None, "layer")[number % 2], parametric_activation=number % 4 > 1,
         )  # fmt: skip
         net.feature_names, net.target_name = ["a", "größe", "c"], "y"
-        for dtype in ("float32", "float64")[: 1 if row.name == "gelu" else 2]:
+        for dtype in ("float32", "float64")[: 1 if name == "gelu" else 2]:
             yield net, {"dtype": dtype, "opset": (13, 17, 18, 24)[number % 4]}
     for labels in (y, np.array(["ape", "ä\n", "<b>"])[y], y > 0, y + 1.0):
         n, loss = (1, "binary_crossentropy") if labels.dtype == bool else (3, "cross_entropy")

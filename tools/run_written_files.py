@@ -27,6 +27,7 @@ import numpy as np
 import cmlp
 from cmlp import to_javascript, to_python
 from cmlp.core.vocabulary import ACTIVATIONS
+from cmlp.formats.source_text import identifier
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
@@ -37,15 +38,17 @@ LABELS = ["</script><script>alert(1)</script>", "*/ \"'`${1}\\ \u2028\u202e\0"]
 def networks() -> dict[str, cmlp.Network]:
     """Return networks of every activation by names that are valid in all languages."""
     found = {}
-    for row in ACTIVATIONS:
-        if row.output_only:
-            found[row.name] = cmlp.Network([7, 5], out_activation=row.name, seed=1)
+    names = [row.name for row in ACTIVATIONS]
+    for name in (*names, "leaky_relu:0.3", "elu:0.5"):
+        if name == "softmax":
+            found[name] = cmlp.Network([7, 5], out_activation=name, seed=1)
             continue
         for more, options in {
             "plain": {}, "layer": {"normalization": "layer"},
             "alphas": {"parametric_activation": True}, "double": {"dtype": "float64"},
         }.items():  # fmt: skip
-            found[f"{row.name}_{more}"] = cmlp.Network([7, 19, 8, 5], row.name, seed=1, **options)
+            net = cmlp.Network([7, 19, 8, 5], name, seed=1, **options)
+            found[f"{identifier(name)}_{more}"] = net
     return found
 
 

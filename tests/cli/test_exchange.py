@@ -99,6 +99,8 @@ def test_rows_of_a_tabular_model(run, in_folder):
     (in_folder / "rows.csv").write_text("".join(f"{a},{b}\n" for a, b in rows))
     code, out, err = run("export", "table.cmlp", "--out", "table.h", "--sample", "rows.csv")
     assert (code, err) == (0, "") and "on 60 rows" in out
+    assert run("export", "table.cmlp", "--out", "table.onnx", "--columns")[0] == 0
+    assert b"LabelEncoder" in (in_folder / "table.onnx").read_bytes()
 
 
 REFUSED = {

@@ -18,6 +18,7 @@ from cmlp.exchange.chains import chain_of
 from cmlp.formats.c import formulas
 from cmlp.formats.c.source import narrow, write_c
 from cmlp.formats.chain import Affine, Chain, ConversionError, member_of, run, with_scaler
+from cmlp.formats.source_text import identifier
 
 WARNINGS = (
     "-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wdouble-promotion -Wundef "
@@ -26,6 +27,7 @@ WARNINGS = (
 STRICT = WARNINGS.split()
 C = [*STRICT, "-Wstrict-prototypes", "-Wmissing-prototypes"]
 HIDDEN = [row.name for row in ACTIVATIONS if not row.output_only]
+SLOPES = ["leaky_relu:0.3", "elu:0.5"]
 LIBM = {"expf", "logf", "tanhf", "sqrtf", "cosf"}
 HOSTILE = [
     'quote " */ end', "back\\slash\\", "new\nline\r\t", "<script>", "what??/ ??' trigraph",
@@ -130,12 +132,12 @@ def activations(tmp_path_factory):
         dict(loss="squared_error"), dict(loss="squared_error", out_activation="softplus"),
     ]  # fmt: skip
     models = {}
-    for n, (activation, kind) in enumerate([(a, k) for a in HIDDEN for k in range(2)]):
+    for n, (activation, kind) in enumerate([(a, k) for a in (*HIDDEN, *SLOPES) for k in range(2)]):
         net = cmlp.Network(
             [6, 9, 7, (3, 2, 2, 4)[n % 4]], activation, seed=n, **heads[(n + n // 4) % 4],
             normalization=(None, "layer", "batch")[n % 3], parametric_activation=bool(kind),
         )  # fmt: skip
-        models[f"{activation}_{kind}"] = net
+        models[f"{identifier(activation)}_{kind}"] = net
     for activation in HIDDEN:
         models[f"out_{activation}"] = cmlp.Network([6, 5, 2], out_activation=activation, seed=1)
     for net in models.values():

@@ -22,6 +22,7 @@ from cmlp.formats.raw_rows import raw_rows_of
 rng = np.random.default_rng(0)
 X = (rng.normal(size=(100, 7)) * 2).astype(np.float32)
 NAMES = [row.name for row in ACTIVATIONS]
+SLOPES = ["leaky_relu:0.3", "elu:0.5"]
 node = pytest.mark.skipif(shutil.which("node") is None, reason="no Node")
 
 
@@ -70,7 +71,7 @@ console.log(JSON.stringify(found));
 def test_every_activation(tmp_path):
     rows = X[:20] / 4
     nets = []
-    for name in NAMES:
+    for name in (*NAMES, *SLOPES):
         nets.append(network(name))
         if name != "softmax":
             nets.append(network(name, "float64", normalization="layer"))
@@ -94,7 +95,7 @@ def test_far_inputs_of_activations(tmp_path):
     z = np.array([0, 1e-9, 0.3, 1, 2.4, 2.6, 3.6, 5, 9, 30, 41, 50, 90, 700, 1e4])
     z = np.concatenate([z, -z])[:, None]
     nets = []
-    for number, name in enumerate(NAMES[:-1]):
+    for number, name in enumerate((*NAMES[:-1], *SLOPES)):
         loss = "squared_error"
         net = cmlp.Network([1, 1], out_activation=name, dtype="float64", seed=0, loss=loss)
         net.weights[0][...] = 1

@@ -17,16 +17,17 @@ from cmlp.formats.chain import ConversionError, run
 from cmlp.formats.onnx import messages as om
 from cmlp.formats.onnx import protobuf as pb
 from cmlp.formats.onnx import reader
-from cmlp.formats.onnx.activations import FLOAT32, FLOAT64
+from cmlp.formats.onnx.activations import FLOAT32, FLOAT64, PARAMETRIC32, PARAMETRIC64
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(30, 3))
 PLACES = np.arange(30) % 3
-HIDDEN = [row.name for row in ACTIVATIONS if not row.output_only]
+HIDDEN = [*(row.name for row in ACTIVATIONS if not row.output_only), "leaky_relu:0.3", "elu:0.5"]
 
 
 def test_every_activation_has_a_row():
-    assert FLOAT32.keys() == FLOAT64.keys() == {row.name for row in ACTIVATIONS}
+    both = FLOAT32.keys() | PARAMETRIC32.keys(), FLOAT64.keys() | PARAMETRIC64.keys()
+    assert both[0] == both[1] == {row.name for row in ACTIVATIONS}
 
 
 # Protocol buffers --------------------------------------------------------------------------------
@@ -359,7 +360,8 @@ def tensor_with(*fields):
 REFUSED = {
     "no counterpart": (file([("Conv", "x W", "y", {})], TENSORS), r"'y' \('Conv'\).*linear layers"),
     "tanh gelu": (file([FIRST, ("Gelu", "z", "y", {"approximate": "tanh"})], TENSORS), "Gelu"),
-    "elu": (file([FIRST, ("Elu", "z", "y", {"alpha": 0.5})], TENSORS), "Elu"),
+    "elu": (file([FIRST, ("Elu", "z", "y", {"alpha": -0.5})], TENSORS), "Elu"),
+    "leaky": (file([FIRST, ("LeakyRelu", "z", "y", {"alpha": math.nan})], TENSORS), "LeakyRelu"),
     "hidden softmax": (file([FIRST, ("Softmax", "z", "a", {}), LAST], TENSORS), "softmax"),
     "a residual": (file([FIRST, ("Relu", "z", "r", {}), ("Add", "r z", "a", {}), LAST], TENSORS),
                    "no counterpart"),

@@ -4,6 +4,10 @@ Tolerances: ``|y - exact| <= 4 |float32 core - exact| + 4e-6 max(1, |exact|)``, 
 since the runtime's kernels are absolutely, not relatively, exact in the tails; 1e-12 in float64.
 """
 
+import datetime
+import math
+import zoneinfo
+
 import numpy as np
 import pytest
 from helpers import covering
@@ -12,7 +16,10 @@ import cmlp
 from cmlp import from_onnx, to_onnx
 from cmlp.core.vocabulary import ACTIVATIONS
 from cmlp.exchange.chains import chain_of
-from cmlp.formats.chain import run
+from cmlp.formats.chain import Activation, Affine, Chain, Member, run
+from cmlp.formats.onnx import graph, writer
+from cmlp.formats.raw_rows import raw_rows_of
+from cmlp.tables.encode import TableEncoder
 
 onnx = pytest.importorskip("onnx")
 
@@ -110,7 +117,8 @@ def check(net, head, content, given, path, wide, silu=False, exact=None):
 
 
 COLUMNS = (
-    [row.name for row in ACTIVATIONS if not row.output_only], ("float32", "float64"), HEADS,
+    [*(row.name for row in ACTIVATIONS if not row.output_only), "leaky_relu:0.3", "elu:0.5"],
+    ("float32", "float64"), HEADS,
     ("int", "str", "float", "bool"), (None, "batch", "layer"), ("float32", "float64", "uint8"),
     (0, 1, 7), (13, 17, 18, 20, 24),
 )  # fmt: skip
@@ -256,3 +264,122 @@ def test_scikit_learns_own_converter():
             if y.ndim == 1:
                 assert net.classes.tolist() == model.classes_.tolist()
         np.testing.assert_allclose(net.predict(X), expected, rtol=1e-5, atol=5e-6)
+
+
+# Columns of a table ------------------------------------------------------------------------------
+
+START = datetime.datetime(1969, 2, 27, 23, 59, 59)
+DATES = [START + datetime.timedelta(days=97 * i, seconds=7919 * i) for i in range(60)]
+ZONE = datetime.timezone(datetime.timedelta(hours=-3, minutes=-30))
+HOSTILE_LEVELS = ["Ulm", "", 'x"\n*/', "größe", "\u202e<b>", "0"]
+TABLE = {
+    "age": np.where(PLACES == 1, np.nan, rng.integers(18, 90, 60)),
+    "in\ncome": np.exp(rng.normal(10, 2, 60)),
+    "city": [HOSTILE_LEVELS[i % 6] for i in range(60)],
+    "zip": [(i % 5) * 1000 - 1000 for i in range(60)],
+    "half": [i % 5 / 2 for i in range(60)],
+    "member": [i % 3 > 0 for i in range(60)],
+    "when": DATES,
+    "there": [date.replace(tzinfo=ZONE) for date in DATES],
+    "took": [datetime.timedelta(seconds=37 * i % 1001) for i in range(60)],
+}
+CATEGORIES = ["city", "zip", "half"]
+
+
+def fed(inputs, table):
+    """Return the columns as the graph takes them: text, or numbers with NaN."""
+    return {
+        name: np.array([_fed(value, kind is object) for value in table[name]], kind)[:, None]
+        for name, kind in inputs.items()
+    }
+
+
+def _fed(value, text):
+    if text:
+        return str(value)
+    if isinstance(value, datetime.datetime):
+        utc = value.replace(tzinfo=value.tzinfo or datetime.UTC)
+        return (utc - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).total_seconds()
+    return value.total_seconds() if isinstance(value, datetime.timedelta) else value
+
+
+def of_columns(content, table):
+    """Yield the outputs of the reference and the runtime for a table."""
+    from onnx.reference import ReferenceEvaluator
+
+    model = onnx.load_from_string(content)
+    onnx.checker.check_model(model, full_check=True)
+    kinds = {1: np.float32, 8: object, 11: np.float64}
+    inputs = {each.name: kinds[each.type.tensor_type.elem_type] for each in model.graph.input}
+    yield ReferenceEvaluator(model).run(None, fed(inputs, table))
+    ort = pytest.importorskip("onnxruntime")
+    yield ort.InferenceSession(content).run(None, fed(inputs, table))
+    empty = ort.InferenceSession(content).run(None, fed(inputs, {name: [] for name in table}))
+    assert all(len(each) == 0 for each in empty)
+
+
+@pytest.mark.parametrize("row", covering(
+    ("robust", "standard", None), (None, 2, 9), (0, 8), (None, 3), ("numbers", "cycles", None),
+    ("float32", "float64"),
+))  # fmt: skip
+def test_encoding_in_the_graph(row):
+    """What the graph makes of raw columns is what the encoder makes of them."""
+    numbers, knots, one_hot, most, parts, dtype = row
+    numbers = numbers if knots else numbers or "robust"  # not neither of them
+    encoder = TableEncoder(
+        categorical_features=CATEGORIES, numbers=numbers, n_knots=knots,
+        max_one_hot=one_hot, max_categories=most, date_parts=parts, dtype=dtype,
+    ).fit(TABLE)  # fmt: skip
+    strange = {name: list(values) for name, values in TABLE.items()}
+    strange["city"][:2], strange["zip"][:3] = ["new", " "], [7, 0.5, math.nan]
+    strange["age"][:2], strange["half"][0] = [-1e300, 1e300], 0.25
+    width = encoder.transform(TABLE).shape[1]
+    eye = Chain(
+        width, (Member((Affine(np.eye(width, dtype=dtype), None), Activation("identity"))),)
+    )
+    options = graph.Options(dtype, "float64")
+    content = writer.write(eye, options, raw_rows_of(encoder))
+    for table in (TABLE, strange):
+        expected = encoder.transform(table)
+        for (got,) in of_columns(content, table):
+            np.testing.assert_allclose(
+                got, expected, rtol=1e-6, atol=1e-12 if dtype == "float64" else 2e-7
+            )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_columns_of_a_tabular_model():
+    table = {**TABLE, "label": [1.0] * 59 + [2.0]}
+    y = np.array(NAMES)[(np.arange(60) % 5 > 2).astype(int) + PLACES % 2]
+    options = {"max_iter": 2, "n_ensemble": 2, "random_state": 0, "hidden_layer_sizes": (8,)}
+    model = cmlp.TabularClassifier(**options, categorical_features=CATEGORIES).fit(table, y)
+    with pytest.raises(cmlp.ConversionError, match="are 'label', 'probabilities': give output_n"):
+        to_onnx(model, columns=True)
+    content = to_onnx(model, columns=True, output_names=("answer", "p"))
+    for labels, p in of_columns(content, table):
+        np.testing.assert_allclose(p, model.predict_proba(table), atol=2e-6)
+        assert np.asarray(labels).tolist() == model.predict(table).tolist()
+    with pytest.raises(cmlp.ConversionError, match="the graph has 10 inputs"):
+        from_onnx(content)
+    regressor = cmlp.TabularRegressor(**options).fit(table, np.arange(60) * 1e3)
+    for (got,) in of_columns(to_onnx(regressor, columns=True, dtype="float64"), table):
+        np.testing.assert_allclose(got[:, 0], regressor.predict(table), rtol=1e-6)
+    few = {name: table[name] for name in ("age", "zip")}
+    regressor.fit(few, np.arange(60.0))
+    for (got,) in of_columns(to_onnx(regressor, columns=True, input_dtype="float32"), few):
+        np.testing.assert_allclose(got[:, 0], regressor.predict(few), rtol=1e-5)
+
+
+def test_columns_that_cannot_leave():
+    berlin = {"when": [date.replace(tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")) for date in DATES]}
+    options = {"max_iter": 1, "n_ensemble": 1, "random_state": 0, "cv": None}
+    model = cmlp.TabularRegressor(**options).fit(berlin, np.arange(60.0))
+    with pytest.raises(cmlp.ConversionError, match="'when': the clock of Europe/Berlin changes"):
+        to_onnx(model, columns=True)
+    for other, more in (
+        (network("numbers", "tanh", "int", None, "float32"), {}),
+        (model, {"input_name": "rows"}),
+        (model, {"input_dtype": "uint8"}),
+    ):
+        with pytest.raises(cmlp.ConversionError, match="columns=True"):
+            to_onnx(other, columns=True, **more)

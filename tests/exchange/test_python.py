@@ -32,6 +32,7 @@ from cmlp.formats.raw_rows import raw_rows_of
 rng = np.random.default_rng(0)
 X = (rng.normal(size=(1500, 7)) * 2).astype(np.float32)
 NAMES = [row.name for row in ACTIVATIONS]
+SLOPES = ["leaky_relu:0.3", "elu:0.5"]
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +90,7 @@ print(json.dumps(found))
 
 def matrix():
     """Return networks of every activation, both dtypes, with layer norm and with alphas."""
-    for name in NAMES:
+    for name in (*NAMES, *SLOPES):
         yield network(name)
         if name != "softmax":
             yield network(name, "float64", normalization="layer")

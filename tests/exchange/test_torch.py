@@ -14,7 +14,7 @@ from cmlp.exchange.chains import chain_of
 from cmlp.formats.chain import ConversionError, run
 
 NAMES = [row.name for row in ACTIVATIONS]
-HIDDEN = [row.name for row in ACTIVATIONS if not row.output_only]
+HIDDEN = [*(row.name for row in ACTIVATIONS if not row.output_only), "leaky_relu:0.3", "elu:0.5"]
 rng = np.random.default_rng(0)
 X = rng.normal(size=(50, 7))
 Y = rng.integers(0, 3, 50)
@@ -269,8 +269,8 @@ L = nn.Linear
             [L(7, 5), nn.PReLU(), L(5, 2)],
             r"layer 2 \(PReLU, '1'\) has no counterpart in cmlp; these",
         ),
-        ([L(7, 5), nn.LeakyReLU(0.2), L(5, 2)], "negative_slope=0.2, but cmlp has .*=0.01"),
-        ([L(7, 5), nn.ELU(0.5), L(5, 2)], "alpha=0.5, but cmlp has alpha=1.0"),
+        ([L(7, 5), nn.LeakyReLU(-0.2), L(5, 2)], r"layer 2 \(LeakyReLU.* the slope -0.2; cmlp has"),
+        ([L(7, 5), nn.CELU(0.5), L(5, 2)], "alpha=0.5, but cmlp has alpha=1.0"),
         ([L(7, 5), nn.Softplus(2), L(5, 2)], "beta=2, but cmlp has beta=1.0"),
         ([L(7, 5), nn.Softplus(1, 5), L(5, 2)], "threshold=5"),
         ([L(7, 5), nn.GELU("tanh"), L(5, 2)], "approximate='tanh'.*approximate=True"),

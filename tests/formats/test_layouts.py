@@ -88,6 +88,8 @@ def test_flax_computes_the_same():
         "selu": jax.nn.selu, "gelu": lambda z: jax.nn.gelu(z, approximate=False),
         "silu": jax.nn.silu, "mish": jax.nn.mish, "softplus": jax.nn.softplus,
         "hard_sigmoid": jax.nn.hard_sigmoid, "exp": jax.numpy.exp,
+        "leaky_relu:0.3": lambda z: jax.nn.leaky_relu(z, 0.3),
+        "elu:0.5": lambda z: jax.nn.elu(z, 0.5),
     }  # fmt: skip
     for name, f in functions.items():
         net = cmlp.Network([7, 12, 9, 3], name, seed=1, normalization="layer")
@@ -106,7 +108,7 @@ def test_flax_computes_the_same():
         exact = run(chain_of(net), rows)
         most = 4 * np.abs(net.predict(rows) - exact).max() + 1e-6
         assert np.abs(Module(f).apply(to_flax(net), rows) - exact).max() <= most, name
-    assert [*functions] == [row.name for row in ACTIVATIONS if not row.output_only]
+    assert [*functions][:-2] == [row.name for row in ACTIVATIONS if not row.output_only]
 
 
 # What arrays do not tell -----------------------------------------------------------------------

@@ -280,6 +280,7 @@ def _add_export(sub: argparse.ArgumentParser, model: dict[str, Any]) -> None:
     add("--no-labels", action="store_true", help="(.onnx) write probabilities only")
     add("--opset", type=int, metavar="N", help="(.onnx) version of the operators, 13 to 24")
     add("--input-dtype", metavar="TYPE", help="(.onnx) float32, float64, uint8 or int64")
+    add("--columns", action="store_true", help="(.onnx) an input per column of a model for tables")
     add("--pure", action="store_true", help="(.py) do without NumPy")
     add("--layout", metavar="NAME", help="(.safetensors) torch, keras or flax (default: torch)")
 

@@ -31,7 +31,7 @@ JAVASCRIPT, SAFETENSORS = (".js", ".mjs", ".cjs"), (".safetensors",)
 EXPORTS = (*ONNX, *C, *PYTHON, *JAVASCRIPT, *SAFETENSORS, ".keras")
 EXPORT_OPTIONS = {
     "name": C, "header": (".c",), "int8": C, "sample": C, "raw": ONNX + C, "no_labels": ONNX,
-    "opset": ONNX, "input_dtype": ONNX, "pure": PYTHON, "layout": SAFETENSORS,
+    "opset": ONNX, "input_dtype": ONNX, "columns": ONNX, "pure": PYTHON, "layout": SAFETENSORS,
 }  # fmt: skip
 """Options of `export`, and the endings that they are for."""
 
@@ -55,7 +55,7 @@ def export(args: argparse.Namespace) -> int:
         given = {"opset": args.opset} if args.opset is not None else {}
         to_onnx(
             model, args.out, labels=not args.no_labels, raw=args.raw,
-            input_dtype=args.input_dtype, **given,
+            input_dtype=args.input_dtype, columns=args.columns, **given,
         )  # fmt: skip
     elif suffix in C:
         to_c(
@@ -84,7 +84,7 @@ def import_(args: argparse.Namespace) -> int:
     except ConversionError as error:
         raise ConversionError(f"{args.file}: {error}") from error
     if not isinstance(net, Network):
-        raise ValueError(
+        raise ConversionError(
             f"{args.file} is the mean of {len(net.estimators_)} networks, but a model file holds "
             "one: cmlp.from_onnx returns them in Python"
         )

@@ -33,7 +33,8 @@ def to_flax(model: Any) -> dict[str, dict[str, dict[str, Any]]]:
     tanh form by default, which differs by up to 5e-4: cmlp's is ``gelu(x, approximate=False)``.
     ``nn.LayerNorm`` has the epsilon 1e-6 by default: give ``epsilon=1e-5``, and
     ``nn.Dense(n, use_bias=False)`` in front of it. ``jax.nn.hard_sigmoid``, ``mish``, ``selu`` and
-    ``leaky_relu`` are the same functions as here.
+    ``leaky_relu`` are the same functions as here; 'leaky_relu:0.3' is ``leaky_relu(z, 0.3)``,
+    'elu:0.5' is ``elu(z, 0.5)``.
 
     Examples
     --------

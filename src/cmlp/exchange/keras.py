@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cmlp.core.layout import Array
-from cmlp.core.vocabulary import LEAKY_SLOPE
 from cmlp.exchange.chains import chain_of
 from cmlp.exchange.networks import finish
 from cmlp.formats import layouts
@@ -54,10 +53,10 @@ def to_keras(model: Any) -> Any:
     Returns
     -------
     keras.Sequential
-        ``Dense`` layers, in the network's number type; 'leaky_relu' is a layer of its own, as
-        Keras' slopes are others, and so are layer normalisation with its epsilon, and the means
-        that a pipeline's scaler subtracts. An ensemble becomes a functional model whose last layer
-        is their ``Average``. It is not compiled.
+        ``Dense`` layers, in the network's number type; 'leaky_relu', and 'elu' with an alpha, are
+        layers of their own, as Keras' slopes are others, and so are layer normalisation with its
+        epsilon, and the means that a pipeline's scaler subtracts. An ensemble becomes a functional
+        model whose last layer is their ``Average``. It is not compiled.
 
     Raises
     ------
@@ -110,11 +109,11 @@ def _keras_layers(keras: Any, member: Member, dtype: str, prefix: str = "") -> l
     dense = norms = 0
     for step, following in zip(member.steps, [*member.steps[1:], None], strict=True):
         if isinstance(step, Affine):
-            name = IN_KERAS[following.name] if isinstance(following, Activation) else "linear"
-            leaky = name == "LeakyReLU"
+            after = following if isinstance(following, Activation) else Activation("identity")
+            own = _parametric(keras, after, dtype)
             layer = keras.layers.Dense(
                 step.weights.shape[1],
-                activation="linear" if leaky else name,
+                activation="linear" if own else IN_KERAS[after.kind],
                 use_bias=step.bias is not None,
                 dtype=dtype,
                 name=prefix + layouts.keras_name("dense", dense),
@@ -128,15 +127,22 @@ def _keras_layers(keras: Any, member: Member, dtype: str, prefix: str = "") -> l
             )
             norms += 1
             assert isinstance(following, Activation)
-            name = IN_KERAS[following.name]
-            leaky = name == "LeakyReLU"
-            if not leaky:
-                layers.append(keras.layers.Activation(name, dtype=dtype))
+            own = _parametric(keras, following, dtype) or [
+                keras.layers.Activation(IN_KERAS[following.kind], dtype=dtype)
+            ]
         else:
             continue
-        if leaky:
-            layers.append(keras.layers.LeakyReLU(negative_slope=LEAKY_SLOPE, dtype=dtype))
+        layers += own
     return layers
+
+
+def _parametric(keras: Any, step: Activation, dtype: str) -> list[Any]:
+    """Return the layer of an activation that Keras' function has another parameter of."""
+    if step.kind == "leaky_relu":
+        return [keras.layers.LeakyReLU(negative_slope=step.parameter, dtype=dtype)]
+    if step.kind == "elu" and step.parameter != 1:
+        return [keras.layers.ELU(alpha=step.parameter, dtype=dtype)]
+    return []
 
 
 def _set_keras_weights(whole: Any, chain: Chain) -> None:
@@ -175,12 +181,16 @@ def from_keras(
     Raises
     ------
     ConversionError
-        Naming the first layer that has no counterpart: Keras' default slopes of leaky ReLU are 0.3
-        and 0.2 (cmlp's is 0.01), its epsilon of layer normalisation is 1e-3 (1e-5).
+        Naming the first layer that has no counterpart.
     ModelFileError, OSError
         If the file is damaged, refers to other files, or cannot be read.
     ImportError
         For a file, without h5py.
+
+    Notes
+    -----
+    Keras' leaky ReLU has the slope 0.3 as a layer and 0.2 as a function: 'leaky_relu:0.3' and
+    'leaky_relu:0.2' here, where 'leaky_relu' alone has 0.01.
 
     Examples
     --------

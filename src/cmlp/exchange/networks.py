@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cmlp.core.vocabulary import ACTIVATIONS, LOSSES, lookup
+from cmlp.core.vocabulary import LOSSES, activation_of, lookup
 from cmlp.data.labels import check_classes
 from cmlp.formats.building import Builder, only
 from cmlp.formats.chain import (
@@ -129,7 +129,7 @@ def finish(
 ) -> Network:
     """Return the network of collected layers, with the end and the labels that were given."""
     if out_activation is not None:
-        out_activation = lookup("out_activation", ACTIVATIONS, out_activation).name
+        out_activation = activation_of(out_activation, "out_activation").name
     chain: Chain = with_end(builder.chain(), out_activation, loss)
     if classes is not None:
         chain = replace(chain, classes=check_classes("classes", classes, max(chain.n_out, 2)))

@@ -17,10 +17,11 @@ from cmlp.estimators.inputs import Columns
 from cmlp.estimators.labels import Labels
 from cmlp.estimators.networks import keep
 from cmlp.estimators.regressor import MLPRegressor
-from cmlp.exchange.chains import chain_of
+from cmlp.exchange.chains import chain_of, raw_rows
 from cmlp.exchange.networks import network_of
 from cmlp.formats.chain import Chain, ConversionError
-from cmlp.formats.onnx import messages, reader, writer
+from cmlp.formats.onnx import graph, messages, reader, writer
+from cmlp.formats.raw_rows import RawRows
 from cmlp.formats.whole_file import write_files
 
 Path = str | os.PathLike[str]
@@ -39,10 +40,12 @@ def to_onnx(
     zipmap: bool = False,
     opset: int = 13,
     batch: int | None = None,
+    columns: bool = False,
 ) -> bytes | None:
     """Convert a model to ONNX, without the package of that name.
 
-    The graph has operators of ``ai.onnx`` only. Its input is X, (N, n_features); its outputs are
+    The graph has operators of ``ai.onnx`` only, apart from `zipmap` and `columns`. Its input is X,
+    (N, n_features); its outputs are
 
     - of a classifier ``label``, (N,), of the labels' own kind (whole numbers and truth values are
       int64, text is text, floats are double), and ``probabilities``, (N, n_classes), two for two
@@ -54,13 +57,14 @@ def to_onnx(
     ----------
     model : Network, estimator, or Pipeline of scikit-learn
         A pipeline of scalers that ends in one of the others. The graph of a tabular estimator
-        takes encoded rows, ``model.encoder_.transform(X)``.
+        takes encoded rows, ``model.encoder_.transform(X)``, or with `columns` raw ones.
     path : str or path-like, optional
         Of the file, which is written whole or not at all.
     dtype : {'float32', 'float64'}
         Of the arithmetic. ONNX Runtime and `onnx.reference` run both; others need 'float32'.
     input_dtype : {'float32', 'float64', 'uint8', 'int64'}, optional
-        Of X; by default that of the arithmetic.
+        Of X; by default that of the arithmetic. With `columns` one of the first two, of columns
+        that are numbers; by default 'float64'.
     input_name : str
     output_names : sequence of str, optional
         Instead of the names above, in that order.
@@ -76,6 +80,13 @@ def to_onnx(
         Version of the operators, 13 to 24; the file's own version is the least that has it.
     batch : int, optional
         A fixed number of rows, for tools that need one.
+    columns : bool
+        Whether the graph of a tabular estimator has an input per column of the table that the
+        model uses, (N, 1), by its name. Numbers, truth values that are numbers and categories of
+        whole or other numbers are numbers there, with NaN for a missing one; dates and durations
+        are seconds (dates: since 1970, of UTC if they have a zone); other categories are text,
+        with "" for a missing one, and need ``LabelEncoder`` of ``ai.onnx.ml``. Numbers are encoded
+        in float64, as `predict` does.
 
     Returns
     -------
@@ -105,14 +116,15 @@ def to_onnx(
     """
     if dtype not in ("float32", "float64"):
         raise ConversionError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
-    given = dtype if input_dtype is None else input_dtype
+    raw_of_columns = _columns(model, input_name, input_dtype) if columns else None
+    given = ("float64" if columns else dtype) if input_dtype is None else input_dtype
     if given not in messages.CODES:
         raise ConversionError(
             f"input_dtype must be one of {', '.join(messages.CODES)}, not {input_dtype!r}"
         )
     if isinstance(output_names, str):
         output_names = (output_names,)
-    options = writer.Options(
+    options = graph.Options(
         dtype,
         given,
         _encodable(input_name),
@@ -124,11 +136,28 @@ def to_onnx(
         None if batch is None else check_integer("batch", batch, 0),
         sys.modules["cmlp"].__version__,  # of the package that this file is in
     )
-    content = writer.write(chain_of(model), options)
+    content = writer.write(chain_of(model), options, raw_of_columns)
     if path is None:
         return content
     write_files({path: content})
     return None
+
+
+def _columns(model: Any, input_name: str, input_dtype: str | None) -> RawRows:
+    """Return how a tabular model encodes its columns, which are the inputs."""
+    chain_of(model)  # raises if it is not fitted
+    raw = raw_rows(model)
+    if raw is None:
+        raise ConversionError(
+            f"columns=True is for TabularClassifier and TabularRegressor; {type(model).__name__} "
+            "takes rows of numbers"
+        )
+    if input_name != "X" or input_dtype not in (None, "float32", "float64"):
+        raise ConversionError(
+            "columns=True: inputs have the names of columns, which are text, float32 or float64; "
+            "leave input_name out"
+        )
+    return raw
 
 
 def _encodable(name: str) -> str:
@@ -174,8 +203,9 @@ def from_onnx(source: Path | bytes, *, loss: str | None = None) -> Any:
     Notes
     -----
     LogSoftmax at the end is read as softmax, and so are scores that the graph takes the largest of.
-    PRelu and LeakyRelu of any slope become 'relu' with alphas. A scaler's means go into the first
-    biases, of a network in float64 where float32 would lose digits.
+    LeakyRelu with 0.3 is 'leaky_relu:0.3'; PRelu, and slopes below 0, become 'relu' with alphas. A
+    scaler's means go into the first biases, of a network in float64 where float32 would lose
+    digits.
 
     Examples
     --------

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cmlp.core.layout import Array
-from cmlp.core.vocabulary import LEAKY_SLOPE
 from cmlp.exchange import torch_modules
 from cmlp.exchange.chains import chain_of
 from cmlp.exchange.networks import finish
@@ -24,6 +23,7 @@ from cmlp.formats.chain import (
     Chain,
     ConversionError,
     LayerNorm,
+    named,
 )
 from cmlp.model.custom_loss import CustomLoss
 from cmlp.network import Network
@@ -33,7 +33,7 @@ IN_TORCH: dict[str, tuple[str, dict[str, Any]]] = {
     "logistic": ("Sigmoid", {}),
     "tanh": ("Tanh", {}),
     "relu": ("ReLU", {}),
-    "leaky_relu": ("LeakyReLU", {"negative_slope": LEAKY_SLOPE}),
+    "leaky_relu": ("LeakyReLU", {}),
     "elu": ("ELU", {}),
     "selu": ("SELU", {}),
     "gelu": ("GELU", {}),
@@ -45,6 +45,9 @@ IN_TORCH: dict[str, tuple[str, dict[str, Any]]] = {
     "softmax": ("Softmax", {"dim": -1}),
 }
 """Module of each activation, and its arguments."""
+
+PARAMETERS = {"leaky_relu": "negative_slope", "elu": "alpha"}
+"""Arguments that an activation's parameter is."""
 
 SAME = {
     "Identity": "identity", "ReLU": "relu", "SELU": "selu", "SiLU": "silu", "Mish": "mish",
@@ -164,13 +167,15 @@ class _Tensors:
             norm = self.torch.nn.LayerNorm(len(step.gamma), eps=step.epsilon, device="meta")
             norm.weight, norm.bias = self.parameter(step.gamma), self.parameter(step.beta)
             return norm
-        f = self.activation(step.name)
+        f = self.activation(step)
         if step.alphas is None:
             return f
         return torch_modules.modules()["Parametric"](f, self.of(step.alphas))
 
-    def activation(self, name: str) -> Any:
-        kind, arguments = IN_TORCH[name]
+    def activation(self, step: Activation) -> Any:
+        kind, arguments = IN_TORCH[step.kind]
+        if step.kind in PARAMETERS:
+            arguments = {PARAMETERS[step.kind]: step.parameter}
         known = torch_modules.modules() if kind in torch_modules.NAMES else vars(self.torch.nn)
         return known[kind](**arguments)
 
@@ -359,9 +364,11 @@ def _activation(where: str, kind: str, layer: Any, approximate: bool) -> str:
     """
     if kind in SAME:
         return SAME[kind]
+    if kind == "LeakyReLU":
+        return named("leaky_relu", layer.negative_slope, where)
+    if kind == "ELU":
+        return named("elu", layer.alpha, where)
     constants = {
-        "LeakyReLU": ("negative_slope", LEAKY_SLOPE, "leaky_relu"),
-        "ELU": ("alpha", 1.0, "elu"),
         "CELU": ("alpha", 1.0, "elu"),
         "Softplus": ("beta", 1.0, "softplus"),
     }

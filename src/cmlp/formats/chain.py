@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from reprlib import repr as short
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,12 @@ from cmlp.core.layout import Array
 from cmlp.core.public import set_module
 from cmlp.core.reference import embed, periodic
 from cmlp.core.reference.activations import CODES, function
-from cmlp.core.vocabulary import activation_of
+from cmlp.core.vocabulary import (
+    ACTIVATION_PARAMETERS,
+    LARGEST_PARAMETER,
+    activation_of,
+    with_parameter,
+)
 from cmlp.model.folding import fold_statistics
 from cmlp.model.state import State
 
@@ -57,13 +63,49 @@ class LayerNorm:
 
 @dataclass(frozen=True)
 class Activation:
-    """``a = f(z)``; with `alphas`, one per unit, ``z + alpha (f(z) - z)``."""
+    """``a = f(z)``; with `alphas`, one per unit, ``z + alpha (f(z) - z)``.
+
+    The name may have a parameter: 'leaky_relu:0.3', as networks have it.
+    """
 
     name: str
     alphas: Array | None = None
 
+    @property
+    def kind(self) -> str:
+        """The name without the parameter: a key of the tables of all ways."""
+        return self.name.partition(":")[0]
+
+    @property
+    def parameter(self) -> float:
+        """The slope of leaky_relu, the alpha of elu; 0 of others."""
+        return activation_of(self.name).parameter
+
 
 Step = Affine | LayerNorm | Activation
+
+
+def named(kind: str, parameter: Any, where: str) -> str:
+    """Return the name of an activation with a parameter, as it came from `where`.
+
+    A number that is one of float32 is its shortest text there: 0.3, and not 0.30000001192092896.
+
+    Raises
+    ------
+    ConversionError
+        If it is no parameter that cmlp has.
+    """
+    called = ACTIVATION_PARAMETERS[kind]
+    if isinstance(parameter, bool) or not isinstance(parameter, (int, float)):
+        raise ConversionError(f"{where} has a {called} that is no number")
+    if not 0 <= parameter <= LARGEST_PARAMETER:
+        raise ConversionError(
+            f"{where} has the {called} {short(parameter)}; cmlp has those from 0 to "
+            f"{LARGEST_PARAMETER:g}"
+        )
+    single = np.float32(parameter)
+    number = float(str(single)) if float(single) == parameter else float(parameter)
+    return with_parameter(activation_of(kind), number).name
 
 
 @dataclass(frozen=True)
@@ -395,11 +437,11 @@ def check_names(chain: Chain) -> Chain:
     Raises
     ------
     ConversionError
-        Naming one that they do not have: of another slope or alpha than the default.
+        Naming one that they do not have.
     """
     for member in chain.members:
         for step in member.steps:
-            if isinstance(step, Activation) and step.name not in CODES:
+            if isinstance(step, Activation) and step.kind not in CODES:
                 raise ConversionError(
                     f"the activation {step.name!r} cannot leave; these can: {', '.join(CODES)}"
                 )

@@ -47,10 +47,14 @@ class NumberSpec:
 
 @dataclass(frozen=True)
 class CategorySpec:
-    """A category: the outputs of each level, by its text, and those of any other value."""
+    """A category: the outputs of each level, by its text, and those of any other value.
+
+    The type of the levels is 'text', 'int', 'float' or 'bool'.
+    """
 
     levels: list[tuple[str, list[float]]]
     unseen: list[float]
+    level_type: str
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ def raw_rows_of(encoder: TableEncoder) -> RawRows:
 def _spec(name: str, encoder: object) -> Spec:
     if isinstance(encoder, CategoryEncoder):
         rows = encoder.table.tolist()
-        return CategorySpec([(key, rows[code]) for key, code in encoder.places.items()], rows[0])
+        levels = [(key, rows[code]) for key, code in encoder.places.items()]
+        return CategorySpec(levels, rows[0], encoder.level_type)
     if isinstance(encoder, DateEncoder):
         order = list(PARTS)
         parts = [

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import binascii
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core.layout import Array
-from cmlp.formats.chain import Chain, ConversionError
+from cmlp.formats.chain import Activation, Chain, ConversionError
 from cmlp.formats.raw_rows import CategorySpec, DateSpec, RawRows
 
 LINE = 72
@@ -97,6 +98,35 @@ def activations_of(chain: Chain) -> list[str]:
     """Return the activations of all members, each once, in the order of their first use."""
     names = (getattr(step, "name", None) for member in chain.members for step in member.steps)
     return [name for name in dict.fromkeys(names) if name is not None]
+
+
+def identifier(activation: str) -> str:
+    """Return a name for an activation in source text: 'leaky_relu:0.3' is leaky_relu_0p3."""
+    return activation.replace(":", "_").replace(".", "p").replace("-", "m")
+
+
+def with_parameter(text: str, parameter: str) -> str:
+    """Return a formula with its parameter in place of ``@``; a factor of 1 is left out."""
+    one = float(parameter.rstrip("f")) == 1
+    return text.replace("@ * ", "" if one else f"{parameter} * ")
+
+
+def function_of(table: Mapping[str, str], activation: str, language: str) -> str:
+    """Return the text of an activation's function, of a language's table.
+
+    Raises
+    ------
+    ConversionError
+        If the table has none.
+    """
+    step = Activation(activation)
+    if step.kind not in table:
+        raise ConversionError(
+            f"the activation {activation!r} cannot be written as {language}; there are "
+            + ", ".join(table)
+        )
+    text = with_parameter(table[step.kind], repr(step.parameter))
+    return text.replace(f"{step.kind}(z)", f"{identifier(activation)}(z)", 1)
 
 
 def has_front(chain: Chain) -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cmlp.core.vocabulary import LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
+from cmlp.core.vocabulary import SELU_ALPHA, SELU_SCALE
 from cmlp.formats.c.text import number
+from cmlp.formats.chain import Activation
+from cmlp.formats.source_text import identifier, with_parameter
 
 
 class Formula(NamedTuple):
@@ -18,7 +20,7 @@ class Formula(NamedTuple):
     Attributes
     ----------
     expression : str
-        In terms of `z`, if there is no body.
+        In terms of `z`, and of the parameter `@`, if there is no body.
     body : tuple of str
         Lines of a function of `z`.
     library : tuple of str
@@ -55,8 +57,8 @@ FORMULAS: dict[str, Formula | None] = {
     ),
     "tanh": Formula("tanhf(z)", (), ("tanhf",)),
     "relu": Formula("z < 0.0f ? 0.0f : z"),
-    "leaky_relu": Formula(f"z < 0.0f ? {number(LEAKY_SLOPE)} * z : z"),
-    "elu": Formula("z < 0.0f ? expf(z) - 1.0f : z", (), ("expf",)),
+    "leaky_relu": Formula("z < 0.0f ? @ * z : z"),
+    "elu": Formula("z < 0.0f ? @ * (expf(z) - 1.0f) : z", (), ("expf",)),
     "selu": Formula(
         f"z < 0.0f ? {number(SELU_SCALE * SELU_ALPHA)} * (expf(z) - 1.0f) "
         f": {number(SELU_SCALE)} * z",
@@ -114,19 +116,21 @@ static void {name}_softmax(float *y, unsigned n)
 
 def helper(name: str, activation: str) -> str:
     """Return the definition of a function `NAME_ACTIVATION`, or '' if none is needed."""
-    if activation == "softmax":
+    step = Activation(activation)
+    if step.kind == "softmax":
         return SOFTMAX.format(name=name)
-    formula = FORMULAS[activation]
+    formula = FORMULAS[step.kind]
     if formula is None:
         return ""
-    body = formula.body or (f"return {formula.expression};",)
+    expression = with_parameter(formula.expression, number(step.parameter))
+    body = formula.body or (f"return {expression};",)
     lines = "\n".join("    " + line for line in body)
-    return f"static float {name}_{activation}(float z)\n{{\n{lines}\n}}\n"
+    return f"static float {name}_{identifier(activation)}(float z)\n{{\n{lines}\n}}\n"
 
 
-def library(activation: str) -> tuple[str, ...]:
+def library(kind: str) -> tuple[str, ...]:
     """Return the functions of math.h that an activation calls."""
-    if activation == "softmax":
+    if kind == "softmax":
         return ("expf",)
-    formula = FORMULAS[activation]
+    formula = FORMULAS[kind]
     return () if formula is None else formula.library

@@ -21,6 +21,7 @@ from cmlp.formats.chain import (
     Step,
     Table,
 )
+from cmlp.formats.source_text import identifier
 
 LEVELS = 127  # of an 8-bit weight, on either side of 0
 
@@ -236,19 +237,19 @@ class Writer:
         )
 
     def _activate(self, step: Activation, k: int, n_out: int) -> None:
-        self.body.library.update(library(step.name))
+        self.body.library.update(library(step.kind))
         if step.name == "softmax":
             self.body.helpers.add("softmax")
             self.add(f"{self.name}_softmax(b, {n_out});")
             return
-        formula = FORMULAS[step.name]
+        formula = FORMULAS[step.kind]
         if formula is None:
             return
         if step.name == "relu":
             value = "(b[j] < 0.0f ? 0.0f : b[j])"
         else:
             self.body.helpers.add(step.name)
-            value = f"{self.name}_{step.name}(b[j])"
+            value = f"{self.name}_{identifier(step.name)}(b[j])"
         if step.alphas is not None:
             alpha = self.value(self.table(f"alpha{k}", step.alphas, f"alpha of layer {k}"), "j")
             value = f"b[j] + {alpha} * ({value} - b[j])"

@@ -11,8 +11,8 @@ ACTIVATIONS = {
     ),
     "tanh": "function tanh(z) {\n  return Math.tanh(z);\n}",
     "relu": "function relu(z) {\n  return z > 0 ? z : 0;\n}",
-    "leaky_relu": "function leaky_relu(z) {\n  return z > 0 ? z : 0.01 * z;\n}",
-    "elu": "function elu(z) {\n  return z > 0 ? z : Math.expm1(z);\n}",
+    "leaky_relu": "function leaky_relu(z) {\n  return z > 0 ? z : @ * z;\n}",
+    "elu": "function elu(z) {\n  return z > 0 ? z : @ * Math.expm1(z);\n}",
     "selu": (
         "function selu(z) {\n"
         "  const scale = 1.0507009873554805, alpha = 1.6732632423543772;\n"
@@ -36,7 +36,7 @@ ACTIVATIONS = {
         "  return e.map((each) => each / total);\n}"
     ),
 }
-"""A function of a number for each activation; softmax is one of a row."""
+"""A function of a number for each activation, @ is its parameter; softmax is one of a row."""
 
 ERFC = """\
 function erfc(x) {

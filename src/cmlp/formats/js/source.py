@@ -9,7 +9,6 @@ from cmlp.formats.chain import (
     Activation,
     Affine,
     Chain,
-    ConversionError,
     LayerNorm,
     Member,
     Part,
@@ -23,7 +22,9 @@ from cmlp.formats.raw_rows import CategorySpec, DateSpec, NumberSpec, RawRows, S
 from cmlp.formats.source_text import (
     Arrays,
     activations_of,
+    function_of,
     has_front,
+    identifier,
     kind_of_outputs,
     labels_of,
     probabilities_of,
@@ -133,12 +134,7 @@ def _activations(chain: Chain) -> list[str]:
     found = {"erfc": pieces.ERFC} if "gelu" in activations_of(chain) else {}
     for name in activations_of(chain):
         for each in (*pieces.NEEDS.get(name, ()), name):
-            if each not in pieces.ACTIVATIONS:
-                raise ConversionError(
-                    f"the activation {each!r} cannot be written as JavaScript; there are "
-                    + ", ".join(pieces.ACTIVATIONS)
-                )
-            found[each] = pieces.ACTIVATIONS[each]
+            found[each] = function_of(pieces.ACTIVATIONS, each, "JavaScript")
     return list(found.values())
 
 
@@ -220,7 +216,8 @@ def _step(step: Step, arrays: Arrays) -> str:
         gamma, beta = _taken(arrays, step.gamma), _taken(arrays, step.beta)
         return f'{{ kind: "norm", gamma: {gamma}, beta: {beta}, epsilon: {step.epsilon!r} }}'
     assert isinstance(step, Activation)
-    return f'{{ kind: "activation", f: {step.name}, alphas: {_taken(arrays, step.alphas)} }}'
+    f, alphas = identifier(step.name), _taken(arrays, step.alphas)
+    return f'{{ kind: "activation", f: {f}, alphas: {alphas} }}'
 
 
 # Raw rows ----------------------------------------------------------------------------------------

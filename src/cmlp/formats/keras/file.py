@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -27,12 +28,15 @@ it, of the models that it is in and its own."""
 
 CONFIG, VERSION, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
+HEAP = b"GCOL"
+"""The mark of a heap of HDF5."""
+
 MAX_DEPTH = 8
 """Models within models."""
 
 LIBRARY_ERRORS = (
-    OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, MemoryError, zlib.error,
-    zipfile.BadZipFile,
+    OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, MemoryError, OverflowError,
+    struct.error, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
 """What zipfile and h5py raise for damaged files; without a number, if it is an OSError."""
 
@@ -138,6 +142,11 @@ def _json(name: str, raw: bytes) -> Any:
 
 def _read_h5(opened: Any, name: str, layers_of: Any) -> Any:
     h5py = _h5py()
+    raw = opened.read()
+    if len(raw) < 16:
+        raise _damaged(name, "it is cut off")
+    _check_heaps(raw, name)
+    opened.seek(0)
     with h5py.File(opened, "r") as root:
         text = _attribute(root, "model_config")
         if text is None:
@@ -161,6 +170,28 @@ def _read_h5(opened: Any, name: str, layers_of: Any) -> Any:
             return [_dataset(h5py, group, each, name) for each in paths[:16]]
 
         return layers_of(config, version, arrays)
+
+
+def _check_heaps(raw: bytes, name: str) -> None:
+    """Check the heaps that hold text, whose objects HDF5 follows without an end if one has size 0.
+
+    A heap is its mark, its size, and objects: index (2 bytes), 6 others, size (8), and the data,
+    padded to 8 bytes; the size of object 0, which is free space, is that of all of it.
+    """
+    if (raw[13:15] if raw[8] < 2 else raw[9:11]) != b"\x08\x08":
+        raise _damaged(name, "its addresses and sizes have not 8 bytes")
+    steps, heap = len(raw), raw.find(HEAP)
+    while heap >= 0:
+        end = heap + int.from_bytes(raw[heap + 8 : heap + 16], "little")
+        at = heap + 16
+        while at + 16 <= min(end, len(raw)):
+            size = int.from_bytes(raw[at + 8 : at + 16], "little")
+            step = 16 + -(-size // 8) * 8 if any(raw[at : at + 2]) else size
+            steps -= 16
+            if step < 16 or at + step > end or steps < 0:
+                raise _damaged(name, "an object of a heap does not fit into it")
+            at += step
+        heap = raw.find(HEAP, heap + 4)
 
 
 def _attribute(root: Any, key: str) -> str | None:

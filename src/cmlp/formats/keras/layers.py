@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmlp.core.layout import Array
-from cmlp.core.vocabulary import LEAKY_SLOPE
-from cmlp.formats.building import Builder, no_counterpart, only
-from cmlp.formats.chain import ConversionError
+from cmlp.formats.building import Builder, no_counterpart
+from cmlp.formats.chain import ConversionError, named
 from cmlp.formats.keras.file import MAX_DEPTH, Arrays, snake_case
 
 SAME = {
@@ -28,6 +27,9 @@ WITHOUT_EFFECT = (
     "ActivityRegularization",
 )  # fmt: skip
 """Layers that leave rows as they are, in prediction."""
+
+KERAS_SLOPE = 0.2
+"""Of the function leaky_relu; the layer's own default is 0.3."""
 
 MODELS = ("Sequential", "Functional", "Model")
 
@@ -237,41 +239,30 @@ def _add_function(builder: Builder, where: str, given: Any, version: str) -> Non
             )
         builder.activation(where, "hard_sigmoid")
     elif name == "leaky_relu":
-        raise only(where, "negative_slope", 0.2, LEAKY_SLOPE)
+        builder.activation(where, named("leaky_relu", KERAS_SLOPE, where))
     else:
         raise no_counterpart(where, f"activation={short(name)}")
 
 
 def _constants(where: str, kind: str, config: dict[str, Any], version: str) -> str:
-    """Return the activation that a layer of its own is, if its constants are cmlp's."""
+    """Return the activation that a layer of its own is, with its slope or alpha."""
     if kind == "ReLU":
         slope = config.get("negative_slope") or 0.0
         if config.get("max_value") is not None:
             raise no_counterpart(where, f"max_value={short(config['max_value'])}")
         if config.get("threshold"):
             raise no_counterpart(where, f"threshold={short(config['threshold'])}")
-        if slope not in (0.0, LEAKY_SLOPE) and not _is_float32(slope, LEAKY_SLOPE):
-            raise only(where, "negative_slope", slope, LEAKY_SLOPE)
-        return "leaky_relu" if slope else "relu"
+        return named("leaky_relu", slope, where) if slope else "relu"
     if kind == "LeakyReLU":
         slope = config.get("negative_slope", config.get("alpha", 0.3))
-        if slope != LEAKY_SLOPE and not _is_float32(slope, LEAKY_SLOPE):
-            raise only(where, "negative_slope", slope, LEAKY_SLOPE)
-        return "leaky_relu"
+        return named("leaky_relu", slope, where)
     if kind == "ELU":
-        if config.get("alpha", 1.0) != 1:
-            raise only(where, "alpha", config["alpha"], 1.0)
-        return "elu"
+        return named("elu", config.get("alpha", 1.0), where)
     if kind == "Softmax":
         if config.get("axis", -1) not in (-1, 1, [-1], [1]):
             raise no_counterpart(where, f"axis={short(config['axis'])}")
         return "softmax"
     raise no_counterpart(where)
-
-
-def _is_float32(value: Any, has: float) -> bool:
-    """Whether a number is another one, rounded to float32: older files have such."""
-    return isinstance(value, float) and float(np.float32(has)) == value
 
 
 def _add_normalization(builder: Builder, layer: Layer) -> None:

@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from cmlp.core.vocabulary import LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
-from cmlp.formats.chain import ConversionError
+from cmlp.core.vocabulary import SELU_ALPHA, SELU_SCALE
+from cmlp.formats.chain import Activation, ConversionError
 
 
 class Builder(Protocol):
@@ -25,6 +25,10 @@ class Builder(Protocol):
 
 
 Formula = Callable[[Builder, str], str]
+"""A function of the builder and the name of z."""
+
+Parametric = Callable[[Builder, str, float], str]
+"""The same, and the activation's parameter."""
 
 
 def _plain(kind: str, **attributes: Any) -> Formula:
@@ -45,8 +49,15 @@ def _mish(g: Builder, z: str) -> str:
     return g.op("Mul", z, g.op("Tanh", g.op("Softplus", z)))
 
 
-def _leaky_relu_64(g: Builder, z: str) -> str:
-    return g.op("Max", z, g.op("Mul", z, g.scalar(LEAKY_SLOPE)))
+def _with(kind: str) -> Parametric:
+    """Return the formula that is one operator, with the parameter as its attribute."""
+    return lambda g, z, alpha: g.op(kind, z, alpha=alpha)
+
+
+def _leaky_relu_64(g: Builder, z: str, slope: float) -> str:
+    if slope in (0.0, 1.0):
+        return z if slope else g.op("Relu", z)
+    return g.op("Max" if slope < 1 else "Min", z, g.op("Mul", z, g.scalar(slope)))
 
 
 def _exp_below_zero(g: Builder, z: str) -> str:
@@ -54,8 +65,11 @@ def _exp_below_zero(g: Builder, z: str) -> str:
     return g.op("Sub", g.op("Exp", g.op("Min", z, g.scalar(0.0))), g.scalar(1.0))
 
 
-def _elu_64(g: Builder, z: str) -> str:
-    return g.op("Max", z, _exp_below_zero(g, z))  # exp(z) - 1 is never below z
+def _elu_64(g: Builder, z: str, alpha: float) -> str:
+    if alpha == 1:
+        return g.op("Max", z, _exp_below_zero(g, z))  # exp(z) - 1 is never below z
+    floor = g.op("Mul", _exp_below_zero(g, z), g.scalar(alpha))
+    return g.op("Add", g.op("Relu", z), floor)
 
 
 def _selu_64(g: Builder, z: str) -> str:
@@ -89,8 +103,6 @@ FLOAT32: dict[str, Formula] = {
     "logistic": _plain("Sigmoid"),
     "tanh": _plain("Tanh"),
     "relu": _plain("Relu"),
-    "leaky_relu": _plain("LeakyRelu", alpha=LEAKY_SLOPE),
-    "elu": _plain("Elu"),
     "selu": _plain("Selu", alpha=SELU_ALPHA, gamma=SELU_SCALE),
     "gelu": _gelu,
     "silu": _silu,
@@ -100,16 +112,30 @@ FLOAT32: dict[str, Formula] = {
     "exp": _plain("Exp"),
     "softmax": _plain("Softmax", axis=-1),
 }
-"""a = FLOAT32[name](builder, z)"""
+"""a = FLOAT32[name](builder, z), of activations without a parameter."""
+
+PARAMETRIC32: dict[str, Parametric] = {
+    "leaky_relu": _with("LeakyRelu"),
+    "elu": lambda g, z, alpha: g.op("Elu", z) if alpha == 1 else g.op("Elu", z, alpha=alpha),
+}
+"""a = PARAMETRIC32[name](builder, z, parameter)"""
 
 FLOAT64: dict[str, Formula] = {
     **FLOAT32,
-    "leaky_relu": _leaky_relu_64,
-    "elu": _elu_64,
     "selu": _selu_64,
     "gelu": _refused_64,
     "mish": _mish_64,
     "softplus": _softplus_64,
     "hard_sigmoid": _hard_sigmoid_64,
 }
+PARAMETRIC64: dict[str, Parametric] = {"leaky_relu": _leaky_relu_64, "elu": _elu_64}
 """The same in float64."""
+
+
+def apply(g: Builder, step: Activation, z: str, dtype: str) -> str:
+    """Add the operators of an activation and return the name of its values."""
+    single = dtype == "float32"
+    parametric = (PARAMETRIC32 if single else PARAMETRIC64).get(step.kind)
+    if parametric is not None:
+        return parametric(g, z, step.parameter)
+    return (FLOAT32 if single else FLOAT64)[step.kind](g, z)

@@ -186,8 +186,13 @@ def _log_softmax(node: Node, inputs: Inputs, opset: int) -> Operand | None:
 
 
 def _leaky_relu(node: Node, inputs: Inputs, opset: int) -> Operand | None:
-    x, slope = _value(inputs), attribute(node, "alpha", 0.01)
-    return None if x is None else ov.rectified(x, np.array([slope]), str(node))
+    x = _value(inputs)
+    return None if x is None else ov.leaky(x, attribute(node, "alpha", 0.01), str(node))
+
+
+def _elu(node: Node, inputs: Inputs, opset: int) -> Operand | None:
+    x = _value(inputs)
+    return None if x is None else ov.elu(x, attribute(node, "alpha", 1.0), str(node))
 
 
 def _prelu(node: Node, inputs: Inputs, opset: int) -> Operand | None:
@@ -382,7 +387,7 @@ OPERATORS: dict[str, Operator] = {
     "Constant": _constant_node,
     "Div": _arithmetic(ov.divide),
     "Dropout": _dropout,
-    "Elu": _named("elu", alpha=1.0),
+    "Elu": _elu,
     "Erf": _unary(ov.erf),
     "Exp": _unary(ov.exp),
     "Flatten": _flatten,

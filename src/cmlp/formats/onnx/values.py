@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from cmlp.core.layout import Array
-from cmlp.core.vocabulary import LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
+from cmlp.core.vocabulary import LARGEST_PARAMETER, LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
+from cmlp.formats.chain import named
 
 INPUT, AFFINE, SCALE, ACTIVATION, NORM, SUM = (
     "input",
@@ -119,18 +120,19 @@ def add(a: Operand, b: Operand, where: str) -> Value | None:
 
 
 def _rectified(relu: Value, other: Value, where: str) -> Value | None:
-    """Return a multiple of max(z, 0) plus what makes it softplus, or selu."""
+    """Return a multiple of max(z, 0) plus what makes it softplus, selu, or elu."""
     f, factor = stripped(relu)
     rest, floor = stripped(other)
     if not f.is_(ACTIVATION, "relu", None) or f.parent is not (rest.parents or (None,))[0]:
         return None
     if rest.kind == "log(1 + exp(-|z|))" and factor == floor == 1:
         return activation(f.parent, "softplus", where)
+    if rest.kind != "exp(min(z, 0)) - 1":
+        return None
     factors = ((factor, SELU_SCALE), (floor, SELU_SCALE * SELU_ALPHA))
-    selu = all(math.isclose(given, own, rel_tol=1e-6) for given, own in factors)
-    return (
-        activation(f.parent, "selu", where) if selu and rest.kind == "exp(min(z, 0)) - 1" else None
-    )
+    if all(math.isclose(given, own, rel_tol=1e-6) for given, own in factors):
+        return activation(f.parent, "selu", where)
+    return elu(f.parent, floor, where) if factor == 1 else None
 
 
 def _plus(x: Value, constant: Array, where: str) -> Value | None:
@@ -316,6 +318,22 @@ def log(a: Operand, where: str) -> Value | None:
     return None
 
 
+def leaky(z: Value, slope: float, where: str) -> Value | None:
+    """Return z above 0 and slope z below: leaky_relu, relu, or relu with an alpha."""
+    if slope == 0 or math.isclose(slope, LEAKY_SLOPE, rel_tol=1e-6) or slope < 0:
+        return rectified(z, np.array(slope), where)
+    if not slope <= LARGEST_PARAMETER:
+        return None
+    return activation(z, named("leaky_relu", slope, where), where)
+
+
+def elu(z: Value, alpha: float, where: str) -> Value | None:
+    """Return z above 0 and alpha (exp(z) - 1) below."""
+    if not 0 <= alpha <= LARGEST_PARAMETER:
+        return None
+    return activation(z, named("elu", alpha, where), where)
+
+
 def rectified(z: Value, slope: Array, where: str) -> Value:
     """Return z above 0 and slope z below: leaky_relu, or relu with an alpha of 1 - slope."""
     if about(slope, LEAKY_SLOPE):
@@ -357,11 +375,17 @@ def larger(a: Operand, b: Operand, where: str) -> Value | None:
             return activation(z, "elu", where)
         x, slope = stripped(other)
         if x is z and 0 <= slope < 1 and x is not other:
-            return rectified(z, np.array(slope), where)
+            return leaky(z, slope, where)
     return None
 
 
 def smaller(a: Operand, b: Operand, where: str) -> Value | None:
-    """Return the smaller of a value and 0."""
-    x, limit = (a, b) if isinstance(a, Value) else (b, a)
-    return bounded(x, -math.inf, 0, where) if about(limit, 0.0) else None
+    """Return the smaller of a value and 0, or more than itself."""
+    if isinstance(a, Value) and isinstance(b, Value):
+        for z, other in ((a, b), (b, a)):
+            x, slope = stripped(other)
+            if x is z and slope > 1:
+                return leaky(z, slope, where)
+        return None
+    value, limit = (a, b) if isinstance(a, Value) else (b, a)
+    return bounded(value, -math.inf, 0, where) if about(limit, 0.0) else None

@@ -7,8 +7,6 @@ into the first biases. The same chain gives the same bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,128 +28,14 @@ from cmlp.formats.chain import (
 )  # fmt: skip
 from cmlp.formats.onnx import messages as om
 from cmlp.formats.onnx import protobuf as pb
-from cmlp.formats.onnx.activations import FLOAT32, FLOAT64
-
-OPSETS = range(13, 25)
-"""What the tests cover."""
-
-IR = {**dict.fromkeys((13, 14), 7), **dict.fromkeys((15, 16, 17, 18), 8), 19: 9, 20: 9, 21: 10,
-      22: 10, 23: 11, 24: 12}  # fmt: skip
-"""The least version of the format that has each version of the operators."""
-
-NATIVE_LAYER_NORM, AXES_INPUT = 17, 18
-"""Opsets from which LayerNormalization exists, and ReduceMean takes its axes as an input."""
-
-ML_VERSION = 1
+from cmlp.formats.onnx.activations import apply
+from cmlp.formats.onnx.columns import columns_of, encoded
+from cmlp.formats.onnx.graph import IR, NATIVE_LAYER_NORM, OPSETS, Graph, Options
+from cmlp.formats.raw_rows import RawRows
 
 
-@dataclass(frozen=True)
-class Options:
-    """What :func:`write` may vary.
-
-    Attributes
-    ----------
-    dtype : str
-        Of the arithmetic, 'float32' or 'float64'.
-    input_dtype : str
-        Of X: one of those, 'uint8' or 'int64'.
-    names : tuple of str or None
-        Of the outputs, in their order; None for the defaults.
-    labels, raw, zipmap : bool
-    batch : int or None
-        A fixed number of rows.
-    version : str
-        Of cmlp, for the file.
-    """
-
-    dtype: str = "float32"
-    input_dtype: str = "float32"
-    input_name: str = "X"
-    names: tuple[str, ...] | None = None
-    labels: bool = True
-    raw: bool = False
-    zipmap: bool = False
-    opset: int = 13
-    batch: int | None = None
-    version: str = ""
-
-
-class Graph:
-    """A graph under construction."""
-
-    def __init__(self, options: Options, reserved: Sequence[str]) -> None:
-        self.options = options
-        self.dtype: np.dtype[Any] = np.dtype(options.dtype)
-        self.nodes: list[bytes] = []
-        self.tensors: list[bytes] = []
-        self.outputs: list[bytes] = []
-        self.ml = False
-        self._scalars: dict[tuple[str, str], str] = {}
-        self._used = set(reserved)
-        self._counts: dict[str, int] = {}
-
-    def name(self, base: str) -> str:
-        """Return a name that nothing has."""
-        while True:
-            self._counts[base] = number = self._counts.get(base, 0) + 1
-            name = base if number == 1 else f"{base}_{number}"
-            if name not in self._used:
-                self._used.add(name)
-                return name
-
-    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node and return its output's name."""
-        out = self.name(kind.lower())
-        self.nodes.append(om.node(kind, inputs, [out], attributes))
-        return out
-
-    def result(self, kind: str, name: str, *inputs: str, domain: str = "", **more: Any) -> None:
-        """Add a node whose output has this name."""
-        self.nodes.append(om.node(kind, inputs, [name], more, domain))
-
-    def array(self, base: str, values: Array) -> str:
-        """Return the name of a constant array, of the graph's dtype if it holds floats."""
-        if values.dtype.kind == "f":
-            with np.errstate(all="ignore"):
-                narrow = values.astype(self.dtype)
-            if np.isinf(narrow).sum() > np.isinf(values).sum():
-                raise ConversionError(
-                    f"{base} has numbers that are too large for {self.dtype}: export with "
-                    "dtype='float64'"
-                )
-            values = narrow
-        return self.exactly(base, values)
-
-    def exactly(self, base: str, values: Array) -> str:
-        """Return the name of a constant array of its own dtype."""
-        name = self.name(base)
-        self.tensors.append(om.tensor(name, values))
-        return name
-
-    def scalar(self, value: float) -> str:
-        """Return the name of a constant number; equal ones are one."""
-        key = float(value).hex(), "f"
-        if key not in self._scalars:
-            self._scalars[key] = self.array("number", np.array(value, np.float64))
-        return self._scalars[key]
-
-    def whole(self, *values: int, scalar: bool = False) -> str:
-        """Return the name of a constant vector of whole numbers, or of one number."""
-        key = repr(values), "s" if scalar else "i"
-        if key not in self._scalars:
-            array = np.array(values[0] if scalar else values, np.int64)
-            self._scalars[key] = self.exactly("places", array)
-        return self._scalars[key]
-
-    def mean(self, z: str) -> str:
-        """Return each row's mean, a column."""
-        if self.options.opset < AXES_INPUT:
-            return self.op("ReduceMean", z, axes=[-1], keepdims=1)
-        return self.op("ReduceMean", z, self.whole(-1), keepdims=1)
-
-
-def write(chain: Chain, options: Options) -> bytes:
-    """Return a chain as an ONNX file.
+def write(chain: Chain, options: Options, raw: RawRows | None = None) -> bytes:
+    """Return a chain as an ONNX file; `raw` is how the columns of a table become its inputs.
 
     Raises
     ------
@@ -159,9 +43,10 @@ def write(chain: Chain, options: Options) -> bytes:
         If a part of it cannot be told in ONNX; the message names it.
     """
     _check_size(chain, options)
-    names = _output_names(chain, options)
-    g = Graph(options, (options.input_name, *names))
-    x, residue = _inputs(g, chain)
+    inputs = (options.input_name,) if raw is None else tuple(columns_of(raw))
+    names = _output_names(chain, options, inputs)
+    g = Graph(options, (*inputs, *names))
+    x, residue = _inputs(g, chain) if raw is None else (encoded(g, raw), None)
     outputs = [
         _member(g, member, x, residue, number) for number, member in enumerate(chain.members)
     ]
@@ -202,8 +87,8 @@ def _check_size(chain: Chain, options: Options) -> None:
         )
 
 
-def _output_names(chain: Chain, options: Options) -> tuple[str, ...]:
-    """Return the names of the outputs."""
+def _output_names(chain: Chain, options: Options, inputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the outputs, which differ from those of the inputs."""
     if options.raw:
         names: tuple[str, ...] = ("scores",)
     elif chain.head == "numbers":
@@ -227,8 +112,11 @@ def _output_names(chain: Chain, options: Options) -> tuple[str, ...]:
                 f"{len(options.names)}"
             )
         names = options.names
-    if len({options.input_name, *names}) <= len(names) or "" in (options.input_name, *names):
-        raise ConversionError("the names of the input and the outputs must differ, and none be ''")
+    if len({*inputs, *names}) < len(inputs) + len(names) or "" in (*inputs, *names):
+        raise ConversionError(
+            f"the names of inputs and outputs must differ, and none be ''; those of the outputs "
+            f"are {', '.join(map(repr, names))}: give output_names=..."
+        )
     return names
 
 
@@ -249,7 +137,8 @@ def _inputs(g: Graph, chain: Chain) -> tuple[str, NDArray[np.float64] | None]:
     ndarray of float64, (n_in,), or None
         What is still to be subtracted: the means' digits that a float32 does not hold.
     """
-    x, given, mean = g.options.input_name, g.options.input_dtype, chain.mean
+    given, mean = g.options.input_dtype, chain.mean
+    x = g.input(g.options.input_name, om.CODES[given], chain.n_in)
     residue = None
     if mean is not None:
         if given in ("float64", "int64"):  # more digits than float32 has: these differences first
@@ -333,7 +222,6 @@ def _member(
     """Add the nodes of a network and return its outputs' name."""
     of = f"net{number}_" if number else ""
     a, sums = _front(g, member.front, x) if member.front else (x, None)
-    formulas = FLOAT32 if g.options.dtype == "float32" else FLOAT64
     layer = 0
     for place, step in enumerate(member.steps):
         if isinstance(step, Affine):
@@ -346,8 +234,8 @@ def _member(
             a = _layer_norm(g, step, a, f"{of}layer{layer}")
         elif not (g.options.raw and place == len(member.steps) - 1):
             assert a is not None
-            f = formulas[step.name](g, a)
-            if step.alphas is not None and step.name != "identity":
+            f = apply(g, step, a, g.options.dtype)
+            if step.alphas is not None and f != a:
                 alphas = g.array(f"{of}layer{layer}_alphas", step.alphas)
                 f = g.op("Add", a, g.op("Mul", g.op("Sub", f, a), alphas))
             a = f
@@ -401,7 +289,7 @@ def _unit(g: Graph, unit: Unit, y: str) -> str:
 
 def _head(g: Graph, chain: Chain, p: str, names: tuple[str, ...]) -> None:
     """Name the outputs, and add labels."""
-    rows: int | str = "N" if g.options.batch is None else g.options.batch
+    rows = g.rows
     code, columns = om.CODES[g.options.dtype], chain.n_out
     *label, out = names
     if chain.head == "logistic" and not g.options.raw:
@@ -426,7 +314,7 @@ def _head(g: Graph, chain: Chain, p: str, names: tuple[str, ...]) -> None:
 
 def _zipmap(g: Graph, out: str, p: str, labels: Array, kind: int) -> None:
     """Add a map from labels to probabilities per row, as sklearn-onnx does by default."""
-    g.ml = True
+    g.ml = max(g.ml, 1)
     if g.options.dtype != "float32":
         p = g.op("Cast", p, to=om.FLOAT)
     key = "classlabels_strings" if kind == om.STRING else "classlabels_int64s"
@@ -464,12 +352,11 @@ def _text(label: Any) -> str:
 def _model(g: Graph, chain: Chain) -> bytes:
     """Put the graph into a file."""
     options = g.options
-    rows: int | str = "N" if options.batch is None else options.batch
-    x = om.tensor_value(options.input_name, om.CODES[options.input_dtype], (rows, chain.n_in))
     graph = [pb.chunk(1, node) for node in g.nodes] + [pb.text(2, "cmlp")]
     graph += [pb.chunk(5, tensor) for tensor in g.tensors]
-    graph += [pb.chunk(11, x)] + [pb.chunk(12, out) for out in g.outputs]
-    opsets = [("", options.opset)] + ([("ai.onnx.ml", ML_VERSION)] if g.ml else [])
+    graph += [pb.chunk(11, x) for x in g.inputs]
+    graph += [pb.chunk(12, out) for out in g.outputs]
+    opsets = [("", options.opset)] + ([("ai.onnx.ml", g.ml)] if g.ml else [])
     parts = [pb.integer(1, IR[options.opset]), pb.text(2, "cmlp"), pb.text(3, options.version)]
     parts += [pb.chunk(7, *graph)]
     parts += [pb.chunk(8, pb.text(1, domain), pb.integer(2, n)) for domain, n in opsets]

@@ -13,8 +13,8 @@ NUMPY_ACTIVATIONS = {
     ),
     "tanh": "def _tanh(z):\n    return np.tanh(z)",
     "relu": "def _relu(z):\n    return np.maximum(z, 0)",
-    "leaky_relu": "def _leaky_relu(z):\n    return np.where(z > 0, z, 0.01 * z)",
-    "elu": "def _elu(z):\n    return np.where(z > 0, z, np.expm1(np.minimum(z, 0)))",
+    "leaky_relu": "def _leaky_relu(z):\n    return np.where(z > 0, z, @ * z)",
+    "elu": "def _elu(z):\n    return np.where(z > 0, z, @ * np.expm1(np.minimum(z, 0)))",
     "selu": (
         "def _selu(z):\n"
         "    scale, alpha = 1.0507009873554805, 1.6732632423543772\n"
@@ -36,7 +36,7 @@ NUMPY_ACTIVATIONS = {
         "    return e / e.sum(axis=-1, keepdims=True)"
     ),
 }
-"""A function of a matrix of sums, ``_name``, for each activation."""
+"""A function of a matrix of sums, ``_name``, for each activation; @ is its parameter."""
 
 PURE_ACTIVATIONS = {
     "identity": "def _identity(z):\n    return z",
@@ -47,8 +47,8 @@ PURE_ACTIVATIONS = {
     ),
     "tanh": "def _tanh(z):\n    return math.tanh(z)",
     "relu": "def _relu(z):\n    return z if z > 0 else 0.0",
-    "leaky_relu": "def _leaky_relu(z):\n    return z if z > 0 else 0.01 * z",
-    "elu": "def _elu(z):\n    return z if z > 0 else math.expm1(z)",
+    "leaky_relu": "def _leaky_relu(z):\n    return z if z > 0 else @ * z",
+    "elu": "def _elu(z):\n    return z if z > 0 else @ * math.expm1(z)",
     "selu": (
         "def _selu(z):\n"
         "    scale, alpha = 1.0507009873554805, 1.6732632423543772\n"

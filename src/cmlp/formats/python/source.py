@@ -9,7 +9,6 @@ from cmlp.formats.chain import (
     Activation,
     Affine,
     Chain,
-    ConversionError,
     LayerNorm,
     Member,
     Part,
@@ -23,7 +22,9 @@ from cmlp.formats.raw_rows import CategorySpec, NumberSpec, RawRows, Spec
 from cmlp.formats.source_text import (
     Arrays,
     activations_of,
+    function_of,
     has_front,
+    identifier,
     kind_of_outputs,
     labels_of,
     probabilities_of,
@@ -148,12 +149,7 @@ def _activations(chain: Chain, *, pure: bool) -> list[str]:
         found["bounded"] = pieces.BOUNDED
     for name in activations_of(chain):
         for each in (*pieces.NEEDS.get(name, ()), name):
-            if each not in table:
-                raise ConversionError(
-                    f"the activation {each!r} cannot be written as Python; there are "
-                    + ", ".join(table)
-                )
-            found[each] = table[each]
+            found[each] = function_of(table, each, "Python")
     return list(found.values())
 
 
@@ -232,7 +228,7 @@ def _step(step: Step, arrays: Arrays) -> str:
         gamma, beta = _taken(arrays, step.gamma), _taken(arrays, step.beta)
         return f'("norm", {gamma}, {beta}, {step.epsilon!r})'
     assert isinstance(step, Activation)
-    return f'("activation", _{step.name}, {_taken(arrays, step.alphas)})'
+    return f'("activation", _{identifier(step.name)}, {_taken(arrays, step.alphas)})'
 
 
 # Raw rows ----------------------------------------------------------------------------------------
