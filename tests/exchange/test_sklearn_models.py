@@ -13,7 +13,10 @@ from cmlp.formats.chain import ConversionError
 sklearn = pytest.importorskip("sklearn")
 from sklearn import base, linear_model, neural_network, pipeline, preprocessing  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning",
+    "ignore:scipy.optimize:DeprecationWarning",  # of scikit-learn 1.4 with a later SciPy
+)
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 5))
