@@ -1,8 +1,10 @@
 """ONNX without the package of that name: files that are written, read, made by hand and damaged."""
 
+import datetime
 import importlib.util
 import json
 import math
+import zoneinfo
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +15,17 @@ import cmlp
 from cmlp import from_onnx, to_onnx
 from cmlp.core.vocabulary import ACTIVATIONS
 from cmlp.exchange.chains import chain_of
-from cmlp.formats.chain import ConversionError, run
+from cmlp.formats.chain import Activation, Affine, Chain, ConversionError, Member, run
+from cmlp.formats.onnx import graph, reader, writer
 from cmlp.formats.onnx import messages as om
 from cmlp.formats.onnx import protobuf as pb
-from cmlp.formats.onnx import reader
 from cmlp.formats.onnx.activations import FLOAT32, FLOAT64, PARAMETRIC32, PARAMETRIC64
+from cmlp.formats.raw_rows import raw_rows_of
+from cmlp.tables.encode import TableEncoder
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(30, 3))
+NAMES = ["Lyon", "Graz", "x\0"]
 PLACES = np.arange(30) % 3
 HIDDEN = [*(row.name for row in ACTIVATIONS if not row.output_only), "leaky_relu:0.3", "elu:0.5"]
 
@@ -492,3 +497,48 @@ def test_metadata_is_not_trusted():
         assert from_onnx(raw + pair).classes.tolist() == [0, 1, 2, 3]
     net = chain_of(from_onnx(raw))
     np.testing.assert_allclose(run(net, x), softmax(z), rtol=1e-6)
+
+
+# Columns -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", ["numbers", "cycles"])
+def test_an_input_for_each_column(parts):
+    """The graph's form; test_onnx_consumers.py runs it. Every node comes after what it takes."""
+    start = datetime.datetime(2024, 2, 28, 5)
+    table = {
+        "age": [None if i % 7 == 0 else i % 11 / 3 for i in range(60)],
+        "city": [None if i % 13 == 0 else NAMES[i % 3] for i in range(60)],
+        "member": [i % 3 > 0 for i in range(60)],
+        "when": [start + datetime.timedelta(hours=41 * i) for i in range(60)],
+        "took": [datetime.timedelta(seconds=37 * i % 1001) for i in range(60)],
+        "always": ["one"] * 60,
+    }
+    encoder = TableEncoder(date_parts=parts, n_knots=5).fit(table)
+    width = encoder.transform(table).shape[1]
+    chain = Chain(width, (Member((Affine(np.eye(width), None), Activation("identity"))),))
+    options = graph.Options("float32", "float64")
+    found = om.parse(writer.write(chain, options, raw_rows_of(encoder)))
+    assert found.inputs.keys() == table.keys() - {"always"}
+    assert {node.kind for node in found.nodes if node.domain} == {"LabelEncoder"}
+    known = found.inputs.keys() | found.tensors.keys()
+    for node in found.nodes:
+        assert {name for name in node.inputs if name} <= known, node
+        known |= set(node.outputs)
+    assert set(found.outputs) <= known
+
+
+def test_columns_that_cannot_leave():
+    days = [datetime.datetime(2024, 1, 1) + datetime.timedelta(days=i) for i in range(60)]
+    berlin = {"when": [day.replace(tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")) for day in days]}
+    options = {"max_iter": 1, "n_ensemble": 1, "random_state": 0, "cv": None}
+    model = cmlp.TabularRegressor(**options).fit(berlin, np.arange(60.0))
+    with pytest.raises(ConversionError, match="'when': the clock of Europe/Berlin changes"):
+        to_onnx(model, columns=True)
+    for other, more in (
+        (cmlp.Network([3, 2]), {}),
+        (model, {"input_name": "rows"}),
+        (model, {"input_dtype": "uint8"}),
+    ):
+        with pytest.raises(ConversionError, match="columns=True"):
+            to_onnx(other, columns=True, **more)

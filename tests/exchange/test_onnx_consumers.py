@@ -6,7 +6,6 @@ since the runtime's kernels are absolutely, not relatively, exact in the tails; 
 
 import datetime
 import math
-import zoneinfo
 
 import numpy as np
 import pytest
@@ -368,18 +367,3 @@ def test_columns_of_a_tabular_model():
     regressor.fit(few, np.arange(60.0))
     for (got,) in of_columns(to_onnx(regressor, columns=True, input_dtype="float32"), few):
         np.testing.assert_allclose(got[:, 0], regressor.predict(few), rtol=1e-5)
-
-
-def test_columns_that_cannot_leave():
-    berlin = {"when": [date.replace(tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")) for date in DATES]}
-    options = {"max_iter": 1, "n_ensemble": 1, "random_state": 0, "cv": None}
-    model = cmlp.TabularRegressor(**options).fit(berlin, np.arange(60.0))
-    with pytest.raises(cmlp.ConversionError, match="'when': the clock of Europe/Berlin changes"):
-        to_onnx(model, columns=True)
-    for other, more in (
-        (network("numbers", "tanh", "int", None, "float32"), {}),
-        (model, {"input_name": "rows"}),
-        (model, {"input_dtype": "uint8"}),
-    ):
-        with pytest.raises(cmlp.ConversionError, match="columns=True"):
-            to_onnx(other, columns=True, **more)
