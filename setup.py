@@ -67,19 +67,13 @@ def levels():
 
 
 def extensions():
-    """Extensions of the levels, from the same C: Cython translates it once.
-
-    Only the name of its initialisation is that of the level: Python calls it after the file.
-    """
-    from Cython.Build import cythonize
-
-    built = Path("build", "debug" if DEBUG else "cython")
+    """One extension per level, from the same source, and that of the processor's features."""
 
     def extension(name, source, flags=(), macros=()):
         limited = [("Py_LIMITED_API", "0x030C0000")] if STABLE_ABI else []
         return Extension(
             f"cmlp.core.{name}",
-            [str(source)],
+            [source],
             include_dirs=["src/cmlp/core/simd"],
             depends=[
                 str(path) for path in Path("src/cmlp/core").rglob("*") if path.suffix in PARTS
@@ -92,16 +86,33 @@ def extensions():
 
     flags = levels()
     wanted = (os.environ.get("CMLP_LEVELS") or ",".join(flags)).split(",")
+    modules = [extension("_cpu", "src/cmlp/core/_cpu.pyx")]
     for level in wanted:
         if level not in flags:
             sys.exit(f"CMLP_LEVELS names {level!r}; this platform has {', '.join(flags)}")
-    modules = [extension(name, f"src/cmlp/core/{name}.pyx") for name in ("_cpu", "_core")]
-    cpu, core = cythonize(modules, build_dir=str(built), compiler_directives=DIRECTIVES)
-    for level in wanted:
-        copy = Path(shutil.copy2(core.sources[0], built / f"_core_{level}.c"))
+        # Python calls the initialisation that has the file's name.
         macros = [("PyInit__core", f"PyInit__core_{level}")]
-        modules.append(extension(f"_core_{level}", copy, flags[level], macros))
-    return [cpu, *modules[2:]]
+        source = "src/cmlp/core/_core.pyx"
+        modules.append(extension(f"_core_{level}", source, flags[level], macros))
+    return modules
+
+
+def translate(modules):
+    """Let Cython write each source once, and give each extension a copy: objects go by its name."""
+    from Cython.Build import cythonize
+
+    folder = Path("build", "debug" if DEBUG else "cython")
+    written = {}
+    for module in modules:
+        source = Path(module.sources[0])
+        if source not in written:
+            of_source = Extension(f"cmlp.core.{source.stem}", [str(source)], depends=module.depends)
+            (translated,) = cythonize(
+                [of_source], build_dir=str(folder), compiler_directives=DIRECTIVES
+            )
+            written[source] = translated.sources[0]
+        copy = folder / f"{module.name.rpartition('.')[2]}.c"
+        module.sources = [str(shutil.copy2(written[source], copy))]
 
 
 class Build(build_ext):
@@ -114,6 +125,7 @@ class Build(build_ext):
             print("cmlp: no working C compiler; installing the NumPy path alone", file=sys.stderr)
             self.extensions.clear()
             return
+        translate(self.extensions)
         msvc = self.compiler.compiler_type == "msvc"
         flags = MSVC_FLAGS if msvc else [*UNIX_FLAGS, SMALLER]
         if not msvc and self.compiler_knows(SMALLER_WITH_GCC):
