@@ -102,6 +102,7 @@ def translate(modules):
     from Cython.Build import cythonize
 
     folder = Path("build", "debug" if DEBUG else "cython")
+    folder.mkdir(parents=True, exist_ok=True)
     written = {}
     for module in modules:
         source = Path(module.sources[0])
