@@ -416,6 +416,12 @@ def test_labels_that_c_has_no_string_for():
             to_c(net)
 
 
+def test_one_class_has_no_index():
+    net = cmlp.Network([2, 1], loss="binary_crossentropy", seed=0)
+    with pytest.raises(ConversionError, match=r"one class, \['a'\]"):
+        write_c(Chain(2, (member_of(net),), classes=np.array(["a"])), "model")
+
+
 @pytest.mark.parametrize(
     "name", ["", "1a", "a-b", "int", "class", "_a", "a__b", "a" * 49, "é", "a\n", "a */"]
 )
