@@ -16,6 +16,7 @@ from cmlp.formats.chain import (
     check,
     check_names,
     member_of,
+    named,
     run,
     with_scaler,
 )
@@ -62,7 +63,15 @@ def test_means_are_subtracted_not_folded():
     np.testing.assert_allclose(run(twice, X * 3 + 1e5), run(plain, z), rtol=1e-6, atol=1e-6)
 
 
+def test_the_largest_slope_may_be_one_of_float32():
+    assert named("leaky_relu", float(np.float32(1e30)), "here") == "leaky_relu:1e30"
+
+
 def test_what_does_not_fit():
+    net = cmlp.Network([7, 12, 3], "tanh", seed=1, normalization="layer")
+    net.scales[0][2] = np.inf
+    with pytest.raises(ConversionError, match="layer 1 has weights that are not finite"):
+        check(Chain(7, (member_of(net),)))
     net = cmlp.Network([7, 12, 3], "tanh", seed=1)
     net.weights[0][0, 0] = np.nan
     with pytest.raises(ConversionError, match="layer 1 has weights that are not finite"):

@@ -98,7 +98,7 @@ def named(kind: str, parameter: Any, where: str) -> str:
     called = ACTIVATION_PARAMETERS[kind]
     if isinstance(parameter, bool) or not isinstance(parameter, (int, float)):
         raise ConversionError(f"{where} has a {called} that is no number")
-    if not 0 <= parameter <= LARGEST_PARAMETER:
+    if not 0 <= parameter <= float(np.float32(LARGEST_PARAMETER)):  # which is a little larger
         raise ConversionError(
             f"{where} has the {called} {short(parameter)}; cmlp has those from 0 to "
             f"{LARGEST_PARAMETER:g}"
@@ -424,8 +424,10 @@ def check(chain: Chain) -> Chain:
                     f"layer {place}{of} has {a.weights.shape[1]} outputs, the next one takes "
                     f"{b.weights.shape[0]}"
                 )
-        for place, step in enumerate(affine, 1):
-            arrays = [step.weights] if step.bias is None else [step.weights, step.bias]
+        place = 0
+        for step in member.steps:
+            place += isinstance(step, Affine)
+            arrays = [each for each in vars(step).values() if isinstance(each, np.ndarray)]
             if not all(np.isfinite(array).all() for array in arrays):
                 raise ConversionError(f"layer {place}{of} has weights that are not finite")
     return chain
