@@ -441,6 +441,8 @@ def test_text_is_deterministic_and_narrow(tmp_path):
     assert max(map(len, text.splitlines())) <= 120
     assert to_c(net, tmp_path / "net.c") is None
     assert (tmp_path / "net.c").read_bytes().decode() == text
+    to_c(net, bytes(tmp_path / "net.h"))
+    assert (tmp_path / "net.h").read_text() == to_c(net, name="net", header=True)
     assert "net_predict(" not in to_c(net, name="net", stack_limit=16)
 
 

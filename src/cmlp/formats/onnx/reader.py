@@ -268,7 +268,7 @@ class _Reader:
         assert isinstance(last, Activation)
         if head.multilabel and last.name != "logistic":
             raise ConversionError(
-                f"the graph has a label for each output above 1/2, but the outputs are {last.name}; "
+                f"the graph has labels for outputs above 1/2, but the outputs are {last.name}; "
                 "expected is logistic (Sigmoid)"
             )
         several = head.multilabel or (last.name == "logistic" and chain.n_out > 1)
