@@ -406,6 +406,11 @@ def test_what_has_no_counterpart(name):
         from_onnx(raw)
 
 
+def test_a_number_is_no_file():
+    with pytest.raises(TypeError, match="PathLike"):  # 0 is standard input
+        from_onnx(0)
+
+
 def test_numbers_of_every_type():
     """Numbers one by one, packed, of 16 bits: widened, and exact."""
     values = np.array([0.5, -1.25, 3.0], "f4")

@@ -1,5 +1,7 @@
 """The neutral form: its float64 oracle computes what the networks themselves predict."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import covering
@@ -18,6 +20,7 @@ from cmlp.formats.chain import (
     member_of,
     named,
     run,
+    with_narrow_mean,
     with_scaler,
 )
 
@@ -61,6 +64,19 @@ def test_means_are_subtracted_not_folded():
     twice = with_scaler(with_scaler(plain, mean, factor), np.ones(7), np.full(7, 0.5))
     z = ((X * 3 + 1e5 - 1) * 0.5 - mean) * factor
     np.testing.assert_allclose(run(twice, X * 3 + 1e5), run(plain, z), rtol=1e-6, atol=1e-6)
+
+
+def test_means_of_few_digits_lose_nothing():
+    """Rows of float32 hold 12345678 exactly, but not their mean."""
+    net = cmlp.Network([7, 12, 3], "tanh", seed=1)
+    rows = np.round(X * 100) + 12345678
+    chain = with_scaler(Chain(7, (member_of(net),)), rows.mean(axis=0), np.full(7, 0.01))
+    narrow = with_narrow_mean(chain)
+    assert (narrow.mean.astype("f4") == narrow.mean).all() and (narrow.mean != chain.mean).any()
+    np.testing.assert_allclose(run(narrow, rows), run(chain, rows), atol=1e-7)
+    without = replace(chain, mean=narrow.mean)
+    assert np.abs(run(without, rows) - run(chain, rows)).max() > 1e-4
+    assert with_narrow_mean(Chain(7, chain.members)).mean is None
 
 
 def test_the_largest_slope_may_be_one_of_float32():
