@@ -125,6 +125,13 @@ def test_what_export_refuses(complaint, net, options, in_folder):
     assert sorted(in_folder.iterdir()) == before
 
 
+def test_a_header_does_not_replace_the_model(complaint, net, in_folder):
+    net.save("pets.h")
+    error = complaint("export", "pets.h", "--out", "pets.c", "--header")
+    assert "--out pets.h: this would replace the file that is read" in error
+    assert cmlp.load("pets.h").sizes == net.sizes
+
+
 def test_what_is_no_model(complaint, net, in_folder):
     for name in ("x.onnx", "x.safetensors", "x.cmlp"):
         (in_folder / name).write_bytes(b"this is no model")

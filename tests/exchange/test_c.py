@@ -416,6 +416,12 @@ def test_labels_that_c_has_no_string_for():
             to_c(net)
 
 
+def test_one_class_has_no_index():
+    net = cmlp.Network([2, 1], loss="binary_crossentropy", seed=0)
+    with pytest.raises(ConversionError, match=r"one class, \['a'\]"):
+        write_c(Chain(2, (member_of(net),), classes=np.array(["a"])), "model")
+
+
 @pytest.mark.parametrize(
     "name", ["", "1a", "a-b", "int", "class", "_a", "a__b", "a" * 49, "é", "a\n", "a */"]
 )
@@ -435,6 +441,8 @@ def test_text_is_deterministic_and_narrow(tmp_path):
     assert max(map(len, text.splitlines())) <= 120
     assert to_c(net, tmp_path / "net.c") is None
     assert (tmp_path / "net.c").read_bytes().decode() == text
+    to_c(net, bytes(tmp_path / "net.h"))
+    assert (tmp_path / "net.h").read_text() == to_c(net, name="net", header=True)
     assert "net_predict(" not in to_c(net, name="net", stack_limit=16)
 
 

@@ -367,6 +367,13 @@ REFUSED = {
     "tanh gelu": (file([FIRST, ("Gelu", "z", "y", {"approximate": "tanh"})], TENSORS), "Gelu"),
     "elu": (file([FIRST, ("Elu", "z", "y", {"alpha": -0.5})], TENSORS), "Elu"),
     "leaky": (file([FIRST, ("LeakyRelu", "z", "y", {"alpha": math.nan})], TENSORS), "LeakyRelu"),
+    "slopes of outputs": (file([FIRST, ("PRelu", "z slope", "y", {})], TENSORS), "slopes of their"),
+    "below 0, of outputs": (file([FIRST, ("LeakyRelu", "z", "y", {"alpha": -0.5})], TENSORS),
+                            "hidden layers only"),
+    "no slope": (file([FIRST, ("LeakyRelu", "z", "a", {"alpha": -math.inf}), LAST], TENSORS),
+                 "not finite"),
+    "labels of relu": (file([FIRST, ("Relu", "z", "r", {}), ("Greater", "r half", "y", {})],
+                            TENSORS), "outputs are relu"),
     "hidden softmax": (file([FIRST, ("Softmax", "z", "a", {}), LAST], TENSORS), "softmax"),
     "a residual": (file([FIRST, ("Relu", "z", "r", {}), ("Add", "r z", "a", {}), LAST], TENSORS),
                    "no counterpart"),
@@ -397,6 +404,11 @@ def test_what_has_no_counterpart(name):
     raw, message = REFUSED[name]
     with pytest.raises(ConversionError, match=message):
         from_onnx(raw)
+
+
+def test_a_number_is_no_file():
+    with pytest.raises(TypeError, match="PathLike"):  # 0 is standard input
+        from_onnx(0)
 
 
 def test_numbers_of_every_type():

@@ -441,6 +441,12 @@ def test_as_a_program(tmp_path, small):
     for cells in ("1,2,3,4,5,6,7\n", turned):
         found = np.array(program(tmp_path, "net.py", cells).split(","), float)
         np.testing.assert_array_equal(found, net.predict([[1, 2, 3, 4, 5, 6, 7]])[0])
+    for file, cells in (("net.py", turned), ("table.py", ",".join(row) + "\n")):
+        other = cells.replace("c", "d", 1)  # columns of another table, which would be predicted
+        done = subprocess.run(
+            [sys.executable, tmp_path / file], input=other, capture_output=True, text=True
+        )
+        assert "the first row lacks the columns 'c" in done.stderr and not done.stdout
 
 
 def test_files_are_whole_and_the_same(tmp_path):

@@ -175,6 +175,25 @@ def test_pipelines(scaler):
     back.partial_fit(far, KINDS["two"])
 
 
+def test_scalers_with_options():
+    """With with_mean=False a StandardScaler has a mean_ that it does not subtract."""
+    far = X + 3
+    for scaler in (
+        preprocessing.StandardScaler(with_mean=False),
+        preprocessing.StandardScaler(with_std=False),
+        preprocessing.RobustScaler(with_centering=False),
+        preprocessing.RobustScaler(with_scaling=False),
+        preprocessing.MinMaxScaler((5, 7)),
+    ):
+        its = pipeline.make_pipeline(scaler, linear_model.Ridge()).fit(far, X[:, 0])
+        np.testing.assert_allclose(from_sklearn(its).predict(far), its.predict(far), atol=1e-10)
+    for clips in (preprocessing.MinMaxScaler(), preprocessing.MaxAbsScaler()):
+        clips.clip = True  # MaxAbsScaler has it since 1.8
+        its = pipeline.make_pipeline(clips, linear_model.Ridge()).fit(far, X[:, 0])
+        with pytest.raises(ConversionError, match="clips"):
+            from_sklearn(its)
+
+
 def test_linear_models():
     for y in (KINDS["two"], NUMBERS):
         theirs = linear_model.LogisticRegression().fit(X, y)

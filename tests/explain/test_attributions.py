@@ -170,8 +170,8 @@ def test_a_linear_model_has_one_answer_by_all_methods(engine):
     expected = (X - centre)[:, :, None] * net.weights[0]
     for how in ("deeplift", "integrated_gradients", "shapley"):
         found = cmlp.attributions(
-            net, X, background=BACKGROUND, background_weight=weights, method=how
-        )
+            net, X, background=BACKGROUND, background_weight=weights * 1e307, method=how
+        )  # whose sum overflows
         np.testing.assert_allclose(found.values, expected, atol=1e-12)
 
 
@@ -533,7 +533,7 @@ def test_options_that_do_not_fit():
         ({"background_weight": np.ones(9)}, ValueError, "pass them, too"),
         ({"background": X[:, :2]}, ValueError, "background has 2 features"),
         ({"background": X[:0]}, ValueError, "background has no rows"),
-        ({"background": X, "background_weight": [1]}, ValueError, "(9,)"),
+        ({"background": X, "background_weight": [1]}, ValueError, "background_weight must be (9,)"),
         ({"background": X * np.nan}, ValueError, "background"),
     ]
     for how, kind, part in cases:

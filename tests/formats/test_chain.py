@@ -1,5 +1,7 @@
 """The neutral form: its float64 oracle computes what the networks themselves predict."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import covering
@@ -16,7 +18,9 @@ from cmlp.formats.chain import (
     check,
     check_names,
     member_of,
+    named,
     run,
+    with_narrow_mean,
     with_scaler,
 )
 
@@ -62,7 +66,28 @@ def test_means_are_subtracted_not_folded():
     np.testing.assert_allclose(run(twice, X * 3 + 1e5), run(plain, z), rtol=1e-6, atol=1e-6)
 
 
+def test_means_of_few_digits_lose_nothing():
+    """Rows of float32 hold 12345678 exactly, but not their mean."""
+    net = cmlp.Network([7, 12, 3], "tanh", seed=1)
+    rows = np.round(X * 100) + 12345678
+    chain = with_scaler(Chain(7, (member_of(net),)), rows.mean(axis=0), np.full(7, 0.01))
+    narrow = with_narrow_mean(chain)
+    assert (narrow.mean.astype("f4") == narrow.mean).all() and (narrow.mean != chain.mean).any()
+    np.testing.assert_allclose(run(narrow, rows), run(chain, rows), atol=1e-7)
+    without = replace(chain, mean=narrow.mean)
+    assert np.abs(run(without, rows) - run(chain, rows)).max() > 1e-4
+    assert with_narrow_mean(Chain(7, chain.members)).mean is None
+
+
+def test_the_largest_slope_may_be_one_of_float32():
+    assert named("leaky_relu", float(np.float32(1e30)), "here") == "leaky_relu:1e30"
+
+
 def test_what_does_not_fit():
+    net = cmlp.Network([7, 12, 3], "tanh", seed=1, normalization="layer")
+    net.scales[0][2] = np.inf
+    with pytest.raises(ConversionError, match="layer 1 has weights that are not finite"):
+        check(Chain(7, (member_of(net),)))
     net = cmlp.Network([7, 12, 3], "tanh", seed=1)
     net.weights[0][0, 0] = np.nan
     with pytest.raises(ConversionError, match="layer 1 has weights that are not finite"):

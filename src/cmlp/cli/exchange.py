@@ -49,7 +49,11 @@ def export(args: argparse.Namespace) -> int:
     """Write a model for another program; return the exit code."""
     suffix = _suffix(args.out, EXPORTS, f"--out {args.out}")
     _check_options(args, EXPORT_OPTIONS, suffix)
-    check_output(args.out, args.model, *filter(None, [args.sample]))
+    written = [args.out]
+    if args.header:
+        written.append(os.path.splitext(args.out)[0] + ".h")
+    for path in written:
+        check_output(path, args.model, *filter(None, [args.sample]))
     model = load(args.model)
     if suffix in ONNX:
         given = {"opset": args.opset} if args.opset is not None else {}

@@ -107,14 +107,16 @@ def check_sparse(X: Any, n_in: int, dtype: np.dtype[Any], name: str) -> SparseRo
     return SparseRows(np.ascontiguousarray(data), indices, indptr, n_in)
 
 
-def check_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
+def check_weights(
+    sample_weight: ArrayLike | None, n: int, name: str = "sample_weight", rows: str = "X"
+) -> NDArray[np.float64] | None:
     """Return the rows' weights, (n,), or None for equal ones."""
     if sample_weight is None:
         return None
-    weights = np.ascontiguousarray(as_numbers("sample_weight", sample_weight), np.float64)
+    weights = np.ascontiguousarray(as_numbers(name, sample_weight), np.float64)
     if weights.shape != (n,):
-        raise ValueError(f"sample_weight must be ({n},), one per row of X; it is {weights.shape}")
-    check_finite("sample_weight", weights, weights.dtype)
+        raise ValueError(f"{name} must be ({n},), one per row of {rows}; it is {weights.shape}")
+    check_finite(name, weights, weights.dtype)
     if n and (weights.min() < 0 or weights.max() == 0):
-        raise ValueError("sample_weight must not be negative, and not zero everywhere")
+        raise ValueError(f"{name} must not be negative, and not zero everywhere")
     return weights

@@ -177,7 +177,7 @@ def _background(
     n = n_rows_of(background)
     if n == 0:
         raise ValueError("background has no rows")
-    weights = check_weights(weights, n)
+    weights = check_weights(weights, n, "background_weight", "background")
     if most is not None and n > most:
         rows = np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
         background = take_rows(background, rows)
@@ -200,7 +200,8 @@ def _weights(weights: NDArray[np.float64] | None, n: int) -> NDArray[np.float64]
     """Return weights whose sum is 1."""
     if weights is None:
         return np.full(n, 1 / n)
-    return np.asarray(weights / weights.sum())
+    shares = weights / weights.max()  # their sum is finite, whatever the weights are
+    return np.asarray(shares / shares.sum())
 
 
 def _result(

@@ -95,7 +95,7 @@ def to_c(
         raise ConversionError(
             f"weights={weights!r}: expected one of {', '.join(map(repr, WEIGHTS))}"
         )
-    target = None if path is None else os.fspath(path)
+    target = None if path is None else os.fsdecode(path)
     static = header if target is None else target.endswith(".h")
     if name is None:
         name = "model" if target is None else re.sub(r"\.[^.]*$", "", os.path.basename(target))

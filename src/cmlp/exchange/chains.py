@@ -82,11 +82,13 @@ def _scaling(name: str, step: Any) -> tuple[Array, Array]:
     if n is None:
         raise ConversionError(f"step {name!r} of the pipeline is not fitted")
     zeros, ones = np.zeros(n), np.ones(n)
+    if getattr(step, "clip", False):
+        raise ConversionError(f"step {name!r} of the pipeline clips; only clip=False can leave")
     if kind == "MinMaxScaler":  # x scale + min
-        if step.clip:
-            raise ConversionError(f"step {name!r} of the pipeline clips; only clip=False can leave")
         return -step.min_ / step.scale_, step.scale_
     mean = getattr(step, "center_" if kind == "RobustScaler" else "mean_", None)
+    if not getattr(step, "with_mean", True):  # there is a mean_, too, which is not subtracted
+        mean = None
     scale = getattr(step, "scale_", None)
     return zeros if mean is None else mean, ones if scale is None else 1 / scale
 

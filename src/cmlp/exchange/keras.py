@@ -17,7 +17,15 @@ from cmlp.exchange.chains import chain_of
 from cmlp.exchange.networks import finish
 from cmlp.formats import layouts
 from cmlp.formats.building import Builder
-from cmlp.formats.chain import Activation, Affine, Chain, ConversionError, LayerNorm, Member
+from cmlp.formats.chain import (
+    Activation,
+    Affine,
+    Chain,
+    ConversionError,
+    LayerNorm,
+    Member,
+    with_narrow_mean,
+)
 from cmlp.formats.keras import file
 from cmlp.formats.keras.layers import builder_of
 from cmlp.model.custom_loss import CustomLoss
@@ -74,7 +82,7 @@ def to_keras(model: Any) -> Any:
 
     if int(keras.__version__.split(".")[0]) < 3:
         raise ConversionError(f"Keras 3 is needed, this is Keras {keras.__version__}")
-    chain = chain_of(model)
+    chain = with_narrow_mean(chain_of(model))
     single = len(chain.members) == 1
     for member in chain.members:
         layouts.plain_member(Chain(chain.n_in, (member,)), "Keras")

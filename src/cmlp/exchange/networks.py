@@ -67,6 +67,11 @@ def network_of(
     layers = _layers(_merged(member.steps))
     hidden = layers[:-1]
     _check_norms(layers)
+    if layers[-1][2].alphas is not None:
+        raise ConversionError(
+            "the outputs have slopes of their own (PRelu, or a slope below 0), which cmlp has in "
+            "hidden layers only"
+        )
     parametric = any(activation.alphas is not None for _, _, activation in hidden)
     try:
         net = Network(

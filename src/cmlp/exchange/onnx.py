@@ -218,7 +218,7 @@ def from_onnx(source: Path | bytes, *, loss: str | None = None) -> Any:
     if isinstance(source, (bytes, bytearray, memoryview)):
         content = bytes(source)
     else:
-        with open(source, "rb") as file:
+        with open(os.fspath(source), "rb") as file:  # and not a number: a file that is open
             if os.fstat(file.fileno()).st_size > messages.MAX_BYTES:
                 raise ConversionError(f"{os.fspath(source)!r} has more than 2 GB")
             content = file.read()

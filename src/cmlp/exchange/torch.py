@@ -24,6 +24,7 @@ from cmlp.formats.chain import (
     ConversionError,
     LayerNorm,
     named,
+    with_narrow_mean,
 )
 from cmlp.model.custom_loss import CustomLoss
 from cmlp.network import Network
@@ -106,7 +107,7 @@ def to_torch(model: Any, *, raw: bool = False, fold: bool = True) -> Any:
     """
     import torch
 
-    chain = chain_of(model)
+    chain = with_narrow_mean(chain_of(model))
     if raw and len(chain.members) > 1:
         raise ConversionError("the mean of an ensemble has no raw sums: convert its estimators_")
     net = None if fold else _network_with_statistics(model)

@@ -98,7 +98,7 @@ def named(kind: str, parameter: Any, where: str) -> str:
     called = ACTIVATION_PARAMETERS[kind]
     if isinstance(parameter, bool) or not isinstance(parameter, (int, float)):
         raise ConversionError(f"{where} has a {called} that is no number")
-    if not 0 <= parameter <= LARGEST_PARAMETER:
+    if not 0 <= parameter <= float(np.float32(LARGEST_PARAMETER)):  # which is a little larger
         raise ConversionError(
             f"{where} has the {called} {short(parameter)}; cmlp has those from 0 to "
             f"{LARGEST_PARAMETER:g}"
@@ -407,6 +407,26 @@ def with_scaler(chain: Chain, mean: ArrayLike, factor: ArrayLike) -> Chain:
     return replace(chain, members=tuple(members), mean=means if means.any() else None)
 
 
+def with_narrow_mean(chain: Chain) -> Chain:
+    """Return a chain whose mean has the digits of its number type; the first biases have the rest.
+
+    A mean of 1e7 has an error of 0.5 in float32, which is no part of X there.
+    """
+    if chain.mean is None:
+        return chain
+    mean = chain.mean.astype(chain.dtype).astype(np.float64)
+    members = []
+    for member in chain.members:
+        first = member.steps[0]
+        assert isinstance(first, Affine)
+        shift = (mean - chain.mean) @ first.weights.astype(np.float64)
+        bias = shift if first.bias is None else first.bias + shift
+        if shift.any():
+            first = Affine(first.weights, bias.astype(chain.dtype))
+        members.append(replace(member, steps=(first, *member.steps[1:])))
+    return replace(chain, members=tuple(members), mean=mean)
+
+
 def check(chain: Chain) -> Chain:
     """Return the chain, if its arrays fit each other and are finite.
 
@@ -424,8 +444,10 @@ def check(chain: Chain) -> Chain:
                     f"layer {place}{of} has {a.weights.shape[1]} outputs, the next one takes "
                     f"{b.weights.shape[0]}"
                 )
-        for place, step in enumerate(affine, 1):
-            arrays = [step.weights] if step.bias is None else [step.weights, step.bias]
+        place = 0
+        for step in member.steps:
+            place += isinstance(step, Affine)
+            arrays = [each for each in vars(step).values() if isinstance(each, np.ndarray)]
             if not all(np.isfinite(array).all() for array in arrays):
                 raise ConversionError(f"layer {place}{of} has weights that are not finite")
     return chain

@@ -28,7 +28,8 @@ from cmlp.formats.c.text import (
     whole_numbers,
     words,
 )
-from cmlp.formats.chain import Activation, Affine, Chain, Member, check
+from cmlp.formats.chain import Activation, Affine, Chain, ConversionError, Member, check
+from cmlp.formats.source_text import task_of
 
 MANY_WEIGHTS = 1_000_000
 AVR_OBJECT = 32_767  # bytes of the largest object that avr-gcc knows
@@ -89,6 +90,11 @@ def write_c(
         If the name, a label or a weight has no place in C.
     """
     check_name(name)
+    if task_of(chain) == "one":
+        raise ConversionError(
+            f"this classifier has one class, {words(np.asarray(chain.classes))}: there is nothing "
+            "to compute"
+        )
     chain = check(narrow(chain, int8))
     return _File(chain, name, static, int8, raw, stack_limit).text(X, version)
 

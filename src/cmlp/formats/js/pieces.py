@@ -168,10 +168,16 @@ function run(member, x) {
 
 INPUTS = """\
 function numbersOf(x) {
-  if (!x || x.length !== nInputs) {
+  if (!x || typeof x === "string" || x.length !== nInputs) {
     throw new TypeError("a row of " + nInputs + " numbers expected");
   }
-  return finite(Array.from(x, (value, i) => Number(value)@MEAN@));
+  return finite(Array.from(x, (value, i) => numberOf(value)@MEAN@));
+}
+
+// Number of null, of an empty text and of an empty array is 0, but these are gaps.
+function numberOf(value) {
+  const gap = typeof value === "object" || (typeof value === "string" && value.trim() === "");
+  return gap ? NaN : Number(value);
 }"""
 
 FINITE = """\

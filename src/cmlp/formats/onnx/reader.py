@@ -266,6 +266,11 @@ class _Reader:
         """Return the chain with labels and names."""
         last = chain.members[0].steps[-1]
         assert isinstance(last, Activation)
+        if head.multilabel and last.name != "logistic":
+            raise ConversionError(
+                f"the graph has labels for outputs above 1/2, but the outputs are {last.name}; "
+                "expected is logistic (Sigmoid)"
+            )
         several = head.multilabel or (last.name == "logistic" and chain.n_out > 1)
         labels = None if several else self.labels(chain, head, last.name)
         if labels is not None and last.name == "identity":  # the largest score is the label

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cmlp.core.layout import Array
-from cmlp.core.vocabulary import LARGEST_PARAMETER, LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
+from cmlp.core.vocabulary import LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
 from cmlp.formats.chain import named
 
 INPUT, AFFINE, SCALE, ACTIVATION, NORM, SUM = (
@@ -322,15 +322,11 @@ def leaky(z: Value, slope: float, where: str) -> Value | None:
     """Return z above 0 and slope z below: leaky_relu, relu, or relu with an alpha."""
     if slope == 0 or math.isclose(slope, LEAKY_SLOPE, rel_tol=1e-6) or slope < 0:
         return rectified(z, np.array(slope), where)
-    if not slope <= LARGEST_PARAMETER:
-        return None
     return activation(z, named("leaky_relu", slope, where), where)
 
 
 def elu(z: Value, alpha: float, where: str) -> Value | None:
     """Return z above 0 and alpha (exp(z) - 1) below."""
-    if not 0 <= alpha <= LARGEST_PARAMETER:
-        return None
     return activation(z, named("elu", alpha, where), where)
 
 

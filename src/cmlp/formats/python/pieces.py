@@ -408,11 +408,17 @@ def _of_cells(rows):
     try:
         [float(cell) for cell in rows[0]]
     except ValueError:
+        if names is not None:
+            lacking = [ascii(name) for name in names if name not in rows[0]]
+            raise ValueError("the first row lacks the columns %s" % ", ".join(lacking)) from None
         rows = rows[1:]
     return [[float(cell) for cell in row] for row in rows]"""
 
 RAW_CELLS = """\
 def _of_cells(rows):
-    if set(FEATURE_NAMES) <= set(rows[0]):
+    lacking = [ascii(name) for name in FEATURE_NAMES if name not in rows[0]]
+    if not lacking:
         return [dict(zip(rows[0], row)) for row in rows[1:]]
+    if 2 * len(lacking) <= len(FEATURE_NAMES):  # names of columns rather than values
+        raise ValueError("the first row lacks the columns %s" % ", ".join(lacking))
     return rows"""
