@@ -4,9 +4,9 @@
 
 A cell is the largest ``|found - exact| / max(1, |exact|)`` over the rows and networks that it
 names, in float32; exact is the network in float64, not folded, by the NumPy core. Every activation
-meets every kind of output and every normalisation. "-" is what a way refuses, as it should; "LABEL"
-stands where the labels differ. Ways whose program or library is missing are named. A cell above
-1e-4 makes the program return 1.
+meets every kind of output and every normalisation. "-" is what a way refuses; "WRONG" stands
+for a wrong label and for numbers that are not finite. Ways whose program or library is missing are
+named. A cell above 1e-4 makes the program return 1.
 """
 
 from __future__ import annotations
@@ -70,13 +70,19 @@ def cases() -> list[Case]:
             rng = np.random.default_rng((i, j))
             normalization = NORMALIZATIONS[(i + j) % 3]
             net = cmlp.Network(
-                [7, 12, 9, n_out], activation, out, loss, seed=i, normalization=normalization
+                [7, 12, 9, n_out],
+                activation,
+                out,
+                loss,
+                seed=i,
+                normalization=normalization,
+                input_scale=0.25,
             )
             if head == "softmax" or head == "binary":
                 y = np.array(LABELS[head])[rng.integers(0, len(LABELS[head]), len(X))]
             else:
                 y = rng.integers(0, 2, (len(X), n_out)).astype("f4")
-            net.fit(X, y, epochs=3, batch_size=20, clip_norm=1)
+            net.fit(X, y, epochs=3, batch_size=20, learning_rate=1e-3, clip_norm=1)
             exact, labels = computed(net, head)
             found.append(Case(len(found), activation, head, normalization, net, exact, labels))
     return found
@@ -367,7 +373,7 @@ def cell(found: list[float | None]) -> str:
     if not numbers:
         return "-"
     worst = max(numbers)
-    return "LABEL" if worst == np.inf else f"{worst:.0e}".replace("e-0", "e-")
+    return "WRONG" if worst == np.inf else f"{worst:.0e}".replace("e-0", "e-")
 
 
 def show(results: dict[str, list[float | None]], several: list[Case], names: list[str]) -> None:
@@ -402,6 +408,9 @@ def main() -> int:
     show(results, several, HIDDEN)
     print()
     show(results, several, [*HEADS, *(f"norm {each}" for each in NORMALIZATIONS)])
+    for title, found in results.items():
+        if None in found:
+            print(f"\n{title}: {found.count(None)} of {len(found)} networks refused")
     if missing:
         print("\nmissing:", "; ".join(missing))
     wrong = [
