@@ -1,6 +1,6 @@
 """Measure the C of cmlp.to_c and of what else writes C for such networks: emlearn and onnx2c.
 
-    PYTHONPATH=src python tools/c_rivals.py --emlearn PYTHON --onnx2c PROGRAM [--level -Os]
+    PYTHONPATH=src python tools/c_rivals.py --emlearn PYTHON --onnx2c PROGRAM [--level=-O2]
 
 PYTHON has emlearn installed, PROGRAM is a compiled onnx2c; without them they are named as missing.
 Every writer gets the same trained weights. Flash (text and data), RAM (data and bss) and stack are
