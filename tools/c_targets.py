@@ -101,7 +101,7 @@ def together(texts):
 
 HOST = "int main(void) { return self_tests(); }\n"
 
-ARM = r"""
+ARM_START = r"""
 extern unsigned _estack;
 void reset(void);
 __attribute__((section(".vectors"), used)) static void *const vectors[2] = {
@@ -124,6 +124,9 @@ static void print_number(unsigned long n)
     print(p);
 }
 #define SYSTICK ((volatile unsigned *)0xE000E010)
+"""
+
+ARM_MAIN = r"""
 void reset(void)
 {
     unsigned long before, after, i;
@@ -357,7 +360,7 @@ ARM_CORES = {
 
 def on_arm(source, flags, machine, folder, level):
     """Compile, run under qemu, and return its verdict, instructions and sizes."""
-    (folder / "arm.c").write_text(source + ARM)
+    (folder / "arm.c").write_text(source + ARM_START + ARM_MAIN)
     (folder / "arm.ld").write_text(ARM_SCRIPT)
     sections = ["-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
     link = ["-nostartfiles", "-T", "arm.ld", "--specs=nano.specs", "--specs=nosys.specs"]

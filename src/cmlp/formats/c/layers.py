@@ -173,7 +173,8 @@ class Writer:
             plain = f"x[i] - {self.value(mean, 'i')}"
         axpy = _axpy(cast, n_out)
         if not front:
-            self.add(_loop("i", n_in, f"const float v = {plain};\n{axpy}"))
+            row = _axpy(cast, n_out, f"w + i * {n_out}")
+            self.add(_loop("i", n_in, f"const float v = {plain};\n{row}"))
         for number_, part in enumerate(front, 1):
             self._part(part, number_, n_out, axpy)
         if self.int8:
@@ -323,14 +324,18 @@ class Writer:
         )
 
 
-def _axpy(cast: str, n_out: int) -> str:
-    """Return the sums' part of one input `v`; an input of 0 has none."""
-    return (
+def _axpy(cast: str, n_out: int, row: str | None = None) -> str:
+    """Return the sums' part of one input `v`; an input of 0 has none.
+
+    Weights are those of `row`; without it `w` moves on to the next one. GCC makes vectors of a
+    loop at -O2 only if it sees which table a row is of, which a pointer that moves hides.
+    """
+    text = (
         "if (v != 0.0f)\n"
         f"    for (j = 0; j < {n_out}; j++)\n"
-        f"        b[j] += v * {cast}(w + j);\n"
-        f"w += {n_out};"
+        f"        b[j] += v * {cast}({row or 'w'} + j);"
     )
+    return text if row else f"{text}\nw += {n_out};"
 
 
 def _indent(text: str, level: int) -> str:
