@@ -148,6 +148,12 @@ def test_what_is_no_model(complaint, net, in_folder):
     assert not (in_folder / "model.cmlp").exists()
 
 
+def test_import_writes_a_model_file(complaint, net):
+    cmlp.to_onnx(net, "net.onnx")
+    text = complaint("import", "net.onnx", "--out", "again.onnx")
+    assert "again.onnx: a model file of cmlp is written, such as model.cmlp" in text
+
+
 def test_several_networks_are_no_network(complaint, in_folder):
     model = cmlp.MLPRegressor(hidden_layer_sizes=(3,), n_ensemble=2, max_iter=1, random_state=0)
     with pytest.warns(cmlp.ConvergenceWarning):

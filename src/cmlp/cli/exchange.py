@@ -82,6 +82,11 @@ def import_(args: argparse.Namespace) -> int:
     """Save the network that a file of another program holds; return the exit code."""
     suffix = _suffix(args.file, IMPORTS, args.file)
     _check_options(args, IMPORT_OPTIONS, suffix)
+    if os.path.splitext(args.out)[1].lower() in {*EXPORTS, *IMPORTS} - {*SAFETENSORS}:
+        raise ValueError(
+            f"--out {args.out}: a model file of cmlp is written, such as model.cmlp; another "
+            "format is written of it by cmlp export"
+        )
     check_output(args.out, args.file)
     try:
         net = _read(args, suffix)
