@@ -67,8 +67,8 @@ def scale_of(values: Float64s, method: str) -> Scale:
         mean = float((values / unit).mean()) * unit
         std = float((values / unit).std()) * unit
         return Scale(mean, min(1 / std, LARGEST) if std > 1e-12 * abs(mean) else 0.0, False)
-    with np.errstate(over="ignore", invalid="ignore"):
-        low, median, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+    unit = 2.0 if largest > 1e300 else 1.0  # quantiles are of differences, which stay finite
+    low, median, high = (np.quantile(values / unit, (0.25, 0.5, 0.75)) * unit).tolist()
     return robust_scale(low, median, high, float(values.min()), float(values.max()))
 
 
