@@ -846,7 +846,7 @@ COLUMNS = st.one_of(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(COLUMNS, min_size=1, max_size=4), st.sampled_from([None, 2, 3]), st.integers(0, 3))
-@example([[None, None, -4e300, None, 1.797693e308, None]], None, 0)  # their difference is infinite
+@example([[None, None, -1e308, None, 1.7e308, None]], None, 0)  # their difference is infinite
 def test_any_table_is_encoded_or_refused_by_name(columns, n_knots, max_one_hot):
     """What was fitted transforms itself, row by row, too, and from a file."""
     table = {f"c{i}": column for i, column in enumerate(columns)}
