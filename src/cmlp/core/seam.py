@@ -115,3 +115,29 @@ whether the caller stops the step; and the array's length."""
 def places() -> Places:
     """Return the array in which the threads of one call meet."""
     return np.zeros(TEAM_SIZE, np.int64)
+
+
+LANE = ("n", "batch", "steps", "taken", "number", "rows", "rates", "losses", "failed")
+"""A net's place in a call that trains several, one in each lane of a vector: the rows of its epoch
+and of a step; the steps of its rows, and those taken; the steps of its optimizer before the first
+of them; where its rows (epoch after epoch), rates and losses begin; and whether its loss was not
+finite."""
+
+
+LANE_SETTINGS = ("momentum", "beta_1", "beta_2", "epsilon", "l1", "l2", "weight_decay")
+"""The numbers that lanes have of their own, in addition to the rate of a step."""
+
+
+LANE_LOSSES = ("squared_error", "binary_crossentropy", "categorical_crossentropy")
+"""Losses of lanes, by their codes there; each with the output activation that belongs to it."""
+
+
+LANE_RULES = ("momentum", "nesterov", "adam")
+"""Rules of lanes, by their codes there."""
+
+
+def lane_workspace(plan: Any, batch: int, n_lanes: int) -> int:
+    """Return how many scratch numbers a call with lanes needs."""
+    units, widest = int(plan[:, 1].sum()), int(plan[:, 1].max())
+    rows = 2 + int(plan[0, 0]) + int(plan[-1, 1]) + 3 * units
+    return n_lanes * (9 + batch * rows + 12 * widest)

@@ -31,6 +31,7 @@ from __future__ import annotations
 from cmlp.core.reference.activations import activate
 from cmlp.core.reference.forward import forward, multiply_adds, product
 from cmlp.core.reference.gather import workspace_size
+from cmlp.core.reference.lanes import train_lanes
 from cmlp.core.reference.predict import predict
 from cmlp.core.reference.predictor import Predictor
 from cmlp.core.reference.step import evaluate, gradient, train_epoch
@@ -53,6 +54,7 @@ __all__ = [
     "predict",
     "product",
     "train_epoch",
+    "train_lanes",
     "update",
     "vector_bytes",
     "workspace_size",

@@ -1,0 +1,326 @@
+"""Small networks of one architecture, trained side by side: one in each lane of a vector.
+
+A lane does what :func:`cmlp.training.fit.run` does: the same draws, the same rules, the same sums in
+another order. What a network learns does not depend on the networks next to it. A lane whose network
+has ended takes the next one that waits; where too few are left, they continue alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmlp.core import dispatch
+from cmlp.core.layout import Array, aligned, layer_views
+from cmlp.core.seam import (
+    LANE, LANE_LOSSES, LANE_RULES, LANE_SETTINGS, MAX_BATCH, SparseRows, lane_workspace,
+)  # fmt: skip
+from cmlp.core.vocabulary import LOSSES
+from cmlp.data.numbers import is_finite
+from cmlp.model import passes
+from cmlp.model.passes import flops_of
+from cmlp.training.divergence import DivergenceError
+from cmlp.training.fit import NetworkRules, Options, run
+from cmlp.training.snapshot import Snapshot
+
+PYTHON_LANES = 16
+"""Networks of a call of the NumPy core, which trains them in one product of stacked matrices."""
+
+
+CALL_ROWS = 2**16
+"""Rows of a network that one call takes at most: several epochs, if nothing comes between them."""
+
+
+MOST_INPUTS, MOST_NUMBERS, MOST_FLOPS = 128, 8192, 8e6
+"""Inputs, parameters and work of a step from which on networks are faster alone: they use whole
+vectors, and all lanes' numbers would not fit into the caches."""
+
+
+FEWEST = 0.5
+"""Part of the lanes that has to be in use: a step takes as long for one network as for all."""
+
+
+class Job:
+    """A network's fit: its rules, and the epochs that were drawn for it."""
+
+    def __init__(self, rules: NetworkRules, options: Options) -> None:
+        self.rules, self.options, self.net = rules, options, rules.net
+        self.epochs: deque[tuple[NDArray[np.int64], NDArray[np.float64]]] = deque()
+        self.safe: Snapshot | None = None
+        self.careful = False
+        self.error: DivergenceError | None = None
+
+    @property
+    def objective(self) -> object:
+        """What decides which networks share a call: see :func:`group_of`."""
+        return self.rules.recipe.objective(self.net.architecture)
+
+    def draw(self) -> int:
+        """Draw the epochs that nothing comes between; return how many the next call takes."""
+        rules, state = self.rules, self.rules.state
+        if not self.epochs:
+            n = min(CALL_ROWS // rules.n_rows, state.epochs - state.epoch, rules.foreseen())
+            for _ in range(int(max(1, n))):
+                order, rates = np.empty(rules.n_rows, np.int64), np.empty((1, rules.n_steps))
+                rules.draw(order, rates)
+                self.epochs.append((order, rates[0]))
+        return 1 if self.careful else len(self.epochs)
+
+    def record(self, losses: list[float], seconds: float) -> str:
+        """Record the first of the epochs; return why training ends with them, or ''."""
+        rules, verdict = self.rules, ""
+        for loss in losses:
+            order, rates = self.epochs.popleft()
+            rules.state.epoch += 1
+            rules.record(loss / rules.data.weight(order), rules.n_rows, float(rates[-1]), seconds)
+            verdict = rules.verdict()
+        done = rules.state.epoch >= rules.state.epochs
+        return verdict or ("epochs" if done else "")
+
+    def end(self, stopped: str) -> None:
+        """Restore the best parameters, if they are kept, and record how the training has ended."""
+        if stopped == "diverged" or self.rules.patience.params is None:
+            pass
+        else:
+            self.net.params[:] = self.rules.patience.params
+        self.rules.end(stopped)
+
+
+class Kind(NamedTuple):
+    """What the networks of a call have in common."""
+
+    plan: bytes
+    loss: str
+    rule: str
+    label_smoothing: float
+    input_scale: float
+    data: int
+
+
+def lanes_of_core() -> int:
+    """Return how many networks a call of the present core trains; 1 where there are no lanes."""
+    core = dispatch.core
+    return PYTHON_LANES if core.name == "python" else max(1, int(core.vector_bytes) // 4)
+
+
+def kind_of(job: Job) -> Kind | None:
+    """Return which networks this one can be trained with side by side; None for none.
+
+    Lanes have float32, plain layers, SGD and Adam, the losses with the output activation that
+    belongs to them, penalties and decay. Everything else is trained alone: noise, dropout,
+    normalisation, parametric activations, other solvers and losses, clipping, means of the weights,
+    factors of groups, callbacks, a limit of time, sparse rows; and what is too large.
+    """
+    net, rules, recipe, options = job.net, job.rules, job.rules.recipe, job.options
+    about, rule = net.architecture, recipe.rule.name
+    rows = {row.name: row for row in LOSSES}
+    plain = (
+        lanes_of_core() > 1
+        and net.dtype == np.float32
+        and net.normalization is None
+        and not net.parametric_activation
+        and net.inputs is None
+        and not net.missing_targets
+        and net.loss_name in LANE_LOSSES
+        and net.activations[-1] == rows[net.loss_name].out_activation
+        and not isinstance(rules.data.X, SparseRows)
+    )
+    steps = (
+        rule in ("sgd", "adam", "adamw")
+        and not np.any(recipe.dropout)
+        and not (recipe.input_noise or recipe.clip_norm or recipe.ema)
+        and recipe.rate_factors is None
+        and recipe.decay_factors is None
+        and not options.callbacks
+        and options.max_time is None
+        and options.epochs > 0
+        and not options.verbose
+        and rules.n_rates == 1
+    )
+    small = (
+        rules.batch_size <= MAX_BATCH
+        and about.sizes[0] <= MOST_INPUTS
+        and about.n_params <= MOST_NUMBERS
+        and flops_of(net) * rules.batch_size <= MOST_FLOPS
+    )
+    if not (plain and steps and small):
+        return None
+    rule = "adam" if rule != "sgd" else "nesterov" if recipe.nesterov else "momentum"
+    data = id(rules.data)
+    return Kind(
+        net.plan.tobytes(), net.loss_name, rule, recipe.label_smoothing, net.input_scale, data
+    )
+
+
+def train_side_by_side(kind: Kind, jobs: Sequence[Job]) -> list[Job]:
+    """Train the networks of a kind; return those that have to continue alone.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After every network that had begun has the parameters of its last recorded epoch.
+    """
+    call = Lanes(kind, jobs)
+    call.run()
+    return call.alone
+
+
+class Lanes:
+    """The arrays of the calls of one kind, and who is in which lane."""
+
+    def __init__(self, kind: Kind, jobs: Sequence[Job]) -> None:
+        first = jobs[0]
+        net, data = first.net, first.rules.data
+        self.kind, self.waiting, self.alone = kind, deque(jobs), list[Job]()
+        self.n_lanes, self.plan = lanes_of_core(), net.plan
+        self.jobs: list[Job | None] = [None] * self.n_lanes
+        self.fewest = FEWEST * self.n_lanes
+        places = layer_views(net.plan, np.arange(len(net.params)))
+        self.places = np.concatenate([part.ravel() for layer in places for part in layer])
+        self.X = np.multiply(data.X, np.float32(net.input_scale), dtype=np.float32)
+        self.targets = np.ascontiguousarray(net.target_matrix(data.targets))
+        if kind.label_smoothing:
+            n_out = net.sizes[-1]
+            uniform = 1 / n_out if kind.loss == "categorical_crossentropy" else 0.5
+            self.targets += np.float32(kind.label_smoothing) * (np.float32(uniform) - self.targets)
+        self.weights = data.weights
+        n, adam = self.n_lanes, kind.rule == "adam"
+        self.params = aligned((len(self.places), n), np.float32)
+        self.state = aligned((1 + adam, len(self.places), n), np.float32)
+        self.table = np.zeros((n, len(LANE)), np.int64)
+        self.settings = np.zeros((n, len(LANE_SETTINGS)))
+        self.began = [0.0] * n
+        batch = max(job.rules.batch_size for job in jobs)
+        self.workspace = aligned((lane_workspace(net.plan, batch, n),), np.float32)
+        self.most = max(1, int(passes.CALL_FLOPS / (n * (flops_of(net) * batch + 2e4))))
+        rows = max(max(CALL_ROWS, job.rules.n_rows) for job in jobs)
+        self.rows = np.zeros((n, rows), np.int64)
+        self.rates = np.zeros((n, rows))
+        self.losses = np.zeros((n, CALL_ROWS))
+
+    def run(self) -> None:
+        """Train until no network is left that shares a call."""
+        try:
+            for lane in range(self.n_lanes):
+                self._take_next(lane)
+            while any(self.jobs):
+                dispatch.core.train_lanes(
+                    self.plan, self.params.ravel(), self.state.ravel(), self.X.ravel(),
+                    self.targets.ravel(), self.weights, self.rows.ravel(), self.rates.ravel(),
+                    self.losses.ravel(), self.table, self.settings,
+                    LANE_LOSSES.index(self.kind.loss), LANE_RULES.index(self.kind.rule),
+                    self.workspace, self.most,
+                )  # fmt: skip
+                for lane, job in enumerate(self.jobs):
+                    if job is not None:
+                        self._see(lane, job)
+        except BaseException as error:
+            self._leave_all("interrupted" if isinstance(error, KeyboardInterrupt) else "error")
+            raise
+
+    def _take_next(self, lane: int) -> None:
+        """Give a lane to the next network that waits; leave it idle where there is none."""
+        self.jobs[lane], self.table[lane] = None, 0
+        in_use = sum(job is not None for job in self.jobs)
+        if not self.waiting:
+            return
+        if in_use + len(self.waiting) < self.fewest:
+            self.alone += self.waiting
+            self.waiting.clear()
+            return
+        job = self.waiting.popleft()
+        job.net.optimizer_state.moments_for(job.rules.recipe.rule)
+        job.safe = Snapshot(job.net)
+        recipe = job.rules.recipe
+        self.settings[lane] = [getattr(recipe, name) for name in LANE_SETTINGS]
+        if self.kind.rule == "adam":
+            self.settings[lane, LANE_SETTINGS.index("momentum")] = 0
+        self.jobs[lane] = job
+        self._load(lane, job)
+        self._begin(lane, job)
+
+    def _load(self, lane: int, job: Job) -> None:
+        self.params[:, lane] = job.net.params[self.places]
+        for mine, theirs in zip(self.state, job.net.moments, strict=True):
+            mine[:, lane] = theirs[self.places]
+
+    def _unload(self, lane: int, job: Job) -> None:
+        job.net.params[self.places] = self.params[:, lane]
+        if self.kind.rule == "adam" or job.rules.recipe.momentum:  # else there are none
+            for mine, theirs in zip(self.state, job.net.moments, strict=True):
+                theirs[self.places] = mine[:, lane]
+
+    def _begin(self, lane: int, job: Job) -> None:
+        """Write the epochs of the next calls."""
+        n, rules = job.draw(), job.rules
+        steps = n * rules.n_steps
+        for epoch, (order, rates) in enumerate(list(job.epochs)[:n]):
+            self.rows[lane, epoch * rules.n_rows :][: rules.n_rows] = order
+            self.rates[lane, epoch * rules.n_steps :][: rules.n_steps] = rates
+        self.losses[lane, :n] = 0
+        self.table[lane] = (
+            rules.n_rows, rules.batch_size, steps, 0, job.net.steps, lane * self.rows.shape[1],
+            lane * self.rates.shape[1], lane * self.losses.shape[1], 0,
+        )  # fmt: skip
+        self.began[lane] = time.perf_counter()
+
+    def _see(self, lane: int, job: Job) -> None:
+        """Record a network's epochs, if its calls are done; draw the next ones, or end it."""
+        place = dict(zip(LANE, self.table[lane].tolist(), strict=True))
+        if place["taken"] < place["steps"] and not place["failed"]:
+            return
+        net, n = job.net, place["steps"] // job.rules.n_steps
+        self._unload(lane, job)
+        assert job.safe is not None
+        if place["failed"] or not is_finite(net.params):
+            if n > 1:  # one by one, to find the epoch that diverged
+                job.safe.put_back()
+                job.careful = True
+                self._load(lane, job)
+                self._begin(lane, job)
+                return
+            self._diverged(lane, job)
+            return
+        net.optimizer_state.steps += place["taken"]
+        job.safe.take()
+        in_use = sum(other is not None for other in self.jobs)
+        seconds = (time.perf_counter() - self.began[lane]) / n / in_use
+        stopped = job.record(self.losses[lane, :n].tolist(), seconds)
+        if stopped:
+            job.end(stopped)
+        elif in_use + len(self.waiting) < self.fewest and not job.epochs:
+            self.alone.append(job)
+        else:
+            self._begin(lane, job)
+            return
+        self._take_next(lane)
+
+    def _diverged(self, lane: int, job: Job) -> None:
+        """Restore the last finite parameters, and end a network."""
+        assert job.safe is not None
+        try:
+            job.rules.diverged(job.safe)
+        except DivergenceError as error:
+            job.error = error
+        job.end("diverged")
+        self._take_next(lane)
+
+    def _leave_all(self, stopped: str) -> None:
+        """Give every network the parameters of its last recorded epoch."""
+        for job in self.jobs:
+            if job is not None and job.safe is not None:
+                job.safe.put_back()
+                job.end(stopped)
+
+
+def continue_alone(job: Job) -> None:
+    """Train a network, or the rest of its epochs, by itself."""
+    try:
+        run(job.rules, job.options)
+    except DivergenceError as error:
+        job.error = error
