@@ -55,11 +55,6 @@ class Job:
         self.careful = False
         self.error: DivergenceError | None = None
 
-    @property
-    def objective(self) -> object:
-        """What decides which networks share a call: see :func:`group_of`."""
-        return self.rules.recipe.objective(self.net.architecture)
-
     def draw(self) -> int:
         """Draw the epochs that nothing comes between; return how many the next call takes."""
         rules, state = self.rules, self.rules.state
@@ -84,10 +79,9 @@ class Job:
 
     def end(self, stopped: str) -> None:
         """Restore the best parameters, if they are kept, and record how the training has ended."""
-        if stopped == "diverged" or self.rules.patience.params is None:
-            pass
-        else:
-            self.net.params[:] = self.rules.patience.params
+        best = self.rules.patience.params
+        if best is not None and stopped not in ("error", "diverged"):
+            self.net.params[:] = best
         self.rules.end(stopped)
 
 
@@ -238,8 +232,6 @@ class Lanes:
         job.safe = Snapshot(job.net)
         recipe = job.rules.recipe
         self.settings[lane] = [getattr(recipe, name) for name in LANE_SETTINGS]
-        if self.kind.rule == "adam":
-            self.settings[lane, LANE_SETTINGS.index("momentum")] = 0
         self.jobs[lane] = job
         self._load(lane, job)
         self._begin(lane, job)
