@@ -15,7 +15,7 @@ from cmlp.core import dispatch, layout, reference, seam
 
 FUNCTIONS = (
     "workspace_size", "activate", "product", "multiply_adds", "predict", "forward", "evaluate",
-    "gradient", "update", "train_epoch",
+    "gradient", "update", "train_epoch", "train_lanes",
 )  # fmt: skip
 
 CLASS = "Predictor"

@@ -527,8 +527,7 @@ def train_lanes(
     check_size("X", run.layers[0].n_in, X.shape[0])
     check_size("targets", run.n * n_out, targets.shape[0])
     check_size("workspace", run.size, workspace.shape[0])
-    check_lanes(&run, lanes, rows.shape[0], rates.shape[0], losses.shape[0])
-    check_rows(rows, run.n)
+    check_lanes(&run, lanes, rows, rates.shape[0], losses.shape[0])
     if settings.shape[0] != n_lanes or settings.shape[1] != 7:
         raise ValueError(f"settings must be ({n_lanes}, 7)")
     if weights is not None:

@@ -1,8 +1,8 @@
 """Small networks of one architecture, trained side by side: one in each lane of a vector.
 
-A lane does what :func:`cmlp.training.fit.run` does: the same draws, the same rules, the same sums in
-another order. What a network learns does not depend on the networks next to it. A lane whose network
-has ended takes the next one that waits; where too few are left, they continue alone.
+A lane does what :func:`cmlp.training.fit.run` does: the same draws, the same rules, the same sums
+in another order. What a network learns does not depend on the networks next to it. A lane whose
+network has ended takes the next one that waits; where too few are left, they continue alone.
 """
 
 from __future__ import annotations
@@ -16,9 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core import dispatch
-from cmlp.core.layout import Array, aligned, layer_views
+from cmlp.core.layout import aligned, layer_views
 from cmlp.core.seam import (
-    LANE, LANE_LOSSES, LANE_RULES, LANE_SETTINGS, MAX_BATCH, SparseRows, lane_workspace,
+    LANE,
+    LANE_LOSSES,
+    LANE_RULES,
+    LANE_SETTINGS,
+    MAX_BATCH,
+    SparseRows,
+    lane_workspace,
 )  # fmt: skip
 from cmlp.core.vocabulary import LOSSES
 from cmlp.data.numbers import is_finite
@@ -59,8 +65,8 @@ class Job:
         """Draw the epochs that nothing comes between; return how many the next call takes."""
         rules, state = self.rules, self.rules.state
         if not self.epochs:
-            n = min(CALL_ROWS // rules.n_rows, state.epochs - state.epoch, rules.foreseen())
-            for _ in range(int(max(1, n))):
+            n = min(epochs_of_a_call(self), state.epochs - state.epoch, rules.foreseen())
+            for _ in range(int(n)):
                 order, rates = np.empty(rules.n_rows, np.int64), np.empty((1, rules.n_steps))
                 rules.draw(order, rates)
                 self.epochs.append((order, rates[0]))
@@ -83,6 +89,11 @@ class Job:
         if best is not None and stopped not in ("error", "diverged"):
             self.net.params[:] = best
         self.rules.end(stopped)
+
+
+def epochs_of_a_call(job: Job) -> int:
+    """Return how many epochs of a network a call takes at most."""
+    return max(1, CALL_ROWS // job.rules.n_rows)
 
 
 class Kind(NamedTuple):
@@ -192,10 +203,11 @@ class Lanes:
         batch = max(job.rules.batch_size for job in jobs)
         self.workspace = aligned((lane_workspace(net.plan, batch, n),), np.float32)
         self.most = max(1, int(passes.CALL_FLOPS / (n * (flops_of(net) * batch + 2e4))))
-        rows = max(max(CALL_ROWS, job.rules.n_rows) for job in jobs)
-        self.rows = np.zeros((n, rows), np.int64)
-        self.rates = np.zeros((n, rows))
-        self.losses = np.zeros((n, CALL_ROWS))
+        epochs = [min(epochs_of_a_call(job), job.rules.state.epochs) for job in jobs]
+        rules = [job.rules for job in jobs]
+        self.rows = np.empty((n, most_of(rules, epochs, "n_rows")), np.int64)
+        self.rates = np.empty((n, most_of(rules, epochs, "n_steps")))
+        self.losses = np.empty((n, max(epochs)))
 
     def run(self) -> None:
         """Train until no network is left that shares a call."""
@@ -308,6 +320,11 @@ class Lanes:
             if job is not None and job.safe is not None:
                 job.safe.put_back()
                 job.end(stopped)
+
+
+def most_of(rules: list[NetworkRules], epochs: list[int], name: str) -> int:
+    """Return the largest product of epochs and rows or steps of an epoch."""
+    return max(n * int(getattr(rule, name)) for rule, n in zip(rules, epochs, strict=True))
 
 
 def continue_alone(job: Job) -> None:

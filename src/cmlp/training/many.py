@@ -91,10 +91,10 @@ def fit_many(
 
     Notes
     -----
-    Side by side are trained: float32 networks of up to 128 inputs and 8,192 parameters, of any hidden
-    activation, with 'sgd' or 'adam' ('adamw'), squared error or a cross-entropy with its own output
-    activation, L1, L2, weight decay, label smoothing, schedules, sample weights, validation and
-    patience. They share architecture, solver, `nesterov`, label smoothing and input scale, and
+    Side by side are trained: float32 networks of up to 128 inputs and 8,192 parameters, of any
+    hidden activation, with 'sgd' or 'adam' ('adamw'), squared error or a cross-entropy with its own
+    output activation, L1, L2, weight decay, label smoothing, schedules, sample weights, validation
+    and patience. They share architecture, solver, `nesterov`, label smoothing and input scale, and
     differ in everything else. The rest is trained one after another, as with dropout, noise,
     normalisation, clipping, callbacks, `max_time` or sparse rows, and where fewer than half of the
     lanes would be in use. One thread trains networks side by side; Ctrl-C ends all of them with the
@@ -103,12 +103,13 @@ def fit_many(
     Examples
     --------
     >>> import numpy as np, cmlp
-    >>> X, y = cmlp.load_digits()
-    >>> nets = [cmlp.Network([64, 16, 10], seed=seed) for seed in range(8)]
-    >>> rates = [0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001]
-    >>> histories = cmlp.fit_many(nets, X / 16, y, learning_rate=rates, epochs=3)
-    >>> int(np.argmin([history["loss"][-1] for history in histories]))
-    1
+    >>> X = np.linspace(-3, 3, 100)[:, None]
+    >>> nets = [cmlp.Network([1, 8, 1], "tanh", seed=seed) for seed in range(8)]
+    >>> rates = np.geomspace(0.1, 1e-4, 8)
+    >>> histories = cmlp.fit_many(nets, X, np.sin(X), learning_rate=rates, epochs=20)
+    >>> losses = [history["loss"][-1] for history in histories]
+    >>> losses[0] < losses[-1]
+    True
     """
     nets = _networks(networks)
     each = _each(len(nets), settings, parameters)
@@ -126,9 +127,7 @@ def fit_many(
             stack.enter_context(net.exclusive_training())
         before = [net.classes for net in nets]
         try:
-            jobs = _jobs(
-                nets, recipes, options, X, y, sample_weight, rows, val_rows, X_val, y_val
-            )
+            jobs = _jobs(nets, recipes, options, X, y, sample_weight, rows, val_rows, X_val, y_val)
         except (TypeError, ValueError, IndexError):
             for net, classes in zip(nets, before, strict=True):
                 net.classes = classes  # a failed call keeps no labels
@@ -145,7 +144,8 @@ def _networks(networks: Iterable[Any]) -> list[State]:
             raise TypeError(f"networks[{number}] must be a cmlp.Network, not {net!r}")
         if id(net) in seen:
             raise ValueError(
-                f"networks[{number}] is networks[{seen[id(net)]}]: train a copy (copy.deepcopy(net))"
+                f"networks[{number}] is networks[{seen[id(net)]}]: train a copy "
+                "(copy.deepcopy(net))"
             )
         seen[id(net)] = number
     return nets
@@ -159,7 +159,9 @@ def _each(
     defaults = DEFAULTS | {name: Recipe.__dataclass_fields__[name].default for name in PARAMETERS}
     own = [{} for _ in range(n)] if settings is None else [dict(each) for each in settings]
     if len(own) != n:
-        raise ValueError(f"settings must have one entry for each of the {n} networks, not {len(own)}")
+        raise ValueError(
+            f"settings must have one entry for each of the {n} networks, not {len(own)}"
+        )
     for name in dict.fromkeys((*parameters, *(name for each in own for name in each))):
         if name not in known:
             raise TypeError(str(unknown("parameter", name, known, known)))
@@ -170,7 +172,9 @@ def _each(
             continue
         values = value.tolist() if isinstance(value, np.ndarray) else list(value)
         if len(values) != n:
-            raise ValueError(f"{name} must have one value for each of the {n} networks, not {values!r}")
+            raise ValueError(
+                f"{name} must have one value for each of the {n} networks, not {values!r}"
+            )
         for each, one in zip(own, values, strict=True):
             each.setdefault(name, one)
     return [defaults | shared | each for each in own]
@@ -197,9 +201,7 @@ def _jobs(
         mine = _numbers("rows", rows, number, len(nets), n)
         held_out = _numbers("val_rows", val_rows, number, len(nets), n)
         validation = data if held_out is not None else validating and validating.of(net)
-        jobs.append(
-            Job(rules_of(net, data, recipe, option, validation, mine, held_out), option)
-        )
+        jobs.append(Job(rules_of(net, data, recipe, option, validation, mine, held_out), option))
     return jobs
 
 
@@ -230,7 +232,9 @@ def _numbers(
     if rows is None:
         return None
     if len(rows) != n_nets:
-        raise ValueError(f"{name} must have an entry for each of the {n_nets} networks, not {len(rows)}")
+        raise ValueError(
+            f"{name} must have an entry for each of the {n_nets} networks, not {len(rows)}"
+        )
     if rows[number] is None:
         return np.arange(n, dtype=np.int64) if name == "rows" else None
     try:

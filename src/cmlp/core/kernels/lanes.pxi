@@ -73,11 +73,11 @@ cdef int lay_out_lanes(Lanes *run, const int64_t[:, ::1] plan, Py_ssize_t batch)
 
 
 cdef int check_lanes(
-    const Lanes *run, const int64_t[:, ::1] lanes, Py_ssize_t n_rows, Py_ssize_t n_rates,
+    const Lanes *run, const int64_t[:, ::1] lanes, const int64_t[::1] rows, Py_ssize_t n_rates,
     Py_ssize_t n_losses,
 ) except -1:
-    """Raise ValueError unless each lane's rows, rates and losses lie inside the arrays."""
-    cdef Py_ssize_t l, epochs
+    """Raise unless each lane's rows, rates and losses lie inside the arrays, and its rows in X."""
+    cdef Py_ssize_t l, epochs, n_rows = rows.shape[0]
     cdef const Lane *lane
     if lanes.shape[0] != vector_lanes(4) or lanes.shape[1] * sizeof(int64_t) != sizeof(Lane):
         raise ValueError(f"lanes must be ({vector_lanes(4)}, {sizeof(Lane) // 8})")
@@ -95,6 +95,7 @@ cdef int check_lanes(
             or not 0 <= lane.losses <= n_losses - epochs or lane.number < 0
         ):
             raise ValueError(f"rows, rates or losses of lane {l} lie outside the arrays")
+        check_rows(rows[lane.rows:lane.rows + epochs * lane.n], run.n)
     return 0
 
 

@@ -48,13 +48,13 @@ def train_lanes(
     weights = np.ones(len(X)) if weights is None else weights
     objective = seam.Objective(_CODES[seam.LANE_LOSSES[loss]])
     is_weight = _weights_of(plan)
-    n, batch, steps, taken, number, first, first_rate, first_loss, failed = lanes.T  # views
+    n, batch, steps, taken, number, _, first_rate, first_loss, failed = lanes.T  # views
     per_epoch = -(-n // np.maximum(batch, 1))
+    begun = taken < steps
     for step in range(most):
         active = np.flatnonzero(taken < steps)
-        if len(active) == 0 or (step and (taken == steps)[began].any()):
+        if len(active) == 0 or len(active) < begun.sum():
             return step
-        began = active
         order, share, weight = _batches(lanes, per_epoch, active, rows, weights)
         costs, grads = _backpropagate(plan, params, X[order], targets[order], share, objective)
         value = np.where(share > 0, costs * weights[order], 0).sum(axis=1)
@@ -141,18 +141,17 @@ def _penalties(params, is_weight, settings):
 
 def _move(rule, params, state, grads, is_weight, settings, rate, t):
     """Move all parameters against their gradients, as :func:`updates.update` does."""
-    momentum, beta_1, beta_2, epsilon, l1, l2, decay = settings.T.astype(params.dtype)
-    if rule == 2:
-        _, exact_1, exact_2, *_ = settings.T
-        rest_1, rest_2 = ((1 - beta).astype(params.dtype) for beta in (exact_1, exact_2))
-        corrected = np.sqrt(1 - exact_2**t) / (1 - exact_1**t)
+    momentum, _, _, epsilon, l1, l2, _ = settings.T.astype(params.dtype)
+    _, beta_1, beta_2, *_, decay = settings.T
     g = grads + is_weight * (l2 * params + l1 * np.sign(params))
-    params *= 1 - is_weight * (rate * settings.T[6]).astype(params.dtype)
+    params *= 1 - is_weight * (rate * decay).astype(params.dtype)
     if rule == 2:
         m, v = state
+        rest_1, rest_2 = ((1 - beta).astype(params.dtype) for beta in (beta_1, beta_2))
+        corrected = rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
         m += rest_1 * (g - m)
         v += rest_2 * (g * g - v)
-        params -= (rate * corrected).astype(params.dtype) * m / (np.sqrt(v) + epsilon)
+        params -= corrected.astype(params.dtype) * m / (np.sqrt(v) + epsilon)
     else:
         v, step = state[0], rate.astype(params.dtype) * g
         v *= momentum
