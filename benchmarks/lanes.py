@@ -21,6 +21,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -107,8 +108,8 @@ def nets(args: argparse.Namespace) -> list[dict[str, Any]]:
     for work in WORKS[:2] if args.quick else WORKS:
         fits = Fits(work, 1 if args.quick else EPOCHS)
         turns: dict[str, Callable[[], float]] = {
-            "together": lambda fits=fits: fits.turn(True),
-            "one by one": lambda fits=fits: fits.turn(False),
+            "together": partial(fits.turn, True),
+            "one by one": partial(fits.turn, False),
             "peak": peak.turn,
         }
         best = fastest(turns, _report.seconds_of(args))
@@ -213,8 +214,8 @@ def grid(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure the grid; returns a row for each way."""
     work = Grid(1, 300) if args.quick else Grid(20, None)
     turns: dict[str, Callable[[], float]] = {
-        "fit_many": lambda: work.networks(True),
-        "Network.fit": lambda: work.networks(False),
+        "fit_many": partial(work.networks, True),
+        "Network.fit": partial(work.networks, False),
     }
     if importlib.util.find_spec("sklearn") is not None:
         turns["scikit-learn"] = work.sklearn

@@ -12,6 +12,7 @@ import cmlp
 from cmlp import Network, fit_many
 from cmlp.core import vocabulary
 from cmlp.core.seam import lane_workspace
+from cmlp.model.parameters import Parameters
 from cmlp.training import lanes, many
 
 HIDDEN = [row.name for row in vocabulary.ACTIVATIONS if not row.output_only]
@@ -58,50 +59,54 @@ RULES = (
     {"solver": "adam", "epsilon": 0.1, "beta_1": 0.8}, {"solver": "adamw", "epsilon": 0.1},
 )  # fmt: skip
 
+PAIRS = [HIDDEN[i - 1 : i + 1] or [HIDDEN[-1], HIDDEN[0]] for i in range(0, len(HIDDEN), 2)]
+"""Two hidden layers have different activations; every activation is there."""
+
 PROBLEMS = {"squared_error": waves, "binary_crossentropy": blobs, "categorical_crossentropy": blobs}
+
+PENALTIES = ({}, {"l2": 0.5, "l1": 0.1}, {"weight_decay": 3.0})
 
 
 @pytest.mark.parametrize(
     ("activation", "loss", "rule", "batch_size", "penalties"),
-    covering(
-        HIDDEN, PROBLEMS, RULES, [1, 5, None], [{}, {"l2": 0.5, "l1": 0.1}, {"weight_decay": 3.0}]
-    ),
+    covering(PAIRS, PROBLEMS, RULES, [1, 5, None], PENALTIES),
 )
 def test_lanes_compute_what_float64_does(
     core, side_by_side, activation, loss, rule, batch_size, penalties
 ):
-    X, y = PROBLEMS[loss](n=13)
-    n_out = 2 if loss == "binary_crossentropy" else 3
-    y = np.eye(2)[y % 2] if n_out == 2 else y
-    y = np.stack([y.ravel()] * 3, axis=1) if loss == "squared_error" else y
-    nets, _ = networks((3, 5, 4, n_out), activation, loss=loss)
-    exact = [net.astype("float64") for net in nets]
-    n, n_steps = len(nets), 2 * (-(-13 // (batch_size or 13)))
-    common = {"epochs": 2, "batch_size": batch_size, "learning_rate": ramp(0.01, 0.05, n)}
-    records = fit_many(nets, X, y, **common, **rule, **penalties)
-    expected = alone(exact, X, y, **common, **rule, **penalties)
+    X, y = PROBLEMS[loss](n=7, n_in=4)
+    if loss != "categorical_crossentropy":
+        y = np.stack([y.ravel() % 2, 1 - y.ravel() % 2], axis=1)
+    nets, _ = networks((4, 5, 4, 3 if y.ndim == 1 else 2), activation, loss=loss)
+    n, n_steps = len(nets), 2 * (-(-7 // (batch_size or 7)))
+    common = {"epochs": 2, "batch_size": batch_size, **rule, **penalties}
+    rates = ramp(0.002, 0.01, n)
+    exact = {number: nets[number].astype("float64") for number in (0, 3, n - 1)}
+    records = fit_many(nets, X, y, learning_rate=rates, **common)
     assert len(side_by_side) == n
-    # A sum in a step has 13 terms at most, four layers' follow each other, and a step forward,
-    # back and update; the penalties have as many terms as there are weights.
-    tolerance = n_steps * (3 * 4 * 14 + 60) * 2.0**-24
-    for net, other, record, theirs in zip(nets, exact, records, expected, strict=True):
+    # A sum in a step has 7 terms at most, those of three layers follow each other, forward and
+    # back; an update and penalties of 52 weights are added.
+    tolerance = n_steps * (2 * 3 * 8 + 60) * 2.0**-24
+    for number, other in exact.items():
+        net, theirs = nets[number], other.fit(X, y, learning_rate=rates[number], **common)
         scale = max(np.abs(other.params).max(), np.abs(other.moments).max())
-        mine = net.parameter_views.parts()
-        for name, part in other.parameter_views.parts().items():
-            np.testing.assert_allclose(mine[name], part, 0, tolerance * scale)
-        np.testing.assert_allclose(record["loss"], theirs["loss"], 4 * tolerance)
+        for mine, all_of_it in zip((net.params, *net.moments), (other.params, *other.moments),
+                                   strict=True):  # fmt: skip
+            assert_close(net, mine, other, all_of_it, tolerance * scale)
+        np.testing.assert_allclose(records[number]["loss"], theirs["loss"], 4 * tolerance)
         assert net.steps == other.steps == n_steps and net.solver == other.solver
-        moments = [copy.deepcopy(each) for each in (net, other)]
-        for each in moments:
-            each.params[:] = each.moments[-1]
-        mine = moments[0].parameter_views.parts()
-        for name, part in moments[1].parameter_views.parts().items():
-            np.testing.assert_allclose(mine[name], part, 0, tolerance * scale)
+
+
+def assert_close(net, mine, other, theirs, tolerance):
+    """Compare two vectors that are laid out as the parameters of two networks."""
+    expected = Parameters(other.plan, theirs).parts()
+    for name, part in Parameters(net.plan, mine).parts().items():
+        np.testing.assert_allclose(part, expected[name], 0, tolerance)
 
 
 def test_every_network_has_its_own_numbers(core, side_by_side):
     X, y = blobs(47)
-    nets, copies = networks(n=3 * lanes.lanes_of_core())
+    nets, copies = networks()
     n = len(nets)
     each = {
         "epochs": [3 + number % 4 for number in range(n)],
@@ -118,9 +123,9 @@ def test_every_network_has_its_own_numbers(core, side_by_side):
     rows = [np.delete(np.arange(47), np.arange(number % 6)) for number in range(n)]
     records = fit_many(nets, X, y, rows=rows, sample_weight=weight, **each)
     assert len(side_by_side) == n
-    for number, net in enumerate(copies):
+    for number in (0, 1, 5, n - 1):
+        net, part = copies[number], rows[number]
         own = {name: values[number] for name, values in each.items()}
-        part = rows[number]
         record = net.fit(X[part], y[part], sample_weight=weight[part], **own)
         np.testing.assert_allclose(nets[number].params, net.params, 0, 2e-4)
         np.testing.assert_allclose(records[number]["loss"], record["loss"], 1e-4)
@@ -159,7 +164,7 @@ def test_a_further_call_continues(engine):
 def test_patience_gives_the_lane_to_the_next(engine, side_by_side, validates):
     X, y = blobs(40)
     y = np.random.default_rng(0).permutation(y)  # nothing to learn: losses soon rise
-    nets, copies = networks(n=2 * lanes.lanes_of_core() + 3)
+    nets, copies = networks(n=lanes.lanes_of_core() + 7)
     patience = [1 + number % 4 for number in range(len(nets))]
     common = {"epochs": 60, "learning_rate": 0.5, "patience": patience, **validates}
     records = fit_many(nets, X, y, **common)
@@ -339,8 +344,8 @@ def test_defaults_are_those_of_fit():
         (["networks[1] is networks[0]", "deepcopy"], ValueError, {"networks": [None, None]}),
         (["learning_rate", "2 networks", "[0.1]"], ValueError, {"learning_rate": [0.1]}),
         (["settings", "2 networks", "1"], ValueError, {"settings": [{}]}),
-        (["learning_rat", "did you mean", "learning_rate"], TypeError, {"learning_rat": 1}),
-        (["epoch", "did you mean", "epochs"], TypeError, {"settings": [{}, {"epoch": 1}]}),
+        (["learning_rat", "Did you mean", "learning_rate"], TypeError, {"learning_rat": 1}),
+        (["epoch", "Did you mean", "epochs"], TypeError, {"settings": [{}, {"epoch": 1}]}),
         (["rows", "2 networks", "3"], ValueError, {"rows": [0, 1, 2]}),
         (["rows[1]", "0 to 59", "77"], IndexError, {"rows": [None, [77]]}),
         (["rows[0]", "one row"], ValueError, {"rows": [[], [1]]}),

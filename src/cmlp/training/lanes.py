@@ -34,7 +34,7 @@ from cmlp.training.divergence import DivergenceError
 from cmlp.training.fit import NetworkRules, Options, run
 from cmlp.training.snapshot import Snapshot
 
-PYTHON_LANES = 16
+PYTHON_LANES = 8
 """Networks of a call of the NumPy core, which trains them in one product of stacked matrices."""
 
 
@@ -187,6 +187,7 @@ class Lanes:
         self.fewest = FEWEST * self.n_lanes
         places = layer_views(net.plan, np.arange(len(net.params)))
         self.places = np.concatenate([part.ravel() for layer in places for part in layer])
+        assert not isinstance(data.X, SparseRows)
         self.X = np.multiply(data.X, np.float32(net.input_scale), dtype=np.float32)
         self.targets = np.ascontiguousarray(net.target_matrix(data.targets))
         if kind.label_smoothing:

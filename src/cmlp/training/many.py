@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from cmlp.core.errors import ConvergenceWarning, warn
 from cmlp.core.errstate import undisturbed
-from cmlp.core.public import set_module
 from cmlp.core.vocabulary import unknown
 from cmlp.data.checks import RowsLike
 from cmlp.data.rows import Data, check_pair
@@ -34,7 +33,6 @@ SEQUENCES = ("dropout", "rate_factors", "decay_factors", "callbacks")
 """Parameters that are sequences by themselves; networks differ in them by `settings` only."""
 
 
-@set_module("cmlp")
 @undisturbed
 def fit_many(
     networks: Iterable[Any],
@@ -200,7 +198,9 @@ def _jobs(
         n = len(data.X)
         mine = _numbers("rows", rows, number, len(nets), n)
         held_out = _numbers("val_rows", val_rows, number, len(nets), n)
-        validation = data if held_out is not None else validating and validating.of(net)
+        validation = None if held_out is None else data
+        if validating is not None:
+            validation = validating.of(net)
         jobs.append(Job(rules_of(net, data, recipe, option, validation, mine, held_out), option))
     return jobs
 
@@ -238,7 +238,7 @@ def _numbers(
     if rows[number] is None:
         return np.arange(n, dtype=np.int64) if name == "rows" else None
     try:
-        numbers = np.arange(n, dtype=np.int64)[rows[number]]
+        numbers: NDArray[np.int64] = np.arange(n, dtype=np.int64)[rows[number]]
     except IndexError as error:
         raise IndexError(
             f"{name}[{number}] must be numbers from 0 to {n - 1}, a mask of {n} rows or a slice: "
