@@ -138,6 +138,27 @@ def run(core, problem, X, side, noise=QUIET):
         )  # fmt: skip
 
 
+def run_lanes(core, dtype, side):
+    """Nets side by side, of odd sizes, with every loss and rule."""
+    pages, n, n_lanes = Pages(side), 7, core.vector_bytes // 4
+    for loss, rule in itertools.product(range(3), range(3)):
+        net = cmlp.Network((9, 13, 5, 2), ["gelu", "relu"], seed=0)
+        size, batch = 9 * 13 + 13 + 13 * 5 + 5 + 5 * 2 + 2, (1, 3, 7)[(loss + rule) % 3]
+        steps = -(-n // batch)
+        table = np.zeros((n_lanes, len(seam.LANE)), np.int64)
+        table[:, :3] = n, batch, steps
+        table[:, 5:8] = np.arange(n_lanes)[:, None] * (n, steps, 1)
+        arrays = [
+            net.plan, np.full(size * n_lanes, 0.1, dtype), np.zeros(2 * size * n_lanes, dtype),
+            np.ones(n * 9, dtype), np.ones(n * 2, dtype), np.ones(n),
+            np.tile(np.arange(n), n_lanes), np.full(steps * n_lanes, 0.1), np.zeros(n_lanes),
+            table, np.full((n_lanes, 7), 0.1),
+        ]  # fmt: skip
+        workspace = np.zeros(seam.lane_workspace(net.plan, batch, n_lanes), dtype)
+        taken = core.train_lanes(*map(pages.put, arrays), loss, rule, pages.put(workspace), 99)
+        assert taken == steps
+
+
 def run_team(core, problem, side):
     """Three threads on the same guarded arrays."""
     pages, n = Pages(side), problem.n
@@ -178,6 +199,9 @@ def main(name):
         for turn, dtype in enumerate((np.dtype("f4"), np.dtype("f8"))):
             say(name, dtype, "parts", side)
             run_parts(core, dtype, side)
+            if dtype == np.float32:
+                say(name, "lanes", side)
+                run_lanes(core, dtype, side)
             noise = seam.Noise(1, 0.1, np.array([0.3]))
             for problem in problems_at_odd_sizes(dtype, l2=0.01):
                 say(name, dtype, problem.sizes, problem.n, side)

@@ -106,8 +106,9 @@ def assert_close(net, mine, other, theirs, tolerance):
 
 def test_every_network_has_its_own_numbers(core, side_by_side):
     X, y = blobs(47)
-    nets, copies = networks()
+    nets, copies = networks(input_scale=0.5)
     n = len(nets)
+    common = {"sample_weight": np.linspace(0, 2, 47), "label_smoothing": 0.1}
     each = {
         "epochs": [3 + number % 4 for number in range(n)],
         "batch_size": [1 + number % 13 for number in range(n)],
@@ -119,19 +120,30 @@ def test_every_network_has_its_own_numbers(core, side_by_side):
         "schedule": [["cosine", "constant", "one_cycle"][number % 3] for number in range(n)],
         "shuffle": [number % 5 > 0 for number in range(n)],
     }
-    weight = np.linspace(0, 2, 47)
     rows = [np.delete(np.arange(47), np.arange(number % 6)) for number in range(n)]
-    records = fit_many(nets, X, y, rows=rows, sample_weight=weight, **each)
+    records = fit_many(nets, X, y, rows=rows, **common, **each)
     assert len(side_by_side) == n
     for number in (0, 1, 5, n - 1):
         net, part = copies[number], rows[number]
         own = {name: values[number] for name, values in each.items()}
-        record = net.fit(X[part], y[part], sample_weight=weight[part], **own)
+        own |= common | {"sample_weight": common["sample_weight"][part]}
+        record = net.fit(X[part], y[part], **own)
         np.testing.assert_allclose(nets[number].params, net.params, 0, 2e-4)
         np.testing.assert_allclose(records[number]["loss"], record["loss"], 1e-4)
         assert records[number]["learning_rate"] == record["learning_rate"]
         assert records[number].stopped == record.stopped == "epochs"
         assert nets[number].history == records[number]
+
+
+def test_rows_that_weigh_nothing(core, side_by_side):
+    X, y = blobs(20)
+    nets, copies = networks()
+    weight, rows = np.repeat([0.0, 1.0], 10), [slice(0, 10)] * len(nets)
+    common = {"learning_rate": 0.1, "weight_decay": 0.1, "batch_size": 4, "epochs": 2}
+    records = fit_many(nets, X, y, rows=rows, sample_weight=weight, **common)
+    assert records[1]["loss"] == [0, 0] and len(side_by_side) == len(nets)
+    for mine, theirs in zip(nets[1].weights, copies[1].weights, strict=True):
+        np.testing.assert_allclose(mine, theirs * 0.99**6, 1e-6)  # all that is left is decay
 
 
 def test_a_network_does_not_depend_on_its_neighbours(core):
@@ -146,12 +158,13 @@ def test_a_network_does_not_depend_on_its_neighbours(core):
 
 
 def test_a_further_call_continues(engine):
-    X, y = blobs()
-    nets, copies = networks()
+    X, y = blobs(n_classes=2)
+    nets, copies = networks((3, 5, 1), loss="binary_crossentropy")
+    how = {"solver": "adam", "label_smoothing": 0.2}
     for each in (nets, copies):
-        fit_many(each, X, y, epochs=2, solver="adam")
-    fit_many(nets, X, y, epochs=3, solver="adam")
-    alone(copies, X, y, epochs=3, solver="adam")
+        fit_many(each, X, y, epochs=2, **how)
+    fit_many(nets, X, y, epochs=3, **how)
+    alone(copies, X, y, epochs=3, **how)
     for net, other in zip(nets, copies, strict=True):
         assert net.steps == other.steps == 10 and net.history.epochs == 5
         np.testing.assert_allclose(net.params, other.params, 0, 1e-5)
@@ -244,7 +257,7 @@ ALONE = {
     "custom": ({"loss": squared_error}, {}),
     "missing": ({"loss": "squared_error", "missing_targets": True}, {}),
     "front": ({"inputs": cmlp.Inputs(levels={0: (3, 2)})}, {}),
-    "large": ({"activation": "relu", "sizes": (3, 99, 99, 1)}, {}),
+    "large": ({"activation": "relu", "sizes": (3, 200, 200, 1)}, {}),
     "rmsprop": ({}, {"solver": "rmsprop", "learning_rate": 0.001}),
     "dropout": ({}, {"dropout": (0.5, 0.0)}),
     "noise": ({}, {"input_noise": 0.1}),

@@ -80,6 +80,7 @@ include "kernels/parametric.pxi"
 include "kernels/backward.pxi"
 include "kernels/step.pxi"
 include "kernels/lanes.pxi"
+include "kernels/lanes_step.pxi"
 
 vector_bytes = vector_lanes(4) * 4
 
@@ -539,74 +540,6 @@ cdef train_epoch_in(
             number = n_steps
         restore_denormals(denormals)
     return total, number
-
-
-def train_lanes(
-    const int64_t[:, ::1] plan, float[::1] params, float[::1] state, const float[::1] X,
-    const float[::1] targets, const double[::1] weights, const int64_t[::1] rows,
-    const double[::1] rates, double[::1] losses, int64_t[:, ::1] lanes,
-    const double[:, ::1] settings, int loss, int rule, float[::1] workspace, Py_ssize_t most,
-):
-    """Train a net in each lane of a vector, one step per batch, until one of them is done.
-
-    Parameters
-    ----------
-    params, state : flat
-        Every net's parameters, without padding, and its moments: number i of the net in lane l is
-        at ``i * n_lanes + l``.
-    X, targets : flat
-        The rows of all nets, (n, n_in) and (n, n_out), in order.
-    rows, rates, losses : flat
-        What `lanes` points into; the sum of each epoch, as of `train_epoch`, is added to `losses`.
-    lanes : (n_lanes, 9) array
-        See ``seam.LANE``; the steps taken are counted there. A lane without steps is idle.
-    settings : (n_lanes, 7) array
-        Momentum, beta_1, beta_2, epsilon, l1, l2 and weight decay.
-    loss, rule : int
-        See ``seam.LANE_LOSSES`` and ``seam.LANE_RULES``.
-    most : int
-        Steps of a call.
-
-    Returns
-    -------
-    int
-        Steps taken. Where a loss was not finite, none of that step was taken, in no lane, and the
-        lane's column `failed` is 1.
-    """
-    cdef Lanes run
-    cdef Py_ssize_t n_lanes = vector_lanes(4), l, batch = 1, n_out
-    cdef unsigned int denormals
-    memset(&run, 0, sizeof(Lanes))
-    check_plan(plan, 16 * params.shape[0], 4)
-    for l in range(lanes.shape[0]):
-        batch = max(batch, lanes[l, 1])
-    if batch > MAX_BATCH or not 0 <= loss <= 2 or not 0 <= rule <= 2:
-        raise ValueError("batch, loss or rule is out of range")
-    lay_out_lanes(&run, plan, batch)
-    run.n, n_out = X.shape[0] // run.layers[0].n_in, last_layer(plan).n_out
-    check_size("params", run.n_params * n_lanes, params.shape[0])
-    check_size("state", run.n_params * n_lanes * (2 if rule == 2 else 1), state.shape[0])
-    check_size("X", run.layers[0].n_in, X.shape[0])
-    check_size("targets", run.n * n_out, targets.shape[0])
-    check_size("workspace", run.size, workspace.shape[0])
-    check_lanes(&run, lanes, rows, rates.shape[0], losses.shape[0])
-    if settings.shape[0] != n_lanes or settings.shape[1] != 7:
-        raise ValueError(f"settings must be ({n_lanes}, 7)")
-    if weights is not None:
-        check_size("weights", run.n, weights.shape[0])
-        run.weights = &weights[0]
-    run.X, run.Y, run.loss, run.rule = &X[0], &targets[0], loss, rule
-    run.rows = &rows[0] if rows.shape[0] else NULL
-    for l in range(n_lanes):
-        if settings[l, 4] != 0 or settings[l, 5] != 0 or settings[l, 6] != 0:
-            run.penalised = True
-    with nogil:
-        denormals = flush_denormals()
-        l = take_lane_steps(
-            &run, lanes, settings, rates, losses, params, state, workspace, most
-        )
-        restore_denormals(denormals)
-    return l
 
 
 check_codes()

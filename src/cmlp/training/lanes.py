@@ -42,13 +42,13 @@ CALL_ROWS = 2**16
 """Rows of a network that one call takes at most: several epochs, if nothing comes between them."""
 
 
-MOST_INPUTS, MOST_NUMBERS, MOST_FLOPS = 128, 8192, 8e6
-"""Inputs, parameters and work of a step from which on networks are faster alone: they use whole
-vectors, and all lanes' numbers would not fit into the caches."""
+MOST_INPUTS, MOST_PARAMETERS, MOST_UNITS = 2**11, 2**17, 2**19
+"""Inputs, parameters, and units times rows of a batch, of all lanes: beyond them networks are
+faster alone: they use whole vectors by themselves, and all lanes' numbers leave the caches."""
 
 
-FEWEST = 0.5
-"""Part of the lanes that has to be in use: a step takes as long for one network as for all."""
+SMALL = 2**15
+"""Parameters of all lanes below which they take half the time of networks alone."""
 
 
 class Job:
@@ -78,7 +78,9 @@ class Job:
         for loss in losses:
             order, rates = self.epochs.popleft()
             rules.state.epoch += 1
-            rules.record(loss / rules.data.weight(order), rules.n_rows, float(rates[-1]), seconds)
+            weight = rules.data.weight(order)
+            mean = loss / weight if weight else 0.0
+            rules.record(mean, rules.n_rows, float(rates[-1]), seconds)
             verdict = rules.verdict()
         done = rules.state.epoch >= rules.state.epochs
         return verdict or ("epochs" if done else "")
@@ -147,11 +149,12 @@ def kind_of(job: Job) -> Kind | None:
         and not options.verbose
         and rules.n_rates == 1
     )
+    n_lanes, sizes = lanes_of_core(), about.sizes
     small = (
         rules.batch_size <= MAX_BATCH
-        and about.sizes[0] <= MOST_INPUTS
-        and about.n_params <= MOST_NUMBERS
-        and flops_of(net) * rules.batch_size <= MOST_FLOPS
+        and n_lanes * sizes[0] <= MOST_INPUTS
+        and n_lanes * about.n_params <= MOST_PARAMETERS
+        and n_lanes * rules.batch_size * sum(sizes) <= MOST_UNITS
     )
     if not (plain and steps and small):
         return None
@@ -184,11 +187,14 @@ class Lanes:
         self.kind, self.waiting, self.alone = kind, deque(jobs), list[Job]()
         self.n_lanes, self.plan = lanes_of_core(), net.plan
         self.jobs: list[Job | None] = [None] * self.n_lanes
-        self.fewest = FEWEST * self.n_lanes
+        small = self.n_lanes * net.n_params <= SMALL
+        self.fewest = self.n_lanes * (0.5 if small else 0.75)  # a step takes as long for one as all
         places = layer_views(net.plan, np.arange(len(net.params)))
         self.places = np.concatenate([part.ravel() for layer in places for part in layer])
         assert not isinstance(data.X, SparseRows)
-        self.X = np.multiply(data.X, np.float32(net.input_scale), dtype=np.float32)
+        self.X = np.ascontiguousarray(data.X, np.float32)
+        if net.input_scale != 1:
+            self.X = self.X * np.float32(net.input_scale)
         self.targets = np.ascontiguousarray(net.target_matrix(data.targets))
         if kind.label_smoothing:
             n_out = net.sizes[-1]

@@ -89,14 +89,15 @@ def fit_many(
 
     Notes
     -----
-    Side by side are trained: float32 networks of up to 128 inputs and 8,192 parameters, of any
-    hidden activation, with 'sgd' or 'adam' ('adamw'), squared error or a cross-entropy with its own
-    output activation, L1, L2, weight decay, label smoothing, schedules, sample weights, validation
-    and patience. They share architecture, solver, `nesterov`, label smoothing and input scale, and
-    differ in everything else. The rest is trained one after another, as with dropout, noise,
-    normalisation, clipping, callbacks, `max_time` or sparse rows, and where fewer than half of the
-    lanes would be in use. One thread trains networks side by side; Ctrl-C ends all of them with the
-    weights of their last recorded epochs.
+    Side by side are trained: float32 networks of up to 256 inputs and 16,384 parameters (half as
+    many with AVX-512, twice as many without AVX2), of any hidden activation, with 'sgd' or 'adam'
+    ('adamw'), squared error or a cross-entropy with its own output activation, L1, L2, weight
+    decay, label smoothing, schedules, sample weights, validation and patience. They share
+    architecture, solver, `nesterov`, label smoothing and input scale, and differ in everything
+    else. The rest is trained one after another: what has dropout, noise, normalisation, clipping,
+    callbacks, `max_time` or sparse rows, and where fewer than half of the lanes (three quarters, of
+    larger networks) would be in use. One thread trains networks side by side. Ctrl-C ends all of
+    them with the weights of their last recorded epochs.
 
     Examples
     --------

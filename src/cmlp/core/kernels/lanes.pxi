@@ -99,249 +99,69 @@ cdef int check_lanes(
     return 0
 
 
-cdef Cursor place_of(const Lane *lane, const double *setting) noexcept nogil:
-    """Find a net's next batch; `setting`: momentum, beta_1, beta_2, epsilon, l1, l2, decay."""
-    cdef Cursor at
-    cdef Py_ssize_t per_epoch, in_epoch
-    memset(&at, 0, sizeof(Cursor))
-    if lane.taken < lane.steps:
-        per_epoch = blocks(lane.n, lane.batch)
-        in_epoch = lane.taken % per_epoch * lane.batch
-        at.loss = lane.losses + lane.taken // per_epoch
-        at.row = lane.rows + lane.taken // per_epoch * lane.n + in_epoch
-        at.left = lane.n - in_epoch
-        at.size = min(lane.batch, at.left)
-        at.power_1 = setting[1] ** <double>(lane.number + lane.taken)
-        at.power_2 = setting[2] ** <double>(lane.number + lane.taken)
-    return at
+def train_lanes(
+    const int64_t[:, ::1] plan, float[::1] params, float[::1] state, const float[::1] X,
+    const float[::1] targets, const double[::1] weights, const int64_t[::1] rows,
+    const double[::1] rates, double[::1] losses, int64_t[:, ::1] lanes,
+    const double[:, ::1] settings, int loss, int rule, float[::1] workspace, Py_ssize_t most,
+):
+    """Train a net in each lane of a vector, one step per batch, until one of them is done.
 
+    Parameters
+    ----------
+    params, state : flat
+        Every net's parameters, without padding, and its moments: number i of the net in lane l is
+        at ``i * n_lanes + l``.
+    X, targets : flat
+        The rows of all nets, (n, n_in) and (n, n_out), in order.
+    rows, rates, losses : flat
+        What `lanes` points into; the sum of each epoch, as of `train_epoch`, is added to `losses`.
+    lanes : (n_lanes, 9) array
+        See ``seam.LANE``; the steps taken are counted there. A lane without steps is idle.
+    settings : (n_lanes, 7) array
+        Momentum, beta_1, beta_2, epsilon, l1, l2 and weight decay.
+    loss, rule : int
+        See ``seam.LANE_LOSSES`` and ``seam.LANE_RULES``.
+    most : int
+        Steps of a call.
 
-cdef inline void advance(Lane *lane, Cursor *at) noexcept nogil:
-    lane.taken += 1
-    at.row += at.size
-    at.left -= at.size
-    if at.left == 0:
-        at.left = lane.n
-        at.loss += 1
-    at.size = min(lane.batch, at.left) if lane.taken < lane.steps else 0
-
-
-cdef void gather_lanes(
-    const Lanes *run, Cursor *cursors, Py_ssize_t n, float[::1] ws
-) noexcept nogil:
-    """Copy each net's rows, targets and shares; a net with fewer rows gets one that has no share."""
-    cdef Py_ssize_t i, l, row, lanes = vector_lanes(4)
-    cdef Py_ssize_t n_in = run.layers[0].n_in, n_out = run.layers[run.n_layers - 1].n_out
-    cdef const float *x[MAX_LANES]
-    cdef const float *y[MAX_LANES]
-    cdef Cursor *at
-    for l in range(lanes):
-        at = &cursors[l]
-        at.weight = at.size
-        if run.weights is not NULL:
-            at.weight = 0
-            for i in range(at.size):
-                at.weight += run.weights[run.rows[at.row + i]]
-    for i in range(n):
-        for l in range(lanes):
-            at = &cursors[l]
-            row = run.rows[at.row + i] if i < at.size else 0
-            x[l], y[l] = run.X + row * n_in, run.Y + row * n_out
-            ws[run.shares + i * lanes + l] = 0
-            if i < at.size and at.weight > 0:
-                ws[run.shares + i * lanes + l] = <float>(
-                    (1 if run.weights is NULL else run.weights[row]) / at.weight
-                )
-        lane_gather_f32(x, n_in, &ws[run.inputs + i * n_in * lanes])
-        lane_gather_f32(y, n_out, &ws[run.targets + i * n_out * lanes])
-
-
-cdef bint lanes_forward(
-    const Lanes *run, Cursor *cursors, Py_ssize_t n, const float[::1] params, float[::1] ws
-) noexcept nogil:
-    """Propagate and score; leaves the output layer's delta, returns whether all costs are finite."""
-    cdef Py_ssize_t number, i, l, lanes = vector_lanes(4), at, w = 0, from_ = run.inputs, done = 0
-    cdef const Layer *layer
-    cdef double[MAX_LANES] penalties
-    cdef bint finite = True
-    memset(penalties, 0, sizeof(penalties))
-    for number in range(run.n_layers):
-        layer = &run.layers[number]
-        at = run.batch * done * lanes
-        lane_product_f32(
-            n, layer.n_out, layer.n_in, &ws[from_], layer.n_in * lanes, lanes, &params[w],
-            layer.n_out * lanes, lanes, &params[w + layer.n_in * layer.n_out * lanes],
-            &ws[run.activations + at], layer.n_out * lanes,
-        )
-        if run.penalised:
-            lane_penalty_f32(layer.n_in * layer.n_out, &params[w], &ws[run.rules], penalties)
-        if number < run.n_layers - 1:
-            activate_part(
-                layer.activation, layer.parameter, ws, run.activations + at, run.slopes + at,
-                n * layer.n_out * lanes,
-            )
-        from_ = run.activations + at
-        done += layer.n_out
-        w += (layer.n_in + 1) * layer.n_out * lanes
-    lane_costs_f32(
-        run.loss, n, layer.n_out, &ws[from_], &ws[run.targets], &ws[run.shares],
-        &ws[run.deltas + at], &ws[run.costs],
-    )
-    for l in range(lanes):
-        cursors[l].cost = penalties[l] * cursors[l].weight if cursors[l].size else 0
-        for i in range(cursors[l].size):
-            cursors[l].cost += ws[run.costs + i * lanes + l] * (
-                1 if run.weights is NULL else run.weights[run.rows[cursors[l].row + i]]
-            )
-        finite = finite and isfinite(cursors[l].cost)
-    return finite
-
-
-cdef void lanes_backward(
-    const Lanes *run, Py_ssize_t n, float[::1] params, float[::1] state, float[::1] ws
-) noexcept nogil:
-    """Propagate delta backward; some rows of weights move once the delta before them is known."""
-    cdef Py_ssize_t number, block, k, m, lanes = vector_lanes(4), width, before, here, from_
-    cdef Py_ssize_t w = run.n_params * lanes, done = run.units
-    cdef const Layer *layer
-    for number in range(run.n_layers - 1, -1, -1):
-        layer = &run.layers[number]
-        width = layer.n_out * lanes
-        done -= layer.n_out
-        w -= (layer.n_in + 1) * width
-        here, from_ = run.deltas + run.batch * done * lanes, run.inputs
-        before = run.batch * (done - layer.n_in) * lanes
-        if number:
-            from_ = run.activations + before
-        for block in range(blocks(layer.n_in, LANE_BLOCK)):
-            k = block * LANE_BLOCK
-            m = min(<Py_ssize_t>LANE_BLOCK, layer.n_in - k)
-            if number:
-                lane_product_f32(
-                    n, m, layer.n_out, &ws[here], width, lanes, &params[w + k * width], lanes, width,
-                    NULL, &ws[run.deltas + before + k * lanes], layer.n_in * lanes,
-                )
-            learn_rows(run, layer, n, k, m, from_, here, w, params, state, ws)
-        if number:
-            times_lane_slopes(&run.layers[number - 1], ws, run, before, n * layer.n_in * lanes)
-        lane_product_f32(
-            1, layer.n_out, n, &ws[run.ones], 0, 0, &ws[here], width, lanes, NULL, &ws[run.grads],
-            width,
-        )
-        move_lanes(
-            run, False, layer.n_out, run.ones, run.grads, w + layer.n_in * width, params, state, ws
-        )
-
-
-cdef inline void learn_rows(
-    const Lanes *run, const Layer *layer, Py_ssize_t n, Py_ssize_t k, Py_ssize_t m,
-    Py_ssize_t from_, Py_ssize_t here, Py_ssize_t w, float[::1] params, float[::1] state,
-    float[::1] ws,
-) noexcept nogil:
-    """Move m rows of a layer's weights, k and the following."""
-    cdef Py_ssize_t lanes = vector_lanes(4), width = layer.n_out * lanes, j
-    if n == 1:  # the gradient is a product of two vectors: it is not written
-        for j in range(k, k + m):
-            move_lanes(
-                run, run.penalised, layer.n_out, from_ + j * lanes, here, w + j * width, params,
-                state, ws,
-            )
-        return
-    lane_product_f32(
-        m, layer.n_out, n, &ws[from_ + k * lanes], lanes, layer.n_in * lanes, &ws[here], width,
-        lanes, NULL, &ws[run.grads], width,
-    )
-    move_lanes(
-        run, run.penalised, m * layer.n_out, run.ones, run.grads, w + k * width, params, state, ws
-    )
-
-
-cdef inline void times_lane_slopes(
-    const Layer *layer, float[::1] ws, const Lanes *run, Py_ssize_t at, Py_ssize_t n
-) noexcept nogil:
-    cdef Py_ssize_t j, delta = run.deltas + at, slope = run.slopes + at
-    if slope_from_output(layer.activation):
-        times_slope_of_output(
-            layer.activation, layer.parameter, ws, delta, run.activations + at, n
-        )
-    else:
-        for j in range(n):
-            ws[delta + j] *= ws[slope + j]
-
-
-cdef inline void move_lanes(
-    const Lanes *run, bint penalised, Py_ssize_t n, Py_ssize_t factor, Py_ssize_t grads,
-    Py_ssize_t at, float[::1] params, float[::1] state, float[::1] ws,
-) noexcept nogil:
-    cdef Py_ssize_t second = run.n_params * vector_lanes(4)
-    lane_update_f32(
-        run.rule, penalised, n, &ws[factor], &ws[grads], &params[at], &state[at],
-        &state[second + at] if run.rule == 2 else NULL, &ws[run.rules],
-    )
-
-
-cdef void read_rules(const double[:, ::1] settings, float[::1] ws) noexcept nogil:
-    """Write what does not change from step to step."""
-    cdef Py_ssize_t l, lanes = vector_lanes(4)
-    for l in range(lanes):
-        ws[LANE_MOMENTUM * lanes + l] = <float>settings[l, 0]
-        ws[LANE_REST_1 * lanes + l] = <float>(1 - settings[l, 1])
-        ws[LANE_REST_2 * lanes + l] = <float>(1 - settings[l, 2])
-        ws[LANE_EPSILON * lanes + l] = <float>settings[l, 3]
-        ws[LANE_L1 * lanes + l] = <float>settings[l, 4]
-        ws[LANE_L2 * lanes + l] = <float>settings[l, 5]
-        ws[LANE_RULES * lanes + l] = 1  # the ones that follow
-
-
-cdef void plan_lanes(
-    const Lanes *run, Cursor *cursors, const int64_t[:, ::1] lanes, const double[:, ::1] settings,
-    const double[::1] rates, float[::1] ws,
-) noexcept nogil:
-    """Write the rates of a step, as :func:`plan_step`."""
-    cdef Py_ssize_t l, n = vector_lanes(4)
-    cdef double rate
-    cdef const Lane *lane
-    for l in range(n):
-        lane, rate = <const Lane *>&lanes[l, 0], 0
-        if cursors[l].size:
-            rate = rates[lane.rates + lane.taken]
-        ws[LANE_KEEP * n + l] = <float>(1 - rate * settings[l, 6])
-        if run.rule == 2 and cursors[l].size:
-            cursors[l].power_1 *= settings[l, 1]
-            cursors[l].power_2 *= settings[l, 2]
-            rate *= sqrt(1 - cursors[l].power_2) / (1 - cursors[l].power_1)
-        ws[LANE_RATE * n + l] = <float>rate
-
-
-cdef Py_ssize_t take_lane_steps(
-    Lanes *run, int64_t[:, ::1] lanes, const double[:, ::1] settings, const double[::1] rates,
-    double[::1] losses, float[::1] params, float[::1] state, float[::1] ws, Py_ssize_t most,
-) noexcept nogil:
-    """Take steps until a net has taken its last one, or one fails; return how many were taken."""
-    cdef Cursor[MAX_LANES] cursors
-    cdef Py_ssize_t l, n, number, n_lanes = vector_lanes(4)
-    cdef Lane *lane
-    cdef bint ended = False
+    Returns
+    -------
+    int
+        Steps taken. Where a loss was not finite, none of that step was taken, in no lane, and the
+        lane's column `failed` is 1.
+    """
+    cdef Lanes run
+    cdef Py_ssize_t n_lanes = vector_lanes(4), l, batch = 1, n_out
+    cdef unsigned int denormals
+    memset(&run, 0, sizeof(Lanes))
+    check_plan(plan, 16 * params.shape[0], 4)
+    for l in range(lanes.shape[0]):
+        batch = max(batch, lanes[l, 1])
+    if batch > MAX_BATCH or not 0 <= loss <= 2 or not 0 <= rule <= 2:
+        raise ValueError("batch, loss or rule is out of range")
+    lay_out_lanes(&run, plan, batch)
+    run.n, n_out = X.shape[0] // run.layers[0].n_in, last_layer(plan).n_out
+    check_size("params", run.n_params * n_lanes, params.shape[0])
+    check_size("state", run.n_params * n_lanes * (2 if rule == 2 else 1), state.shape[0])
+    check_size("X", run.layers[0].n_in, X.shape[0])
+    check_size("targets", run.n * n_out, targets.shape[0])
+    check_size("workspace", run.size, workspace.shape[0])
+    check_lanes(&run, lanes, rows, rates.shape[0], losses.shape[0])
+    if settings.shape[0] != n_lanes or settings.shape[1] != 7:
+        raise ValueError(f"settings must be ({n_lanes}, 7)")
+    if weights is not None:
+        check_size("weights", run.n, weights.shape[0])
+        run.weights = &weights[0]
+    run.X, run.Y, run.loss, run.rule = &X[0], &targets[0], loss, rule
+    run.rows = &rows[0] if rows.shape[0] else NULL
     for l in range(n_lanes):
-        cursors[l] = place_of(<Lane *>&lanes[l, 0], &settings[l, 0])
-    read_rules(settings, ws)
-    for number in range(most):
-        n = 0
-        for l in range(n_lanes):
-            n = max(n, cursors[l].size)
-        if n == 0 or ended:
-            return number
-        gather_lanes(run, cursors, n, ws)
-        if not lanes_forward(run, cursors, n, params, ws):
-            for l in range(n_lanes):
-                (<Lane *>&lanes[l, 0]).failed = not isfinite(cursors[l].cost)
-            return number
-        plan_lanes(run, cursors, lanes, settings, rates, ws)
-        lanes_backward(run, n, params, state, ws)
-        for l in range(n_lanes):
-            lane = <Lane *>&lanes[l, 0]
-            if cursors[l].size:
-                losses[cursors[l].loss] += cursors[l].cost
-                advance(lane, &cursors[l])
-                ended = ended or lane.taken == lane.steps
-    return most
+        if settings[l, 4] != 0 or settings[l, 5] != 0 or settings[l, 6] != 0:
+            run.penalised = True
+    with nogil:
+        denormals = flush_denormals()
+        l = take_lane_steps(
+            &run, lanes, settings, rates, losses, params, state, workspace, most
+        )
+        restore_denormals(denormals)
+    return l
