@@ -147,15 +147,15 @@ def run_lanes(core, dtype, side):
         steps = -(-n // batch)
         table = np.zeros((n_lanes, len(seam.LANE)), np.int64)
         table[:, :3] = n, batch, steps
-        table[:, 5:8] = np.arange(n_lanes)[:, None] * (n, steps, 1)
+        table[:, 5:9] = np.arange(n_lanes)[:, None] * (n, steps, 0, 0)
+        table[:, 7:9] = steps * n_lanes, steps * n_lanes + 1
         arrays = [
-            net.plan, np.full(size * n_lanes, 0.1, dtype), np.zeros(2 * size * n_lanes, dtype),
-            np.ones(n * 9, dtype), np.ones(n * 2, dtype), np.ones(n),
-            np.tile(np.arange(n), n_lanes), np.full(steps * n_lanes, 0.1), np.zeros(n_lanes),
-            table, np.full((n_lanes, 7), 0.1),
+            net.plan, np.zeros(seam.lane_memory(net.plan, 1 + rule // 2, batch, n_lanes), dtype),
+            np.ones(n * (9 + 2), dtype), np.ones(n), np.tile(np.arange(n), n_lanes),
+            np.full(steps * n_lanes + 8, 0.1), table.ravel(),
         ]  # fmt: skip
-        workspace = np.zeros(seam.lane_workspace(net.plan, batch, n_lanes), dtype)
-        taken = core.train_lanes(*map(pages.put, arrays), loss, rule, pages.put(workspace), 99)
+        arrays[1][: size * n_lanes] = 0.1
+        taken = core.train_lanes(*map(pages.put, arrays), loss, rule, 99)
         assert taken == steps
 
 

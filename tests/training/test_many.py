@@ -11,7 +11,7 @@ from helpers import blobs, covering, refused, squared_error, waves
 import cmlp
 from cmlp import Network, fit_many
 from cmlp.core import vocabulary
-from cmlp.core.seam import lane_workspace
+from cmlp.core.seam import LANE, lane_memory
 from cmlp.model.parameters import Parameters
 from cmlp.training import lanes, many
 
@@ -406,32 +406,26 @@ def test_another_thread_is_refused():
 def call_of(core):
     """Arguments of a valid call on two rows."""
     n, plan = lanes.lanes_of_core(), Network((2, 3, 2)).plan
-    table = np.tile(np.array([2, 2, 1, 0, 0, 0, 0, 0, 0], np.int64), (n, 1))
-    table[:, 5] = 2 * np.arange(n)
-    table[:, 6] = table[:, 7] = np.arange(n)
+    table = np.zeros((n, len(LANE)), np.int64)
+    table[:, :3] = 2, 2, 1
+    table[:, 5:9] = np.arange(n)[:, None] * (2, 9, 9, 9) + (0, 0, 1, 2)
     return {
-        "plan": plan, "params": np.zeros(17 * n, np.float32), "state": np.zeros(17 * n, np.float32),
-        "X": np.ones(4, np.float32), "targets": np.ones(4, np.float32), "weights": None,
-        "rows": np.array([0, 1] * n), "rates": np.full(n, 0.1), "losses": np.zeros(n),
-        "lanes": table, "settings": np.zeros((n, 7)), "loss": 2, "rule": 0,
-        "workspace": np.zeros(lane_workspace(plan, 2, n), np.float32), "most": 9,
+        "plan": plan, "memory": np.zeros(lane_memory(plan, 1, 2, n), np.float32),
+        "data": np.ones(8, np.float32), "weights": None, "rows": np.array([0, 1] * n),
+        "numbers": np.zeros(9 * n), "lanes": table.ravel(), "loss": 2, "rule": 0, "most": 9,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *[(name, lambda a: a[:-1].copy()) for name in (
-            "params", "state", "targets", "workspace", "rates", "losses", "rows", "lanes",
-            "settings",
-        )],
-        ("X", lambda a: a[:1].copy()), ("weights", lambda a: np.ones(1)),
-        ("settings", lambda a: a[:, :6].copy()), ("lanes", lambda a: a[:, :8].copy()),
-        ("rows", lambda a: a + 1), ("rows", lambda a: a - 1),
+        *[(name, lambda a: a[:-1].copy()) for name in ("memory", "numbers", "rows", "lanes")],
+        ("data", lambda a: a[:3].copy()), ("weights", lambda a: np.ones(1)),
+        ("numbers", lambda a: a[:6].copy()), ("rows", lambda a: a + 1), ("rows", lambda a: a - 1),
         ("loss", lambda a: 3), ("rule", lambda a: -1), ("rule", lambda a: 2),
-        *[("lanes", lambda a, column=column, to=to: with_column(a, column, to)) for column, to in [
+        *[("lanes", lambda a, column=column, to=to: with_number(a, column, to)) for column, to in [
             (0, 0), (0, -1), (0, 2**62), (1, 0), (1, 3), (1, 2000), (2, 2**62), (3, 2), (3, -1),
-            (4, -1), (5, -1), (5, 2**62), (6, -1), (6, 99), (7, -1), (7, 99),
+            (4, -1), (5, -1), (5, 2**62), (6, -1), (6, 999), (7, -1), (7, 999), (8, -1), (8, 999),
         ]],
         ("plan", lambda a: Network((2, 3, 2), normalization="layer").plan),
         ("plan", lambda a: Network((2, 3, 2), parametric_activation=True).plan),
@@ -441,13 +435,13 @@ def call_of(core):
 def test_nothing_outside_an_array_is_touched(compiled, name, value):
     call = call_of(compiled)
     assert compiled.train_lanes(**call) == 1
-    call["lanes"][:, 3] = 0
+    call["lanes"][3 :: len(LANE)] = 0
     call[name] = value(call[name])
     with pytest.raises((ValueError, IndexError)):
         compiled.train_lanes(**call)
 
 
-def with_column(table, column, value):
+def with_number(table, column, value):
     table = table.copy()
-    table[-1, column] = value
+    table[column - len(LANE)] = value
     return table

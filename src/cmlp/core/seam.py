@@ -117,15 +117,17 @@ def places() -> Places:
     return np.zeros(TEAM_SIZE, np.int64)
 
 
-LANE = ("n", "batch", "steps", "taken", "number", "rows", "rates", "losses", "failed")
+LANE = (
+    "n", "batch", "steps", "taken", "number", "rows", "rates", "losses", "settings", "failed",
+)  # fmt: skip
 """A net's place in a call that trains several, one in each lane of a vector: the rows of its epoch
 and of a step; the steps of its rows, and those taken; the steps of its optimizer before the first
-of them; where its rows (epoch after epoch), rates and losses begin; and whether its loss was not
-finite."""
+of them; where its rows (epoch after epoch) begin, and its rates, losses and settings among the
+numbers of the call; and whether its loss was not finite."""
 
 
 LANE_SETTINGS = ("momentum", "beta_1", "beta_2", "epsilon", "l1", "l2", "weight_decay")
-"""The numbers that lanes have of their own, in addition to the rate of a step."""
+"""The numbers that a lane has of its own, in addition to the rate of a step."""
 
 
 LANE_LOSSES = ("squared_error", "binary_crossentropy", "categorical_crossentropy")
@@ -136,8 +138,9 @@ LANE_RULES = ("momentum", "nesterov", "adam")
 """Rules of lanes, by their codes there."""
 
 
-def lane_workspace(plan: Any, batch: int, n_lanes: int) -> int:
-    """Return how many scratch numbers a call with lanes needs."""
-    units, widest = int(plan[:, 1].sum()), int(plan[:, 1].max())
-    rows = 2 + int(plan[0, 0]) + int(plan[-1, 1]) + 3 * units
-    return n_lanes * (9 + batch * rows + 12 * widest)
+def lane_memory(plan: Any, n_moments: int, batch: int, n_lanes: int) -> int:
+    """Return how many numbers parameters, moments and scratch of a call with lanes are."""
+    n_in, n_out = plan[:, 0], plan[:, 1]
+    params, units = int((n_out * (n_in + 1)).sum()), int(n_out.sum())
+    scratch = 9 + batch * (2 + int(n_in[0]) + int(n_out[-1]) + 3 * units) + 12 * int(n_out.max())
+    return n_lanes * ((1 + n_moments) * params + scratch)

@@ -24,7 +24,7 @@ from cmlp.core.seam import (
     LANE_SETTINGS,
     MAX_BATCH,
     SparseRows,
-    lane_workspace,
+    lane_memory,
 )  # fmt: skip
 from cmlp.core.vocabulary import LOSSES
 from cmlp.data.numbers import is_finite
@@ -192,29 +192,30 @@ class Lanes:
         places = layer_views(net.plan, np.arange(len(net.params)))
         self.places = np.concatenate([part.ravel() for layer in places for part in layer])
         assert not isinstance(data.X, SparseRows)
-        self.X = np.ascontiguousarray(data.X, np.float32)
-        if net.input_scale != 1:
-            self.X = self.X * np.float32(net.input_scale)
-        self.targets = np.ascontiguousarray(net.target_matrix(data.targets))
+        targets = net.target_matrix(data.targets)
         if kind.label_smoothing:
-            n_out = net.sizes[-1]
-            uniform = 1 / n_out if kind.loss == "categorical_crossentropy" else 0.5
-            self.targets += np.float32(kind.label_smoothing) * (np.float32(uniform) - self.targets)
+            uniform = 1 / net.sizes[-1] if kind.loss == "categorical_crossentropy" else 0.5
+            targets += np.float32(kind.label_smoothing) * (np.float32(uniform) - targets)
+        self.data = np.empty(data.X.size + targets.size, np.float32)
+        X = self.data[: data.X.size].reshape(data.X.shape)
+        np.multiply(data.X, np.float32(net.input_scale), out=X, casting="same_kind")
+        self.data[data.X.size :] = targets.ravel()
         self.weights = data.weights
-        n, adam = self.n_lanes, kind.rule == "adam"
-        self.params = aligned((len(self.places), n), np.float32)
-        self.state = aligned((1 + adam, len(self.places), n), np.float32)
-        self.table = np.zeros((n, len(LANE)), np.int64)
-        self.settings = np.zeros((n, len(LANE_SETTINGS)))
-        self.began = [0.0] * n
+        n, n_moments = self.n_lanes, 2 if kind.rule == "adam" else 1
         batch = max(job.rules.batch_size for job in jobs)
-        self.workspace = aligned((lane_workspace(net.plan, batch, n),), np.float32)
+        self.memory = aligned((lane_memory(net.plan, n_moments, batch, n),), np.float32)
+        state = self.memory[: (1 + n_moments) * len(self.places) * n]
+        self.params, *self.moments = state.reshape(1 + n_moments, -1, n)
+        self.table = np.zeros((n, len(LANE)), np.int64)
+        self.began = [0.0] * n
         self.most = max(1, int(passes.CALL_FLOPS / (n * (flops_of(net) * batch + 2e4))))
         epochs = [min(epochs_of_a_call(job), job.rules.state.epochs) for job in jobs]
         rules = [job.rules for job in jobs]
         self.rows = np.empty((n, most_of(rules, epochs, "n_rows")), np.int64)
-        self.rates = np.empty((n, most_of(rules, epochs, "n_steps")))
-        self.losses = np.empty((n, max(epochs)))
+        self.parts = np.cumsum(
+            [0, len(LANE_SETTINGS), max(epochs), most_of(rules, epochs, "n_steps")]
+        )
+        self.numbers = np.zeros((n, self.parts[-1]))  # settings, losses and rates of each lane
 
     def run(self) -> None:
         """Train until no network is left that shares a call."""
@@ -223,11 +224,9 @@ class Lanes:
                 self._take_next(lane)
             while any(self.jobs):
                 dispatch.core.train_lanes(
-                    self.plan, self.params.ravel(), self.state.ravel(), self.X.ravel(),
-                    self.targets.ravel(), self.weights, self.rows.ravel(), self.rates.ravel(),
-                    self.losses.ravel(), self.table, self.settings,
-                    LANE_LOSSES.index(self.kind.loss), LANE_RULES.index(self.kind.rule),
-                    self.workspace, self.most,
+                    self.plan, self.memory, self.data, self.weights, self.rows.ravel(),
+                    self.numbers.ravel(), self.table.ravel(), LANE_LOSSES.index(self.kind.loss),
+                    LANE_RULES.index(self.kind.rule), self.most,
                 )  # fmt: skip
                 for lane, job in enumerate(self.jobs):
                     if job is not None:
@@ -250,20 +249,20 @@ class Lanes:
         job.net.optimizer_state.moments_for(job.rules.recipe.rule)
         job.safe = Snapshot(job.net)
         recipe = job.rules.recipe
-        self.settings[lane] = [getattr(recipe, name) for name in LANE_SETTINGS]
+        self.numbers[lane, : self.parts[1]] = [getattr(recipe, name) for name in LANE_SETTINGS]
         self.jobs[lane] = job
         self._load(lane, job)
         self._begin(lane, job)
 
     def _load(self, lane: int, job: Job) -> None:
         self.params[:, lane] = job.net.params[self.places]
-        for mine, theirs in zip(self.state, job.net.moments, strict=True):
+        for mine, theirs in zip(self.moments, job.net.moments, strict=True):
             mine[:, lane] = theirs[self.places]
 
     def _unload(self, lane: int, job: Job) -> None:
         job.net.params[self.places] = self.params[:, lane]
         if self.kind.rule == "adam" or job.rules.recipe.momentum:  # else there are none
-            for mine, theirs in zip(self.state, job.net.moments, strict=True):
+            for mine, theirs in zip(self.moments, job.net.moments, strict=True):
                 theirs[self.places] = mine[:, lane]
 
     def _begin(self, lane: int, job: Job) -> None:
@@ -272,11 +271,13 @@ class Lanes:
         steps = n * rules.n_steps
         for epoch, (order, rates) in enumerate(list(job.epochs)[:n]):
             self.rows[lane, epoch * rules.n_rows :][: rules.n_rows] = order
-            self.rates[lane, epoch * rules.n_steps :][: rules.n_steps] = rates
-        self.losses[lane, :n] = 0
+            self.numbers[lane, self.parts[2] + epoch * rules.n_steps :][: rules.n_steps] = rates
+        self.numbers[lane, self.parts[1] :][:n] = 0
+        settings, losses, own_rates, end = self.parts.tolist()
+        at = lane * end
         self.table[lane] = (
             rules.n_rows, rules.batch_size, steps, 0, job.net.steps, lane * self.rows.shape[1],
-            lane * self.rates.shape[1], lane * self.losses.shape[1], 0,
+            at + own_rates, at + losses, at + settings, 0,
         )  # fmt: skip
         self.began[lane] = time.perf_counter()
 
@@ -301,7 +302,8 @@ class Lanes:
         job.safe.take()
         in_use = sum(other is not None for other in self.jobs)
         seconds = (time.perf_counter() - self.began[lane]) / n / in_use
-        stopped = job.record(self.losses[lane, :n].tolist(), seconds)
+        losses = self.numbers[lane, self.parts[1] :][:n]
+        stopped = job.record(losses.tolist(), seconds)
         if stopped:
             job.end(stopped)
         elif in_use + len(self.waiting) < self.fewest and not job.epochs:

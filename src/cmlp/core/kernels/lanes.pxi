@@ -17,13 +17,14 @@ cdef extern from "simd.h" nogil:
 
 cdef enum:
     MAX_LANES = 16
+    LANE_ADAM = 2  # of the rules
     LANE_BLOCK = 12  # rows of weights that move together: a multiple of a tile's rows and columns
 
 cdef struct Lane:  # a net's place in a call: a row of `lanes`; see `seam.LANE`
     int64_t n, batch  # rows of an epoch, and of a step
     int64_t steps, taken  # of this call and those before it, from the same rows
     int64_t number  # steps before the first of them: of the optimizer
-    int64_t rows, rates, losses  # where its own begin
+    int64_t rows, rates, losses, settings  # where its own begin, the last three among the numbers
     int64_t failed  # its loss was not finite; that step was not taken
 
 cdef struct Cursor:  # where a net is in its rows, and the powers of beta
@@ -33,93 +34,96 @@ cdef struct Cursor:  # where a net is in its rows, and the powers of beta
 cdef struct Lanes:  # a call
     const Layer *layers
     Py_ssize_t n_layers, n, widest, units, n_params, batch
-    Py_ssize_t rules, ones, shares, costs, inputs, targets, activations, slopes, deltas, grads, size
+    Py_ssize_t state, rules, ones, shares, costs, inputs, targets, activations, slopes, deltas
+    Py_ssize_t grads, size  # of the memory, in numbers; it begins with the parameters
     const float *X
     const float *Y
     const double *weights
     const int64_t *rows
+    double *numbers
+    Lane *lanes
     int loss, rule
     bint penalised
 
 
-cdef int lay_out_lanes(Lanes *run, const int64_t[:, ::1] plan, Py_ssize_t batch) except -1:
-    """Lay out the workspace: every number has all lanes. Layers must be plain ones."""
+cdef int lay_out_lanes(Lanes *run, const int64_t[:, ::1] plan) except -1:
+    """Lay out the memory: every number has all lanes. Layers must be plain ones."""
     cdef Py_ssize_t number, lanes = vector_lanes(4)
-    cdef const Layer *layer
-    run.layers, run.n_layers, run.batch = layers_of(plan), layers_in(plan), batch
-    layer = run.layers
-    run.widest, run.units, run.n_params = 0, 0, 0
+    cdef const Layer *layer = layers_of(plan)
+    run.layers, run.n_layers = layer, layers_in(plan)
     for number in range(run.n_layers):
         layer = &run.layers[number]
-        if layer.normalization or layer.alpha or run.n_layers != plan.shape[0]:
+        if layer.normalization or layer.alpha or run.n_layers != plan.shape[0] or (
+            number < run.n_layers - 1 and layer.activation == SOFTMAX
+        ):
             raise ValueError("lanes take plain layers only")
-        if number < run.n_layers - 1 and layer.activation == SOFTMAX:
-            raise ValueError("softmax is for outputs")
         run.widest = max(run.widest, layer.n_out)
         run.units += layer.n_out
         run.n_params += layer.n_out * (layer.n_in + 1)
-    run.rules = 0
+    run.state = run.n_params * lanes
+    run.rules = run.state * (3 if run.rule == LANE_ADAM else 2)
     run.ones = run.rules + LANE_RULES * lanes
     run.shares = run.ones + lanes
-    run.costs = run.shares + batch * lanes
-    run.inputs = run.costs + batch * lanes
-    run.targets = run.inputs + batch * run.layers[0].n_in * lanes
-    run.activations = run.targets + batch * layer.n_out * lanes
-    run.slopes = run.activations + batch * run.units * lanes
-    run.deltas = run.slopes + batch * run.units * lanes
-    run.grads = run.deltas + batch * run.units * lanes
+    run.costs = run.shares + run.batch * lanes
+    run.inputs = run.costs + run.batch * lanes
+    run.targets = run.inputs + run.batch * run.layers[0].n_in * lanes
+    run.activations = run.targets + run.batch * layer.n_out * lanes
+    run.slopes = run.activations + run.batch * run.units * lanes
+    run.deltas = run.slopes + run.batch * run.units * lanes
+    run.grads = run.deltas + run.batch * run.units * lanes
     run.size = run.grads + LANE_BLOCK * run.widest * lanes
     return 0
 
 
-cdef int check_lanes(
-    const Lanes *run, const int64_t[:, ::1] lanes, const int64_t[::1] rows, Py_ssize_t n_rates,
-    Py_ssize_t n_losses,
-) except -1:
-    """Raise unless each lane's rows, rates and losses lie inside the arrays, and its rows in X."""
+cdef int check_lanes(Lanes *run, const int64_t[::1] rows, Py_ssize_t n_numbers) except -1:
+    """Raise unless what each lane points to lies inside the arrays, and its rows in X."""
     cdef Py_ssize_t l, epochs, n_rows = rows.shape[0]
     cdef const Lane *lane
-    if lanes.shape[0] != vector_lanes(4) or lanes.shape[1] * sizeof(int64_t) != sizeof(Lane):
-        raise ValueError(f"lanes must be ({vector_lanes(4)}, {sizeof(Lane) // 8})")
-    for l in range(lanes.shape[0]):
-        lane = <const Lane *>&lanes[l, 0]
+    cdef const double *settings
+    for l in range(vector_lanes(4)):
+        lane = &run.lanes[l]
+        if not 0 <= lane.settings <= n_numbers - 7:
+            raise ValueError("a lane's settings lie outside the numbers")
+        settings = run.numbers + lane.settings
+        if settings[4] != 0 or settings[5] != 0 or settings[6] != 0:
+            run.penalised = True
         if lane.steps == 0:
             continue
         if lane.n < 1 or not 1 <= lane.batch <= run.batch or not 0 <= lane.taken <= lane.steps:
-            raise ValueError(f"lane {l} has no valid rows, batch or steps")
+            raise ValueError("a lane has no valid rows, batch or steps")
         epochs = blocks(lane.steps, blocks(lane.n, lane.batch))
         if (
-            not 0 <= lane.rows <= n_rows or lane.n > n_rows or lane.steps > n_rates
-            or epochs > (n_rows - lane.rows) // lane.n
-            or not 0 <= lane.rates <= n_rates - lane.steps
-            or not 0 <= lane.losses <= n_losses - epochs or lane.number < 0
+            not 0 <= lane.rows <= n_rows or lane.n > n_rows or lane.steps > n_numbers
+            or epochs > (n_rows - lane.rows) // lane.n or lane.number < 0
+            or not 0 <= lane.rates <= n_numbers - lane.steps
+            or not 0 <= lane.losses <= n_numbers - epochs
         ):
-            raise ValueError(f"rows, rates or losses of lane {l} lie outside the arrays")
+            raise ValueError("a lane's rows, rates or losses lie outside the arrays")
         check_rows(rows[lane.rows:lane.rows + epochs * lane.n], run.n)
     return 0
 
 
 def train_lanes(
-    const int64_t[:, ::1] plan, float[::1] params, float[::1] state, const float[::1] X,
-    const float[::1] targets, const double[::1] weights, const int64_t[::1] rows,
-    const double[::1] rates, double[::1] losses, int64_t[:, ::1] lanes,
-    const double[:, ::1] settings, int loss, int rule, float[::1] workspace, Py_ssize_t most,
+    const int64_t[:, ::1] plan, float[::1] memory, const float[::1] data,
+    const double[::1] weights, const int64_t[::1] rows, double[::1] numbers, int64_t[::1] lanes,
+    int loss, int rule, Py_ssize_t most,
 ):
     """Train a net in each lane of a vector, one step per batch, until one of them is done.
 
     Parameters
     ----------
-    params, state : flat
+    memory : flat
         Every net's parameters, without padding, and its moments: number i of the net in lane l is
-        at ``i * n_lanes + l``.
-    X, targets : flat
-        The rows of all nets, (n, n_in) and (n, n_out), in order.
-    rows, rates, losses : flat
-        What `lanes` points into; the sum of each epoch, as of `train_epoch`, is added to `losses`.
-    lanes : (n_lanes, 9) array
-        See ``seam.LANE``; the steps taken are counted there. A lane without steps is idle.
-    settings : (n_lanes, 7) array
-        Momentum, beta_1, beta_2, epsilon, l1, l2 and weight decay.
+        at ``i * n_lanes + l``. Then scratch; see ``seam.lane_memory``.
+    data : flat
+        The rows of all nets, X, (n, n_in), and after them the targets, (n, n_out).
+    weights : (n,) array or None
+    rows, numbers : flat
+        What `lanes` points into: rows; and rates, losses and settings. The sum of each epoch, as of
+        `train_epoch`, is added to the losses.
+    lanes : flat
+        For each lane what ``seam.LANE`` lists; the steps taken are counted there. A lane without
+        steps is idle.
     loss, rule : int
         See ``seam.LANE_LOSSES`` and ``seam.LANE_RULES``.
     most : int
@@ -129,39 +133,34 @@ def train_lanes(
     -------
     int
         Steps taken. Where a loss was not finite, none of that step was taken, in no lane, and the
-        lane's column `failed` is 1.
+        lane's number `failed` is 1.
     """
     cdef Lanes run
-    cdef Py_ssize_t n_lanes = vector_lanes(4), l, batch = 1, n_out
+    cdef Py_ssize_t l, n_in, n_out
     cdef unsigned int denormals
     memset(&run, 0, sizeof(Lanes))
-    check_plan(plan, 16 * params.shape[0], 4)
-    for l in range(lanes.shape[0]):
-        batch = max(batch, lanes[l, 1])
-    if batch > MAX_BATCH or not 0 <= loss <= 2 or not 0 <= rule <= 2:
+    check_plan(plan, 16 * memory.shape[0], 4)
+    check_size("lanes", vector_lanes(4) * (sizeof(Lane) // 8), lanes.shape[0])
+    run.lanes, run.loss, run.rule, run.batch = <Lane *>&lanes[0], loss, rule, 1
+    for l in range(vector_lanes(4)):
+        run.batch = max(run.batch, run.lanes[l].batch)
+    if run.batch > MAX_BATCH or not 0 <= loss <= 2 or not 0 <= rule <= LANE_ADAM:
         raise ValueError("batch, loss or rule is out of range")
-    lay_out_lanes(&run, plan, batch)
-    run.n, n_out = X.shape[0] // run.layers[0].n_in, last_layer(plan).n_out
-    check_size("params", run.n_params * n_lanes, params.shape[0])
-    check_size("state", run.n_params * n_lanes * (2 if rule == 2 else 1), state.shape[0])
-    check_size("X", run.layers[0].n_in, X.shape[0])
-    check_size("targets", run.n * n_out, targets.shape[0])
-    check_size("workspace", run.size, workspace.shape[0])
-    check_lanes(&run, lanes, rows, rates.shape[0], losses.shape[0])
-    if settings.shape[0] != n_lanes or settings.shape[1] != 7:
-        raise ValueError(f"settings must be ({n_lanes}, 7)")
+    lay_out_lanes(&run, plan)
+    n_in, n_out = run.layers[0].n_in, last_layer(plan).n_out
+    run.n = data.shape[0] // (n_in + n_out)
+    check_size("memory", run.size, memory.shape[0])
+    check_size("data", n_in + n_out, data.shape[0])
+    check_size("numbers", 7, numbers.shape[0])
+    run.numbers = &numbers[0]
+    check_lanes(&run, rows, numbers.shape[0])
     if weights is not None:
         check_size("weights", run.n, weights.shape[0])
         run.weights = &weights[0]
-    run.X, run.Y, run.loss, run.rule = &X[0], &targets[0], loss, rule
+    run.X, run.Y = &data[0], &data[run.n * n_in]
     run.rows = &rows[0] if rows.shape[0] else NULL
-    for l in range(n_lanes):
-        if settings[l, 4] != 0 or settings[l, 5] != 0 or settings[l, 6] != 0:
-            run.penalised = True
     with nogil:
         denormals = flush_denormals()
-        l = take_lane_steps(
-            &run, lanes, settings, rates, losses, params, state, workspace, most
-        )
+        l = take_lane_steps(&run, memory, most)
         restore_denormals(denormals)
     return l

@@ -58,11 +58,12 @@ cdef void gather_lanes(
 
 
 cdef bint lanes_forward(
-    const Lanes *run, Cursor *cursors, Py_ssize_t n, const float[::1] params, float[::1] ws
+    const Lanes *run, Cursor *cursors, Py_ssize_t n, float[::1] ws
 ) noexcept nogil:
     """Propagate and score; leaves the output layer's delta, returns whether all costs are finite."""
-    cdef Py_ssize_t number, i, l, lanes = vector_lanes(4), at, w = 0, from_ = run.inputs, done = 0
-    cdef const Layer *layer
+    cdef Py_ssize_t number, i, l, lanes = vector_lanes(4), at = 0, w = 0
+    cdef Py_ssize_t from_ = run.inputs, done = 0
+    cdef const Layer *layer = run.layers
     cdef double[MAX_LANES] penalties
     cdef bint finite = True
     memset(penalties, 0, sizeof(penalties))
@@ -70,12 +71,12 @@ cdef bint lanes_forward(
         layer = &run.layers[number]
         at = run.batch * done * lanes
         lane_product_f32(
-            n, layer.n_out, layer.n_in, &ws[from_], layer.n_in * lanes, lanes, &params[w],
-            layer.n_out * lanes, lanes, &params[w + layer.n_in * layer.n_out * lanes],
+            n, layer.n_out, layer.n_in, &ws[from_], layer.n_in * lanes, lanes, &ws[w],
+            layer.n_out * lanes, lanes, &ws[w + layer.n_in * layer.n_out * lanes],
             &ws[run.activations + at], layer.n_out * lanes,
         )
         if run.penalised:
-            lane_penalty_f32(layer.n_in * layer.n_out, &params[w], &ws[run.rules], penalties)
+            lane_penalty_f32(layer.n_in * layer.n_out, &ws[w], &ws[run.rules], penalties)
         if number < run.n_layers - 1:
             activate_part(
                 layer.activation, layer.parameter, ws, run.activations + at, run.slopes + at,
@@ -99,7 +100,7 @@ cdef bint lanes_forward(
 
 
 cdef void lanes_backward(
-    const Lanes *run, Py_ssize_t n, float[::1] params, float[::1] state, float[::1] ws
+    const Lanes *run, Py_ssize_t n, float[::1] ws
 ) noexcept nogil:
     """Propagate delta backward; some rows of weights move once the delta before them is known."""
     cdef Py_ssize_t number, block, k, m, lanes = vector_lanes(4), width, before, here, from_
@@ -119,10 +120,10 @@ cdef void lanes_backward(
             m = min(<Py_ssize_t>LANE_BLOCK, layer.n_in - k)
             if number:
                 lane_product_f32(
-                    n, m, layer.n_out, &ws[here], width, lanes, &params[w + k * width], lanes, width,
+                    n, m, layer.n_out, &ws[here], width, lanes, &ws[w + k * width], lanes, width,
                     NULL, &ws[run.deltas + before + k * lanes], layer.n_in * lanes,
                 )
-            learn_rows(run, layer, n, k, m, from_, here, w, params, state, ws)
+            learn_rows(run, layer, n, k, m, from_, here, w, ws)
         if number:
             times_lane_slopes(&run.layers[number - 1], ws, run, before, n * layer.n_in * lanes)
         lane_product_f32(
@@ -130,22 +131,20 @@ cdef void lanes_backward(
             width,
         )
         move_lanes(
-            run, False, layer.n_out, run.ones, run.grads, w + layer.n_in * width, params, state, ws
+            run, False, layer.n_out, run.ones, run.grads, w + layer.n_in * width, ws
         )
 
 
 cdef inline void learn_rows(
     const Lanes *run, const Layer *layer, Py_ssize_t n, Py_ssize_t k, Py_ssize_t m,
-    Py_ssize_t from_, Py_ssize_t here, Py_ssize_t w, float[::1] params, float[::1] state,
-    float[::1] ws,
+    Py_ssize_t from_, Py_ssize_t here, Py_ssize_t w, float[::1] ws,
 ) noexcept nogil:
     """Move m rows of a layer's weights, k and the following."""
     cdef Py_ssize_t lanes = vector_lanes(4), width = layer.n_out * lanes, j
     if n == 1:  # the gradient is a product of two vectors: it is not written
         for j in range(k, k + m):
             move_lanes(
-                run, run.penalised, layer.n_out, from_ + j * lanes, here, w + j * width, params,
-                state, ws,
+                run, run.penalised, layer.n_out, from_ + j * lanes, here, w + j * width, ws,
             )
         return
     lane_product_f32(
@@ -153,7 +152,7 @@ cdef inline void learn_rows(
         lanes, NULL, &ws[run.grads], width,
     )
     move_lanes(
-        run, run.penalised, m * layer.n_out, run.ones, run.grads, w + k * width, params, state, ws
+        run, run.penalised, m * layer.n_out, run.ones, run.grads, w + k * width, ws
     )
 
 
@@ -172,77 +171,72 @@ cdef inline void times_lane_slopes(
 
 cdef inline void move_lanes(
     const Lanes *run, bint penalised, Py_ssize_t n, Py_ssize_t factor, Py_ssize_t grads,
-    Py_ssize_t at, float[::1] params, float[::1] state, float[::1] ws,
+    Py_ssize_t at, float[::1] ws,
 ) noexcept nogil:
-    cdef Py_ssize_t second = run.n_params * vector_lanes(4)
+    cdef Py_ssize_t moments = run.state + at, second = run.n_params * vector_lanes(4)
     lane_update_f32(
-        run.rule, penalised, n, &ws[factor], &ws[grads], &params[at], &state[at],
-        &state[second + at] if run.rule == 2 else NULL, &ws[run.rules],
+        run.rule, penalised, n, &ws[factor], &ws[grads], &ws[at], &ws[moments],
+        &ws[moments + second] if run.rule == LANE_ADAM else NULL, &ws[run.rules],
     )
 
 
-cdef void read_rules(const double[:, ::1] settings, float[::1] ws) noexcept nogil:
+cdef void read_rules(const Lanes *run, float[::1] ws) noexcept nogil:
     """Write what does not change from step to step."""
     cdef Py_ssize_t l, lanes = vector_lanes(4)
+    cdef float *rules = &ws[run.rules]
+    cdef const double *settings
     for l in range(lanes):
-        ws[LANE_MOMENTUM * lanes + l] = <float>settings[l, 0]
-        ws[LANE_REST_1 * lanes + l] = <float>(1 - settings[l, 1])
-        ws[LANE_REST_2 * lanes + l] = <float>(1 - settings[l, 2])
-        ws[LANE_EPSILON * lanes + l] = <float>settings[l, 3]
-        ws[LANE_L1 * lanes + l] = <float>settings[l, 4]
-        ws[LANE_L2 * lanes + l] = <float>settings[l, 5]
-        ws[LANE_RULES * lanes + l] = 1  # the ones that follow
+        settings = run.numbers + run.lanes[l].settings
+        rules[LANE_MOMENTUM * lanes + l] = <float>settings[0]
+        rules[LANE_REST_1 * lanes + l] = <float>(1 - settings[1])
+        rules[LANE_REST_2 * lanes + l] = <float>(1 - settings[2])
+        rules[LANE_EPSILON * lanes + l] = <float>settings[3]
+        rules[LANE_L1 * lanes + l] = <float>settings[4]
+        rules[LANE_L2 * lanes + l] = <float>settings[5]
+        rules[LANE_RULES * lanes + l] = 1  # the ones that follow
 
 
-cdef void plan_lanes(
-    const Lanes *run, Cursor *cursors, const int64_t[:, ::1] lanes, const double[:, ::1] settings,
-    const double[::1] rates, float[::1] ws,
-) noexcept nogil:
+cdef void plan_lanes(const Lanes *run, Cursor *cursors, float[::1] ws) noexcept nogil:
     """Write the rates of a step, as :func:`plan_step`."""
-    cdef Py_ssize_t l, n = vector_lanes(4)
+    cdef Py_ssize_t l, lanes = vector_lanes(4)
     cdef double rate
-    cdef const Lane *lane
-    for l in range(n):
-        lane, rate = <const Lane *>&lanes[l, 0], 0
+    cdef const double *settings
+    for l in range(lanes):
+        rate, settings = 0, run.numbers + run.lanes[l].settings
         if cursors[l].size:
-            rate = rates[lane.rates + lane.taken]
-        ws[LANE_KEEP * n + l] = <float>(1 - rate * settings[l, 6])
-        if run.rule == 2 and cursors[l].size:
-            cursors[l].power_1 *= settings[l, 1]
-            cursors[l].power_2 *= settings[l, 2]
+            rate = run.numbers[run.lanes[l].rates + run.lanes[l].taken]
+        ws[run.rules + LANE_KEEP * lanes + l] = <float>(1 - rate * settings[6])
+        if run.rule == LANE_ADAM and cursors[l].size:
+            cursors[l].power_1 *= settings[1]
+            cursors[l].power_2 *= settings[2]
             rate *= sqrt(1 - cursors[l].power_2) / (1 - cursors[l].power_1)
-        ws[LANE_RATE * n + l] = <float>rate
+        ws[run.rules + LANE_RATE * lanes + l] = <float>rate
 
 
-cdef Py_ssize_t take_lane_steps(
-    Lanes *run, int64_t[:, ::1] lanes, const double[:, ::1] settings, const double[::1] rates,
-    double[::1] losses, float[::1] params, float[::1] state, float[::1] ws, Py_ssize_t most,
-) noexcept nogil:
+cdef Py_ssize_t take_lane_steps(Lanes *run, float[::1] ws, Py_ssize_t most) noexcept nogil:
     """Take steps until a net has taken its last one, or one fails; return how many were taken."""
     cdef Cursor[MAX_LANES] cursors
-    cdef Py_ssize_t l, n, number, n_lanes = vector_lanes(4)
-    cdef Lane *lane
+    cdef Py_ssize_t l, n, number, lanes = vector_lanes(4)
     cdef bint ended = False
-    for l in range(n_lanes):
-        cursors[l] = place_of(<Lane *>&lanes[l, 0], &settings[l, 0])
-    read_rules(settings, ws)
+    for l in range(lanes):
+        cursors[l] = place_of(&run.lanes[l], run.numbers + run.lanes[l].settings)
+    read_rules(run, ws)
     for number in range(most):
         n = 0
-        for l in range(n_lanes):
+        for l in range(lanes):
             n = max(n, cursors[l].size)
         if n == 0 or ended:
             return number
         gather_lanes(run, cursors, n, ws)
-        if not lanes_forward(run, cursors, n, params, ws):
-            for l in range(n_lanes):
-                (<Lane *>&lanes[l, 0]).failed = not isfinite(cursors[l].cost)
+        if not lanes_forward(run, cursors, n, ws):
+            for l in range(lanes):
+                run.lanes[l].failed = not isfinite(cursors[l].cost)
             return number
-        plan_lanes(run, cursors, lanes, settings, rates, ws)
-        lanes_backward(run, n, params, state, ws)
-        for l in range(n_lanes):
-            lane = <Lane *>&lanes[l, 0]
+        plan_lanes(run, cursors, ws)
+        lanes_backward(run, n, ws)
+        for l in range(lanes):
             if cursors[l].size:
-                losses[cursors[l].loss] += cursors[l].cost
-                advance(lane, &cursors[l])
-                ended = ended or lane.taken == lane.steps
+                run.numbers[cursors[l].loss] += cursors[l].cost
+                advance(&run.lanes[l], &cursors[l])
+                ended = ended or run.lanes[l].taken == run.lanes[l].steps
     return most

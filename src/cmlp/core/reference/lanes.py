@@ -12,25 +12,23 @@ _CODES = {row.name: row.code for row in vocabulary.LOSSES}
 
 
 @np.errstate(all="ignore")
-def train_lanes(
-    plan, params, state, X, targets, weights, rows, rates, losses, lanes, settings, loss, rule,
-    workspace, most,
-):  # fmt: skip
+def train_lanes(plan, memory, data, weights, rows, numbers, lanes, loss, rule, most):
     """Train a net in each lane of a vector, one step per batch, until one of them is done.
 
     Parameters
     ----------
-    params, state : flat
+    memory : flat
         Every net's parameters, without padding, and its moments: number i of the net in lane l is
-        at ``i * n_lanes + l``.
-    X, targets : flat
-        The rows of all nets, (n, n_in) and (n, n_out), in order.
-    rows, rates, losses : flat
-        What `lanes` points into; the sum of each epoch, as of `train_epoch`, is added to `losses`.
-    lanes : (n_lanes, 9) array
-        See ``seam.LANE``; the steps taken are counted there. A lane without steps is idle.
-    settings : (n_lanes, 7) array
-        Momentum, beta_1, beta_2, epsilon, l1, l2 and weight decay.
+        at ``i * n_lanes + l``. Then scratch; see ``seam.lane_memory``.
+    data : flat
+        The rows of all nets, X, (n, n_in), and after them the targets, (n, n_out).
+    weights : (n,) array or None
+    rows, numbers : flat
+        What `lanes` points into: rows; and rates, losses and settings. The sum of each epoch, as of
+        `train_epoch`, is added to the losses.
+    lanes : flat
+        For each lane what ``seam.LANE`` lists; the steps taken are counted there. A lane without
+        steps is idle.
     loss, rule : int
         See ``seam.LANE_LOSSES`` and ``seam.LANE_RULES``.
     most : int
@@ -40,16 +38,21 @@ def train_lanes(
     -------
     int
         Steps taken. Where a loss was not finite, none of that step was taken, in no lane, and the
-        lane's column `failed` is 1.
+        lane's number `failed` is 1.
     """
-    X, targets = X.reshape(-1, plan[0, layout.N_IN]), targets.reshape(-1, plan[-1, layout.N_OUT])
-    params = params.reshape(-1, len(lanes))
-    state = state[: params.size * (2 if rule == 2 else 1)].reshape(-1, *params.shape)
-    weights = np.ones(len(X)) if weights is None else weights
-    objective = seam.Objective(_CODES[seam.LANE_LOSSES[loss]])
+    lanes = lanes.reshape(-1, len(seam.LANE))
+    n_in, n_out = plan[0, layout.N_IN], plan[-1, layout.N_OUT]
+    n = len(data) // (n_in + n_out)
+    X, targets = data[: n * n_in].reshape(n, n_in), data[n * n_in :].reshape(-1, n_out)[:n]
     is_weight = _weights_of(plan)
-    n, batch, steps, taken, number, _, first_rate, first_loss, failed = lanes.T  # views
-    per_epoch = -(-n // np.maximum(batch, 1))
+    n_moments = 2 if rule == seam.LANE_RULES.index("adam") else 1
+    state = memory[: (1 + n_moments) * is_weight.size * len(lanes)]
+    params, *moments = state.reshape(1 + n_moments, -1, len(lanes))
+    weights = np.ones(n) if weights is None else weights
+    objective = seam.Objective(_CODES[seam.LANE_LOSSES[loss]])
+    size, batch, steps, taken, number, _, first_rate, first_loss, own, failed = lanes.T  # views
+    settings = numbers[own[:, None] + np.arange(len(seam.LANE_SETTINGS))]
+    per_epoch = -(-size // np.maximum(batch, 1))
     begun = taken < steps
     for step in range(most):
         active = np.flatnonzero(taken < steps)
@@ -63,9 +66,9 @@ def train_lanes(
         if failed.any():
             return step
         rate = np.zeros(len(lanes))
-        rate[active] = rates[(first_rate + taken)[active]]
-        _move(rule, params, state, grads, is_weight, settings, rate, number + taken + 1)
-        losses[(first_loss + taken // np.maximum(per_epoch, 1))[active]] += value[active]
+        rate[active] = numbers[(first_rate + taken)[active]]
+        _move(rule, params, moments, grads, is_weight, settings, rate, number + taken + 1)
+        numbers[(first_loss + taken // np.maximum(per_epoch, 1))[active]] += value[active]
         taken[active] += 1
     return most
 
@@ -139,21 +142,21 @@ def _penalties(params, is_weight, settings):
     return l1 * np.abs(W).sum(axis=0) + 0.5 * l2 * np.square(W).sum(axis=0)
 
 
-def _move(rule, params, state, grads, is_weight, settings, rate, t):
+def _move(rule, params, moments, grads, is_weight, settings, rate, t):
     """Move all parameters against their gradients, as :func:`updates.update` does."""
     momentum, _, _, epsilon, l1, l2, _ = settings.T.astype(params.dtype)
     _, beta_1, beta_2, *_, decay = settings.T
     g = grads + is_weight * (l2 * params + l1 * np.sign(params))
     params *= 1 - is_weight * (rate * decay).astype(params.dtype)
     if rule == 2:
-        m, v = state
+        m, v = moments
         rest_1, rest_2 = ((1 - beta).astype(params.dtype) for beta in (beta_1, beta_2))
         corrected = rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
         m += rest_1 * (g - m)
         v += rest_2 * (g * g - v)
         params -= corrected.astype(params.dtype) * m / (np.sqrt(v) + epsilon)
     else:
-        v, step = state[0], rate.astype(params.dtype) * g
+        v, step = moments[0], rate.astype(params.dtype) * g
         v *= momentum
         v -= step
         params += momentum * v - step if rule == 1 else v
