@@ -91,6 +91,7 @@ class Job:
         if best is not None and stopped not in ("error", "diverged"):
             self.net.params[:] = best
         self.rules.end(stopped)
+        self.safe = None  # of many networks, these would fill the memory
 
 
 def epochs_of_a_call(job: Job) -> int:
