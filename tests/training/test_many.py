@@ -44,9 +44,9 @@ def side_by_side(monkeypatch):
     """The jobs that have been trained in lanes."""
     seen = []
 
-    def counted(kind, jobs, real=many.train_side_by_side):
-        seen.extend(jobs)
-        return real(kind, jobs)
+    def counted(kinds, n_threads, real=many.train_side_by_side):
+        seen.extend(job for jobs in kinds.values() for job in jobs)
+        return real(kinds, n_threads)
 
     monkeypatch.setattr(many, "train_side_by_side", counted)
     return seen
@@ -123,7 +123,7 @@ def test_every_network_has_its_own_numbers(core, side_by_side):
     rows = [np.delete(np.arange(47), np.arange(number % 6)) for number in range(n)]
     records = fit_many(nets, X, y, rows=rows, **common, **each)
     assert len(side_by_side) == n
-    for number in (0, 1, 5, n - 1):
+    for number in {0, 1, 5, n - 1}:
         net, part = copies[number], rows[number]
         own = {name: values[number] for name, values in each.items()}
         own |= common | {"sample_weight": common["sample_weight"][part]}
@@ -155,6 +155,35 @@ def test_a_network_does_not_depend_on_its_neighbours(core):
     for net, other in zip(nets[::-1], some, strict=False):
         np.testing.assert_array_equal(net.params, other.params)
         np.testing.assert_array_equal(net.moments, other.moments)
+
+
+def test_any_number_of_threads_gives_the_same_bits(compiled, monkeypatch):
+    monkeypatch.setattr(lanes.dispatch, "threads_for", lambda n: n)
+    X, y = blobs(20)
+    n = lanes.lanes_of_core() * (lanes.BLOCK + 1) + 1
+    nets, copies = networks(n=n)
+    patience = [1 + number % 4 for number in range(n)]
+    common = {"epochs": 30, "learning_rate": 0.5, "patience": patience, "batch_size": 4}
+    fit_many(nets, X, y, n_threads=3, **common)
+    fit_many(copies, X, y, n_threads=1, **common)
+    for net, other in zip(nets, copies, strict=True):
+        np.testing.assert_array_equal(net.params, other.params)
+
+
+def test_an_interruption_reaches_all_threads(compiled, monkeypatch):
+    monkeypatch.setattr(lanes.dispatch, "threads_for", lambda n: 2)
+    X, y = blobs(lanes.CALL_ROWS // 4)  # a call takes few epochs
+    nets, _ = networks(n=lanes.lanes_of_core() * (lanes.BLOCK + 1))
+
+    def rate(epoch):
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return 0.1
+
+    schedule = [rate] + ["constant"] * (len(nets) - 1)
+    with pytest.warns(UserWarning, match="training was interrupted"):
+        records = fit_many(nets, X, y, epochs=1000, schedule=schedule)
+    assert {record.stopped for record in records if "loss" in record} == {"interrupted"}
 
 
 def test_a_further_call_continues(engine):

@@ -9,23 +9,29 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core import dispatch
-from cmlp.core.layout import aligned, layer_views
+from cmlp.core.errstate import undisturbed
+from cmlp.core.layout import Array, aligned, layer_views
 from cmlp.core.seam import (
     LANE,
     LANE_LOSSES,
     LANE_RULES,
     LANE_SETTINGS,
     MAX_BATCH,
+    TEAM_ABORTED,
+    TEAM_STOP,
+    Places,
     SparseRows,
     lane_memory,
+    places,
 )  # fmt: skip
+from cmlp.core.team import Team, never
 from cmlp.core.vocabulary import LOSSES
 from cmlp.data.numbers import is_finite
 from cmlp.model import passes
@@ -45,6 +51,10 @@ CALL_ROWS = 2**16
 MOST_INPUTS, MOST_PARAMETERS, MOST_UNITS = 2**11, 2**17, 2**19
 """Inputs, parameters, and units times rows of a batch, of all lanes: beyond them networks are
 faster alone: they use whole vectors by themselves, and all lanes' numbers leave the caches."""
+
+
+BLOCK = 4
+"""Networks that share a queue, as a multiple of the lanes."""
 
 
 SMALL = 2**15
@@ -109,6 +119,11 @@ class Kind(NamedTuple):
     input_scale: float
     data: int
 
+    @property
+    def rows(self) -> tuple[object, ...]:
+        """What decides how the core reads X and y."""
+        return self.loss, self.label_smoothing, self.input_scale, self.data
+
 
 def lanes_of_core() -> int:
     """Return how many networks a call of the present core trains; 1 where there are no lanes."""
@@ -166,23 +181,68 @@ def kind_of(job: Job) -> Kind | None:
     )
 
 
-def train_side_by_side(kind: Kind, jobs: Sequence[Job]) -> list[Job]:
-    """Train the networks of a kind; return those that have to continue alone.
+def train_side_by_side(
+    kinds: Mapping[Kind, Sequence[Job]], n_threads: int | None = None
+) -> list[Job]:
+    """Train the networks of each kind; return those that have to continue alone.
+
+    Blocks of networks are what threads share: which networks have a call in common, and with it
+    every bit of the result, does not depend on the number of threads.
 
     Raises
     ------
     KeyboardInterrupt
         After every network that had begun has the parameters of its last recorded epoch.
     """
-    call = Lanes(kind, jobs)
-    call.run()
-    return call.alone
+    size = BLOCK * lanes_of_core()
+    blocks = [
+        (kind, jobs[first : first + size])
+        for kind, jobs in kinds.items()
+        for first in range(0, len(jobs), size)
+    ]
+    rows = {kind.rows: rows_of(kind, jobs[0]) for kind, jobs in blocks}
+    numbers, alone = deque(range(len(blocks))), dict[int, list[Job]]()
+
+    @undisturbed
+    def train_blocks(rank: int, places: Places) -> None:
+        while numbers:
+            try:
+                number = numbers.popleft()
+            except IndexError:  # another thread has taken the last one
+                return
+            kind, jobs = blocks[number]
+            call = Lanes(kind, jobs, rows[kind.rows])
+            call.run(lambda: bool(places[TEAM_STOP] or places[TEAM_ABORTED]))
+            alone[number] = call.alone
+
+    n_threads = min(dispatch.threads_for(n_threads), len(blocks))
+    team = Team(n_threads if n_threads > 1 and dispatch.core.name != "python" else 0)
+    try:
+        team.run(train_blocks, places(), never)
+    finally:
+        team.close()
+    return [job for number in sorted(alone) for job in alone[number]]
+
+
+def rows_of(kind: Kind, job: Job) -> Array:
+    """Return X and after it the targets as the core reads them, one flat array."""
+    net, data = job.net, job.rules.data
+    assert not isinstance(data.X, SparseRows)
+    targets = net.target_matrix(data.targets)
+    if kind.label_smoothing:
+        uniform = 1 / net.sizes[-1] if kind.loss == "categorical_crossentropy" else 0.5
+        targets += np.float32(kind.label_smoothing) * (np.float32(uniform) - targets)
+    flat = np.empty(data.X.size + targets.size, np.float32)
+    X = flat[: data.X.size].reshape(data.X.shape)
+    np.multiply(data.X, np.float32(net.input_scale), out=X, casting="same_kind")
+    flat[data.X.size :] = targets.ravel()
+    return flat
 
 
 class Lanes:
     """The arrays of the calls of one kind, and who is in which lane."""
 
-    def __init__(self, kind: Kind, jobs: Sequence[Job]) -> None:
+    def __init__(self, kind: Kind, jobs: Sequence[Job], rows: Array) -> None:
         first = jobs[0]
         net, data = first.net, first.rules.data
         self.kind, self.waiting, self.alone = kind, deque(jobs), list[Job]()
@@ -190,17 +250,9 @@ class Lanes:
         self.jobs: list[Job | None] = [None] * self.n_lanes
         small = self.n_lanes * net.n_params <= SMALL
         self.fewest = self.n_lanes * (0.5 if small else 0.75)  # a step takes as long for one as all
-        places = layer_views(net.plan, np.arange(len(net.params)))
-        self.places = np.concatenate([part.ravel() for layer in places for part in layer])
-        assert not isinstance(data.X, SparseRows)
-        targets = net.target_matrix(data.targets)
-        if kind.label_smoothing:
-            uniform = 1 / net.sizes[-1] if kind.loss == "categorical_crossentropy" else 0.5
-            targets += np.float32(kind.label_smoothing) * (np.float32(uniform) - targets)
-        self.data = np.empty(data.X.size + targets.size, np.float32)
-        X = self.data[: data.X.size].reshape(data.X.shape)
-        np.multiply(data.X, np.float32(net.input_scale), out=X, casting="same_kind")
-        self.data[data.X.size :] = targets.ravel()
+        layers = layer_views(net.plan, np.arange(len(net.params)))
+        self.places = np.concatenate([part.ravel() for layer in layers for part in layer])
+        self.data = rows
         self.weights = data.weights
         n, n_moments = self.n_lanes, 2 if kind.rule == "adam" else 1
         batch = max(job.rules.batch_size for job in jobs)
@@ -218,8 +270,8 @@ class Lanes:
         )
         self.numbers = np.zeros((n, self.parts[-1]))  # settings, losses and rates of each lane
 
-    def run(self) -> None:
-        """Train until no network is left that shares a call."""
+    def run(self, stops: Callable[[], bool]) -> None:
+        """Train until no network is left that shares a call; `stops`: Ctrl-C came elsewhere."""
         try:
             for lane in range(self.n_lanes):
                 self._take_next(lane)
@@ -232,6 +284,8 @@ class Lanes:
                 for lane, job in enumerate(self.jobs):
                     if job is not None:
                         self._see(lane, job)
+                if stops():
+                    raise KeyboardInterrupt
         except BaseException as error:
             self._leave_all("interrupted" if isinstance(error, KeyboardInterrupt) else "error")
             raise

@@ -96,8 +96,9 @@ def fit_many(
     architecture, solver, `nesterov`, label smoothing and input scale, and differ in everything
     else. The rest is trained one after another: what has dropout, noise, normalisation, clipping,
     callbacks, `max_time` or sparse rows, and where fewer than half of the lanes (three quarters, of
-    larger networks) would be in use. One thread trains networks side by side. Ctrl-C ends all of
-    them with the weights of their last recorded epochs.
+    larger networks) would be in use. Ctrl-C ends all of them with the weights of their
+    last recorded epochs. Threads share blocks of four times as many networks as there are lanes:
+    the result is the same for any number.
 
     Examples
     --------
@@ -261,8 +262,8 @@ def _train(jobs: list[Job]) -> list[History]:
         else:
             kinds.setdefault(kind, []).append(job)
     try:
-        for kind, together in kinds.items():
-            alone += train_side_by_side(kind, together)
+        if kinds:
+            alone += train_side_by_side(kinds, jobs[0].options.n_threads)
         for job in alone:
             continue_alone(job)
             if job.rules.state.history.stopped == "interrupted":
