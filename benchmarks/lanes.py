@@ -83,7 +83,7 @@ class Fits:
         self.n = 2 * max(4, cmlp.core_info().vector_bytes // 4)
         self.X = random.standard_normal((work.rows, work.sizes[0])).astype(np.float32)
         self.y = random.integers(0, work.sizes[-1], work.rows)
-        self.rates = np.geomspace(0.1, 0.001, self.n).tolist()
+        self.rates = np.geomspace(0.01, 0.0001, self.n).tolist()
 
     def turn(self, together: bool) -> float:
         """Train new networks; returns the seconds of a step."""

@@ -252,6 +252,12 @@ def test_scaling_and_variants_run(tmp_path):
     assert {"plain", "adam", "float64", "tanh"} < {row["variant"] for row in data["results"]}
 
 
+def test_lanes_run(tmp_path):
+    _, data = run("lanes", "--seconds", "0", "--part", "nets", tmp_path=tmp_path)
+    assert [row["part"] for row in data["results"]] == ["nets", "nets"]
+    assert data["results"][0]["gain"] > 0
+
+
 def test_inference_runs_without_rivals(tmp_path):
     libraries = "cmlp predictor,cmlp predict,NumPy"
     text, data = run("inference", "--seconds", "0", "--libraries", libraries, tmp_path=tmp_path)
