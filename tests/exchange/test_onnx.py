@@ -448,7 +448,8 @@ def test_files_that_were_changed_at_random(fuzz):
     assert all(fuzz.encoded(seed.tree) == seed.raw for seed in files)
     counts, wrong, _ = fuzz.run((files, 17, 500, None))
     assert not wrong
-    assert counts["refused"] > 250 and counts["accepted"] > 50 and counts.total() == 500
+    assert counts["refused"] > 250 and counts["accepted"] > 30 and counts.total() == 500
+    assert counts["accepted as before"] > 50
 
 
 @pytest.mark.parametrize("place", ["operator", "memory"])
