@@ -541,6 +541,23 @@ def test_an_input_for_each_column(parts):
     assert set(found.outputs) <= known
 
 
+@pytest.mark.parametrize("columns", [True, False])
+def test_tables_do_not_return(columns):
+    """The message names the file that does; of another producer's graph the part, as always."""
+    table = {"size": np.arange(40) % 7 + 0.5, "city": [NAMES[i % 3] for i in range(40)]}
+    how = {"max_iter": 1, "n_ensemble": 1, "random_state": 0}
+    levels = cmlp.Network([2, 3, 2], inputs=cmlp.Inputs(levels={0: (3, 2)}), seed=0)
+    files = [to_onnx(levels)]
+    for names in (["size"], ["city"], ["size", "city"]):
+        model = cmlp.TabularRegressor(**how).fit({name: table[name] for name in names}, range(40))
+        files.append(to_onnx(model, columns=columns))
+    for raw in files:
+        with pytest.raises(ConversionError, match=r"tabular model.* by cmlp\.load"):
+            from_onnx(raw)
+        with pytest.raises(ConversionError, match="counterpart"):
+            from_onnx(raw.replace(b"\x12\x04cmlp", b"\x12\x04CMLP", 1))
+
+
 def test_columns_that_cannot_leave():
     days = [datetime.datetime(2024, 1, 1) + datetime.timedelta(days=i) for i in range(60)]
     berlin = {"when": [day.replace(tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")) for day in days]}

@@ -44,6 +44,9 @@ from cmlp.formats.onnx.values import (
 SHARED, PER_NODE, ROOM = 8, 64, 100_000
 """The budget: uses of each number of the file, numbers per node, and a constant."""
 
+OF_TABLES = ("Slice", "Where", "IsNaN", "LabelEncoder")
+"""Operators that cmlp writes of tabular models, and of networks with inputs=..., only."""
+
 MAX_JSON = 2**24
 """Characters of labels or names that are parsed."""
 
@@ -62,6 +65,20 @@ def read(data: bytes) -> Chain:
             return _Reader(graph).chain()
         except pb.WireError as error:
             raise ConversionError(f"the file is damaged: {error}") from error
+        except ConversionError as error:
+            if not _own_table(graph):
+                raise
+            raise ConversionError(
+                "cmlp wrote this file from a tabular model, or a network with inputs=..., which "
+                "cannot return from ONNX: keep the model by its save(path), and read that file by "
+                "cmlp.load"
+            ) from error
+
+
+def _own_table(graph: om.Graph) -> bool:
+    """Whether `to_onnx` wrote it of a model that takes the columns of a table apart."""
+    kinds = {node.kind for node in graph.nodes}
+    return graph.producer == "cmlp" and not kinds.isdisjoint(OF_TABLES)
 
 
 @dataclass
