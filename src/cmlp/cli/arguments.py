@@ -101,10 +101,12 @@ The ending of FILE decides what is written:
   .js, .mjs, .cjs    JavaScript: a module, or one of CommonJS (.cjs)
   .safetensors       weights for PyTorch, Keras or Flax (--layout)
   .keras             a model of Keras, which must be installed
-A model of tables takes raw rows in Python and JavaScript, elsewhere encoded ones.
+A model of tables takes raw rows in Python and JavaScript, elsewhere encoded ones. MODEL may be in
+ONNX, as cmlp.to_onnx writes ensembles and pipelines, and other programs their networks.
 
 examples:
   cmlp export model.cmlp --out model.onnx
+  cmlp export pipeline.onnx --out pipeline.c
   cmlp export model.cmlp --out digits.c --header --int8 --sample digits.npz
   cmlp export model.cmlp --out weights.safetensors --layout keras
 
