@@ -5,6 +5,7 @@ No code of a module runs on the way in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,6 +56,9 @@ SAME = {
     "Sigmoid": "logistic", "Hardsigmoid": "hard_sigmoid", "Tanh": "tanh",
 }  # fmt: skip
 """Modules of PyTorch without parameters, and the activation that each is."""
+
+SCALED = ("CELU", "Softplus", "Hardtanh", "ReLU6")
+"""Modules that are an activation of cmlp's of scaled sums, scaled: the layers around take that."""
 
 WITHOUT_EFFECT = ("Dropout", "AlphaDropout", "FeatureAlphaDropout", "Identity", "Flatten")
 """Modules that leave rows as they are, in prediction."""
@@ -335,6 +339,10 @@ def _add(
     elif own and kind == "Subtract":
         mean = _array(layer.mean)
         builder.scale(where, np.ones(len(mean)), -mean.astype(np.float64))
+    elif own and kind == "Parametric":
+        inner = type(layer.f).__name__
+        f = "exp" if inner == "Exp" else _activation(where, inner, layer.f, approximate)
+        builder.activation(where, f, _array(layer.alpha))
     elif own:
         raise no_counterpart(where)
     elif kind == "Linear":
@@ -351,8 +359,29 @@ def _add(
             raise no_counterpart(where, f"start_dim={layer.start_dim}")
     elif kind == "LogSoftmax" and not last:
         raise no_counterpart(where, "in front of other layers")
+    elif kind == "PReLU":
+        builder.rectifier(where, _array(layer.weight))
+    elif kind in SCALED:
+        builder.scaled_activation(where, *_scaled(where, kind, layer))
     else:
         builder.activation(where, _activation(where, kind, layer, approximate))
+
+
+def _scaled(where: str, kind: str, layer: Any) -> tuple[float, float, str, float, float]:
+    """Return factor, shift, f, height and floor of ``height f(factor z + shift) + floor``."""
+    if kind == "CELU":
+        return _inverse(layer.alpha), 0.0, "elu", layer.alpha, 0.0
+    if kind == "Softplus":
+        if layer.threshold < 20:  # from there on it is z, to 2e-9
+            raise only(where, "threshold", layer.threshold, float("inf"))
+        return layer.beta, 0.0, "softplus", _inverse(layer.beta), 0.0
+    low, width = layer.min_val, layer.max_val - layer.min_val  # hard_sigmoid rises from -3 to 3
+    factor = 6 * _inverse(width)
+    return factor, -3 - factor * low, "hard_sigmoid", width, low
+
+
+def _inverse(number: float) -> float:
+    return 1 / number if number else math.inf
 
 
 def _activation(where: str, kind: str, layer: Any, approximate: bool) -> str:
@@ -367,20 +396,12 @@ def _activation(where: str, kind: str, layer: Any, approximate: bool) -> str:
         return SAME[kind]
     if kind == "LeakyReLU":
         return named("leaky_relu", layer.negative_slope, where)
+    if kind == "RReLU":  # random slopes, in training only
+        return named("leaky_relu", (layer.lower + layer.upper) / 2, where)
     if kind == "ELU":
         return named("elu", layer.alpha, where)
-    constants = {
-        "CELU": ("alpha", 1.0, "elu"),
-        "Softplus": ("beta", 1.0, "softplus"),
-    }
-    if kind in constants:
-        name, has, activation = constants[kind]
-        value = getattr(layer, name)
-        if value != has:
-            raise only(where, name, value, has)
-        if kind == "Softplus" and layer.threshold < 20:
-            raise only(where, "threshold", layer.threshold, float("inf"))
-        return activation
+    if kind == "Softplus" and layer.beta == 1 and layer.threshold >= 20:
+        return "softplus"
     if kind == "GELU":
         if layer.approximate != "none" and not approximate:
             raise ConversionError(

@@ -7,6 +7,7 @@ into keep their bits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from cmlp.formats.chain import (
     Member,
     Step,
     check,
+    named,
 )
 
 Wide = NDArray[np.float64]
@@ -170,15 +172,43 @@ class Builder:
         b = np.zeros(n) if beta is None else self._take(where, "beta", beta, (n,))
         self.steps.append(LayerNorm(g, b, float(epsilon)))
 
-    def activation(self, where: str, name: str) -> None:
-        """Add an activation by the name that cmlp has for it; 'identity' adds nothing."""
+    def activation(self, where: str, name: str, alphas: Array | None = None) -> None:
+        """Add an activation by the name that cmlp has for it; 'identity' adds nothing.
+
+        With `alphas`, one or one per unit, it is ``z + alpha (f(z) - z)``.
+        """
         if name == "identity":
             return
         if not isinstance(self._last, (Affine, LayerNorm)):
             raise ConversionError(
                 f"{where} has no counterpart in cmlp: an activation is of a linear layer's sums"
             )
-        self.steps.append(Activation(name))
+        if alphas is not None:
+            width = self.width or 1
+            if alphas.size not in (1, width):
+                raise ConversionError(f"{where} has {alphas.size} slopes for {width} units")
+            alphas = np.array(np.broadcast_to(alphas, width), self.dtype)
+        self.steps.append(Activation(name, alphas))
+
+    def rectifier(self, where: str, slopes: Array) -> None:
+        """Add z above 0, and slope z below: leaky_relu of one slope, or relu with alphas."""
+        if slopes.size == 1 and slopes >= 0:
+            self.activation(where, named("leaky_relu", float(slopes.item()), where))
+        else:
+            self.activation(where, "relu", 1 - slopes.astype(np.float64))
+
+    def scaled_activation(
+        self, where: str, factor: float, shift: float, name: str, height: float, floor: float
+    ) -> None:
+        """Add ``height f(factor z + shift) + floor``: of the layer before, and of the next."""
+        numbers = (factor, shift, height, floor)
+        if not all(map(math.isfinite, numbers)) or factor <= 0 or height <= 0:
+            raise no_counterpart(where, "with these constants")
+        if (factor, shift) != (1, 0):
+            self.scale(where, factor, shift)
+        self.activation(where, name)
+        if (height, floor) != (1, 0):
+            self.scale(where, height, floor)
 
     def ends_linear(self) -> bool:
         """Whether there is no activation of the outputs yet."""

@@ -274,7 +274,7 @@ class _Reader:
                 epsilon = LAYER_NORM_EPSILON if near else epsilon
                 builder.layer_norm(step.where, gamma, beta, epsilon)
             else:
-                _activate(builder, step)
+                builder.activation(step.where, *step.data)
         return builder.chain()
 
     # Labels --------------------------------------------------------------------------------------
@@ -353,18 +353,6 @@ def _keeps(builder: Builder, W: Array) -> bool:
         isinstance(last, Affine) and len(last.weights) * W.shape[1] > last.weights.size + W.size
     )
     return larger  # their product than both: memory is bounded by the file
-
-
-def _activate(builder: Builder, step: Value) -> None:
-    """Add an activation, with its alphas."""
-    name, alphas = step.data
-    builder.activation(step.where, name)
-    if alphas is None:
-        return
-    width = builder.width or 1
-    if alphas.size not in (1, width):
-        raise ConversionError(f"{step.where} has {alphas.size} slopes for {width} units")
-    builder.steps[-1] = Activation(name, np.array(np.broadcast_to(alphas, width), builder.dtype))
 
 
 def _head_of(value: Value) -> _Head | None:
