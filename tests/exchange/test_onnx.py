@@ -303,6 +303,9 @@ GRAPHS = {
                           ("Gemm", "a2 V c", "y", {"transB": 1})],
                          lambda: (lambda u: end(np.where(u > 0, u, np.float32(0.2) * u)))(
                              np.where(z > 0, z, TENSORS["slope"] * z) @ W2 + b)),
+    "Celu": ([FIRST, ("Celu", "z", "a", {"alpha": 2.5}), LAST],
+             lambda: end(np.where(z > 0, z, 2.5 * np.expm1(z / 2.5)))),
+    "ReLU6": ([FIRST, ("Clip", "z zero six", "a", {}), LAST], lambda: end(np.clip(z, 0, 6))),
     "layer norm of parts": ([("MatMul", "x W", "z", {}), ("ReduceMean", "z", "mu", {"axes": [-1]}),
                     ("Sub", "z mu", "d", {}), ("Pow", "d two", "sq", {}),
                     ("ReduceMean", "sq", "v", {"axes": [1]}), ("Add", "v eps", "ve", {}),
@@ -319,7 +322,7 @@ GRAPHS = {
                                lambda: end(np.maximum(z, 0))),
 }  # fmt: skip
 W2 = f4(4, 4)
-TENSORS |= {"W2": W2, "zero": np.float32(0)}
+TENSORS |= {"W2": W2, "zero": np.float32(0), "six": np.float32(6), "million": np.float32(1e6)}
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -377,6 +380,10 @@ REFUSED = {
     "hidden softmax": (file([FIRST, ("Softmax", "z", "a", {}), LAST], TENSORS), "softmax"),
     "a residual": (file([FIRST, ("Relu", "z", "r", {}), ("Add", "r z", "a", {}), LAST], TENSORS),
                    "no counterpart"),
+    "slopes, added": (file([FIRST, ("PRelu", "z slope", "r", {}), ("Mul", "r half", "s", {}),
+                            ("Add", "r s", "a", {}), LAST], TENSORS), "no counterpart"),
+    "a wide Clip": (file([FIRST, ("Clip", "z zero million", "a", {}), LAST], TENSORS), "Clip"),
+    "Celu": (file([FIRST, ("Celu", "z", "a", {"alpha": -1.0}), LAST], TENSORS), "Celu"),
     "a loop": (file([("Gemm", "y W b", "y", {})], TENSORS), "nothing before it makes"),
     "twice": (file([FIRST, FIRST, ("Relu", "z", "y", {})], TENSORS), "exists"),
     "no tensor": (file([("Gemm", "x Q b", "y", {})], TENSORS), "'Q'"),

@@ -315,6 +315,7 @@ L = nn.Linear
         ([L(7, 5), nn.CELU(0.0), L(5, 2)], r"layer 2 \(CELU.*with these constants"),
         ([L(7, 5), nn.Softplus(1, 5), L(5, 2)], "threshold=5"),
         ([L(7, 5), nn.GELU("tanh"), L(5, 2)], "approximate='tanh'.*approximate=True"),
+        ([L(7, 5), nn.Hardtanh(-1e4, 1e4), L(5, 2)], "limits beyond 64 cost float32 its digits"),
         ([L(7, 5), nn.ReLU6()], "after the activation of the outputs"),
         ([L(7, 5), nn.Softmax(-1), L(5, 2)], "layer 1 has softmax"),
         ([L(7, 5), nn.Softmax(0)], "dim=0"),

@@ -17,7 +17,7 @@ from cmlp.exchange import torch_modules
 from cmlp.exchange.chains import chain_of
 from cmlp.exchange.networks import finish
 from cmlp.formats import layouts
-from cmlp.formats.building import Builder, no_counterpart, only
+from cmlp.formats.building import LARGEST_RAMP, Builder, no_counterpart, only, ramp
 from cmlp.formats.chain import (
     Activation,
     Affine,
@@ -375,9 +375,11 @@ def _scaled(where: str, kind: str, layer: Any) -> tuple[float, float, str, float
         if layer.threshold < 20:  # from there on it is z, to 2e-9
             raise only(where, "threshold", layer.threshold, float("inf"))
         return layer.beta, 0.0, "softplus", _inverse(layer.beta), 0.0
-    low, width = layer.min_val, layer.max_val - layer.min_val  # hard_sigmoid rises from -3 to 3
-    factor = 6 * _inverse(width)
-    return factor, -3 - factor * low, "hard_sigmoid", width, low
+    found = ramp(layer.min_val, layer.max_val)
+    if found is None:
+        raise no_counterpart(where, f"limits beyond {LARGEST_RAMP:g} cost float32 its digits")
+    factor, shift, height, floor = found
+    return factor, shift, "hard_sigmoid", height, floor
 
 
 def _inverse(number: float) -> float:

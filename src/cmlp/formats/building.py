@@ -62,6 +62,19 @@ def only(where: str, name: str, value: Any, has: Any) -> ConversionError:
     )
 
 
+LARGEST_RAMP = 64.0
+"""Limits of a ramp that float32 can take to 4e-6, once hard_sigmoid has made it 0 to 1."""
+
+
+def ramp(low: float, high: float) -> tuple[float, float, float, float] | None:
+    """Return factor, shift, height and floor of z between two limits, which is
+    ``height hard_sigmoid(factor z + shift) + floor``; None if it would lose digits."""
+    width = high - low
+    if not 0 < width or max(abs(low), abs(high)) > LARGEST_RAMP:
+        return None
+    return 6 / width, -6 * low / width - 3, width, low
+
+
 def wide_of(where: str, name: str, values: Any) -> Wide:
     """Return numbers in float64, which is exact.
 
