@@ -70,7 +70,7 @@ def ramp(low: float, high: float) -> tuple[float, float, float, float] | None:
     """Return factor, shift, height and floor of z between two limits, which is
     ``height hard_sigmoid(factor z + shift) + floor``; None if it would lose digits."""
     width = high - low
-    if not 0 < width or max(abs(low), abs(high)) > LARGEST_RAMP:
+    if not width > 0 or max(abs(low), abs(high)) > LARGEST_RAMP:
         return None
     return 6 / width, -6 * low / width - 3, width, low
 
