@@ -13,7 +13,6 @@ import sys
 import tracemalloc
 import zlib
 from pathlib import Path
-from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -78,29 +77,26 @@ def models():
     )
 
 
-class Field(NamedTuple):
-    """A field of a message, which never changes: what stays the same is encoded once."""
-
-    number: int
-    wire: int
-    value: int | bytes | tuple[Field, ...]
-    raw: bytes
+NUMBER, WIRE, VALUE, RAW = range(4)
+"""Of a field of a message, a tuple that never changes: what stays the same is encoded once."""
 
 
 def field(number, wire, value):
     """Return a field, with its bytes, whose lengths are right."""
     if isinstance(value, tuple):
-        return Field(number, wire, value, pb.chunk(number, encoded(value)))
-    if isinstance(value, int):
-        return Field(number, wire, value, pb.integer(number, value))
-    if wire == pb.BYTES:
-        return Field(number, wire, value, pb.chunk(number, value))
-    return Field(number, wire, value, pb.varint(number << 3 | wire) + value)
+        raw = pb.chunk(number, encoded(value))
+    elif isinstance(value, int):
+        raw = pb.integer(number, value)
+    elif wire == pb.BYTES:
+        raw = pb.chunk(number, value)
+    else:
+        raw = pb.varint(number << 3 | wire) + value
+    return number, wire, value, raw
 
 
 def encoded(tree):
     """Return the bytes of a message."""
-    return b"".join([each.raw for each in tree])
+    return b"".join([each[RAW] for each in tree])
 
 
 def parsed(data, kind):
@@ -120,8 +116,8 @@ def places(tree, at=()):
     found = []
     for number, each in enumerate(tree):
         found.append((*at, number))
-        if isinstance(each.value, tuple):
-            found += places(each.value, (*at, number))
+        if isinstance(each[VALUE], tuple):
+            found += places(each[VALUE], (*at, number))
     return found
 
 
@@ -132,7 +128,7 @@ def found_at(tree, place):
         if not isinstance(tree, tuple) or number >= len(tree):
             return None
         each = tree[number]
-        tree = each.value
+        tree = each[VALUE]
     return each
 
 
@@ -140,8 +136,8 @@ def with_fields(tree, place, fields):
     """Return a tree that has these fields at a place, instead of the one there."""
     at, *rest = place
     if rest:
-        each = tree[at]
-        fields = (field(each.number, each.wire, with_fields(each.value, rest, fields)),)
+        number, wire, value, _ = tree[at]
+        fields = (field(number, wire, with_fields(value, rest, fields)),)
     return (*tree[:at], *fields, *tree[at + 1 :])
 
 
@@ -152,7 +148,7 @@ class Seed:
         self.raw = raw
         self.tree = parsed(memoryview(raw), "model")
         self.places = places(self.tree)
-        values = [found_at(self.tree, place).value for place in self.places]
+        values = [found_at(self.tree, place)[VALUE] for place in self.places]
         self.bytes = [value for value in values if isinstance(value, bytes)]
 
 
@@ -200,10 +196,10 @@ def changed_at(rng, tree, place, old, seed):
         other = found_at(tree, elsewhere)
         if other is None:
             return tree
-        tree = with_fields(tree, elsewhere, (field(other.number, other.wire, value),))
+        tree = with_fields(tree, elsewhere, (field(other[NUMBER], other[WIRE], value),))
         if found_at(tree, place) is None:
             return tree
-        return with_fields(tree, place, (field(number, wire, other.value),))
+        return with_fields(tree, place, (field(number, wire, other[VALUE]),))
     if kind == 3:
         number = rng.choice((*range(1, 24), 2**29, 0))
     elif isinstance(value, int):

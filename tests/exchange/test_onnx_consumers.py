@@ -358,7 +358,7 @@ def test_columns_of_a_tabular_model():
     for labels, p in of_columns(content, table):
         np.testing.assert_allclose(p, model.predict_proba(table), atol=2e-6)
         assert np.asarray(labels).tolist() == model.predict(table).tolist()
-    with pytest.raises(cmlp.ConversionError, match="the graph has 10 inputs"):
+    with pytest.raises(cmlp.ConversionError, match="cmlp wrote this file from a tabular model"):
         from_onnx(content)
     regressor = cmlp.TabularRegressor(**options).fit(table, np.arange(60) * 1e3)
     for (got,) in of_columns(to_onnx(regressor, columns=True, dtype="float64"), table):

@@ -329,5 +329,5 @@ def test_activations_between_scaled_weights():
     with pytest.raises(ConversionError, match="b has 4 slopes for 5 units"):
         builder.rectifier("b", slopes[:4])
     for numbers in ((np.inf, 0.0, 0.0), (-1.0, 0.0, 1.0), (1.0, np.nan, 1.0)):
-        with pytest.raises(ConversionError, match=r"b has no counterpart.* with these constants"):
+        with pytest.raises(ConversionError, match=r"b has no counterpart.*with these constants"):
             builder.scaled_activation("b", *numbers[:2], "elu", numbers[2], 0.0)
