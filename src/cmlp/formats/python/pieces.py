@@ -387,6 +387,7 @@ MAIN = '''\
 def _main():
     """Read rows of a CSV file, or of standard input, and write an answer for each."""
     import csv
+    import os
     import sys
 
     if len(sys.argv) > 1:
@@ -395,9 +396,13 @@ def _main():
     else:
         rows = [row for row in csv.reader(sys.stdin) if row]
     write = csv.writer(sys.stdout).writerow
-    for answer in predict(_of_cells(rows)) if rows else ():
-        answer = answer.tolist() if hasattr(answer, "tolist") else answer
-        write(answer if isinstance(answer, list) else [answer])'''
+    try:
+        for answer in predict(_of_cells(rows)) if rows else ():
+            answer = answer.tolist() if hasattr(answer, "tolist") else answer
+            write(answer if isinstance(answer, list) else [answer])
+        sys.stdout.flush()
+    except BrokenPipeError:  # as after `| head`; Python's last flush must not fail
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())'''
 
 CELLS = """\
 def _of_cells(rows):
