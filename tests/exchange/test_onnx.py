@@ -548,6 +548,18 @@ def test_an_input_for_each_column(parts):
     assert set(found.outputs) <= known
 
 
+def test_levels_that_are_numbers():
+    """Few are compared, which every runtime can; many are looked up, as text is."""
+    for n, operator in ((9, "Equal"), (300, "LabelEncoder")):
+        table = {"place": [i % n for i in range(2 * n)]}
+        encoder = TableEncoder(categorical_features=["place"], max_one_hot=0).fit(table)
+        width = encoder.transform(table).shape[1]
+        chain = Chain(width, (Member((Affine(np.eye(width), None), Activation("identity"))),))
+        content = writer.write(chain, graph.Options("float32", "float64"), raw_rows_of(encoder))
+        kinds = [node.kind for node in om.parse(content).nodes]
+        assert operator in kinds and ("LabelEncoder" in kinds) == (operator == "LabelEncoder")
+
+
 @pytest.mark.parametrize("columns", [True, False])
 def test_tables_do_not_return(columns):
     """The message names the file that does; of another producer's graph the part, as always."""

@@ -16,7 +16,7 @@ from cmlp import from_onnx, to_onnx
 from cmlp.core.vocabulary import ACTIVATIONS
 from cmlp.exchange.chains import chain_of
 from cmlp.formats.chain import Activation, Affine, Chain, Member, run
-from cmlp.formats.onnx import graph, writer
+from cmlp.formats.onnx import columns, graph, writer
 from cmlp.formats.raw_rows import raw_rows_of
 from cmlp.tables.encode import TableEncoder
 
@@ -319,11 +319,12 @@ def of_columns(content, table):
 
 @pytest.mark.parametrize("row", covering(
     ("robust", "standard", None), (None, 2, 9), (0, 8), (None, 3), ("numbers", "cycles", None),
-    ("float32", "float64"),
+    ("float32", "float64"), (256, 2),
 ))  # fmt: skip
-def test_encoding_in_the_graph(row):
+def test_encoding_in_the_graph(row, monkeypatch):
     """What the graph makes of raw columns is what the encoder makes of them."""
-    numbers, knots, one_hot, most, parts, dtype = row
+    numbers, knots, one_hot, most, parts, dtype, compared = row
+    monkeypatch.setattr(columns, "MOST_COMPARED", compared)  # levels beyond are looked up
     numbers = numbers if knots else numbers or "robust"  # not neither of them
     encoder = TableEncoder(
         categorical_features=CATEGORIES, numbers=numbers, n_knots=knots,

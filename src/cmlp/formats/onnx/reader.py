@@ -44,7 +44,7 @@ from cmlp.formats.onnx.values import (
 SHARED, PER_NODE, ROOM = 8, 64, 100_000
 """The budget: uses of each number of the file, numbers per node, and a constant."""
 
-OF_TABLES = ("Slice", "Where", "IsNaN", "LabelEncoder")
+OF_TABLES = ("Slice", "Where", "LabelEncoder")
 """Operators that cmlp writes of tabular models, and of networks with inputs=..., only."""
 
 MAX_JSON = 2**24
