@@ -155,6 +155,29 @@ def test_modules_of_our_own():
         to_torch(reg, raw=True)
 
 
+@pytest.mark.filterwarnings("ignore::cmlp.ConvergenceWarning")
+def test_ensembles_there_and_back():
+    labels = np.array(["a", "b", "c"])[Y]
+    for kind, y, more in (
+        (cmlp.MLPClassifier, labels, {}),
+        (cmlp.MLPClassifier, labels == "a", {}),
+        (cmlp.MLPRegressor, X[:, 0], {"loss": "squared_error"}),
+    ):
+        ours = kind(hidden_layer_sizes=(8,), max_iter=2, random_state=0, n_ensemble=3).fit(X, y)
+        classes = getattr(ours, "classes_", None)
+        back = from_torch(to_torch(ours), classes=classes, **more)
+        assert type(back) is kind and len(back.estimators_) == 3
+        np.testing.assert_array_equal(back.predict(X), ours.predict(X))
+        for one, other in zip(back.estimators_, ours.estimators_, strict=True):
+            assert np.array_equal(one.network_.params, other.network_.params)
+    module = to_torch(ours)
+    with pytest.raises(ConversionError, match="input_scale is for single networks"):
+        from_torch(module, input_scale=0.5)
+    module[0].register_forward_hook(lambda module, x, y: -y)
+    with pytest.raises(ConversionError, match="hooks"):
+        from_torch(module)
+
+
 def test_means_of_a_scaler():
     pipeline = pytest.importorskip("sklearn.pipeline")
     scalers = pytest.importorskip("sklearn.preprocessing")

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cmlp.core.layout import Array
+from cmlp.data.labels import check_classes
 from cmlp.exchange import torch_modules
 from cmlp.exchange.chains import chain_of
-from cmlp.exchange.networks import finish
+from cmlp.exchange.ensembles import ensemble_of
+from cmlp.exchange.networks import finish, with_end
 from cmlp.formats import layouts
-from cmlp.formats.building import LARGEST_RAMP, Builder, no_counterpart, only, ramp
+from cmlp.formats.building import LARGEST_RAMP, Builder, joined, no_counterpart, only, ramp
 from cmlp.formats.chain import (
     Activation,
     Affine,
@@ -219,7 +222,7 @@ def from_torch(
     classes: ArrayLike | None = None,
     input_scale: float = 1.0,
     approximate: bool = False,
-) -> Network:
+) -> Any:
     """Return the network that a PyTorch module is.
 
     Parameters
@@ -246,8 +249,10 @@ def from_torch(
 
     Returns
     -------
-    Network
-        float64 if a weight is, else float32; float16 and bfloat16 are widened.
+    Network, MLPClassifier or MLPRegressor
+        A network in float64 if a weight is, else float32; float16 and bfloat16 are widened. Of
+        the mean that :func:`to_torch` makes of an ensemble an estimator, which has the networks in
+        `estimators_`.
 
     Raises
     ------
@@ -268,13 +273,45 @@ def from_torch(
     else:
         if activation is not None:
             raise ConversionError("a module has its activations: leave activation out")
-        builder = Builder()
         layers = list(_flat(_sequential(module), ""))
-        for number, (name, layer) in enumerate(layers, 1):
-            kind = type(layer).__name__.removeprefix("Parametrized")
-            where = f"layer {number} ({kind}, {name!r})"
-            _add(builder, where, kind, layer, number == len(layers), approximate)
+        if _is_own(layers[-1][1] if layers else None, "MeanOfMembers"):
+            return _ensemble(layers, (out_activation, loss, classes, input_scale), approximate)
+        builder = _built(layers, approximate)
     return finish(builder, out_activation, loss, classes, input_scale)
+
+
+def _built(layers: list[tuple[str, Any]], approximate: bool) -> Builder:
+    """Return what collects the layers, each with its name."""
+    builder = Builder()
+    for number, (name, layer) in enumerate(layers, 1):
+        kind = type(layer).__name__.removeprefix("Parametrized")
+        where = f"layer {number} ({kind}, {name!r})"
+        _add(builder, where, kind, layer, number == len(layers), approximate)
+    return builder
+
+
+def _ensemble(
+    layers: list[tuple[str, Any]], ends: tuple[Any, Any, Any, Any], approximate: bool
+) -> Any:
+    """Return the estimator of the mean of several networks, which may follow other layers."""
+    *before, (name, mean) = layers
+    _check_hooks(f"module {name!r}", mean)
+    out_activation, loss, classes, input_scale = ends
+    if input_scale != 1:
+        raise ConversionError("input_scale is for single networks: scale X before")
+    members = [
+        _built([*before, *_flat(member, f"{name}.members.{number}")], approximate).chain()
+        for number, member in enumerate(mean.members)
+    ]
+    chain = joined([with_end(each, out_activation, loss) for each in members])
+    if classes is not None:
+        classes = check_classes("classes", classes, max(chain.n_out, 2))
+    return ensemble_of(replace(chain, classes=classes), loss)
+
+
+def _is_own(module: Any, kind: str) -> bool:
+    """Whether a module is one of `torch_modules`."""
+    return type(module).__name__ == kind and type(module).__module__ == torch_modules.__name__
 
 
 # Modules -----------------------------------------------------------------------------------------

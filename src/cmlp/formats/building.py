@@ -8,8 +8,8 @@ into keep their bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -276,6 +276,31 @@ class Builder:
             return LayerNorm(cast(step.gamma), cast(step.beta), step.epsilon)
         assert isinstance(step, Activation)
         return step
+
+
+def joined(chains: Sequence[Chain], **more: Any) -> Chain:
+    """Return one chain with the members of several; `more` are its other fields.
+
+    Raises
+    ------
+    ConversionError
+        If they take other rows, or subtract other means.
+    """
+    first = chains[0]
+    for other in chains[1:]:
+        if (first.n_in, first.n_out) != (other.n_in, other.n_out):
+            raise ConversionError("networks whose mean is taken have different numbers of units")
+        if not _same_mean(first, other):
+            raise ConversionError("networks whose mean is taken subtract different means of X")
+    members = tuple(member for chain in chains for member in chain.members)
+    return replace(first, members=members, **more)
+
+
+def _same_mean(a: Chain, b: Chain) -> bool:
+    """Whether two chains subtract the same from X."""
+    if a.mean is None or b.mean is None:
+        return a.mean is b.mean
+    return np.array_equal(a.mean, b.mean)
 
 
 def names_of(names: Iterable[Any] | None) -> tuple[str, ...] | None:

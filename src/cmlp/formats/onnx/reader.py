@@ -16,7 +16,7 @@ import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.data.labels import check_classes
-from cmlp.formats.building import COUNTERPARTS, Builder
+from cmlp.formats.building import COUNTERPARTS, Builder, joined
 from cmlp.formats.chain import (
     LAYER_NORM_EPSILON,
     Activation,
@@ -221,21 +221,12 @@ class _Reader:
                     f"{source.where} adds {len(parts)} values and multiplies by {share:.6g}; only "
                     "their mean has a counterpart in cmlp"
                 )
-        chains = [self.member(part) for part in parts]
-        first = chains[0]
-        for other in chains[1:]:
-            if not _same_mean(first, other):
-                raise ConversionError("networks whose mean is taken subtract different means of X")
-            if (first.n_in, first.n_out) != (other.n_in, other.n_out):
-                raise ConversionError(
-                    "networks whose mean is taken have different numbers of units"
-                )
-        members = tuple(member for each in chains for member in each.members)
-        if self.n_in is not None and self.n_in != first.n_in:
+        whole = joined([self.member(part) for part in parts])
+        if self.n_in is not None and self.n_in != whole.n_in:
             raise ConversionError(
-                f"the input has {self.n_in} columns, the first layer takes {first.n_in}"
+                f"the input has {self.n_in} columns, the first layer takes {whole.n_in}"
             )
-        return self.named(Chain(first.n_in, members, first.mean), head)
+        return self.named(whole, head)
 
     def steps(self, value: Value) -> list[Value]:
         """Return the values from the first step to this one."""
@@ -394,9 +385,3 @@ def _joined(a: _Head, b: _Head) -> _Head:
         source = last
     labels = a.labels if a.labels is not None else b.labels
     return _Head(source, labels, a.multilabel or b.multilabel, a.binary or b.binary)
-
-
-def _same_mean(a: Chain, b: Chain) -> bool:
-    if a.mean is None or b.mean is None:
-        return a.mean is b.mean
-    return np.array_equal(a.mean, b.mean)
