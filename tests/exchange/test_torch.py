@@ -173,6 +173,8 @@ def test_ensembles_there_and_back():
     module = to_torch(ours)
     with pytest.raises(ConversionError, match="input_scale is for single networks"):
         from_torch(module, input_scale=0.5)
+    with pytest.raises(ConversionError, match="the mean of no networks"):
+        from_torch(nn.Sequential(type(module[0])([])))
     module[0].register_forward_hook(lambda module, x, y: -y)
     with pytest.raises(ConversionError, match="hooks"):
         from_torch(module)

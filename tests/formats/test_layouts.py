@@ -14,7 +14,7 @@ from cmlp.exchange.keras import IN_KERAS
 from cmlp.exchange.networks import network_of
 from cmlp.exchange.torch import IN_TORCH
 from cmlp.formats import layouts, safetensors
-from cmlp.formats.building import Builder, ramp
+from cmlp.formats.building import Builder, joined, ramp
 from cmlp.formats.chain import (
     Activation,
     Affine,
@@ -331,3 +331,23 @@ def test_activations_between_scaled_weights():
     for numbers in ((np.inf, 0.0, 0.0), (-1.0, 0.0, 1.0), (1.0, np.nan, 1.0)):
         with pytest.raises(ConversionError, match=r"b has no counterpart.*with these constants"):
             builder.scaled_activation("b", *numbers[:2], "elu", numbers[2], 0.0)
+
+
+def test_the_mean_of_chains():
+    def chain(n_in, mean):
+        builder = Builder(n_in)
+        builder.scale("a", 1.0, np.full(n_in, -mean))
+        builder.affine("b", np.ones((n_in, 2)), None)
+        return builder.chain()
+
+    whole = joined([chain(3, 5.0), chain(3, 5.0)], classes=np.array(["a", "b"]))
+    assert len(whole.members) == 2 and whole.mean.tolist() == [5] * 3
+    assert whole.classes.tolist() == ["a", "b"]
+    np.testing.assert_allclose(run(whole, X[:, :3]), run(chain(3, 5.0), X[:, :3]))
+    for others, text in (
+        ([], "no networks"),
+        ([chain(3, 5.0), chain(3, 0.0)], "different means"),
+        ([chain(3, 5.0), chain(4, 5.0)], "different numbers of units"),
+    ):
+        with pytest.raises(ConversionError, match=text):
+            joined(others)

@@ -284,8 +284,10 @@ def joined(chains: Sequence[Chain], **more: Any) -> Chain:
     Raises
     ------
     ConversionError
-        If they take other rows, or subtract other means.
+        If there are none, or they take other rows, or subtract other means.
     """
+    if not chains:
+        raise ConversionError("the mean of no networks has no counterpart")
     first = chains[0]
     for other in chains[1:]:
         if (first.n_in, first.n_out) != (other.n_in, other.n_out):
