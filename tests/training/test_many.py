@@ -6,7 +6,8 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import blobs, covering, refused, squared_error, waves
+from conftest import CORES
+from helpers import blobs, covering, dealt, refused, squared_error, waves
 
 import cmlp
 from cmlp import Network, fit_many
@@ -67,9 +68,19 @@ PROBLEMS = {"squared_error": waves, "binary_crossentropy": blobs, "categorical_c
 PENALTIES = ({}, {"l2": 0.5, "l1": 0.1}, {"weight_decay": 3.0})
 
 
+def on_cores(*columns):
+    """Return rows that hold every pair of values, each row on one core."""
+    numbers = dealt(CORES, covering(*(range(len(column)) for column in columns)))
+    return [
+        (core, *(column[at] for column, at in zip(columns, row, strict=True)))
+        for core, _, *row in numbers
+    ]
+
+
 @pytest.mark.parametrize(
-    ("activation", "loss", "rule", "batch_size", "penalties"),
-    covering(PAIRS, PROBLEMS, RULES, [1, 5, None], PENALTIES),
+    ("core", "activation", "loss", "rule", "batch_size", "penalties"),
+    on_cores(PAIRS, tuple(PROBLEMS), RULES, (1, 5, None), PENALTIES),
+    indirect=["core"],
 )
 def test_lanes_compute_what_float64_does(
     core, side_by_side, activation, loss, rule, batch_size, penalties
