@@ -1,0 +1,51 @@
+"""The seam's class of training steps, and the mean of two networks' parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class BoundTrainer:
+    """Take training steps, one batch a call, with the preparations made once.
+
+    What :func:`train_epoch` takes at every call is read here once: a step writes to `params` and
+    `state`, always these arrays and on this core. Targets lie from `low` to `high`. Those of a
+    single column are read as they are only if `plain`: they are numbers, or labels that are class
+    numbers already. A batch has at most `most_rows` rows, its workspace at most `most_bytes`; there
+    is room for `batch_size` rows from the beginning, and what is made is kept. A trainer is for one
+    thread at a time, and cannot be pickled or copied.
+
+    Attributes
+    ----------
+    steps : int
+        Steps taken with this state; the caller writes it before a step, and reads it after one.
+    """
+
+    def __init__(
+        self, plan, params, state, objective, optimizer, noise, input_scale, plain, low, high,
+        most_rows, most_bytes, batch_size,
+    ):  # fmt: skip
+        self.steps = 0
+
+    def __reduce__(self):
+        raise TypeError("a trainer cannot be pickled or copied: do so with its network")
+
+    def take(self, X, y, weights, rate, rng, encoded, shuffles):
+        """Take one step on rows X, (n, n_in), with targets y; return their loss times its weight.
+
+        None is returned, and nothing has changed, where something needs a closer look. Here it
+        always does: what :func:`train_epoch` takes for a call is little next to NumPy's time for a
+        step.
+        """
+        return None
+
+
+@np.errstate(all="ignore")
+def blend(params, others, part):
+    """Move numbers a part of the way to others: ``params += part * (others - params)``.
+
+    Both are vectors of one length and number type.
+    """
+    if params.shape != others.shape:
+        raise ValueError(f"{len(others)} numbers cannot be blended into {len(params)}")
+    params += params.dtype.type(part) * (others - params)
