@@ -33,11 +33,15 @@ class BoundTrainer:
     def take(self, X, y, weights, rate, rng, encoded, shuffles):
         """Take one step on rows X, (n, n_in), with targets y; return their loss times its weight.
 
-        None is returned, and nothing has changed, where something needs a closer look. Here it
-        always does: what :func:`train_epoch` takes for a call is little next to NumPy's time for a
-        step.
+        `weights` are those of the rows, (n,), or None. `rng` draws the seed of noise, and the order
+        of the rows if it `shuffles`. Targets that are `encoded` for the core are read as they are.
+        If the loss is not finite, no step is taken.
+
+        None is returned, and nothing has changed, where something needs a closer look: arrays
+        of another kind or shape, a number that may not be finite, a target out of range, too many
+        rows; or another thread is in a call. The caller then checks X and y itself.
         """
-        return None
+        return None  # the caller's checks cost little next to NumPy's time for a step
 
 
 @np.errstate(all="ignore")
