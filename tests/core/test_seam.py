@@ -84,10 +84,7 @@ def test_rows_are_padded_to_whole_vectors(dtype):
 
 REFUSALS = (ValueError, IndexError, TypeError)
 
-BOUNDS = {
-    "plain": True, "low": -1.0, "high": 1.0, "most_rows": 20, "most_bytes": 1 << 20,
-    "batch_size": 20,
-}  # fmt: skip
+LIMITS = seam.Limits(True, -1.0, 1.0, 20, 1 << 20, 20)
 
 
 @pytest.fixture
@@ -125,7 +122,7 @@ def calls(compiled, dtype):
         "gradient": training | {"deltas": problem.record(), "dX": np.zeros((20, 5), dtype)},
         "update": training | state | {"learning_rate": 0.1},
         "Predictor": common,
-        "BoundTrainer": training | state | BOUNDS,
+        "BoundTrainer": training | state | {"limits": LIMITS},
         "blend": {"params": problem.params, "others": problem.params.copy(), "part": 0.5},
         "train_epoch": training | state | {"batch_size": 7, "learning_rates": np.full(3, 0.1)},
     }

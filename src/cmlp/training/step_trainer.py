@@ -245,6 +245,7 @@ class StepTrainer:
         net, n = self.network, len(X)
         self._make_room(n, inputs)
         dX = self._inputs[:n] if inputs else self._inputs[:0]
+        self._flat[:] = 0  # a batch adds to the tables of a front
         loss = dispatch.core.gradient(
             net.plan, net.params, X, targets, weights, None, objective, passes.PLAIN, 0,
             self._flat, np.empty((0, 0), net.dtype), dX, self._workspace, net.input_scale, learns,

@@ -11,7 +11,7 @@ import numpy as np
 from cmlp.core import dispatch
 from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
-from cmlp.core.seam import Objective
+from cmlp.core.seam import Limits, Objective
 from cmlp.core.vocabulary import EXTERNAL_LOSS
 from cmlp.model import passes
 from cmlp.model.state import State
@@ -163,21 +163,19 @@ class Stepper:
     def _suits(self, net: State) -> bool:
         """Whether the steps of a network can be single calls."""
         about, recipe = net.architecture, self.recipe
-        if recipe.ema or (not self.external and (about.loss is None or about.unsuited)):
+        if recipe.ema or type(net).encode_rows is not State.encode_rows:
             return False
-        if type(net).encode_rows is not State.encode_rows:
-            return False
-        writes_gradients = recipe.clip_norm is not None or about.inputs is not None
-        return not writes_gradients or net.params.nbytes <= self.most_bytes
+        return self.external or (about.loss is not None and not about.unsuited)
 
     def _bind(self, net: State) -> Any:
         about, recipe = net.architecture, self.recipe
         low, high = self._bounds(net)
+        rows = int(passes.CALL_FLOPS / passes.flops_of(net))
+        limits = Limits(self._reads_columns(net), low, high, rows, self.most_bytes, self.batch_size)
         return self.core.BoundTrainer(
             net.plan, net.params, self.moments, objective_of(net, recipe, self.external),
             recipe.optimizer(about), passes.PLAIN if self.external else recipe.noise(about, 0),
-            net.input_scale, self._reads_columns(net), low, high,
-            int(passes.CALL_FLOPS / passes.flops_of(net)), self.most_bytes, self.batch_size,
+            net.input_scale, limits,
         )  # fmt: skip
 
     def _bounds(self, net: State) -> tuple[float, float]:

@@ -2,18 +2,15 @@
 
 @cython.final
 cdef class BoundTrainer:
-    """BoundTrainer(plan, params, state, objective, optimizer, noise, input_scale, plain, low, \
-high, most_rows, most_bytes, batch_size)
+    """BoundTrainer(plan, params, state, objective, optimizer, noise, input_scale, limits)
 --
 
     Take training steps, one batch a call, with the preparations made once.
 
     What :func:`train_epoch` takes at every call is read here once: a step writes to `params` and
-    `state`, always these arrays and on this core. Targets lie from `low` to `high`. Those of a
-    single column are read as they are only if `plain`: they are numbers, or labels that are class
-    numbers already. A batch has at most `most_rows` rows, its workspace at most `most_bytes`; there
-    is room for `batch_size` rows from the beginning, and what is made is kept. A trainer is for one
-    thread at a time, and cannot be pickled or copied.
+    `state`, always these arrays and on this core. `limits` are those of what needs no closer look,
+    see :class:`cmlp.core.seam.Limits`. A trainer is for one thread at a time, and cannot be pickled
+    or copied.
 
     Attributes
     ----------
@@ -22,67 +19,60 @@ high, most_rows, most_bytes, batch_size)
     """
 
     cdef const int64_t[:, ::1] plan
-    cdef float[::1] params_f32, grads_f32, workspace_f32  # either these
+    cdef float[::1] params_f32, workspace_f32  # either these; a gradient is before the workspace
     cdef float[:, ::1] state_f32
-    cdef double[::1] params_f64, grads_f64, workspace_f64  # or these
+    cdef double[::1] params_f64, workspace_f64  # or these
     cdef double[:, ::1] state_f64
-    cdef const double[::1] dropout
-    cdef const double[:, ::1] factors
-    cdef int64_t[::1] labels
-    cdef double[::1] numbers  # of the targets, as they are checked; then the weights
+    cdef double[::1] numbers  # for the targets as they are checked, the weights, the labels
     cdef Run run
     cdef int64_t calls  # under way
-    cdef Py_ssize_t n_in, n_out, itemsize, room, most_rows, most_room
+    cdef Py_ssize_t n_in, n_out, n_params, n_gradient, itemsize, room, most_rows, most_room
     cdef double scale, low, high, work
     cdef bint plain
-    cdef object dtype
+    cdef object dtype, held  # arrays of the optimizer and the noise
     cdef public Py_ssize_t steps
 
     def __cinit__(
-        self, plan not None, params, state, objective, optimizer, noise, double input_scale,
-        bint plain, double low, double high, Py_ssize_t most_rows, Py_ssize_t most_bytes,
-        Py_ssize_t batch_size,
+        self, plan not None, params, state, objective, optimizer, noise, double input_scale, limits
     ):
         cdef const int64_t[:, ::1] given = plan
-        cdef Py_ssize_t n_params, moments
+        cdef const double[::1] dropout = noise.dropout
+        cdef const double[:, ::1] factors = optimizer.factors
+        cdef Py_ssize_t moments
         check_plan_shape(given)
         self.plan = numpy.array(given)  # a copy: what has been checked stays so
-        self.dtype = numpy.dtype(memoryview(params).format)
-        self.itemsize = self.dtype.itemsize
-        if self.dtype.char == "f":
-            self.params_f32, self.state_f32 = params, state
-            n_params, moments = self.state_f32.shape[1], self.state_f32.shape[0]
-        else:
+        self.held = noise.dropout, optimizer.factors
+        if in_doubles(params):
             self.params_f64, self.state_f64 = params, state
-            n_params, moments = self.state_f64.shape[1], self.state_f64.shape[0]
-        n_params = min(n_params, <Py_ssize_t>len(params))
-        check_plan(self.plan, n_params, self.itemsize)
+            self.n_params, moments = self.state_f64.shape[1], self.state_f64.shape[0]
+        else:
+            self.params_f32, self.state_f32 = params, state
+            self.n_params, moments = self.state_f32.shape[1], self.state_f32.shape[0]
+        self.itemsize, self.dtype = params.itemsize, params.dtype
+        self.n_params = min(self.n_params, <Py_ssize_t>len(params))
+        check_plan(self.plan, self.n_params, self.itemsize)
         self.run = run_of(
             self.plan, NO_ROWS, NO_ROWS, None, None, layout_of(self.plan, 1, 1, self.itemsize)
         )
         self.run.to.batch = 0
-        self.dropout, self.factors = noise.dropout, optimizer.factors
-        self.run.objective = read_objective(objective)
-        self.run.noise = read_noise(noise, self.dropout)
-        self.run.optimizer = read_optimizer(optimizer, self.factors, layers_in(self.plan))
-        check_state(&self.run.optimizer, n_params, moments, n_params)
+        self.run.objective, self.run.noise = read_objective(objective), read_noise(noise, dropout)
+        self.run.optimizer = read_optimizer(optimizer, factors, layers_in(self.plan))
+        check_state(&self.run.optimizer, self.n_params, moments, self.n_params)
         if self.run.objective.per_batch or self.run.optimizer.ema > 0:
             raise ValueError("single steps have no penalties per batch and no mean of the weights")
         self.run.fused, self.run.learns = self.run.optimizer.clip_norm == 0, True
-        if not self.run.fused or self.run.front.n_parts:
-            if self.itemsize == 4:
-                self.grads_f32 = layout.aligned((n_params,), self.dtype)
-            else:
-                self.grads_f64 = layout.aligned((n_params,), self.dtype)
+        self.n_gradient = 0 if self.run.fused and not self.run.front.n_parts else self.n_params
         self.n_in, self.n_out = self.run.front.n_columns, last_layer(self.plan).n_out
-        self.scale, self.low, self.high, self.plain = input_scale, low, high, plain
         self.work = 3 * products_of(&self.run)
+        self.scale, self.plain, self.low, self.high = (
+            input_scale, limits.plain, limits.low, limits.high
+        )
         # A pass of more rows than these has gradients of several passes, or can be stopped inside.
-        self.most_rows = min(most_rows, <Py_ssize_t>MAX_BATCH)
+        self.most_rows = min(<Py_ssize_t>limits.rows, <Py_ssize_t>MAX_BATCH)
         self.most_rows = min(self.most_rows, <Py_ssize_t>(LONG_PASS * 5e5 / self.work))
-        self.most_room, self.room, self.calls, self.steps = most_bytes // self.itemsize, 0, 0, 0
-        if 0 < batch_size <= self.most_rows:
-            self.lay_out(batch_size)
+        self.most_room, self.room, self.calls, self.steps = limits.bytes // self.itemsize, 0, 0, 0
+        if 0 < limits.reserved <= self.most_rows:
+            self.lay_out(limits.reserved)
 
     def __reduce__(self):
         raise TypeError("a trainer cannot be pickled or copied: do so with its network")
@@ -133,13 +123,13 @@ high, most_rows, most_bytes, batch_size)
         cdef double cost
         if self.itemsize == 4:
             cost = train_once(
-                &self.run, &now, self.params_f32, self.state_f32, self.grads_f32,
-                self.workspace_f32,
+                &self.run, &now, self.params_f32, self.state_f32, self.workspace_f32,
+                self.n_gradient,
             )
         else:
             cost = train_once(
-                &self.run, &now, self.params_f64, self.state_f64, self.grads_f64,
-                self.workspace_f64,
+                &self.run, &now, self.params_f64, self.state_f64, self.workspace_f64,
+                self.n_gradient,
             )
         restore_denormals(denormals)
         return cost
@@ -165,13 +155,14 @@ high, most_rows, most_bytes, batch_size)
         if x.kind != b"f" and x.kind != b"d":
             return True  # integers are finite
         if self.itemsize == 4:
-            return is_moderate(&self.run, self.workspace_f32)
-        return is_moderate(&self.run, self.workspace_f64)
+            return is_moderate(&self.run, self.workspace_f32[self.n_gradient:])
+        return is_moderate(&self.run, self.workspace_f64[self.n_gradient:])
 
     cdef bint see_targets(self, object y, Rows *targets, bint encoded) noexcept:
         """Describe targets; False for those that are not class numbers, or numbers in the range."""
         cdef Py_ssize_t dimensions = see_rows(y, targets), n = self.run.n, i
         cdef Rows column = targets[0]
+        cdef int64_t *labels
         if dimensions == 0 or (<const ndarray_t *><PyObject *>y).dtype.number == 0:  # truth values
             return False
         if dimensions == 1:
@@ -188,11 +179,12 @@ high, most_rows, most_bytes, batch_size)
             return False
         column.width, column.column_stride = n, targets.row_stride  # as if it were a row
         gather_row(&column, 0, self.numbers, 0)
+        labels = <int64_t *>&self.numbers[self.numbers.shape[0] - n]
         for i in range(n):
             if not 0 <= self.numbers[i] < self.n_out:
                 return False
-            self.labels[i] = <int64_t>self.numbers[i]
-        targets.data, targets.row_stride = <const char *>&self.labels[0], sizeof(int64_t)
+            labels[i] = <int64_t>self.numbers[i]
+        targets.data, targets.row_stride = <const char *>labels, sizeof(int64_t)
         targets.kind, targets.labels = b"q", True
         return True
 
@@ -218,7 +210,7 @@ high, most_rows, most_bytes, batch_size)
     cdef bint see_weights(self, object weights) noexcept:
         """Describe the rows' weights; False unless they are real numbers from 0 on, not all 0."""
         cdef Rows rows
-        cdef Py_ssize_t n = self.run.n, at = self.numbers.shape[0] - n, i
+        cdef Py_ssize_t n = self.run.n, at = self.numbers.shape[0] - 2 * n, i
         cdef double total = 0
         if see_rows(weights, &rows) != 1 or rows.width != n:
             return False
@@ -233,18 +225,17 @@ high, most_rows, most_bytes, batch_size)
     cdef int lay_out(self, Py_ssize_t n) except -1:
         """Make the workspace ready for n rows; False if that takes more room than is allowed."""
         cdef Layout to = layout_of(self.plan, n, 1, self.itemsize)
-        if to.size > self.most_room:
+        cdef Py_ssize_t size = to.size + self.n_gradient
+        if size > self.most_room:
             return False
-        if to.size > self.room:
+        if size > self.room:
             self.room = self.run.to.batch = 0
             if self.itemsize == 4:
-                self.workspace_f32 = layout.aligned((to.size,), self.dtype)
+                self.workspace_f32 = layout.aligned((size,), self.dtype)
             else:
-                self.workspace_f64 = layout.aligned((to.size,), self.dtype)
-            self.room = to.size
-        if self.labels is None or self.labels.shape[0] < n:
-            self.labels = numpy.empty(n, numpy.int64)
-            self.numbers = numpy.empty(max(n, self.n_out) + n)
+                self.workspace_f64 = layout.aligned((size,), self.dtype)
+            self.numbers = layout.aligned((3 * n + self.n_out,), numpy.float64)
+            self.room = size
         self.run.to = to
         return True
 
@@ -257,13 +248,18 @@ cdef bint is_moderate(const Run *run, real[::1] ws) noexcept:
 
 
 cdef double train_once(
-    const Run *run, const Step *now, real[::1] params, real[:, ::1] state, real[::1] grads,
-    real[::1] ws,
+    const Run *run, const Step *now, real[::1] params, real[:, ::1] state, real[::1] ws,
+    Py_ssize_t n_gradient,
 ) noexcept nogil:
-    """Take a step on all rows of a call, by the function that :func:`train_epoch` takes."""
+    """Take a step on all rows of a call, by the function that :func:`train_epoch` takes.
+
+    A gradient of so many numbers is before the workspace: what a front leaves in it is zero.
+    """
     if takes_plain_rows(run):
         return train_row(run, now, params, state, 0, ws)
-    return train_batch(run, now, params, state, 0, run.n, grads, ws)
+    return train_batch(
+        run, now, params, state, 0, run.n, ws[:n_gradient], ws[n_gradient:]
+    )
 
 
 def blend(params, others, double part):
@@ -271,18 +267,27 @@ def blend(params, others, double part):
 
     Both are vectors of one length and number type.
     """
-    if memoryview(params).format == "f":
-        blend_in[float](params, others, part)
-    else:
-        blend_in[double](params, others, part)
+    cdef Py_buffer mine, theirs
+    PyObject_GetBuffer(params, &mine, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE | PyBUF_FORMAT)
+    try:
+        PyObject_GetBuffer(others, &theirs, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+        try:
+            if mine.len != theirs.len or mine.format[0] != theirs.format[0]:
+                raise ValueError(f"{theirs.len} bytes cannot be blended into {mine.len}")
+            if mine.format[0] == b"f":
+                blend_in(<float *>mine.buf, <const float *>theirs.buf, mine.len // 4, part)
+            elif mine.format[0] == b"d":
+                blend_in(<double *>mine.buf, <const double *>theirs.buf, mine.len // 8, part)
+            else:
+                raise ValueError("only float32 and float64 can be blended")
+        finally:
+            PyBuffer_Release(&theirs)
+    finally:
+        PyBuffer_Release(&mine)
 
 
-cdef int blend_in(real[::1] params, const real[::1] others, double part) except -1:
+cdef void blend_in(real *params, const real *others, Py_ssize_t n, double part) noexcept nogil:
     cdef Py_ssize_t i
     cdef real rate = <real>part
-    if params.shape[0] != others.shape[0]:
-        raise ValueError(f"{others.shape[0]} numbers cannot be blended into {params.shape[0]}")
-    with nogil:
-        for i in range(params.shape[0]):
-            params[i] += rate * (others[i] - params[i])
-    return 0
+    for i in range(n):
+        params[i] += rate * (others[i] - params[i])

@@ -9,11 +9,9 @@ class BoundTrainer:
     """Take training steps, one batch a call, with the preparations made once.
 
     What :func:`train_epoch` takes at every call is read here once: a step writes to `params` and
-    `state`, always these arrays and on this core. Targets lie from `low` to `high`. Those of a
-    single column are read as they are only if `plain`: they are numbers, or labels that are class
-    numbers already. A batch has at most `most_rows` rows, its workspace at most `most_bytes`; there
-    is room for `batch_size` rows from the beginning, and what is made is kept. A trainer is for one
-    thread at a time, and cannot be pickled or copied.
+    `state`, always these arrays and on this core. `limits` are those of what needs no closer look,
+    see :class:`cmlp.core.seam.Limits`. A trainer is for one thread at a time, and cannot be pickled
+    or copied.
 
     Attributes
     ----------
@@ -21,10 +19,7 @@ class BoundTrainer:
         Steps taken with this state; the caller writes it before a step, and reads it after one.
     """
 
-    def __init__(
-        self, plan, params, state, objective, optimizer, noise, input_scale, plain, low, high,
-        most_rows, most_bytes, batch_size,
-    ):  # fmt: skip
+    def __init__(self, plan, params, state, objective, optimizer, noise, input_scale, limits):
         self.steps = 0
 
     def __reduce__(self):
@@ -51,5 +46,5 @@ def blend(params, others, part):
     Both are vectors of one length and number type.
     """
     if params.shape != others.shape:
-        raise ValueError(f"{len(others)} numbers cannot be blended into {len(params)}")
+        raise ValueError(f"{others.nbytes} bytes cannot be blended into {params.nbytes}")
     params += params.dtype.type(part) * (others - params)
