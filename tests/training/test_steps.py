@@ -208,7 +208,7 @@ WEIGHTS_AS = {
 
 
 def test_anything_else_goes_the_long_way(fastest):
-    """What it returns, the errors, and what these leave behind are those of a training."""
+    """What it returns, its errors, and the network after them are those of a training."""
     for known in (False, True):
         for losses in ("categorical_crossentropy", "squared_error"):
             first = cmlp.Network([7, 5, 4], loss=losses, seed=2)

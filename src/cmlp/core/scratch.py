@@ -30,7 +30,7 @@ class Scratch:
     Attributes
     ----------
     array : ndarray
-        Nobody may use it after :meth:`close`.
+        Not to be used after :meth:`close`.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

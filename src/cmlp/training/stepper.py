@@ -22,7 +22,7 @@ PLAIN = (int, float, bool, str, type(None))
 """Types of parameters that cannot change after they were compared."""
 
 LONGEST_LABELS = 1 << 16
-"""Classes up to which a step looks whether labels are class numbers."""
+"""Classes up to which it is examined whether labels are class numbers."""
 
 
 class Stepper:
