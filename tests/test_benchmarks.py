@@ -265,6 +265,14 @@ def test_inference_runs_without_rivals(tmp_path):
     assert {"cmlp predict", "NumPy"} <= {row["library"] for row in data["results"]}
 
 
+def test_calls_run_without_rivals(tmp_path):
+    libraries = "bare step,trainer.step,net.step,fit(epochs=1)"
+    text, data = run("calls", "--seconds", "0", "--libraries", libraries, tmp_path=tmp_path)
+    assert "losses agree" in text and "above bare step" in text
+    assert [row["library"] for row in data["results"]] == libraries.split(",")
+    assert all(row["us_per_call"] > 0 for row in data["results"])
+
+
 def test_attributions_run(tmp_path):
     text, data = run("attributions", "--seconds", "0", "--rows", "40", tmp_path=tmp_path)
     assert "sums and values agree" in text

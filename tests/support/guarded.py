@@ -129,7 +129,13 @@ def run(core, problem, X, side, noise=QUIET):
     sizes = (1, min(7, n), n)
     for number, optimizer in enumerate(map(put, optimizers(plan)), next(TURNS)):
         state = put(np.ones((3, len(params)), dtype))
+        core.blend(params, grads, 0.5)
         core.update(plan, params, grads, state, optimizer, 1, 0.01)
+        if not (isinstance(X, seam.SparseRows) or optimizer.ema or objective.per_batch):
+            limits = seam.Limits(True, -1e30, 1e30, 1024, 1 << 26)
+            trainer = core.BoundTrainer(plan, params, state[:2], objective, optimizer, noise, 0.5,
+                                        limits)  # fmt: skip
+            trainer.take(X, targets, weights, 0.01, np.random.default_rng(0), True, True)
         batch_size = sizes[number % 3]  # each with each optimizer, in three turns
         rates = put(np.full(-(-n // batch_size), 0.01))
         core.train_epoch(

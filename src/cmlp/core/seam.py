@@ -100,6 +100,22 @@ class Noise(NamedTuple):
     """Probability, one per hidden layer, that a unit is switched off; empty for none."""
 
 
+class Limits(NamedTuple):
+    """Of the batches that a bound trainer takes as they are."""
+
+    plain: bool
+    """Whether targets of one column can be read so: numbers, or labels that are class numbers."""
+    low: float
+    high: float
+    """Between which targets are."""
+    rows: int
+    """Of a batch, at most."""
+    bytes: int
+    """Of the memory that is kept from step to step, at most."""
+    reserved: int = 0
+    """Rows for which there is room from the beginning."""
+
+
 MAX_BATCH = 1024
 """Rows of one pass. A larger batch adds up passes; with 'batch', each has its own statistics."""
 

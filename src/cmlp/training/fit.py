@@ -113,10 +113,15 @@ class NetworkRules:
             record.end(stopped, best.best_epoch or None, restored)
 
     def interrupted(self) -> None:
-        warn(
-            f"training was interrupted after {self.state.epoch} of {self.state.epochs} epochs; "
-            "the network keeps what it has learned"
-        )
+        warn_of_interrupt(self.state.epoch, self.state.epochs)
+
+
+def warn_of_interrupt(epoch: int, epochs: int) -> None:
+    """Warn that Ctrl-C has ended a training."""
+    warn(
+        f"training was interrupted after {epoch} of {epochs} epochs; "
+        "the network keeps what it has learned"
+    )
 
 
 def check_dropout(recipe: Recipe, factors: NDArray[np.float64]) -> None:
@@ -248,11 +253,16 @@ def run_epoch(
     finally:
         trainer.close()
     if not math.isfinite(loss):
-        raise DivergenceError(
-            "the loss is not finite; the step that saw it was not taken. Lower the learning "
-            "rate, scale X and y, or clip gradients (clip_norm=1)"
-        )
+        raise not_finite()
     return loss
+
+
+def not_finite() -> DivergenceError:
+    """Return the error for a step that is not taken."""
+    return DivergenceError(
+        "the loss is not finite; the step that saw it was not taken. Lower the learning "
+        "rate, scale X and y, or clip gradients (clip_norm=1)"
+    )
 
 
 def _strata(net: State, targets: Array) -> Array:
