@@ -48,7 +48,7 @@ cimport cython
 
 import numpy
 
-from cmlp.core import groups, layout, seam, vocabulary
+from cmlp.core import _cpu, groups, layout, seam, vocabulary
 from cmlp.core.arrays import array_of
 
 ctypedef fused real:
@@ -61,6 +61,7 @@ include "kernels/vectors.pxi"
 include "kernels/rows.pxi"
 include "kernels/run.pxi"
 include "kernels/guards.pxi"
+include "kernels/bfloat16.pxi"
 include "kernels/activations.pxi"
 include "kernels/noise.pxi"
 include "kernels/gather.pxi"
@@ -79,6 +80,8 @@ include "kernels/backward.pxi"
 include "kernels/step.pxi"
 
 vector_bytes = vector_lanes(4) * 4
+cdef bint bfloat16_runs = WORDS and _cpu.bfloat16()
+bfloat16 = bfloat16_runs
 
 
 # The seam: what Python calls -----------------------------------------------------------------------

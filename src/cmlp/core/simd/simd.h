@@ -229,6 +229,8 @@ INLINE void restore_denormals(unsigned before)
 #endif
 }
 
+#include "simd_bfloat16.h"
+
 /* Prefetch `bytes` bytes now. */
 INLINE void prefetch(const char *at, ptrdiff_t bytes)
 {
