@@ -98,7 +98,7 @@ static void check_conversions(int kind)
 static void check_tile(int rows, int vectors, int depth, int kind)
 {
     static float A[ROWS][DEPTH], B[DEPTH][COLUMNS], init[ROWS][COLUMNS];
-    static float a[ROWS][DEPTH], b[DEPTH][COLUMNS], c[2][ROWS][COLUMNS];
+    static float a[ROWS][DEPTH], b[DEPTH][COLUMNS], c[3][ROWS][COLUMNS];
     int n = vectors * 16, with_init = random_bits() % 2;
     for (int i = 0; i < rows; i++)
         for (int k = 0; k < depth; k++) A[i][k] = random_number(kind);
@@ -113,6 +113,8 @@ static void check_tile(int rows, int vectors, int depth, int kind)
                   with_init ? init[0] : NULL, COLUMNS, c[words][0], COLUMNS, NULL);
     }
     for (int i = 0; i < rows; i++)
+        word_row(vectors, depth, a[i], B[0], COLUMNS, with_init ? init[i] : NULL, c[2][i]);
+    for (int i = 0; i < rows; i++)
         for (int j = 0; j < n; j++) {
             float sum = with_init ? init[i][j] : 0;
             for (int k = 0; k < depth; k += 2) {
@@ -122,6 +124,7 @@ static void check_tile(int rows, int vectors, int depth, int kind)
             }
             compare("words", c[1][i][j], sum);
             compare("emulation", c[0][i][j], sum);
+            compare("one row", c[2][i][j], sum);
         }
 }
 

@@ -80,7 +80,7 @@ include "kernels/backward.pxi"
 include "kernels/step.pxi"
 
 vector_bytes = vector_lanes(4) * 4
-cdef bint bfloat16_runs = WORDS and _cpu.bfloat16()
+cdef bint bfloat16_runs = WORDS and (IN_SOFTWARE or _cpu.bfloat16())
 bfloat16 = bfloat16_runs
 
 

@@ -5,7 +5,7 @@
 cdef extern from "simd.h" nogil:
     const int FLOAT32, BFLOAT16, BFLOAT16_EMULATED
     const float PAIR_OF_ONES
-    const bint WORDS  # whether this core is compiled for the instructions
+    const bint WORDS, IN_SOFTWARE  # whether this core is compiled for words; and knows no instructions
     void pairs_along(bint words, float *to, const float *x, Py_ssize_t n)
     void pairs_across(bint words, float *to, const float *x, Py_ssize_t x_row, Py_ssize_t depth,
                       Py_ssize_t n)
@@ -13,6 +13,8 @@ cdef extern from "simd.h" nogil:
                    const float *a, Py_ssize_t a_row, Py_ssize_t a_depth, const float *b,
                    Py_ssize_t b_depth, const float *init, Py_ssize_t init_row, float *c,
                    Py_ssize_t c_row, Prefetch *ahead)
+    void word_row(Py_ssize_t vectors, Py_ssize_t depth, const float *a, const float *b,
+                  Py_ssize_t b_depth, const float *init, float *c)
 
 
 cdef inline Py_ssize_t pairs(const Layer *layer, Py_ssize_t depth) noexcept nogil:

@@ -29,6 +29,7 @@ cdef void forward_rows(
     cdef const real *bias
     cdef real *copy
     cdef bint packs, there = layer.bias == IN_PLACE, rounds = layer.precision != FLOAT32
+    cdef bint single = n == 1 and layer.precision == BFLOAT16
     cdef Grid grid
     cdef Prefetch ahead
     if real is float:
@@ -60,11 +61,18 @@ cdef void forward_rows(
             copy = &ws[panel] if packs and columns > lanes else <real *>NULL  # the first tile makes it
             if real is float:
                 if rounds:
-                    pairs_across(
-                        layer.precision == BFLOAT16, &ws[panel], b, stride, depth, columns
-                    )
-                    b, b_stride, copy = &ws[panel], columns, NULL
                     first, length = pairs(layer, start), pairs(layer, depth)
+                    if single:
+                        word_row(
+                            columns // lanes, depth, a + first, b, stride,
+                            <const real *>&ws[to + column] if start or there else bias,
+                            &ws[to + column],
+                        )
+                    else:
+                        pairs_across(
+                            layer.precision == BFLOAT16, &ws[panel], b, stride, depth, columns
+                        )
+                    b, b_stride, copy = &ws[panel], columns, NULL
             ahead = prefetch_of(  # the next panel, if there is one
                 &params[layer.weights + start * stride + column + columns],
                 depth if large and column + columns < stride else 0, columns, stride,
@@ -76,13 +84,14 @@ cdef void forward_rows(
                 row = i * grid.m
                 m = min(grid.m, n - row)
                 at = row * stride + column
-                tile_of(
-                    layer, m, columns, layer.n_out - column, length,
-                    a + row * a_stride + first, a_stride, 1, b, b_stride, copy,
-                    <const real *>&ws[to + at] if start or there else bias,
-                    stride if start or there else 0,
-                    &ws[to + at], stride, &ahead,
-                )
+                if not single:
+                    tile_of(
+                        layer, m, columns, layer.n_out - column, length,
+                        a + row * a_stride + first, a_stride, 1, b, b_stride, copy,
+                        <const real *>&ws[to + at] if start or there else bias,
+                        stride if start or there else 0,
+                        &ws[to + at], stride, &ahead,
+                    )
                 if copy is not NULL:
                     b, b_stride, copy = &ws[panel], columns, NULL
                 if start + depth == layer.n_in:

@@ -22,14 +22,14 @@ INLINE float rounded(float x)
     return x;
 }
 
-#if defined(__AVX512BW__) && (__GNUC__ >= 10 || defined(__clang__))
+#if defined(__AVX512BW__) && (__GNUC__ >= 10 || __clang_major__ >= 9) && !defined(SOFTWARE_WORDS)
 #define WORDS 1
 #include <immintrin.h>
 #define WITH_WORDS __attribute__((target("avx512bf16")))
 
 INLINE __mmask16 first_lanes(ptrdiff_t n) { return (__mmask16)(n < 16 ? (1 << n) - 1 : 0xffff); }
 
-WITH_WORDS static void words_along(float *to, const float *x, ptrdiff_t n)
+WITH_WORDS FUNCTION void words_along(float *to, const float *x, ptrdiff_t n)
 {
     for (ptrdiff_t k = 0; k < n; k += 32, to += 16) {
         __m512 low = _mm512_maskz_loadu_ps(first_lanes(n - k), x + k), high = _mm512_setzero_ps();
@@ -39,18 +39,23 @@ WITH_WORDS static void words_along(float *to, const float *x, ptrdiff_t n)
     }
 }
 
-WITH_WORDS static void words_across(float *to, const float *even, const float *odd, ptrdiff_t n)
+/* The words of two vectors. */
+WITH_WORDS static inline __attribute__((always_inline)) __m512i interleaved(__m512 even, __m512 odd)
 {
     const __m512i turn = _mm512_add_epi32(
         _mm512_mullo_epi32(_mm512_set1_epi32(0x00010001),
                            _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)),
         _mm512_set1_epi32(0x00100000));
+    return _mm512_permutexvar_epi16(turn, (__m512i)_mm512_cvtne2ps_pbh(odd, even));
+}
+
+WITH_WORDS FUNCTION void words_across(float *to, const float *even, const float *odd, ptrdiff_t n)
+{
     for (ptrdiff_t j = 0; j < n; j += 16) {
         __mmask16 lanes = first_lanes(n - j);
         __m512 low = _mm512_maskz_loadu_ps(lanes, even + j), high = _mm512_setzero_ps();
         if (odd) high = _mm512_maskz_loadu_ps(lanes, odd + j);
-        __m512i words = (__m512i)_mm512_cvtne2ps_pbh(high, low);
-        _mm512_mask_storeu_epi32(to + j, lanes, _mm512_permutexvar_epi16(turn, words));
+        _mm512_mask_storeu_epi32(to + j, lanes, interleaved(low, high));
     }
 }
 
@@ -87,7 +92,7 @@ WITH_WORDS static void words_across(float *to, const float *even, const float *o
             UNROLL for (int v = 0; v < VECTORS; v++)                                            \
                 _mm512_storeu_ps(c + i * c_row + v * 16, sum[i][v]);                            \
     } break;
-WITH_WORDS static void word_tile(ptrdiff_t rows, ptrdiff_t vectors, ptrdiff_t depth, const float *a,
+WITH_WORDS FUNCTION void word_tile(ptrdiff_t rows, ptrdiff_t vectors, ptrdiff_t depth, const float *a,
                                  ptrdiff_t a_row, ptrdiff_t a_depth, const float *b, ptrdiff_t b_depth,
                                  const float *init, ptrdiff_t init_row, float *c, ptrdiff_t c_row,
                                  prefetch_t *ahead)
@@ -104,11 +109,47 @@ WITH_WORDS static void word_tile(ptrdiff_t rows, ptrdiff_t vectors, ptrdiff_t de
     }
 }
 #undef WORD_TILE
+
+/* One row, c = init + a B, whose B lies in float32 and is read once: it is rounded on the way. */
+#define WORD_ROW(VECTORS)                                                                       \
+    for (; vectors >= VECTORS; vectors -= VECTORS, b += VECTORS * 16, c += VECTORS * 16) {      \
+        __m512 sum[VECTORS];                                                                    \
+        UNROLL for (int v = 0; v < VECTORS; v++)                                                \
+            sum[v] = init ? _mm512_loadu_ps(init + v * 16) : _mm512_setzero_ps();               \
+        for (ptrdiff_t k = 0; k < depth; k += 2) {                                              \
+            const float *even = b + k * b_depth, *odd = even + b_depth;                         \
+            int word;                                                                           \
+            memcpy(&word, a + k / 2, sizeof word);                                              \
+            UNROLL for (int v = 0; v < VECTORS; v++)                                            \
+                sum[v] = _mm512_dpbf16_ps(                                                      \
+                    sum[v], (__m512bh)_mm512_set1_epi32(word),                                  \
+                    (__m512bh)interleaved(_mm512_loadu_ps(even + v * 16),                       \
+                                          k + 1 < depth ? _mm512_loadu_ps(odd + v * 16)         \
+                                                        : _mm512_setzero_ps()));                \
+        }                                                                                       \
+        UNROLL for (int v = 0; v < VECTORS; v++) _mm512_storeu_ps(c + v * 16, sum[v]);          \
+        if (init) init += VECTORS * 16;                                                         \
+    }
+WITH_WORDS FUNCTION void word_row(ptrdiff_t vectors, ptrdiff_t depth, const float *a, const float *b,
+                                ptrdiff_t b_depth, const float *init, float *c)
+{
+    WORD_ROW(4)
+    WORD_ROW(1)
+}
+#undef WORD_ROW
+#elif defined(SOFTWARE_WORDS)
+#define WORDS 1
+#define IN_SOFTWARE 1
+#include "software_words.h"
 #else
 #define WORDS 0
 #define words_along(to, x, n) ((void)0)
 #define words_across(to, even, odd, n) ((void)0)
 #define word_tile(...) ((void)0)
+#define word_row(...) ((void)0)
+#endif
+#ifndef IN_SOFTWARE
+#define IN_SOFTWARE 0
 #endif
 
 /* The pairs of n numbers of a row, whose neighbours are neighbours along the depth. */

@@ -1,0 +1,196 @@
+"""Networks and estimators with a precision: what is refused, kept, assigned and documented."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from helpers import blobs, data_for, fit_quietly, refused, waves
+
+import cmlp
+from cmlp.core import dispatch
+
+EMULATED = "bfloat16-emulated"
+
+
+def network(sizes=(4, 40, 3), **more):
+    return cmlp.Network(list(sizes), **{"precision": EMULATED, "seed": 0} | more)
+
+
+def california(n=400, seed=0):
+    """Rows as those of the California housing data are, raw: income, age, latitude, longitude."""
+    rng = np.random.default_rng(seed)
+    columns = [
+        rng.lognormal(1.2, 0.5, n), rng.integers(1, 53, n), rng.uniform(32.5, 42, n),
+        rng.uniform(-124.3, -114.3, n),
+    ]  # fmt: skip
+    X = np.stack(columns, axis=1)
+    return X, np.log(X[:, 0]) + 0.1 * (X[:, 2] - 37)
+
+
+def test_what_is_refused():
+    with refused(ValueError, "Unknown precision 'bf16'", "bfloat16", "None"):
+        network(precision="bf16")
+    with refused(ValueError, "bfloat16-emulated", "float64"):
+        network(dtype="float64")
+    with refused(ValueError, "dtype='float64'"):
+        fit_quietly(cmlp.MLPClassifier(precision=EMULATED, dtype="float64"), *blobs())
+    with refused(cmlp.InvalidParameterError, "Unknown precision 16"):
+        fit_quietly(cmlp.MLPRegressor(precision=16), *data_for(cmlp.MLPRegressor))
+
+
+def test_a_processor_without_the_instructions(monkeypatch):
+    """What is needed, and what to do; other cores refuse a network that has got so far."""
+    monkeypatch.setattr(dispatch.core, "bfloat16", False)
+    for make in (
+        lambda: network(precision="bfloat16"),
+        lambda: setattr(network(), "precision", "bfloat16"),
+        lambda: cmlp.MLPClassifier(precision="bfloat16").fit(*blobs()),
+    ):
+        with refused(ValueError, "AVX512_BF16", dispatch.core.name, "bfloat16-emulated"):
+            make()
+    monkeypatch.setattr(dispatch.core, "bfloat16", True)
+    net = pickle.loads(pickle.dumps(network(precision="bfloat16")))
+    assert net.precision == "bfloat16"
+
+
+@pytest.mark.parametrize("name", ["Latitude", None])
+def test_raw_columns_are_refused(name, engine):
+    """Latitudes between 32.5 and 42 are 39 numbers in bfloat16; ages are whole, and stay."""
+    X, y = california()
+    names = ["MedInc", "HouseAge", "Latitude", "Longitude"]
+    net = network((4, 40, 1), loss="squared_error")
+    if name:
+        net.feature_names = names
+    for train in (net.fit, net.step, net.train_epoch):
+        with refused(ValueError, f"column {name!r}" if name else "column 2", "Standardise"):
+            train(X, y)
+    assert net.history.get("loss") in (None, [])
+    scaled = (X - X.mean(axis=0)) / X.std(axis=0)
+    assert net.fit(scaled, y, epochs=2)["loss"][-1] < net.loss(0 * scaled, y)
+    with refused(ValueError, "column 2", "becomes"):
+        fit_quietly(cmlp.MLPRegressor(precision=EMULATED, max_iter=2), X, y)
+
+
+@pytest.mark.parametrize("column", [
+    np.arange(300.0) % 257, np.ones(300) * 37.9, np.linspace(-3, 3, 300) + 4,
+    np.arange(300) % 2 * 1000.0,
+], ids=["whole", "constant", "near zero", "two values"])  # fmt: skip
+def test_columns_that_keep_what_they_tell(column):
+    X, y = waves(300)
+    X[:, 1] = column
+    network((3, 20, 1), loss="squared_error").fit(X, y, epochs=1, learning_rate=1e-9)
+
+
+def test_narrow_first_layers_and_tables_take_raw_columns():
+    X, y = california()
+    network((4, 16, 32, 1), loss="squared_error").fit(X, y, epochs=1, learning_rate=1e-9)
+    X[:, 2] = np.arange(400) % 300 + 0.5
+    inputs = cmlp.Inputs(summed={2: 300, 3: 5})
+    network((4, 40, 1), loss="squared_error", inputs=inputs).fit(
+        X, y, epochs=1, learning_rate=1e-9
+    )
+
+
+@pytest.mark.parametrize("copied", ["file", "pickle", "copy", "astype", "folded"])
+def test_copies_predict_the_same_bits(copied, tmp_path, engine):
+    X, y = blobs(n_in=4)
+    net = network()
+    net.fit(X, y, epochs=2)
+    if copied == "file":
+        net.save(tmp_path / "net.cmlp", optimizer=True)
+        other = cmlp.load(tmp_path / "net.cmlp")
+    else:
+        other = {
+            "pickle": lambda: pickle.loads(pickle.dumps(net)), "copy": lambda: copy.copy(net),
+            "astype": lambda: net.astype("float32"), "folded": net.folded,
+        }[copied]()  # fmt: skip
+    assert other.precision == EMULATED
+    np.testing.assert_array_equal(other.predict(X), net.predict(X))
+    plain = net.astype("float64")
+    assert plain.precision is None and plain.dtype == np.float64
+    assert 0 < np.abs(plain.predict(X) - net.predict(X)).max() < 0.02
+
+
+def test_files_of_networks_without_one_are_as_before(tmp_path):
+    network(precision=None).save(tmp_path / "net.cmlp")
+    assert b"precision" not in (tmp_path / "net.cmlp").read_bytes()
+    net = network()
+    net.save(tmp_path / "net.cmlp")
+    text = (tmp_path / "net.cmlp").read_bytes()
+    (tmp_path / "net.cmlp").write_bytes(text.replace(EMULATED.encode(), b"bfloat16-emulater"))
+    with refused(cmlp.ModelFileError, "unknown precision"):
+        cmlp.load(tmp_path / "net.cmlp")
+
+
+def test_it_may_be_assigned(engine):
+    X, y = blobs(n_in=4)
+    net = network(precision=None)
+    plain = net.predict(X)
+    net.precision = EMULATED
+    assert np.abs(net.predict(X) - plain).max() > 1e-5
+    assert f"precision={EMULATED!r}" in repr(net) and EMULATED in net.summary()
+    net.precision = None
+    np.testing.assert_array_equal(net.predict(X), plain)
+    assert "precision" not in repr(net)
+    with refused(ValueError, "Unknown precision"):
+        net.precision = "float16"
+
+
+@pytest.mark.parametrize("kind", [cmlp.MLPClassifier, cmlp.MLPRegressor])
+def test_estimators(kind, engine):
+    X, y = blobs(n=90, n_in=4) if kind is cmlp.MLPClassifier else waves(90, 4)
+    y = np.asarray(y).reshape(len(X), -1)[:, 0]
+    settings = {"hidden_layer_sizes": (40,), "max_iter": 30, "random_state": 0}
+    model = fit_quietly(kind(**settings, precision=EMULATED), X, y)
+    plain = fit_quietly(kind(**settings), X, y)
+    assert model.network_.precision == model.get_params()["precision"] == EMULATED
+    assert plain.network_.precision is None
+    assert 0 < abs(model.loss_ - plain.loss_) < 0.02 * plain.loss_
+    answers = pickle.loads(pickle.dumps(model)).predict(X)
+    np.testing.assert_array_equal(answers, model.predict(X))
+    model.set_params(warm_start=True, precision=None)
+    with refused(ValueError, "precision"):
+        model.fit(X, y)
+
+
+def test_lbfgs_trains_in_float64():
+    X, y = waves(60, 4)
+    settings = {"hidden_layer_sizes": (40,), "max_iter": 10, "random_state": 0, "solver": "lbfgs"}
+    models = [
+        fit_quietly(cmlp.MLPRegressor(**settings, precision=p), X, y[:, 0]) for p in (None, EMULATED)
+    ]
+    np.testing.assert_array_equal(models[0].coefs_[0], models[1].coefs_[0])
+    assert models[0].loss_ == models[1].loss_
+
+
+def test_the_gradient_check_is_about_the_formulas(engine):
+    X, y = blobs(n_in=4)
+    net = network(activation="tanh")
+    assert net.check_gradients(X, y, entries=20)
+    assert net.precision == EMULATED
+
+
+@pytest.mark.parametrize("normalization", ["batch", "layer"])
+def test_normalised_networks(normalization, engine):
+    """A predictor has the statistics in its weights, which are rounded then: equal up to that."""
+    X, y = blobs(n=120, n_in=4)
+    net = network((4, 40, 40, 3), normalization=normalization)
+    net.fit(X, y, epochs=5)
+    out = net.predict(X)
+    np.testing.assert_allclose(net.predictor(len(X))(X), out, atol=0.02)
+    np.testing.assert_allclose(net.folded().predict(X), out, atol=0.02)
+    assert net.score(X, y) > 0.95
+
+
+def test_custom_losses(engine):
+    X, y = waves(60, 4)
+
+    def loss(outputs, targets):
+        error = outputs - targets
+        return 0.5 * (error**2).sum(axis=1).mean(), error / len(error)
+
+    nets = [network((4, 40, 1), loss=each) for each in (loss, "squared_error")]
+    for net in nets:
+        net.fit(X, y, epochs=2)
+    np.testing.assert_allclose(nets[0].params, nets[1].params, atol=1e-4)
