@@ -87,9 +87,7 @@ def test_narrow_first_layers_and_tables_take_raw_columns():
     network((4, 16, 32, 1), loss="squared_error").fit(X, y, epochs=1, learning_rate=1e-9)
     X[:, 2] = np.arange(400) % 300 + 0.5
     inputs = cmlp.Inputs(summed={2: 300, 3: 5})
-    network((4, 40, 1), loss="squared_error", inputs=inputs).fit(
-        X, y, epochs=1, learning_rate=1e-9
-    )
+    network((4, 40, 1), loss="squared_error", inputs=inputs).fit(X, y, epochs=1, learning_rate=1e-9)
 
 
 @pytest.mark.parametrize("copied", ["file", "pickle", "copy", "astype", "folded"])
@@ -124,7 +122,7 @@ def test_files_of_networks_without_one_are_as_before(tmp_path):
 
 
 def test_it_may_be_assigned(engine):
-    X, y = blobs(n_in=4)
+    X, _ = blobs(n_in=4)
     net = network(precision=None)
     plain = net.predict(X)
     net.precision = EMULATED
@@ -158,7 +156,8 @@ def test_lbfgs_trains_in_float64():
     X, y = waves(60, 4)
     settings = {"hidden_layer_sizes": (40,), "max_iter": 10, "random_state": 0, "solver": "lbfgs"}
     models = [
-        fit_quietly(cmlp.MLPRegressor(**settings, precision=p), X, y[:, 0]) for p in (None, EMULATED)
+        fit_quietly(cmlp.MLPRegressor(**settings, precision=p), X, y[:, 0])
+        for p in (None, EMULATED)
     ]
     np.testing.assert_array_equal(models[0].coefs_[0], models[1].coefs_[0])
     assert models[0].loss_ == models[1].loss_

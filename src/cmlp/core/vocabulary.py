@@ -282,8 +282,8 @@ def unknown(kind: str, name: object, known: Iterable[str], shown: Iterable[str])
 
 
 PRECISIONS = (None, "bfloat16", "bfloat16-emulated")
-"""What operands of products are rounded to, each at the place of its code: nothing, bfloat16 for the
-processor's instructions, or the same computed in software."""
+"""What operands of products are rounded to, each at the place of its code: nothing, bfloat16 for
+the processor's instructions, or the same computed in software."""
 
 NARROW_LAYER = 16
 """Outputs up to which a layer's products stay float32: there bfloat16 gains nothing."""

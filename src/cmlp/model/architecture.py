@@ -488,7 +488,8 @@ def check_precision(precision: Any, dtype: np.dtype[Any]) -> str | None:
         raise unknown("precision", precision, names, ("None", *names))
     if dtype != np.float32:
         raise ValueError(
-            f"precision={precision!r} rounds the numbers of float32; it is not for dtype={dtype.name!r}"
+            f"precision={precision!r} rounds the numbers of float32; it is not for "
+            f"dtype={dtype.name!r}"
         )
     return str(precision)
 

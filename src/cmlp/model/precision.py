@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TypeVar
+
 import numpy as np
 
 from cmlp.core import dispatch
 from cmlp.core.layout import PRECISION, Array
 from cmlp.core.seam import SparseRows
 from cmlp.model.state import State
+
+Some = TypeVar("Some", bound=State)
 
 MOST_LOST = 2.0**-6
 """Deviation of a column's rounding errors that is refused, as a part of the column's deviation.
@@ -27,10 +32,19 @@ def check_runs(precision: str | None) -> None:
     """
     if precision == "bfloat16" and not dispatch.core.bfloat16:
         raise ValueError(
-            "precision='bfloat16' needs a processor with AVX512_BF16 and the core 'avx512'; the core "
-            f"in use is {dispatch.core.name!r}. precision='bfloat16-emulated' computes the same "
-            "numbers in software, more slowly than float32; None is float32"
+            "precision='bfloat16' needs a processor with AVX512_BF16 and the core 'avx512'; the "
+            f"core in use is {dispatch.core.name!r}. precision='bfloat16-emulated' computes the "
+            "same numbers in software, more slowly than float32; None is float32"
         )
+
+
+def unrounded(net: Some) -> Some:
+    """Return the network; of one with a precision, a copy without, which computes in float32."""
+    if net.precision is None:
+        return net
+    other = net.astype(net.dtype)
+    other.replace_architecture(replace(other.architecture, precision=None))
+    return other
 
 
 def check_columns(net: State, X: Array | SparseRows) -> None:
@@ -59,7 +73,8 @@ def check_columns(net: State, X: Array | SparseRows) -> None:
         name = repr(net.feature_names[column]) if net.feature_names else str(column)
         example = x[0, column]
         raise ValueError(
-            f"precision={net.precision!r} rounds X to 8 bits, in which column {name} loses what its "
-            f"numbers differ by: {example:g} becomes {rounded(example[None])[0]:g}. Standardise this "
-            "column (subtract its mean, divide by its deviation), or train with precision=None"
+            f"precision={net.precision!r} rounds X to 8 bits, in which column {name} loses what "
+            f"its numbers differ by: {example:g} becomes {rounded(example[None])[0]:g}. "
+            "Standardise this column (subtract its mean, divide by its deviation), or train with "
+            "precision=None"
         )

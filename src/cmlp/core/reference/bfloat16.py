@@ -15,9 +15,9 @@ def rounded(x: Array) -> Array:
     """
     bits = np.ascontiguousarray(x).view(np.uint32)
     nearest = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))  # half: to even
-    nearest = np.where(bits & np.uint32(0x7FFFFFFF) > 0x7F800000, bits | np.uint32(0x400000), nearest)
-    kept = np.where(bits & np.uint32(0x7F800000), np.uint32(0xFFFF0000), np.uint32(0x80000000))
-    return (np.where(kept == 0x80000000, bits, nearest) & kept).view(np.float32)
+    nearest = np.where(np.isnan(x), bits | np.uint32(0x400000), nearest) & np.uint32(0xFFFF0000)
+    is_denormal = (bits & np.uint32(0x7F800000)) == 0
+    return np.where(is_denormal, bits & np.uint32(0x80000000), nearest).view(np.float32)
 
 
 def operands(layer: Array, *arrays: Array) -> tuple[Array, ...]:

@@ -28,7 +28,7 @@ class Expanded(NamedTuple):
     """u of each periodic part, by its first column."""
 
 
-def noisy_columns(plan):
+def noisy_columns(plan: Array) -> Array:
     """Which columns of X take noise: in a number of a row it would have no meaning."""
     noisy = np.ones(front.columns_of(plan), bool)
     for row in front.front_of(plan):
