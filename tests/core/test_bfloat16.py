@@ -4,6 +4,8 @@ Both twins are held to float64 with the same operands, and with exact ones; the 
 to the order of vdpbf16ps: of two neighbours along the depth the odd one first, then the even one.
 """
 
+import platform
+
 import numpy as np
 import pytest
 
@@ -117,6 +119,7 @@ def test_the_order_of_the_sums(compiled, shape):
     np.testing.assert_array_equal(net.predictor(n)(X), sums)
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of that processor")
 def test_tiny_numbers_are_zero(compiled):
     """Also sums: the instruction flushes what it reads and what it writes."""
     net = network([2, 20])

@@ -93,19 +93,20 @@ WITH_WORDS FUNCTION void words_across(float *to, const float *even, const float 
                 _mm512_storeu_ps(c + i * c_row + v * 16, sum[i][v]);                            \
     } break;
 WITH_WORDS FUNCTION void word_tile(ptrdiff_t rows, ptrdiff_t vectors, ptrdiff_t depth, const float *a,
-                                 ptrdiff_t a_row, ptrdiff_t a_depth, const float *b, ptrdiff_t b_depth,
-                                 const float *init, ptrdiff_t init_row, float *c, ptrdiff_t c_row,
-                                 prefetch_t *ahead)
+                                   ptrdiff_t a_row, ptrdiff_t a_depth, const float *b, ptrdiff_t b_depth,
+                                   const float *init, ptrdiff_t init_row, float *c, ptrdiff_t c_row,
+                                   prefetch_t *ahead)
 {
-    switch (TILE_SHAPE(rows, vectors, 0)) {
-        WORD_TILE(1, 1) WORD_TILE(2, 1) WORD_TILE(3, 1) WORD_TILE(4, 1) WORD_TILE(5, 1)
-        WORD_TILE(6, 1) WORD_TILE(7, 1) WORD_TILE(8, 1) WORD_TILE(9, 1) WORD_TILE(10, 1)
-        WORD_TILE(11, 1) WORD_TILE(12, 1) WORD_TILE(1, 2) WORD_TILE(2, 2) WORD_TILE(3, 2)
-        WORD_TILE(4, 2) WORD_TILE(5, 2) WORD_TILE(6, 2) WORD_TILE(7, 2) WORD_TILE(8, 2)
-        WORD_TILE(9, 2) WORD_TILE(10, 2) WORD_TILE(11, 2) WORD_TILE(12, 2) WORD_TILE(1, 3)
-        WORD_TILE(2, 3) WORD_TILE(3, 3) WORD_TILE(4, 3) WORD_TILE(5, 3) WORD_TILE(6, 3)
-        WORD_TILE(7, 3) WORD_TILE(8, 3) WORD_TILE(1, 4) WORD_TILE(2, 4) WORD_TILE(3, 4)
-        WORD_TILE(4, 4) WORD_TILE(5, 4) WORD_TILE(6, 4)
+    ptrdiff_t most = vectors < 3 ? 12 : vectors == 3 ? 8 : 6, n;
+    for (; rows; rows -= n, a += n * a_row, c += n * c_row) { /* few shapes: the last rows are several */
+        n = rows >= most ? most : vectors < 3 && rows >= 8 ? 8 : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
+        switch (TILE_SHAPE(n, vectors, 0)) {
+            WORD_TILE(12, 1) WORD_TILE(8, 1) WORD_TILE(4, 1) WORD_TILE(2, 1) WORD_TILE(1, 1)
+            WORD_TILE(12, 2) WORD_TILE(8, 2) WORD_TILE(4, 2) WORD_TILE(2, 2) WORD_TILE(1, 2)
+            WORD_TILE(8, 3) WORD_TILE(4, 3) WORD_TILE(2, 3) WORD_TILE(1, 3)
+            WORD_TILE(6, 4) WORD_TILE(4, 4) WORD_TILE(2, 4) WORD_TILE(1, 4)
+        }
+        if (init) init += n * init_row;
     }
 }
 #undef WORD_TILE

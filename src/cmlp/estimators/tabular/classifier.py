@@ -188,6 +188,7 @@ class TabularClassifier(Tabular):
         max_time: float | None = None,
         verbose: bool | int = False,
         callbacks: Iterable[Any] = (),
+        precision: str | None = None,
     ) -> None:
         self._store(locals())
 
