@@ -3,8 +3,8 @@
     python -m benchmarks.precision --data FOLDER [--tables MNIST,Letter] [--seeds 5] [--json FILE]
 
 SGD with momentum 0.9 (California: Adam, for its outliers) and a cosine rate, the same first weights
-and order of rows for both. Scores are the accuracy, or R^2 for California, with standard errors; the
-difference is paired by seed.
+and order of rows for both. Scores are the accuracy, or R^2 for California, with standard errors;
+the difference is paired by seed.
 Where the processor has AVX512_BF16 its instructions are used, elsewhere they are emulated: the same
 bits, but not the time.
 """

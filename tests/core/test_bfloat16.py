@@ -67,7 +67,10 @@ def test_numbers_are_rounded_to_the_nearest(core):
         np.testing.assert_array_equal(out, np.repeat(expected[None], n, axis=0))
 
 
-SHAPES = [(1, 1, 17), (2, 5, 20), (13, 64, 33), (130, 257, 100), (3, 4100, 48), (37, 2051, 257), (3, 9, 2100)]
+SHAPES = [
+    (1, 1, 17), (2, 5, 20), (13, 64, 33), (130, 257, 100), (3, 4100, 48), (37, 2051, 257),
+    (3, 9, 2100),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

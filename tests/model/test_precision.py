@@ -193,3 +193,30 @@ def test_custom_losses(engine):
     for net in nets:
         net.fit(X, y, epochs=2)
     np.testing.assert_allclose(nets[0].params, nets[1].params, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [cmlp.TabularClassifier, cmlp.TabularRegressor])
+def test_tabular_estimators(kind, tmp_path, engine):
+    rng = np.random.default_rng(0)
+    X = {"a": rng.normal(size=300), "b": rng.choice(list("xyz"), 300), "c": rng.normal(size=300)}
+    y = X["a"] + (X["b"] == "y")
+    y = (y > 0.5).astype(int) if kind is cmlp.TabularClassifier else y
+    settings = {"n_ensemble": 1, "max_iter": 15, "hidden_layer_sizes": (48,), "random_state": 0}
+    model, plain = (kind(**settings, precision=p).fit(X, y) for p in (EMULATED, None))
+    assert model.network_.precision == EMULATED and plain.network_.precision is None
+    assert abs(model.score(X, y) - plain.score(X, y)) < 0.02
+    model.save(tmp_path / "table.cmlp")
+    loaded = cmlp.load(tmp_path / "table.cmlp")
+    assert loaded.precision == loaded.network_.precision == EMULATED
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+
+
+def test_explanations_are_of_the_float32_network(engine):
+    """Shares add up to answers, which those of rounded products would not."""
+    X, y = blobs(n=60, n_in=4)
+    net = network(activation="tanh")
+    net.fit(X, y, epochs=3)
+    found = cmlp.attributions(net, X[:5], background=X[5:25])
+    np.testing.assert_allclose(
+        found.base_values + found.values.sum(axis=1), found.answers, rtol=1e-4, atol=1e-5
+    )

@@ -98,6 +98,8 @@ class TabularClassifier(Tabular):
         Show each epoch; of several members one line each.
     callbacks : iterable
         Called after each epoch with a :class:`cmlp.TrainingState`, by each member from its thread.
+    precision : {None, 'bfloat16', 'bfloat16-emulated'}
+        What operands of products are rounded to, as :class:`cmlp.Network` describes it.
 
     Attributes
     ----------
