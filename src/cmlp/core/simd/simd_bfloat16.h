@@ -147,7 +147,7 @@ WITH_WORDS FUNCTION void word_row(ptrdiff_t vectors, ptrdiff_t depth, const floa
 #define words_along(to, x, n) ((void)0)
 #define words_across(to, even, odd, n) ((void)0)
 #define word_tile(...) ((void)0)
-#define word_row(...) ((void)0)
+#define word_row(vectors, depth, a, b, b_depth, init, c) ((void)(init))
 #endif
 #ifndef IN_SOFTWARE
 #define IN_SOFTWARE 0
