@@ -45,7 +45,7 @@ def test_no_core_leaves_its_arrays(name):
 def blocks_left_by(task, rounds):
     """How many blocks of memory a task leaks: the least of three times, as caches fill once."""
     counts = []
-    for repeats in (rounds // 2, rounds, rounds, rounds):
+    for repeats in (20, rounds, rounds, rounds):
         for _ in range(repeats):
             task()
         gc.collect()
@@ -81,7 +81,7 @@ def test_nothing_stays_behind(engine, threads_at_any_size, untraced_threads, n_t
         net.predictor()(X[0])
         net.gradients(X, y)
 
-    assert blocks_left_by(task, 30) < 27
+    assert blocks_left_by(task, 40) < 30
 
 
 def test_an_error_leaves_nothing_behind(core):
@@ -97,7 +97,7 @@ def test_an_error_leaves_nothing_behind(core):
             net.predictor()(np.ones(2))
             raise AssertionError("2 numbers were taken")
 
-    assert blocks_left_by(task, 30) < 27
+    assert blocks_left_by(task, 40) < 30
 
 
 def test_estimators_leave_nothing_behind():
@@ -110,7 +110,7 @@ def test_estimators_leave_nothing_behind():
         model.network_.history.clear()
         model.predict_proba(X)
 
-    assert blocks_left_by(task, 30) < 27
+    assert blocks_left_by(task, 40) < 30
 
 
 # Too little --------------------------------------------------------------------------------------
