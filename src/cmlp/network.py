@@ -824,7 +824,7 @@ class Network(State):
 
     @undisturbed
     def astype(self, dtype: Any) -> Network:
-        """Return a copy in another dtype, without optimizer state."""
+        """Return a copy in another dtype, without optimizer state; float64 has no precision."""
         return super().astype(dtype)
 
     @undisturbed

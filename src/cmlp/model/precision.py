@@ -78,3 +78,9 @@ def check_columns(net: State, X: Array | SparseRows) -> None:
             "Standardise this column (subtract its mean, divide by its deviation), or train with "
             "precision=None"
         )
+
+
+def check_first_columns(net: State, X: Array | SparseRows) -> None:
+    """Do so before the first step only: of many calls with a few rows each, that is the first."""
+    if net.steps == 0:
+        check_columns(net, X)

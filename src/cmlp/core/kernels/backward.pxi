@@ -320,8 +320,8 @@ cdef void backward_bias(
     cdef real one = <real>one_of(layer)
     if run.fused:
         tile_of(
-            layer, 1, columns, wanted, n, &one, 0, 0, delta, stride, NULL, <real *>NULL, 0, &ws[scratch],
-            columns, NULL,
+            layer, 1, columns, wanted, n, &one, 0, 0, delta, stride, NULL, <real *>NULL, 0,
+            &ws[scratch], columns, NULL,
         )
         update_rows(
             &run.optimizer,
