@@ -4,6 +4,7 @@ Both twins are held to float64 with the same operands, and with exact ones; the 
 to the order of vdpbf16ps: of two neighbours along the depth the odd one first, then the even one.
 """
 
+import itertools
 import platform
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import cmlp
 from cmlp.core.layout import PRECISION
 from cmlp.core.reference.bfloat16 import rounded
-from cmlp.core.seam import Objective
+from cmlp.core.seam import Objective, SparseRows
 from cmlp.core.vocabulary import ACTIVATIONS, LOSSES, NARROW_LAYER
 from cmlp.model import passes
 from cmlp.model.parameters import cut_record
@@ -224,11 +225,55 @@ def test_steps_are_those_of_the_gradient(core, more):
 def test_threads_compute_the_same_bits(compiled, threads_at_any_size):
     X, y = normal(150, 70), np.arange(150) % 10
     results = []
-    for n_threads in (1, 2):
+    for n_threads in (1, 2, 3):
         net = network([70, 150, 90, 10], "gelu")
         net.fit(X, y, epochs=2, batch_size=64, n_threads=n_threads)
         results.append(net.params.copy())
-    np.testing.assert_array_equal(*results)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 13, 61])
+def test_odd_sizes(core, n):
+    """As many inputs and outputs as make the last tile, vector and pair of every length."""
+    for n_in, n_out in itertools.product((1, 3, 17, 31, 34, 69), (17, 19, 31, 33, 47, 65, 70)):
+        net, X = network([n_in, n_out]), normal(n, n_in)
+        net.biases[0][...] = normal(n_out, seed=1)
+        a, W, b = wide(rounded(X)), wide(rounded(net.weights[0])), net.biases[0]
+        bound = (n_in + 3) * EPS * (np.abs(a) @ np.abs(W) + np.abs(b))
+        for out in (net.predict(X), net.predictor(n)(X)):
+            assert (np.abs(out - (a @ W + b)) <= bound).all()
+        assert (np.abs(net.predictor()(X[-1]) - (a[-1] @ W + b)) <= bound[-1]).all()
+    assert net.predict(X[:0]).shape == net.predictor(n)(X[:0]).shape == (0, 70)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3.4e38, 1e-40, -1e-45])
+def test_extreme_numbers(core, value):
+    """In one row of X: that row is what IEEE arithmetic makes of it; no other row knows of it."""
+    net, X = network([20, 40, 30, 17], "relu"), normal(7, 20)
+    before = net.predict(X)
+    X[3, 5] = value
+    out = net.predictor(7)(X)
+    others = np.arange(7) != 3
+    np.testing.assert_array_equal(out[others], before[others])
+    assert np.isfinite(out[3]).all() == bool(abs(value) < 1)
+    if abs(value) < 1:
+        X[3, 5] = 0
+        np.testing.assert_array_equal(out, net.predictor(7)(X))
+
+
+def test_kinds_of_rows(core):
+    """Sparse, one-hot and float64 rows are rounded as the same rows in float32 are."""
+    X = np.where(normal(90, 24) > 0.8, normal(90, 24, seed=1), 0)
+    X[:, 12:] = np.eye(12)[np.arange(90) % 12]
+    places = np.nonzero(X)
+    indptr = np.concatenate([[0], np.cumsum((X != 0).sum(axis=1))])
+    kinds = [X, X.astype(np.float64), SparseRows(X[places], places[1].copy(), indptr, 24)]
+    nets = [network([24, 40, 20], "relu") for _ in kinds]
+    for net, rows in zip(nets, kinds, strict=True):
+        net.fit(rows, np.arange(90) % 20, epochs=2, dropout=0.2)
+        np.testing.assert_array_equal(net.params, nets[0].params)
+        np.testing.assert_array_equal(net.predict(rows), nets[0].predict(X))
 
 
 @pytest.mark.parametrize("row", LOSSES, ids=lambda row: row.name)

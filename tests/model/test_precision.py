@@ -9,12 +9,17 @@ from helpers import blobs, data_for, fit_quietly, refused, waves
 
 import cmlp
 from cmlp.core import dispatch
+from cmlp.core.reference.bfloat16 import rounded
 
 EMULATED = "bfloat16-emulated"
 
 
 def network(sizes=(4, 40, 3), **more):
     return cmlp.Network(list(sizes), **{"precision": EMULATED, "seed": 0} | more)
+
+
+def wide(x):
+    return np.asarray(x, np.float64)
 
 
 def california(n=400, seed=0):
@@ -62,10 +67,16 @@ def test_raw_columns_are_refused(name, engine):
     net = network((4, 40, 1), loss="squared_error")
     if name:
         net.feature_names = names
-    for train in (net.fit, net.step, net.train_epoch):
+    other = network((4, 40, 1), loss="squared_error", precision=None)
+    before, trainer = other.params.copy(), net.trainer()
+    for train in (
+        net.fit, net.step, net.train_epoch, trainer.step, trainer.gradients, trainer.backward,
+        lambda X, y: cmlp.fit_many([other, net], X, y),
+    ):  # fmt: skip
         with refused(ValueError, f"column {name!r}" if name else "column 2", "Standardise"):
             train(X, y)
-    assert net.history.get("loss") in (None, [])
+    assert net.history.get("loss") in (None, []) and net.steps == 0
+    np.testing.assert_array_equal(other.params, before)
     scaled = (X - X.mean(axis=0)) / X.std(axis=0)
     assert net.fit(scaled, y, epochs=2)["loss"][-1] < net.loss(0 * scaled, y)
     with refused(ValueError, "column 2", "becomes"):
@@ -133,6 +144,104 @@ def test_it_may_be_assigned(engine):
     assert "precision" not in repr(net)
     with refused(ValueError, "Unknown precision"):
         net.precision = "float16"
+
+
+def test_one_step_at_a_time(engine):
+    """In each of the ways the bits are the same, and no way leaves an operand unrounded."""
+    X, y = blobs(n=32, n_in=4)
+    X, y = X.astype(np.float32), np.eye(3, dtype=np.float32)[np.unique(y, return_inverse=True)[1]]
+    shape = {"sizes": (4, 40, 30, 3), "loss": "squared_error", "activation": "tanh"}
+    nets = [network(**shape, out_activation="identity") for _ in range(5)]
+    trainers = [net.trainer(solver="adam") for net in nets]
+    for _ in range(4):
+        a = nets[3].predict(X)
+        loss = trainers[0].step(X, y)
+        assert loss == nets[1].step(X, y, solver="adam")
+        nets[2].fit(X, y, epochs=1, batch_size=32, shuffle=False, solver="adam")
+        trainers[3].backward(X, (a - y) / np.float32(len(X)))
+        trainers[4].gradients(X, y)
+        trainers[4].apply()
+    for net in nets[1:3]:
+        np.testing.assert_array_equal(net.params, nets[0].params)
+    for net in nets[3:]:  # dC/da is rounded elsewhere
+        np.testing.assert_allclose(net.params, nets[0].params, atol=1e-4)
+    mine, theirs = trainers[0].gradients(X, y, inputs=True), nets[0].gradients(X, y)
+    for each, expected in zip([*mine.weights, mine.inputs], [*theirs.weights, theirs.inputs],
+                              strict=True):  # fmt: skip
+        np.testing.assert_array_equal(each, expected)
+
+
+def test_trainers_and_followers_know_the_precision(engine):
+    X, y = blobs(n=40, n_in=4)
+    net, plain = network(), network(precision=None)
+    trainer, other = net.trainer(momentum=0), plain.trainer(momentum=0)
+    with refused(ValueError, "same architecture", EMULATED):
+        plain.copy_from(net)
+    follower = copy.deepcopy(net)
+    trainer.step(X, y)
+    follower.polyak(net, 0.5)
+    follower.copy_from(net)
+    np.testing.assert_array_equal(follower.predict(X), net.predict(X))
+    net.precision = None
+    plain.copy_from(net)
+    assert other.step(X, y) == trainer.step(X, y)
+    np.testing.assert_array_equal(net.params, plain.params)
+    plain.precision = EMULATED
+    assert 1e-6 < abs(trainer.step(X, y) - other.step(X, y)) < 1e-2
+
+
+def test_many_networks_learn_what_each_would(engine):
+    X, y = blobs(n=60, n_in=4)
+    many, alone = ([network(seed=seed) for seed in range(8)] for _ in range(2))
+    cmlp.fit_many(many, X, y, epochs=2, learning_rate=list(np.geomspace(0.1, 0.01, 8)))
+    for net, other, rate in zip(many, alone, np.geomspace(0.1, 0.01, 8), strict=True):
+        other.fit(X, y, epochs=2, learning_rate=float(rate))
+        np.testing.assert_array_equal(net.params, other.params)
+
+
+@pytest.mark.parametrize("normalization", [None, "batch", "layer"])
+def test_a_trace_has_the_numbers_of_its_step(normalization, engine):
+    X, y = blobs(n=12, n_in=4)
+    net = network((4, 40, 30, 3), normalization=normalization)
+    W = rounded(net.weights[0])
+    trace = net.trace_step(X, y)
+    x = wide(rounded(X.astype(np.float32)))
+    bound = 8 * 2.0**-24 * (np.abs(x) @ np.abs(W)) + 1e-30
+    assert (np.abs(trace.layers[0].z - x @ W) <= bound).all()
+    a, delta = wide(rounded(trace.layers[0].a)), wide(rounded(trace.layers[1].delta))
+    found = trace.layers[1].dweights
+    assert (np.abs(found - a.T @ delta) <= 2e-3 * (np.abs(a.T) @ np.abs(delta)) + 1e-12).all()
+    assert "rounded to bfloat16" in str(trace)
+    assert "rounded" not in str(network(precision=None).trace_step(X, y))
+
+
+def test_ways_out_have_the_float32_network():
+    X, y = blobs(n_in=4)
+    net = network()
+    net.fit(X, y, epochs=2)
+    plain = copy.deepcopy(net)
+    plain.precision = None
+    for write in (cmlp.to_c, cmlp.to_python, cmlp.to_javascript, cmlp.to_onnx):
+        assert write(net) == write(plain)
+    back = cmlp.from_onnx(cmlp.to_onnx(net))
+    assert back.precision is None
+    np.testing.assert_allclose(back.predict(X), plain.predict(X), atol=1e-6)
+
+
+def test_members_and_further_batches(engine):
+    X, y = blobs(n=90, n_in=4)
+    model = cmlp.MLPClassifier((40,), precision=EMULATED, max_iter=3, n_ensemble=2, random_state=0)
+    fit_quietly(model, X, y)
+    assert [member.network_.precision for member in model.estimators_] == [EMULATED] * 2
+    found = model.predict_proba(X)
+    for member in model.estimators_:  # as on a processor without the instructions
+        member.network_.precision = None
+    assert 0 < np.abs(model.predict_proba(X) - found).max() < 0.01
+    parts = [cmlp.MLPClassifier((40,), precision=p, random_state=0) for p in (EMULATED, None)]
+    for part in parts:
+        for _ in range(2):
+            part.partial_fit(X, y, classes=np.unique(y))
+    assert 0 < np.abs(parts[0].coefs_[0] - parts[1].coefs_[0]).max() < 0.01
 
 
 @pytest.mark.parametrize("kind", [cmlp.MLPClassifier, cmlp.MLPRegressor])

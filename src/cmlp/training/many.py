@@ -96,8 +96,8 @@ def fit_many(
     decay, label smoothing, schedules, sample weights, validation and patience. They share
     architecture, solver, `nesterov`, label smoothing and input scale, and differ in everything
     else. The rest is trained one after another: what has dropout, noise, normalisation, clipping,
-    callbacks, `max_time`, a precision or sparse rows, and where fewer than half of the lanes (three quarters, of
-    larger networks) would be in use. Ctrl-C ends all of them with the weights of their
+    callbacks, `max_time`, a precision or sparse rows, and where fewer than half of the lanes (three
+    quarters, of larger networks) would be in use. Ctrl-C ends all of them with the weights of their
     last recorded epochs. Threads share blocks of four times as many networks as there are lanes:
     the result is the same for any number.
 
