@@ -98,7 +98,7 @@ def rounded(problem, code):
     """The same with products of bfloat16, of every layer: in software, or as words."""
     other = copy.copy(problem)
     other.plan = problem.plan.copy()
-    other.plan[:, layout.PRECISION] = code
+    layout.layers_of(other.plan)[:, layout.PRECISION] = code
     return other
 
 
@@ -227,6 +227,12 @@ def main(name):
                 for odd in problems_at_odd_sizes(dtype):
                     say(name, dtype, odd.sizes, odd.n, "bfloat16", code, side)
                     run(core, rounded(odd, code), odd.X, side, noise)
+                others = normalised(problem, "batch"), normalised(problem, "layer", True)
+                for other in (*others, fronted(problem, True)):
+                    say(name, dtype, "bfloat16", code, other.plan.shape, side)
+                    run(core, rounded(other, code), other.X, side, noise)
+                    run_team(core, rounded(other, code), side)
+                run(core, rounded(problem, code), sparse(problem.X), side)
             problem = Problem((33, 17, 2), ("relu", "softmax"), "categorical_crossentropy", 15,
                               dtype, labels=True)  # fmt: skip
             for normalization in ("batch", "layer"):
