@@ -125,8 +125,8 @@ class Network(State):
         'bfloat16-emulated' computes the same numbers on any, in software, for tests. Sums,
         activations, weights, moments and updates stay float32, and so do the products of layers
         of up to 16 units. Standardise X: a column that loses what its numbers differ by is refused.
-        Files keep the precision, other formats and :meth:`check_gradients` are of the float32
-        network. Only for float32.
+        Files keep the precision; other formats, :meth:`check_gradients` and attributions are of
+        the float32 network. Only for float32.
 
     Attributes
     ----------
@@ -148,7 +148,8 @@ class Network(State):
     normalization_epsilon : float
         What is added to a variance there; another one may be assigned.
     precision : str or None
-        What operands of products are rounded to; another one may be assigned.
+        What operands of products are rounded to; another one may be assigned, which predictors
+        that were made before do not follow.
     scales : list of ndarray
         Views of gamma, (n_out,) per normalised layer.
     parametric_activation : bool
