@@ -10,7 +10,6 @@
  * The last line tells how many numbers were compared, and how many differ. */
 #include "simd.h"
 
-#include <cpuid.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -132,9 +131,7 @@ int main(int n_arguments, char **arguments)
 {
     const int most[5] = {0, 12, 12, 8, 6};
     int rounds = n_arguments > 1 ? atoi(arguments[1]) : 3;
-    unsigned eax = 0, ebx, ecx, edx;
-    __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx);
-    if (eax < 1 || !__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) || !(eax >> 5 & 1)) {
+    if (!words_run()) {
         printf("this processor has no AVX512_BF16\n");
         return 2;
     }

@@ -51,7 +51,7 @@ cimport cython
 
 import numpy
 
-from cmlp.core import _cpu, groups, layout, seam, vocabulary
+from cmlp.core import groups, layout, seam, vocabulary
 from cmlp.core.arrays import array_of
 
 ctypedef fused real:
@@ -86,7 +86,7 @@ include "kernels/lanes_step.pxi"
 include "kernels/bound_trainer.pxi"
 
 vector_bytes = vector_lanes(4) * 4
-cdef bint bfloat16_runs = WORDS and (IN_SOFTWARE or _cpu.bfloat16())
+cdef bint bfloat16_runs = words_run()
 bfloat16 = bfloat16_runs
 
 

@@ -78,15 +78,3 @@ def levels():
     if not (saved & 0xE6 == 0xE6 and has(b7, (16, 17, 28, 30, 31))):
         return ("baseline", "avx2")
     return ("baseline", "avx2", "avx512")
-
-
-def bfloat16():
-    """Whether this processor multiplies bfloat16 in vectors of 64 bytes: AVX512_BF16."""
-    cdef uint32_t[4] r
-    if "avx512" not in levels():
-        return False
-    cpu_id(7, 0, r)
-    if r[0] < 1:  # the last subleaf
-        return False
-    cpu_id(7, 1, r)
-    return has(r[0], (5,))

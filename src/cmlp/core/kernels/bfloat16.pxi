@@ -5,7 +5,7 @@
 cdef extern from "simd.h" nogil:
     const int FLOAT32, BFLOAT16, BFLOAT16_EMULATED
     const float PAIR_OF_ONES
-    const bint WORDS, IN_SOFTWARE  # whether this core is compiled for words; and knows no instructions
+    bint words_run()  # whether this core and the processor multiply words
     void pairs_along(bint words, float *to, const float *x, Py_ssize_t n)
     void pairs_across(bint words, float *to, const float *x, Py_ssize_t x_row, Py_ssize_t depth,
                       Py_ssize_t n)

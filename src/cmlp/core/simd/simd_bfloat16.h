@@ -24,8 +24,17 @@ INLINE float rounded(float x)
 
 #if defined(__AVX512BW__) && (__GNUC__ >= 10 || __clang_major__ >= 9) && !defined(SOFTWARE_WORDS)
 #define WORDS 1
+#include <cpuid.h>
 #include <immintrin.h>
 #define WITH_WORDS __attribute__((target("avx512bf16")))
+
+/* Whether the processor has the instructions, AVX512_BF16; that it has those of this level is known. */
+FUNCTION int words_run(void)
+{
+    unsigned eax, ebx, ecx, edx;
+    if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || eax < 1) return 0; /* the last subleaf */
+    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && eax >> 5 & 1;
+}
 
 INLINE __mmask16 first_lanes(ptrdiff_t n) { return (__mmask16)(n < 16 ? (1 << n) - 1 : 0xffff); }
 
@@ -140,17 +149,15 @@ WITH_WORDS FUNCTION void word_row(ptrdiff_t vectors, ptrdiff_t depth, const floa
 #undef WORD_ROW
 #elif defined(SOFTWARE_WORDS)
 #define WORDS 1
-#define IN_SOFTWARE 1
+#define words_run() 1
 #include "software_words.h"
 #else
 #define WORDS 0
+#define words_run() 0
 #define words_along(to, x, n) ((void)0)
 #define words_across(to, even, odd, n) ((void)0)
 #define word_tile(...) ((void)0)
 #define word_row(vectors, depth, a, b, b_depth, init, c) ((void)(init))
-#endif
-#ifndef IN_SOFTWARE
-#define IN_SOFTWARE 0
 #endif
 
 /* The pairs of n numbers of a row, whose neighbours are neighbours along the depth. */
