@@ -629,8 +629,8 @@ class Network(State):
             self.classes = classes  # a failed call keeps no labels
             raise
         history = fit.fit(self, data, recipe, options, validation)
-        if is_short(arguments, len(data.X)):
-            self._short_fit = ShortFit(arguments, recipe)
+        if is_short(self, arguments, len(data.X)):
+            self._short_fit = ShortFit(arguments, recipe, len(data.X))
         return history
 
     @_trains
