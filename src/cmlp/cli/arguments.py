@@ -122,6 +122,15 @@ examples:
     "info": f"examples:\n  cmlp info\n  cmlp info model.cmlp\n\n{_CODES}",
     "bench": f"examples:\n  cmlp bench\n  cmlp bench --quick\n\n{_CODES}",
     "demo": f"examples:\n  cmlp demo\n  cmlp demo --seed 1 --core python\n\n{_CODES}",
+    "play": f"""\
+The page is on this machine alone, at the address that is printed; its token lets nothing else use
+it. It needs websockets: pip install 'cmlp[play]'.
+
+examples:
+  cmlp play
+  cmlp play class.json --no-browser
+
+{_CODES}""",
     "train": _TRAIN,
 }
 
@@ -240,6 +249,12 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, help="(default: 0)")
     demo.add_argument("--epochs", type=int, help="(default: the recipe's)")
     demo.add_argument("--out", help="where the model goes (default: nowhere)")
+
+    play = command("play", "open a page that draws a network while it learns")
+    play.add_argument("setup", metavar="FILE", nargs="?", help="a set-up that the page has saved")
+    play.add_argument("--port", type=int, default=0, metavar="N", help="(default: a free one)")
+    no = "print the address alone"
+    play.add_argument("--no-browser", dest="browser", action="store_false", help=no)
 
     _add_train(command("train", "train on a table and save the model"))
 
