@@ -15,7 +15,7 @@ from cmlp.data.rows import Data
 from cmlp.datasets import Digits, load_digits
 from cmlp.network import Network
 from cmlp.page import limits
-from cmlp.page.points import HELD_OUT, RECIPES, in_box
+from cmlp.page.points import HELD_OUT, RECIPES, held_out, in_box
 from cmlp.page.run import Run
 from cmlp.page.set_up import SetUp, SetUpError
 
@@ -79,7 +79,7 @@ def rows_of(setup: SetUp, own: Own | None) -> Rows:
         X, y = own_points(setup)
     else:
         X, y = RECIPES[setup.data](setup.n, setup.noise, np.random.default_rng(setup.data_seed))
-    held = np.arange(len(X)) % HELD_OUT == HELD_OUT - 1
+    held = held_out(len(X))
     if len(X) < 2 * HELD_OUT:
         held[:] = False
     names = [str(n) for n in range(max(2, int(y.max()) + 1))]
@@ -197,7 +197,7 @@ def new_run(setup: SetUp, rows: Rows, own: Own | None = None) -> Run:
         if rows.X_val is not None and rows.y_val is not None:
             held_out = net.encode_rows(rows.X_val, targets_of(setup, rows.y_val, n_out))
     try:
-        run = Run(net, data, held_out, setup.recipe(), setup.batch_size)
+        run = Run(net, data, held_out, setup.recipe(), setup.batch_size, bool(rows.classes))
     except (TypeError, ValueError) as error:
         raise SetUpError(str(error).split(" ")[0], str(error)) from None
     run.advance(setup.epochs * run.batches_left)

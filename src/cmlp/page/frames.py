@@ -24,7 +24,7 @@ from cmlp.page import limits
 from cmlp.page.build import Rows
 from cmlp.page.run import Run
 
-RATES = {"weights": 30.0, "row": 30.0, "regions": 15.0, "units": 10.0, "stats": 4.0, "wrong": 2.0}
+RATES = {"weights": 30.0, "row": 30.0, "regions": 15.0, "units": 10.0, "stats": 4.0, "wrong": 2.0, "unit": 15.0}
 """Times a second that each panel is renewed, at most."""
 
 GRID, SMALL_GRID = 64, 24
@@ -37,7 +37,7 @@ BINS = 41
 SAMPLE = 256
 """Rows that gradients and dead units are judged by."""
 
-MOST_UNITS, MOST_INPUTS, MOST_WRONG = 32, 64, 12
+MOST_UNITS, MOST_INPUTS, MOST_WRONG, MOST_TERMS = 32, 64, 12, 8
 
 CURVE_ROWS = 2000
 """Epochs in one frame: the rest follows in the next."""
@@ -72,6 +72,8 @@ class Painter:
         The row whose activations are shown.
     off : set of (layer, unit)
         Units that are switched off for this row.
+    unit : (layer, unit)
+        The unit whose sum is shown.
     sent : int
         Epochs of the curve that the page has.
     """
@@ -81,6 +83,7 @@ class Painter:
         self.panels: set[str] = set()
         self.row: Array = np.zeros(run.net.sizes[0], run.net.dtype)
         self.off: set[tuple[int, int]] = set()
+        self.unit = (1, 0)
         self.sent = self.seq = 0
         self.shown_at: dict[str, float] = {}
         self.first = [W.copy().ravel() for W in run.net.weights]
@@ -142,6 +145,28 @@ class Painter:
                 for key, part in found.items()
             }
         return found
+
+    def _unit(self) -> dict[str, Array]:
+        """Return the largest terms of a unit's sum: place, a, w, a w; then the rest, b, z, a."""
+        net = self.run.net
+        layer = min(self.unit[0], len(net.weights))
+        unit = min(self.unit[1], net.sizes[layer] - 1)
+        z, a = self.propagated()
+        before = self.row if layer == 1 else a[layer - 2][0]
+        w = net.weights[layer - 1][:, unit]
+        terms = before * w
+        order = np.argsort(-np.abs(terms), kind="stable")
+        first, rest = order[:MOST_TERMS], order[MOST_TERMS:]
+        table = np.stack([first, before[first], w[first], terms[first]], axis=1)
+        about = [
+            layer, unit, len(rest), terms[rest].sum(), net.biases[layer - 1][unit],
+            z[layer - 1][0, unit], a[layer - 1][0, unit],
+        ]  # fmt: skip
+        return {
+            "unit_terms": table.astype(np.float32),
+            "unit_about": np.array(about, np.float32),
+            "unit_w": w[:MOST_INPUTS].astype(np.float32),
+        }
 
     def propagated(self) -> tuple[list[Array], list[Array]]:
         """Return z and a of every layer for the row on view, without the units that are off."""

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmlp.core.layout import Array
-from cmlp.explain.trace import trace_step
 from cmlp.model import passes
 from cmlp.model.parameters import Parameters
 from cmlp.network import Network
 from cmlp.page.build import targets_of
-from cmlp.page.cards import Cards, shown
 from cmlp.page.set_up import SetUpError, real, whole
 from cmlp.training.snapshot import Snapshot
 
@@ -114,6 +112,9 @@ class Lesson:
 
     def tell(self) -> None:
         """Send the stations, and the numbers of the whole network."""
+        from cmlp.explain.trace import trace_step  # the NumPy twin: slow to import
+        from cmlp.page.cards import Cards, shown
+
         net, recipe = self._ready(), self._recipe()
         net.optimizer_state.moments_for(recipe.rule)
         data = net.encode_rows(self.X, self.y)
@@ -147,6 +148,9 @@ class Lesson:
 
     def tell_weight(self) -> None:
         """Send the terms of a slope, the valley, and the finite difference."""
+        from cmlp.explain.trace import trace_step
+        from cmlp.page.cards import shown
+
         net, (layer, i, j) = self._ready(), self.chosen
         objective = self._recipe().objective(net.architecture)
         exact = net.astype("float64")
@@ -208,6 +212,8 @@ class Lesson:
 
     def apply(self, message: dict[str, Any]) -> None:
         """Take the step, on the copy."""
+        from cmlp.explain.trace import trace_step
+
         net = self._ready()
         net.optimizer_state.moments_for(self._recipe().rule)
         self._remember()

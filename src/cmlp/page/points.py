@@ -14,7 +14,7 @@ import numpy as np
 
 def moons(n: int, noise: float, rng: np.random.Generator) -> tuple[Any, Any]:
     """Return two half circles that reach into each other."""
-    y = np.arange(n) % 2
+    y = rng.permutation(n) % 2
     angle = np.pi * rng.random(n)
     X = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     X = np.where(y[:, None] == 1, [1, 0.5] - X, X) * [0.6, 0.9] - [0.3, 0.225]
@@ -23,7 +23,7 @@ def moons(n: int, noise: float, rng: np.random.Generator) -> tuple[Any, Any]:
 
 def circles(n: int, noise: float, rng: np.random.Generator) -> tuple[Any, Any]:
     """Return a ring, and a disc in it."""
-    y = np.arange(n) % 2
+    y = rng.permutation(n) % 2
     angle = 2 * np.pi * rng.random(n)
     radius = np.where(y == 1, 0.4 * np.sqrt(rng.random(n)), 0.7 + 0.2 * rng.random(n))
     X = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -32,7 +32,7 @@ def circles(n: int, noise: float, rng: np.random.Generator) -> tuple[Any, Any]:
 
 def spirals(n: int, noise: float, rng: np.random.Generator) -> tuple[Any, Any]:
     """Return two arms of a spiral."""
-    y = np.arange(n) % 2
+    y = rng.permutation(n) % 2
     along = np.sqrt(rng.random(n))
     angle = 3.2 * np.pi * along + np.pi * y
     X = 0.95 * along[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -42,13 +42,14 @@ def spirals(n: int, noise: float, rng: np.random.Generator) -> tuple[Any, Any]:
 def xor(n: int, noise: float, rng: np.random.Generator) -> tuple[Any, Any]:
     """Return four quarters, whose opposite ones belong together."""
     X = 0.1 + 0.8 * rng.random((n, 2))
-    signs = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]])[np.arange(n) % 4]
-    return signs * X + noise * rng.normal(size=X.shape), np.arange(n) % 2
+    quarter = rng.permutation(n) % 4
+    signs = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]])[quarter]
+    return signs * X + noise * rng.normal(size=X.shape), quarter % 2
 
 
 def blobs(n: int, noise: float, rng: np.random.Generator) -> tuple[Any, Any]:
     """Return three heaps."""
-    y = np.arange(n) % 3
+    y = rng.permutation(n) % 3
     angle = 2 * np.pi * y / 3 + np.pi / 2
     X = 0.55 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return X + (0.15 + noise) * rng.normal(size=X.shape), y
@@ -65,7 +66,12 @@ RECIPES: dict[str, Callable[[int, float, np.random.Generator], tuple[Any, Any]]]
 
 
 HELD_OUT = 4
-"""Every so many-th point is held out."""
+"""One of so many points is held out."""
+
+
+def held_out(n: int) -> Any:
+    """Return which of n points are held out."""
+    return np.random.default_rng(0).permutation(n) % HELD_OUT == HELD_OUT - 1
 
 
 def in_box(X: Any) -> Any:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmlp.core.layout import Array
 from cmlp.data.numbers import is_finite
 from cmlp.data.rows import Data
 from cmlp.model.history import History
@@ -74,6 +73,8 @@ class Run:
         Encoded rows; those held out are evaluated after each epoch.
     recipe : Recipe
     batch_size : int
+    labels : bool
+        Whether the targets are classes, also where they are written as numbers.
 
     Attributes
     ----------
@@ -87,9 +88,15 @@ class Run:
     """
 
     def __init__(
-        self, net: Network, data: Data, held_out: Data | None, recipe: Recipe, batch_size: int
+        self,
+        net: Network,
+        data: Data,
+        held_out: Data | None,
+        recipe: Recipe,
+        batch_size: int,
+        labels: bool,
     ) -> None:
-        self.net, self.data, self.held_out = net, data, held_out
+        self.net, self.data, self.held_out, self.labels = net, data, held_out, labels
         self.n_rows = len(data.X)
         self.step = self.epoch = self.cursor = self.furthest = self.lowest = 0
         self.order: NDArray[np.int64] | None = None
@@ -183,14 +190,14 @@ class Run:
         if self.held_out is None:
             return math.nan, math.nan
         loss, score, out = evaluate(self.net, self.held_out, None)
-        return loss, self.right(out, self.held_out.targets, score)
-
-    def right(self, out: Array, targets: Array, otherwise: float) -> float:
-        """Return the share of labels that are read right, also of those trained as numbers."""
-        if self.net.loss_row is not None and not self.net.loss_row.classifies:
-            if targets.ndim == 2 and targets.shape[1] > 1:
-                return float(np.mean(out.argmax(axis=1) == targets.argmax(axis=1)))
-        return otherwise
+        targets = self.held_out.targets
+        if self.labels and targets.ndim == 2:
+            read, truth = (
+                (part[:, 0] > 0.5 if part.shape[1] == 1 else part.argmax(axis=1))
+                for part in (out, targets)
+            )
+            score = float(np.mean(read == truth))
+        return loss, score
 
     def _raise_diverged(self) -> None:
         history = History()

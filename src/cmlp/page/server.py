@@ -17,17 +17,13 @@ import secrets
 import socket
 import threading
 import time
-from importlib.resources import files
 from typing import Any
 
 from cmlp.formats.safetensors import parse_json
-from cmlp.page import limits
-from cmlp.page.build import Own
+from cmlp.page import bundle, limits
+from cmlp.page.build import Own, digits
 from cmlp.page.session import Closed, Session
 from cmlp.page.set_up import SetUp
-
-TYPES = {"html": "text/html; charset=utf-8", "js": "text/javascript; charset=utf-8",
-         "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}  # fmt: skip
 
 SECONDS_FOR_HELLO = 5.0
 WRONG_TOKENS = 20
@@ -47,13 +43,11 @@ def websockets_server() -> Any:
 
 def static_files() -> dict[str, tuple[str, bytes]]:
     """Return the page's files by their paths: type and content."""
-    found = {}
-    for file in files("cmlp.page").joinpath("static").iterdir():
-        kind = file.name.rpartition(".")[2]
-        if kind in TYPES:
-            found[f"/{file.name}"] = TYPES[kind], file.read_bytes()
-    found["/"] = found["/index.html"]
-    return found
+    html, script = bundle.page(), bundle.single_module("main")
+    return {
+        "/": ("text/html; charset=utf-8", html.encode()),
+        "/page.js": ("text/javascript; charset=utf-8", script.encode()),
+    }
 
 
 class PageServer:
@@ -103,6 +97,7 @@ class PageServer:
 
     def serve(self) -> None:
         """Serve until :meth:`close` or Ctrl-C."""
+        threading.Thread(target=digits, daemon=True).start()  # while the browser starts
         self.server.serve_forever()
 
     def close(self) -> None:

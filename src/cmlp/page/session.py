@@ -418,8 +418,13 @@ class Session:
     # What is shown -------------------------------------------------------------------------------
 
     def on_look(self, message: dict[str, Any]) -> None:
-        """Choose the panels of the frames."""
-        self.painter.panels = set(frames.names_of(message.get("panels")))
+        """Choose the panels of the frames, and the unit whose sum is shown."""
+        if "panels" in message:
+            self.painter.panels = set(frames.names_of(message["panels"]))
+        if "unit" in message:
+            layer = set_up.whole(1, len(self.run.net.weights))(message.get("layer"))
+            unit = set_up.whole(0, self.run.net.sizes[layer] - 1)(message["unit"])
+            self.painter.unit = layer, unit
         self.changed(wholly=True)
 
     def on_more(self, message: dict[str, Any]) -> None:
