@@ -250,11 +250,7 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--epochs", type=int, help="(default: the recipe's)")
     demo.add_argument("--out", help="where the model goes (default: nowhere)")
 
-    play = command("play", "open a page that draws a network while it learns")
-    play.add_argument("setup", metavar="FILE", nargs="?", help="a set-up that the page has saved")
-    play.add_argument("--port", type=int, default=0, metavar="N", help="(default: a free one)")
-    no = "print the address alone"
-    play.add_argument("--no-browser", dest="browser", action="store_false", help=no)
+    _add_play(command("play", "open a page that draws a network while it learns"))
 
     _add_train(command("train", "train on a table and save the model"))
 
@@ -312,6 +308,13 @@ def _add_import(sub: argparse.ArgumentParser) -> None:
     hidden = "(.safetensors) of the hidden layers, one for all or one each"
     add("--activation", metavar="NAMES", type=_names, help=hidden)
     add("--layout", metavar="NAME", help="(.safetensors) torch, keras or flax (default: by names)")
+
+
+def _add_play(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("setup", metavar="FILE", nargs="?", help="a set-up that the page has saved")
+    add("--port", type=int, default=0, metavar="N", help="(default: a free one)")
+    add("--no-browser", dest="browser", action="store_false", help="print the address alone")
 
 
 def _add_data(sub: argparse.ArgumentParser, target: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,12 @@ def rows_of(setup: SetUp, own: Own | None) -> Rows:
         found, names = digits(), [str(n) for n in range(10)]
         scale = np.float32(16)
         return Rows(
-            "digits", found.X_train / scale, found.y_train, found.X_test / scale, found.y_test, names
+            "digits",
+            found.X_train / scale,
+            found.y_train,
+            found.X_test / scale,
+            found.y_test,
+            names,
         )
     if setup.data == "points":
         X, y = own_points(setup)
@@ -84,8 +90,9 @@ def rows_of(setup: SetUp, own: Own | None) -> Rows:
         held[:] = False
     names = [str(n) for n in range(max(2, int(y.max()) + 1))]
     X = X.astype(np.float32)
-    validation = (X[held], y[held]) if held.any() else (None, None)
-    return Rows("plane", X[~held], y[~held], *validation, names)
+    if not held.any():
+        return Rows("plane", X, y, None, None, names)
+    return Rows("plane", X[~held], y[~held], X[held], y[held], names)
 
 
 def own_points(setup: SetUp) -> tuple[Array, Array]:
@@ -107,13 +114,17 @@ def own_rows(own: Own | None) -> Rows:
     classes = [str(label) for label in net.classes] if net.classes is not None else []
     if not classes and net.architecture.classifies:
         classes = [str(n) for n in range(net.sizes[-1])]
-    kind = "plane" if n_in == 2 and classes else "digits" if n_in == 64 and len(classes) == 10 else ""
+    kind = (
+        "plane" if n_in == 2 and classes else "digits" if n_in == 64 and len(classes) == 10 else ""
+    )
     X = np.asarray(data.X, np.float32)
 
     def labels(data: Data) -> Array:
-        return data.targets[:, 0].astype(np.int64) if data.targets.ndim == 2 and (
-            classes and data.targets.shape[1] == 1
-        ) else data.targets  # fmt: skip
+        return (
+            data.targets[:, 0].astype(np.int64)
+            if data.targets.ndim == 2 and (classes and data.targets.shape[1] == 1)
+            else data.targets
+        )
 
     if validation is None:
         return Rows(kind or "rows", X, labels(data), None, None, classes)
@@ -132,7 +143,8 @@ def targets_of(setup: SetUp, y: Array, n_out: int) -> Array:
         return y
     if n_out == 1:
         return y[:, None].astype(np.float32)
-    return (y[:, None] == np.arange(n_out)).astype(np.float32)
+    one_hot: Array = (y[:, None] == np.arange(n_out)).astype(np.float32)
+    return one_hot
 
 
 def network_of(setup: SetUp, rows: Rows) -> Network:
@@ -151,14 +163,12 @@ def network_of(setup: SetUp, rows: Rows) -> Network:
     if n_out == 1 and setup.loss == "categorical_crossentropy":
         raise SetUpError("loss", "categorical cross-entropy needs an output for each class")
     sizes = [rows.X.shape[1], *setup.layers, n_out]
-    n_params = sum((a + 1) * b for a, b in zip(sizes, sizes[1:], strict=False))
+    n_params = sum((a + 1) * b for a, b in pairwise(sizes))
     if n_params > limits.PARAMETERS:
         raise SetUpError("layers", f"{n_params:,} parameters; at most {limits.PARAMETERS:,}")
     out = setup.out_activation or lookup("loss", LOSSES, setup.loss).out_activation
     try:
-        net = Network(
-            sizes, setup.activation, out, setup.loss, setup.weight_init, seed=setup.seed
-        )
+        net = Network(sizes, setup.activation, out, setup.loss, setup.weight_init, seed=setup.seed)
     except (TypeError, ValueError) as error:
         raise SetUpError("loss", str(error)) from None
     if setup.parameters:

@@ -1,8 +1,8 @@
 """The page's files, joined: one page and one module, so that a browser makes two requests.
 
-The modules import each other in lines of one form, ``import { a, b } from "./file.js";``, and export
-functions and constants where they declare them. Each becomes a function's body that returns its
-exports, after those that it imports.
+The modules import each other in lines of one form, ``import { a, b } from "./file.js";``, and
+export functions and constants where they declare them. Each becomes a function's body that returns
+its exports, after those that it imports.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from importlib.resources import files
 
 IMPORT = re.compile(r'^import \{ ([\w$, ]+) \} from "\./(\w+)\.js";$', re.M)
 EXPORT = re.compile(r"^export (async function|function|const|class) ([\w$]+)", re.M)
+
 
 def source(name: str) -> str:
     """Return a file of the page."""

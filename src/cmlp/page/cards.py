@@ -6,11 +6,10 @@ of. Numbers are written here, so that the page shows what the engine computed.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-
-import numpy as np
 
 from cmlp.core.formatting import significant
 from cmlp.core.layout import Array
@@ -44,7 +43,7 @@ def mo(sign: str) -> Node:
 def mn(value: float) -> Node:
     """Return a number, in brackets where it is negative."""
     text = shown(value)
-    return ["mrow", mo("("), ["mn", text.replace("-", "−")], mo(")")] if text[0] == "-" else ["mn", text]
+    return ["mrow", mo("("), ["mn", text], mo(")")] if text[0] == "-" else ["mn", text]
 
 
 def sub(name: str, *places: object) -> Node:
@@ -86,12 +85,37 @@ def filled(formula: str, **numbers: float) -> Node:
         number = shown(value)
         number = f"({number})" if number.startswith("-") else number
         formula = re.sub(rf"\b{letter}\b", number, formula)
-    return text(formula.replace("-", "−"))
+    return text(formula)
 
 
 def values(row: Array) -> list[str]:
     """Write the numbers of a layer."""
     return [shown(value) for value in row[:VALUES].tolist()]
+
+
+def squared(a: float, y: float) -> tuple[str, float]:
+    """Return an output's part of the squared error: with its numbers, and the result."""
+    return f"({shown(a)} - {shown(y)})² / 2", (a - y) ** 2 / 2
+
+
+def categorical(a: float, y: float) -> tuple[str, float]:
+    """Return an output's part of categorical cross-entropy."""
+    return f"-{shown(y)} · log {shown(a)}", -y * math.log(max(a, TINY)) if y else 0.0
+
+
+def binary(a: float, y: float) -> tuple[str, float]:
+    """Return an output's part of binary cross-entropy."""
+    right, wrong = f"{shown(y)} · log {shown(a)}", f"(1 - {shown(y)}) · log(1 - {shown(a)})"
+    value = y * math.log(max(a, TINY)) + (1 - y) * math.log(max(1 - a, TINY))
+    return f"-({right} + {wrong})", -value
+
+
+COSTS: dict[str, Callable[[float, float], tuple[str, float]]] = {
+    "squared_error": squared,
+    "categorical_crossentropy": categorical,
+    "binary_crossentropy": binary,
+}
+TINY = 1e-45
 
 
 class Cards:
@@ -137,27 +161,52 @@ class Cards:
     def _inputs(self) -> dict[str, Any]:
         x = self.trace.X[self.row]
         return {
-            "key": "x", "layer": 0, "way": "forward", "title": "Inputs",
-            "symbols": [sub("a", "0"), mo("="), mi("x")], "numbers": [], "values": values(x),
+            "key": "x",
+            "layer": 0,
+            "way": "forward",
+            "title": "Inputs",
+            "symbols": [sub("a", "0"), mo("="), mi("x")],
+            "numbers": [],
+            "values": values(x),
             "shapes": [["x", [self.n, len(x)]]],
             "target": values(self.trace.y[self.row]),
-        }  # fmt: skip
+        }
 
     def _sum(self, number: int) -> dict[str, Any]:
         layer, unit, before = self._layer(number)
         terms = list(zip(before[self.row].tolist(), layer.weights[:, unit].tolist(), strict=True))
         z = layer.z[self.row, unit]
         return {
-            "key": f"z{number}", "layer": number, "way": "forward", "unit": unit,
+            "key": f"z{number}",
+            "layer": number,
+            "way": "forward",
+            "unit": unit,
             "title": f"Layer {number}: weighted sum",
-            "symbols": [sub("z", "j"), mo("="), total("i"), sub("a", f"{number - 1}", "i"),
-                        sub("w", "ij"), mo("+"), sub("b", "j")],
-            "numbers": [sub("z", unit), mo("="), *sum_of(terms, float(layer.biases[unit])),
-                        mo("="), mn(z)],
-            "result": shown(z), "values": values(layer.z[self.row]),
-            "shapes": [[f"a{number - 1}", list(before.shape)], [f"W{number}", list(layer.weights.shape)],
-                       [f"b{number}", [len(layer.biases)]], [f"z{number}", list(layer.z.shape)]],
-        }  # fmt: skip
+            "symbols": [
+                sub("z", "j"),
+                mo("="),
+                total("i"),
+                sub("a", f"{number - 1}", "i"),
+                sub("w", "ij"),
+                mo("+"),
+                sub("b", "j"),
+            ],
+            "numbers": [
+                sub("z", unit),
+                mo("="),
+                *sum_of(terms, float(layer.biases[unit])),
+                mo("="),
+                mn(z),
+            ],
+            "result": shown(z),
+            "values": values(layer.z[self.row]),
+            "shapes": [
+                [f"a{number - 1}", list(before.shape)],
+                [f"W{number}", list(layer.weights.shape)],
+                [f"b{number}", [len(layer.biases)]],
+                [f"z{number}", list(layer.z.shape)],
+            ],
+        }
 
     def _activation(self, number: int) -> dict[str, Any]:
         layer, unit, _ = self._layer(number)
@@ -165,40 +214,48 @@ class Cards:
         name = layer.name.partition("(")[2].rstrip(")")
         numbers = [sub("a", unit), mo("="), filled(layer.formula, z=z), mo("="), mn(a)]
         if name == "softmax":
-            numbers = [sub("a", unit), mo("="), text(f"exp({shown(z)}) / sum of exp(z)"), mo("="), mn(a)]
+            numbers = [
+                sub("a", unit),
+                mo("="),
+                text(f"exp({shown(z)}) / sum of exp(z)"),
+                mo("="),
+                mn(a),
+            ]
         return {
-            "key": f"a{number}", "layer": number, "way": "forward", "unit": unit,
+            "key": f"a{number}",
+            "layer": number,
+            "way": "forward",
+            "unit": unit,
             "title": f"Layer {number}: {name}",
-            "symbols": [sub("a", "j"), mo("="), text(layer.formula.replace("-", "−"))],
-            "numbers": numbers, "result": shown(a), "values": values(layer.a[self.row]),
+            "symbols": [sub("a", "j"), mo("="), text(layer.formula)],
+            "numbers": numbers,
+            "result": shown(a),
+            "values": values(layer.a[self.row]),
             "shapes": [[f"a{number}", list(layer.a.shape)]],
-        }  # fmt: skip
+        }
 
     def _cost(self) -> dict[str, Any]:
         a, y = self.trace.layers[-1].a[self.row], self.trace.y[self.row]
         cost = self.trace.costs[self.row]
         return {
-            "key": "cost", "layer": len(self.trace.layers), "way": "forward",
+            "key": "cost",
+            "layer": len(self.trace.layers),
+            "way": "forward",
             "title": "Cost: how wrong is it",
-            "symbols": [mi("C"), mo("="), text(self.trace.loss_formula.replace("-", "−"))],
+            "symbols": [mi("C"), mo("="), text(self.trace.loss_formula)],
             "numbers": [mi("C"), mo("="), *self._cost_terms(a, y), mo("="), mn(cost)],
-            "result": shown(cost), "values": values(a), "target": values(y),
+            "result": shown(cost),
+            "values": values(a),
+            "target": values(y),
             "shapes": [["a", list(self.trace.layers[-1].a.shape)], ["y", list(self.trace.y.shape)]],
-            "mean": shown(self.trace.loss), "rows": self.n,
+            "mean": shown(self.trace.loss),
+            "rows": self.n,
             "costs": values(self.trace.costs),
-        }  # fmt: skip
+        }
 
     def _cost_terms(self, a: Array, y: Array) -> list[Node]:
         """Write the largest terms of the cost of a row."""
-        formulas = {
-            "squared_error": lambda a, y: (f"({shown(a)} − {shown(y)})² / 2", (a - y) ** 2 / 2),
-            "categorical_crossentropy": lambda a, y: (
-                f"−{shown(y)} · log {shown(a)}", -y * np.log(max(a, 1e-45)) if y else 0.0),
-            "binary_crossentropy": lambda a, y: (
-                f"−({shown(y)} · log {shown(a)} + (1 − {shown(y)}) · log(1 − {shown(a)}))",
-                -(y * np.log(max(a, 1e-45)) + (1 - y) * np.log(max(1 - a, 1e-45)))),
-        }  # fmt: skip
-        formula = formulas.get(self.loss)
+        formula = COSTS.get(self.loss)
         if formula is None:
             return [text("the sum over the outputs")]
         parts = [formula(float(one), float(other)) for one, other in zip(a, y, strict=True)]
@@ -223,29 +280,57 @@ class Cards:
             symbols += [mo("·"), text("1/rows")]
             numbers += [mo("·"), text(f"1/{self.n}")]
         return {
-            "key": f"delta{number}", "layer": number, "way": "backward", "unit": unit,
+            "key": f"delta{number}",
+            "layer": number,
+            "way": "backward",
+            "unit": unit,
             "title": f"Layer {number}: how the cost depends on z",
             "symbols": [sub("δ", "j"), mo("="), text("∂C/∂z"), mo("="), *symbols],
             "numbers": [sub("δ", unit), mo("="), *numbers, mo("="), mn(delta)],
-            "result": shown(delta), "values": values(layer.delta[self.row]),
+            "result": shown(delta),
+            "values": values(layer.delta[self.row]),
             "rows": [shown(value) for value in layer.delta[:, unit].tolist()],
             "shapes": [[f"delta{number}", list(layer.delta.shape)]],
-        }  # fmt: skip
+        }
 
     def _last_delta(self, layer: TracedLayer, unit: int) -> tuple[list[Node], list[Node]]:
         """Return the output's delta in symbols and in numbers."""
         a, y = float(layer.a[self.row, unit]), float(self.trace.y[self.row, unit])
         z, delta = float(layer.z[self.row, unit]), float(layer.delta[self.row, unit]) * self.n
         name = layer.name.partition("(")[2].rstrip(")")
-        natural = {"softmax": "categorical_crossentropy", "logistic": "binary_crossentropy",
-                   "identity": "squared_error", "exp": "poisson"}.get(name) == self.loss  # fmt: skip
+        natural = {
+            "softmax": "categorical_crossentropy",
+            "logistic": "binary_crossentropy",
+            "identity": "squared_error",
+            "exp": "poisson",
+        }.get(name) == self.loss
         if natural:  # the slope of the activation cancels
-            return [mi("a"), mo("−"), mi("y")], [mn(a), mo("−"), mn(y)]
+            return [mi("a"), mo("-"), mi("y")], [mn(a), mo("-"), mn(y)]
         slope = activation_of(name).slope
-        symbols = [text("∂C/∂a"), mo("·"), text("f′(z)")]
+        symbols = [text("∂C/∂a"), mo("·"), text("f'(z)")]
         if self.loss == "squared_error" and name != "softmax":
-            numbers = [mo("("), mn(a), mo("−"), mn(y), mo(")"), mo("·"), mo("("), filled(slope, a=a, z=z), mo(")")]
-            return [mo("("), mi("a"), mo("−"), mi("y"), mo(")"), mo("·"), mo("("), text(slope.replace("-", "−")), mo(")")], numbers
+            numbers = [
+                mo("("),
+                mn(a),
+                mo("-"),
+                mn(y),
+                mo(")"),
+                mo("·"),
+                mo("("),
+                filled(slope, a=a, z=z),
+                mo(")"),
+            ]
+            return [
+                mo("("),
+                mi("a"),
+                mo("-"),
+                mi("y"),
+                mo(")"),
+                mo("·"),
+                mo("("),
+                text(slope),
+                mo(")"),
+            ], numbers
         return symbols, [mn(delta)]
 
     def _hidden_delta(self, number: int) -> tuple[list[Node], list[Node]]:
@@ -255,8 +340,24 @@ class Cards:
         name = layer.name.partition("(")[2].rstrip(")")
         slope = activation_of(name).slope
         a, z = float(layer.a[self.row, unit]), float(layer.z[self.row, unit])
-        symbols = [total("k"), sub("δ", f"{number + 1}", "k"), sub("w", "jk"), mo("·"), mo("("), text(slope.replace("-", "−")), mo(")")]
-        numbers = [mo("("), *sum_of(terms), mo(")"), mo("·"), mo("("), filled(slope, a=a, z=z), mo(")")]
+        symbols = [
+            total("k"),
+            sub("δ", f"{number + 1}", "k"),
+            sub("w", "jk"),
+            mo("·"),
+            mo("("),
+            text(slope),
+            mo(")"),
+        ]
+        numbers = [
+            mo("("),
+            *sum_of(terms),
+            mo(")"),
+            mo("·"),
+            mo("("),
+            filled(slope, a=a, z=z),
+            mo(")"),
+        ]
         return symbols, numbers
 
     def _slopes(self, number: int) -> dict[str, Any]:
@@ -265,35 +366,89 @@ class Cards:
         terms = list(zip(before[:, place].tolist(), layer.delta[:, unit].tolist(), strict=True))
         dw, db = layer.dweights[place, unit], layer.dbiases[unit]
         return {
-            "key": f"dW{number}", "layer": number, "way": "backward", "unit": unit, "input": place,
+            "key": f"dW{number}",
+            "layer": number,
+            "way": "backward",
+            "unit": unit,
+            "input": place,
             "title": f"Layer {number}: how the cost depends on weights and biases",
-            "symbols": [text("∂C/∂w"), mo("="), total("rows"), sub("a", f"{number - 1}", "i"),
-                        sub("δ", "j"), mo(","), text("∂C/∂b"), mo("="), total("rows"), sub("δ", "j")],
-            "numbers": [text(f"∂C/∂w {place},{unit}"), mo("="), *sum_of(terms), mo("="), mn(dw),
-                        mo(","), text(f"∂C/∂b {unit}"), mo("="), mn(db)],
-            "result": shown(dw), "bias": shown(db), "values": values(layer.dweights[:, unit]),
-            "shapes": [[f"dW{number}", list(layer.dweights.shape)], [f"db{number}", [len(layer.dbiases)]]],
-        }  # fmt: skip
+            "symbols": [
+                text("∂C/∂w"),
+                mo("="),
+                total("rows"),
+                sub("a", f"{number - 1}", "i"),
+                sub("δ", "j"),
+                mo(","),
+                text("∂C/∂b"),
+                mo("="),
+                total("rows"),
+                sub("δ", "j"),
+            ],
+            "numbers": [
+                text(f"∂C/∂w {place},{unit}"),
+                mo("="),
+                *sum_of(terms),
+                mo("="),
+                mn(dw),
+                mo(","),
+                text(f"∂C/∂b {unit}"),
+                mo("="),
+                mn(db),
+            ],
+            "result": shown(dw),
+            "bias": shown(db),
+            "values": values(layer.dweights[:, unit]),
+            "shapes": [
+                [f"dW{number}", list(layer.dweights.shape)],
+                [f"db{number}", [len(layer.dbiases)]],
+            ],
+        }
 
     def _update(self) -> dict[str, Any]:
         layer, unit, before = self._layer(1)
         place = min(self.inputs.get(1, 0), before.shape[1] - 1)
         old, new = layer.weights[place, unit], layer.new_weights[place, unit]
         return {
-            "key": "update", "layer": 1, "way": "backward", "unit": unit, "input": place,
+            "key": "update",
+            "layer": 1,
+            "way": "backward",
+            "unit": unit,
+            "input": place,
             "title": "Update: a step downhill",
-            "symbols": [text(self.trace.rule.replace("-", "−"))],
-            "numbers": [sub("w", place, unit), mo("="), mn(old), mo("→"), mn(new), mo(","),
-                        sub("b", unit), mo("="), mn(layer.biases[unit]), mo("→"), mn(layer.new_biases[unit])],
-            "result": shown(new), "values": values(layer.new_weights[:, unit]), "shapes": [],
-        }  # fmt: skip
+            "symbols": [text(self.trace.rule)],
+            "numbers": [
+                sub("w", place, unit),
+                mo("="),
+                mn(old),
+                mo("→"),
+                mn(new),
+                mo(","),
+                sub("b", unit),
+                mo("="),
+                mn(layer.biases[unit]),
+                mo("→"),
+                mn(layer.new_biases[unit]),
+            ],
+            "result": shown(new),
+            "values": values(layer.new_weights[:, unit]),
+            "shapes": [],
+        }
 
     def _new_cost(self) -> dict[str, Any]:
         before, after = self.trace.loss, self.trace.new_loss
         return {
-            "key": "new", "layer": len(self.trace.layers), "way": "forward",
+            "key": "new",
+            "layer": len(self.trace.layers),
+            "way": "forward",
             "title": "The cost after the step",
             "symbols": [mi("C"), mo("→"), text("C after the step")],
-            "numbers": [mn(before), mo("→"), mn(after), text(f"  ({after - before:+.3g})".replace("-", "−"))],
-            "result": shown(after), "values": [], "shapes": [],
-        }  # fmt: skip
+            "numbers": [
+                mn(before),
+                mo("→"),
+                mn(after),
+                text(f"  ({after - before:+.3g})"),
+            ],
+            "result": shown(after),
+            "values": [],
+            "shapes": [],
+        }

@@ -1,8 +1,8 @@
 """A drawn digit becomes 8 x 8 numbers, as the digits that cmlp ships were made.
 
-Their authors (Garris et al., NIST Form-Based Handprint Recognition System, 1994) cut each digit out,
-scaled it to 20 x 32, straightened slanted ones, made strokes thicker or thinner until enough pixels
-were black, and counted each 4 x 4 block of the 32 x 32 picture (Alpaydin & Kaynak 1998).
+Their authors (Garris et al., NIST Form-Based Handprint Recognition System, 1994) cut each digit
+out, scaled it to 20 x 32, straightened slanted ones, made strokes thicker or thinner until enough
+pixels were black, and counted each 4 x 4 block of the 32 x 32 picture (Alpaydin & Kaynak 1998).
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def prepared(ink: Picture) -> tuple[Picture, NDArray[np.uint8]]:
 
 def blocks(picture: Picture) -> NDArray[np.uint8]:
     """Count the black pixels of each 4 x 4 block."""
-    return picture.reshape(8, 4, 8, 4).sum(axis=(1, 3)).astype(np.uint8)
+    counts: NDArray[np.uint8] = picture.reshape(8, 4, 8, 4).sum(axis=(1, 3)).astype(np.uint8)
+    return counts
 
 
 def _cut(ink: Picture) -> Picture:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.page import digits
+from cmlp.page.host import Host
 from cmlp.page.set_up import SetUpError, whole
 from cmlp.training.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from cmlp.page.session import Session
 
 MOST_COLLECTED = 200
 OWN_EPOCHS, OWN_RATE = 30, 0.02
@@ -22,7 +20,7 @@ OWN_EPOCHS, OWN_RATE = 30, 0.02
 class Drawing:
     """The row on view, and the digits that the user collected."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Host) -> None:
         self.session = session
         self.collected: list[tuple[Array, int]] = []
         self.before: Snapshot | None = None
@@ -32,9 +30,15 @@ class Drawing:
     def handlers(self) -> dict[str, Any]:
         """Return what answers which message."""
         return {
-            "ink": self.ink, "pixels": self.pixels, "sample": self.sample, "off": self.off,
-            "collect": self.collect, "mine": self.mine, "forget": self.forget, "place": self.place,
-        }  # fmt: skip
+            "ink": self.ink,
+            "pixels": self.pixels,
+            "sample": self.sample,
+            "off": self.off,
+            "collect": self.collect,
+            "mine": self.mine,
+            "forget": self.forget,
+            "place": self.place,
+        }
 
     # Rows ----------------------------------------------------------------------------------------
 
@@ -43,7 +47,9 @@ class Drawing:
         self._check_digits()
         text = message.get("bits")
         if not isinstance(text, str) or len(text) != 256:
-            raise SetUpError("ink", "must be 256 hexadecimal digits, a bit for each of 32 x 32 cells")
+            raise SetUpError(
+                "ink", "must be 256 hexadecimal digits, a bit for each of 32 x 32 cells"
+            )
         try:
             raw = np.frombuffer(bytes.fromhex(text), np.uint8)
         except ValueError:
@@ -52,7 +58,9 @@ class Drawing:
             raise SetUpError("ink", "must be 256 hexadecimal digits")
         picture, counts = digits.prepared(np.unpackbits(raw).reshape(32, 32).astype(bool))
         self._show(counts.ravel(), None)
-        self.session.event("prepared", bits=np.packbits(picture).tobytes().hex(), counts=counts.ravel().tolist())
+        self.session.event(
+            "prepared", bits=np.packbits(picture).tobytes().hex(), counts=counts.ravel().tolist()
+        )
 
     def pixels(self, message: dict[str, Any]) -> None:
         """Read 64 numbers of 0 to 16, as they are."""
@@ -69,7 +77,11 @@ class Drawing:
     def sample(self, message: dict[str, Any]) -> None:
         """Take a row that is held out: the next, one that is read wrongly, or one by number."""
         rows, painter = self.session.rows, self.session.painter
-        X, y = (rows.X, rows.y) if rows.X_val is None or rows.y_val is None else (rows.X_val, rows.y_val)
+        X, y = (
+            (rows.X, rows.y)
+            if rows.X_val is None or rows.y_val is None
+            else (rows.X_val, rows.y_val)
+        )
         which = message.get("which")
         row = (self.next_row + 1) % len(X)
         if which == "wrong":
@@ -89,16 +101,23 @@ class Drawing:
         self.next_row = row
         painter.row = np.asarray(X[row], self.session.run.net.dtype)
         truth = rows.classes[int(y[row])] if rows.classes else str(y[row])
-        self.session.event("sample", row=row, truth=truth, held_out=rows.X_val is not None,
-                           counts=np.rint(X[row] * 16).astype(int).tolist() if rows.kind == "digits" else [])  # fmt: skip
+        self.session.event(
+            "sample",
+            row=row,
+            truth=truth,
+            held_out=rows.X_val is not None,
+            counts=np.rint(X[row] * 16).astype(int).tolist() if rows.kind == "digits" else [],
+        )
         self.session.changed()
 
     def place(self, message: dict[str, Any]) -> None:
         """Take a point of the plane as the row on view."""
         values = message.get("values")
         n_in = self.session.run.net.sizes[0]
-        if not isinstance(values, list) or len(values) != n_in or not all(
-            isinstance(value, (int, float)) and abs(value) < 1e6 for value in values
+        if (
+            not isinstance(values, list)
+            or len(values) != n_in
+            or not all(isinstance(value, (int, float)) and abs(value) < 1e6 for value in values)
         ):
             raise SetUpError("place", f"must be a list of {n_in} numbers")
         self.session.painter.row = np.array(values, self.session.run.net.dtype)
@@ -136,24 +155,38 @@ class Drawing:
         if len(self.collected) >= MOST_COLLECTED:
             raise SetUpError("collect", f"at most {MOST_COLLECTED} digits are kept")
         self.collected.append((self.session.painter.row.copy(), label))
-        self.session.event("collected", n=len(self.collected), labels=[label for _, label in self.collected])
+        self.session.event(
+            "collected", n=len(self.collected), labels=[label for _, label in self.collected]
+        )
 
     def mine(self, message: dict[str, Any]) -> None:
         """Train on the digits that were collected, and report what the test writers get."""
         session = self.session
         if not self.collected:
-            raise SetUpError("collect", "there are no digits of yours yet: draw one and give it a label")
+            raise SetUpError(
+                "collect", "there are no digits of yours yet: draw one and give it a label"
+            )
         run, rows = session.run, session.rows
         net = run.net
         y = np.array([label for _, label in self.collected])
         X = np.array([row for row, _ in self.collected], np.float32)
         n_out = net.sizes[-1]
-        targets: Array = y if session.classifies else (y[:, None] == np.arange(n_out)).astype(np.float32)
+        targets: Array = (
+            y if session.classifies else (y[:, None] == np.arange(n_out)).astype(np.float32)
+        )
         before = self._shares(rows, X, y)
         if self.before is None or self.generation != id(run):
             self.before, self.generation = Snapshot(net), id(run)
         trained = copy.deepcopy(net)
-        trained.fit(X, targets, epochs=OWN_EPOCHS, batch_size=8, learning_rate=OWN_RATE, momentum=0.0, n_threads=1)
+        trained.fit(
+            X,
+            targets,
+            epochs=OWN_EPOCHS,
+            batch_size=8,
+            learning_rate=OWN_RATE,
+            momentum=0.0,
+            n_threads=1,
+        )
         net.params[:] = trained.params
         run.change(run.recipe, run.batch_size)
         session.event("mine", n=len(y), before=before, after=self._shares(rows, X, y))

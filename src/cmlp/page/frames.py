@@ -24,7 +24,15 @@ from cmlp.page import limits
 from cmlp.page.build import Rows
 from cmlp.page.run import Run
 
-RATES = {"weights": 30.0, "row": 30.0, "regions": 15.0, "units": 10.0, "stats": 4.0, "wrong": 2.0, "unit": 15.0}
+RATES = {
+    "weights": 30.0,
+    "row": 30.0,
+    "regions": 15.0,
+    "units": 10.0,
+    "stats": 4.0,
+    "wrong": 2.0,
+    "unit": 15.0,
+}
 """Times a second that each panel is renewed, at most."""
 
 GRID, SMALL_GRID = 64, 24
@@ -46,7 +54,9 @@ CURVE_ROWS = 2000
 def to_bytes(arrays: dict[str, Array], about: dict[str, Any]) -> bytes:
     """Return arrays and what they are, as a safetensors file in memory."""
     file = io.BytesIO()
-    text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()}
+    text = {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()
+    }
     safetensors.write(file, arrays, text)
     return file.getvalue()
 
@@ -91,9 +101,10 @@ class Painter:
         X, targets = run.data.X, run.data.targets
         weights = run.data.weights
         self.sample = Data(
-            X[::step][:SAMPLE], targets[::step][:SAMPLE],
+            X[::step][:SAMPLE],
+            targets[::step][:SAMPLE],
             None if weights is None else weights[::step][:SAMPLE],
-        )  # fmt: skip
+        )
 
     def frame(self, about: dict[str, Any], all_panels: bool = False) -> bytes:
         """Return the next frame; `about` is added to its metadata."""
@@ -111,10 +122,16 @@ class Painter:
                 self.shown_at[name] = now
                 arrays |= getattr(self, f"_{name}")()
         meta = {
-            "kind": "frame", "seq": self.seq, "step": run.step, "epoch": run.epoch,
-            "batch": run.cursor // run.batch_size, "batches": -(-run.n_rows // run.batch_size),
-            "furthest": run.furthest, "earliest": run.earliest, "curve_from": start,
-        }  # fmt: skip
+            "kind": "frame",
+            "seq": self.seq,
+            "step": run.step,
+            "epoch": run.epoch,
+            "batch": run.cursor // run.batch_size,
+            "batches": -(-run.n_rows // run.batch_size),
+            "furthest": run.furthest,
+            "earliest": run.earliest,
+            "curve_from": start,
+        }
         return to_bytes(arrays, meta | about)
 
     def forget_curve(self) -> None:
@@ -159,9 +176,14 @@ class Painter:
         first, rest = order[:MOST_TERMS], order[MOST_TERMS:]
         table = np.stack([first, before[first], w[first], terms[first]], axis=1)
         about = [
-            layer, unit, len(rest), terms[rest].sum(), net.biases[layer - 1][unit],
-            z[layer - 1][0, unit], a[layer - 1][0, unit],
-        ]  # fmt: skip
+            layer,
+            unit,
+            len(rest),
+            terms[rest].sum(),
+            net.biases[layer - 1][unit],
+            z[layer - 1][0, unit],
+            a[layer - 1][0, unit],
+        ]
         return {
             "unit_terms": table.astype(np.float32),
             "unit_about": np.array(about, np.float32),
@@ -226,10 +248,15 @@ class Painter:
         objective = self.run.recipe.objective(net.architecture)
         gradient = passes.backpropagate(net, self.sample, objective).gradient
         parts = Parameters(net.plan, gradient)
-        norms = [np.sqrt(float((W * W).sum() + (b * b).sum())) for W, b in zip(parts.weights, parts.biases, strict=True)]
+        norms = [
+            np.sqrt(float((W * W).sum() + (b * b).sum()))
+            for W, b in zip(parts.weights, parts.biases, strict=True)
+        ]
         found["gradient"] = np.array(norms, np.float32)
         _, a = passes.forward(net, self.sample.X)
-        found["dead"] = np.array([float((layer == 0).all(axis=0).mean()) for layer in a[:-1]], np.float32)
+        found["dead"] = np.array(
+            [float((layer == 0).all(axis=0).mean()) for layer in a[:-1]], np.float32
+        )
         return found
 
     def _wrong(self) -> dict[str, Array]:

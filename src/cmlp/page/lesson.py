@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +13,9 @@ from cmlp.model import passes
 from cmlp.model.parameters import Parameters
 from cmlp.network import Network
 from cmlp.page.build import targets_of
+from cmlp.page.host import Host
 from cmlp.page.set_up import SetUpError, real, whole
 from cmlp.training.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from cmlp.page.session import Session
 
 MOST_ROWS = 8
 VALLEY = 41
@@ -30,7 +28,7 @@ DIFFERENCE = 1e-5
 class Lesson:
     """A copy of the network, the rows that are traced, and what was done to it."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Host) -> None:
         self.session = session
         self.net: Network | None = None
         self.undo_stack: list[Snapshot] = []
@@ -44,9 +42,12 @@ class Lesson:
     def handlers(self) -> dict[str, Any]:
         """Return what answers which message."""
         return {
-            "trace": self.trace, "weight": self.weight, "nudge": self.nudge, "apply": self.apply,
+            "trace": self.trace,
+            "weight": self.weight,
+            "nudge": self.nudge,
+            "apply": self.apply,
             "undo": self.undo,
-        }  # fmt: skip
+        }
 
     # Rows ----------------------------------------------------------------------------------------
 
@@ -86,9 +87,11 @@ class Lesson:
                 raise SetUpError("rows", f"must be 1 to {MOST_ROWS} rows")
             chosen = np.array([whole(0, run.n_rows - 1)(row) for row in wanted])
         elif wanted == "batch":
-            order = run.order if run.order is not None else copy.deepcopy(run.net.rng).permutation(
-                np.arange(run.n_rows)
-            )  # fmt: skip
+            order = (
+                run.order
+                if run.order is not None
+                else copy.deepcopy(run.net.rng).permutation(np.arange(run.n_rows))
+            )
             n = min(run.batch_size, MOST_ROWS)
             chosen = order[run.cursor : run.cursor + n]
         else:
@@ -122,12 +125,20 @@ class Lesson:
         cards = Cards(found, net.loss_name, self.row, self.units, self.inputs)
         plain = recipe == self.session.run.recipe
         self.session.event(
-            "cards", stations=cards.stations(), row=self.row, rows=len(self.X), plain=plain,
-            undo=len(self.undo_stack), sizes=net.sizes, cost=shown(found.loss),
+            "cards",
+            stations=cards.stations(),
+            row=self.row,
+            rows=len(self.X),
+            plain=plain,
+            undo=len(self.undo_stack),
+            sizes=net.sizes,
+            cost=shown(found.loss),
             weights=[W.tolist() for W in net.weights] if net.n_params <= 2000 else [],
             biases=[b.tolist() for b in net.biases] if net.n_params <= 2000 else [],
-            slopes=[layer.dweights.tolist() for layer in found.layers] if net.n_params <= 2000 else [],
-        )  # fmt: skip
+            slopes=[layer.dweights.tolist() for layer in found.layers]
+            if net.n_params <= 2000
+            else [],
+        )
 
     # One weight ----------------------------------------------------------------------------------
 
@@ -180,12 +191,27 @@ class Lesson:
         before = trace.X if layer == 1 else trace.layers[layer - 2].a
         a = np.ones(len(delta)) if i < 0 else before[:, i]
         self.session.event(
-            "valley", layer=layer, i=i, j=j, value=here, w=w.tolist(),
-            C=[cost(moved(float(value))) for value in w], cost=found.loss, slope=slope,
-            difference=difference, text={"value": shown(here), "cost": shown(found.loss),
-            "slope": shown(slope), "difference": shown(difference)},
-            terms=[[shown(one), shown(other), shown(one * other)] for one, other in zip(a.tolist(), delta.tolist(), strict=True)],
-        )  # fmt: skip
+            "valley",
+            layer=layer,
+            i=i,
+            j=j,
+            value=here,
+            w=w.tolist(),
+            C=[cost(moved(float(value))) for value in w],
+            cost=found.loss,
+            slope=slope,
+            difference=difference,
+            text={
+                "value": shown(here),
+                "cost": shown(found.loss),
+                "slope": shown(slope),
+                "difference": shown(difference),
+            },
+            terms=[
+                [shown(one), shown(other), shown(one * other)]
+                for one, other in zip(a.tolist(), delta.tolist(), strict=True)
+            ],
+        )
 
     def _place(self, parameters: Parameters) -> Array:
         """Return a view of the chosen weight or bias."""

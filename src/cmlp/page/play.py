@@ -96,8 +96,8 @@ def play(
     if model is not None:
         if not isinstance(model, Network):
             raise TypeError(
-                f"play takes a Network, not {type(model).__name__}; the networks of an estimator are "
-                "in its networks_ (or network_)"
+                f"play takes a Network, not {type(model).__name__}; the networks of an "
+                "estimator are in its networks_"
             )
         if X is None or y is None:
             raise ValueError("play(model, X, y) needs rows to train on: X and y")

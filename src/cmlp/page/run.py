@@ -1,9 +1,9 @@
 """A run: one network in training that can be stepped, taken back and sent to any batch.
 
-It gives the bits of one :meth:`cmlp.Network.fit`: one :class:`~cmlp.training.trainer.Trainer` draws
-the seed of dropout and noise once, each epoch's order is drawn as ``fit`` does, and the trainer gets
-pieces of that order. Going back restores the nearest checkpoint and repeats the batches up to the
-one that was chosen, exactly: noise is a hash of the seed and the number of the step.
+It gives the bits of one :meth:`cmlp.Network.fit`: one :class:`~cmlp.training.trainer.Trainer`
+draws the seed of dropout and noise once, each epoch's order is drawn as ``fit`` does, and the
+trainer gets pieces of that order. Going back restores the nearest checkpoint and repeats the
+batches up to the one that was chosen, exactly: noise is a hash of the seed and the number of the step.
 """
 
 from __future__ import annotations
@@ -243,10 +243,17 @@ class Run:
     def _check_in(self, pinned: bool) -> None:
         """Remember the present state; a later change at the same batch takes the place of it."""
         point = Checkpoint(
-            self.step, self.epoch, self.cursor, self.order, self.total,
-            copy.deepcopy(self.net.rng.bit_generator.state), Snapshot(self.net), self.trainer,
-            self.recipe, pinned,
-        )  # fmt: skip
+            self.step,
+            self.epoch,
+            self.cursor,
+            self.order,
+            self.total,
+            copy.deepcopy(dict(self.net.rng.bit_generator.state)),
+            Snapshot(self.net),
+            self.trainer,
+            self.recipe,
+            pinned,
+        )
         if self.checkpoints and self.checkpoints[-1].step == self.step:
             self.checkpoints.pop()
         self.checkpoints.append(point)

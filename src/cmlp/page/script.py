@@ -30,7 +30,10 @@ def script_of(setup: SetUp, n_in: int, n_out: int, epochs: int, changed: bool) -
     changed : bool
         Whether the recipe was changed during the run, which the script does not repeat.
     """
-    parts = ['"""A run of `cmlp play`."""\n', "from __future__ import annotations\n\nimport numpy as np\n\nimport cmlp\n"]
+    parts = [
+        '"""A run of `cmlp play`."""\n',
+        "from __future__ import annotations\n\nimport numpy as np\n\nimport cmlp\n",
+    ]
     if setup.data in RECIPES:
         parts.append("\n" + inspect.getsource(RECIPES[setup.data]))
         rng = f"np.random.default_rng({setup.data_seed})"

@@ -1,4 +1,4 @@
-"""The server of ``cmlp play``: some fixed files, and one WebSocket whose first message is the token.
+"""The server of ``cmlp play``: fixed files, and one WebSocket whose first message is the token.
 
 It listens on the loopback interface alone. Before anything else it checks Host (against DNS
 rebinding) and the method; a WebSocket also needs an Origin that is this page. No path of a request
@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import http
+import json
 import logging
 import re
 import secrets
@@ -22,7 +23,8 @@ from typing import Any
 from cmlp.formats.safetensors import parse_json
 from cmlp.page import bundle, limits
 from cmlp.page.build import Own, digits
-from cmlp.page.session import Closed, Session
+from cmlp.page.host import Closed
+from cmlp.page.session import Session
 from cmlp.page.set_up import SetUp
 
 SECONDS_FOR_HELLO = 5.0
@@ -68,9 +70,7 @@ class PageServer:
         The address with the token in its fragment, which no request contains.
     """
 
-    def __init__(
-        self, own: Own | None = None, setup: SetUp | None = None, port: int = 0
-    ) -> None:
+    def __init__(self, own: Own | None = None, setup: SetUp | None = None, port: int = 0) -> None:
         library = websockets_server()
         self.own, self.setup = own, setup
         self.token = secrets.token_urlsafe(32)
@@ -85,11 +85,17 @@ class PageServer:
         logger.addHandler(logging.NullHandler())
         logger.propagate = False
         self.server = library.serve(
-            self._page, sock=self.socket, origins=[f"http://{host}" for host in self.hosts],
-            process_request=self._answer, compression=None, server_header=None,
-            max_size=limits.MESSAGE_BYTES, open_timeout=SECONDS_FOR_HELLO, close_timeout=1,
+            self._page,
+            sock=self.socket,
+            origins=[f"http://{host}" for host in self.hosts],
+            process_request=self._answer,
+            compression=None,
+            server_header=None,
+            max_size=limits.MESSAGE_BYTES,
+            open_timeout=SECONDS_FOR_HELLO,
+            close_timeout=1,
             logger=logger,
-        )  # fmt: skip
+        )
 
     @property
     def url(self) -> str:
@@ -172,7 +178,7 @@ class PageServer:
                 self.sessions += not full
             if full:
                 text = f"{limits.SESSIONS} pages are open; close one of them"
-                channel.send('{"type": "error", "field": "session", "text": "%s"}' % text)
+                channel.send(json.dumps({"type": "error", "field": "session", "text": text}))
                 connection.close(1013, "too many pages")
                 return
             try:
@@ -189,9 +195,11 @@ class PageServer:
         """Return the first message, if it has the token."""
         first = channel.receive(SECONDS_FOR_HELLO)
         try:
-            found = parse_json(first, max_digits=19, constants=False, surrogates=False) if (
-                isinstance(first, str)
-            ) else None  # fmt: skip
+            found = (
+                parse_json(first, max_digits=19, constants=False, surrogates=False)
+                if (isinstance(first, str))
+                else None
+            )
         except (ValueError, RecursionError):
             found = None
         if isinstance(found, dict) and found.get("type") == "hello":

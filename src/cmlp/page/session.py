@@ -1,55 +1,40 @@
 """A session: what one open page does with the engine, from message to frame, in one thread.
 
 It knows no transport: a channel gives it messages and takes events (JSON) and frames (bytes). It
-trains in pieces of some milliseconds; between them it answers messages, and builds a frame if one is
-due and the page has drawn the last ones (it sends credit back).
+trains in pieces of some milliseconds; between them it answers messages, and builds a frame if one
+is due and the page has drawn the last ones (it sends credit back).
 """
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from cmlp.core import dispatch
+from cmlp.core.vocabulary import LOSSES, SOLVERS
 from cmlp.data.cells import DataError
 from cmlp.formats.safetensors import parse_json
-from cmlp.model.history import History
 from cmlp.page import frames, limits, set_up
-from cmlp.page.build import Own, Rows, new_run, rows_of, targets_of
+from cmlp.page.build import Own, Rows, new_run, rows_of
 from cmlp.page.drawing import Drawing
-from cmlp.page.frames import Painter, data_frame, to_bytes
+from cmlp.page.exports import Exports
+from cmlp.page.frames import Painter, data_frame
+from cmlp.page.host import Channel
 from cmlp.page.lesson import Lesson
 from cmlp.page.run import Run
-from cmlp.page.script import script_of
 from cmlp.page.set_up import CHANGEABLE, HYPER, SetUp, SetUpError
 from cmlp.page.tables import TableStory
 from cmlp.training.divergence import DivergenceError
 
-SECONDS_BETWEEN_FRAMES = 1 / 31
 PIECE_SECONDS = 0.008
 IDLE_SECONDS = 0.25
 CREDIT = 2
-
-
-class Closed(Exception):
-    """The page is gone."""
-
-
-class Channel(Protocol):
-    """A page, as a session sees it."""
-
-    def receive(self, timeout: float) -> str | bytes | None:
-        """Return the next message, or None after `timeout` seconds; raise :class:`Closed`."""
-
-    def send(self, message: str | bytes) -> None:
-        """Send an event or a frame; raise :class:`Closed`."""
 
 
 class Session:
@@ -71,33 +56,46 @@ class Session:
         first = SetUp(data="own", story="train") if own is not None else SetUp(epochs=30)
         self.setup = setup or first
         self.credit, self.shown_at = CREDIT, 0.0
+        self.seconds_between_frames = 1 / 31
         self.playing = self.dirty = self.wholly = False
         self.counts: Counter[str] = Counter()
         self.window = 0.0
         self.kept: dict[str, tuple[SetUp, Rows, Run, Painter]] = {}
         self.drawing, self.lesson, self.table = Drawing(self), Lesson(self), TableStory(self)
         self.handlers: dict[str, Callable[[dict[str, Any]], None]] = {
-            "setup": self.on_setup, "use": self.on_use, "change": self.on_change,
-            "run": self.on_run, "pause": self.on_pause, "step": self.on_step,
-            "back": self.on_back, "seek": self.on_seek, "reset": self.on_reset,
-            "look": self.on_look, "more": self.on_more, "diagnose": self.on_diagnose,
-            "export": self.on_export,
-            **self.drawing.handlers(), **self.lesson.handlers(), **self.table.handlers(),
-        }  # fmt: skip
+            "setup": self.on_setup,
+            "use": self.on_use,
+            "change": self.on_change,
+            "run": self.on_run,
+            "pause": self.on_pause,
+            "step": self.on_step,
+            "back": self.on_back,
+            "seek": self.on_seek,
+            "reset": self.on_reset,
+            "look": self.on_look,
+            "more": self.on_more,
+            **Exports(self).handlers(),
+            **self.drawing.handlers(),
+            **self.lesson.handlers(),
+            **self.table.handlers(),
+        }
 
     # The loop ------------------------------------------------------------------------------------
 
     def start(self, first: Any = None) -> None:
         """Welcome the page, with the set-up that it brings, if there is one."""
         self.event(
-            "welcome", core=dispatch.describe(dispatch.core.name), limits=limits.told(),
+            "welcome",
+            core=dispatch.describe(dispatch.core.name),
+            limits=limits.told(),
             vocabulary={
-                "activation": set_up.HIDDEN_ACTIVATIONS, "out_activation": set_up.OUT_ACTIVATIONS,
-                "loss": [row.name for row in set_up.LOSSES],
-                "solver": [row.name for row in set_up.SOLVERS],
+                "activation": set_up.HIDDEN_ACTIVATIONS,
+                "out_activation": set_up.OUT_ACTIVATIONS,
+                "loss": [row.name for row in LOSSES],
+                "solver": [row.name for row in SOLVERS],
                 "data": [name for name in set_up.DATA if name != "own" or self.own is not None],
             },
-        )  # fmt: skip
+        )
         try:
             if first is not None:
                 self.setup = SetUp.from_dict(first)
@@ -106,16 +104,19 @@ class Session:
             self.fail(error)
             self.begin(SetUp())
 
-    def serve(self) -> None:
-        """Answer messages, train and show, until the page is closed.
+    def serve(self) -> str:
+        """Answer messages, train and show; return the hello of a page that takes this one's place.
 
         Raises
         ------
         Closed
+            When the page is gone.
         """
         while True:
             message = self.channel.receive(self.wait())
             while message is not None:
+                if isinstance(message, str) and message.startswith('{"type":"hello"'):
+                    return message
                 self.answer(message)
                 message = self.channel.receive(0)
             self.play()
@@ -128,7 +129,7 @@ class Session:
             pace = self.setup.speed
             times.append(self.since + (self.done + 1) / pace - now if pace else 0.0)
         if self.dirty and self.credit > 0:
-            times.append(self.shown_at + SECONDS_BETWEEN_FRAMES - now)
+            times.append(self.shown_at + self.seconds_between_frames - now)
         return max(0.0, min(times))
 
     def answer(self, message: str | bytes) -> None:
@@ -184,9 +185,9 @@ class Session:
         self.wholly = self.wholly or wholly
 
     def show(self) -> None:
-        """Send a frame if something changed, the page has room, and the last was long enough ago."""
+        """Send a frame if something changed, the page has room, and the last was not just now."""
         now = time.perf_counter()
-        if not self.dirty or self.credit <= 0 or now - self.shown_at < SECONDS_BETWEEN_FRAMES:
+        if not self.dirty or self.credit <= 0 or now - self.shown_at < self.seconds_between_frames:
             return
         about = {"playing": self.playing, "rate": self.rate if self.playing else 0.0}
         frame = self.painter.frame(about, self.wholly or not self.playing)
@@ -200,12 +201,19 @@ class Session:
         """Send the set-up, and what follows from it."""
         net = self.run.net
         self.event(
-            "state", setup=self.setup.to_dict(), sizes=net.sizes, activations=net.activations,
-            parameters=net.n_params, rows=self.run.n_rows,
+            "state",
+            setup=self.setup.to_dict(),
+            sizes=net.sizes,
+            activations=net.activations,
+            parameters=net.n_params,
+            rows=self.run.n_rows,
             held_out=0 if self.run.held_out is None else len(self.run.held_out.X),
-            classes=self.rows.classes, kind=self.rows.kind, loss=net.loss_name,
-            formula=frames.loss_formula(net.loss_name), batch_size=self.run.batch_size,
-        )  # fmt: skip
+            classes=self.rows.classes,
+            kind=self.rows.kind,
+            loss=net.loss_name,
+            formula=frames.loss_formula(net.loss_name),
+            batch_size=self.run.batch_size,
+        )
 
     # Set-ups -------------------------------------------------------------------------------------
 
@@ -213,9 +221,12 @@ class Session:
     def classifies(self) -> bool:
         """Whether the cost takes labels, not numbers."""
         row = self.run.net.loss_row
-        return row is not None and row.classifies and self.run.net.sizes[-1] > 1 and (
-            row.name == "categorical_crossentropy"
-        )  # fmt: skip
+        return (
+            row is not None
+            and row.classifies
+            and self.run.net.sizes[-1] > 1
+            and (row.name == "categorical_crossentropy")
+        )
 
     def begin(self, setup: SetUp) -> None:
         """Begin a run anew."""
@@ -431,51 +442,19 @@ class Session:
         """Take credit for one more frame: the page has drawn one."""
         self.credit = min(CREDIT, self.credit + set_up.whole(1, CREDIT)(message.get("credit", 1)))
 
-    def on_diagnose(self, message: dict[str, Any]) -> None:
-        """Report in words what keeps the network from learning."""
-        from cmlp.diagnosis.report import diagnose
-
-        run, rows = self.run, self.rows
-        net = run.net
-        names = ("epoch", "", "loss", "val_loss", "val_score")
-        columns = dict(zip(names[: 3 if run.held_out is None else 5], zip(*run.curve), strict=False))
-        net.history = History({k: list(v) for k, v in columns.items() if k}, metric="accuracy")
-        n_out = net.sizes[-1]
-        targets = rows.y
-        if self.own is None:
-            targets = targets_of(self.setup, rows.y, n_out)
-        elif net.classes is not None:
-            targets = net.classes[rows.y]
-        if not run.step:
-            self.event("diagnosis", ok=True, findings=[], looked_at="")
-            return
-        self.event("diagnosis", **diagnose(net, rows.X, targets).to_dict())
-
-    def on_export(self, message: dict[str, Any]) -> None:
-        """Send a script, a set-up or a model file."""
-        kind = message.get("kind")
-        net = self.run.net
-        if kind == "python":
-            text = script_of(self.setup, net.sizes[0], net.sizes[-1], max(1, self.run.epoch), bool(self.changes))
-            self.event("file", name="run.py", text=text)
-        elif kind == "setup":
-            self.event("file", name="setup.json", text=json.dumps(self.setup.differences(), indent=1))
-        elif kind == "model":
-            file = io.BytesIO()
-            net.save(file)  # type: ignore[arg-type]
-            raw = np.frombuffer(file.getvalue(), np.uint8)
-            self.channel.send(to_bytes({"bytes": raw}, {"kind": "file", "name": "network.cmlp"}))
-        else:
-            raise SetUpError("kind", "must be python, setup or model")
-
 
 MOST_AHEAD = 50_000
 """Batches of one command, so that it takes seconds at most."""
 
 PLANE = SetUp(
-    story="plane", data="moons", layers=(6, 6), activation="tanh", learning_rate=0.1, batch_size=16,
+    story="plane",
+    data="moons",
+    layers=(6, 6),
+    activation="tanh",
+    learning_rate=0.1,
+    batch_size=16,
     speed=300.0,
-)  # fmt: skip
+)
 """What the plane begins with."""
 
 

@@ -28,9 +28,18 @@ STORIES = ("draw", "train", "step", "plane", "table")
 DATA = ("digits", *RECIPES, "points", "own")
 
 HYPER = (
-    "solver", "learning_rate", "momentum", "nesterov", "l1", "l2", "weight_decay", "dropout",
-    "input_noise", "label_smoothing", "clip_norm",
-)  # fmt: skip
+    "solver",
+    "learning_rate",
+    "momentum",
+    "nesterov",
+    "l1",
+    "l2",
+    "weight_decay",
+    "dropout",
+    "input_noise",
+    "label_smoothing",
+    "clip_norm",
+)
 """Fields that a step depends on; another value takes effect at the next batch."""
 
 CHANGEABLE = (*HYPER, "batch_size", "patience")
@@ -151,13 +160,6 @@ class SetUp:
         found["clip_norm"] = self.clip_norm or None
         return found
 
-    def begins_alike(self, other: SetUp) -> bool:
-        """Whether a run of the other set-up can continue with this one."""
-        same = dataclasses.replace(
-            other, **{name: getattr(self, name) for name in (*CHANGEABLE, *PRESENTATION)}
-        )
-        return same == self
-
 
 PRESENTATION = ("story", "title", "speed", "hidden_panels", "locked", "epochs", "rows")
 """Fields that no weight depends on, once a run has begun."""
@@ -208,7 +210,7 @@ def named(kind: str, table: Any) -> Check:
     """Return a check of a name in the vocabulary."""
 
     def check(value: Any) -> str:
-        return lookup(kind, table, value).name
+        return str(lookup(kind, table, value).name)
 
     return check
 
@@ -274,7 +276,11 @@ def rows(value: Any) -> tuple[tuple[tuple[float, ...], float], ...]:
         raise ValueError("must be a list of at most 8 rows")
     number, found = real(-1e6, 1e6), []
     for row in value:
-        if not isinstance(row, (list, tuple)) or len(row) != 2 or not isinstance(row[0], (list, tuple)):
+        if (
+            not isinstance(row, (list, tuple))
+            or len(row) != 2
+            or not isinstance(row[0], (list, tuple))
+        ):
             raise ValueError("a row must be a list of its inputs and its target")
         found.append((tuple(number(x) for x in row[0][:1000]), number(row[1])))
     return tuple(found)
@@ -309,7 +315,9 @@ CHECKS: dict[str, Check] = {
     "activation": hidden_activation,
     "out_activation": out_activation,
     "loss": named("loss", LOSSES),
-    "weight_init": lambda value: "auto" if value == "auto" else lookup("weight_init", INITIALISERS, value).name,
+    "weight_init": lambda value: (
+        "auto" if value == "auto" else lookup("weight_init", INITIALISERS, value).name
+    ),
     "seed": whole(0, 2**31),
     "solver": named("solver", SOLVERS),
     "learning_rate": real(0, 1000),
@@ -330,7 +338,7 @@ CHECKS: dict[str, Check] = {
     "parameters": parameters,
     "hidden_panels": names,
     "locked": names,
-}  # fmt: skip
+}
 
 HIDDEN_ACTIVATIONS = tuple(row.name for row in ACTIVATIONS if not row.output_only)
 OUT_ACTIVATIONS = tuple(row.name for row in ACTIVATIONS)

@@ -13,11 +13,11 @@ from cmlp.core.layout import Array
 from cmlp.data.cells import FEW, DataError, show
 from cmlp.model import scoring
 from cmlp.page import limits
+from cmlp.page.host import Host
 from cmlp.page.set_up import SetUpError, real, whole
 
 if TYPE_CHECKING:
     from cmlp.files.raw_table import RawTable
-    from cmlp.page.session import Session
 
 WORST = 5
 SECONDS = 120.0
@@ -29,7 +29,7 @@ EXPLAINED = 100
 class TableStory:
     """The table that a page has uploaded."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Host) -> None:
         self.session = session
         self.data = bytearray()
         self.expected = 0
@@ -80,9 +80,10 @@ class TableStory:
                 raise DataError(str(error).replace(path, self.name)) from None
         if table.n_rows > limits.ROWS or len(table.forms) > limits.COLUMNS:
             raise SetUpError(
-                "upload", f"at most {limits.ROWS:,} rows and {limits.COLUMNS:,} columns; this table "
+                "upload",
+                f"at most {limits.ROWS:,} rows and {limits.COLUMNS:,} columns; this table "
                 f"has {table.n_rows:,} and {len(table.forms):,}",
-            )  # fmt: skip
+            )
         return table
 
     def tell_columns(self) -> None:
@@ -90,12 +91,17 @@ class TableStory:
         table = self._read(None)
         columns = [
             {
-                "name": choice.name, "kind": choice.kind, "use": choice.use,
-                "missing": choice.n_missing(), "distinct": choice.n_distinct(),
+                "name": choice.name,
+                "kind": choice.kind,
+                "use": choice.use,
+                "missing": choice.n_missing(),
+                "distinct": choice.n_distinct(),
             }
             for choice in choices_of(table)
-        ]  # fmt: skip
-        self.session.event("columns", name=self.name, rows=table.n_rows, columns=columns, notes=table.notes)
+        ]
+        self.session.event(
+            "columns", name=self.name, rows=table.n_rows, columns=columns, notes=table.notes
+        )
 
     # Training ------------------------------------------------------------------------------------
 
@@ -112,15 +118,24 @@ class TableStory:
         ignored = message.get("ignore", [])
         if not isinstance(ignored, list):
             raise SetUpError("ignore", "must be a list of columns")
-        used = [choice for choice in choices_of(table) if choice.is_used and choice.name not in ignored]
+        used = [
+            choice for choice in choices_of(table) if choice.is_used and choice.name not in ignored
+        ]
         if not used:
             raise SetUpError("ignore", "no column is left to learn from")
         y = table.y
         assert y is not None
-        X: Any = FormTable([choice.name for choice in used], [choice.form for choice in used], table.n_rows)
+        X: Any = FormTable(
+            [choice.name for choice in used], [choice.form for choice in used], table.n_rows
+        )
         model = self._model(y, real(1, SECONDS)(message.get("seconds", 30)))
         self.stopped = False
-        self.session.event("fitting", rows=table.n_rows, columns=len(used), classifies=hasattr(model, "predict_proba"))
+        self.session.event(
+            "fitting",
+            rows=table.n_rows,
+            columns=len(used),
+            classifies=hasattr(model, "predict_proba"),
+        )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model.fit(X, y)
@@ -136,17 +151,24 @@ class TableStory:
         if kind is TabularClassifier and len(np.unique(y)) < 2:
             raise SetUpError("target", f"is {show(y[0])} on every row: nothing to learn")
         return kind(
-            n_ensemble=1, cv=None, random_state=0, n_threads=1, max_time=seconds,
+            n_ensemble=1,
+            cv=None,
+            random_state=0,
+            n_threads=1,
+            max_time=seconds,
             callbacks=[self._after_epoch],
-        )  # fmt: skip
+        )
 
     def _after_epoch(self, state: Any) -> bool:
         """Send an epoch, and answer what the page sent meanwhile."""
         history = state.history
         self.session.event(
-            "epoch", epoch=state.epoch, loss=history["loss"][-1],
-            val_loss=history.get("val_loss", [None])[-1], val_score=history.get("val_score", [None])[-1],
-        )  # fmt: skip
+            "epoch",
+            epoch=state.epoch,
+            loss=history["loss"][-1],
+            val_loss=history.get("val_loss", [None])[-1],
+            val_score=history.get("val_score", [None])[-1],
+        )
         message = self.session.channel.receive(0)
         while message is not None:
             if isinstance(message, str) and '"stop"' in message:
@@ -189,35 +211,46 @@ def report(model: Any, X: Any, y: Array) -> dict[str, Any]:
     from cmlp.estimators.tabular.validation import held_out_answers
 
     held = held_out_answers(model, X)
-    rows, answers = held if held is not None else (
-        np.arange(len(y)), getattr(model, "predict_proba", model.predict)(X)
-    )  # fmt: skip
+    rows, answers = (
+        held
+        if held is not None
+        else (np.arange(len(y)), getattr(model, "predict_proba", model.predict)(X))
+    )
     truth = y[rows]
     found: dict[str, Any] = {
-        "held_out": held is not None, "n": len(rows), "best": model.best_iteration_,
+        "held_out": held is not None,
+        "n": len(rows),
+        "best": model.best_iteration_,
         "epochs": model.n_iter_,
-    }  # fmt: skip
+    }
     if hasattr(model, "predict_proba"):
         labels = model.classes_
         read = labels[answers.argmax(axis=1)]
         sure = answers[truth[:, None] == labels[None, :]]
         worst = np.argsort(sure)[:WORST]
         found |= {
-            "accuracy": float(np.mean(read == truth)), "labels": [str(label) for label in labels],
-            "confusion": scoring.confusion(truth, read, labels).tolist() if len(labels) <= 20 else [],
+            "accuracy": float(np.mean(read == truth)),
+            "labels": [str(label) for label in labels],
+            "confusion": scoring.confusion(truth, read, labels).tolist()
+            if len(labels) <= 20
+            else [],
             "worst": [[int(rows[i]), str(truth[i]), str(read[i]), float(sure[i])] for i in worst],
-        }  # fmt: skip
+        }
     else:
         out = answers.reshape(-1).astype(float)
         error = out - truth
         worst = np.argsort(-abs(error))[:WORST]
         step = max(1, len(rows) // 500)
         found |= {
-            "r2": scoring.r2_score(truth[:, None].astype(float), out[:, None], None) if len(rows) > 1 else None,
+            "r2": scoring.r2_score(truth[:, None].astype(float), out[:, None], None)
+            if len(rows) > 1
+            else None,
             "rmse": float(np.sqrt((error**2).mean())),
             "pairs": np.stack([truth, out], axis=1)[::step].tolist(),
-            "worst": [[int(rows[i]), str(truth[i]), f"{out[i]:.6g}", float(error[i])] for i in worst],
-        }  # fmt: skip
+            "worst": [
+                [int(rows[i]), str(truth[i]), f"{out[i]:.6g}", float(error[i])] for i in worst
+            ],
+        }
     return found | explained(model, X, y)
 
 
@@ -233,7 +266,10 @@ def explained(model: Any, X: Any, y: Array) -> dict[str, Any]:
         result = attributions(model, some, max_background=32, n_threads=1)
         shares = result.mean_absolute
         shares = shares.sum(axis=1) if shares.ndim == 2 else shares
-        found["columns"] = [[str(name), float(share)] for name, share in zip(result.feature_names, shares, strict=True)]
+        found["columns"] = [
+            [str(name), float(share)]
+            for name, share in zip(result.feature_names, shares, strict=True)
+        ]
         found["columns"].sort(key=lambda pair: -pair[1])
     except (TypeError, ValueError) as error:
         found["columns_error"] = str(error)

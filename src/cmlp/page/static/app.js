@@ -111,12 +111,13 @@ class App {
       oninput: () => this.setSpeed() });
     this.timeline = h("input", { type: "range", min: 0, max: 1, value: 0, "aria-label": C.timeline, onchange: () => this.send("seek", { step: Number(this.timeline.value) }) });
     this.statusText = h("span", { class: "status" });
-    return h("footer", {},
+    this.footer = h("footer", {},
       button("first", "«", () => this.send("back", { n: 1, epochs: true })), button("back", "‹", () => this.send("back", { n: 1 })),
       this.runButton, button("step", "›", () => this.send("step", { n: 1 })), button("epoch", "»", () => this.send("step", { n: 1, epochs: true })),
       h("label", { class: "wide" }, h("span", { class: "unseen" }, C.speed), this.speed), this.statusText,
       h("span", { class: "timeline" }, this.timeline),
       h("span", { class: "wide" }, button("again", T.again, () => this.send("reset")), " ", button("fresh", T.fresh, () => this.newSeed())));
+    return this.footer;
   }
 
   // The wire
@@ -273,6 +274,8 @@ class App {
       panel.element.hidden = !panel.stories.includes(name) || hidden.has(panel.title);
     }
     this.showColumns();
+    this.footer.hidden = name === "table";
+    this.footer.classList.toggle("quiet", name === "draw" || name === "step");
     this.look();
     this.stories[name].shown?.();
     this.redraw();

@@ -26,7 +26,7 @@ export function math(nodes, label) {
 function mathNode([tag, ...children]) {
   const element = document.createElementNS(MATH, MATH_TAGS.has(tag) ? tag : "mtext");
   if (tag === "mo") element.setAttribute("stretchy", "false");
-  element.append(...children.map((child) => (typeof child === "string" ? child : mathNode(child))));
+  element.append(...children.map((child) => (typeof child === "string" ? child.replaceAll("-", "−") : mathNode(child))));
   return element;
 }
 

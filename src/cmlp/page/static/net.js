@@ -6,7 +6,6 @@ import { cells, difference, fresh, most, network, unitAt } from "./paint.js";
 
 export function netPanel(app) {
   const canvas = h("canvas", { class: "net", role: "img" });
-  canvas.style.height = "340px";
   const layer = h("input", { type: "number", min: 1, value: 1, "aria-label": T.net.layer, onchange: pick });
   const unit = h("input", { type: "number", min: 0, value: 0, "aria-label": T.net.unit, onchange: pick });
   const off = h("button", { onclick: () => app.send("off", { layer: app.unit[0], unit: app.unit[1] }) }, T.net.off);
@@ -23,6 +22,8 @@ export function netPanel(app) {
   });
 
   panel.draw = () => {
+    const most = Math.max(app.sizes[0] === 64 ? 8 : app.sizes[0], ...app.sizes.slice(1));
+    canvas.style.height = `${Math.min(340, 26 * most + 24)}px`;
     const mark = app.story === "step" ? app.stories.step.mark() : null;
     const arrays = app.story === "step" ? { ...app.arrays, ...app.stories.step.arrays() } : app.arrays;
     network(canvas, { sizes: app.sizes, arrays, unit: app.unit, classes: app.sizes.at(-1) === 1 ? [app.classes[1] ?? ""] : app.classes, off: app.off, mark }, app.colours);

@@ -107,6 +107,9 @@ export function step(app) {
     arrays: () => {
       const found = {};
       (cards?.weights || []).forEach((W, i) => { found[`W${i + 1}`] = Object.assign(W.flat(), { shape: [W.length, W[0].length] }); });
+      for (const station of cards?.stations || []) {
+        if (station.key === "x" || /^a\d+$/.test(station.key)) found[station.key] = station.values.map(Number);
+      }
       return found;
     },
     unit() { if (cards) { app.send("trace", { layer: app.unit[0], unit: app.unit[1] }); app.send("weight", { layer: app.unit[0], i: Number(from.value), j: app.unit[1] }); } },
