@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from cmlp.core.vocabulary import LOSSES, lookup
 from cmlp.data.rows import Data
 from cmlp.datasets import Digits, load_digits
 from cmlp.network import Network
-from cmlp.page import limits
 from cmlp.page.points import HELD_OUT, RECIPES, held_out, in_box
 from cmlp.page.run import Run
 from cmlp.page.set_up import SetUp, SetUpError
@@ -153,7 +151,7 @@ def network_of(setup: SetUp, rows: Rows) -> Network:
     Raises
     ------
     SetUpError
-        If its parts do not go together, or it is too large.
+        If its parts do not go together.
     """
     n_out = len(rows.classes)
     if setup.one_output:
@@ -163,9 +161,6 @@ def network_of(setup: SetUp, rows: Rows) -> Network:
     if n_out == 1 and setup.loss == "categorical_crossentropy":
         raise SetUpError("loss", "categorical cross-entropy needs an output for each class")
     sizes = [rows.X.shape[1], *setup.layers, n_out]
-    n_params = sum((a + 1) * b for a, b in pairwise(sizes))
-    if n_params > limits.PARAMETERS:
-        raise SetUpError("layers", f"{n_params:,} parameters; at most {limits.PARAMETERS:,}")
     out = setup.out_activation or lookup("loss", LOSSES, setup.loss).out_activation
     try:
         net = Network(sizes, setup.activation, out, setup.loss, setup.weight_init, seed=setup.seed)

@@ -11,7 +11,8 @@ COLUMNS = 1_000
 POINTS = 5_000
 HIDDEN_LAYERS = 8
 UNITS = 512
-PARAMETERS = 2_000_000
+"""With so many layers at most 1.9 million parameters, of digits."""
+
 EPOCHS = 100_000
 SESSIONS = 8
 MESSAGES_PER_SECOND = 30
@@ -33,7 +34,6 @@ def told() -> dict[str, int]:
         "points": POINTS,
         "layers": HIDDEN_LAYERS,
         "units": UNITS,
-        "parameters": PARAMETERS,
         "epochs": EPOCHS,
         "sessions": SESSIONS,
     }

@@ -6,7 +6,7 @@ import inspect
 import json
 from typing import Any
 
-from cmlp.page.points import HELD_OUT, RECIPES, in_box
+from cmlp.page.points import HELD_OUT, HELD_OUT_SEED, RECIPES, in_box
 from cmlp.page.set_up import SetUp
 
 DIGITS = """\
@@ -17,7 +17,7 @@ X_val, y_val = digits.X_test / np.float32(16), digits.y_test
 
 HOLD_OUT = f"""\
 X = X.astype(np.float32)
-held = np.random.default_rng(0).permutation(len(X)) % {HELD_OUT} == {HELD_OUT - 1}
+held = np.random.default_rng({HELD_OUT_SEED}).permutation(len(X)) % {HELD_OUT} == {HELD_OUT - 1}
 X, y, X_val, y_val = X[~held], y[~held], X[held], y[held]
 """
 
