@@ -81,14 +81,16 @@ def test_a_large_network_sends_a_part():
 
 
 def test_curves_follow_the_run_back_and_forth(page):
-    epoch = -(-page.session.run.n_rows // 32)
-    frame = page.frame({"type": "step", "n": 3, "epochs": True})
-    assert frame["curve_from"] == 0 and frame["arrays"]["curve"][:, 0].tolist() == [1, 2, 3]
-    frame = page.frame({"type": "back", "n": epoch + 1})
-    assert frame["curve_from"] == 1 and len(frame["arrays"]["curve"]) == 0
-    frame = page.frame({"type": "seek", "step": 2 * epoch})
-    assert (frame["curve_from"], frame["step"], frame["furthest"]) == (1, 2 * epoch, 3 * epoch)
-    assert frame["arrays"]["curve"][:, 0].tolist() == [2]
+    epoch, curve = -(-page.session.run.n_rows // 32), []
+    moves = [{"type": "step", "n": 3, "epochs": True}, {"type": "back", "n": epoch + 1},
+             {"type": "seek", "step": 2 * epoch}, {"type": "back", "n": 1},
+             {"type": "change", "fields": {"learning_rate": 0.5}}, {"type": "step", "n": 2 * epoch},
+             {"type": "seek", "step": 0}, {"type": "seek", "step": 2 * epoch}]  # fmt: skip
+    for move in moves:
+        frame = page.frame(move)
+        curve[frame["curve_from"] :] = frame["arrays"]["curve"].tolist()  # as the page does
+        assert curve == [list(row) for row in page.session.run.curve]
+    assert (frame["step"], frame["furthest"]) == (2 * epoch, 4 * epoch - 1)
     assert page.frame({"type": "back", "n": 1, "epochs": True})["step"] == epoch
     page.do({"type": "step", "n": 2})
     assert page.frame({"type": "back", "n": 1, "epochs": True})["step"] == epoch
@@ -469,9 +471,9 @@ def test_a_bad_first_set_up_is_told():
 
 
 def test_the_loop_ends_with_the_page(page):
-    page.queue = ['{"type": "run", "speed": 0}', '{"type": "look", "panels": ["row"]}', None, None]
+    page.queue = ['{"type": "run", "speed": 0}', None, None, '{"type": "pause"}', None]
     with pytest.raises(Closed):
-        page.session.playing = False
         page.session.serve()
+    assert page.session.run.step > 0 and isinstance(page.sent[-1], bytes)
     page.queue = ['{"type":"hello"}']
     assert page.session.serve() == '{"type":"hello"}'

@@ -75,7 +75,7 @@ def test_recipes_of_points(name):
     held = points.held_out(300)
     assert held.sum() == 75 and np.bincount(y[held]).min() > 75 / len(counts) / 2
     net = cmlp.Network([2, 16, 16, len(counts)], "tanh", seed=0)
-    net.fit(X[~held], y[~held], epochs=200, batch_size=16, solver="adam", learning_rate=0.01)
+    net.fit(X[~held], y[~held], epochs=400, batch_size=16, solver="adam", learning_rate=0.01)
     assert net.score(X[held], y[held]) > 0.93
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pages import Page, read
 
+import cmlp
 from cmlp.page import limits, tables
 
 HEAD = "city,rooms,note,price\n"
@@ -105,6 +106,6 @@ def test_what_a_target_is():
 
 
 def test_what_cannot_be_explained_is_left_out():
-    found = tables.explained(object(), None, np.zeros(3))
+    found = tables.explained(cmlp.TabularClassifier(), [[1], [2], [3]], np.zeros(3))
     assert found["columns"] == [] and found["diagnosis"] is None
     assert json.dumps(found) and read('{"a": 1}') == {"a": 1}

@@ -50,6 +50,7 @@ def read(message):
     if isinstance(message, str):
         return json.loads(message)
     arrays, about = safetensors.read(io.BytesIO(message))
+    arrays = {name: array.astype(array.dtype.newbyteorder("=")) for name, array in arrays.items()}
     return {"arrays": arrays, **{key: value_of(value) for key, value in about.items()}}
 
 

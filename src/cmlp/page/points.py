@@ -34,7 +34,7 @@ def spirals(n: int, noise: float, rng: np.random.Generator) -> tuple[Any, Any]:
     """Return two arms of a spiral."""
     y = rng.permutation(n) % 2
     along = np.sqrt(rng.random(n))
-    angle = 3.2 * np.pi * along + np.pi * y
+    angle = 2.8 * np.pi * along + np.pi * y
     X = 0.95 * along[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return X + noise * rng.normal(size=X.shape), y
 

@@ -18,14 +18,13 @@ import numpy as np
 
 from cmlp.core import dispatch
 from cmlp.core.vocabulary import LOSSES, SOLVERS
-from cmlp.data.cells import DataError
 from cmlp.formats.safetensors import parse_json
 from cmlp.page import frames, limits, set_up
 from cmlp.page.build import Own, Rows, new_run, rows_of
 from cmlp.page.drawing import Drawing
 from cmlp.page.exports import Exports
 from cmlp.page.frames import Painter, data_frame
-from cmlp.page.host import Channel
+from cmlp.page.host import Channel, Closed
 from cmlp.page.lesson import Lesson
 from cmlp.page.run import Run
 from cmlp.page.set_up import CHANGEABLE, HYPER, SetUp, SetUpError
@@ -144,11 +143,11 @@ class Session:
                 raise SetUpError("type", "there is no such message")
             if self.admits(kind):
                 self.handlers[kind](found)
-        except (SetUpError, DataError, DivergenceError) as error:
-            self.fail(error)
+        except Closed:
+            raise
         except RecursionError:
             self.fail(SetUpError("message", "is nested too deeply"))
-        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        except Exception as error:  # of a message alone: the page stays open, and shows it
             self.fail(error)
 
     def admits(self, kind: str) -> bool:
