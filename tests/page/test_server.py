@@ -2,9 +2,12 @@
 
 import gc
 import json
+import os
+import signal
 import socket
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -35,14 +38,13 @@ def server():
     assert not thread.is_alive()
 
 
-def opened(server, token=None, hello=True, origin=None, **more):
-    page = connect(
-        f"ws://127.0.0.1:{server.port}/socket", origin=origin or f"http://127.0.0.1:{server.port}",
-        max_size=None, **more,
-    )  # fmt: skip
-    if hello:
-        page.send(json.dumps({"type": "hello", "token": token or server.token}))
-    return page
+@contextmanager
+def opened(server, token=None, hello=True, origin=None):
+    url, own = f"127.0.0.1:{server.port}", f"http://127.0.0.1:{server.port}"
+    with connect(f"ws://{url}/socket", origin=origin or own, max_size=None) as page:
+        if hello:
+            page.send(json.dumps({"type": "hello", "token": token or server.token}))
+        yield page
 
 
 def until(page, kind, seconds=5.0):
@@ -109,8 +111,8 @@ def test_refusals(server, name):
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1:{port}",
                                     "http://127.0.0.1", "http://127.0.0.1:{port}.evil.example"])  # fmt: skip
 def test_foreign_origins(server, origin):
-    with pytest.raises(InvalidStatus) as caught:
-        opened(server, origin=origin.format(port=server.port))
+    with pytest.raises(InvalidStatus) as caught, opened(server, origin=origin.format(port=server.port)):
+        pass
     assert caught.value.response.status_code == 403
 
 
@@ -182,11 +184,10 @@ def test_two_pages_do_not_disturb_each_other(server):
 def test_a_closed_page_ends_its_training(server):
     gc.collect()
     before = len(threads())
-    page = opened(server)
-    until(page, "frame")
-    page.send('{"type": "run", "speed": 0}')
-    until(page, "frame")
-    page.close()
+    with opened(server) as page:
+        until(page, "frame")
+        page.send('{"type": "run", "speed": 0}')
+        until(page, "frame")
     end = time.monotonic() + 2
     while (server.sessions or len(threads()) > before) and time.monotonic() < end:
         time.sleep(0.01)
@@ -248,11 +249,12 @@ def test_a_port_that_is_taken(server):
 def test_the_command(monkeypatch, capsys, run, tmp_path):
     """It prints the address, and ends with Ctrl-C."""
 
-    def interrupt(self):
-        raise KeyboardInterrupt
+    def interrupted(self):
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        serve(self)
 
-    opened_ = []
-    monkeypatch.setattr(module.PageServer, "serve", interrupt)
+    opened_, serve = [], module.PageServer.serve
+    monkeypatch.setattr(module.PageServer, "serve", interrupted)
     monkeypatch.setattr("webbrowser.open", opened_.append)
     code, out, _ = run("play")
     assert code == 0 and "http://127.0.0.1:" in out and len(opened_) == 1

@@ -75,7 +75,7 @@ class PageServer:
         self.own, self.setup = own, setup
         self.token = secrets.token_urlsafe(32)
         self.wrong, self.sessions = 0, 0
-        self.lock = threading.Lock()
+        self.lock, self.ending = threading.Lock(), threading.Event()
         self.files = static_files()
         self.socket = socket.create_server(("127.0.0.1", port))
         self.port = self.socket.getsockname()[1]
@@ -108,6 +108,7 @@ class PageServer:
 
     def close(self) -> None:
         """End; pages that are open are closed."""
+        self.ending.set()  # before websockets 17 a server left its connections open
         self.server.shutdown()
 
     # Requests ------------------------------------------------------------------------------------
@@ -167,7 +168,7 @@ class PageServer:
 
     def _page(self, connection: Any) -> None:
         """Serve one page, in the thread of its connection."""
-        channel = WebSocketChannel(connection)
+        channel = WebSocketChannel(connection, self.ending)
         try:
             hello = self._hello(channel)
             if hello is None:
@@ -217,13 +218,15 @@ class PageServer:
 class WebSocketChannel:
     """A page at the other end of a WebSocket."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, ending: threading.Event) -> None:
         from websockets.exceptions import ConnectionClosed
 
-        self.connection, self.closed = connection, ConnectionClosed
+        self.connection, self.ending, self.closed = connection, ending, ConnectionClosed
 
     def receive(self, timeout: float) -> str | bytes | None:
         """Return the next message, or None after some seconds."""
+        if self.ending.is_set():
+            raise Closed
         try:
             found: str | bytes = self.connection.recv(timeout)
         except TimeoutError:
