@@ -46,7 +46,10 @@ class App {
     this.dark.addEventListener("change", () => { this.colours = palette(root); this.redraw(); });
     this.build();
     // after a click with the mouse the keys are the page's again, not the button's
-    root.addEventListener("click", (event) => { if (event.detail && event.target.closest("button") && !event.target.closest("dialog")) document.activeElement.blur(); });
+    root.addEventListener("click", (event) => {
+      const button = event.target.closest("button");
+      if (event.detail && button && button === document.activeElement && !button.closest("dialog")) button.blur();
+    });
     document.addEventListener("keydown", (event) => this.key(event));
     document.addEventListener("visibilitychange", () => this.visibility());
     new ResizeObserver(() => this.redraw()).observe(root);

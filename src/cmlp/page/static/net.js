@@ -32,7 +32,7 @@ export function netPanel(app) {
   // The card of the chosen unit
   const picture = h("canvas", { role: "img", "aria-label": T.card.weights });
   picture.style.width = picture.style.height = "128px";
-  const terms = h("div", { class: "scroll" });
+  const terms = h("div");
   const card = app.panel("middle", 4, T.card.title, "draw train", ["unit"], h("div", { class: "pads unitcard" }, terms,
     h("figure", {}, picture, h("figcaption", {}, T.card.weights))));
   card.element.querySelector(".unitcard").style.gridTemplateColumns = "1fr 132px";

@@ -68,7 +68,7 @@ export function step(app) {
   canvas.style.height = "190px";
   const facts = h("p", { class: "facts" });
   const nudge = h("input", { type: "range", min: -1, max: 1, step: "any", "aria-label": S.nudge, oninput: move, onchange: () => { first = true; } });
-  const terms = h("div", { class: "scroll" });
+  const terms = h("div");
   const weight = app.panel("right", 4, S.weight, "step", [], h("div", { class: "form" }, h("label", {}, S.layer), layer, h("label", {}, S.from), from, h("label", {}, S.to), to),
     canvas, facts, h("label", {}, S.nudge, nudge), h("h3", {}, S.made), terms);
 
