@@ -65,8 +65,12 @@ class Widget:
 def test_a_notebook_serves_one_display_after_the_other():
     widget = Widget()
     channel = WidgetChannel(widget)
-    for text in ("[", '{"type":"hello","setup":{"data":"xor","n":20,"layers":[2]}}',
-                 '{"type": "step", "n": 3}', '{"type":"hello"}'):  # fmt: skip
+    for text in (
+        "[",
+        '{"type":"hello","setup":{"data":"xor","n":20,"layers":[2]}}',
+        '{"type": "step", "n": 3}',
+        '{"type":"hello"}',
+    ):
         channel.take(None, {"text": text}, [])
     channel.take(None, {"binary": True}, [memoryview(b"abc")])
     channel.take(None, "nonsense", [])
@@ -86,7 +90,9 @@ def test_the_widget():
 
 
 def test_the_command_starts_without_what_it_does_not_need():
-    code = "import sys, cmlp.page.server; print({'cmlp.plot', 'matplotlib', 'cmlp.diagnosis.report', "
+    code = (
+        "import sys, cmlp.page.server; print({'cmlp.plot', 'matplotlib', 'cmlp.diagnosis.report', "
+    )
     code += "'cmlp.core.reference', 'cmlp.estimators.fit', 'websockets'} & {*sys.modules})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() in ("set()", "{'cmlp.core.reference'}")  # the NumPy core

@@ -15,17 +15,30 @@ SETUPS = {
     "digits": SetUp(),
     "dropout and Adam": SetUp(dropout=0.2, solver="adam", learning_rate=0.003, input_noise=0.1),
     "moons by squares": SetUp(
-        data="moons", layers=(8,), activation="tanh", out_activation="logistic",
-        loss="squared_error", learning_rate=0.5, weight_decay=0.001,
+        data="moons",
+        layers=(8,),
+        activation="tanh",
+        out_activation="logistic",
+        loss="squared_error",
+        learning_rate=0.5,
+        weight_decay=0.001,
     ),
     "one output": SetUp(
-        data="xor", layers=(4,), one_output=True, loss="binary_crossentropy", n=50, solver="nadam",
-        clip_norm=1.0, batch_size=7,
+        data="xor",
+        layers=(4,),
+        one_output=True,
+        loss="binary_crossentropy",
+        n=50,
+        solver="nadam",
+        clip_norm=1.0,
+        batch_size=7,
     ),
     "own points": SetUp(
-        data="points", points=tuple((x / 3, (x % 3) / 2 + 3, x % 2) for x in range(7)), layers=(),
+        data="points",
+        points=tuple((x / 3, (x % 3) / 2 + 3, x % 2) for x in range(7)),
+        layers=(),
     ),
-}  # fmt: skip
+}
 by_setup = pytest.mark.parametrize("setup", SETUPS.values(), ids=SETUPS)
 
 
@@ -142,7 +155,7 @@ def test_averages_of_weights_are_refused():
 
 @by_setup
 def test_as_python_repeats_the_run(setup):
-    run, rows = run_of(setup)
+    run, _ = run_of(setup)
     run.advance(2 * run.batches_left)
     code = script_of(setup, run.net.sizes[0], run.net.sizes[-1], 2, changed=True)
     names = {}

@@ -1,4 +1,4 @@
-"""The one door: Host, Origin, method, paths, token; limits; pages that do not disturb each other."""
+"""The one door: Host, Origin, method, paths, token; limits; pages that leave each other alone."""
 
 import gc
 import json
@@ -97,7 +97,7 @@ REFUSED = {
     "a query": ("404", "GET /?token=x HTTP/1.1", ["{host}"]),
     "no origin": ("403", "GET /socket HTTP/1.1", ["{host}", "Upgrade: websocket"]),
     "two origins": ("403", "GET /socket HTTP/1.1", ["{host}", "Origin: a", "Origin: b"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -108,25 +108,53 @@ def test_refusals(server, name):
     assert asked(server, ["GET / HTTP/1.1", host(server)]).startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1:{port}",
-                                    "http://127.0.0.1", "http://127.0.0.1:{port}.evil.example"])  # fmt: skip
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://evil.example",
+        "null",
+        "https://127.0.0.1:{port}",
+        "http://127.0.0.1",
+        "http://127.0.0.1:{port}.evil.example",
+    ],
+)
 def test_foreign_origins(server, origin):
-    with pytest.raises(InvalidStatus) as caught, opened(server, origin=origin.format(port=server.port)):
+    with (
+        pytest.raises(InvalidStatus) as caught,
+        opened(server, origin=origin.format(port=server.port)),
+    ):
         pass
     assert caught.value.response.status_code == 403
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(lines=st.lists(st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=40),
-                      min_size=1, max_size=4))  # fmt: skip
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    lines=st.lists(
+        st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=40),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_any_request_leaves_the_server_alive(server, lines):
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as line:
         line.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
     assert asked(server, ["GET / HTTP/1.1", host(server)]).startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.parametrize("first", ['{"type": "hello", "token": "x"}', '{"type": "hello"}', "[", b"\0",
-                                   '{"type": "run"}', '{"type": "hello", "token": 3}', "[" * 30_000])  # fmt: skip
+@pytest.mark.parametrize(
+    "first",
+    [
+        '{"type": "hello", "token": "x"}',
+        '{"type": "hello"}',
+        "[",
+        b"\0",
+        '{"type": "run"}',
+        '{"type": "hello", "token": 3}',
+        "[" * 30_000,
+    ],
+)
 def test_no_session_without_the_token(server, first):
     with opened(server, hello=False) as page:
         page.send(first)

@@ -13,18 +13,40 @@ from cmlp.page import build, play, points
 from cmlp.page.set_up import CHECKS, SetUp, SetUpError
 
 BAD = {
-    "story": ["x", None], "title": [3, "x" * 201], "data": ["mnist", []], "n": [7, 1.5, True, 10**9],
-    "noise": [-0.1, math.nan, "0"], "data_seed": [-1], "points": [[[0, 0]], [[0, 0, 8]], [[0, "x", 0]],
-    [[0, 0, 0]] * 5001, 3], "layers": [[0], [513], [4] * 9, "16", [2.5]], "one_output": [1],
-    "activation": ["softmax", "rel", 3], "out_activation": ["softmx"], "loss": ["custom", None],
-    "weight_init": ["normal"], "seed": [2**40], "solver": ["lbfgs"], "learning_rate": [-1, math.inf],
-    "momentum": [1.1], "nesterov": ["yes"], "batch_size": [0], "l1": [-1], "l2": [101],
-    "weight_decay": ["0"], "dropout": [1], "input_noise": [-1], "label_smoothing": [1.0],
-    "clip_norm": [-1], "patience": [-1], "epochs": [1001], "speed": [-1],
+    "story": ["x", None],
+    "title": [3, "x" * 201],
+    "data": ["mnist", []],
+    "n": [7, 1.5, True, 10**9],
+    "noise": [-0.1, math.nan, "0"],
+    "data_seed": [-1],
+    "points": [[[0, 0]], [[0, 0, 8]], [[0, "x", 0]], [[0, 0, 0]] * 5001, 3],
+    "layers": [[0], [513], [4] * 9, "16", [2.5]],
+    "one_output": [1],
+    "activation": ["softmax", "rel", 3],
+    "out_activation": ["softmx"],
+    "loss": ["custom", None],
+    "weight_init": ["normal"],
+    "seed": [2**40],
+    "solver": ["lbfgs"],
+    "learning_rate": [-1, math.inf],
+    "momentum": [1.1],
+    "nesterov": ["yes"],
+    "batch_size": [0],
+    "l1": [-1],
+    "l2": [101],
+    "weight_decay": ["0"],
+    "dropout": [1],
+    "input_noise": [-1],
+    "label_smoothing": [1.0],
+    "clip_norm": [-1],
+    "patience": [-1],
+    "epochs": [1001],
+    "speed": [-1],
     "rows": [[[1, 2]], [[[1e9], 0]], [[[0], 0]] * 9, 1, [[[0]]]],
     "parameters": [[[1]], [[[1], 2]], [[[[math.nan]], [0]]], 2, [[[["x"]], [0]]]],
-    "hidden_panels": ["x", [3], ["x"] * 101], "locked": [3],
-}  # fmt: skip
+    "hidden_panels": ["x", [3], ["x"] * 101],
+    "locked": [3],
+}
 
 
 @pytest.mark.parametrize("field", CHECKS)
@@ -44,20 +66,33 @@ def test_there_is_no_other_field():
 
 
 def test_a_set_up_survives_json():
-    setup = SetUp.from_dict({
-        "data": "points", "points": [[0.5, 1, 0], [2, 3, 7]], "layers": [3], "solver": "adam",
-        "parameters": [[[[1, 2, 3], [4, 5, 6]], [0, 0, 1]]], "rows": [[[1, 2], 1]],
-    })  # fmt: skip
+    setup = SetUp.from_dict(
+        {
+            "data": "points",
+            "points": [[0.5, 1, 0], [2, 3, 7]],
+            "layers": [3],
+            "solver": "adam",
+            "parameters": [[[[1, 2, 3], [4, 5, 6]], [0, 0, 1]]],
+            "rows": [[[1, 2], 1]],
+        }
+    )
     again = SetUp.from_dict(json.loads(json.dumps(setup.differences())))
     assert again == setup and set(setup.differences()) < set(setup.to_dict())
     assert SetUp().differences() == {}
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.dictionaries(st.sampled_from(sorted(CHECKS)), st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3), max_leaves=8,
-), max_size=4))  # fmt: skip
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(CHECKS)),
+        st.recursive(
+            st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+            lambda inner: st.lists(inner, max_size=3),
+            max_leaves=8,
+        ),
+        max_size=4,
+    )
+)
 def test_anything_is_a_set_up_or_refused(given_fields):
     try:
         setup = SetUp.from_dict(given_fields)
@@ -113,7 +148,11 @@ def test_a_file(tmp_path):
     file = tmp_path / "class.json"
     file.write_text('{"layers": [5], "locked": ["settings"]}')
     assert play.read_setup(str(file)) == SetUp(layers=(5,), locked=("settings",))
-    for text, message in (('{"layers": 5}', "layers"), ("[", "no set-up"), ("[" * 9999, "no set-up")):
+    for text, message in (
+        ('{"layers": 5}', "layers"),
+        ("[", "no set-up"),
+        ("[" * 9999, "no set-up"),
+    ):
         file.write_text(text)
         with pytest.raises(ValueError, match=message):
             play.read_setup(str(file))
@@ -124,9 +163,12 @@ def test_a_file(tmp_path):
 
 def test_the_function_checks_its_arguments():
     net = cmlp.Network([2, 3, 2], seed=0)
-    for arguments, message in (((net,), "needs rows"), ((None, [[1]], [1]), "needs a model"),
-                               (("x", [[1]], [1]), "takes a Network"),
-                               ((net, [[1.0]], [0]), "X")):  # fmt: skip
+    for arguments, message in (
+        ((net,), "needs rows"),
+        ((None, [[1]], [1]), "needs a model"),
+        (("x", [[1]], [1]), "takes a Network"),
+        ((net, [[1.0]], [0]), "X"),
+    ):
         with pytest.raises((TypeError, ValueError), match=message):
             cmlp.play(*arguments)
     with pytest.raises(SetUpError):

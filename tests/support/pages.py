@@ -31,7 +31,9 @@ class Page:
         before = len(self.sent)
         for message in messages:
             self.session.counts.clear()  # a person is slower
-            self.session.answer(message if isinstance(message, bytes | str) else json.dumps(message))
+            self.session.answer(
+                message if isinstance(message, bytes | str) else json.dumps(message)
+            )
         self.session.credit, self.session.shown_at = 2, 0.0
         self.session.show()
         return [read(message) for message in self.sent[before:]]

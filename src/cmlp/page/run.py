@@ -3,7 +3,8 @@
 It gives the bits of one :meth:`cmlp.Network.fit`: one :class:`~cmlp.training.trainer.Trainer`
 draws the seed of dropout and noise once, each epoch's order is drawn as ``fit`` does, and the
 trainer gets pieces of that order. Going back restores the nearest checkpoint and repeats the
-batches up to the one that was chosen, exactly: noise is a hash of the seed and the number of the step.
+batches up to the one that was chosen, exactly: noise is a hash of the seed and the number of the
+step.
 """
 
 from __future__ import annotations
