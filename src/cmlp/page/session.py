@@ -149,6 +149,7 @@ class Session:
             self.fail(SetUpError("message", "is nested too deeply"))
         except Exception as error:  # of a message alone: the page stays open, and shows it
             self.fail(error)
+            self.changed(wholly=True)
 
     def admits(self, kind: str) -> bool:
         """Whether a message of this kind is still within what a page may send in a second."""
@@ -394,12 +395,13 @@ class Session:
         self.travel(set_up.whole(0, 1_000_000_000)(message.get("step")))
 
     def travel(self, step: int) -> None:
-        """Go to a batch, in pieces, so that the page sees the way and can interrupt it."""
-        back = step < self.run.step
-        last = min(step, self.run.step + MOST_AHEAD)
-        self.run.seek(last)
-        if back:
+        """Go to a batch: back exactly; forward as far as a second's training leads."""
+        if step < self.run.step:
+            self.run.seek(step)
             self.tell_state_after_back()
+        end = time.perf_counter() + SECONDS_AHEAD
+        while self.run.step < step and time.perf_counter() < end:
+            self.run.advance(min(step - self.run.step, BATCHES_AT_ONCE))
         self.changed(wholly=True)
 
     def tell_state_after_back(self) -> None:
@@ -442,8 +444,8 @@ class Session:
         self.credit = min(CREDIT, self.credit + set_up.whole(1, CREDIT)(message.get("credit", 1)))
 
 
-MOST_AHEAD = 50_000
-"""Batches of one command, so that it takes seconds at most."""
+SECONDS_AHEAD, BATCHES_AT_ONCE = 1.0, 64
+"""How long one command may train, and how many batches it takes between two looks at the clock."""
 
 PLANE = SetUp(
     story="plane",

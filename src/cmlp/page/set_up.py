@@ -332,7 +332,7 @@ CHECKS: dict[str, Check] = {
     "label_smoothing": real(0, 1, below=True),
     "clip_norm": real(0, 1e6),
     "patience": whole(0, limits.EPOCHS),
-    "epochs": whole(0, 1000),
+    "epochs": whole(0, 200),
     "speed": real(0, 1e9),
     "rows": rows,
     "parameters": parameters,

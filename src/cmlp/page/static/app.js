@@ -177,14 +177,13 @@ class App {
 
   tick(shows) {
     this.waiting = false;
-    if (shows && this.setup) {
-      this.drawnAt = performance.now();
-      for (const panel of this.panels) if (!panel.element.hidden && panel.draw) panel.draw();
-      this.status();
-      this.drawings += 1;
-    }
     if (this.owed) this.send("more", { credit: this.owed });
     this.owed = 0;
+    if (!shows || !this.setup) return;
+    this.drawnAt = performance.now();
+    for (const panel of this.panels) if (!panel.element.hidden && panel.draw) panel.draw();
+    this.status();
+    this.drawings += 1;
   }
 
   // Events of the engine
@@ -259,9 +258,9 @@ class App {
 
   /** Go to a story, which may be about other data. */
   choose(name) {
-    const family = { draw: "digits", plane: "plane" }[name];
-    const here = this.kind === "digits" ? "digits" : this.kind;
-    if (family && family !== here) this.send("use", { family, story: name });
+    const own = this.vocabulary.data.includes("own") && this.setup.data !== "own" ? "own" : null;
+    const family = { draw: "digits", plane: "plane", train: own, step: own }[name];
+    if (family && family !== this.kind) this.send("use", { family, story: name });
     else this.send("change", { fields: { story: name } });
     this.show(name);
   }

@@ -201,7 +201,7 @@ export function draw(app) {
       return true;
     },
     event(event) {
-      if (event.type === "prepared") {
+      if (event.type === "prepared" && fromPad) {
         prepared = Uint8Array.from(event.bits, (c) => parseInt(c, 16)).reduce((all, four) => { all.push(four >> 3 & 1, four >> 2 & 1, four >> 1 & 1, four & 1); return all; }, []);
         counts = Uint8Array.from(event.counts);
       } else if (event.type === "sample" && event.counts.length === 64) {

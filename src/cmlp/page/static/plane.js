@@ -36,7 +36,7 @@ export function plane(app) {
     const found = [];
     for (const part of ["", "_val"]) {
       const X = app.points[`X${part}`], y = app.points[`y${part}`];
-      for (let i = 0; X && i < y.length; i++) found.push([X[2 * i], X[2 * i + 1], y[i]].map((value, k) => (k < 2 ? Number(value.toFixed(4)) : value)));
+      for (let i = 0; y && i < y.length; i++) found.push([X[2 * i], X[2 * i + 1], y[i]].map((value, k) => (k < 2 ? Number(value.toFixed(4)) : value)));
     }
     return found;
   }
@@ -94,7 +94,7 @@ export function plane(app) {
     if (points && app.setup.data !== "points" || points && sendTimer && dragged >= 0) points.forEach((p, i) => dot(context, X(p[0]), Y(p[1]), p[2], false, i === chosen));
     else for (const part of ["", "_val"]) {
       const at = app.points[`X${part}`], y = app.points[`y${part}`];
-      for (let i = 0; at && i < y.length; i++) dot(context, X(at[2 * i]), Y(at[2 * i + 1]), y[i], part !== "", false);
+      for (let i = 0; y && i < y.length; i++) dot(context, X(at[2 * i]), Y(at[2 * i + 1]), y[i], part !== "", false);
     }
     if (document.activeElement === canvas) {
       context.strokeStyle = app.colours.ink;
