@@ -31,7 +31,7 @@ RATES = {
     "units": 10.0,
     "stats": 4.0,
     "wrong": 2.0,
-    "unit": 15.0,
+    "unit": 8.0,
 }
 """Times a second that each panel is renewed, at most."""
 

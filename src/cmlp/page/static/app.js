@@ -20,7 +20,7 @@ const SPOKEN_EVERY = 10000, HIDDEN_PAUSE = 600000;
 export function start(root, connect, options = {}) {
   root.classList.add("cmlp-play");
   const app = new App(root, options);
-  window.cmlpTest = { state: () => app.summary() };
+  window.cmlpTest = { app, state: () => app.summary() };
   app.connect(connect);
   return app;
 }
@@ -36,6 +36,7 @@ class App {
     this.points = {};
     this.unit = [1, 0];
     this.off = new Set();
+    this.arrived = new Set(); // names of arrays since the last drawing: a panel is drawn when its own are among them
     this.drawings = 0;
     this.owed = 0;
     this.calm = matchMedia(MEDIA.calm);
@@ -154,9 +155,10 @@ class App {
     const was = this.about.playing;
     this.about = about;
     this.takeCurve(arrays.curve, about.curve_from);
+    for (const name of Object.keys(arrays)) this.arrived.add(name);
     this.owed += 1;
     if (was !== about.playing) this.playing(about.playing);
-    this.redraw();
+    this.redraw(false);
   }
 
   takeCurve(rows, from) {
@@ -166,7 +168,8 @@ class App {
   }
 
   /** Draw at the next tick; a hidden page answers once a second, without drawing. */
-  redraw() {
+  redraw(wholly = true) {
+    this.wholly ||= wholly;
     if (this.waiting) return;
     this.waiting = true;
     const wait = this.calm.matches && this.about.playing ? 500 - (performance.now() - (this.drawnAt || 0)) : 0;
@@ -181,7 +184,12 @@ class App {
     this.owed = 0;
     if (!shows || !this.setup) return;
     this.drawnAt = performance.now();
-    for (const panel of this.panels) if (!panel.element.hidden && panel.draw) panel.draw();
+    const { arrived, wholly } = this;
+    this.arrived = new Set();
+    this.wholly = false;
+    for (const panel of this.panels) {
+      if (!panel.element.hidden && panel.draw && (wholly || !panel.on || arrived.has(panel.on))) panel.draw();
+    }
     this.status();
     this.drawings += 1;
   }

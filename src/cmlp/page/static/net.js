@@ -2,7 +2,7 @@
 
 import { T } from "./texts.js";
 import { digits, fill, h, table } from "./dom.js";
-import { cells, difference, fresh, most, network, unitAt } from "./paint.js";
+import { cells, difference, fresh, most, network, setHeight, unitAt } from "./paint.js";
 
 export function netPanel(app) {
   const canvas = h("canvas", { class: "net", role: "img" });
@@ -22,8 +22,8 @@ export function netPanel(app) {
   });
 
   panel.draw = () => {
-    const most = Math.max(app.sizes[0] === 64 ? 8 : app.sizes[0], ...app.sizes.slice(1));
-    canvas.style.height = `${Math.min(340, 26 * most + 24)}px`;
+    const tallest = Math.max(app.sizes[0] === 64 ? 8 : app.sizes[0], ...app.sizes.slice(1));
+    setHeight(canvas, Math.min(340, 26 * tallest + 24));
     const mark = app.story === "step" ? app.stories.step.mark() : null;
     const arrays = app.story === "step" ? { ...app.arrays, ...app.stories.step.arrays() } : app.arrays;
     network(canvas, { sizes: app.sizes, arrays, unit: app.unit, classes: app.sizes.at(-1) === 1 ? [app.classes[1] ?? ""] : app.classes, off: app.off, mark }, app.colours);
@@ -37,6 +37,7 @@ export function netPanel(app) {
     h("figure", {}, picture, h("figcaption", {}, T.card.weights))));
   card.element.querySelector(".unitcard").style.gridTemplateColumns = "1fr 132px";
 
+  card.on = "unit_terms";
   card.draw = () => {
     const { unit_terms: rows, unit_about: about, unit_w: w } = app.arrays;
     if (!rows) return;

@@ -43,12 +43,40 @@ export function fresh(canvas) {
   return { context, width, height };
 }
 
+/** Set the height of a canvas, if it is another one. */
+export function setHeight(canvas, height) {
+  const text = `${Math.round(height)}px`;
+  if (canvas.style.height !== text) canvas.style.height = text;
+}
+
 /** Draw numbers as square cells, `columns` to a row. */
 export function cells(context, values, columns, x, y, size, colour) {
   for (let i = 0; i < values.length; i++) {
     context.fillStyle = colour(values[i]);
     context.fillRect(x + (i % columns) * size, y + Math.floor(i / columns) * size, size + 0.4, size + 0.4);
   }
+}
+
+let small = null;
+
+/** Draw weights (n_in, n_out) as one picture for each of `n` units, `across` in a row, `size` wide. */
+export function mosaic(context, W, n, side, across, size) {
+  const [nIn, nOut] = W.shape;
+  const width = across * (side + 1), height = Math.ceil(n / across) * (side + 1);
+  if (!small || small.width !== width || small.height !== height) small = new OffscreenCanvas(width, height);
+  const image = new ImageData(width, height);
+  const half = 127.5 / most(W);
+  for (let j = 0; j < n; j++) {
+    const corner = Math.floor(j / across) * (side + 1) * width + (j % across) * (side + 1);
+    for (let i = 0; i < nIn; i++) {
+      const [r, g, b] = DIFFERENCE_TABLE[Math.round(127.5 + half * W[i * nOut + j])] || DIFFERENCE_TABLE[127];
+      const at = 4 * (corner + Math.floor(i / side) * width + (i % side));
+      image.data[at] = r; image.data[at + 1] = g; image.data[at + 2] = b; image.data[at + 3] = 255;
+    }
+  }
+  small.getContext("2d").putImageData(image, 0, 0);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(small, 0, 0, across * size, height / (side + 1) * size);
 }
 
 export const most = (values) => {

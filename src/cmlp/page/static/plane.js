@@ -2,7 +2,7 @@
 
 import { T } from "./texts.js";
 import { fill, h } from "./dom.js";
-import { fresh, marker, regions, unitPlane } from "./paint.js";
+import { fresh, marker, regions, setHeight, unitPlane } from "./paint.js";
 
 const RECIPES = ["moons", "circles", "spirals", "xor", "blobs", "points"];
 const MOVE = 0.05;
@@ -193,13 +193,14 @@ export function plane(app) {
   // Units
   const thumbs = h("canvas", { class: "thumbs", role: "img", "aria-label": P.units });
   const units = app.panel("middle", 5, P.units, "plane", ["units"], thumbs);
+  units.on = "unit1";
   units.draw = () => {
     const layers = [];
     for (let layer = 1; app.arrays[`unit${layer}`]; layer++) layers.push(app.arrays[`unit${layer}`]);
     if (!layers.length) return;
     const across = Math.max(1, Math.floor(thumbs.clientWidth / 58));
     const rowsOf = layers.map((layer) => Math.ceil(layer.shape[0] / across));
-    thumbs.style.height = `${rowsOf.reduce((sum, k) => sum + k * 58 + 18, 0)}px`;
+    setHeight(thumbs, rowsOf.reduce((sum, k) => sum + k * 58 + 18, 0));
     const { context } = fresh(thumbs);
     let top = 0;
     layers.forEach((layer, number) => {

@@ -2,7 +2,7 @@
 
 import { T } from "./texts.js";
 import { digits, fill, h } from "./dom.js";
-import { amount, cells, difference, fresh, histogram, lines, most } from "./paint.js";
+import { amount, cells, fresh, histogram, lines, mosaic, setHeight } from "./paint.js";
 import { settings } from "./settings.js";
 
 export function train(app) {
@@ -11,6 +11,7 @@ export function train(app) {
   // First-layer weights
   const images = h("canvas", { role: "img", "aria-label": T.images.title });
   const imagePanel = app.panel("middle", 7, T.images.title, "train", ["weights"], images, h("p", { class: "soft" }, T.images.help));
+  imagePanel.on = "W1";
   imagePanel.draw = () => {
     const W = app.arrays.W1;
     if (!W) return;
@@ -19,13 +20,8 @@ export function train(app) {
     const n = Math.min(nOut, 32);
     const across = Math.min(n, Math.max(4, Math.floor(images.clientWidth / 68)));
     const size = images.clientWidth / across;
-    images.style.height = `${Math.ceil(n / across) * size}px`;
-    const { context } = fresh(images);
-    const top = most(W);
-    for (let j = 0; j < n; j++) {
-      const weights = Array.from({ length: nIn }, (_, i) => W[i * nOut + j]);
-      cells(context, weights, side, (j % across) * size, Math.floor(j / across) * size, (size - 5) / side, (value) => difference(value / top));
-    }
+    setHeight(images, Math.ceil(n / across) * size);
+    mosaic(fresh(images).context, W, n, side, across, size);
   };
 
   // Curves
@@ -56,8 +52,10 @@ export function train(app) {
 
   curves.draw = () => {
     const { colours, curve, kept } = app;
-    fill(legend, item(colours.classes[0], false, T.curves.cost), item(colours.classes[1], true, T.curves.held), item(colours.classes[2], false, T.curves.score),
+    const kept_ = kept.map((each) => each.name).join();
+    if (legend.dataset.kept !== kept_ + colours.ink) fill(legend, item(colours.classes[0], false, T.curves.cost), item(colours.classes[1], true, T.curves.held), item(colours.classes[2], false, T.curves.score),
       kept.map((each) => item(colours.soft, false, each.name)));
+    legend.dataset.kept = kept_ + colours.ink;
     const grey = kept.map((each) => ({ x: each.epoch, y: each.loss, colour: colours.soft, width: 1 }));
     lines(canvas, [...grey, { x: curve.epoch, y: curve.loss, colour: colours.classes[0] }, { x: curve.epoch, y: curve.held, colour: colours.classes[1], dash: [6, 3] }],
       { log: true, xlabel: T.curves.epochs, colours });
@@ -73,6 +71,7 @@ export function train(app) {
   // Histograms
   const hists = h("div");
   const stats = app.panel("right", 7, T.stats.title, "train", ["stats"], hists, h("p", { class: "soft" }, T.stats.first));
+  stats.on = "hist1";
   let parts = [];
   stats.draw = () => {
     const n = app.sizes.length - 1;
@@ -99,6 +98,7 @@ export function train(app) {
   const list = h("div", { class: "wrongs" });
   const right = h("p", { class: "soft" });
   const wrong = app.panel("right", 8, T.wrong.title, "draw train", ["wrong"], right, list);
+  wrong.on = "wrong";
   let shownWrong = "";
   wrong.draw = () => {
     const { wrong: rows, wrong_x: pixels, confusion } = app.arrays;
