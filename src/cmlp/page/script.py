@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from typing import Any
 
 from cmlp.page.points import HELD_OUT, HELD_OUT_SEED, RECIPES, in_box
@@ -22,6 +23,13 @@ X, y, X_val, y_val = X[~held], y[~held], X[held], y[held]
 """
 
 
+def plain_source(function: Any) -> str:
+    """Return a function's source without types."""
+    head, rest = inspect.getsource(function).split("\n", 1)
+    head = re.sub(r" -> [^:]+:", ":", re.sub(r": [\w.]+(?=[,)])", "", head))
+    return f"{head}\n{rest}\n"
+
+
 def script_of(setup: SetUp, n_in: int, n_out: int, epochs: int, changed: bool) -> str:
     """Return Python that trains the same network for so many epochs.
 
@@ -31,15 +39,15 @@ def script_of(setup: SetUp, n_in: int, n_out: int, epochs: int, changed: bool) -
         Whether the recipe was changed during the run, which the script does not repeat.
     """
     parts = [
-        '"""A run of `cmlp play`."""\n',
-        "from __future__ import annotations\n\nimport numpy as np\n\nimport cmlp\n",
+        '"""A run of `cmlp play`."""\n\n',
+        "import numpy as np\n\nimport cmlp\n",
     ]
     if setup.data in RECIPES:
-        parts.append("\n" + inspect.getsource(RECIPES[setup.data]))
+        parts.append("\n\n" + plain_source(RECIPES[setup.data]))
         rng = f"np.random.default_rng({setup.data_seed})"
         parts.append(f"\nX, y = {setup.data}({setup.n}, {setup.noise!r}, {rng})\n{HOLD_OUT}")
     elif setup.data == "points":
-        parts.append("\n" + inspect.getsource(in_box))
+        parts.append("\n\n" + plain_source(in_box))
         parts.append(f"\npoints = np.array({json.dumps(setup.points)}, float)\n")
         few = len(setup.points) < 2 * HELD_OUT
         parts.append("X, y = in_box(points[:, :2]), points[:, 2].astype(int)\n")

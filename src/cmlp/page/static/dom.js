@@ -15,12 +15,15 @@ export function h(tag, attributes = {}, ...children) {
 const MATH = "http://www.w3.org/1998/Math/MathML";
 const MATH_TAGS = new Set(["math", "mrow", "mi", "mo", "mn", "mtext", "msub", "msup", "munder"]);
 
-/** Make MathML of nodes such as ["msub", ["mi", "z"], ["mn", "1"]]. */
-export function math(nodes, label) {
-  const row = document.createElementNS(MATH, "math");
-  row.append(...nodes.map(mathNode));
-  if (label) row.setAttribute("aria-label", label);
-  return row;
+/** Make MathML of nodes such as ["msub", ["mi", "z"], ["mn", "1"]]: a piece for each term, so that lines break. */
+export function math(nodes) {
+  const pieces = [];
+  for (const node of nodes) {
+    const begins = node[0] === "mo" && (node[1] === "=" || node[1] === "+");
+    if (begins || !pieces.length) pieces.push(document.createElementNS(MATH, "math"));
+    pieces.at(-1).append(mathNode(node));
+  }
+  return pieces.flatMap((piece) => [piece, " "]);
 }
 
 function mathNode([tag, ...children]) {

@@ -35,7 +35,6 @@ export function netPanel(app) {
   const terms = h("div");
   const card = app.panel("middle", 4, T.card.title, "draw train", ["unit"], h("div", { class: "pads unitcard" }, terms,
     h("figure", {}, picture, h("figcaption", {}, T.card.weights))));
-  card.element.querySelector(".unitcard").style.gridTemplateColumns = "1fr 132px";
 
   card.on = "unit_terms";
   card.draw = () => {

@@ -194,7 +194,7 @@ function ticks(low, high, log) {
 
 const short = (value) => {
   if (value === 0 || Math.abs(value) < 1e-12) return "0";
-  if (Math.abs(value) >= 1e4 || Math.abs(value) < 1e-3) return value.toExponential(0).replace("e-", "e−").replace("e+", "e").replace(/^-/, "−");
+  if (Math.abs(value) >= 1e4 || Math.abs(value) < 1e-3) return value.toExponential(1).replace(".0e", "e").replace("e-", "e−").replace("e+", "e").replace(/^-/, "−");
   return String(Number(value.toPrecision(2))).replace("-", "−");
 };
 

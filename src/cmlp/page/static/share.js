@@ -29,7 +29,7 @@ export function sharing(app) {
   const open = h("input", { type: "file", accept: ".json,application/json", class: "unseen", tabindex: -1, "aria-hidden": "true", onchange: async () => load(open.files[0]) });
   const dialog = h("dialog", { "aria-label": S.title }, h("h2", {}, S.title),
     h("div", { class: "row" }, button(S.link, "link"), button(S.file, "setup"), button(S.python, "python"), button(S.model, "model"), h("button", { onclick: picture }, S.png), h("button", { onclick: () => open.click() }, S.open), open),
-    said, code, copy, h("label", {}, S.hide, hidden), h("p", {}, h("label", {}, lock, " ", S.lock)),
+    said, code, copy, h("p", {}, h("label", {}, S.hide, hidden)), h("p", {}, h("label", {}, lock, " ", S.lock)),
     h("div", { class: "row" }, h("button", { onclick: () => dialog.close() }, T.close)));
 
   function button(text, kind) {

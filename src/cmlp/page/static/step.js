@@ -50,8 +50,8 @@ export function step(app) {
     fill(list, stations.map((station, i) => h("li", {}, h("button", { "aria-pressed": String(i === at), title: station.title, onclick: () => go(i) }, station.key.replace("delta", "δ").replace("dW", "∂W")))));
     const station = stations[at];
     fill(card, h("h3", {}, station.title),
-      h("p", { class: "soft" }, S.symbols), h("div", { class: "formula", tabindex: 0, role: "group", "aria-label": S.symbols }, math(station.symbols, mathText(station.symbols))),
-      station.numbers.length ? [h("p", { class: "soft" }, S.numbers_), h("div", { class: "formula numbers", tabindex: 0, role: "group", "aria-label": S.numbers_ }, math(station.numbers, mathText(station.numbers)))] : null,
+      h("p", { class: "soft" }, S.symbols), h("div", { class: "formula", tabindex: 0, role: "group", "aria-label": S.symbols }, math(station.symbols)),
+      station.numbers.length ? [h("p", { class: "soft" }, S.numbers_), h("div", { class: "formula numbers", tabindex: 0, role: "group", "aria-label": S.numbers_ }, math(station.numbers))] : null,
       station.mean && station.rows > 1 ? h("p", {}, S.mean(station.mean, station.rows)) : null,
       station.values.length ? [h("p", { class: "soft" }, S.values), values(station.values, station.unit)] : null,
       station.target ? [h("p", { class: "soft" }, S.target), values(station.target)] : null,
