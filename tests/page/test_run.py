@@ -38,6 +38,16 @@ SETUPS = {
         points=tuple((x / 3, (x % 3) / 2 + 3, x % 2) for x in range(7)),
         layers=(),
     ),
+    "weights of one's own": SetUp(
+        data="xor",
+        layers=(2,),
+        one_output=True,
+        loss="squared_error",
+        out_activation="logistic",
+        weight_init="orthogonal",
+        parameters=((((0.5, -1), (1, 0.5)), (0, 0.5)), (((1,), (-2,)), (0.5,))),
+        n=60,
+    ),
 }
 by_setup = pytest.mark.parametrize("setup", SETUPS.values(), ids=SETUPS)
 

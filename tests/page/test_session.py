@@ -565,7 +565,7 @@ messages = st.builds(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(messages, max_size=8))
 def test_any_messages_leave_a_session_alive(found):
     page = Page({"data": "xor", "layers": [3], "n": 20})

@@ -81,7 +81,7 @@ def test_a_set_up_survives_json():
     assert SetUp().differences() == {}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(sorted(CHECKS)),
