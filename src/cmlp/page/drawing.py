@@ -10,6 +10,7 @@ import numpy as np
 from cmlp.core.layout import Array
 from cmlp.page import digits
 from cmlp.page.host import Host
+from cmlp.page.run import snapshot
 from cmlp.page.set_up import SetUpError, whole
 from cmlp.training.snapshot import Snapshot
 
@@ -176,7 +177,7 @@ class Drawing:
         )
         before = self._shares(rows, X, y)
         if self.before is None or self.generation != id(run):
-            self.before, self.generation = Snapshot(net), id(run)
+            self.before, self.generation = snapshot(net), id(run)
         trained = copy.deepcopy(net)
         trained.fit(
             X,

@@ -14,6 +14,7 @@ from cmlp.model.parameters import Parameters
 from cmlp.network import Network
 from cmlp.page.build import targets_of
 from cmlp.page.host import Host
+from cmlp.page.run import snapshot
 from cmlp.page.set_up import SetUpError, real, whole
 from cmlp.training.snapshot import Snapshot
 
@@ -233,7 +234,7 @@ class Lesson:
     # Steps ---------------------------------------------------------------------------------------
 
     def _remember(self) -> None:
-        self.undo_stack.append(Snapshot(self._ready()))
+        self.undo_stack.append(snapshot(self._ready()))
         del self.undo_stack[:-100]
 
     def apply(self, message: dict[str, Any]) -> None:

@@ -60,7 +60,12 @@ class Checkpoint:
     def nbytes(self) -> int:
         """Memory of its arrays."""
         order = 0 if self.order is None else self.order.nbytes
-        return self.weights.params.nbytes + self.weights.optimizer.moments.nbytes + order
+        return self.weights.params.nbytes + self.weights.moments.nbytes + order
+
+
+def snapshot(net: Network) -> Snapshot:
+    """Return a copy of weights and moments in memory of its own, to be kept."""
+    return Snapshot(net, np.empty((1 + len(net.moments), len(net.params)), net.dtype))
 
 
 class Run:
@@ -250,7 +255,7 @@ class Run:
             self.order,
             self.total,
             copy.deepcopy(dict(self.net.rng.bit_generator.state)),
-            Snapshot(self.net),
+            snapshot(self.net),
             self.trainer,
             self.recipe,
             pinned,
