@@ -60,7 +60,7 @@ class Checkpoint:
     def nbytes(self) -> int:
         """Memory of its arrays."""
         order = 0 if self.order is None else self.order.nbytes
-        return self.weights.params.nbytes + self.weights.moments.nbytes + order
+        return int(self.weights.params.nbytes + self.weights.moments.nbytes) + order
 
 
 def snapshot(net: Network) -> Snapshot:

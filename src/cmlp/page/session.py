@@ -445,7 +445,7 @@ class Session:
 
 
 SECONDS_AHEAD, BATCHES_AT_ONCE = 1.0, 64
-"""How long one command may train, and how many batches it takes between two looks at the clock."""
+"""How long one command may train, and after how many batches the clock is read."""
 
 PLANE = SetUp(
     story="plane",
