@@ -51,7 +51,7 @@ class App {
       const button = event.target.closest("button");
       if (event.detail && button && button === document.activeElement && !button.closest("dialog")) button.blur();
     });
-    document.addEventListener("keydown", (event) => this.key(event));
+    (options.keys || document).addEventListener("keydown", (event) => this.key(event));
     document.addEventListener("visibilitychange", () => this.visibility());
     new ResizeObserver(() => this.redraw()).observe(root);
   }

@@ -6,5 +6,7 @@ import { widgetTransport } from "./wire.js";
 export function render({ model, el }) {
   const root = document.createElement("div");
   el.append(root);
-  start(root, () => widgetTransport(model));
+  root.classList.add("inside");
+  root.tabIndex = -1;
+  start(root, () => widgetTransport(model), { keys: root });
 }
