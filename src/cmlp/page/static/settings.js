@@ -18,7 +18,7 @@ export function settings(app, stories) {
     const field = control(name, id);
     fields[name] = field;
     field.addEventListener("focus", () => { help.textContent = S.help[name]; });
-    field.addEventListener("change", () => changed(name));
+    field.addEventListener(BEGINS.has(name) ? "input" : "change", () => changed(name));
     return [h("label", { for: id }, S.labels[name]), field];
   };
   const form = h("div", { class: "form" });
