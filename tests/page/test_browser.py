@@ -12,6 +12,7 @@ import pytest
 
 import cmlp
 from cmlp.page import build
+from cmlp.page.session import DIGITS
 from cmlp.page.set_up import SetUp
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -102,7 +103,7 @@ def tab(browser, url):
 def test_digits_of_the_test_writers(tab):
     """By button and by keys: what is read equals `predict`."""
     page = tab()
-    setup = SetUp(epochs=30)
+    setup = DIGITS
     run = build.new_run(setup, build.rows_of(setup, None))
     digits = cmlp.load_digits()
     page.until(lambda s: s["truth"])

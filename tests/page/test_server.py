@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pages import read
 
 from cmlp.page import limits
+from cmlp.page.door import Door
 from cmlp.page.set_up import SetUp
 
 pytest.importorskip("websockets.sync.server")
@@ -40,10 +41,10 @@ def server():
 
 @contextmanager
 def opened(server, token=None, hello=True, origin=None):
-    url, own = f"127.0.0.1:{server.port}", f"http://127.0.0.1:{server.port}"
+    url, own = f"127.0.0.1:{server.door.port}", f"http://127.0.0.1:{server.door.port}"
     with connect(f"ws://{url}/socket", origin=origin or own, max_size=None) as page:
         if hello:
-            page.send(json.dumps({"type": "hello", "token": token or server.token}))
+            page.send(json.dumps({"type": "hello", "token": token or server.door.token}))
         yield page
 
 
@@ -59,13 +60,13 @@ def until(page, kind, seconds=5.0):
 
 def asked(server, lines):
     """The first line of the answer to a request that is written by hand."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as line:
+    with socket.create_connection(("127.0.0.1", server.door.port), timeout=5) as line:
         line.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
         return line.makefile("rb").read()
 
 
 def host(server):
-    return f"Host: 127.0.0.1:{server.port}"
+    return f"Host: 127.0.0.1:{server.door.port}"
 
 
 def threads():
@@ -82,7 +83,7 @@ def test_files(server):
         assert head.startswith(b"HTTP/1.1 200") and kind in head and len(body) > 1000
         assert b"default-src 'none'" in head and b"nosniff" in head and b"no-store" in head
         assert b"Access-Control" not in head and b"Set-Cookie" not in head
-        assert server.token.encode() not in answer
+        assert server.door.token.encode() not in answer
     assert set(server.files) == {"/", "/page.js"}
 
 
@@ -121,7 +122,7 @@ def test_refusals(server, name):
 def test_foreign_origins(server, origin):
     with (
         pytest.raises(InvalidStatus) as caught,
-        opened(server, origin=origin.format(port=server.port)),
+        opened(server, origin=origin.format(port=server.door.port)),
     ):
         pass
     assert caught.value.response.status_code == 403
@@ -138,7 +139,7 @@ def test_foreign_origins(server, origin):
     )
 )
 def test_any_request_leaves_the_server_alive(server, lines):
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as line:
+    with socket.create_connection(("127.0.0.1", server.door.port), timeout=5) as line:
         line.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
     assert asked(server, ["GET / HTTP/1.1", host(server)]).startswith(b"HTTP/1.1 200")
 
@@ -180,9 +181,9 @@ def test_many_wrong_tokens_take_time(server, monkeypatch):
 
 
 def test_the_token_is_in_the_fragment_alone(server):
-    before, fragment = server.url.split("#")
-    assert fragment == f"token={server.token}" and server.token not in before
-    assert server.socket.getsockname()[0] == "127.0.0.1"
+    before, fragment = server.door.url.split("#")
+    assert fragment == f"token={server.door.token}" and server.door.token not in before
+    assert server.door.socket.getsockname()[0] == "127.0.0.1"
 
 
 # Pages -------------------------------------------------------------------------------------------
@@ -271,7 +272,7 @@ def test_a_message_that_is_too_large(server):
 
 def test_a_port_that_is_taken(server):
     with pytest.raises(OSError):
-        module.PageServer(port=server.port)
+        Door(server.door.port)
 
 
 def test_the_command(monkeypatch, capsys, run, tmp_path):

@@ -61,7 +61,7 @@ def test_the_first_picture():
         wrong[:, 1] != wrong[:, 2]
     ).all()
     assert np.trace(arrays["confusion"]) == (read_ == digits.y_test).sum()
-    assert arrays["curve"].shape == (30, 5) and frame["epoch"] == 30
+    assert arrays["curve"].shape == (12, 5) and frame["epoch"] == 12
     about, terms = arrays["unit_about"], arrays["unit_terms"]
     assert about[5] == pytest.approx(float(terms[:, 3].sum() + about[3] + about[4]), abs=1e-5)
     assert about[5] == arrays["z1"][0]

@@ -14,6 +14,7 @@ from cmlp.core.vocabulary import LOSSES, lookup
 from cmlp.data.rows import Data
 from cmlp.datasets import Digits, load_digits
 from cmlp.network import Network
+from cmlp.page import limits
 from cmlp.page.points import HELD_OUT, RECIPES, held_out, in_box
 from cmlp.page.run import Run
 from cmlp.page.set_up import SetUp, SetUpError
@@ -205,5 +206,7 @@ def new_run(setup: SetUp, rows: Rows, own: Own | None = None) -> Run:
         run = Run(net, data, held_out, setup.recipe(), setup.batch_size, bool(rows.classes))
     except (TypeError, ValueError) as error:
         raise SetUpError(str(error).split(" ")[0], str(error)) from None
+    if setup.epochs * run.n_rows * net.n_params > limits.FIRST_PRODUCTS:
+        raise SetUpError("epochs", "are too many for this network before the first picture")
     run.advance(setup.epochs * run.batches_left)
     return run

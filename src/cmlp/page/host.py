@@ -33,13 +33,14 @@ class Host(Protocol):
     run: Run
     painter: Painter
     changes: int
+    hello: str | None
 
     @property
     def classifies(self) -> bool:
         """Whether the cost takes labels, not numbers."""
 
-    def answer(self, message: str | bytes) -> None:
-        """Carry out one message."""
+    def turn(self, timeout: float) -> None:
+        """Answer the messages that have come, train for a moment, and show what changed."""
 
     def event(self, kind: str, /, **values: Any) -> None:
         """Send something other than a frame."""

@@ -14,6 +14,9 @@ UNITS = 512
 """With so many layers at most 1.9 million parameters, of digits."""
 
 EPOCHS = 100_000
+FIRST_PRODUCTS = 5_000_000_000
+"""Epochs x rows x parameters before the first picture: some seconds, in which nothing is answered."""
+
 SESSIONS = 8
 MESSAGES_PER_SECOND = 30
 HISTORY_BYTES = 64_000_000

@@ -12,6 +12,7 @@ from cmlp.formats.safetensors import parse_json
 from cmlp.network import Network
 from cmlp.page import limits
 from cmlp.page.build import Own
+from cmlp.page.door import Door
 from cmlp.page.set_up import SetUp
 
 
@@ -38,12 +39,13 @@ def serve(
     own: Own | None = None, setup: SetUp | None = None, *, port: int = 0, opens: bool = True
 ) -> None:
     """Serve the page until Ctrl-C, and print its address."""
-    from cmlp.page.server import PageServer
-
-    server = PageServer(own, setup, port)
-    print(f"cmlp play: {server.url}\n(on this machine alone; Ctrl-C ends it)", flush=True)
+    door = Door(port)
+    print(f"cmlp play: {door.url}\n(on this machine alone; Ctrl-C ends it)", flush=True)
     if opens:
-        webbrowser.open(server.url)
+        webbrowser.open(door.url)
+    from cmlp.page.server import PageServer  # while the browser starts
+
+    server = PageServer(own, setup, door)
     with contextlib.suppress(KeyboardInterrupt):
         server.serve()
     server.close()

@@ -14,8 +14,6 @@ import http
 import json
 import logging
 import re
-import secrets
-import socket
 import threading
 import time
 from typing import Any
@@ -23,6 +21,7 @@ from typing import Any
 from cmlp.formats.safetensors import parse_json
 from cmlp.page import bundle, limits
 from cmlp.page.build import Own, digits
+from cmlp.page.door import Door
 from cmlp.page.host import Closed
 from cmlp.page.session import Session
 from cmlp.page.set_up import SetUp
@@ -30,17 +29,6 @@ from cmlp.page.set_up import SetUp
 SECONDS_FOR_HELLO = 5.0
 WRONG_TOKENS = 20
 """Wrong tokens after which each costs a second."""
-
-
-def websockets_server() -> Any:
-    """Import websockets, or tell how to install it."""
-    try:
-        import websockets.sync.server as found
-    except ImportError as error:
-        raise ImportError(
-            f"cmlp play needs websockets ({error}): pip install 'cmlp[play]'"
-        ) from None
-    return found
 
 
 def static_files() -> dict[str, tuple[str, bytes]]:
@@ -61,33 +49,28 @@ class PageServer:
         A model and rows that a program passed.
     setup : SetUp, optional
         What each page begins with.
-    port : int
-        0 takes one that is free.
-
-    Attributes
-    ----------
-    url : str
-        The address with the token in its fragment, which no request contains.
+    door : Door, optional
+        Where it listens; by default at a port that is free.
     """
 
-    def __init__(self, own: Own | None = None, setup: SetUp | None = None, port: int = 0) -> None:
-        library = websockets_server()
+    def __init__(
+        self, own: Own | None = None, setup: SetUp | None = None, door: Door | None = None
+    ) -> None:
+        from websockets.sync.server import serve
+
         self.own, self.setup = own, setup
-        self.token = secrets.token_urlsafe(32)
+        self.door = door or Door()
         self.wrong, self.sessions = 0, 0
         self.lock, self.ending = threading.Lock(), threading.Event()
         self.files = static_files()
-        self.socket = socket.create_server(("127.0.0.1", port))
-        self.port = self.socket.getsockname()[1]
-        self.hosts = {f"127.0.0.1:{self.port}", f"localhost:{self.port}"}
         self.headers = self._headers()
         logger = logging.getLogger("cmlp.page")
         logger.addHandler(logging.NullHandler())
         logger.propagate = False
-        self.server = library.serve(
+        self.server = serve(
             self._page,
-            sock=self.socket,
-            origins=[f"http://{host}" for host in self.hosts],
+            sock=self.door.socket,
+            origins=[f"http://{host}" for host in self.door.hosts],
             process_request=self._answer,
             compression=None,
             server_header=None,
@@ -96,10 +79,6 @@ class PageServer:
             close_timeout=1,
             logger=logger,
         )
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/#token={self.token}"
 
     def serve(self) -> None:
         """Serve until :meth:`close` or Ctrl-C."""
@@ -119,7 +98,7 @@ class PageServer:
         if style:
             sha = base64.b64encode(hashlib.sha256(style[1]).digest()).decode()
             digest = f" 'sha256-{sha}'"
-        sockets = " ".join(f"ws://{host}" for host in sorted(self.hosts))
+        sockets = " ".join(f"ws://{host}" for host in sorted(self.door.hosts))
         policy = (
             f"default-src 'none'; script-src 'self'; style-src 'self'{digest}; "
             f"img-src 'self' blob: data:; connect-src 'self' {sockets}; frame-ancestors 'none'; "
@@ -137,7 +116,7 @@ class PageServer:
     def _answer(self, connection: Any, request: Any) -> Any:
         """Return a file or a refusal; None lets a WebSocket begin."""
         hosts = request.headers.get_all("Host")
-        if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
+        if len(hosts) != 1 or hosts[0].lower() not in self.door.hosts:
             return self._refuse(connection, http.HTTPStatus.MISDIRECTED_REQUEST)
         if getattr(request, "method", "GET") != "GET":
             return self._refuse(connection, http.HTTPStatus.METHOD_NOT_ALLOWED)
@@ -205,7 +184,7 @@ class PageServer:
             found = None
         if isinstance(found, dict) and found.get("type") == "hello":
             token = found.get("token")
-            if isinstance(token, str) and hmac.compare_digest(token.encode(), self.token.encode()):
+            if isinstance(token, str) and hmac.compare_digest(token.encode(), self.door.token.encode()):
                 return found
         with self.lock:
             self.wrong += 1

@@ -34,6 +34,7 @@ class TableStory:
         self.data = bytearray()
         self.expected = 0
         self.name = ""
+        self.fitting = self.stopped = False
 
     def handlers(self) -> dict[str, Any]:
         """Return what answers which message."""
@@ -43,6 +44,7 @@ class TableStory:
 
     def upload(self, message: dict[str, Any]) -> None:
         """Announce a file: its size first, so that nothing too large is ever sent."""
+        self._idle()
         size = message.get("size")
         try:
             self.expected = whole(1, limits.UPLOAD_BYTES)(size)
@@ -109,6 +111,7 @@ class TableStory:
         """Train a tabular estimator for a target, and report what it has learned."""
         from cmlp.tables.forms import FormTable
 
+        self._idle()
         if not self.data:
             raise SetUpError("upload", "drop a CSV file first")
         target = message.get("target")
@@ -129,7 +132,6 @@ class TableStory:
             [choice.name for choice in used], [choice.form for choice in used], table.n_rows
         )
         model = self._model(y, real(1, SECONDS)(message.get("seconds", 30)))
-        self.stopped = False
         self.session.event(
             "fitting",
             rows=table.n_rows,
@@ -138,7 +140,11 @@ class TableStory:
         )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            model.fit(X, y)
+            self.fitting, self.stopped = True, False
+            try:
+                model.fit(X, y)
+            finally:
+                self.fitting = False
         notes = [" ".join(str(each.message).split()) for each in caught]
         self.session.event("fitted", notes=notes[:10], **report(model, X, y))
 
@@ -160,7 +166,7 @@ class TableStory:
         )
 
     def _after_epoch(self, state: Any) -> bool:
-        """Send an epoch, and answer what the page sent meanwhile."""
+        """Send an epoch; the rest of the page goes on between two of them."""
         history = state.history
         self.session.event(
             "epoch",
@@ -169,19 +175,17 @@ class TableStory:
             val_loss=history.get("val_loss", [None])[-1],
             val_score=history.get("val_score", [None])[-1],
         )
-        message = self.session.channel.receive(0)
-        while message is not None:
-            if isinstance(message, str) and '"stop"' in message:
-                self.stopped = True
-            elif isinstance(message, str) and '"more"' in message:
-                self.session.answer(message)
-            message = self.session.channel.receive(0)
-        return self.stopped
+        self.session.turn(0)
+        return self.stopped or self.session.hello is not None
 
     def stop(self, message: dict[str, Any]) -> None:
-        """End the training after the present epoch; there is none now."""
+        """End the training after the present epoch."""
+        self.stopped = True
 
-    stopped = False
+    def _idle(self) -> None:
+        """Refuse while a table is being learned."""
+        if self.fitting:
+            raise SetUpError("table", "a table is being learned; stop it first")
 
 
 def choices_of(table: RawTable) -> list[Any]:

@@ -206,7 +206,7 @@ class App {
   on_state(event) {
     const anew = !this.setup;
     this.setup = event.setup;
-    Object.assign(this, { sizes: event.sizes, activations: event.activations, classes: event.classes, kind: event.kind, loss: event.loss, formula: event.formula, rows: event.rows, heldOut: event.held_out });
+    Object.assign(this, { family: event.family, sizes: event.sizes, activations: event.activations, classes: event.classes, kind: event.kind, loss: event.loss, formula: event.formula, rows: event.rows, heldOut: event.held_out });
     for (const name of Object.keys(this.arrays)) if (name !== "curve") delete this.arrays[name];
     this.off.clear();
     this.unit = [Math.min(this.unit[0], this.sizes.length - 1), 0];
@@ -268,7 +268,7 @@ class App {
   choose(name) {
     const own = this.vocabulary.data.includes("own") && this.setup.data !== "own" ? "own" : null;
     const family = { draw: "digits", plane: "plane", train: own, step: own }[name];
-    if (family && family !== this.kind) this.send("use", { family, story: name });
+    if (family && family !== this.family) this.send("use", { family, story: name });
     else this.send("change", { fields: { story: name } });
     this.show(name);
   }
