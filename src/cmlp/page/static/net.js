@@ -2,7 +2,7 @@
 
 import { T } from "./texts.js";
 import { digits, fill, h, table } from "./dom.js";
-import { cells, difference, fresh, most, network, setHeight, unitAt } from "./paint.js";
+import { cells, difference, fresh, isTiny, most, netAt, network, setHeight } from "./paint.js";
 
 export function netPanel(app) {
   const canvas = h("canvas", { class: "net", role: "img" });
@@ -17,13 +17,16 @@ export function netPanel(app) {
   function pick() { app.chooseUnit(Number(layer.value), Number(unit.value)); }
 
   canvas.addEventListener("click", (event) => {
-    const found = unitAt(app.sizes, canvas, event.offsetX, event.offsetY);
-    if (found && found[0] > 0) app.chooseUnit(...found);
+    const found = netAt(app.sizes, canvas, event.offsetX, event.offsetY, app.unit);
+    if (!found || !found[0]) return;
+    const [layer, unit, from] = found;
+    if (from !== undefined && app.story === "step") app.stories.step.from(from);
+    app.chooseUnit(layer, unit);
   });
 
   panel.draw = () => {
     const tallest = Math.max(app.sizes[0] === 64 ? 8 : app.sizes[0], ...app.sizes.slice(1));
-    setHeight(canvas, Math.min(340, 26 * tallest + 24));
+    setHeight(canvas, isTiny(app.sizes) ? 74 * tallest + 10 : Math.min(340, 26 * tallest + 24));
     const mark = app.story === "step" ? app.stories.step.mark() : null;
     const arrays = app.story === "step" ? { ...app.arrays, ...app.stories.step.arrays() } : app.arrays;
     network(canvas, { sizes: app.sizes, arrays, unit: app.unit, classes: app.sizes.at(-1) === 1 ? [app.classes[1] ?? ""] : app.classes, off: app.off, mark }, app.colours);

@@ -179,15 +179,16 @@ function polyline(context, line, X, Y, width) {
 }
 
 function ticks(low, high, log) {
-  const rough = (high - low) / 4;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  let step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
   const found = [];
   if (log) {
+    if (high - low < 0.8) return ticks(10 ** low, 10 ** high, false).filter((y) => y > 0).map(Math.log10);
     const parts = high - low > 2.5 ? [1] : high - low > 1.2 ? [1, 3] : [1, 2, 5];
     for (let k = Math.floor(low); k <= high; k++) found.push(...parts.map((part) => k + Math.log10(part)));
     return found.filter((at) => at >= low && at <= high);
   }
+  const rough = (high - low) / 4;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
   for (let at = Math.ceil(low / step) * step; at <= high + 1e-9; at += step) found.push(at);
   return found;
 }
@@ -218,60 +219,68 @@ export function histogram(canvas, now, first, edge, colours) {
 
 // The network -------------------------------------------------------------------------------------
 
+const weightsOf = (sizes) => sizes.reduce((sum, n, i) => sum + (i ? n * sizes[i - 1] : 0), 0);
+
+/** Whether a network is so small that every number of it has room. */
+export const isTiny = (sizes) => weightsOf(sizes) <= 12;
+
 /** Where each unit is: inputs as an image or a column, other layers as columns of cells. */
 export function places(sizes, width, height) {
   const wide = sizes[0] === 64;
   const image = wide ? Math.min(120, width * 0.24) : 26;
-  const left = image + 24, right = 58;
-  const gap = sizes.length > 2 ? (width - left - right) / (sizes.length - 1) : 0;
+  const gap = (width - image - 58) / (sizes.length - 1), most = isTiny(sizes) ? 74 : 26;
   return sizes.map((n, layer) => {
-    if (layer === 0) {
-      const shown = wide ? 64 : Math.min(n, 32);
-      const size = wide ? image / 8 : Math.min(26, (height - 10) / shown);
-      const top = (height - (wide ? image : shown * size)) / 2;
-      return Array.from({ length: shown }, (_, i) => wide
-        ? { x: 4 + (i % 8) * size, y: top + Math.floor(i / 8) * size, size }
-        : { x: 4, y: top + i * size, size: size - 2 });
+    if (wide && layer === 0) {
+      const size = image / 8, top = (height - image) / 2;
+      return Array.from({ length: 64 }, (_, i) => ({ x: 4 + (i % 8) * size, y: top + Math.floor(i / 8) * size, size }));
     }
     const shown = Math.min(n, 32);
-    const size = Math.min(26, (height - 10) / shown);
-    const x = layer === sizes.length - 1 ? width - right : left + gap * (layer - 0.45);
-    const top = (height - shown * size) / 2;
-    return Array.from({ length: shown }, (_, i) => ({ x, y: top + i * size, size: size - Math.min(3, size * 0.15) }));
+    const pitch = Math.min(most, (height - 10) / shown), size = Math.min(26, pitch);
+    const x = layer ? image + gap * layer : 4, top = (height - shown * pitch + pitch - size) / 2;
+    return Array.from({ length: shown }, (_, i) => ({ x, y: top + i * pitch, size: size - Math.min(3, size * 0.15) }));
   });
 }
 
-/** Draw a network: activations as cells, weights as lines (negative ones dashed), one unit marked. */
+/** The lines of a network, [layer, from, to, x, y, x, y]: of all weights, or of many those of one unit; from is -1 for a bias. */
+function edges(sizes, at, unit) {
+  const found = [], all = weightsOf(sizes) <= 220;
+  for (let layer = 1; layer < sizes.length; layer++) {
+    at[layer].forEach((to, j) => {
+      const y = to.y + to.size / 2;
+      found.push([layer, -1, j, to.x - 14, y - Math.min(12, to.size / 2), to.x, y]);
+      if (all || (unit && unit[0] === layer && unit[1] === j)) {
+        at[layer - 1].forEach((from, i) => found.push([layer, i, j, from.x + from.size, from.y + from.size / 2, to.x, y]));
+      }
+    });
+  }
+  return found;
+}
+
+/** Draw a network: activations as cells, weights and biases as lines (negative ones dashed), one unit marked. */
 export function network(canvas, net, colours) {
   const { context, width, height } = fresh(canvas);
   const { sizes, arrays, unit, classes, off, mark } = net;
-  const at = places(sizes, width, height);
-  const all = sizes.reduce((sum, n, i) => sum + (i ? n * sizes[i - 1] : 0), 0) <= 220;
-  for (let layer = 1; layer < sizes.length; layer++) {
-    const W = arrays[`W${layer}`];
-    if (!W) continue;
-    const [nIn, nOut] = W.shape;
-    const top = most(W);
-    for (let j = 0; j < Math.min(nOut, at[layer].length); j++) {
-      const chosen = unit && unit[0] === layer && unit[1] === j;
-      if (!all && !chosen) continue;
-      for (let i = 0; i < Math.min(nIn, at[layer - 1].length); i++) {
-        const w = W[i * nOut + j] / top;
-        if (Math.abs(w) < 0.04 && !chosen) continue;
-        const from = at[layer - 1][i], to = at[layer][j];
-        context.strokeStyle = w < 0 ? colours.classes[0] : colours.classes[1];
-        context.globalAlpha = chosen ? 0.95 : 0.18 + 0.5 * Math.abs(w);
-        context.lineWidth = 0.4 + 3 * Math.abs(w);
-        context.setLineDash(w < 0 ? [5, 3] : []);
-        context.beginPath();
-        context.moveTo(from.x + from.size, from.y + from.size / 2);
-        context.lineTo(to.x, to.y + to.size / 2);
-        context.stroke();
-      }
-    }
+  const at = places(sizes, width, height), tiny = isTiny(sizes);
+  const labels = [];
+  const tops = sizes.map((_, layer) => (arrays[`W${layer}`] ? Math.max(most(arrays[`W${layer}`]), most(arrays[`b${layer}`] || [])) : 1));
+  for (const [layer, i, j, x0, y0, x1, y1] of edges(sizes, at, unit)) {
+    const W = arrays[`W${layer}`], b = arrays[`b${layer}`];
+    if (!W || !b || j >= W.shape[1] || i >= W.shape[0]) continue;
+    const value = i < 0 ? b[j] : W[i * W.shape[1] + j], w = value / tops[layer];
+    const chosen = unit && unit[0] === layer && unit[1] === j;
+    if (Math.abs(w) < 0.04 && !chosen) continue;
+    context.strokeStyle = w < 0 ? colours.classes[0] : colours.classes[1];
+    context.globalAlpha = chosen ? 0.95 : 0.25 + 0.5 * Math.abs(w);
+    context.lineWidth = 0.4 + 3 * Math.abs(w);
+    context.setLineDash(w < 0 ? [5, 3] : []);
+    context.beginPath(); context.moveTo(x0, y0); context.lineTo(x1, y1); context.stroke();
+    if (!tiny) continue;
+    if (i < 0) labels.push(["right", `b ${short(value)}`, x0 - 3, y0 - 2]);
+    else labels.push(["center", short(value), x0 + 0.28 * (x1 - x0), y0 + 0.28 * (y1 - y0)]);
   }
   context.globalAlpha = 1;
   context.setLineDash([]);
+  for (const [align, text, x, y] of labels) { context.textAlign = align; write(context, text, x, y, colours); }
   for (let layer = 0; layer < sizes.length; layer++) {
     const values = layer ? arrays[`a${layer}`] : arrays.x;
     if (!values) continue;
@@ -281,24 +290,29 @@ export function network(canvas, net, colours) {
     at[layer].forEach((place, i) => {
       context.fillStyle = signed ? difference(values[i] / top) : amount(values[i] / top);
       context.fillRect(place.x, place.y, place.size, place.size);
-      if (layer && place.size > 9) {
-        context.strokeStyle = colours.line; context.lineWidth = 1;
-        context.strokeRect(place.x + 0.5, place.y + 0.5, place.size - 1, place.size - 1);
-      }
+      if (layer && place.size > 9) outline(context, place, colours.line, 1, -0.5);
       if (off.has(`${layer},${i}`)) {
         context.strokeStyle = colours.ink; context.lineWidth = 2;
         context.beginPath(); context.moveTo(place.x, place.y); context.lineTo(place.x + place.size, place.y + place.size); context.stroke();
       }
+      context.fillStyle = colours.ink;
       if (last) {
-        context.fillStyle = colours.ink; context.textAlign = "left";
+        context.textAlign = "left";
         context.font = place.size < 14 ? "10px system-ui" : "12px system-ui";
         context.fillText(classes[i] ?? "", place.x + place.size + 5, place.y + place.size / 2);
       }
-      if ((unit && unit[0] === layer && unit[1] === i) || mark === layer) {
-        context.strokeStyle = colours.accent; context.lineWidth = unit && unit[0] === layer && unit[1] === i ? 3 : 1.5;
-        context.strokeRect(place.x - 1.5, place.y - 1.5, place.size + 3, place.size + 3);
+      if (tiny) {
+        context.textAlign = "center";
+        write(context, short(values[i]), place.x + place.size / 2, place.y + place.size + 9, colours);
       }
+      const chosen = unit && unit[0] === layer && unit[1] === i;
+      if (chosen || (mark === layer && layer)) outline(context, place, colours.accent, chosen ? 3 : 1.5, 1.5);
     });
+    if (mark === 0 && layer === 0) {
+      const [first, end] = [at[0][0], at[0].at(-1)];
+      context.strokeStyle = colours.accent; context.lineWidth = 2;
+      context.strokeRect(first.x - 1, first.y - 1, end.x + end.size - first.x + 2, end.y + end.size - first.y + 2);
+    }
     if (sizes[layer] > at[layer].length) {
       context.fillStyle = colours.soft; context.textAlign = "left";
       context.fillText(`+${sizes[layer] - at[layer].length}`, at[layer][0].x, height - 6);
@@ -306,14 +320,32 @@ export function network(canvas, net, colours) {
   }
 }
 
-/** The unit at a place of the picture: [layer, unit], or null. */
-export function unitAt(sizes, canvas, x, y) {
+function outline(context, { x, y, size }, colour, width, out) {
+  context.strokeStyle = colour;
+  context.lineWidth = width;
+  context.strokeRect(x - out, y - out, size + 2 * out, size + 2 * out);
+}
+
+/** Write a number over lines. */
+function write(context, text, x, y, colours) {
+  context.strokeStyle = colours.back; context.lineWidth = 4; context.fillStyle = colours.ink;
+  context.strokeText(text, x, y); context.fillText(text, x, y);
+}
+
+/** What is at a place of the picture: [layer, unit] or [layer, unit, from] of a weight (-1: the bias), or null. */
+export function netAt(sizes, canvas, x, y, chosen) {
   const at = places(sizes, canvas.clientWidth, canvas.clientHeight);
   for (let layer = 0; layer < at.length; layer++) {
     const unit = at[layer].findIndex((p) => x >= p.x - 3 && x <= p.x + p.size + 3 && y >= p.y - 1 && y <= p.y + p.size + 1);
     if (unit >= 0) return [layer, unit];
   }
-  return null;
+  let found = null, least = 7;
+  for (const [layer, i, j, x0, y0, x1, y1] of edges(sizes, at, chosen)) {
+    const part = ((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / ((x1 - x0) ** 2 + (y1 - y0) ** 2);
+    const away = Math.hypot(x - x0 - part * (x1 - x0), y - y0 - part * (y1 - y0));
+    if (part >= 0 && part <= 1 && away < least) [found, least] = [[layer, j, i], away];
+  }
+  return found;
 }
 
 // The plane ---------------------------------------------------------------------------------------

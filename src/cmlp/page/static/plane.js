@@ -9,7 +9,7 @@ const MOVE = 0.05;
 
 export function plane(app) {
   const P = T.plane;
-  let points = null, chosen = -1, dragged = -1, cross = [0, 0], sendTimer = 0;
+  let points = null, chosen = -1, dragged = -1, cross = [0, 0], sendTimer = 0, over = null;
 
   // Data
   const kind = h("select", { "aria-label": P.kind, onchange: recipe }, RECIPES.map((name) => h("option", { value: name }, P.names[name])));
@@ -78,7 +78,8 @@ export function plane(app) {
   canvas.style.touchAction = "none";
   canvas.style.maxWidth = "620px";
   const lines = h("input", { type: "checkbox", checked: true, onchange: () => app.redraw() });
-  const panel = app.panel("middle", 1, P.title, "plane", ["regions", "weights"], canvas, h("div", { class: "row" }, h("label", {}, lines, " ", P.lines), h("span", { class: "soft" }, P.held)));
+  const shown = h("span", { class: "soft" });
+  const panel = app.panel("middle", 1, P.title, "plane", ["regions", "weights"], canvas, h("div", { class: "row" }, h("label", {}, lines, " ", P.lines), h("span", { class: "soft" }, P.held), shown));
   const extent = () => app.points.extent || 1.25;
   const toPlane = (event) => {
     const box = canvas.getBoundingClientRect();
@@ -88,7 +89,10 @@ export function plane(app) {
   panel.draw = () => {
     const { context, width: side } = fresh(canvas);
     const { classes, sure } = app.arrays;
-    if (classes) regions(context, classes, sure, side, app.colours, app.dark.matches);
+    const layer = over && app.arrays[`unit${over[0]}`];
+    if (layer && over[1] < layer.shape[0]) unitPlane(context, pictureOf(layer, over[1]), layer.shape[1], 0, 0, side);
+    else if (classes) regions(context, classes, sure, side, app.colours, app.dark.matches);
+    shown.textContent = layer ? P.over(...over) : "";
     const X = (x) => (x / extent() + 1) / 2 * side, Y = (y) => (1 - y / extent()) / 2 * side;
     if (lines.checked) firstLayer(context, X, Y, side);
     if (points && app.setup.data !== "points" || points && sendTimer && dragged >= 0) points.forEach((p, i) => dot(context, X(p[0]), Y(p[1]), p[2], false, i === chosen));
@@ -191,27 +195,64 @@ export function plane(app) {
   for (const name of ["focus", "blur"]) canvas.addEventListener(name, () => app.redraw());
 
   // Units
-  const thumbs = h("canvas", { class: "thumbs", role: "img", "aria-label": P.units });
-  const units = app.panel("middle", 5, P.units, "plane", ["units"], thumbs);
+  const THUMB = 58;
+  const thumbs = h("canvas", { class: "thumbs", role: "img", tabindex: 0, "aria-label": P.units, onkeydown: pointByKeys });
+  const units = app.panel("middle", 5, P.units, "plane", ["units"], thumbs, h("p", { class: "soft" }, P.hover));
   units.on = "unit1";
-  units.draw = () => {
-    const layers = [];
-    for (let layer = 1; app.arrays[`unit${layer}`]; layer++) layers.push(app.arrays[`unit${layer}`]);
-    if (!layers.length) return;
-    const across = Math.max(1, Math.floor(thumbs.clientWidth / 58));
-    const rowsOf = layers.map((layer) => Math.ceil(layer.shape[0] / across));
-    setHeight(thumbs, rowsOf.reduce((sum, k) => sum + k * 58 + 18, 0));
-    const { context } = fresh(thumbs);
+  const pictureOf = (layer, unit) => layer.subarray(unit * layer.shape[1] ** 2, (unit + 1) * layer.shape[1] ** 2);
+
+  /** Where each unit's picture is: [layer, unit, x, y]; and the height of all. */
+  function thumbPlaces() {
+    const across = Math.max(1, Math.floor(thumbs.clientWidth / THUMB)), found = [];
     let top = 0;
-    layers.forEach((layer, number) => {
-      const side = layer.shape[1];
+    for (let layer = 1; app.arrays[`unit${layer}`]; layer++) {
+      const n = app.arrays[`unit${layer}`].shape[0];
+      for (let j = 0; j < n; j++) found.push([layer, j, (j % across) * THUMB, top + 18 + Math.floor(j / across) * THUMB]);
+      top += Math.ceil(n / across) * THUMB + 18;
+    }
+    return [found, top];
+  }
+
+  units.draw = () => {
+    const [places, height] = thumbPlaces();
+    if (!places.length) return;
+    setHeight(thumbs, height);
+    const { context } = fresh(thumbs);
+    context.textAlign = "left";
+    for (const [layer, unit, x, y] of places) {
+      const values = app.arrays[`unit${layer}`];
       context.fillStyle = app.colours.soft;
-      context.textAlign = "left";
-      context.fillText(T.stats.layer(number + 1), 0, top + 8);
-      for (let j = 0; j < layer.shape[0]; j++) unitPlane(context, layer.subarray(j * side * side, (j + 1) * side * side), side, (j % across) * 58, top + 18 + Math.floor(j / across) * 58, 54);
-      top += rowsOf[number] * 58 + 18;
-    });
+      if (!unit) context.fillText(T.stats.layer(layer), 0, y - 10);
+      unitPlane(context, pictureOf(values, unit), values.shape[1], x, y, 54);
+      if (over?.[0] === layer && over[1] === unit) {
+        context.strokeStyle = app.colours.accent;
+        context.lineWidth = 3;
+        context.strokeRect(x + 1, y + 1, 52, 52);
+      }
+    }
   };
+
+  function point(found) {
+    if (String(found) === String(over)) return;
+    over = found;
+    app.redraw();
+  }
+  thumbs.addEventListener("pointermove", (event) => {
+    const found = thumbPlaces()[0].find(([, , x, y]) => event.offsetX >= x && event.offsetX < x + 54 && event.offsetY >= y && event.offsetY < y + 54);
+    point(found ? found.slice(0, 2) : null);
+  });
+  for (const name of ["pointerleave", "blur"]) thumbs.addEventListener(name, () => point(null));
+
+  function pointByKeys(event) {
+    const move = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const [places] = thumbPlaces();
+    if (!move || event.shiftKey || !places.length) return;
+    const at = over ? places.findIndex(([layer, unit]) => layer === over[0] && unit === over[1]) : move > 0 ? -1 : 0;
+    point(places.at((at + move) % places.length).slice(0, 2));
+    app.say(P.over(...over));
+    event.preventDefault();
+    event.stopPropagation();
+  }
 
   return {
     key(event) { return event.target === canvas && /^(Arrow|Enter|Delete|Backspace)/.test(event.key) && !event.shiftKey; },
@@ -225,6 +266,6 @@ export function plane(app) {
       n.disabled = noise.disabled = event.setup.data === "points";
       fill(label, Array.from({ length: 8 }, (_, i) => h("option", { selected: String(i) === label.value }, String(i))));
     },
-    summary: () => ({ data: app.setup?.data, classes_on_grid: app.arrays.classes ? [...app.arrays.classes] : null, canvas: canvas.getAttribute("aria-label") }),
+    summary: () => ({ over, data: app.setup?.data, classes_on_grid: app.arrays.classes ? [...app.arrays.classes] : null, canvas: canvas.getAttribute("aria-label") }),
   };
 }

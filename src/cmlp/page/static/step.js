@@ -106,12 +106,13 @@ export function step(app) {
     mark: () => (cards ? cards.stations[at].layer : null),
     arrays: () => {
       const found = {};
-      (cards?.weights || []).forEach((W, i) => { found[`W${i + 1}`] = Object.assign(W.flat(), { shape: [W.length, W[0].length] }); });
+      (cards?.weights || []).forEach((W, i) => { found[`W${i + 1}`] = Object.assign(W.flat(), { shape: [W.length, W[0].length] }); found[`b${i + 1}`] = cards.biases[i]; });
       for (const station of cards?.stations || []) {
         if (station.key === "x" || /^a\d+$/.test(station.key)) found[station.key] = station.values.map(Number);
       }
       return found;
     },
+    from(input) { from.value = input; },
     unit() { if (cards) { app.send("trace", { layer: app.unit[0], unit: app.unit[1] }); app.send("weight", { layer: app.unit[0], i: Number(from.value), j: app.unit[1] }); } },
     key(event) {
       if (event.shiftKey || event.ctrlKey || event.altKey || !cards) return false;

@@ -3,7 +3,7 @@
 import { T } from "./texts.js";
 import { count, digits, fill, h, table } from "./dom.js";
 import { fresh, lines } from "./paint.js";
-import { showFindings } from "./train.js";
+import { legendItem, showFindings } from "./train.js";
 
 export function tables(app) {
   const S = T.table;
@@ -21,7 +21,8 @@ export function tables(app) {
   app.panel("middle", 2, S.title, "table", [], columns);
   const canvas = h("canvas", { role: "img", "aria-label": T.curves.title });
   canvas.style.height = "180px";
-  const curves = app.panel("right", 3, T.curves.title, "table", [], canvas);
+  const legend = h("div", { class: "legend" });
+  const curves = app.panel("right", 3, T.curves.title, "table", [], legend, canvas);
   const results = h("div");
   const pairs = h("canvas", { role: "img", "aria-label": S.pairs, hidden: true });
   pairs.style.height = "220px";
@@ -62,8 +63,11 @@ export function tables(app) {
     app.send("fit", { target: target.value });
   }
 
-  curves.draw = () => lines(canvas, [{ x: curve.epoch, y: curve.loss, colour: app.colours.classes[0] }, { x: curve.epoch, y: curve.held, colour: app.colours.classes[1], dash: [6, 3] }],
-    { log: true, xlabel: T.curves.epochs, colours: app.colours });
+  curves.draw = () => {
+    fill(legend, legendItem(app.colours.classes[0], false, T.curves.cost), legendItem(app.colours.classes[1], true, T.curves.held));
+    lines(canvas, [{ x: curve.epoch, y: curve.loss, colour: app.colours.classes[0] }, { x: curve.epoch, y: curve.held, colour: app.colours.classes[1], dash: [6, 3] }],
+      { log: true, xlabel: T.curves.epochs, colours: app.colours });
+  };
 
   learned.draw = () => {
     if (!result?.pairs) return;
@@ -77,6 +81,9 @@ export function tables(app) {
     for (const [truth, predicted] of result.pairs) { context.beginPath(); context.arc(X(truth), Y(predicted), 2.5, 0, 7); context.fill(); }
     context.fillStyle = app.colours.soft;
     context.fillText(S.pairs, 34, 10);
+    context.fillText(digits(low), X(low), height - 8);
+    context.textAlign = "right";
+    context.fillText(digits(high), X(high), height - 8);
   };
 
   function showResult(event) {
@@ -87,7 +94,7 @@ export function tables(app) {
       if (event.confusion.length) parts.push(h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": S.confusion }, table(["", ...event.labels], event.confusion.map((row, i) => [event.labels[i], ...row.map((k) => k || "·")]), S.confusion)));
     } else parts.push(h("p", {}, S.r2(digits(event.r2), digits(event.rmse), event.n)));
     pairs.hidden = !event.pairs;
-    parts.push(table(S.worstHeads, event.worst.map(([row, truth, read, value]) => [row + 1, truth, read, digits(value)]), S.worst), event.notes.map((note) => h("p", { class: "soft" }, note)));
+    parts.push(table([...S.worstHeads, event.pairs ? S.error : S.share], event.worst.map(([row, truth, read, value]) => [row + 1, truth, read, digits(value)]), S.worst), event.notes.map((note) => h("p", { class: "soft" }, note)));
     fill(results, parts);
     const top = event.columns[0]?.[1] || 1;
     fill(share, h("div", { class: "bars" }, event.columns.slice(0, 15).map(([name, value]) => {

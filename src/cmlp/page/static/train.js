@@ -44,17 +44,11 @@ export function train(app) {
     app.redraw();
   }
 
-  function item(colour, dashed, text) {
-    const mark = h("i", dashed ? { class: "dashed" } : {});
-    mark.style.borderColor = colour;
-    return h("span", {}, mark, text);
-  }
-
   curves.draw = () => {
     const { colours, curve, kept } = app;
     const kept_ = kept.map((each) => each.name).join();
-    if (legend.dataset.kept !== kept_ + colours.ink) fill(legend, item(colours.classes[0], false, T.curves.cost), item(colours.classes[1], true, T.curves.held), item(colours.classes[2], false, T.curves.score),
-      kept.map((each) => item(colours.soft, false, each.name)));
+    if (legend.dataset.kept !== kept_ + colours.ink) fill(legend, legendItem(colours.classes[0], false, T.curves.cost), legendItem(colours.classes[1], true, T.curves.held), legendItem(colours.classes[2], false, T.curves.score),
+      kept.map((each) => legendItem(colours.soft, false, each.name)));
     legend.dataset.kept = kept_ + colours.ink;
     const grey = kept.map((each) => ({ x: each.epoch, y: each.loss, colour: colours.soft, width: 1 }));
     lines(canvas, [...grey, { x: curve.epoch, y: curve.loss, colour: colours.classes[0] }, { x: curve.epoch, y: curve.held, colour: colours.classes[1], dash: [6, 3] }],
@@ -131,6 +125,13 @@ export function train(app) {
     },
     summary: () => ({ images: images.getAttribute("aria-label"), diagnosis: findings.textContent, wrongs: list.children.length, kept: app.kept.length }),
   };
+}
+
+/** A line of a legend. */
+export function legendItem(colour, dashed, text) {
+  const mark = h("i", dashed ? { class: "dashed" } : {});
+  mark.style.borderColor = colour;
+  return h("span", {}, mark, text);
 }
 
 /** What keeps it from learning, in words. */
