@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -179,6 +179,20 @@ def _set_parameters(net: Network, setup: SetUp) -> None:
         except (IndexError, ValueError):
             expected = f"layer {number + 1} needs weights {W.shape} and biases {b.shape}"
             raise SetUpError("parameters", expected) from None
+
+
+def described(setup: SetUp, net: Network) -> SetUp:
+    """Return a set-up whose network is that of a program, where it is one."""
+    if setup.data != "own":
+        return setup
+    hidden, out = net.activations[:-1], net.activations[-1]
+    return replace(
+        setup,
+        layers=tuple(net.sizes[1:-1]),
+        activation=hidden[0] if hidden else setup.activation,
+        out_activation=out,
+        loss=net.loss_name,
+    )
 
 
 def new_run(setup: SetUp, rows: Rows, own: Own | None = None) -> Run:

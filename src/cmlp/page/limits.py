@@ -15,7 +15,7 @@ UNITS = 512
 
 EPOCHS = 100_000
 FIRST_PRODUCTS = 5_000_000_000
-"""Epochs x rows x parameters before the first picture: some seconds, in which nothing is answered."""
+"""Epochs x rows x parameters before the first picture: some seconds."""
 
 SESSIONS = 8
 MESSAGES_PER_SECOND = 30

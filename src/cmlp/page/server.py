@@ -183,8 +183,8 @@ class PageServer:
         except (ValueError, RecursionError):
             found = None
         if isinstance(found, dict) and found.get("type") == "hello":
-            token = found.get("token")
-            if isinstance(token, str) and hmac.compare_digest(token.encode(), self.door.token.encode()):
+            token, own = found.get("token"), self.door.token
+            if isinstance(token, str) and hmac.compare_digest(token.encode(), own.encode()):
                 return found
         with self.lock:
             self.wrong += 1

@@ -20,7 +20,7 @@ from cmlp.core import dispatch
 from cmlp.core.vocabulary import LOSSES, SOLVERS
 from cmlp.formats.safetensors import parse_json
 from cmlp.page import frames, limits, set_up
-from cmlp.page.build import Own, Rows, new_run, rows_of
+from cmlp.page.build import Own, Rows, described, new_run, rows_of
 from cmlp.page.drawing import Drawing
 from cmlp.page.exports import Exports
 from cmlp.page.frames import Painter, data_frame
@@ -241,12 +241,13 @@ class Session:
         """Begin a run anew."""
         rows = rows_of(setup, self.own)
         run = new_run(setup, rows, self.own)
+        setup = described(setup, run.net)
         painter = Painter(run, rows)
         if hasattr(self, "painter"):
             painter.panels = self.painter.panels
         self._take(setup, rows, run, painter)
-        if rows.X_val is not None:
-            painter.row = np.asarray(rows.X_val[0], run.net.dtype)
+        first = rows.X[0] if rows.X_val is None else rows.X_val[0]
+        painter.row = np.asarray(first, run.net.dtype)
         self.reset_pace()
 
     def _take(self, setup: SetUp, rows: Rows, run: Run, painter: Painter) -> None:

@@ -166,7 +166,7 @@ class TableStory:
         )
 
     def _after_epoch(self, state: Any) -> bool:
-        """Send an epoch; the rest of the page goes on between two of them."""
+        """Send an epoch; between two of them the rest of the page is served."""
         history = state.history
         self.session.event(
             "epoch",

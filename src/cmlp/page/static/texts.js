@@ -76,7 +76,7 @@ export const T = {
   },
   stats: { title: "Weights, gradient, dead units", layer: (n) => `Layer ${n}`, gradient: "gradient", dead: "dead", first: "grey: the first weights" },
   images: { title: "First-layer weights", help: "One picture for each unit: blue below 0, red above." },
-  wrong: { title: "Read wrongly", none: "None yet.", item: (t, r) => `${t} read as ${r}`, right: (share) => `${share} of the rows held out are right` },
+  wrong: { title: "Read wrongly", item: (t, r) => `${t} read as ${r}`, right: (share) => `${share} of the rows held out are right` },
   diagnosis: { title: "Diagnosis", button: "Diagnose", none: "Nothing is wrong that can be seen.", first: "Train it first." },
   step: {
     rows: "Rows", view: "The row on view", batch: "Of the next batch", setup: "Those of the set-up", numbers: "Row numbers", go: "Trace",

@@ -96,7 +96,7 @@ export function train(app) {
   let shownWrong = "";
   wrong.draw = () => {
     const { wrong: rows, wrong_x: pixels, confusion } = app.arrays;
-    if (!rows || app.kind !== "digits") { fill(list); right.textContent = ""; return; }
+    if (!rows) return;
     const key = rows.join();
     if (key === shownWrong) return;
     shownWrong = key;
@@ -104,7 +104,7 @@ export function train(app) {
     const n = confusion.shape[0];
     confusion.forEach((value, i) => { all += value; if (i % (n + 1) === 0) hits += value; });
     right.textContent = T.wrong.right(`${(100 * hits / all).toFixed(1)} %`);
-    fill(list, Array.from({ length: rows.shape[0] }, (_, i) => {
+    fill(list, Array.from({ length: pixels ? rows.shape[0] : 0 }, (_, i) => {
       const [row, truth, read] = rows.slice(3 * i, 3 * i + 3);
       const text = T.wrong.item(app.classes[truth], app.classes[read]);
       const small = h("canvas", { role: "img", "aria-hidden": "true", width: 32, height: 32 });
