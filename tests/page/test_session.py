@@ -208,6 +208,11 @@ def test_runs_of_other_data_are_kept(page):
     state = page.events("state", {"type": "use", "family": "plane", "story": "plane"})[0]
     assert page.session.run.step == 7 and state["setup"]["story"] == "plane"
     assert errors(page.do({"type": "use", "family": "own"}))[0][0] == "family"
+    lesson = {"data": "xor", "n": 20, "layers": [2], "rows": [[[1, -1], 1]]}
+    page.do({"type": "setup", "fields": lesson, "new": True})
+    assert page.session.run.step == 0 and page.session.setup.rows
+    page.do({"type": "use", "family": "plane", "story": "plane"})
+    assert page.session.run.step == 7 and not page.session.setup.rows
     fresh = Page()
     fresh.do({"type": "use", "family": "plane", "story": "plane"})
     assert fresh.session.rows.kind == "plane"
@@ -411,6 +416,7 @@ def test_a_model_of_ones_own():
     page = Page(own=build.Own(net, X, y, X[:10], y[:10]))
     state = next(each for each in map(read, page.sent) if each.get("type") == "state")
     assert state["classes"] == ["no", "yes"] and state["kind"] == "rows" and state["held_out"] == 10
+    assert state["setup"]["layers"] == [4] and state["setup"]["out_activation"] == "softmax"
     page.do({"type": "step", "n": 3, "epochs": True})
     other = cmlp.Network([3, 4, 2], seed=1)
     other.fit(X, y, epochs=3, learning_rate=0.05)

@@ -127,6 +127,7 @@ WRONG_TOGETHER = {
     "parameters": {"data": "moons", "layers": [2], "parameters": [[[[1]], [1]]]},
     "points": {"data": "points"},
     "data": {"data": "own"},
+    "epochs": {"layers": [512] * 8, "epochs": 200},
 }
 
 

@@ -82,6 +82,21 @@ def test_stop_ends_it_early(page):
     page.do({"type": "stop"})
 
 
+def test_the_page_is_served_while_a_table_is_learned(page):
+    """Messages between two epochs are answered; another table waits; a new page ends it."""
+    upload(page, csv())
+    replies = [
+        '{"type":"hello"}',
+        '{"type": "upload", "name": "x", "size": 3}',
+        '{"type": "use", "family": "digits", "story": "draw"}',
+    ]
+    page.session.channel.receive = lambda timeout: replies.pop() if replies else None
+    found = page.do({"type": "fit", "target": "price"})
+    assert sum(each.get("type") == "epoch" for each in found) == 1
+    assert page.session.setup.story == "draw" and page.session.run.net.sizes[0] == 64
+    assert "stop it first" in errors(found)[0] and page.session.serve() == '{"type":"hello"}'
+
+
 def test_a_broken_file_is_told_with_its_line(page):
     text = errors(upload(page, csv() + b"Bern,3\n"))[0]
     assert "line 82" in text and "houses.csv" in text and "/" not in text
@@ -102,8 +117,12 @@ def test_more_than_was_announced(page):
 
 
 def test_too_many_rows(page, monkeypatch):
+    """Lines are counted before anything is read; a table in few lines is counted as it is read."""
     monkeypatch.setattr(limits, "ROWS", 10)
-    assert "at most 10 rows" in errors(upload(page, csv()))[0]
+    assert "this table has more" in errors(upload(page, csv()))[0] and not page.session.table.data
+    upload(page, csv(n=9))
+    monkeypatch.setattr(limits, "ROWS", 8)
+    assert "at most 8 rows" in errors(page.do({"type": "fit", "target": "price"}))[0]
 
 
 def test_what_a_target_is():

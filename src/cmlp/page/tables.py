@@ -64,6 +64,9 @@ class TableStory:
         self.data += data
         if len(self.data) == self.expected:
             self.expected = 0
+            if self.data.count(b"\n") > limits.ROWS + 1:  # before anything is read
+                self.data = bytearray()
+                raise SetUpError("upload", f"at most {limits.ROWS:,} rows; this table has more")
             self.tell_columns()
 
     def _read(self, target: str | int | None) -> RawTable:
