@@ -130,6 +130,8 @@ class App {
     this.wire = connect();
     const link = this.options.link ? decodeSetup(this.options.link) : this.options.setup;
     this.wire.open(link || undefined, (data) => this.receive(data), (code) => {
+      this.about = { ...this.about, playing: false };
+      this.playing(false);
       this.error(code === 1008 ? T.refused : T.closed);
     });
   }

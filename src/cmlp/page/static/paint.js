@@ -98,8 +98,8 @@ export function marker(context, kind, x, y, r) {
     context.moveTo(x - r, y - d); context.lineTo(x + r, y + d);
     context.moveTo(x - d, y + r); context.lineTo(x + d, y - r);
   } else {
-    const corners = { diamond: [[0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]], up: [[0, -1.2], [1.2, 1], [-1.2, 1]],
-      down: [[0, 1.2], [1.2, -1], [-1.2, -1]], star: [[0, -1.4], [0.4, -0.3], [1.4, 0], [0.4, 0.3], [0, 1.4], [-0.4, 0.3], [-1.4, 0], [-0.4, -0.3]] }[shape];
+    const corners = { diamond: [[0, -1.8], [0.9, 0], [0, 1.8], [-0.9, 0]], up: [[0, -1.4], [1.4, 1], [-1.4, 1]],
+      down: [[0, 1.4], [1.4, -1], [-1.4, -1]], star: [[0, -1.4], [0.4, -0.3], [1.4, 0], [0.4, 0.3], [0, 1.4], [-0.4, 0.3], [-1.4, 0], [-0.4, -0.3]] }[shape];
     corners.forEach(([dx, dy], i) => (i ? context.lineTo : context.moveTo).call(context, x + dx * r, y + dy * r));
     context.closePath();
   }
