@@ -183,6 +183,9 @@ def test_watch_it_train(tab):
     page.until(lambda s: s["kept"] == 1)
     page.page.get_by_label("Hidden layers").fill("8")
     page.page.get_by_label("Learning rate").fill("0.2")
+    page.press("Tab")
+    page.until(lambda s: s["setup"]["learning_rate"] == 0.2)
+    assert page.page.get_by_label("Hidden layers").input_value() == "8"  # it waits for the button
     page.click("Begin anew with these")
     state = page.until(lambda s: s["sizes"] == [64, 8, 10])
     page.until(lambda s: s["setup"]["learning_rate"] == 0.2)

@@ -48,7 +48,7 @@ export function settings(app, stories) {
 
   function pending() {
     const found = {};
-    for (const name of BEGINS) if (JSON.stringify(value(name)) !== JSON.stringify(app.setup[name])) found[name] = value(name);
+    for (const name of BEGINS) if (!fields[name].disabled && JSON.stringify(value(name)) !== JSON.stringify(app.setup[name])) found[name] = value(name);
     return found;
   }
 
@@ -57,18 +57,19 @@ export function settings(app, stories) {
     begin.hidden = true;
   }
 
-  function show() {
+  /** Show the values of some fields, or of all; what was typed into the others stays. */
+  function show(names) {
     if (!fields.layers) {
       fill(form, FIRST.map(line));
       more.append(h("div", { class: "form" }, MORE.map(line)));
     }
     const locked = new Set(app.setup.locked);
     for (const [name, field] of Object.entries(fields)) {
-      if (document.activeElement !== field) field.value = name === "layers" ? app.setup.layers.join(", ") : app.setup[name];
+      if (document.activeElement !== field && (!names || names.includes(name))) field.value = name === "layers" ? app.setup.layers.join(", ") : app.setup[name];
       field.disabled = locked.has(name) || locked.has("settings") || (app.setup.data === "own" && BEGINS.has(name));
     }
-    begin.hidden = true;
+    begin.hidden = JSON.stringify(pending()) === "{}";
   }
 
-  return { panel, event(event) { if (event.type === "state" || event.type === "changed") show(); } };
+  return { panel, event(event) { if (event.type === "state") show(); else if (event.type === "changed") show(Object.keys(event.fields)); } };
 }
