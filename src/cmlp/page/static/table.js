@@ -80,6 +80,7 @@ export function tables(app) {
     context.fillStyle = app.colours.classes[0];
     for (const [truth, predicted] of result.pairs) { context.beginPath(); context.arc(X(truth), Y(predicted), 2.5, 0, 7); context.fill(); }
     context.fillStyle = app.colours.soft;
+    context.textAlign = "left";
     context.fillText(S.pairs, 34, 10);
     context.fillText(digits(low), X(low), height - 8);
     context.textAlign = "right";
