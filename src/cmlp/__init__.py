@@ -14,6 +14,7 @@ The map:
 - :func:`diagnose`: what is wrong with a training, in plain words
 - :func:`attributions`: how much each feature adds to an answer
 - :mod:`cmlp.plot`: pictures of trainings and networks, with matplotlib
+- :func:`play`: a page that draws a network while it learns
 - :func:`load_digits`: real data to begin with
 - :func:`core_info`, :func:`use_core`: which compiled core runs, and how to take another one
 
@@ -64,6 +65,7 @@ if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr_
     from cmlp.explain.trace import Trace
     from cmlp.formats.chain import ConversionError
     from cmlp.formats.safetensors import ModelFileError
+    from cmlp.page.play import play
     from cmlp.training.callbacks import TrainingState
     from cmlp.training.divergence import DivergenceError
     from cmlp.training.many import fit_many
@@ -106,6 +108,7 @@ __all__ = [
     "from_torch",
     "load",
     "load_digits",
+    "play",
     "plot",
     "schedules",
     "to_c",
@@ -148,6 +151,7 @@ _LAZY = {
     "from_sklearn": "exchange.sklearn",
     "from_torch": "exchange.torch",
     "load": "estimators.loading",
+    "play": "page.play",
     "to_c": "exchange.c",
     "to_flax": "exchange.flax",
     "to_javascript": "exchange.javascript",

@@ -1,4 +1,4 @@
-"""The ``cmlp`` command: train, predict, evaluate, explain, info, export, import, bench and demo.
+"""The ``cmlp`` command: train, predict, evaluate, explain, info, export, import, bench, demo, play.
 
 An error is one line: :func:`main` turns the package's exceptions into ``cmlp: error: ...`` and an
 exit code. pandas is imported for large files only, ``demo`` and ``bench`` for these commands only.
@@ -104,6 +104,12 @@ def _import(args: argparse.Namespace) -> int:
     return exchange.import_(args)
 
 
+def _play(args: argparse.Namespace) -> int:
+    from cmlp.cli import play
+
+    return play.run(args.setup, port=args.port, opens=args.browser)
+
+
 def _info(args: argparse.Namespace) -> int:
     return info.run(args.model)
 
@@ -119,6 +125,7 @@ def _train(args: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
+    "play": _play,
     "train": _train,
     "predict": predict.run,
     "evaluate": predict.evaluate,

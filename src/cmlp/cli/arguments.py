@@ -134,6 +134,15 @@ examples:
     "info": f"examples:\n  cmlp info\n  cmlp info model.cmlp\n\n{_CODES}",
     "bench": f"examples:\n  cmlp bench\n  cmlp bench --quick\n\n{_CODES}",
     "demo": f"examples:\n  cmlp demo\n  cmlp demo --seed 1 --core python\n\n{_CODES}",
+    "play": f"""\
+The page is on this machine alone, at the address that is printed; its token lets nothing else use
+it. It needs websockets: pip install 'cmlp[play]'.
+
+examples:
+  cmlp play
+  cmlp play class.json --no-browser
+
+{_CODES}""",
     "train": _TRAIN,
 }
 
@@ -253,6 +262,8 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--epochs", type=int, help="(default: the recipe's)")
     demo.add_argument("--out", help="where the model goes (default: nowhere)")
 
+    _add_play(command("play", "open a page that draws a network while it learns"))
+
     _add_train(command("train", "train on a table and save the model"))
 
     model: dict[str, Any] = {
@@ -323,6 +334,13 @@ def _add_import(sub: argparse.ArgumentParser) -> None:
     hidden = "(.safetensors) of the hidden layers, one for all or one each"
     add("--activation", metavar="NAMES", type=_names, help=hidden)
     add("--layout", metavar="NAME", help="(.safetensors) torch, keras or flax (default: by names)")
+
+
+def _add_play(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("setup", metavar="FILE", nargs="?", help="a set-up that the page has saved")
+    add("--port", type=int, default=0, metavar="N", help="(default: a free one)")
+    add("--no-browser", dest="browser", action="store_false", help="print the address alone")
 
 
 def _add_data(sub: argparse.ArgumentParser, target: str) -> None:

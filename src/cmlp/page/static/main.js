@@ -1,0 +1,11 @@
+// The page in a browser: the token leaves the address, then the page begins.
+
+import { start } from "./app.js";
+import { socketTransport } from "./wire.js";
+
+const fragment = new URLSearchParams(location.hash.slice(1));
+if (fragment.get("token")) sessionStorage.setItem("cmlp-token", fragment.get("token"));
+const link = fragment.get("setup");
+history.replaceState(null, "", link ? `#setup=${link}` : location.pathname);
+
+start(document.getElementById("app"), () => socketTransport(sessionStorage.getItem("cmlp-token") || ""), { link });
