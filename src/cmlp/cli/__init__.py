@@ -1,4 +1,4 @@
-"""The ``cmlp`` command: train, predict, evaluate, info, export, import, bench and demo.
+"""The ``cmlp`` command: train, predict, evaluate, info, export, import, bench, course and demo.
 
 An error is one line: :func:`main` turns the package's exceptions into ``cmlp: error: ...`` and an
 exit code. pandas is imported for large files only, ``demo`` and ``bench`` for these commands only.
@@ -80,6 +80,12 @@ def _bench(args: argparse.Namespace) -> int:
     return subprocess.call(command, env={**os.environ, **bench.ONE_THREAD})
 
 
+def _course(args: argparse.Namespace) -> int:
+    from cmlp.cli import course
+
+    return course.run(args)
+
+
 def _demo(args: argparse.Namespace) -> int:
     from cmlp.cli import demo
 
@@ -120,4 +126,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "export": _export,
     "import": _import,
     "bench": _bench,
+    "course": _course,
 }
