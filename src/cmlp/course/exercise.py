@@ -24,7 +24,7 @@ SLIPS = {
     "labels": "a label, a place or a sureness is taken for the number that is meant",
     "dead": "the consequence is taken for the cause, or the cause for the consequence",
 }
-"""What beginners are known to stumble over; each slip of an exercise is of one of these kinds."""
+"""What beginners are known to get wrong; each slip of an exercise is of one of these kinds."""
 
 
 @dataclass(frozen=True)

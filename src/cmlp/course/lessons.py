@@ -92,12 +92,14 @@ def title(number: int) -> str:
     return text(number).partition("\n")[0].removeprefix("# ")
 
 
-def cells(number: int) -> list[Cell]:
+def cells(number: int, answers: bool = False) -> list[Cell]:
     """Return the pieces of a lesson in order.
 
     Parameters
     ----------
     number : int
+    answers : bool
+        As for :func:`text`.
 
     Returns
     -------
@@ -105,7 +107,7 @@ def cells(number: int) -> list[Cell]:
     """
     found = []
     for n, part in enumerate(
-        re.split(r"^```\{code-cell\}\n(.*?)^```$", text(number), flags=re.M | re.S)
+        re.split(r"^```\{code-cell\}\n(.*?)^```$", text(number, answers), flags=re.M | re.S)
     ):
         if part.strip():
             found.append(Cell("code" if n % 2 else "markdown", part.strip("\n")))
