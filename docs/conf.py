@@ -54,6 +54,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
+    "write_computation_times": False,  # their table loads scripts of another host
     "show_signature": False,
     "min_reported_time": 1,
     "image_scrapers": ("matplotlib",),

@@ -7,6 +7,7 @@ Three properties of a material, of which each laboratory measured only some. Wit
 from all rows.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 import cmlp
@@ -28,5 +29,8 @@ alone = cmlp.Network([6, 32, 3], "tanh", loss="squared_error", seed=0)
 alone.fit(X[complete], Y[complete], epochs=200, learning_rate=0.02, weight_decay=1e-3)
 
 print(f"rows with all three: {len(complete)} of 1000")
-print(f"R2 from all rows     {together.score(X[test], Y[test]):.3f}")
-print(f"R2 from complete ones {alone.score(X[test], Y[test]):.3f}")
+scores = [net.score(X[test], Y[test]) for net in (alone, together)]
+figure, ax = plt.subplots(figsize=(6, 2), layout="constrained")
+bars = ax.barh([f"{len(complete)} complete rows", "all 1,000 rows"], scores, color=["0.7", "C0"])
+ax.bar_label(bars, fmt=" %.3f")
+ax.set(xlabel="R2 on other rows", xlim=(0, 1.1))

@@ -8,6 +8,7 @@ only the rows of a batch are expanded.
 
 import zlib
 
+import matplotlib.pyplot as plt
 import numpy as np
 from scipy.sparse import csr_matrix
 
@@ -50,3 +51,12 @@ model = cmlp.MLPClassifier((16,), early_stopping=True, learning_rate_init=0.01, 
 model.fit(hashed(texts[:900]), topics[:900])
 print(f"accuracy {model.score(hashed(texts[900:]), topics[900:]):.3f}")
 print(model.predict(hashed(["the radiator is cold again", "please refund my card"])))
+
+# %%
+# What each word alone is taken for:
+words = " ".join(WORDS.values()).split()
+figure, ax = plt.subplots(figsize=(8, 2.6), layout="constrained")
+image = ax.imshow(model.predict_proba(hashed(words)).T, cmap="cividis", vmin=0, vmax=1)
+ax.set_xticks(range(len(words)), words, rotation=60, ha="right")
+ax.set_yticks(range(3), model.classes_)
+figure.colorbar(image, label="probability", shrink=0.8)

@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 
+import matplotlib.pyplot as plt
+
 import cmlp
 
 digits = cmlp.load_digits()
@@ -18,8 +20,16 @@ net.fit(digits.X_train, digits.y_train, epochs=30, learning_rate=0.05)
 
 cmlp.to_c(net, "digits.c")
 cmlp.to_c(net, "digits_int8.c", weights="int8", X=digits.X_test[:200])
+flash = []
 for name in ("digits.c", "digits_int8.c"):
-    print(name, os.path.getsize(name), "bytes of text")
+    with open(name) as file:
+        (line,) = [line for line in file if line.startswith(" * flash:")]
+    flash.append(int(line.split()[2]))
+    print(name, os.path.getsize(name), "bytes of text;", line[3:].strip())
+
+figure, ax = plt.subplots(figsize=(6, 1.8), layout="constrained")
+ax.bar_label(ax.barh(["float32", "int8"], flash), fmt=" %d bytes")
+ax.set(xlabel="tables in flash", xlim=(0, 1.25 * max(flash)))
 
 # %%
 # The beginning of the file tells how to use it:
