@@ -25,6 +25,7 @@ extensions = [
     "sphinx_copybutton",
     "pages_from_elsewhere",
     "mathml",
+    "shared_parameters",
     "llms",
 ]
 exclude_patterns = ["_ext", "_templates", "examples"]
@@ -85,6 +86,6 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {"changelog": [], "decisions": [], "404": []}
+html_sidebars = {"404": []}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
