@@ -28,7 +28,7 @@ extensions = [
     "shared_parameters",
     "llms",
 ]
-exclude_patterns = ["_ext", "_templates", "examples"]
+exclude_patterns = ["_ext", "_templates", "examples", "**sg_execution_times.rst"]
 templates_path = ["_templates"]
 root_doc = "index"
 nitpicky = True
@@ -72,6 +72,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "cmlp"
 html_static_path = ["_static"]
 html_css_files = ["cmlp.css"]
+html_js_files = ["cmlp.js"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {

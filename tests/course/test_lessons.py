@@ -143,8 +143,9 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert cli.main(["course"]) == 0
     assert "5. Backpropagation by hand" in capsys.readouterr().out
     assert cli.main(["course", "1", "--py"]) == 0 and Path("1-neuron.py").exists()
-    for words in (["course", "9"], ["course", "1", "--all", "x"]):
-        assert cli.main(words) == 2
+    for words in (["9"], ["0"], ["1", "--all", "x"], ["--open"], ["--all", "1-neuron.py"]):
+        assert cli.main(["course", *words]) == 2, words
+    assert "1-neuron.py: it is a file; name a folder" in capsys.readouterr().err
     assert not Path("x").exists()
 
 

@@ -13,6 +13,8 @@ from cmlp.course import lessons
 
 def run(args: argparse.Namespace) -> int:
     """List the lessons, or write one or all of them; what is there already stays as it is."""
+    if args.open and args.lesson is None:
+        raise ValueError("--open needs the number of a lesson, 1 to 8")
     if args.lesson is None and args.all is None:
         print("Eight lessons: how a network learns.\n")
         for number in range(1, len(lessons.NAMES) + 1):

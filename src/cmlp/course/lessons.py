@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -185,11 +186,15 @@ def write(number: int, folder: str | os.PathLike[str] = ".", *, as_script: bool 
     ------
     FileExistsError
         If the file is there: it may hold your answers.
+    NotADirectoryError
+        If the folder is a file.
     ValueError
         If there is no such lesson.
     """
     content = script(number) if as_script else json.dumps(notebook(number), indent=1) + "\n"
     path = Path(folder) / f"{NAMES[number - 1]}{'.py' if as_script else '.ipynb'}"
+    if path.parent.exists() and not path.parent.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "it is a file; name a folder", str(path.parent))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("x", encoding="utf-8") as file:
         file.write(content)
