@@ -175,7 +175,7 @@ def backpropagation(trace: Any, ax: Any = None) -> Any:
     -------
     matplotlib axes
     """
-    ax = axes_for(ax, (9, 4.6))
+    ax = axes_for(ax, (7.6, 4.8))
     hidden, last = trace.layers
     places: list[list[tuple[float, float]]] = [[(0, 1), (0, 0)], [(1, 1), (1, 0)], [(2, 0.5)]]
     for before, after, layer in ((0, 1, hidden), (1, 2, last)):
@@ -184,7 +184,7 @@ def backpropagation(trace: Any, ax: Any = None) -> Any:
                 ax.annotate("", q, p, arrowprops={"arrowstyle": "-", "color": GREY}, zorder=1)
                 x, y = (0.62 * np.array(p) + 0.38 * np.array(q)).tolist()
                 text = f"w {layer.weights[i, j]:g}\ndC/dw {layer.dweights[i, j]:.4f}"
-                ax.text(x, y, text, fontsize=8, ha="center", va="center",
+                ax.text(x, y, text, fontsize=9, ha="center", va="center",
                         bbox={"fc": "white", "ec": "none", "pad": 1}, color="black")  # fmt: skip
     for i, (x, y) in enumerate(places[0]):
         ax.text(x, y, f"x = {trace.X[0, i]:g}", ha="center", va="center", color="white",
