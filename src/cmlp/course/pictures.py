@@ -182,7 +182,7 @@ def backpropagation(trace: Any, ax: Any = None) -> Any:
         for i, p in enumerate(places[before]):
             for j, q in enumerate(places[after]):
                 ax.annotate("", q, p, arrowprops={"arrowstyle": "-", "color": GREY}, zorder=1)
-                x, y = (0.62 * np.array(p) + 0.38 * np.array(q)).tolist()
+                x, y = (0.6 * np.array(p) + 0.4 * np.array(q)).tolist()
                 text = f"w {layer.weights[i, j]:g}\ndC/dw {layer.dweights[i, j]:.4f}"
                 ax.text(x, y, text, fontsize=9, ha="center", va="center",
                         bbox={"fc": "white", "ec": "none", "pad": 1}, color="black")  # fmt: skip
@@ -194,8 +194,10 @@ def backpropagation(trace: Any, ax: Any = None) -> Any:
             inside = f"z {layer.z[0, j]:.4f}\na {layer.a[0, j]:.4f}"
             ax.text(x, y, inside, ha="center", va="center", color="white",
                     bbox={"boxstyle": "round", "fc": BLUE, "ec": "none"})  # fmt: skip
-            below = f"b {layer.biases[j]:g}   delta {layer.delta[0, j]:.4f}"
-            ax.text(x, y - 0.19, below, ha="center", va="top", color=RED, fontsize=9)
+            text = f"b {layer.biases[j]:g}   delta {layer.delta[0, j]:.4f}"
+            top = y == 1  # there the lines leave downwards
+            at, side = (y + 0.1, "bottom") if top else (y - 0.12, "top")
+            ax.text(x, at, text, ha="center", va=side, color=RED, fontsize=9)
     ax.text(2.42, 0.5, f"y = {trace.y[0, 0]:g}\nC = {trace.loss:.4f}", ha="center", va="center")
     ax.set(xlim=(-0.25, 2.65), ylim=(-0.35, 1.2))
     ax.axis("off")

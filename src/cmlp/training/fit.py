@@ -55,7 +55,7 @@ class NetworkRules:
         progress: Progress,
     ) -> None:
         self.net, self.data, self.recipe, self.state = net, data, recipe, state
-        self.rows, self.shuffle = rows, shuffle
+        self.rows, self.batch_size, self.shuffle = rows, batch_size, shuffle
         self.n_rows, self.n_steps = len(rows), -(-len(rows) // batch_size)
         self.validation, self.held_out = validation, held_out
         self.schedules, self.progress, self.n_rates = schedules, progress, len(schedules)
@@ -105,11 +105,23 @@ class NetworkRules:
     def diverged(self, safe: Snapshot) -> None:
         raise diverged(self.net, self.data, self.recipe, self.state.history, safe)
 
+    def end(self, stopped: str) -> None:
+        """Record how the training has ended."""
+        best = self.patience
+        restored = best.params is not None and stopped not in ("error", "diverged")
+        for record in (self.state.history, self.net.history):
+            record.end(stopped, best.best_epoch or None, restored)
+
     def interrupted(self) -> None:
-        warn(
-            f"training was interrupted after {self.state.epoch} of {self.state.epochs} epochs; "
-            "the network keeps what it has learned"
-        )
+        warn_of_interrupt(self.state.epoch, self.state.epochs)
+
+
+def warn_of_interrupt(epoch: int, epochs: int) -> None:
+    """Warn that Ctrl-C has ended a training."""
+    warn(
+        f"training was interrupted after {epoch} of {epochs} epochs; "
+        "the network keeps what it has learned"
+    )
 
 
 def check_dropout(recipe: Recipe, factors: NDArray[np.float64]) -> None:
@@ -160,40 +172,58 @@ def fit(
     net: State, data: Data, recipe: Recipe, options: Options, validation: Data | None
 ) -> History:
     """Train for some epochs; see :meth:`cmlp.Network.fit`, which has checked the rows."""
-    callbacks = tuple(options.callbacks)
-    rows = np.arange(len(data.X), dtype=np.int64)
-    held_out: NDArray[np.int64] | None = None
+    rules = rules_of(net, data, recipe, options, validation)
+    return run(rules, options)
+
+
+def rules_of(
+    net: State,
+    data: Data,
+    recipe: Recipe,
+    options: Options,
+    validation: Data | None,
+    rows: NDArray[np.int64] | None = None,
+    held_out: NDArray[np.int64] | None = None,
+) -> NetworkRules:
+    """Return the rules of a fit on some rows (None: all), with those of `held_out` to validate."""
+    if rows is None:
+        rows = np.arange(len(data.X), dtype=np.int64)
     if options.validation_fraction:
-        strata = _strata(net, data.targets)
-        rows, held_out = split(strata, options.validation_fraction, net.rng)
-        validation = data
+        strata = _strata(net, data.targets)[rows]
+        part, rest = split(strata, options.validation_fraction, net.rng)
+        rows, held_out, validation = rows[part], rows[rest], data
     batch_size = min(options.batch_size or len(rows), len(rows))
-    trainer = Trainer(net, data, recipe, batch_size, options.n_threads, keeps_steps_whole=True)
     history = History(metric=metric_of(net, data.targets))
     net.history.metric = history.metric
     state = TrainingState(net, history, 0, options.epochs)
     progress = Progress(options.verbose, options.epochs, history.metric, dispatch.core.name)
-    rules = NetworkRules(
+    return NetworkRules(
         net, data, recipe, state, rows, batch_size, options.shuffle, validation, held_out,
         options.patience, options.schedules, progress,
     )  # fmt: skip
-    best, stopped = rules.patience, "error"
+
+
+def run(rules: NetworkRules, options: Options) -> History:
+    """Train by these rules until they, or the options, end it."""
+    net, state, callbacks = rules.net, rules.state, tuple(options.callbacks)
+    trainer = Trainer(
+        net, rules.data, rules.recipe, rules.batch_size, options.n_threads, keeps_steps_whole=True
+    )
+    stopped = "error"
     try:
         stopped = Loop(trainer, rules, state, callbacks, Deadline(options.max_time)).run()
         trainer.close()  # first: it puts the mean of the weights in place
-        if best.params is not None:
-            net.params[:] = best.params
+        if rules.patience.params is not None:
+            net.params[:] = rules.patience.params
     except DivergenceError:
         stopped = "diverged"
         raise
     finally:
-        progress.close()
+        rules.progress.close()
         trainer.close()
-        restored = best.params is not None and stopped not in ("error", "diverged")
-        for record in (history, net.history):
-            record.end(stopped, best.best_epoch or None, restored)
+        rules.end(stopped)
     call_back(callbacks, "on_train_end", state)
-    return history
+    return state.history
 
 
 def run_epoch(
@@ -223,11 +253,16 @@ def run_epoch(
     finally:
         trainer.close()
     if not math.isfinite(loss):
-        raise DivergenceError(
-            "the loss is not finite; the step that saw it was not taken. Lower the learning "
-            "rate, scale X and y, or clip gradients (clip_norm=1)"
-        )
+        raise not_finite()
     return loss
+
+
+def not_finite() -> DivergenceError:
+    """Return the error for a step that is not taken."""
+    return DivergenceError(
+        "the loss is not finite; the step that saw it was not taken. Lower the learning "
+        "rate, scale X and y, or clip gradients (clip_norm=1)"
+    )
 
 
 def _strata(net: State, targets: Array) -> Array:
