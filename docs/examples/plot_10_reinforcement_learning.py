@@ -6,6 +6,8 @@ A cart balances a pole. A small network learns the value of pushing left or righ
 replay): thousands of single predictions and small steps, where a call must cost little.
 """
 
+import copy
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -28,8 +30,8 @@ def push(state, action):
 
 
 net = cmlp.Network([4, 32, 32, 2], "relu", "identity", "huber", missing_targets=True, seed=0)
-slow = cmlp.Network([4, 32, 32, 2], "relu", "identity", "huber", missing_targets=True, seed=0)
-value = net.predictor()
+slow = copy.copy(net)
+value, trainer = net.predictor(), net.trainer(solver="adam", learning_rate=0.002, batch_size=64)
 scale = np.array([1, 1, 5, 2])
 past, later = np.zeros((20000, 4)), np.zeros((20000, 4))  # what has been seen, in a circle
 actions, over = np.zeros(20000, int), np.zeros(20000, bool)
@@ -50,9 +52,9 @@ for episode in range(250):
         future = slow.predict(later[rows]).max(axis=1)
         targets = np.full((64, 2), np.nan)  # the other action was not tried: missing
         targets[np.arange(64), actions[rows]] = np.where(over[rows], -1, 0.98 * future)
-        net.step(past[rows], targets, solver="adam", learning_rate=0.002)
+        trainer.step(past[rows], targets)
         if seen % 50 == 0:
-            slow.params[:] = net.params
+            slow.copy_from(net)
     lengths.append(steps)
     if np.mean(lengths[-20:]) > 200:
         break
