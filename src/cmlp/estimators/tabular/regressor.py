@@ -92,6 +92,7 @@ class TabularRegressor(Tabular):
         max_time: float | None = None,
         verbose: bool | int = False,
         callbacks: Iterable[Any] = (),
+        precision: str | None = None,
     ) -> None:
         self._store(locals())
 
