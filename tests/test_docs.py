@@ -18,6 +18,7 @@ if not (ROOT / "CONTRIBUTING.md").exists():
     pytest.skip("the tests run without their repository", allow_module_level=True)
 
 SOURCE = ROOT / "src" / "cmlp"
+LESSONS = sorted(SOURCE.glob("course/*.md"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 CODE = [
     path
@@ -25,6 +26,7 @@ CODE = [
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in (".py", ".pyx", ".pxi", ".h") and path != Path(__file__)
 ]
+CODE += [path for path in ROOT.glob("docs/**/*.py") if "gallery" not in path.parts]
 CODE += [path for path in (ROOT / "setup.py", ROOT / ".ci" / "run") if path.exists()]
 
 PHRASES = [
@@ -158,7 +160,9 @@ def test_the_map_fits_one_screen():
     assert text.count("\n") <= 48 and max(map(len, text.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("path", PAGES + CODE, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "path", PAGES + LESSONS + CODE, ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_prose_is_plain(path):
     found = re.compile(rf"\b({'|'.join(PHRASES)})\b", re.IGNORECASE)
     for number, line in enumerate(text_of(path).splitlines(), 1):

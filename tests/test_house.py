@@ -21,7 +21,7 @@ RANKS = {
     "explain": 4, "formats": 4, "diagnosis": 4,
     "network": 5,
     "estimators": 6, "plot": 6,
-    "exchange": 7, "page": 7,
+    "exchange": 7, "page": 7, "course": 7,
     "__init__": 8,
     "cli": 9,
     "__main__": 10,

@@ -97,6 +97,10 @@ class OneCycle(Schedule):
     ----------
     peak : float
         Part of the training at which the full rate is reached.
+    start, final : float
+        The first and the last rate, as parts of the full one.
+    warmup_fraction : float
+        As of every :class:`Schedule`.
     """
 
     peak: float = 0.3

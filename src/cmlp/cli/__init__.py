@@ -1,4 +1,4 @@
-"""The ``cmlp`` command: train, predict, evaluate, explain, info, export, import, bench, demo, play.
+"""The ``cmlp`` command: train, predict, evaluate, explain, info, export, import and others.
 
 An error is one line: :func:`main` turns the package's exceptions into ``cmlp: error: ...`` and an
 exit code. pandas is imported for large files only, ``demo`` and ``bench`` for these commands only.
@@ -80,6 +80,12 @@ def _bench(args: argparse.Namespace) -> int:
     return subprocess.call(command, env={**os.environ, **bench.ONE_THREAD})
 
 
+def _course(args: argparse.Namespace) -> int:
+    from cmlp.cli import course
+
+    return course.run(args)
+
+
 def _demo(args: argparse.Namespace) -> int:
     from cmlp.cli import demo
 
@@ -134,4 +140,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "export": _export,
     "import": _import,
     "bench": _bench,
+    "course": _course,
 }

@@ -133,6 +133,7 @@ examples:
 {_CODES}""",
     "info": f"examples:\n  cmlp info\n  cmlp info model.cmlp\n\n{_CODES}",
     "bench": f"examples:\n  cmlp bench\n  cmlp bench --quick\n\n{_CODES}",
+    "course": f"examples:\n  cmlp course\n  cmlp course 5\n  cmlp course --all lessons\n\n{_CODES}",
     "demo": f"examples:\n  cmlp demo\n  cmlp demo --seed 1 --core python\n\n{_CODES}",
     "play": f"""\
 The page is on this machine alone, at the address that is printed; its token lets nothing else use
@@ -288,6 +289,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_export(command("export", "write a model for ONNX, C, Python and others"), model)
     _add_import(command("import", "make a model of a file of another program"))
 
+    _add_course(command("course", "list the lessons of the course, or write them as notebooks"))
+
     bench = command("bench", "time the compiled cores against the NumPy path")
     bench.add_argument("--quick", action="store_true", help="in 4 seconds instead of 20")
     return parser
@@ -320,6 +323,14 @@ def _add_export(sub: argparse.ArgumentParser, model: dict[str, Any]) -> None:
     add("--columns", action="store_true", help="(.onnx) an input per column of a model for tables")
     add("--pure", action="store_true", help="(.py) do without NumPy")
     add("--layout", metavar="NAME", help="(.safetensors) torch, keras or flax (default: torch)")
+
+
+def _add_course(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("lesson", nargs="?", type=int, metavar="LESSON", help="1 to 8")
+    add("--all", metavar="FOLDER", help="write all lessons there")
+    add("--py", action="store_true", help="write Python instead of a notebook")
+    add("--open", action="store_true", help="open it in Jupyter")
 
 
 def _add_import(sub: argparse.ArgumentParser) -> None:

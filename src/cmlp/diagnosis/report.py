@@ -26,7 +26,7 @@ from cmlp.diagnosis.subject import collect
 @set_module("cmlp")
 @dataclass(frozen=True)
 class Diagnosis:
-    """What :func:`diagnose` found; true if there is nothing but notes.
+    """What :func:`cmlp.diagnose` found; true if there is nothing but notes.
 
     Attributes
     ----------

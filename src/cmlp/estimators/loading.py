@@ -18,6 +18,8 @@ def load(path: str | os.PathLike[str], *, loss: CustomLoss | None = None) -> Any
 
     Parameters
     ----------
+    path : path
+        The file.
     loss : callable, optional
         The loss of a network that was trained with one of its own.
 

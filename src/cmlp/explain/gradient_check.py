@@ -35,7 +35,7 @@ class CheckedLayer(NamedTuple):
 @set_module("cmlp")
 @dataclass(frozen=True)
 class GradientCheck:
-    """Result of :meth:`Network.check_gradients`; true if every layer is within the tolerance."""
+    """Result of :meth:`cmlp.Network.check_gradients`; true if all is within the tolerance."""
 
     layers: list[CheckedLayer]
     tolerance: float

@@ -1,0 +1,53 @@
+"""Parameters of the regressors that are documented with the classifiers: both pages have them."""
+
+import inspect
+import re
+
+import cmlp
+
+SIBLINGS = {
+    "cmlp.MLPRegressor": cmlp.MLPClassifier,
+    "cmlp.TabularRegressor": cmlp.TabularClassifier,
+}
+
+
+def entries_of(docstring: str) -> dict[tuple[str, ...], list[str]]:
+    """Return the entries of the section Parameters: names, and the lines of each."""
+    lines = docstring.splitlines()
+    start = lines.index("Parameters") + 2
+    found: dict[tuple[str, ...], list[str]] = {}
+    for line, following in zip(lines[start:], [*lines[start + 1 :], ""], strict=True):
+        if following.startswith("---"):  # the title of the next section
+            break
+        if line and not line.startswith(" "):
+            names = tuple(re.findall(r"\w+", line.partition(":")[0]))
+            found[names] = []
+        found[names].append(line)
+    return found
+
+
+def whole(name: str, docstring: str) -> str:
+    """Return the docstring of a class with the entries that only its sibling's has."""
+    if name not in SIBLINGS:
+        return docstring
+    own = {parameter for names in entries_of(docstring) for parameter in names}
+    needed = set(inspect.signature(getattr(cmlp, name.removeprefix("cmlp."))).parameters) - own
+    shared = [
+        "\n".join(lines).rstrip()
+        for names, lines in entries_of(inspect.getdoc(SIBLINGS[name])).items()
+        if needed.intersection(names)
+    ]
+    before, title, after = docstring.partition("\n\nExamples\n")
+    return before + "\n" + "\n".join(shared) + title + after
+
+
+def complete(app, what, name, obj, options, lines):
+    """Complete the lines of a docstring, before numpydoc reads them."""
+    if name in SIBLINGS and what == "class":
+        lines[:] = whole(name, "\n".join(lines)).splitlines()
+
+
+def setup(app):
+    """Register with Sphinx."""
+    app.connect("autodoc-process-docstring", complete, priority=100)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
