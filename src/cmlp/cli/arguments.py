@@ -258,11 +258,7 @@ def make_parser() -> argparse.ArgumentParser:
             sub.add_argument("--core", help="auto, avx512, avx2, baseline or python")
         return sub
 
-    demo = command("demo", "train, test and save a network of handwritten digits")
-    demo.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    demo.add_argument("--epochs", type=int, help="(default: the recipe's)")
-    demo.add_argument("--out", help="where the model goes (default: nowhere)")
-
+    _add_demo(command("demo", "train, test and save a network of handwritten digits"))
     _add_play(command("play", "open a page that draws a network while it learns"))
 
     _add_train(command("train", "train on a table and save the model"))
@@ -294,6 +290,12 @@ def make_parser() -> argparse.ArgumentParser:
     bench = command("bench", "time the compiled cores against the NumPy path")
     bench.add_argument("--quick", action="store_true", help="in 4 seconds instead of 20")
     return parser
+
+
+def _add_demo(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    sub.add_argument("--epochs", type=int, help="(default: the recipe's)")
+    sub.add_argument("--out", help="where the model goes (default: nowhere)")
 
 
 def _add_explain(sub: argparse.ArgumentParser, model: dict[str, Any]) -> None:
