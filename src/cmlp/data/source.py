@@ -6,6 +6,7 @@ can programs with a source of their own.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import heapq
 from bisect import bisect_right
@@ -160,6 +161,10 @@ class Source:
     def close(self) -> None:
         """Close open files; reading opens them again."""
 
+    def reopened(self) -> Source:
+        """Return the same source with files of its own, for another thread."""
+        return copy.copy(self)
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without open files."""
         return {name: value for name, value in vars(self).items() if name != "_open"}
@@ -279,3 +284,7 @@ class Part(Source):
     def close(self) -> None:
         """Close open files."""
         self.source.close()
+
+    def reopened(self) -> Part:
+        """Return the same with files of its own."""
+        return Part(self.source.reopened(), self.spans)

@@ -124,15 +124,20 @@ def read_state(record: object) -> dict[str, Any]:
         raise ValueError("a mean is of steps that were taken")
     if state["shown_average"] is not None and not 0 <= state["shown_average"] <= _WORD32:
         raise ValueError("shown_average must be a number of 32 bits")
-    kind = state["generator"].get("bit_generator")
+    check_generator(state["generator"])
+    return state
+
+
+def check_generator(state: dict[str, Any]) -> None:
+    """Check the state of a random generator."""
+    kind = state.get("bit_generator")
     if type(kind) is not str or kind not in GENERATORS:
         raise ValueError(
             f"unknown random generator {short(kind)}; known: {', '.join(GENERATORS)}. Another "
             "seed, as in net.rng = 0, makes one of these"
         )
-    if not _fits(state["generator"], {"bit_generator": str, **GENERATORS[kind]}):
+    if not _fits(state, {"bit_generator": str, **GENERATORS[kind]}):
         raise ValueError(f"the random generator's state is none of {kind}")
-    return state
 
 
 def _fits(value: object, expected: Any) -> bool:
@@ -162,3 +167,36 @@ def generator(state: dict[str, Any]) -> np.random.Generator:
     bits = getattr(np.random, state["bit_generator"])(0)
     bits.state = state
     return np.random.Generator(bits)
+
+
+# Where a training stood --------------------------------------------------------------------------
+
+_RESUME: dict[str, tuple[type, ...]] = {
+    "finished": (str,),
+    "epoch": (int,),
+    "rows": (int,),
+    "loss": (float,),
+    "weight": (float,),
+    "window": (int,),
+    "older": (int,),
+    "lowest": (float, type(None)),
+    "best_epoch": (int,),
+    "best": (bool,),
+    "start": (dict,),
+    "generator": (dict,),
+    "same": (dict,),
+}
+
+
+def read_resume(record: object) -> dict[str, Any]:
+    """Return where a training stood, of a checkpoint."""
+    about = entries(record, "the checkpoint", _RESUME, {})
+    for name in ("epoch", "rows", "window", "older", "best_epoch"):
+        if not 0 <= about[name] < 1 << 53:
+            raise ValueError(f"{name} must be at least 0")
+    for name in ("loss", "weight"):
+        if not math.isfinite(about[name]):
+            raise ValueError(f"{name} must be finite")
+    for name in ("start", "generator"):
+        check_generator(about[name])
+    return about

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from cmlp.model.state import State
 from cmlp.schedules import Schedule, resolve
 from cmlp.training.callbacks import TrainingState, call_back, check_callbacks
 from cmlp.training.divergence import DivergenceError, diverged
+from cmlp.training.feed import Feed, Keeper
 from cmlp.training.loop import Loop
 from cmlp.training.progress import Progress
 from cmlp.training.recipe import Recipe
@@ -37,12 +38,19 @@ from cmlp.training.trainer import Trainer
 
 
 class NetworkRules:
-    """How :meth:`Network.fit` draws, records and stops; see :class:`cmlp.training.loop.Rules`."""
+    """How :meth:`Network.fit` draws, records and stops; see :class:`cmlp.training.loop.Rules`.
+
+    Parameters
+    ----------
+    rows : ndarray of int64
+        The numbers of the rows to train on, where they are in memory; a feed has an order of its
+        own.
+    """
 
     def __init__(
         self,
         net: State,
-        data: Data,
+        data: Data | Feed,
         recipe: Recipe,
         state: TrainingState,
         rows: NDArray[np.int64],
@@ -56,7 +64,8 @@ class NetworkRules:
     ) -> None:
         self.net, self.data, self.recipe, self.state = net, data, recipe, state
         self.rows, self.shuffle = rows, shuffle
-        self.n_rows, self.n_steps = len(rows), -(-len(rows) // batch_size)
+        self.n_rows = len(rows) if isinstance(data, Data) else data.n_rows
+        self.n_steps = -(-self.n_rows // batch_size)
         self.validation, self.held_out = validation, held_out
         self.schedules, self.progress, self.n_rates = schedules, progress, len(schedules)
         self.patience = Patience(patience, keeps=validation is not None)
@@ -70,7 +79,8 @@ class NetworkRules:
             row[:] = schedule.rates(base, self.drawn, self.state.epochs, self.n_steps, losses)
         if self.n_rates > 1:
             check_dropout(self.recipe, rates[1])
-        order[:] = self.net.rng.permutation(self.rows) if self.shuffle else self.rows
+        if isinstance(self.data, Data):
+            order[:] = self.net.rng.permutation(self.rows) if self.shuffle else self.rows
         self.drawn += 1
 
     def foreseen(self) -> float:
@@ -94,6 +104,8 @@ class NetworkRules:
         values["learning_rate"] = rate
         values["seconds"] = seconds + time.perf_counter() - began
         values["rows_per_second"] = n_rows / max(seconds, 1e-9)
+        if not isinstance(self.data, Data):
+            values["waited"] = self.data.waited()
         self.state.history.append(values)
         net.history.append(values)
         self.patience.see(values.get("val_loss", loss), int(values["epoch"]), net.params)
@@ -103,7 +115,8 @@ class NetworkRules:
         return "patience" if self.patience.left(self._last_epoch()) <= 0 else ""
 
     def diverged(self, safe: Snapshot) -> None:
-        raise diverged(self.net, self.data, self.recipe, self.state.history, safe)
+        data = self.data if isinstance(self.data, Data) else self.data.latest
+        raise diverged(self.net, data, self.recipe, self.state.history, safe)
 
     def interrupted(self) -> None:
         warn(
@@ -120,6 +133,16 @@ def check_dropout(recipe: Recipe, factors: NDArray[np.float64]) -> None:
             f"dropout times its schedule must be below 1; it reaches {most:g}: lower dropout, or "
             "the factors of dropout_schedule"
         )
+
+
+class Resumed(Protocol):
+    """Checkpoints of a training."""
+
+    def begin(self, trainer: Trainer, state: TrainingState, rules: NetworkRules) -> Keeper:
+        """Restore what was done before, if anything; return what writes checkpoints."""
+
+    def end(self, stopped: str) -> None:
+        """Write the last checkpoint, unless training was stopped in the middle."""
 
 
 @dataclass(kw_only=True)
@@ -157,19 +180,35 @@ class Options:
 
 
 def fit(
-    net: State, data: Data, recipe: Recipe, options: Options, validation: Data | None
+    net: State,
+    data: Data | Feed,
+    recipe: Recipe,
+    options: Options,
+    validation: Data | None,
+    resumed: Resumed | None = None,
 ) -> History:
-    """Train for some epochs; see :meth:`cmlp.Network.fit`, which has checked the rows."""
+    """Train for some epochs; see :meth:`cmlp.Network.fit`, which has checked the rows.
+
+    Parameters
+    ----------
+    data : Data or Feed
+        Rows in memory; or what yields windows of rows, and holds rows to validate on out itself.
+    resumed : Resumed, optional
+        What writes checkpoints, and where a training continues.
+    """
     callbacks = tuple(options.callbacks)
-    rows = np.arange(len(data.X), dtype=np.int64)
+    in_memory = isinstance(data, Data)
+    rows = np.arange(len(data.X) if in_memory else 0, dtype=np.int64)
     held_out: NDArray[np.int64] | None = None
-    if options.validation_fraction:
+    if in_memory and options.validation_fraction:
         strata = _strata(net, data.targets)
         rows, held_out = split(strata, options.validation_fraction, net.rng)
         validation = data
-    batch_size = min(options.batch_size or len(rows), len(rows))
+    n_rows = len(rows) if in_memory else data.n_rows
+    batch_size = min(options.batch_size or n_rows, n_rows)
     trainer = Trainer(net, data, recipe, batch_size, options.n_threads, keeps_steps_whole=True)
-    history = History(metric=metric_of(net, data.targets))
+    targets = data.targets if in_memory else data.latest.targets
+    history = History(metric=metric_of(net, targets))
     net.history.metric = history.metric
     state = TrainingState(net, history, 0, options.epochs)
     progress = Progress(options.verbose, options.epochs, history.metric, dispatch.core.name)
@@ -178,8 +217,10 @@ def fit(
         options.patience, options.schedules, progress,
     )  # fmt: skip
     best, stopped = rules.patience, "error"
+    keeper = None if resumed is None else resumed.begin(trainer, state, rules)
     try:
-        stopped = Loop(trainer, rules, state, callbacks, Deadline(options.max_time)).run()
+        loop = Loop(trainer, rules, state, callbacks, Deadline(options.max_time), keeper)
+        stopped = loop.run()
         trainer.close()  # first: it puts the mean of the weights in place
         if best.params is not None:
             net.params[:] = best.params
@@ -192,13 +233,15 @@ def fit(
         restored = best.params is not None and stopped not in ("error", "diverged")
         for record in (history, net.history):
             record.end(stopped, best.best_epoch or None, restored)
+    if resumed is not None:
+        resumed.end(stopped)
     call_back(callbacks, "on_train_end", state)
     return history
 
 
 def run_epoch(
     net: State,
-    data: Data,
+    data: Data | Feed,
     recipe: Recipe,
     batch_size: int | None,
     shuffle: bool,
@@ -211,13 +254,14 @@ def run_epoch(
     DivergenceError
         If the loss is not finite; the step that saw it is not taken.
     """
-    rows = np.arange(len(data.X), dtype=np.int64)
-    batch_size = check_integer("batch_size", len(rows) if batch_size is None else batch_size, 1)
-    batch_size = min(batch_size, len(rows))
+    n_rows = len(data.X) if isinstance(data, Data) else data.n_rows
+    rows = np.arange(n_rows if isinstance(data, Data) else 0, dtype=np.int64)
+    batch_size = check_integer("batch_size", n_rows if batch_size is None else batch_size, 1)
+    batch_size = min(batch_size, n_rows)
     if n_threads is not None:
         check_integer("n_threads", n_threads, 1)
     trainer = Trainer(net, data, recipe, batch_size, n_threads)
-    rates = np.full(-(-len(rows) // batch_size), float(recipe.learning_rate))
+    rates = np.full(-(-n_rows // batch_size), float(recipe.learning_rate))
     try:
         loss, _ = trainer.epoch(net.rng.permutation(rows) if shuffle else rows, rates)
     finally:

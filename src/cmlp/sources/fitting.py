@@ -1,0 +1,175 @@
+"""The fit of a network to a source: in memory if the rows fit, else in windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from cmlp.core.layout import Array
+from cmlp.data.rows import Data
+from cmlp.data.source import Source
+from cmlp.model.history import History
+from cmlp.model.state import State
+from cmlp.sources.encode import RowEncoder, network_encoder
+from cmlp.sources.plan import in_words
+from cmlp.sources.training import in_memory, windowed
+from cmlp.sources.windows import row_bytes
+from cmlp.training import fit as training
+from cmlp.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from cmlp.training.fit import Options
+
+
+class Checkpoints(Protocol):
+    """What :class:`cmlp.formats.checkpoint.Checkpoint` is to a fit.
+
+    Attributes
+    ----------
+    window : int
+        Rows of a window; 0 in memory.
+    history : History
+        The epochs before it was resumed.
+    """
+
+    window: int
+
+    @property
+    def history(self) -> History:
+        """Return the epochs before it was resumed."""
+
+    def resume(self, epochs: int) -> bool:
+        """Restore the network; return whether there is nothing left to train."""
+
+    @property
+    def restored(self) -> bool:
+        """Return whether a file was read."""
+
+
+def fit_source(
+    net: State,
+    source: Source,
+    recipe: Recipe,
+    options: Options,
+    validation: tuple[Any, Any],
+    memory: int,
+    checkpoint: Any = None,
+    resume: bool = False,
+) -> History:
+    """Train on a source; see :meth:`cmlp.Network.fit`.
+
+    Parameters
+    ----------
+    validation : pair
+        X_val, which may be a source, and y_val.
+    checkpoint : Checkpoints and Resumed, optional
+        What writes checkpoints.
+    """
+    classes, feed = net.classes, None
+    try:
+        if checkpoint is not None and resume and checkpoint.resume(options.epochs):
+            history: History = checkpoint.history
+            return history
+        held_out = validation_rows(net, *validation, memory)
+        given = checkpoint.window if checkpoint is not None and checkpoint.restored else None
+        data = None if given else rows_in_memory(net, source, memory)
+        if data is None and given == 0:
+            raise ValueError(
+                "the checkpoint's training had all rows in memory, which do not fit into memory="
+                f"{in_words(memory)!r}; give as much as before"
+            )
+        if data is None:
+            encoder = network_encoder(net, source)
+            made = windowed(
+                source, encoder, net.rng,
+                memory=memory - (0 if held_out is None else held_out.X.nbytes),
+                batch_size=options.batch_size, shuffle=options.shuffle,
+                validation_fraction=options.validation_fraction, n_epochs=options.epochs,
+                given_rows=given,
+            )  # fmt: skip
+            feed, held_out = made.feed, made.held_out or held_out
+            if checkpoint is not None:
+                checkpoint.window = feed.layout.n_rows
+    except (TypeError, ValueError):
+        net.classes = classes  # a failed call keeps no labels
+        raise
+    try:
+        return training.fit(net, data or feed, recipe, options, held_out, checkpoint)
+    finally:
+        if feed is not None:
+            feed.close()
+
+
+def rows_in_memory(net: State, source: Source, memory: int) -> Data | None:
+    """Return all rows, encoded, if they fit."""
+    found = in_memory(source, memory)
+    return None if found is None else net.encode_rows(*found)
+
+
+def validation_rows(net: State, X_val: Any, y_val: Any, memory: int) -> Data | None:
+    """Return rows to validate on, which have to fit into a quarter of the memory."""
+    if X_val is None:
+        return None
+    if not isinstance(X_val, Source):
+        return net.encode_rows(X_val, y_val, suffix="_val")
+    found = in_memory(X_val, memory // 4)
+    if found is None:
+        need = 4 * (X_val.n_rows or 0) * row_bytes(X_val, 8)
+        raise ValueError(
+            f"the rows of X_val do not fit into a quarter of memory={in_words(memory)!r}; give "
+            f"{in_words(need)!r}, or fewer rows"
+        )
+    return net.encode_rows(*found, suffix="_val")
+
+
+def run_epoch(
+    net: State,
+    source: Source,
+    recipe: Recipe,
+    memory: int,
+    batch_size: int | None,
+    shuffle: bool,
+    n_threads: int | None,
+) -> float:
+    """Use every row once, and return the mean loss."""
+    data = rows_in_memory(net, source, memory)
+    if data is not None:
+        return training.run_epoch(net, data, recipe, batch_size, shuffle, n_threads)
+    made = windowed(
+        source, network_encoder(net, source), net.rng, memory=memory, batch_size=batch_size,
+        shuffle=shuffle, validation_fraction=0.0, n_epochs=1,
+    )  # fmt: skip
+    try:
+        return training.run_epoch(net, made.feed, recipe, batch_size, shuffle, n_threads)
+    finally:
+        made.feed.close()
+
+
+# Answers -----------------------------------------------------------------------------------------
+
+
+def blocks_of(source: Source, encoder: RowEncoder | None = None) -> Iterator[Data]:
+    """Yield all rows in order, in pieces; with targets encoded, or without any."""
+    block = start = 0
+    try:
+        for found in source.stream():
+            while source.blocks is not None and start == source.blocks[block]:
+                block, start = block + 1, 0
+
+            def where(row: int, block: int = block, start: int = start) -> str:
+                return source.place(block, start + row)
+
+            start += len(found.X)
+            yield Data(found.X, found.y, None) if encoder is None else Data(*encoder(found, where))
+    finally:
+        source.close()
+
+
+def answers(source: Source, answer: Callable[[Array], Any]) -> Any:
+    """Return the answers about all rows, in one array."""
+    parts = [np.asarray(answer(data.X)) for data in blocks_of(source)]
+    if not parts:
+        raise ValueError("the source has no rows")
+    return np.concatenate(parts)

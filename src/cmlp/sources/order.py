@@ -1,0 +1,59 @@
+"""Whether the rows of a source are sorted by their targets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cmlp.core.layout import Array
+
+SHARE = 0.1
+"""Share of the targets' variance between blocks, from which they count as sorted."""
+
+ENOUGH = 4
+"""Blocks that have to be known."""
+
+
+class Sortedness:
+    """Sums of the targets in each block, and what they tell.
+
+    In blocks of random rows, means of blocks differ by the deviation of a mean alone.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[int, Array] = {}
+
+    def see(self, block: int, targets: Array) -> None:
+        """Add encoded targets: class numbers, (n,), or numbers, (n, n_out)."""
+        if targets.ndim == 1:  # the mean of indicators is a share of the class
+            counts = np.bincount(targets)
+            values = np.stack([counts, counts]).astype(np.float64)
+        else:
+            known = np.nan_to_num(targets.astype(np.float64), nan=0.0)
+            values = np.stack([known.sum(axis=0), (known * known).sum(axis=0)])
+        found = np.concatenate([np.full((2, 1), len(targets), np.float64), values], axis=1)
+        before = self.sums.get(block)
+        if before is not None:
+            width = max(before.shape[1], found.shape[1])
+            found = _wide(before, width) + _wide(found, width)
+        self.sums[block] = found
+
+    def is_sorted(self) -> bool:
+        """Return whether the targets of blocks differ by far more than by chance."""
+        sums = list(dict(self.sums).values())  # another thread may be adding
+        if len(sums) < ENOUGH:
+            return False
+        width = max(each.shape[1] for each in sums)
+        table = np.stack([_wide(each, width) for each in sums])
+        n, total, squares = table[:, 0, :1], table[:, 0, 1:], table[:, 1, 1:].sum(axis=0)
+        rows = n.sum()
+        mean = total.sum(axis=0) / rows
+        within_and_between = (squares - rows * mean * mean).sum()
+        between = (n * (total / n - mean) ** 2).sum()
+        if not within_and_between > 0:
+            return False
+        by_chance = (len(sums) - 1) / max(rows - 1, 1)
+        return bool(between / within_and_between > SHARE + 3 * by_chance)
+
+
+def _wide(sums: Array, width: int) -> Array:
+    return np.pad(sums, ((0, 0), (0, width - sums.shape[1])))
