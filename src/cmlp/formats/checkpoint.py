@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from cmlp.core.errors import warn
+from cmlp.core.vocabulary import SOLVERS, lookup
 from cmlp.data.source import Source
 from cmlp.formats import cmlp_file, safetensors
 from cmlp.formats.cmlp_file import BAD_CONTENT, HEAD, Saved, parsed, parts_of, plain_number
@@ -248,7 +249,7 @@ class Checkpoint:
             "generator": self.before,
             "same": self.same,
         }
-        metadata, arrays = parts_of(net, optimizer=True)
+        metadata, arrays = self._network_parts()
         if best is not None:
             arrays |= Parameters(net.plan, best).parts("best.")
         metadata["resume"] = json.dumps(record, default=plain_number)
@@ -266,6 +267,17 @@ class Checkpoint:
                     f"({error.strerror or error}); the older one is whole, and training continues"
                 )
         self.last = time.perf_counter()
+
+    def _network_parts(self) -> tuple[dict[str, str], dict[str, Any]]:
+        """Return the network as text and arrays; room for a mean that is of no step is left out."""
+        memory = self.net.optimizer_state
+        moments, rule = memory.moments, lookup("solver", SOLVERS, memory.solver)
+        try:
+            if not memory.average_steps:
+                memory.moments = moments[: rule.n_moments]
+            return parts_of(self.net, optimizer=True)
+        finally:
+            memory.moments = moments
 
 
 def checkpoint_of(
