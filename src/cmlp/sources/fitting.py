@@ -104,7 +104,7 @@ def fit_source(
 
 def rows_in_memory(net: State, source: Source, memory: int) -> Data | None:
     """Return all rows, encoded, if they fit."""
-    found = in_memory(source, memory)
+    found = in_memory(source, memory, net.dtype)
     return None if found is None else net.encode_rows(*found)
 
 
@@ -114,9 +114,9 @@ def validation_rows(net: State, X_val: Any, y_val: Any, memory: int) -> Data | N
         return None
     if not isinstance(X_val, Source):
         return net.encode_rows(X_val, y_val, suffix="_val")
-    found = in_memory(X_val, memory // 4)
+    found = in_memory(X_val, memory // 4, net.dtype)
     if found is None:
-        need = 4 * (X_val.n_rows or 0) * row_bytes(X_val, 8)
+        need = 4 * (X_val.n_rows or 0) * row_bytes(X_val, net.dtype)
         raise ValueError(
             f"the rows of X_val do not fit into a quarter of memory={in_words(memory)!r}; give "
             f"{in_words(need)!r}, or fewer rows"

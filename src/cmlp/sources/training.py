@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,13 +12,20 @@ from cmlp.data.rows import Data
 from cmlp.data.source import Block, Source, joined
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows, in_words
-from cmlp.sources.windows import Layout, WindowFeed, row_bytes, taken, window_rows
+from cmlp.sources.windows import (
+    Layout,
+    WindowFeed,
+    kept_dtype,
+    row_bytes,
+    taken,
+    window_rows,
+)
 
 HELD_SHARE = 4
 """One part in so many of the memory is for rows that are held out."""
 
 
-def in_memory(source: Source, memory: int) -> Block | None:
+def in_memory(source: Source, memory: int, dtype: np.dtype[Any]) -> Block | None:
     """Return all rows, if they are in memory already or fit; None if they do not."""
     found = source.resident()
     if found is not None:
@@ -25,14 +33,14 @@ def in_memory(source: Source, memory: int) -> Block | None:
     n = source.n_rows
     if n is None:
         n = source.summary(features=False).n_rows
-    if n * row_bytes(source, 8) > memory:
+    if n * row_bytes(source, dtype) > memory:
         return None
-    return read_all(source, n)
+    return read_all(source, n, kept_dtype(source, dtype))
 
 
-def read_all(source: Source, n: int) -> Block:
+def read_all(source: Source, n: int, dtype: np.dtype[Any]) -> Block:
     """Return all rows, `n` of them."""
-    X = np.empty((n, source.n_features), source.dtype)
+    X = np.empty((n, source.n_features), dtype)
     at, targets, weights = 0, [], []
     for found in source.stream():
         if at + len(found.X) > n:
@@ -96,14 +104,14 @@ def windowed(
     seeds = [int(seed) for seed in rng.integers(2**63, size=2)]
     blocks = source.blocks or (source.summary(features=False).n_rows,)
     first = encoder(taken(next(iter(source.stream())), slice(1)), lambda row: source.place(0, row))
-    target_bytes = first.y.nbytes
+    size = row_bytes(source, encoder.dtype, first.y.nbytes)
     held = HeldRows(seeds[0], validation_fraction)
     if validation_fraction:
         room = memory // HELD_SHARE
-        held = _that_fit(held, sum(blocks), room // row_bytes(source, target_bytes))
+        held = _that_fit(held, sum(blocks), room // size)
         memory -= room
     counts = held.n_kept(blocks)
-    most, lanes = window_rows(memory, source, target_bytes, batch_size)
+    most, lanes = window_rows(memory, source, size, batch_size)
     n_rows = most if given_rows is None else given_rows
     if n_rows > most:
         raise ValueError(

@@ -74,22 +74,34 @@ class Layout:
         return np.random.default_rng([self.seed, epoch, number]).permutation(n)
 
 
-def row_bytes(source: Source, target_bytes: int) -> int:
+def kept_dtype(source: Source, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return what numbers of a source are in memory: the network's type, where that is narrower.
+
+    The core converts each number to it in any case, before anything else.
+    """
+    return dtype if source.dtype.itemsize > dtype.itemsize else source.dtype
+
+
+def row_bytes(source: Source, dtype: np.dtype[Any], target_bytes: int = 8) -> int:
     """Return the bytes of a row in a window: numbers, target, weight, and place in the order."""
-    return source.n_features * source.dtype.itemsize + target_bytes + 24
+    return source.n_features * kept_dtype(source, dtype).itemsize + target_bytes + 24
 
 
-def window_rows(memory: int, source: Source, target_bytes: int, batch_size: int) -> tuple[int, int]:
+def window_rows(memory: int, source: Source, size: int, batch_size: int) -> tuple[int, int]:
     """Return the rows of a window, a multiple of `batch_size`, and the blocks read side by side.
 
     Two windows, and what reading takes, are within `memory`.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of a row.
 
     Raises
     ------
     ValueError
         If a window would have less than four batches.
     """
-    size = row_bytes(source, target_bytes)
     lanes = LANES
     while lanes > 1 and lanes * source.scratch > memory / 4:
         lanes -= 1
@@ -284,7 +296,7 @@ class WindowFeed:
     def __init__(self, source: Source, encoder: RowEncoder, layout: Layout, n_epochs: int) -> None:
         self.source, self.layout, self.n_epochs = source.reopened(), layout, n_epochs
         self.filler = Filler(self.source, encoder, layout, self._take, self.give, self._check)
-        self.n_rows = layout.total
+        self.n_rows, self.dtype = layout.total, kept_dtype(source, encoder.dtype)
         self.full: queue.SimpleQueue[Filled | BaseException] = queue.SimpleQueue()
         self.free: queue.SimpleQueue[Array] = queue.SimpleQueue()
         self.halt, self.thread = threading.Event(), None
@@ -331,7 +343,7 @@ class WindowFeed:
         if self.thread is None:
             shape = self.layout.n_rows, self.source.n_features
             for _ in range(2):
-                self.free.put(np.empty(shape, self.source.dtype))
+                self.free.put(np.empty(shape, self.dtype))
             self.thread = threading.Thread(
                 target=self._read, args=(epoch, done), name="cmlp reader", daemon=True
             )
