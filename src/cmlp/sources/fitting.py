@@ -105,7 +105,15 @@ def fit_source(
 def rows_in_memory(net: State, source: Source, memory: int) -> Data | None:
     """Return all rows, encoded, if they fit."""
     found = in_memory(source, memory, net.dtype)
-    return None if found is None else net.encode_rows(*found)
+    if found is None:
+        return None
+    try:
+        return net.encode_rows(*found)
+    except (TypeError, ValueError):
+        if source.resident() is None:
+            for _ in blocks_of(source, network_encoder(net, source)):
+                pass  # what is wrong is found again, with its file and line
+        raise
 
 
 def validation_rows(net: State, X_val: Any, y_val: Any, memory: int) -> Data | None:
