@@ -28,7 +28,7 @@ from cmlp.model.parameters import Parameters
 from cmlp.model.state import State
 from cmlp.training.callbacks import TrainingState
 from cmlp.training.feed import Progressed
-from cmlp.training.fit import NetworkRules, Options
+from cmlp.training.fit import Options, RestorableRules
 from cmlp.training.recipe import Recipe
 from cmlp.training.trainer import Trainer
 
@@ -178,7 +178,7 @@ class Checkpoint:
 
     # During the training; see `training.fit.Resumed` and `training.feed.Keeper`
 
-    def begin(self, trainer: Trainer, state: TrainingState, rules: NetworkRules) -> Checkpoint:
+    def begin(self, trainer: Trainer, state: TrainingState, rules: RestorableRules) -> Checkpoint:
         """Restore where a training stood, or write the first checkpoint of a new one."""
         self.trainer, self.state, self.rules = trainer, state, rules
         trainer.pause = self._pause
@@ -186,19 +186,23 @@ class Checkpoint:
             self.mark()
             self._write("", Progressed(first_step=self.net.steps), fails=True)
             return self
-        record, net, patience = self.stored.record, self.net, rules.patience
-        state.epoch = rules.drawn = record["epoch"]
-        state.history.update(self.history)
+        record, net, best = self.stored.record, self.net, None
+        state.epoch = record["epoch"]
+        if state.history is not net.history:
+            state.history.update(self.history)
         trainer.progressed = Progressed(
             record["epoch"], record["rows"], record["loss"], record["weight"],
             net.steps - -(-record["rows"] // trainer.batch_size),
         )  # fmt: skip
-        patience.lowest = np.inf if record["lowest"] is None else record["lowest"]
-        patience.best_epoch = record["best_epoch"]
         if record["best"]:
-            patience.params = np.zeros_like(net.params)
-            for key, view in Parameters(net.plan, patience.params).parts("best.").items():
+            best = np.zeros_like(net.params)
+            for key, view in Parameters(net.plan, best).parts("best.").items():
                 view[...] = self.stored.saved.arrays[key]
+        try:
+            rules.restore(record["rules"], best, record["epoch"])
+        except BAD_CONTENT as error:
+            path = os.fsdecode(self.path)
+            raise ModelFileError(f"{path} is no checkpoint of this training: {error}") from None
         net.rng = generator(record["generator"])
         self.mark()
         self.stored = None
@@ -216,7 +220,8 @@ class Checkpoint:
         if not now and time.perf_counter() - self.last < self.every:
             return
         done, state, net = self.trainer.progressed, self.state, self.net
-        if len(state.history.get("loss", [])) != state.epoch:
+        older = self.older if state.history is net.history else 0
+        if len(state.history.get("loss", [])) - older != state.epoch:
             return  # Ctrl-C, in the middle of recording an epoch: the older file is whole
         if done.epoch < state.epoch:
             self.mark()
@@ -232,8 +237,8 @@ class Checkpoint:
 
     def _write(self, finished: str, done: Progressed, fails: bool = False) -> None:
         """Write the file; where it cannot be written, warn once and keep the older one."""
-        net, patience = self.net, self.rules.patience
-        best = patience.params
+        net = self.net
+        rules, best = self.rules.kept()
         record = {
             "finished": finished,
             "epoch": done.epoch,
@@ -242,8 +247,7 @@ class Checkpoint:
             "weight": float(done.weight),
             "window": self.window,
             "older": self.older,
-            "lowest": float(patience.lowest) if np.isfinite(patience.lowest) else None,
-            "best_epoch": patience.best_epoch,
+            "rules": rules,
             "best": best is not None,
             "start": self.start,
             "generator": self.before,

@@ -179,8 +179,7 @@ _RESUME: dict[str, tuple[type, ...]] = {
     "weight": (float,),
     "window": (int,),
     "older": (int,),
-    "lowest": (float, type(None)),
-    "best_epoch": (int,),
+    "rules": (dict,),
     "best": (bool,),
     "start": (dict,),
     "generator": (dict,),
@@ -191,7 +190,7 @@ _RESUME: dict[str, tuple[type, ...]] = {
 def read_resume(record: object) -> dict[str, Any]:
     """Return where a training stood, of a checkpoint."""
     about = entries(record, "the checkpoint", _RESUME, {})
-    for name in ("epoch", "rows", "window", "older", "best_epoch"):
+    for name in ("epoch", "rows", "window", "older"):
         if not 0 <= about[name] < 1 << 53:
             raise ValueError(f"{name} must be at least 0")
     for name in ("loss", "weight"):

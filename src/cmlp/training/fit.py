@@ -20,6 +20,7 @@ from cmlp.core import dispatch
 from cmlp.core.checks import check_integer, check_number
 from cmlp.core.errors import warn
 from cmlp.core.layout import Array
+from cmlp.data.records import NUMBER, entries
 from cmlp.data.rows import Data
 from cmlp.data.split import split
 from cmlp.model.history import History
@@ -29,7 +30,7 @@ from cmlp.schedules import Schedule, resolve
 from cmlp.training.callbacks import TrainingState, call_back, check_callbacks
 from cmlp.training.divergence import DivergenceError, diverged
 from cmlp.training.feed import Feed, Keeper
-from cmlp.training.loop import Loop
+from cmlp.training.loop import Loop, Rules
 from cmlp.training.progress import Progress
 from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
@@ -118,6 +119,19 @@ class NetworkRules:
         data = self.data if isinstance(self.data, Data) else self.data.latest
         raise diverged(self.net, data, self.recipe, self.state.history, safe)
 
+    def kept(self) -> tuple[dict[str, Any], Array | None]:
+        """Return what is known of earlier epochs, as JSON holds it, and the best parameters."""
+        patience = self.patience
+        known = {"lowest": patience.lowest, "best_epoch": patience.best_epoch}
+        return known, patience.params
+
+    def restore(self, record: dict[str, Any], best: Array | None, epochs: int) -> None:
+        """Restore what :meth:`kept` returned, after some epochs."""
+        kinds = {"lowest": NUMBER, "best_epoch": (int,)}
+        known = entries(record, "patience", kinds, {})
+        self.patience.lowest, self.patience.best_epoch = known["lowest"], known["best_epoch"]
+        self.patience.params, self.drawn = best, epochs
+
     def interrupted(self) -> None:
         warn(
             f"training was interrupted after {self.state.epoch} of {self.state.epochs} epochs; "
@@ -135,10 +149,20 @@ def check_dropout(recipe: Recipe, factors: NDArray[np.float64]) -> None:
         )
 
 
+class RestorableRules(Rules, Protocol):
+    """Rules of a training that can be resumed."""
+
+    def kept(self) -> tuple[dict[str, Any], Array | None]:
+        """Return what is known of earlier epochs, as JSON holds it, and the best parameters."""
+
+    def restore(self, record: dict[str, Any], best: Array | None, epochs: int) -> None:
+        """Restore what :meth:`kept` returned, after some epochs."""
+
+
 class Resumed(Protocol):
     """Checkpoints of a training."""
 
-    def begin(self, trainer: Trainer, state: TrainingState, rules: NetworkRules) -> Keeper:
+    def begin(self, trainer: Trainer, state: TrainingState, rules: RestorableRules) -> Keeper:
         """Restore what was done before, if anything; return what writes checkpoints."""
 
     def end(self, stopped: str) -> None:
