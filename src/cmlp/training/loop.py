@@ -174,12 +174,11 @@ class Loop:
         self.state.epoch += 1
         self.rules.record(loss, n_rows, rate, seconds, finite)
         self._call_back("on_epoch_end")
-        if self.keeper is not None and finite and n_rows == self.rules.n_rows:
-            self.keeper.save()
         verdict = self.rules.verdict() if finite else "diverged"
-        if self.state.stop and finite:
-            return "callback"
-        return verdict or self.deadline.reason
+        reason = "callback" if self.state.stop and finite else verdict or self.deadline.reason
+        if self.keeper is not None and finite and n_rows == self.rules.n_rows:
+            self.keeper.save(now=bool(reason) and not verdict and reason != "callback")
+        return reason
 
     def _call_back(self, event: str) -> None:
         """Call the callbacks, which may train the network, but not with another optimizer."""
