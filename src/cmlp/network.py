@@ -609,7 +609,10 @@ class Network(State):
         RuntimeError
             If another thread is training this network.
         """
-        arguments = locals()
+        return self._fit(X, locals())
+
+    def _fit(self, X: Any, arguments: dict[str, Any]) -> History:
+        """Train with the arguments of :meth:`fit`."""
         from cmlp.training import fit
         from cmlp.training.recipe import Recipe, chosen
         from cmlp.training.trainer import check_batch_size
@@ -618,18 +621,24 @@ class Network(State):
         recipe.check(self.architecture)
         options = fit.Options(**chosen(fit.Options, arguments))
         check_batch_size(self, options.batch_size)
+        X_val, y_val = arguments["X_val"], arguments["y_val"]
         if not isinstance(X_val, Source):
             check_pair(X_val, y_val)
-        if X_val is not None and validation_fraction:
+        if X_val is not None and options.validation_fraction:
             raise ValueError("give X_val and y_val or validation_fraction, not both")
-        if isinstance(X, Source) or checkpoint is not None:
-            return self._fit_source(X, arguments, recipe, options)
-        if resume:
+        if arguments["resume"] and arguments["checkpoint"] is None:
             raise ValueError("resume=True needs the file to continue from: checkpoint=...")
+        if isinstance(X, Source) or arguments["checkpoint"] is not None:
+            return self._fit_source(X, arguments, recipe, options)
         classes, validation = self.classes, None
         try:
-            data = self.encode_rows(X, y, sample_weight)
-            if X_val is not None and y_val is not None:
+            data = self.encode_rows(X, arguments["y"], arguments["sample_weight"])
+            if isinstance(X_val, Source):
+                from cmlp.sources.fitting import validation_rows
+                from cmlp.sources.plan import bytes_of
+
+                validation = validation_rows(self, X_val, y_val, bytes_of(arguments["memory"]))
+            elif X_val is not None and y_val is not None:
                 validation = self.encode_rows(X_val, y_val, suffix="_val")
         except (TypeError, ValueError):
             self.classes = classes  # a failed call keeps no labels
@@ -654,8 +663,6 @@ class Network(State):
         if path is not None:
             every = check_number("checkpoint_every", arguments["checkpoint_every"], 0)
             checkpoint = checkpoint_of(self, path, every, X, recipe, options)
-        elif arguments["resume"]:
-            raise ValueError("resume=True needs the file to continue from: checkpoint=...")
         return fit_source(
             self, X, recipe, options, (arguments["X_val"], arguments["y_val"]),
             bytes_of(arguments["memory"]), checkpoint, bool(arguments["resume"]),

@@ -272,6 +272,12 @@ class Part(Source):
         """Return targets of a block."""
         return self.source.read_targets(*self._within(block, start, stop))
 
+    def read_table(self, block: int, start: int = 0, stop: int | None = None) -> Block:
+        """Return rows of a block with X as a table, where the source has tables."""
+        read = getattr(self.source, "read_table", self.source.read)
+        found: Block = read(*self._within(block, start, stop))
+        return found
+
     def place(self, block: int, row: int) -> str:
         """Return where a row is."""
         of, first, _ = self._within(block, row, None)

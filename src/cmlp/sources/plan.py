@@ -7,6 +7,7 @@ without reading those before.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,11 +91,16 @@ class HeldRows:
     def __init__(self, seed: int, fraction: float) -> None:
         self.seed, self.fraction = seed, fraction
 
+    def hashes(self, block: int, rows: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
+        """Return a hash of each row of a block."""
+        key = _mixed(np.array([self.seed, block], np.uint64) * _STEP)
+        return _mixed((rows.astype(np.uint64) + key[0]) * _STEP ^ key[1])
+
     def mask(self, block: int, start: int, stop: int) -> NDArray[np.bool_]:
         """Return whether each row of a part of a block is held out."""
-        key = _mixed(np.array([self.seed, block], np.uint64) * _STEP)
-        rows = np.arange(start, stop, dtype=np.uint64)
-        z = _mixed((rows + key[0]) * _STEP ^ key[1])
+        if not self.fraction:
+            return np.zeros(stop - start, bool)
+        z = self.hashes(block, np.arange(start, stop))
         return np.asarray((z >> np.uint64(11)) < np.uint64(self.fraction * 2.0**53))
 
     def kept(self, block: int, n: int) -> NDArray[np.int64]:
