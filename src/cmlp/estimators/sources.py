@@ -149,7 +149,7 @@ class SourceFit:
         """Return the generator that a training began with, of one that is resumed."""
         random: np.random.RandomState = random_state(self.estimator.random_state)
         if self.stored is not None:
-            random.set_state(_random_state(self.stored.record["rules"].get("random")))
+            random.set_state(restored_random_state(self.stored.record["rules"].get("random")))
         return random
 
     def begin(self, net: Any, random: dict[str, Any]) -> bool:
@@ -171,7 +171,7 @@ class SourceFit:
         return how.resume and self.keeper.resume(est.max_iter)
 
 
-def _random_state(record: Any) -> dict[str, Any]:
+def restored_random_state(record: Any) -> dict[str, Any]:
     """Return a checked state of RandomState."""
     from cmlp.formats.training_records import check_generator
 

@@ -101,6 +101,7 @@ class Checkpoint:
         self.last = time.perf_counter()
         self.warned = False
         self.errors = 0
+        self.finished = ""
 
     # Reading
 
@@ -134,7 +135,8 @@ class Checkpoint:
             optimizer_state=made.optimizer_state, classes=made.classes, history=made.history
         )
         self.stored, self.window, self.older = stored, record["window"], record["older"]
-        self.start, finished = record["start"], record["finished"]
+        self.start, self.finished = record["start"], record["finished"]
+        finished = self.finished
         net.rng = generator(record["start"])
         ended = bool(finished) and (finished != "epochs" or record["epoch"] >= epochs)
         if ended:

@@ -81,6 +81,7 @@ def windowed(
     validation_fraction: float,
     n_epochs: int,
     given_rows: int | None = None,
+    held_seed: int | None = None,
 ) -> Windowed:
     """Return the windows of a source.
 
@@ -90,6 +91,8 @@ def windowed(
         Of which two numbers are drawn: the seeds of the held-out rows, and of the order.
     given_rows : int, optional
         Rows of a window, of a training that is resumed.
+    held_seed : int, optional
+        Seed of the held-out rows, where they have been chosen before.
 
     Raises
     ------
@@ -105,7 +108,7 @@ def windowed(
     blocks = source.blocks or (source.summary(features=False).n_rows,)
     first = encoder(taken(next(iter(source.stream())), slice(1)), lambda row: source.place(0, row))
     size = row_bytes(source, encoder.dtype, first.y.nbytes)
-    held = HeldRows(seeds[0], validation_fraction)
+    held = HeldRows(seeds[0] if held_seed is None else held_seed, validation_fraction)
     if validation_fraction:
         room = memory // HELD_SHARE
         held = _that_fit(held, sum(blocks), room // size)
