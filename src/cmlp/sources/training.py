@@ -16,6 +16,7 @@ from cmlp.sources.windows import (
     Layout,
     WindowFeed,
     kept_dtype,
+    piece_bytes,
     row_bytes,
     taken,
     window_rows,
@@ -108,20 +109,21 @@ def windowed(
     blocks = source.blocks or (source.summary(features=False).n_rows,)
     first = encoder(taken(next(iter(source.stream())), slice(1)), lambda row: source.place(0, row))
     size = row_bytes(source, encoder.dtype, first.y.nbytes)
+    whole = memory
     held = HeldRows(seeds[0] if held_seed is None else held_seed, validation_fraction)
     if validation_fraction:
         room = memory // HELD_SHARE
         held = _that_fit(held, sum(blocks), room // size)
         memory -= room
     counts = held.n_kept(blocks)
-    most, lanes = window_rows(memory, source, size, batch_size)
+    most, lanes = window_rows(memory, source, size, batch_size, whole)
     n_rows = most if given_rows is None else given_rows
     if n_rows > most:
         raise ValueError(
             f"the checkpoint's training has windows of {n_rows:,} rows, but memory="
             f"{in_words(memory)!r} has room for {most:,}; give as much memory as before"
         )
-    layout = Layout(counts, n_rows, batch_size, shuffle, seeds[1], held, lanes)
+    layout = Layout(counts, n_rows, batch_size, shuffle, seeds[1], held, lanes, piece_bytes(memory))
     if shuffle and source.blocks is None:
         warn(
             "a stream is shuffled in windows that follow each other: rows that are near each other "

@@ -52,6 +52,10 @@ class Layout:
         Rows of a window, a multiple of `batch_size`.
     seed : int
         What the order is drawn by.
+    lanes : int
+        Blocks that are read side by side.
+    piece : int
+        Bytes that are read at a time.
     """
 
     counts: list[int]
@@ -61,6 +65,7 @@ class Layout:
     seed: int
     held: HeldRows = field(default_factory=lambda: HeldRows(0, 0.0))
     lanes: int = LANES
+    piece: int = PIECE
 
     @property
     def total(self) -> int:
@@ -87,7 +92,9 @@ def row_bytes(source: Source, dtype: np.dtype[Any], target_bytes: int = 8) -> in
     return source.n_features * kept_dtype(source, dtype).itemsize + target_bytes + 24
 
 
-def window_rows(memory: int, source: Source, size: int, batch_size: int) -> tuple[int, int]:
+def window_rows(
+    memory: int, source: Source, size: int, batch_size: int, whole: int
+) -> tuple[int, int]:
     """Return the rows of a window, a multiple of `batch_size`, and the blocks read side by side.
 
     Two windows, and what reading takes, are within `memory`.
@@ -96,6 +103,8 @@ def window_rows(memory: int, source: Source, size: int, batch_size: int) -> tupl
     ----------
     size : int
         Bytes of a row.
+    whole : int
+        The memory that was given, of which some may be for other rows.
 
     Raises
     ------
@@ -105,15 +114,21 @@ def window_rows(memory: int, source: Source, size: int, batch_size: int) -> tupl
     lanes = LANES
     while lanes > 1 and lanes * source.scratch > memory / 4:
         lanes -= 1
-    left = memory - 2 * PIECE - lanes * source.scratch
+    scratch = lanes * source.scratch
+    left = memory - 2 * piece_bytes(memory) - scratch
     n = max(0, int(left / (2 * size))) // batch_size * batch_size
     if n < FEWEST * batch_size:
-        need = 2 * size * FEWEST * batch_size + 2 * PIECE + lanes * source.scratch
+        need = (2 * size * FEWEST * batch_size + scratch) * 1.15 + (whole - memory)
         raise ValueError(
             f"windows of {FEWEST} batches of {batch_size} rows need memory={in_words(need)!r}; "
-            f"it is {in_words(memory)!r}: give more, or lower batch_size"
+            f"it is {in_words(whole)!r}: give more, or lower batch_size"
         )
     return n, lanes
+
+
+def piece_bytes(memory: int) -> int:
+    """Return the bytes that are read at a time."""
+    return min(PIECE, memory // 16)
 
 
 # Reading -----------------------------------------------------------------------------------------
@@ -177,7 +192,7 @@ class Filler:
         if held.fraction:
             kept = held.kept(block, source.blocks[block])[start:stop]
             start, stop = int(kept[0]), int(kept[-1]) + 1
-        size = max(1, PIECE // max(1, source.n_features * source.dtype.itemsize))
+        size = max(1, self.layout.piece // max(1, source.n_features * source.dtype.itemsize))
         for first in range(start, stop, size):
             last = min(first + size, stop)
             found = self._encoded(source.read(block, first, last), block, first)
