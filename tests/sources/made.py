@@ -8,7 +8,7 @@ import cmlp
 from cmlp.sources import csv as csv_file
 from cmlp.sources import tables, windows
 
-N, D = 2400, 6
+N, D = 1600, 6
 
 
 def rows(seed=0):
@@ -23,17 +23,17 @@ def small_pieces(monkeypatch):
     """Read in pieces, and blocks, that are small enough for small tests."""
     monkeypatch.setattr(windows, "PIECE", 1 << 12)
     monkeypatch.setattr(tables, "PIECE", 1 << 13)
-    monkeypatch.setattr(csv_file, "BLOCK_BYTES", 1 << 11)
+    monkeypatch.setattr(csv_file, "BLOCK_BYTES", 1 << 12)
 
 
-def write_npy(folder, X, y, cuts=(900, 913)):
+def write_npy(folder, X, y, cuts=(700, 713)):
     for number, part in enumerate(np.split(np.arange(len(X)), cuts)):
         np.save(folder / f"X{number}.npy", X[part])
         np.save(folder / f"y{number}.npy", y[part])
     return cmlp.data.npy(str(folder / "X*.npy"), str(folder / "y*.npy"))
 
 
-def write_csv(folder, X, y, cuts=(900,), names=None):
+def write_csv(folder, X, y, cuts=(700,), names=None):
     names = names or [f"c{i}" for i in range(X.shape[1])]
     for number, part in enumerate(np.split(np.arange(len(X)), cuts)):
         order = list(range(X.shape[1]))[:: -1 if number else 1]  # by name, not by place
@@ -45,7 +45,7 @@ def write_csv(folder, X, y, cuts=(900,), names=None):
     return cmlp.data.csv(str(folder / "t*.csv"), "target", names)
 
 
-def write_parquet(folder, X, y, cuts=(900,), group=250):
+def write_parquet(folder, X, y, cuts=(700,), group=250):
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -10,7 +10,7 @@ from cmlp.core.layout import Array
 from cmlp.data.cells import DataError
 from cmlp.data.numbers import READABLE, float_for
 from cmlp.data.source import Block, Shards, Source
-from cmlp.sources.paths import File, Paths, listed_files, open_file
+from cmlp.sources.paths import File, Opened, Paths, listed_files, open_file
 
 BLOCK_BYTES = 1 << 23
 """Bytes of a block of a larger file."""
@@ -126,7 +126,7 @@ class Sharded:
         """Rows of all files."""
         return sum(self.lengths)
 
-    def read(self, start: int, stop: int, opened: dict[str, Any]) -> Array:
+    def read(self, start: int, stop: int, opened: dict[str, Opened]) -> Array:
         """Return rows of all files; files are opened once and checked then."""
         parts = []
         for shard, first, last in self.shards.pieces(start, stop):
@@ -135,8 +135,8 @@ class Sharded:
             try:
                 if path not in opened:
                     file.file.check()
-                    opened[path] = open_file(path)
-                parts.append(file.rows(opened[path], first, last))
+                    opened[path] = Opened(path)
+                parts.append(file.rows(opened[path].file, first, last))
             except OSError as error:
                 raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
         found = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -163,7 +163,7 @@ class NpySource(Source):
             raise DataError(f"{X.files[0].file.path}: there are no rows")
         if X.dtype.kind not in "fiub":
             raise DataError(f"{X.files[0].file.path}: X must hold numbers, not {X.dtype}")
-        self._open: dict[str, Any] = {}
+        self._open: dict[str, Opened] = {}
         self.X, self.y, self.weights = X, y, weights
         self.n_features = X.files[0].shape[1]
         readable = X.dtype.char in READABLE and X.dtype.isnative

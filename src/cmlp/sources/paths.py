@@ -100,3 +100,18 @@ def open_file(path: str) -> Any:
         system, inside = filesystem(path)
         return system.open(inside, "rb")
     return open(path, "rb", buffering=0)
+
+
+class Opened:
+    """An open file, which is closed when nothing refers to it any more."""
+
+    def __init__(self, path: str) -> None:
+        self.file = open_file(path)
+
+    def close(self) -> None:
+        """Close it."""
+        self.file.close()
+
+    def __del__(self) -> None:
+        if "file" in vars(self):
+            self.file.close()
