@@ -30,13 +30,14 @@ def fastest(
     Parameters
     ----------
     seconds : float
-        To measure for.
+        To measure for; 0: one round, to see that all run.
     rounds : int
         Minimum of rounds.
     pause : float
         Seconds to wait after each turn, until spinning threads sleep.
     """
     best = dict.fromkeys(turns, math.inf)
+    rounds = rounds if seconds else 1
     start, done = time.perf_counter(), 0
     while done < rounds or time.perf_counter() - start < seconds:
         for name, turn in turns.items():

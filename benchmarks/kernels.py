@@ -65,11 +65,11 @@ def main() -> int:
     results: list[dict[str, Any]] = []
     with pinned(1):
         if "products" in args.parts:
-            results += products(cores, SIZES[:3] if args.quick else SIZES, seconds)
+            results += products(cores, SIZES[:2] if args.quick else SIZES, seconds)
         if "functions" in args.parts:
-            results += functions(cores, seconds)
+            results += functions(cores, FUNCTIONS[:2] if args.quick else FUNCTIONS, seconds)
     if "barrier" in args.parts:
-        results += barrier(10 * seconds, rows=20 if args.quick else 500)
+        results += barrier(10 * seconds, rows=2 if args.quick else 500)
     _report.write_json(args.json, about, results)
     if args.chart:
         draw(args.chart, about, results)
@@ -168,12 +168,12 @@ def aligned(shape: tuple[int, ...], dtype: str) -> Array:
 # Functions ---------------------------------------------------------------------------------------
 
 
-def functions(cores: list[str], seconds: float) -> list[dict[str, Any]]:
+def functions(cores: list[str], names: tuple[str, ...], seconds: float) -> list[dict[str, Any]]:
     """Measure functions, print a table for each number type; returns a row for each."""
     results: list[dict[str, Any]] = []
     for dtype in DTYPES if cores else ():
         rows: list[dict[str, Any]] = []
-        for name in FUNCTIONS:
+        for name in names:
             turns = {core: function_turn(core, name, dtype) for core in cores}
             best = fastest({**turns, "copy": copy_turn(dtype)}, seconds)
             for core in cores:
@@ -187,7 +187,7 @@ def functions(cores: list[str], seconds: float) -> list[dict[str, Any]]:
                 rows.append(row)
         header = [f"{dtype}: ns per number", *cores, *(f"ULP, {core}" for core in cores)]
         lines = []
-        for name in FUNCTIONS:
+        for name in names:
             mine = [row for row in rows if row["function"] == name]
             cells = [f"{row['ns']:.2f}" for row in mine]
             cells += [_report.number(row["ulp"], 2) for row in mine]
@@ -293,16 +293,17 @@ def barrier(seconds: float, rows: int) -> list[dict[str, Any]]:
         print("barrier: needs two processors and a compiled core\n")
         return []
     few, many = 4, 36
+    least = 0.05 if seconds else 0.001
     steps = {
-        (layers, n): Steps(Work((16, *[16] * layers, 16), 1, rows), n_threads=n)
+        (layers, n): Steps(Work((16, *[16] * layers, 16), 1, rows), n_threads=n, least=least)
         for layers in (few, many)
         for n in (1, 2)
     }
-    least, trainer.THREAD_FLOPS = trainer.THREAD_FLOPS, 0  # threads for any step
+    usual, trainer.THREAD_FLOPS = trainer.THREAD_FLOPS, 0  # threads for any step
     try:
         best = fastest({f"{key}": one.turn for key, one in steps.items()}, seconds)
     finally:
-        trainer.THREAD_FLOPS = least
+        trainer.THREAD_FLOPS = usual
     one, two = (best[f"{(many, n)}"] - best[f"{(few, n)}"] for n in (1, 2))
     row = {
         "barrier": True,

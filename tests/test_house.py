@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,25 +46,33 @@ def module_of(path):
 MODULES = {module_of(path): path for path in files(".py", ".pyx")}
 
 
+@cache
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports(path):
-    """Yield the modules of cmlp that a file imports: at the top, in functions, for types."""
-    text = path.read_text(encoding="utf-8")
+    """Return the modules of cmlp that a file imports: at the top, in functions, for types."""
     if path.suffix == ".pyx":
+        text = path.read_text(encoding="utf-8")
         pattern = r"^\s*from (cmlp[\w.]*) c?import (.+)$"
         found = [
             (name, re.findall(r"\w+", names)) for name, names in re.findall(pattern, text, re.M)
         ]
     else:
-        nodes = list(ast.walk(ast.parse(text)))
+        nodes = list(ast.walk(tree_of(path)))
         froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
         assert not any(node.level for node in froms), f"{path} has a relative import"
         found = [(node.module, [alias.name for alias in node.names]) for node in froms]
         plain = [node for node in nodes if isinstance(node, ast.Import)]
         found += [(alias.name, []) for node in plain for alias in node.names]
+    modules = []
     for module, names in found:
         if module.split(".")[0] == "cmlp":
             inside = [f"{module}.{name}" for name in names if f"{module}.{name}" in MODULES]
-            yield from inside or [module]
+            modules += inside or [module]
+    return modules
 
 
 def test_imports_run_downward():
@@ -135,7 +144,7 @@ def n_lines_of_docstring(function):
 def test_functions_are_short():
     above = {}
     for path in files(".py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef):
                 n = node.end_lineno - node.lineno + 1 - n_lines_of_docstring(node)
                 if n > 60:

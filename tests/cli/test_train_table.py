@@ -719,7 +719,7 @@ def test_ctrl_c_saves_what_was_learned(in_folder):
         for line in process.stdout:
             if line.startswith("core"):  # the line before the training of the networks
                 break
-        time.sleep(3)
+        time.sleep(1.5)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -178,7 +178,7 @@ def test_outputs_of_any_size_have_digits():
     assert texts(plot.activations(net, [1.0]).axes[1]) == ["1e-30", "-1e+12", "0", "0.25"]
 
 
-@pytest.mark.parametrize("unit", [1e-30, 1, 1e12])
+@pytest.mark.parametrize("unit", [1e-30, 1e12])
 def test_curves_of_any_size(unit):
     losses = {"loss": [unit, 0.5 * unit, 0.25 * unit], "val_loss": [unit, 0.25 * unit, 0.5 * unit]}
     rest = {"epoch": [1.0, 2.0, 3.0], "val_score": [0.5, 0.99997, 0.9]}

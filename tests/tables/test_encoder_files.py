@@ -101,7 +101,7 @@ def encodes_or_refuses(record, arrays):
     return True
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(PLACES), JUNK)
 def test_a_changed_value_is_refused_or_used(place, junk):
     kind, path = place

@@ -4,9 +4,11 @@
 This file is the seam, with what a call of each function does; what they share is in ``kernels``.
 The NumPy twin has the formulas, and ``cmlp.core`` the letters and shapes. Decisions:
 
-a) One body for float32 and float64 (fused types), and one source for every instruction-set level:
-   setup.py compiles this file as ``_core_baseline``, ``_core_avx2`` and ``_core_avx512``. The level
-   shows only in ``simd.h``, through the width of a vector and the shapes of a tile.
+a) One body for float32 and float64 (fused types, in the functions ``*_in``; the ``def`` before each
+   reads the arguments once for both, which keeps a level 47 kB smaller, compressed), and one source
+   for every instruction-set level: setup.py compiles this file as ``_core_baseline``,
+   ``_core_avx2`` and ``_core_avx512``. The level shows only in ``simd.h``, through the width of a
+   vector and the shapes of a tile.
 b) Below the ``def`` functions there is no allocation, no validation, no exception and no Python:
    callers pass arrays that they checked, and one ``workspace`` for everything in between. What does
    not depend on the number type is described by a ``Run``, once per call.
@@ -83,6 +85,13 @@ vector_bytes = vector_lanes(4) * 4
 
 # The seam: what Python calls -----------------------------------------------------------------------
 
+cdef bint in_doubles(array) except -1:
+    """Whether an array holds float64. One of neither type is refused as it is bound."""
+    if not hasattr(array, "itemsize"):
+        raise TypeError(f"arrays were expected, of float32 or float64, not {type(array).__name__}")
+    return array.itemsize == 8
+
+
 def workspace_size(
     const int64_t[:, ::1] plan not None, Py_ssize_t batch_size, Py_ssize_t n_threads=1
 ):
@@ -97,28 +106,21 @@ def workspace_size(
     )
 
 
-def activate(Py_ssize_t code, real[:, ::1] values, double parameter=0.0):
-    """Replace the numbers in ``values[0]`` by their activation, fill ``values[1]`` with da/dz."""
-    cdef Py_ssize_t n = values.shape[1]
-    if values.shape[0] != 2 or n == 0 or n * sizeof(real) % ALIGNMENT:
-        raise ValueError("values must be (2, n), with n numbers a multiple of 64 bytes")
-    if not IDENTITY <= code < SOFTMAX:
-        raise ValueError(f"activation {code} is not applied number by number")
-    cdef real[::1] ws = <real[:2 * n]>&values[0, 0]
-    with nogil:
-        activate_part(code, parameter, ws, 0, n, n)
-        fill_slope(code, parameter, ws, n, 0, n)
-
-
-def product(
-    Py_ssize_t n, Py_ssize_t depth, Py_ssize_t width, real[::1] arrays, Py_ssize_t repeats=1
-):
+def product(Py_ssize_t n, Py_ssize_t depth, Py_ssize_t width, arrays, Py_ssize_t repeats=1):
     """Multiply two matrices as the layers do, for measurements.
 
     `arrays` holds (n, depth), (depth, width) and the result (n, width), one after the other, and
     then room for a copy: ``min(depth, 2048) * 64`` numbers. There are two rows at least, and
     `width` is a multiple of 64 bytes.
     """
+    if in_doubles(arrays):
+        return product_in[double](n, depth, width, arrays, repeats)
+    return product_in[float](n, depth, width, arrays, repeats)
+
+
+cdef product_in(
+    Py_ssize_t n, Py_ssize_t depth, Py_ssize_t width, real[::1] arrays, Py_ssize_t repeats,
+):
     if min(n - 1, depth, width) < 1 or width * sizeof(real) % ALIGNMENT:
         raise ValueError("n must be at least 2, depth 1, and width a multiple of 64 bytes")
     if max(n, depth, width) > 1 << 20:
@@ -149,13 +151,22 @@ def multiply_adds(Py_ssize_t rounds, *, bint double_precision=False):
 
 
 def predict(
-    const int64_t[:, ::1] plan, const real[::1] params, X, const int64_t[::1] rows,
-    real[:, ::1] out, real[::1] workspace, double input_scale=1.0,
+    const int64_t[:, ::1] plan, params, X, const int64_t[::1] rows, out, workspace,
+    double input_scale=1.0,
 ):
     """Write the output activations of the given rows of X (None: all) to `out`, (rows, n_out).
 
     Here and below, X is multiplied by `input_scale` as its rows are gathered.
     """
+    if in_doubles(params):
+        return predict_in[double](plan, params, X, rows, out, workspace, input_scale)
+    return predict_in[float](plan, params, X, rows, out, workspace, input_scale)
+
+
+cdef predict_in(
+    const int64_t[:, ::1] plan, const real[::1] params, X, const int64_t[::1] rows,
+    real[:, ::1] out, real[::1] workspace, double input_scale,
+):
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *first = layers_of(plan)
     cdef const Layer *last = last_layer(plan)
@@ -172,14 +183,20 @@ def predict(
             predict_rows(&run, params, workspace, &out[0, 0], False)
 
 
-def forward(
-    const int64_t[:, ::1] plan, const real[::1] params, X, real[:, ::1] z, real[:, ::1] a,
-    real[::1] workspace, double input_scale=1.0,
-):
+def forward(const int64_t[:, ::1] plan, params, X, z, a, workspace, double input_scale=1.0):
     """Write every layer's weighted sums and activations to the records `z` and `a`.
 
     A record has one row per row of X; layer l's units start at column ``plan[l, UNITS]``.
     """
+    if in_doubles(params):
+        return forward_in[double](plan, params, X, z, a, workspace, input_scale)
+    return forward_in[float](plan, params, X, z, a, workspace, input_scale)
+
+
+cdef forward_in(
+    const int64_t[:, ::1] plan, const real[::1] params, X, real[:, ::1] z, real[:, ::1] a,
+    real[::1] workspace, double input_scale,
+):
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *first = layers_of(plan)
     cdef const Layer *last = last_layer(plan)
@@ -209,9 +226,8 @@ def forward(
 
 
 def evaluate(
-    const int64_t[:, ::1] plan, const real[::1] params, X, targets, const int64_t[::1] rows,
-    objective, noise, Py_ssize_t step, real[:, ::1] out, real[::1] row_loss, real[::1] workspace,
-    double input_scale=1.0, int64_t[::1] team=None,
+    const int64_t[:, ::1] plan, params, X, targets, const int64_t[::1] rows, objective, noise,
+    Py_ssize_t step, out, row_loss, workspace, double input_scale=1.0, int64_t[::1] team=None,
 ):
     """Write the outputs to `out` (unless it has no rows) and the cost of each row to `row_loss`.
 
@@ -219,6 +235,22 @@ def evaluate(
     'batch', whose statistics are those of the rows, where :func:`predict` and :func:`forward` use
     the running ones. ``team[TEAM_STOP]``, set from another thread, ends the call early.
     """
+    if in_doubles(params):
+        return evaluate_in[double](
+            plan, params, X, targets, rows, objective, noise, step, out, row_loss, workspace,
+            input_scale, team,
+        )
+    return evaluate_in[float](
+        plan, params, X, targets, rows, objective, noise, step, out, row_loss, workspace,
+        input_scale, team,
+    )
+
+
+cdef evaluate_in(
+    const int64_t[:, ::1] plan, const real[::1] params, X, targets, const int64_t[::1] rows,
+    objective, noise, Py_ssize_t step, real[:, ::1] out, real[::1] row_loss, real[::1] workspace,
+    double input_scale, int64_t[::1] team,
+):
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *first = layers_of(plan)
     cdef const Layer *last = last_layer(plan)
@@ -254,10 +286,9 @@ def evaluate(
 
 
 def gradient(
-    const int64_t[:, ::1] plan, real[::1] params, X, targets, const double[::1] weights,
-    const int64_t[::1] rows, objective, noise, Py_ssize_t step, real[::1] grads,
-    real[:, ::1] deltas, real[:, ::1] dX, real[::1] workspace, double input_scale=1.0,
-    bint learns=False, int64_t[::1] team=None,
+    const int64_t[:, ::1] plan, params, X, targets, const double[::1] weights,
+    const int64_t[::1] rows, objective, noise, Py_ssize_t step, grads, deltas, dX, workspace,
+    double input_scale=1.0, bint learns=False, int64_t[::1] team=None,
 ):
     """Write the gradient of the objective on one batch to `grads`, laid out like `params`.
 
@@ -273,6 +304,23 @@ def gradient(
     float
         The weighted mean loss of the batch, plus the penalties; NaN if the call was stopped.
     """
+    if in_doubles(params):
+        return gradient_in[double](
+            plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
+            workspace, input_scale, learns, team,
+        )
+    return gradient_in[float](
+        plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
+        workspace, input_scale, learns, team,
+    )
+
+
+cdef gradient_in(
+    const int64_t[:, ::1] plan, real[::1] params, X, targets, const double[::1] weights,
+    const int64_t[::1] rows, objective, noise, Py_ssize_t step, real[::1] grads,
+    real[:, ::1] deltas, real[:, ::1] dX, real[::1] workspace, double input_scale, bint learns,
+    int64_t[::1] team,
+):
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *first = layers_of(plan)
     cdef const Layer *last = last_layer(plan)
@@ -330,8 +378,8 @@ def gradient(
 
 
 def update(
-    const int64_t[:, ::1] plan, real[::1] params, real[::1] grads, real[:, ::1] state, optimizer,
-    Py_ssize_t step, double learning_rate,
+    const int64_t[:, ::1] plan, params, grads, state, optimizer, Py_ssize_t step,
+    double learning_rate,
 ):
     """Take one step against the gradient.
 
@@ -340,6 +388,15 @@ def update(
     (``weight_decay``) applies to weights and tables of levels only, unless ``optimizer.factors``
     has others.
     """
+    if in_doubles(params):
+        return update_in[double](plan, params, grads, state, optimizer, step, learning_rate)
+    return update_in[float](plan, params, grads, state, optimizer, step, learning_rate)
+
+
+cdef update_in(
+    const int64_t[:, ::1] plan, real[::1] params, real[::1] grads, real[:, ::1] state, optimizer,
+    Py_ssize_t step, double learning_rate,
+):
     check_plan(plan, params.shape[0], sizeof(real))
     cdef Py_ssize_t lanes = vector_lanes(sizeof(real))
     cdef double norm = 0
@@ -361,27 +418,11 @@ def update(
 
 
 def train_epoch(
-    const int64_t[:, ::1] plan,
-    real[::1] params,
-    real[:, ::1] state,
-    X,
-    targets,
-    const double[::1] weights,
-    const int64_t[::1] rows,
-    Py_ssize_t batch_size,
-    const double[::1] learning_rates,
-    Py_ssize_t step,
-    objective,
-    optimizer,
-    noise,
-    real[::1] grads,
-    real[::1] workspace,
-    Py_ssize_t rank=0,
-    Py_ssize_t n_threads=1,
-    int64_t[::1] team=None,
-    double input_scale=1.0,
-    double[::1] losses=None,
-    const double[::1] dropout_factors=None,
+    const int64_t[:, ::1] plan, params, state, X, targets, const double[::1] weights,
+    const int64_t[::1] rows, Py_ssize_t batch_size, const double[::1] learning_rates,
+    Py_ssize_t step, objective, optimizer, noise, grads, workspace, Py_ssize_t rank=0,
+    Py_ssize_t n_threads=1, int64_t[::1] team=None, double input_scale=1.0,
+    double[::1] losses=None, const double[::1] dropout_factors=None,
     const double[::1] decay_factors=None,
 ):
     """Take one step per batch of `rows`, in order; batch i uses ``learning_rates[i]``.
@@ -398,6 +439,27 @@ def train_epoch(
         Steps taken: fewer than there are batches if a loss was not finite, or if another thread
         has set ``team[TEAM_STOP]``; the step in which that happened is not taken.
     """
+    if in_doubles(params):
+        return train_epoch_in[double](
+            plan, params, state, X, targets, weights, rows, batch_size, learning_rates, step,
+            objective, optimizer, noise, grads, workspace, rank, n_threads, team, input_scale,
+            losses, dropout_factors, decay_factors,
+        )
+    return train_epoch_in[float](
+        plan, params, state, X, targets, weights, rows, batch_size, learning_rates, step,
+        objective, optimizer, noise, grads, workspace, rank, n_threads, team, input_scale, losses,
+        dropout_factors, decay_factors,
+    )
+
+
+cdef train_epoch_in(
+    const int64_t[:, ::1] plan, real[::1] params, real[:, ::1] state, X, targets,
+    const double[::1] weights, const int64_t[::1] rows, Py_ssize_t batch_size,
+    const double[::1] learning_rates, Py_ssize_t step, objective, optimizer, noise,
+    real[::1] grads, real[::1] workspace, Py_ssize_t rank, Py_ssize_t n_threads, int64_t[::1] team,
+    double input_scale, double[::1] losses, const double[::1] dropout_factors,
+    const double[::1] decay_factors,
+):
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *first = layers_of(plan)
     cdef Py_ssize_t n_out = last_layer(plan).n_out

@@ -115,3 +115,22 @@ cdef void fill_slope(
         for j in range(n):
             ws[slope + j] = 1
         times_slope_of_output(code, parameter, ws, slope, at, n)
+
+
+def activate(Py_ssize_t code, values, double parameter=0.0):
+    """Replace the numbers in ``values[0]`` by their activation, fill ``values[1]`` with da/dz."""
+    if in_doubles(values):
+        return activate_in[double](code, values, parameter)
+    return activate_in[float](code, values, parameter)
+
+
+cdef activate_in(Py_ssize_t code, real[:, ::1] values, double parameter):
+    cdef Py_ssize_t n = values.shape[1]
+    if values.shape[0] != 2 or n == 0 or n * sizeof(real) % ALIGNMENT:
+        raise ValueError("values must be (2, n), with n numbers a multiple of 64 bytes")
+    if not IDENTITY <= code < SOFTMAX:
+        raise ValueError(f"activation {code} is not applied number by number")
+    cdef real[::1] ws = <real[:2 * n]>&values[0, 0]
+    with nogil:
+        activate_part(code, parameter, ws, 0, n, n)
+        fill_slope(code, parameter, ws, n, 0, n)
