@@ -31,7 +31,7 @@ SINGLE = (".npz", ".npy", ".feather", ".gz", ".zst")
 
 
 def is_source(args: argparse.Namespace) -> bool:
-    """Whether DATA is read in windows: several files, or an option that asks for it."""
+    """Whether DATA is read in windows: several files, or an option that requires it."""
     if args.memory is not None or args.checkpoint is not None:
         return True
     return glob.has_magic(args.data) and not os.path.exists(args.data)

@@ -25,9 +25,12 @@ PIECE_BYTES = 1 << 24
 
 
 class Block(NamedTuple):
-    """Some rows: X is (n, n_features), y (n,) or (n, n_targets), weight (n,) or None."""
+    """Some rows: X is (n, n_features), y (n,) or (n, n_targets), weight (n,) or None.
 
-    X: Array
+    X is an array; or a table with as many rows, where tables are read.
+    """
+
+    X: Any
     y: Array
     weight: Array | None = None
 

@@ -245,7 +245,8 @@ class MLP(Assigned):
         found = of_source.rows()
         how: dict[str, Any] = {"once": once, "named": named}
         if found is not None:
-            return self._fit(*found, validation, init, **how, of_source=of_source)
+            rows, y, weight = found
+            return self._fit(rows, y, weight, validation, init, **how, of_source=of_source)
         first = not (self.warm_start or once) or not self._has_networks()
         task = of_source.task(of_source.targets(named, once), init, first, once)
         if not first:

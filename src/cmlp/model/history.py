@@ -38,9 +38,12 @@ class History(dict[str, list[float]]):
     solver : str
         The rule of the last steps, where the network does not have it any more: after a file
         without the optimizer's state.
+    checkpoint_errors : int
+        Checkpoints that could not be written.
     """
 
     restored, solver = False, ""  # of records that were pickled before these were kept
+    checkpoint_errors = 0
 
     def __init__(self, values: dict[str, list[float]] | None = None, metric: str = "") -> None:
         super().__init__(values or {})

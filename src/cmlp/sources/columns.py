@@ -109,7 +109,8 @@ def target_of(column: Any, where: Any) -> Array:
         )
     coded = column if types.is_dictionary(kind) else column.dictionary_encode()
     values = np.array([str(value) for value in coded.dictionary.to_pylist()] or [""])
-    return values[coded.indices.to_numpy(zero_copy_only=False)]
+    texts: Array = values[coded.indices.to_numpy(zero_copy_only=False)]
+    return texts
 
 
 def chosen_columns(

@@ -284,7 +284,7 @@ class CsvSource(Source):
 
     def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return rows of a block."""
-        forms, stop = self._block(block)[0], self.blocks[block] if stop is None else stop
+        forms = self._block(block)[0]
         names = self.feature_names or [str(i) for i in range(self.n_features)]
         for name, form in zip(names, forms, strict=True):
             if not isinstance(form, Numbers):
@@ -299,8 +299,9 @@ class CsvSource(Source):
     def read_table(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return rows of a block with X as a table."""
         forms, y, weight = self._block(block)
-        rows = slice(start, self.blocks[block] if stop is None else stop)
-        if rows.stop >= self.blocks[block]:
+        n = self.pieces[block][1].rows
+        rows = slice(start, n if stop is None else stop)
+        if rows.stop >= n:
             self._open.pop(block, None)
         parts = [FormColumn(form)[rows].form for form in forms]
         table = FormTable(self.feature_names or None, parts, len(y[rows]))

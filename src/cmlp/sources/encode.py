@@ -60,8 +60,8 @@ class RowEncoder:
         try:
             targets = self.targets(y)
         except (TypeError, ValueError) as error:
-            row, error = self._first(y, error)
-            raise DataError(f"{where(row)}: {error}") from None
+            row, its_error = self._first(y, error)
+            raise DataError(f"{where(row)}: {its_error}") from None
         weight = found.weight
         if weight is not None:
             bad = np.flatnonzero(~((weight >= 0) & (weight < np.inf)))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmlp.core.layout import Array
 from cmlp.data.rows import Data
 from cmlp.data.source import Source
 from cmlp.model.history import History
@@ -15,37 +14,12 @@ from cmlp.model.state import State
 from cmlp.sources.encode import RowEncoder, network_encoder
 from cmlp.sources.plan import in_words
 from cmlp.sources.training import in_memory, windowed
-from cmlp.sources.windows import row_bytes
+from cmlp.sources.windows import WindowFeed, row_bytes
 from cmlp.training import fit as training
 from cmlp.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from cmlp.training.fit import Options
-
-
-class Checkpoints(Protocol):
-    """What :class:`cmlp.formats.checkpoint.Checkpoint` is to a fit.
-
-    Attributes
-    ----------
-    window : int
-        Rows of a window; 0 in memory.
-    history : History
-        The epochs before it was resumed.
-    """
-
-    window: int
-
-    @property
-    def history(self) -> History:
-        """Return the epochs before it was resumed."""
-
-    def resume(self, epochs: int) -> bool:
-        """Restore the network; return whether there is nothing left to train."""
-
-    @property
-    def restored(self) -> bool:
-        """Return whether a file was read."""
 
 
 def fit_source(
@@ -64,27 +38,28 @@ def fit_source(
     ----------
     validation : pair
         X_val, which may be a source, and y_val.
-    checkpoint : Checkpoints and Resumed, optional
-        What writes checkpoints.
+    checkpoint : cmlp.formats.checkpoint.Checkpoint, optional
+        What writes checkpoints, and restores the network if it is to `resume`.
     """
-    classes, feed = net.classes, None
+    classes, rows = net.classes, None
+    feed: WindowFeed | None = None
     try:
         if checkpoint is not None and resume and checkpoint.resume(options.epochs):
             history: History = checkpoint.history
             return history
         held_out = validation_rows(net, *validation, memory)
         given = checkpoint.window if checkpoint is not None and checkpoint.restored else None
-        data = None if given else rows_in_memory(net, source, memory)
-        if data is None and given == 0:
+        rows = None if given else rows_in_memory(net, source, memory)
+        if rows is None and given == 0:
             raise ValueError(
                 "the checkpoint's training had all rows in memory, which do not fit into memory="
                 f"{in_words(memory)!r}; give as much as before"
             )
-        if data is None:
+        if rows is None:
             encoder = network_encoder(net, source)
             made = windowed(
                 source, encoder, net.rng,
-                memory=memory - (0 if held_out is None else held_out.X.nbytes),
+                memory=memory - _bytes_of(held_out),
                 batch_size=options.batch_size, shuffle=options.shuffle,
                 validation_fraction=options.validation_fraction, n_epochs=options.epochs,
                 given_rows=given,
@@ -95,11 +70,17 @@ def fit_source(
     except (TypeError, ValueError):
         net.classes = classes  # a failed call keeps no labels
         raise
+    data = rows or feed
+    assert data is not None
     try:
-        return training.fit(net, data or feed, recipe, options, held_out, checkpoint)
+        return training.fit(net, data, recipe, options, held_out, checkpoint)
     finally:
         if feed is not None:
             feed.close()
+
+
+def _bytes_of(data: Data | None) -> int:
+    return data.X.nbytes if data is not None and isinstance(data.X, np.ndarray) else 0
 
 
 def rows_in_memory(net: State, source: Source, memory: int) -> Data | None:
@@ -173,11 +154,3 @@ def blocks_of(source: Source, encoder: RowEncoder | None = None) -> Iterator[Dat
             yield Data(found.X, found.y, None) if encoder is None else Data(*encoder(found, where))
     finally:
         source.close()
-
-
-def answers(source: Source, answer: Callable[[Array], Any]) -> Any:
-    """Return the answers about all rows, in one array."""
-    parts = [np.asarray(answer(data.X)) for data in blocks_of(source)]
-    if not parts:
-        raise ValueError("the source has no rows")
-    return np.concatenate(parts)

@@ -80,7 +80,8 @@ class NpyFile:
         out = np.empty((stop - start, *self.shape[1:]), self.dtype)
         row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:]))
         opened.seek(self.offset + start * row_bytes)
-        view = memoryview(out.reshape(-1).view(np.uint8)) if out.size else memoryview(b"")
+        flat: Any = out.reshape(-1).view(np.uint8) if out.size else b""
+        view = memoryview(flat)
         done = 0
         while done < len(view):
             n = opened.readinto(view[done:])

@@ -83,7 +83,8 @@ def joined_forms(parts: Sequence[Form]) -> Form:
     if all(type(part) is type(first) for part in parts) and not isinstance(first, Levels):
         if isinstance(first, Dates) and len({part.zone for part in parts}) > 1:  # type: ignore[union-attr]
             raise DataError("dates of several time zones are in one column; give all of them one")
-        return first._replace(**{first._fields[0]: np.concatenate([part[0] for part in parts])})
+        whole: Any = {first._fields[0]: np.concatenate([part[0] for part in parts])}
+        return first._replace(**whole)
     places: dict[Any, int] = {}
     codes = []
     for part in parts:

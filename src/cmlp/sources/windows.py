@@ -29,7 +29,7 @@ FEWEST = 4
 """Batches that a window has, at least."""
 
 POLL = 0.05
-"""Seconds after which a thread that waits looks whether it is to end."""
+"""Seconds between two checks of a waiting thread whether it is to end."""
 
 
 class Filled(NamedTuple):
@@ -314,7 +314,8 @@ class WindowFeed:
         self.n_rows, self.dtype = layout.total, kept_dtype(source, encoder.dtype)
         self.full: queue.SimpleQueue[Filled | BaseException] = queue.SimpleQueue()
         self.free: queue.SimpleQueue[Array] = queue.SimpleQueue()
-        self.halt, self.thread = threading.Event(), None
+        self.halt = threading.Event()
+        self.thread: threading.Thread | None = None
         self.seconds = 0.0
         self.warned = not layout.shuffle
         first = next(iter(self.source.stream()))

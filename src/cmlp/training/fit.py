@@ -221,17 +221,16 @@ def fit(
         What writes checkpoints, and where a training continues.
     """
     callbacks = tuple(options.callbacks)
-    in_memory = isinstance(data, Data)
-    rows = np.arange(len(data.X) if in_memory else 0, dtype=np.int64)
+    rows = np.arange(len(data.X) if isinstance(data, Data) else 0, dtype=np.int64)
     held_out: NDArray[np.int64] | None = None
-    if in_memory and options.validation_fraction:
+    if isinstance(data, Data) and options.validation_fraction:
         strata = _strata(net, data.targets)
         rows, held_out = split(strata, options.validation_fraction, net.rng)
         validation = data
-    n_rows = len(rows) if in_memory else data.n_rows
+    n_rows = len(rows) if isinstance(data, Data) else data.n_rows
     batch_size = min(options.batch_size or n_rows, n_rows)
     trainer = Trainer(net, data, recipe, batch_size, options.n_threads, keeps_steps_whole=True)
-    targets = data.targets if in_memory else data.latest.targets
+    targets = data.targets if isinstance(data, Data) else data.latest.targets
     history = History(metric=metric_of(net, targets))
     net.history.metric = history.metric
     state = TrainingState(net, history, 0, options.epochs)
