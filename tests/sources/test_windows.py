@@ -74,6 +74,24 @@ def test_the_bits_are_those_of_arrays(kind, target, dtype, tmp_path):
     assert net.score(source) == pytest.approx(net.score(X, y), abs=1e-12)
 
 
+@pytest.mark.parametrize("library", ["h5py", "zarr"])
+def test_stored_arrays_have_the_bits_too(library, tmp_path):
+    module = pytest.importorskip(library)
+    X, labels, _ = made.rows()
+    y = np.unique(labels, return_inverse=True)[1]
+    if library == "h5py":
+        stored = module.File(tmp_path / "rows.h5", "w").create_dataset("X", data=X, chunks=(77, 6))
+    else:
+        stored = module.open(tmp_path / "rows", mode="w", shape=X.shape, chunks=(77, 6), dtype="f8")
+        stored[:] = X
+    source = cmlp.data.arrays(stored, y)
+    assert set(source.blocks[:-1]) == {77}
+    net, other = network(3), network(3)
+    fit(net, X, y, shuffle=False)
+    assert "waited" in fit(other, source, shuffle=False, memory="26 KB")
+    assert (net.params == other.params).all()
+
+
 @pytest.mark.parametrize("kind", ["npy", "batches"])
 def test_a_shuffled_epoch_has_every_row_once(kind, tmp_path, monkeypatch):
     """By the labels that the core is given: each row has its own."""

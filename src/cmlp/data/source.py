@@ -7,7 +7,6 @@ can programs with a source of their own.
 from __future__ import annotations
 
 import copy
-import hashlib
 import heapq
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -113,6 +112,8 @@ class Source:
 
     def fingerprint(self) -> str:
         """Return text that is another one where the rows are others: of shapes, sizes and names."""
+        import hashlib
+
         described = repr((type(self).__name__, self.blocks, self.n_features, str(self.dtype),
                           self.feature_names, self.target_name, self.identity()))  # fmt: skip
         return hashlib.sha256(described.encode()).hexdigest()[:16]

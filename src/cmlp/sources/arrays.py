@@ -69,7 +69,7 @@ class ArraySource(Source):
             raise ValueError("X has no rows")
         self.X, self.sparse, self.y = X, sparse, _targets(y, n)
         readable = dtype.char in READABLE and dtype.isnative
-        self.dtype = dtype if readable else np.dtype(float_for(dtype))
+        self.dtype = np.dtype(dtype.char if readable else float_for(dtype))  # h5py's has metadata
         self.weights = check_weights(sample_weight, n)
         rows = _chunk_rows(X) if block_rows is None else check_integer("block_rows", block_rows, 1)
         if rows is None:

@@ -168,7 +168,7 @@ class NpySource(Source):
         self.X, self.y, self.weights = X, y, weights
         self.n_features = X.files[0].shape[1]
         readable = X.dtype.char in READABLE and X.dtype.isnative
-        self.dtype = X.dtype if readable else np.dtype(float_for(X.dtype))
+        self.dtype = np.dtype(X.dtype.char if readable else float_for(X.dtype))
         rows = max(1, BLOCK_BYTES // max(1, self.n_features * X.dtype.itemsize))
         self.starts: list[int] = []
         blocks = []
