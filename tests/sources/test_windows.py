@@ -65,8 +65,10 @@ def test_the_bits_are_those_of_arrays(kind, target, dtype, tmp_path):
         net, other = (network(outputs, dtype) for _ in range(2))
         history, read = fit(net, X, y, shuffle=shuffle), fit(other, source, shuffle=shuffle)
         assert (net.params == other.params).all() and history["loss"] == read["loss"]
-    windowed = network(outputs, dtype)
-    read = fit(windowed, source, shuffle=False, memory=MEMORY.get(kind, "26 KB"))
+    net, windowed = network(outputs, dtype), network(outputs, dtype)
+    more = {"shuffle": False, "dropout": 0.1, "input_noise": 0.01, "solver": "adam"}
+    fit(net, X, y, **more)
+    read = fit(windowed, source, memory=MEMORY.get(kind, "26 KB"), **more)
     assert "waited" in read  # else it was in memory
     assert (net.params == windowed.params).all()
     assert np.array_equal(net.predict(X), windowed.predict(source))

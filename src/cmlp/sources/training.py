@@ -89,7 +89,7 @@ def windowed(
     Parameters
     ----------
     rng : Generator
-        Of which two numbers are drawn: the seeds of the held-out rows, and of the order.
+        What seeds are drawn from: of the held-out rows, and of the order, if there are such.
     given_rows : int, optional
         Rows of a window, of a training that is resumed.
     held_seed : int, optional
@@ -105,12 +105,14 @@ def windowed(
             "batch_size=None makes one batch of all rows, which do not fit into the memory given; "
             "give a number"
         )
-    seeds = [int(seed) for seed in rng.integers(2**63, size=2)]
+    if held_seed is None:
+        held_seed = int(rng.integers(2**63)) if validation_fraction else 0
+    seed = int(rng.integers(2**63)) if shuffle else 0
     blocks = source.blocks or (source.summary(features=False).n_rows,)
     first = encoder(taken(next(iter(source.stream())), slice(1)), lambda row: source.place(0, row))
     size = row_bytes(source, encoder.dtype, first.y.nbytes)
     whole = memory
-    held = HeldRows(seeds[0] if held_seed is None else held_seed, validation_fraction)
+    held = HeldRows(held_seed, validation_fraction)
     if validation_fraction:
         room = memory // HELD_SHARE
         held = _that_fit(held, sum(blocks), room // size)
@@ -123,7 +125,7 @@ def windowed(
             f"the checkpoint's training has windows of {n_rows:,} rows, but memory="
             f"{in_words(memory)!r} has room for {most:,}; give as much memory as before"
         )
-    layout = Layout(counts, n_rows, batch_size, shuffle, seeds[1], held, lanes, piece_bytes(memory))
+    layout = Layout(counts, n_rows, batch_size, shuffle, seed, held, lanes, piece_bytes(memory))
     if shuffle and source.blocks is None:
         warn(
             "a stream is shuffled in windows that follow each other: rows that are near each other "
