@@ -252,11 +252,25 @@ def test_scaling_and_variants_run(tmp_path):
     assert {"plain", "adam", "float64", "tanh"} < {row["variant"] for row in data["results"]}
 
 
+def test_lanes_run(tmp_path):
+    _, data = run("lanes", "--seconds", "0", "--part", "nets", tmp_path=tmp_path)
+    assert [row["part"] for row in data["results"]] == ["nets", "nets"]
+    assert data["results"][0]["gain"] > 0
+
+
 def test_inference_runs_without_rivals(tmp_path):
     libraries = "cmlp predictor,cmlp predict,NumPy"
     text, data = run("inference", "--seconds", "0", "--libraries", libraries, tmp_path=tmp_path)
     assert "outputs agree" in text and "10,000 rows of uint8" in text
     assert {"cmlp predict", "NumPy"} <= {row["library"] for row in data["results"]}
+
+
+def test_calls_run_without_rivals(tmp_path):
+    libraries = "bare step,trainer.step,net.step,fit(epochs=1)"
+    text, data = run("calls", "--seconds", "0", "--libraries", libraries, tmp_path=tmp_path)
+    assert "losses agree" in text and "above bare step" in text
+    assert [row["library"] for row in data["results"]] == libraries.split(",")
+    assert all(row["us_per_call"] > 0 for row in data["results"])
 
 
 def test_attributions_run(tmp_path):

@@ -21,7 +21,7 @@ SOURCE = ROOT / "src" / "cmlp"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 CODE = [
     path
-    for folder in ("src", "tests", "benchmarks", "tools")
+    for folder in ("src", "tests", "benchmarks", "examples", "tools")
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in (".py", ".pyx", ".pxi", ".h") and path != Path(__file__)
 ]

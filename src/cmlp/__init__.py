@@ -5,6 +5,7 @@ The map:
 - :class:`TabularClassifier`, :class:`TabularRegressor`: tables with text, gaps and dates
 - :class:`MLPClassifier`, :class:`MLPRegressor`: scikit-learn's estimators, without scikit-learn
 - :class:`Network`: the network; ``fit``, ``predict``, ``gradients``, ``trace_step``, ``save``
+- :func:`fit_many`: many networks at once: grids, folds, random trials
 - :func:`load`: a network, or an estimator for tables, from its file
 - :mod:`cmlp.schedules`: learning rates over time
 - ``to_onnx``, ``to_c``, ``to_python``, ``to_javascript``, ``to_sklearn``, ``to_torch``,
@@ -65,6 +66,7 @@ if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr_
     from cmlp.formats.safetensors import ModelFileError
     from cmlp.training.callbacks import TrainingState
     from cmlp.training.divergence import DivergenceError
+    from cmlp.training.many import fit_many
 
 __version__ = "0.1.0"
 
@@ -96,6 +98,7 @@ __all__ = [
     "attributions",
     "core_info",
     "diagnose",
+    "fit_many",
     "from_keras",
     "from_onnx",
     "from_safetensors",
@@ -138,6 +141,7 @@ _LAZY = {
     "UndefinedMetricWarning": "core.errors",
     "attributions": "estimators.attributions",
     "diagnose": "diagnosis.report",
+    "fit_many": "training.many",
     "from_keras": "exchange.keras",
     "from_onnx": "exchange.onnx",
     "from_safetensors": "exchange.safetensors",

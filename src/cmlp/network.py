@@ -27,7 +27,7 @@ from cmlp.model.history import History
 from cmlp.model.initialise import initialise
 from cmlp.model.inputs import Inputs
 from cmlp.model.parameters import Gradients, Parameters, Propagation
-from cmlp.model.state import State
+from cmlp.model.state import State, followed
 
 if TYPE_CHECKING:
     from cmlp.diagnosis.report import Diagnosis
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from cmlp.explain.trace import Trace
     from cmlp.training.fit import Options
     from cmlp.training.recipe import Recipe
+    from cmlp.training.step_trainer import StepTrainer
+
+LEARNING_RATE, LARGEST_RATE = 0.01, 1e300
+"""Learning rate where none is given, and the largest one that needs no closer look."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -196,6 +200,12 @@ class Network(State):
 
     _bound: tuple[Any, ...] = (None, None, None)
     """Core and version of the last prediction, and the fast path to it."""
+
+    _stepper: Any = None
+    """What :meth:`step` prepared at its last call."""
+
+    _short_fit: Any = None
+    """The same of :meth:`fit`, where it was a single step."""
 
     @undisturbed
     def __init__(
@@ -445,7 +455,6 @@ class Network(State):
 
     # Training ------------------------------------------------------------------------------------
 
-    @_trains
     def fit(
         self,
         X: RowsLike | Source,
@@ -609,12 +618,24 @@ class Network(State):
         RuntimeError
             If another thread is training this network.
         """
-        return self._fit(X, locals())
+        arguments = locals()
+        short = self._short_fit
+        if short is not None and short.serves(arguments):
+            self.begin_training()
+            try:
+                history: History | None = short.fit(self, X, y, learning_rate)
+            finally:
+                self.end_training()
+            if history is not None:
+                return history
+        return self._fit(X, arguments)
 
+    @_trains
     def _fit(self, X: Any, arguments: dict[str, Any]) -> History:
-        """Train with the arguments of :meth:`fit`."""
+        """Do what :meth:`fit` does, with its arguments."""
         from cmlp.training import fit
         from cmlp.training.recipe import Recipe, chosen
+        from cmlp.training.short_fit import ShortFit, is_short
         from cmlp.training.trainer import check_batch_size
 
         recipe = Recipe(**chosen(Recipe, arguments))
@@ -643,7 +664,10 @@ class Network(State):
         except (TypeError, ValueError):
             self.classes = classes  # a failed call keeps no labels
             raise
-        return fit.fit(self, data, recipe, options, validation)
+        history = fit.fit(self, data, recipe, options, validation)
+        if is_short(arguments, len(data.X)):
+            self._short_fit = ShortFit(arguments, recipe)
+        return history
 
     def _fit_source(
         self, X: Any, arguments: dict[str, Any], recipe: Recipe, options: Options
@@ -704,23 +728,101 @@ class Network(State):
         data = self.encode_rows(X, y, sample_weight)
         return fit.run_epoch(self, data, made, batch_size, shuffle, n_threads)
 
-    @_trains
     def step(
         self, X: RowsLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, **recipe: Any
     ) -> float:
         """Take one step on these rows as one batch, and return their loss before it.
+
+        What a step prepares is kept for the next one with the same parameters (up to 4 MB); another
+        learning rate changes nothing about it. :meth:`trainer` has less to compare at each call.
 
         Parameters
         ----------
         **recipe
             solver, learning_rate, momentum and so on, as in :meth:`fit`.
         """
-        from cmlp.training import fit
-        from cmlp.training.recipe import make_recipe
+        rate = recipe.pop("learning_rate", LEARNING_RATE)
+        self.begin_training()
+        try:
+            stepper = self._stepper
+            if stepper is None or not stepper.serves(recipe):
+                from cmlp.training.stepper import stepper_of
 
-        made = make_recipe(recipe)
-        data = self.encode_rows(X, y, sample_weight)
-        return fit.run_epoch(self, data, made, None, shuffle=False, n_threads=1)
+                stepper = self._stepper = stepper_of(recipe, rate)
+            elif type(rate) is not float or not 0 <= rate <= LARGEST_RATE:
+                rate = check_number("learning_rate", rate, 0)
+            loss: float | None = stepper.step(self, X, y, sample_weight, rate)
+            if loss is None:
+                loss = stepper.step_of_any(self, X, y, sample_weight, rate)
+            return loss
+        finally:
+            self.end_training()
+
+    def trainer(self, *, batch_size: int = 32, **recipe: Any) -> StepTrainer:
+        """Return an object that takes single steps with nothing prepared and nothing allocated.
+
+        ``trainer = net.trainer(solver="adam"); loss = trainer.step(X, y)`` trains as
+        ``net.step(X, y, solver="adam")`` does, to the bit.
+
+        Parameters
+        ----------
+        batch_size : int
+            Rows of a step: room for them is made before the first one. Other batches are fine,
+            too; a larger one makes more room.
+        **recipe
+            solver, learning_rate, momentum and so on, as in :meth:`fit`, without `ema`.
+
+        Returns
+        -------
+        StepTrainer
+            With the methods ``step(X, y)``, ``gradients(X, y)``, ``backward(X, dC_da)`` for a loss
+            of your own, ``apply()``, and the attribute `learning_rate`, which may be assigned.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For parameters that do not fit this network.
+        """
+        from cmlp.training.recipe import make_recipe
+        from cmlp.training.step_trainer import StepTrainer
+
+        return StepTrainer(self, make_recipe(recipe), check_integer("batch_size", batch_size, 1))
+
+    # Networks that follow another one ------------------------------------------------------------
+
+    @_trains
+    def copy_from(self, other: State) -> None:
+        """Write the parameters of another network into this one, in place.
+
+        They are all that `params` holds, running statistics included; this network keeps its
+        labels, its record and its optimizer's state. Predictors of it see the new numbers.
+
+        Raises
+        ------
+        ValueError
+            If the other network has another architecture or number type.
+        """
+        self.params[:] = followed(self, other)
+
+    @_trains
+    def polyak(self, other: State, tau: float) -> None:
+        """Move the parameters towards another network's: ``params += tau (other.params - params)``.
+
+        With a small `tau` at each step, such as 0.005, this network is the slow copy ("target") of
+        one in training that reinforcement learning takes its targets from; 1 is :meth:`copy_from`.
+
+        Parameters
+        ----------
+        other : Network
+            Of the same architecture and number type.
+        tau : float
+            Part of the way, [0, 1].
+        """
+        theirs = followed(self, other)
+        if check_number("tau", tau, 0, 1) == 1:
+            self.params[:] = theirs
+        else:
+            dispatch.core.blend(self.params, theirs, tau)
 
     # For learners --------------------------------------------------------------------------------
 

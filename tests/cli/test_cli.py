@@ -793,7 +793,8 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "predict", "evaluate", "info", "export", "import", "bench", "demo"]
+    "command",
+    ["train", "predict", "evaluate", "explain", "info", "export", "import", "bench", "demo"],
 )
 def test_help_has_examples(run, command):
     code, out, err = run(command, "--help")

@@ -154,9 +154,32 @@ def test_import_writes_a_model_file(complaint, net):
     assert "again.onnx: a model file of cmlp is written, such as model.cmlp" in text
 
 
-def test_several_networks_are_no_network(complaint, in_folder):
-    model = cmlp.MLPRegressor(hidden_layer_sizes=(3,), n_ensemble=2, max_iter=1, random_state=0)
+def test_ensembles_pass_through_onnx(run, complaint, in_folder):
+    """A model file holds one network, or a model of tables: estimators and pipelines have none."""
+    kind, y = cmlp.MLPRegressor, X[:, 0]
+    model = kind(hidden_layer_sizes=(3,), n_ensemble=2, max_iter=1, random_state=0)
     with pytest.warns(cmlp.ConvergenceWarning):
-        model.fit(X, X[:, 0])
+        model.fit(X, y)
     cmlp.to_onnx(model, "mean.onnx")
-    assert "mean.onnx is the mean of 2 networks" in complaint("import", "mean.onnx")
+    text = complaint("import", "mean.onnx")
+    assert "mean.onnx is the mean of 2 networks" in text and "cmlp export mean.onnx" in text
+    np.savetxt("rows.csv", X, delimiter=",")
+    code, out, err = run("export", "mean.onnx", "--out", "mean.c", "--sample", "rows.csv")
+    assert (code, err) == (0, "") and "on 40 rows" in out
+    assert run("export", "mean.onnx", "--out", "mean.py")[0] == 0
+    written = {}
+    exec((in_folder / "mean.py").read_text(), written)
+    expected = cmlp.from_onnx("mean.onnx").predict(X)
+    np.testing.assert_allclose(np.ravel(written["predict"](X)), expected, rtol=1e-6)
+    (in_folder / "x.onnx").write_bytes(b"this is no model")
+    assert "x.onnx: this is no ONNX file" in complaint("export", "x.onnx", "--out", "x.py")
+    assert ".pkl may hold code" in complaint("export", "model.pkl", "--out", "x.py")
+
+
+def test_ensembles_for_tables(run, in_folder):
+    rows = {"size": [i / 7 for i in range(40)], "kind": ["ab"[i % 2] for i in range(40)]}
+    how = {"hidden_layer_sizes": (4,), "max_iter": 1, "n_ensemble": 3, "random_state": 0}
+    cmlp.TabularClassifier(**how).fit(rows, rows["kind"]).save("table.cmlp")
+    for name in ("table.onnx", "table.c", "table.h", "table.py", "table.mjs"):
+        code, out, err = run("export", "table.cmlp", "--out", name)
+        assert (code, err) == (0, "") and out.startswith(name)

@@ -15,16 +15,16 @@ from cmlp.core import dispatch, layout, reference, seam
 
 FUNCTIONS = (
     "workspace_size", "activate", "product", "multiply_adds", "predict", "forward", "evaluate",
-    "gradient", "update", "train_epoch",
+    "gradient", "update", "train_epoch", "train_lanes", "blend",
 )  # fmt: skip
 
-CLASS = "Predictor"
+CLASSES = ("Predictor", "BoundTrainer")
 
 # Signatures --------------------------------------------------------------------------------------
 
 
 def test_signatures_are_the_same(compiled):
-    for function in (*FUNCTIONS, CLASS):
+    for function in (*FUNCTIONS, *CLASSES):
         mine, theirs = (inspect.signature(getattr(c, function)) for c in (compiled, reference))
         assert list(mine.parameters) == list(theirs.parameters)
         for name, parameter in mine.parameters.items():
@@ -41,20 +41,21 @@ def test_the_seam_is_complete(core):
         if inspect.isfunction(value) and not name.startswith("_")
     }
     assert set(FUNCTIONS) == twin
-    assert {*FUNCTIONS, CLASS} <= offered
+    assert {*FUNCTIONS, *CLASSES} <= offered
 
 
-def test_the_methods_of_the_class_are_the_same(core):
-    mine, theirs = getattr(core, CLASS), getattr(reference, CLASS)
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_methods_of_the_classes_are_the_same(core, name):
+    mine, theirs = getattr(core, name), getattr(reference, name)
     public = {n for n in vars(theirs) if not n.startswith("_")}
-    assert public == {n for n in vars(mine) if not n.startswith("_")}
+    assert public == {n for n, value in vars(mine).items() if n[0] != "_" and callable(value)}
     for name in public:
         method, twin = getattr(mine, name), getattr(theirs, name)
         assert inspect.getdoc(method) == inspect.getdoc(twin)
 
 
 def test_docstrings_are_the_same(compiled):
-    for function in (*FUNCTIONS, CLASS):
+    for function in (*FUNCTIONS, *CLASSES):
         mine, theirs = (inspect.getdoc(getattr(c, function)) for c in (compiled, reference))
         assert mine.splitlines()[1:] == theirs.splitlines()[1:], function  # the first may differ
 
@@ -82,6 +83,8 @@ def test_rows_are_padded_to_whole_vectors(dtype):
 # Guards ------------------------------------------------------------------------------------------
 
 REFUSALS = (ValueError, IndexError, TypeError)
+
+LIMITS = seam.Limits(True, -1.0, 1.0, 20, 1 << 20, 20)
 
 
 @pytest.fixture
@@ -118,7 +121,9 @@ def calls(compiled, dtype):
         "evaluate": training | out | {"row_loss": np.zeros(20, dtype)},
         "gradient": training | {"deltas": problem.record(), "dX": np.zeros((20, 5), dtype)},
         "update": training | state | {"learning_rate": 0.1},
-        CLASS: common,
+        "Predictor": common,
+        "BoundTrainer": training | state | {"limits": LIMITS},
+        "blend": {"params": problem.params, "others": problem.params.copy(), "part": 0.5},
         "train_epoch": training | state | {"batch_size": 7, "learning_rates": np.full(3, 0.1)},
     }
     for function, arguments in everything.items():

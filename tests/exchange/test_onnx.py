@@ -303,6 +303,9 @@ GRAPHS = {
                           ("Gemm", "a2 V c", "y", {"transB": 1})],
                          lambda: (lambda u: end(np.where(u > 0, u, np.float32(0.2) * u)))(
                              np.where(z > 0, z, TENSORS["slope"] * z) @ W2 + b)),
+    "Celu": ([FIRST, ("Celu", "z", "a", {"alpha": 2.5}), LAST],
+             lambda: end(np.where(z > 0, z, 2.5 * np.expm1(z / 2.5)))),
+    "ReLU6": ([FIRST, ("Clip", "z zero six", "a", {}), LAST], lambda: end(np.clip(z, 0, 6))),
     "layer norm of parts": ([("MatMul", "x W", "z", {}), ("ReduceMean", "z", "mu", {"axes": [-1]}),
                     ("Sub", "z mu", "d", {}), ("Pow", "d two", "sq", {}),
                     ("ReduceMean", "sq", "v", {"axes": [1]}), ("Add", "v eps", "ve", {}),
@@ -319,7 +322,7 @@ GRAPHS = {
                                lambda: end(np.maximum(z, 0))),
 }  # fmt: skip
 W2 = f4(4, 4)
-TENSORS |= {"W2": W2, "zero": np.float32(0)}
+TENSORS |= {"W2": W2, "zero": np.float32(0), "six": np.float32(6), "million": np.float32(1e6)}
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -377,6 +380,10 @@ REFUSED = {
     "hidden softmax": (file([FIRST, ("Softmax", "z", "a", {}), LAST], TENSORS), "softmax"),
     "a residual": (file([FIRST, ("Relu", "z", "r", {}), ("Add", "r z", "a", {}), LAST], TENSORS),
                    "no counterpart"),
+    "slopes, added": (file([FIRST, ("PRelu", "z slope", "r", {}), ("Mul", "r half", "s", {}),
+                            ("Add", "r s", "a", {}), LAST], TENSORS), "no counterpart"),
+    "a wide Clip": (file([FIRST, ("Clip", "z zero million", "a", {}), LAST], TENSORS), "Clip"),
+    "Celu": (file([FIRST, ("Celu", "z", "a", {"alpha": -1.0}), LAST], TENSORS), "Celu"),
     "a loop": (file([("Gemm", "y W b", "y", {})], TENSORS), "nothing before it makes"),
     "twice": (file([FIRST, FIRST, ("Relu", "z", "y", {})], TENSORS), "exists"),
     "no tensor": (file([("Gemm", "x Q b", "y", {})], TENSORS), "'Q'"),
@@ -448,7 +455,8 @@ def test_files_that_were_changed_at_random(fuzz):
     assert all(fuzz.encoded(seed.tree) == seed.raw for seed in files)
     counts, wrong, _ = fuzz.run((files, 17, 500, None))
     assert not wrong
-    assert counts["refused"] > 250 and counts["accepted"] > 50 and counts.total() == 500
+    assert counts["refused"] > 250 and counts["accepted"] > 30 and counts.total() == 500
+    assert counts["accepted as before"] > 50
 
 
 @pytest.mark.parametrize("place", ["operator", "memory"])
@@ -538,6 +546,35 @@ def test_an_input_for_each_column(parts):
         assert {name for name in node.inputs if name} <= known, node
         known |= set(node.outputs)
     assert set(found.outputs) <= known
+
+
+def test_levels_that_are_numbers():
+    """Few are compared, which every runtime can; many are looked up, as text is."""
+    for n, operator in ((9, "Equal"), (300, "LabelEncoder")):
+        table = {"place": [i % n for i in range(2 * n)]}
+        encoder = TableEncoder(categorical_features=["place"], max_one_hot=0).fit(table)
+        width = encoder.transform(table).shape[1]
+        chain = Chain(width, (Member((Affine(np.eye(width), None), Activation("identity"))),))
+        content = writer.write(chain, graph.Options("float32", "float64"), raw_rows_of(encoder))
+        kinds = [node.kind for node in om.parse(content).nodes]
+        assert operator in kinds and ("LabelEncoder" in kinds) == (operator == "LabelEncoder")
+
+
+@pytest.mark.parametrize("columns", [True, False])
+def test_tables_do_not_return(columns):
+    """The message names the file that does; of another producer's graph the part, as always."""
+    table = {"size": np.arange(40) % 7 + 0.5, "city": [NAMES[i % 3] for i in range(40)]}
+    how = {"max_iter": 1, "n_ensemble": 1, "random_state": 0}
+    levels = cmlp.Network([2, 3, 2], inputs=cmlp.Inputs(levels={0: (3, 2)}), seed=0)
+    files = [to_onnx(levels)]
+    for names in (["size"], ["city"], ["size", "city"]):
+        model = cmlp.TabularRegressor(**how).fit({name: table[name] for name in names}, range(40))
+        files.append(to_onnx(model, columns=columns))
+    for raw in files:
+        with pytest.raises(ConversionError, match=r"tabular model.* by cmlp\.load"):
+            from_onnx(raw)
+        with pytest.raises(ConversionError, match="counterpart"):
+            from_onnx(raw.replace(b"\x12\x04cmlp", b"\x12\x04CMLP", 1))
 
 
 def test_columns_that_cannot_leave():

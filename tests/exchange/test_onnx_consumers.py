@@ -16,7 +16,7 @@ from cmlp import from_onnx, to_onnx
 from cmlp.core.vocabulary import ACTIVATIONS
 from cmlp.exchange.chains import chain_of
 from cmlp.formats.chain import Activation, Affine, Chain, Member, run
-from cmlp.formats.onnx import graph, writer
+from cmlp.formats.onnx import columns, graph, writer
 from cmlp.formats.raw_rows import raw_rows_of
 from cmlp.tables.encode import TableEncoder
 
@@ -319,11 +319,12 @@ def of_columns(content, table):
 
 @pytest.mark.parametrize("row", covering(
     ("robust", "standard", None), (None, 2, 9), (0, 8), (None, 3), ("numbers", "cycles", None),
-    ("float32", "float64"),
+    ("float32", "float64"), (256, 2),
 ))  # fmt: skip
-def test_encoding_in_the_graph(row):
+def test_encoding_in_the_graph(row, monkeypatch):
     """What the graph makes of raw columns is what the encoder makes of them."""
-    numbers, knots, one_hot, most, parts, dtype = row
+    numbers, knots, one_hot, most, parts, dtype, compared = row
+    monkeypatch.setattr(columns, "MOST_COMPARED", compared)  # levels beyond are looked up
     numbers = numbers if knots else numbers or "robust"  # not neither of them
     encoder = TableEncoder(
         categorical_features=CATEGORIES, numbers=numbers, n_knots=knots,
@@ -358,7 +359,7 @@ def test_columns_of_a_tabular_model():
     for labels, p in of_columns(content, table):
         np.testing.assert_allclose(p, model.predict_proba(table), atol=2e-6)
         assert np.asarray(labels).tolist() == model.predict(table).tolist()
-    with pytest.raises(cmlp.ConversionError, match="the graph has 10 inputs"):
+    with pytest.raises(cmlp.ConversionError, match="cmlp wrote this file from a tabular model"):
         from_onnx(content)
     regressor = cmlp.TabularRegressor(**options).fit(table, np.arange(60) * 1e3)
     for (got,) in of_columns(to_onnx(regressor, columns=True, dtype="float64"), table):

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import datetime
 import json
+import os
 import subprocess
 import sys
 from decimal import Decimal
@@ -411,7 +412,7 @@ def test_what_a_file_imports_and_calls(small, pure):
     imported = {
         alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
     }
-    rows = {"bisect", "datetime", "decimal", "re", "zoneinfo", "csv", "sys"}
+    rows = {"bisect", "datetime", "decimal", "re", "zoneinfo", "csv", "os", "sys"}
     assert imported == rows | {"binascii", "math", "struct" if pure else "numpy"}
     assert not any(isinstance(node, ast.ImportFrom) for node in nodes)
     names = {node.id for node in nodes if isinstance(node, ast.Name)}
@@ -447,6 +448,21 @@ def test_as_a_program(tmp_path, small):
             [sys.executable, tmp_path / file], input=other, capture_output=True, text=True
         )
         assert "the first row lacks the columns 'c" in done.stderr and not done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pipe that is closed is another error there")
+def test_a_reader_that_stops(tmp_path):
+    """``python net.py < rows.csv | head -1`` ends without a message."""
+    to_python(cmlp.Network([1, 2, 1], seed=0), tmp_path / "net.py")
+    (tmp_path / "rows.csv").write_text("1\n" * 20_000)  # more than a pipe holds
+    command = [sys.executable, "-I", "net.py", "rows.csv"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        run.stdout.readline()
+        run.stdout.close()
+        assert run.stderr.read() == b""
+        assert run.wait() == 0
 
 
 def test_files_are_whole_and_the_same(tmp_path):

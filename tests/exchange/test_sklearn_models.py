@@ -11,7 +11,14 @@ from cmlp import from_sklearn, to_sklearn
 from cmlp.formats.chain import ConversionError
 
 sklearn = pytest.importorskip("sklearn")
-from sklearn import base, linear_model, neural_network, pipeline, preprocessing  # noqa: E402
+from sklearn import (  # noqa: E402
+    base,
+    ensemble,
+    linear_model,
+    neural_network,
+    pipeline,
+    preprocessing,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::UserWarning",
@@ -154,6 +161,32 @@ def test_ensembles():
     np.testing.assert_allclose(to_sklearn(reg).predict(X), reg.predict(X), atol=2e-6)
     with pytest.raises(ConversionError, match="no several outputs"):
         to_sklearn(fitted(cmlp.MLPRegressor, X[:, :2], n_ensemble=2))
+
+
+def test_ensembles_there_and_back():
+    """The same weights, labels, names and parameters; means are folded."""
+    frame = pytest.importorskip("pandas").DataFrame(X, columns=list("abcde"))
+    how = {"hidden_layer_sizes": (8,), "max_iter": 4, "tol": 0, "random_state": 0, "alpha": 0.25}
+    for kind, y in ((cmlp.MLPClassifier, KINDS["two"]), (cmlp.MLPClassifier, KINDS["floats"]),
+                    (cmlp.MLPRegressor, X[:, 0])):  # fmt: skip
+        ours = kind(**how, n_ensemble=3).fit(frame, y)
+        back = from_sklearn(to_sklearn(ours))
+        assert type(back) is kind and back.alpha == 0.25 and back.n_ensemble == 3
+        assert back.feature_names_in_.tolist() == list("abcde")
+        np.testing.assert_array_equal(back.predict(frame), ours.predict(frame))
+        for one, other in zip(back.estimators_, ours.estimators_, strict=True):
+            assert all((a == b).all() for a, b in zip(one.coefs_, other.coefs_, strict=True))
+        model = pipeline.make_pipeline(preprocessing.StandardScaler(), ours).fit(frame + 5, y)
+        again = from_sklearn(to_sklearn(model))
+        assert len(again.estimators_) == 3 and again.estimators_[0].network_.dtype == np.float64
+        method = "predict" if kind is cmlp.MLPRegressor else "predict_proba"
+        expected = getattr(model, method)(frame + 5)
+        np.testing.assert_allclose(getattr(again, method)(frame + 5), expected, atol=1e-5)
+    hard = ensemble.VotingClassifier([("a", neural_network.MLPClassifier(max_iter=1))])
+    with pytest.raises(ConversionError, match="not fitted"):
+        from_sklearn(hard)
+    with pytest.raises(ConversionError, match="counts votes"):
+        from_sklearn(hard.fit(X, KINDS["two"]))
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,31 @@ def test_modules_of_our_own():
         to_torch(reg, raw=True)
 
 
+@pytest.mark.filterwarnings("ignore::cmlp.ConvergenceWarning")
+def test_ensembles_there_and_back():
+    labels = np.array(["a", "b", "c"])[Y]
+    for kind, y, more in (
+        (cmlp.MLPClassifier, labels, {}),
+        (cmlp.MLPClassifier, labels == "a", {}),
+        (cmlp.MLPRegressor, X[:, 0], {"loss": "squared_error"}),
+    ):
+        ours = kind(hidden_layer_sizes=(8,), max_iter=2, random_state=0, n_ensemble=3).fit(X, y)
+        classes = getattr(ours, "classes_", None)
+        back = from_torch(to_torch(ours), classes=classes, **more)
+        assert type(back) is kind and len(back.estimators_) == 3
+        np.testing.assert_array_equal(back.predict(X), ours.predict(X))
+        for one, other in zip(back.estimators_, ours.estimators_, strict=True):
+            assert np.array_equal(one.network_.params, other.network_.params)
+    module = to_torch(ours)
+    with pytest.raises(ConversionError, match="input_scale is for single networks"):
+        from_torch(module, input_scale=0.5)
+    with pytest.raises(ConversionError, match="the mean of no networks"):
+        from_torch(nn.Sequential(type(module[0])([])))
+    module[0].register_forward_hook(lambda module, x, y: -y)
+    with pytest.raises(ConversionError, match="hooks"):
+        from_torch(module)
+
+
 def test_means_of_a_scaler():
     pipeline = pytest.importorskip("sklearn.pipeline")
     scalers = pytest.importorskip("sklearn.preprocessing")
@@ -219,6 +244,43 @@ def test_nested_modules_and_norms():
     assert np.array_equal(from_torch(Whole()).predict(X), net.predict(X))
 
 
+RECTIFIERS = {
+    "leaky_relu:0.25": nn.PReLU(),
+    "leaky_relu:0.4": nn.PReLU(init=0.4),
+    "relu, negative": nn.PReLU(init=-0.3),
+    "relu, each unit": nn.PReLU(5),
+    "leaky_relu:0.25, mean": nn.RReLU(0.1, 0.4),
+    "elu": nn.CELU(),
+    "elu, wider": nn.CELU(2.5),
+    "softplus": nn.Softplus(),
+    "softplus, steeper": nn.Softplus(3, 25),
+    "hard_sigmoid, 0 to 6": nn.ReLU6(),
+    "hard_sigmoid, -0.5 to 0.2": nn.Hardtanh(-0.5, 0.2),
+}
+
+
+@pytest.mark.parametrize("name", RECTIFIERS)
+def test_modules_that_are_activations_between_scaled_weights(name):
+    torch.manual_seed(2)
+    f = RECTIFIERS[name]
+    if name.endswith("unit"):
+        f.weight.data = torch.tensor([-0.5, 0.0, 0.25, 1.0, 2.0])
+    for norm in ([], [nn.LayerNorm(5)]):
+        layers = [nn.Linear(7, 5, bias=not norm), *norm, f, nn.Linear(5, 2)]
+        module = nn.Sequential(*layers).double()
+        net = agrees(module, atol=1e-12)
+        assert net.activations[0] == name.partition(",")[0]
+        assert net.parametric_activation == (name in ("relu, negative", "relu, each unit"))
+
+
+@pytest.mark.parametrize("activation", [name for name in HIDDEN if name != "identity"])
+def test_slopes_of_units_there_and_back(activation):
+    net = trained(activation, parametric_activation=True)
+    back = from_torch(to_torch(net))
+    assert back.parametric_activation and back.activations == net.activations
+    assert np.array_equal(back.params, net.params)
+
+
 def test_weight_norm_is_computed():
     """The old one leaves a weight that is out of date once its parts have changed."""
     old = nn.utils.weight_norm if hasattr(nn.utils, "weight_norm") else None
@@ -267,15 +329,19 @@ L = nn.Linear
     "layers, text",
     [
         (
-            [L(7, 5), nn.PReLU(), L(5, 2)],
-            r"layer 2 \(PReLU, '1'\) has no counterpart in cmlp; these",
+            [L(7, 5), nn.Softsign(), L(5, 2)],
+            r"layer 2 \(Softsign, '1'\) has no counterpart in cmlp; these",
         ),
+        ([L(7, 5), nn.PReLU(4), L(5, 2)], r"layer 2 \(PReLU.* has 4 slopes for 5 units"),
+        ([L(7, 5), nn.PReLU(5)], "the outputs have slopes of their own"),
+        ([L(7, 5), nn.RReLU(-0.5, 0.1), L(5, 2)], r"layer 2 \(RReLU.* the slope -0.2; cmlp has"),
         ([L(7, 5), nn.LeakyReLU(-0.2), L(5, 2)], r"layer 2 \(LeakyReLU.* the slope -0.2; cmlp has"),
-        ([L(7, 5), nn.CELU(0.5), L(5, 2)], "alpha=0.5, but cmlp has alpha=1.0"),
-        ([L(7, 5), nn.Softplus(2), L(5, 2)], "beta=2, but cmlp has beta=1.0"),
+        ([L(7, 5), nn.CELU(-0.5), L(5, 2)], r"layer 2 \(CELU.*with these constants"),
+        ([L(7, 5), nn.CELU(0.0), L(5, 2)], r"layer 2 \(CELU.*with these constants"),
         ([L(7, 5), nn.Softplus(1, 5), L(5, 2)], "threshold=5"),
         ([L(7, 5), nn.GELU("tanh"), L(5, 2)], "approximate='tanh'.*approximate=True"),
-        ([L(7, 5), nn.ReLU6(), L(5, 2)], "ReLU6"),
+        ([L(7, 5), nn.Hardtanh(-1e4, 1e4), L(5, 2)], "limits beyond 64 cost float32 its digits"),
+        ([L(7, 5), nn.ReLU6()], "after the activation of the outputs"),
         ([L(7, 5), nn.Softmax(-1), L(5, 2)], "layer 1 has softmax"),
         ([L(7, 5), nn.Softmax(0)], "dim=0"),
         ([L(7, 5), nn.LogSoftmax(1), L(5, 2)], "LogSoftmax.*in front of other layers"),

@@ -14,7 +14,7 @@ from cmlp.exchange.keras import IN_KERAS
 from cmlp.exchange.networks import network_of
 from cmlp.exchange.torch import IN_TORCH
 from cmlp.formats import layouts, safetensors
-from cmlp.formats.building import Builder
+from cmlp.formats.building import Builder, joined, ramp
 from cmlp.formats.chain import (
     Activation,
     Affine,
@@ -297,3 +297,57 @@ def test_folding_by_the_builder():
         builder.scale("h", np.ones(3), np.ones(3))
     with pytest.raises(ConversionError, match="variance below 0"):
         builder.batch_norm("h", np.ones(7), -np.ones(7), 1e-5, None, None)
+
+
+def test_activations_between_scaled_weights():
+    """Slopes of PReLU, and functions that are cmlp's of scaled sums, scaled."""
+    W, V = rng.normal(size=(7, 5)), rng.normal(size=(5, 2))
+    z, slopes = X @ W, np.array([-0.5, 0.0, 0.25, 1.0, 2.0])
+
+    def agrees(add, expected, name):
+        builder = Builder()
+        builder.affine("a", W, None)
+        add(builder)
+        builder.affine("c", V, None)
+        net = network_of(builder.chain())
+        assert net.activations[0] == name
+        np.testing.assert_allclose(net.predict(X), expected @ V, rtol=1e-12, atol=1e-12)
+
+    for slope, name in ((slopes, "relu"), (slopes[:1], "relu"), (slopes[2:3], "leaky_relu:0.25")):
+        leaky = np.where(z > 0, z, slope * z)
+        agrees(lambda builder, slope=slope: builder.rectifier("b", slope), leaky, name)
+    elu = np.where(z > 0, z, 2 * np.expm1(z / 2))
+    agrees(lambda builder: builder.scaled_activation("b", 0.5, 0.0, "elu", 2.0, 0.0), elu, "elu")
+    factor, shift, *rest = ramp(-0.5, 2)
+    clipped, name = np.clip(z, -0.5, 2), "hard_sigmoid"
+    agrees(
+        lambda builder: builder.scaled_activation("b", factor, shift, name, *rest), clipped, name
+    )
+    assert ramp(0, 65) is ramp(2, 1) is ramp(0, np.nan) is None
+    builder = Builder()
+    builder.affine("a", W, None)
+    with pytest.raises(ConversionError, match="b has 4 slopes for 5 units"):
+        builder.rectifier("b", slopes[:4])
+    for numbers in ((np.inf, 0.0, 0.0), (-1.0, 0.0, 1.0), (1.0, np.nan, 1.0)):
+        with pytest.raises(ConversionError, match=r"b has no counterpart.*with these constants"):
+            builder.scaled_activation("b", *numbers[:2], "elu", numbers[2], 0.0)
+
+
+def test_the_mean_of_chains():
+    def chain(n_in, mean):
+        builder = Builder(n_in)
+        builder.scale("a", 1.0, np.full(n_in, -mean))
+        builder.affine("b", np.ones((n_in, 2)), None)
+        return builder.chain()
+
+    whole = joined([chain(3, 5.0), chain(3, 5.0)], classes=np.array(["a", "b"]))
+    assert len(whole.members) == 2 and whole.mean.tolist() == [5] * 3
+    assert whole.classes.tolist() == ["a", "b"]
+    np.testing.assert_allclose(run(whole, X[:, :3]), run(chain(3, 5.0), X[:, :3]))
+    for others, text in (
+        ([], "no networks"),
+        ([chain(3, 5.0), chain(3, 0.0)], "different means"),
+        ([chain(3, 5.0), chain(4, 5.0)], "different numbers of units"),
+    ):
+        with pytest.raises(ConversionError, match=text):
+            joined(others)

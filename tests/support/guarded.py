@@ -129,13 +129,40 @@ def run(core, problem, X, side, noise=QUIET):
     sizes = (1, min(7, n), n)
     for number, optimizer in enumerate(map(put, optimizers(plan)), next(TURNS)):
         state = put(np.ones((3, len(params)), dtype))
+        core.blend(params, grads, 0.5)
         core.update(plan, params, grads, state, optimizer, 1, 0.01)
+        if not (isinstance(X, seam.SparseRows) or optimizer.ema or objective.per_batch):
+            limits = seam.Limits(True, -1e30, 1e30, 1024, 1 << 26)
+            trainer = core.BoundTrainer(plan, params, state[:2], objective, optimizer, noise, 0.5,
+                                        limits)  # fmt: skip
+            trainer.take(X, targets, weights, 0.01, np.random.default_rng(0), True, True)
         batch_size = sizes[number % 3]  # each with each optimizer, in three turns
         rates = put(np.full(-(-n // batch_size), 0.01))
         core.train_epoch(
             plan, params, state, X, targets, weights, rows, batch_size, rates, 0, objective,
             optimizer, noise, grads, workspace, dropout_factors=rates, decay_factors=rates,
         )  # fmt: skip
+
+
+def run_lanes(core, dtype, side):
+    """Nets side by side, of odd sizes, with every loss and rule."""
+    pages, n, n_lanes = Pages(side), 7, core.vector_bytes // 4
+    for loss, rule in itertools.product(range(3), range(3)):
+        net = cmlp.Network((9, 13, 5, 2), ["gelu", "relu"], seed=0)
+        size, batch = 9 * 13 + 13 + 13 * 5 + 5 + 5 * 2 + 2, (1, 3, 7)[(loss + rule) % 3]
+        steps = -(-n // batch)
+        table = np.zeros((n_lanes, len(seam.LANE)), np.int64)
+        table[:, :3] = n, batch, steps
+        table[:, 5:9] = np.arange(n_lanes)[:, None] * (n, steps, 0, 0)
+        table[:, 7:9] = steps * n_lanes, steps * n_lanes + 1
+        arrays = [
+            net.plan, np.zeros(seam.lane_memory(net.plan, 1 + rule // 2, batch, n_lanes), dtype),
+            np.ones(n * (9 + 2), dtype), np.ones(n), np.tile(np.arange(n), n_lanes),
+            np.full(steps * n_lanes + 8, 0.1), table.ravel(),
+        ]  # fmt: skip
+        arrays[1][: size * n_lanes] = 0.1
+        taken = core.train_lanes(*map(pages.put, arrays), loss, rule, 99)
+        assert taken == steps
 
 
 def run_team(core, problem, side):
@@ -178,6 +205,9 @@ def main(name):
         for turn, dtype in enumerate((np.dtype("f4"), np.dtype("f8"))):
             say(name, dtype, "parts", side)
             run_parts(core, dtype, side)
+            if dtype == np.float32:
+                say(name, "lanes", side)
+                run_lanes(core, dtype, side)
             noise = seam.Noise(1, 0.1, np.array([0.3]))
             for problem in problems_at_odd_sizes(dtype, l2=0.01):
                 say(name, dtype, problem.sizes, problem.n, side)

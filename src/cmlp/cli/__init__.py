@@ -1,4 +1,4 @@
-"""The ``cmlp`` command: train, predict, evaluate, info, export, import, bench and demo.
+"""The ``cmlp`` command: train, predict, evaluate, explain, info, export, import, bench and demo.
 
 An error is one line: :func:`main` turns the package's exceptions into ``cmlp: error: ...`` and an
 exit code. pandas is imported for large files only, ``demo`` and ``bench`` for these commands only.
@@ -86,6 +86,12 @@ def _demo(args: argparse.Namespace) -> int:
     return demo.run(seed=args.seed, epochs=args.epochs, out=args.out)
 
 
+def _explain(args: argparse.Namespace) -> int:
+    from cmlp.cli import explain
+
+    return explain.run(args)
+
+
 def _export(args: argparse.Namespace) -> int:
     from cmlp.cli import exchange
 
@@ -119,6 +125,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "train": _train,
     "predict": predict.run,
     "evaluate": predict.evaluate,
+    "explain": _explain,
     "info": _info,
     "export": _export,
     "import": _import,

@@ -98,6 +98,16 @@ examples:
   cmlp evaluate model.cmlp test.csv --target species
 
 {_CODES}""",
+    "explain": f"""\
+{_MODEL_DATA}
+Prints the features by how much they add to the answers on average, compared with the mean answer
+about the background; --out has every row: its answer is the base value and what the features add.
+
+examples:
+  cmlp explain model.cmlp test.csv --background train.csv
+  cmlp explain model.cmlp new.csv --background train.csv --proba --out attributions.csv
+
+{_CODES}""",
     "export": f"""\
 The ending of FILE decides what is written:
   .onnx              for ONNX Runtime and whatever else reads ONNX
@@ -106,10 +116,12 @@ The ending of FILE decides what is written:
   .js, .mjs, .cjs    JavaScript: a module, or one of CommonJS (.cjs)
   .safetensors       weights for PyTorch, Keras or Flax (--layout)
   .keras             a model of Keras, which must be installed
-A model of tables takes raw rows in Python and JavaScript, elsewhere encoded ones.
+A model of tables takes raw rows in Python and JavaScript, elsewhere encoded ones. MODEL may be in
+ONNX, as cmlp.to_onnx writes ensembles and pipelines, and other programs their networks.
 
 examples:
   cmlp export model.cmlp --out model.onnx
+  cmlp export pipeline.onnx --out pipeline.c
   cmlp export model.cmlp --out digits.c --header --int8 --sample digits.npz
   cmlp export model.cmlp --out weights.safetensors --layout keras
 
@@ -265,6 +277,8 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("model", **model)
     _add_data(evaluate, "the column to predict (default: as in training; .npz: y)")
 
+    _add_explain(command("explain", "tell what each feature adds to a model's answers"), model)
+
     info = command("info", "describe this machine's cores, or a model")
     info.add_argument("model", nargs="?", **model)
 
@@ -274,6 +288,18 @@ def make_parser() -> argparse.ArgumentParser:
     bench = command("bench", "time the compiled cores against the NumPy path")
     bench.add_argument("--quick", action="store_true", help="in 4 seconds instead of 20")
     return parser
+
+
+def _add_explain(sub: argparse.ArgumentParser, model: dict[str, Any]) -> None:
+    add = sub.add_argument
+    add("model", **model)
+    _add_data(sub, "the target, which is left out (not needed with names)")
+    background = "a table of rows to compare with, such as the training data (default: DATA)"
+    add("--background", metavar="TABLE", help=background)
+    method = "deeplift (default), integrated_gradients or shapley"
+    add("--method", default="deeplift", metavar="NAME", help=method)
+    add("--proba", action="store_true", help="explain probabilities, not the sums before them")
+    add("--out", metavar="FILE", help="write CSV there: a line for each row and answer")
 
 
 def _add_export(sub: argparse.ArgumentParser, model: dict[str, Any]) -> None:

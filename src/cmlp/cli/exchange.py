@@ -14,6 +14,7 @@ from cmlp.cli.output import check_output
 from cmlp.cli.tables import read_for
 from cmlp.core.layout import Array
 from cmlp.estimators.loading import load
+from cmlp.estimators.mlp import MLP
 from cmlp.exchange.c import to_c
 from cmlp.exchange.chains import chain_of
 from cmlp.exchange.javascript import to_javascript
@@ -54,7 +55,7 @@ def export(args: argparse.Namespace) -> int:
         written.append(os.path.splitext(args.out)[0] + ".h")
     for path in written:
         check_output(path, args.model, *filter(None, [args.sample]))
-    model = load(args.model)
+    model = _load(args.model)
     if suffix in ONNX:
         given = {"opset": args.opset} if args.opset is not None else {}
         to_onnx(
@@ -95,7 +96,8 @@ def import_(args: argparse.Namespace) -> int:
     if not isinstance(net, Network):
         raise ConversionError(
             f"{args.file} is the mean of {len(net.estimators_)} networks, but a model file holds "
-            "one: cmlp.from_onnx returns them in Python"
+            f"one: cmlp export {args.file} writes it in other formats, and cmlp.from_onnx returns "
+            "them in Python"
         )
     net.save(args.out)
     sizes = "-".join(map(str, net.sizes))
@@ -104,6 +106,22 @@ def import_(args: argparse.Namespace) -> int:
         f"{', '.join(dict.fromkeys(net.activations))}, loss {net.loss_name}"
     )
     return 0
+
+
+def _load(path: str) -> Any:
+    """Return the model of a model file, or of one in ONNX, which ensembles and pipelines have."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in PICKLED:
+        raise ValueError(
+            f"{path}: {suffix} may hold code, which this command does not run; write the model in "
+            "Python, by cmlp.to_onnx(model, 'model.onnx'), and export that file"
+        )
+    if suffix not in ONNX:
+        return load(path)
+    try:
+        return from_onnx(path)
+    except ConversionError as error:
+        raise ConversionError(f"{path}: {error}") from error
 
 
 def _read(args: argparse.Namespace, suffix: str) -> Any:
@@ -162,6 +180,8 @@ def _sample(model: Any, args: argparse.Namespace) -> Array | None:
     if args.sample is None:
         return None
     how: dict[str, Any] = {"needs_target": False, "leave_out": [], "header": None}
+    if isinstance(model, MLP):
+        model = model.estimators_[0].network_
     if isinstance(model, Network):
         return read_for(model, args.model, args.sample, None, **how).X
     from cmlp.cli import model_table

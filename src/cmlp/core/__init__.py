@@ -10,6 +10,7 @@ A core offers the same functions, with the same parameters, whichever it is:
 
     predict, forward, evaluate      outputs; every layer's z and a; costs of the rows
     gradient, update, train_epoch   dC/dparameters; one step from them; one step per batch
+    train_lanes                     the same of several networks, one in each lane of a vector
     Predictor                       predictions of few rows, with the preparations made once
     workspace_size                  scratch numbers that a call needs
     activate, product, multiply_adds   parts alone, for tests and measurements

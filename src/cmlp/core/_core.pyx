@@ -27,8 +27,9 @@ e) Rows are padded to 64 bytes. Loops run over the padding, which saves every re
 f) Loops index memoryviews, so that the debug build (CMLP_DEBUG=1) checks their bounds; a failed
    check is printed, as nothing below the seam can raise, and pytest turns that into a failure. Only
    products, copies and the vector functions take addresses.
-g) ``Predictor`` is the one class: a prediction of one row takes less than it takes to acquire the
-   arrays of a function's call. It cannot be pickled, so that no file names a core.
+g) ``Predictor`` and ``BoundTrainer`` are classes: a prediction of one row, or a step of a small net,
+   takes less than it takes to acquire the arrays of a function's call. They cannot be pickled, so that
+   no file names a core.
 
 More letters: m rows of a tile; at, to: offsets; ws: the workspace.
 """
@@ -79,6 +80,9 @@ include "kernels/normalization.pxi"
 include "kernels/parametric.pxi"
 include "kernels/backward.pxi"
 include "kernels/step.pxi"
+include "kernels/lanes.pxi"
+include "kernels/lanes_step.pxi"
+include "kernels/bound_trainer.pxi"
 
 vector_bytes = vector_lanes(4) * 4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def check_number(
         number = float(value)
     except (TypeError, ValueError, UserWarning):  # the last where warnings are errors: masked
         raise TypeError(f"{name} must be a number, not {plain(value)!r}") from None
-    if not np.isfinite(number):
+    if not math.isfinite(number):
         raise ValueError(f"{name} must be a finite number, not {plain(value)!r}")
     if not (low <= number < high if open_high else low <= number <= high):
         upper = "" if high == np.inf else f" and {'below' if open_high else 'at most'} {high:g}"

@@ -100,6 +100,22 @@ class Noise(NamedTuple):
     """Probability, one per hidden layer, that a unit is switched off; empty for none."""
 
 
+class Limits(NamedTuple):
+    """Of the batches that a bound trainer takes as they are."""
+
+    plain: bool
+    """Whether targets of one column can be read so: numbers, or labels that are class numbers."""
+    low: float
+    high: float
+    """Between which targets are."""
+    rows: int
+    """Of a batch, at most."""
+    bytes: int
+    """Of the memory that is kept from step to step, at most."""
+    reserved: int = 0
+    """Rows for which there is room from the beginning."""
+
+
 MAX_BATCH = 1024
 """Rows of one pass. A larger batch adds up passes; with 'batch', each has its own statistics."""
 
@@ -115,3 +131,32 @@ whether the caller stops the step; and the array's length."""
 def places() -> Places:
     """Return the array in which the threads of one call meet."""
     return np.zeros(TEAM_SIZE, np.int64)
+
+
+LANE = (
+    "n", "batch", "steps", "taken", "number", "rows", "rates", "losses", "settings", "failed",
+)  # fmt: skip
+"""A net's place in a call that trains several, one in each lane of a vector: the rows of its epoch
+and of a step; the steps of its rows, and those taken; the steps of its optimizer before the first
+of them; where its rows (epoch after epoch) begin, and its rates, losses and settings among the
+numbers of the call; and whether its loss was not finite."""
+
+
+LANE_SETTINGS = ("momentum", "beta_1", "beta_2", "epsilon", "l1", "l2", "weight_decay")
+"""The numbers that a lane has of its own, in addition to the rate of a step."""
+
+
+LANE_LOSSES = ("squared_error", "binary_crossentropy", "categorical_crossentropy")
+"""Losses of lanes, by their codes there; each with the output activation that belongs to it."""
+
+
+LANE_RULES = ("momentum", "nesterov", "adam")
+"""Rules of lanes, by their codes there."""
+
+
+def lane_memory(plan: Any, n_moments: int, batch: int, n_lanes: int) -> int:
+    """Return how many numbers parameters, moments and scratch of a call with lanes are."""
+    n_in, n_out = plan[:, 0], plan[:, 1]
+    params, units = int((n_out * (n_in + 1)).sum()), int(n_out.sum())
+    scratch = 9 + batch * (2 + int(n_in[0]) + int(n_out[-1]) + 3 * units) + 12 * int(n_out.max())
+    return n_lanes * ((1 + n_moments) * params + scratch)

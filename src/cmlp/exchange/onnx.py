@@ -5,21 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from cmlp.core.checks import check_integer
-from cmlp.estimators.classifier import MLPClassifier
-from cmlp.estimators.ensemble import MEMBERS_OWN
-from cmlp.estimators.inputs import Columns
-from cmlp.estimators.labels import Labels
-from cmlp.estimators.networks import keep
-from cmlp.estimators.regressor import MLPRegressor
 from cmlp.exchange.chains import chain_of, raw_rows
+from cmlp.exchange.ensembles import ensemble_of
 from cmlp.exchange.networks import network_of
-from cmlp.formats.chain import Chain, ConversionError
+from cmlp.formats.chain import ConversionError
 from cmlp.formats.onnx import graph, messages, reader, writer
 from cmlp.formats.raw_rows import RawRows
 from cmlp.formats.whole_file import write_files
@@ -223,37 +215,4 @@ def from_onnx(source: Path | bytes, *, loss: str | None = None) -> Any:
                 raise ConversionError(f"{os.fspath(source)!r} has more than 2 GB")
             content = file.read()
     chain = reader.read(content)
-    return network_of(chain, loss) if len(chain.members) == 1 else _ensemble(chain, loss)
-
-
-def _ensemble(chain: Chain, loss: str | None) -> Any:
-    """Return the estimator of a chain with several members."""
-    nets = [network_of(replace(chain, members=(member,)), loss) for member in chain.members]
-    wide = np.result_type(*(net.dtype for net in nets))
-    nets = [net if net.dtype == wide else net.astype(wide) for net in nets]
-    first = nets[0]
-    if any((net.sizes, net.activations) != (first.sizes, first.activations) for net in nets):
-        raise ConversionError("networks whose mean is taken have different layers")
-    shape: dict[str, Any] = {
-        "hidden_layer_sizes": first.sizes[1:-1],
-        "activation": list(first.activations[:-1]) or "relu",
-        "out_activation": first.activations[-1],
-        "dtype": first.dtype.name,
-        "normalization": first.normalization,
-    }
-    kind: Any = MLPClassifier
-    if not (chain.multilabel or first.activations[-1] == "softmax" or chain.classes is not None):
-        kind, shape["loss"] = MLPRegressor, first.loss_name
-    ensemble = kind(**shape, n_ensemble=len(nets))
-    if isinstance(ensemble, MLPClassifier) and chain.classes is not None:
-        ensemble._known_labels = Labels(chain.classes, chain.multilabel)
-    outputs = ensemble._outputs_of(first.sizes[-1])
-    names = None if chain.feature_names is None else np.array(chain.feature_names, dtype=object)
-    columns, members = Columns(chain.n_in, names), []
-    for net in nets:
-        member = kind(**ensemble.get_params(deep=False) | MEMBERS_OWN)
-        keep(member, columns, outputs, len(net.sizes), network_=net, history_=net.history,
-             n_iter_=0, t_=0)  # fmt: skip
-        members.append(member)
-    keep(ensemble, columns, outputs, len(first.sizes), estimators_=members, n_iter_=0, t_=0)
-    return ensemble
+    return network_of(chain, loss) if len(chain.members) == 1 else ensemble_of(chain, loss)

@@ -14,7 +14,9 @@ from cmlp.estimators.mlp import MLP
 from cmlp.estimators.protocols import label_binarizer
 from cmlp.estimators.regressor import MLPRegressor
 from cmlp.exchange.chains import SCALERS, chain_of
+from cmlp.exchange.ensembles import ensemble_of
 from cmlp.exchange.networks import network_of
+from cmlp.formats.building import joined
 from cmlp.formats.chain import Activation, Chain, ConversionError, LayerNorm, Member
 
 HIDDEN = ("identity", "logistic", "tanh", "relu")
@@ -23,9 +25,10 @@ HIDDEN = ("identity", "logistic", "tanh", "relu")
 ELSEWHERE = "; to_torch and to_onnx have it"
 
 TAKEN = (
-    "MLPClassifier, MLPRegressor, LogisticRegression, LinearRegression, Ridge, or a Pipeline of "
+    "MLPClassifier, MLPRegressor, LogisticRegression, LinearRegression, Ridge, the mean of some of "
+    "them (VotingClassifier, VotingRegressor), or a Pipeline of "
     + ", ".join(SCALERS)
-    + " and one of these"
+    + " and one of the first five"
 )
 
 
@@ -297,16 +300,18 @@ def from_sklearn(estimator: Any) -> Any:
     Parameters
     ----------
     estimator : fitted estimator
-        MLPClassifier, MLPRegressor, LogisticRegression, LinearRegression, Ridge, or a Pipeline of
-        scalers (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler) and one of these, which
-        is then folded into the weights: the result takes rows as the pipeline does.
+        MLPClassifier, MLPRegressor, LogisticRegression, LinearRegression, Ridge, a
+        VotingClassifier or VotingRegressor of these that predicts their mean, or a Pipeline of
+        scalers (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler) and one of the first
+        five, which is then folded into the weights: the result takes rows as the pipeline does.
 
     Returns
     -------
     MLPClassifier or MLPRegressor
         With the same weights, labels and parameters: float64 if the weights are, so
         ``partial_fit`` continues from them (the moments of 'adam' begin anew). A linear model
-        becomes a network without a hidden layer, with default parameters.
+        becomes a network without a hidden layer, with default parameters; of several estimators
+        one with their networks in `estimators_`.
 
     Raises
     ------
@@ -329,7 +334,28 @@ def from_sklearn(estimator: Any) -> Any:
         return _of_mlp(estimator)
     if kind in ("LogisticRegression", "LinearRegression", "Ridge"):
         return _of_linear(estimator)
+    if kind in ("VotingClassifier", "VotingRegressor"):
+        return _of_voting(estimator)
     raise ConversionError(f"expected {TAKEN}, not {kind}")
+
+
+def _of_voting(theirs: Any) -> Any:
+    """Return the ensemble that predicts the mean of several estimators."""
+    kind = type(theirs).__name__
+    if not hasattr(theirs, "estimators_"):
+        raise ConversionError(f"this {kind} is not fitted: call fit first")
+    if theirs.weights is not None or getattr(theirs, "voting", "soft") != "soft":
+        raise ConversionError(
+            f"this {kind} has weights, or counts votes (voting='hard'), but cmlp predicts the mean"
+        )
+    members = [from_sklearn(each) for each in theirs.estimators_]
+    names = getattr(theirs, "feature_names_in_", None)
+    chain = joined(
+        [chain_of(each) for each in members],
+        classes=getattr(theirs, "classes_", None),
+        feature_names=None if names is None else tuple(map(str, names)),
+    )
+    return ensemble_of(chain, parameters=members[0].get_params(deep=False))
 
 
 def _of_pipeline(steps: list[tuple[str, Any]]) -> Any:
@@ -339,12 +365,16 @@ def _of_pipeline(steps: list[tuple[str, Any]]) -> Any:
     if not used:
         return last
     last.set_params(dtype="float64")
-    wide = last.network_.astype(np.float64)
-    last.network_ = wide
-    chain = replace(chain_of(SimpleNamespace(steps=[*used, (steps[-1][0], last)])), classes=None)
-    net = network_of(chain, "squared_error")
-    _assign(last, net.weights, net.biases)
+    members = getattr(last, "estimators_", [last])
+    for each in members:
+        each.network_ = each.network_.astype(np.float64)
+    chain = chain_of(SimpleNamespace(steps=[*used, (steps[-1][0], last)]))
     names = getattr(used[0][1], "feature_names_in_", None)
+    if len(members) > 1:
+        chain = replace(chain, feature_names=None if names is None else tuple(map(str, names)))
+        return ensemble_of(chain, parameters=members[0].get_params(deep=False))
+    net = network_of(replace(chain, classes=None), "squared_error")
+    _assign(last, net.weights, net.biases)
     if names is not None:
         last.feature_names_in_ = names
     return last

@@ -5,18 +5,22 @@ No code of a module runs on the way in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cmlp.core.layout import Array
+from cmlp.data.labels import check_classes
 from cmlp.exchange import torch_modules
 from cmlp.exchange.chains import chain_of
-from cmlp.exchange.networks import finish
+from cmlp.exchange.ensembles import ensemble_of
+from cmlp.exchange.networks import finish, with_end
 from cmlp.formats import layouts
-from cmlp.formats.building import Builder, no_counterpart, only
+from cmlp.formats.building import LARGEST_RAMP, Builder, joined, no_counterpart, only, ramp
 from cmlp.formats.chain import (
     Activation,
     Affine,
@@ -55,6 +59,9 @@ SAME = {
     "Sigmoid": "logistic", "Hardsigmoid": "hard_sigmoid", "Tanh": "tanh",
 }  # fmt: skip
 """Modules of PyTorch without parameters, and the activation that each is."""
+
+SCALED = ("CELU", "Softplus", "Hardtanh", "ReLU6")
+"""Modules that are an activation of cmlp's of scaled sums, scaled: the layers around take that."""
 
 WITHOUT_EFFECT = ("Dropout", "AlphaDropout", "FeatureAlphaDropout", "Identity", "Flatten")
 """Modules that leave rows as they are, in prediction."""
@@ -215,7 +222,7 @@ def from_torch(
     classes: ArrayLike | None = None,
     input_scale: float = 1.0,
     approximate: bool = False,
-) -> Network:
+) -> Any:
     """Return the network that a PyTorch module is.
 
     Parameters
@@ -242,8 +249,10 @@ def from_torch(
 
     Returns
     -------
-    Network
-        float64 if a weight is, else float32; float16 and bfloat16 are widened.
+    Network, MLPClassifier or MLPRegressor
+        A network in float64 if a weight is, else float32; float16 and bfloat16 are widened. Of
+        the mean that :func:`to_torch` makes of an ensemble an estimator, which has the networks in
+        `estimators_`.
 
     Raises
     ------
@@ -264,13 +273,45 @@ def from_torch(
     else:
         if activation is not None:
             raise ConversionError("a module has its activations: leave activation out")
-        builder = Builder()
         layers = list(_flat(_sequential(module), ""))
-        for number, (name, layer) in enumerate(layers, 1):
-            kind = type(layer).__name__.removeprefix("Parametrized")
-            where = f"layer {number} ({kind}, {name!r})"
-            _add(builder, where, kind, layer, number == len(layers), approximate)
+        if _is_own(layers[-1][1] if layers else None, "MeanOfMembers"):
+            return _ensemble(layers, (out_activation, loss, classes, input_scale), approximate)
+        builder = _built(layers, approximate)
     return finish(builder, out_activation, loss, classes, input_scale)
+
+
+def _built(layers: list[tuple[str, Any]], approximate: bool) -> Builder:
+    """Return what collects the layers, each with its name."""
+    builder = Builder()
+    for number, (name, layer) in enumerate(layers, 1):
+        kind = type(layer).__name__.removeprefix("Parametrized")
+        where = f"layer {number} ({kind}, {name!r})"
+        _add(builder, where, kind, layer, number == len(layers), approximate)
+    return builder
+
+
+def _ensemble(
+    layers: list[tuple[str, Any]], ends: tuple[Any, Any, Any, Any], approximate: bool
+) -> Any:
+    """Return the estimator of the mean of several networks, which may follow other layers."""
+    *before, (name, mean) = layers
+    _check_hooks(f"module {name!r}", mean)
+    out_activation, loss, classes, input_scale = ends
+    if input_scale != 1:
+        raise ConversionError("input_scale is for single networks: scale X before")
+    members = [
+        _built([*before, *_flat(member, f"{name}.members.{number}")], approximate).chain()
+        for number, member in enumerate(mean.members)
+    ]
+    chain = joined([with_end(each, out_activation, loss) for each in members])
+    if classes is not None:
+        classes = check_classes("classes", classes, max(chain.n_out, 2))
+    return ensemble_of(replace(chain, classes=classes), loss)
+
+
+def _is_own(module: Any, kind: str) -> bool:
+    """Whether a module is one of `torch_modules`."""
+    return type(module).__name__ == kind and type(module).__module__ == torch_modules.__name__
 
 
 # Modules -----------------------------------------------------------------------------------------
@@ -335,6 +376,10 @@ def _add(
     elif own and kind == "Subtract":
         mean = _array(layer.mean)
         builder.scale(where, np.ones(len(mean)), -mean.astype(np.float64))
+    elif own and kind == "Parametric":
+        inner = type(layer.f).__name__
+        f = "exp" if inner == "Exp" else _activation(where, inner, layer.f, approximate)
+        builder.activation(where, f, _array(layer.alpha))
     elif own:
         raise no_counterpart(where)
     elif kind == "Linear":
@@ -351,8 +396,31 @@ def _add(
             raise no_counterpart(where, f"start_dim={layer.start_dim}")
     elif kind == "LogSoftmax" and not last:
         raise no_counterpart(where, "in front of other layers")
+    elif kind == "PReLU":
+        builder.rectifier(where, _array(layer.weight))
+    elif kind in SCALED:
+        builder.scaled_activation(where, *_scaled(where, kind, layer))
     else:
         builder.activation(where, _activation(where, kind, layer, approximate))
+
+
+def _scaled(where: str, kind: str, layer: Any) -> tuple[float, float, str, float, float]:
+    """Return factor, shift, f, height and floor of ``height f(factor z + shift) + floor``."""
+    if kind == "CELU":
+        return _inverse(layer.alpha), 0.0, "elu", layer.alpha, 0.0
+    if kind == "Softplus":
+        if layer.threshold < 20:  # from there on it is z, to 2e-9
+            raise only(where, "threshold", layer.threshold, float("inf"))
+        return layer.beta, 0.0, "softplus", _inverse(layer.beta), 0.0
+    found = ramp(layer.min_val, layer.max_val)
+    if found is None:
+        raise no_counterpart(where, f"limits beyond {LARGEST_RAMP:g} cost float32 its digits")
+    factor, shift, height, floor = found
+    return factor, shift, "hard_sigmoid", height, floor
+
+
+def _inverse(number: float) -> float:
+    return 1 / number if number else math.inf
 
 
 def _activation(where: str, kind: str, layer: Any, approximate: bool) -> str:
@@ -367,20 +435,12 @@ def _activation(where: str, kind: str, layer: Any, approximate: bool) -> str:
         return SAME[kind]
     if kind == "LeakyReLU":
         return named("leaky_relu", layer.negative_slope, where)
+    if kind == "RReLU":  # random slopes, in training only
+        return named("leaky_relu", (layer.lower + layer.upper) / 2, where)
     if kind == "ELU":
         return named("elu", layer.alpha, where)
-    constants = {
-        "CELU": ("alpha", 1.0, "elu"),
-        "Softplus": ("beta", 1.0, "softplus"),
-    }
-    if kind in constants:
-        name, has, activation = constants[kind]
-        value = getattr(layer, name)
-        if value != has:
-            raise only(where, name, value, has)
-        if kind == "Softplus" and layer.threshold < 20:
-            raise only(where, "threshold", layer.threshold, float("inf"))
-        return activation
+    if kind == "Softplus" and layer.beta == 1 and layer.threshold >= 20:
+        return "softplus"
     if kind == "GELU":
         if layer.approximate != "none" and not approximate:
             raise ConversionError(

@@ -7,8 +7,9 @@ into keep their bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from cmlp.formats.chain import (
     Member,
     Step,
     check,
+    named,
 )
 
 Wide = NDArray[np.float64]
@@ -58,6 +60,19 @@ def only(where: str, name: str, value: Any, has: Any) -> ConversionError:
     return ConversionError(
         f"{where} has {name}={value!r}, but cmlp has {name}={has!r} only: train it with that value"
     )
+
+
+LARGEST_RAMP = 64.0
+"""Limits of a ramp that float32 can take to 4e-6, once hard_sigmoid has made it 0 to 1."""
+
+
+def ramp(low: float, high: float) -> tuple[float, float, float, float] | None:
+    """Return factor, shift, height and floor of z between two limits, which is
+    ``height hard_sigmoid(factor z + shift) + floor``; None if it would lose digits."""
+    width = high - low
+    if not width > 0 or max(abs(low), abs(high)) > LARGEST_RAMP:
+        return None
+    return 6 / width, -6 * low / width - 3, width, low
 
 
 def wide_of(where: str, name: str, values: Any) -> Wide:
@@ -170,15 +185,43 @@ class Builder:
         b = np.zeros(n) if beta is None else self._take(where, "beta", beta, (n,))
         self.steps.append(LayerNorm(g, b, float(epsilon)))
 
-    def activation(self, where: str, name: str) -> None:
-        """Add an activation by the name that cmlp has for it; 'identity' adds nothing."""
+    def activation(self, where: str, name: str, alphas: Array | None = None) -> None:
+        """Add an activation by the name that cmlp has for it; 'identity' adds nothing.
+
+        With `alphas`, one or one per unit, it is ``z + alpha (f(z) - z)``.
+        """
         if name == "identity":
             return
         if not isinstance(self._last, (Affine, LayerNorm)):
             raise ConversionError(
                 f"{where} has no counterpart in cmlp: an activation is of a linear layer's sums"
             )
-        self.steps.append(Activation(name))
+        if alphas is not None:
+            width = self.width or 1
+            if alphas.size not in (1, width):
+                raise ConversionError(f"{where} has {alphas.size} slopes for {width} units")
+            alphas = np.array(np.broadcast_to(alphas, width), self.dtype)
+        self.steps.append(Activation(name, alphas))
+
+    def rectifier(self, where: str, slopes: Array) -> None:
+        """Add z above 0, and slope z below: leaky_relu of one slope, or relu with alphas."""
+        if slopes.size == 1 and slopes >= 0:
+            self.activation(where, named("leaky_relu", float(slopes.item()), where))
+        else:
+            self.activation(where, "relu", 1 - slopes.astype(np.float64))
+
+    def scaled_activation(
+        self, where: str, factor: float, shift: float, name: str, height: float, floor: float
+    ) -> None:
+        """Add ``height f(factor z + shift) + floor``: of the layer before, and of the next."""
+        numbers = (factor, shift, height, floor)
+        if not all(map(math.isfinite, numbers)) or factor <= 0 or height <= 0:
+            raise no_counterpart(where, "with these constants")
+        if (factor, shift) != (1, 0):
+            self.scale(where, factor, shift)
+        self.activation(where, name)
+        if (height, floor) != (1, 0):
+            self.scale(where, height, floor)
 
     def ends_linear(self) -> bool:
         """Whether there is no activation of the outputs yet."""
@@ -233,6 +276,33 @@ class Builder:
             return LayerNorm(cast(step.gamma), cast(step.beta), step.epsilon)
         assert isinstance(step, Activation)
         return step
+
+
+def joined(chains: Sequence[Chain], **more: Any) -> Chain:
+    """Return one chain with the members of several; `more` are its other fields.
+
+    Raises
+    ------
+    ConversionError
+        If there are none, or they take other rows, or subtract other means.
+    """
+    if not chains:
+        raise ConversionError("the mean of no networks has no counterpart")
+    first = chains[0]
+    for other in chains[1:]:
+        if (first.n_in, first.n_out) != (other.n_in, other.n_out):
+            raise ConversionError("networks whose mean is taken have different numbers of units")
+        if not _same_mean(first, other):
+            raise ConversionError("networks whose mean is taken subtract different means of X")
+    members = tuple(member for chain in chains for member in chain.members)
+    return replace(first, members=members, **more)
+
+
+def _same_mean(a: Chain, b: Chain) -> bool:
+    """Whether two chains subtract the same from X."""
+    if a.mean is None or b.mean is None:
+        return a.mean is b.mean
+    return np.array_equal(a.mean, b.mean)
 
 
 def names_of(names: Iterable[Any] | None) -> tuple[str, ...] | None:

@@ -29,7 +29,7 @@ from cmlp.model.parameters import NamedViews, Parameters
 
 Self = TypeVar("Self", bound="State")
 
-NOT_PICKLED = ("_bound", "_lock", "_version", "plan", "workspaces")
+NOT_PICKLED = ("_bound", "_lock", "_short_fit", "_stepper", "_version", "plan", "workspaces")
 """Attributes of this process, and the plan, which the architecture gives."""
 
 
@@ -269,15 +269,23 @@ class State:
         and no result could be reproduced. Predictions are allowed: they use the weights of the
         moment.
         """
+        self.begin_training()
+        try:
+            yield
+        finally:
+            self.end_training()
+
+    def begin_training(self) -> None:
+        """Refuse other threads until :meth:`end_training`; see :meth:`exclusive_training`."""
         if not self._lock.acquire(blocking=False):
             raise RuntimeError(
                 "another thread is training this network: wait for it, or train a copy "
                 "(copy.deepcopy(net))"
             )
-        try:
-            yield
-        finally:
-            self._lock.release()
+
+    def end_training(self) -> None:
+        """Let other threads train."""
+        self._lock.release()
 
     # Copies --------------------------------------------------------------------------------------
 
@@ -328,6 +336,25 @@ class State:
         """Drop the optimizer's state; the record keeps the name of its rule."""
         self.history.solver = self.last_solver
         self.rebind_attributes(optimizer_state=OptimizerState(len(self.params), self.dtype))
+
+
+def followed(state: State, other: State) -> Array:
+    """Return the parameters of another network, which this one takes over or moves towards.
+
+    Raises
+    ------
+    ValueError
+        If they are laid out in another way, or mean something else.
+    """
+    if not isinstance(other, State):
+        raise TypeError(f"another network was expected, not {other!r}")
+    mine, theirs = state.architecture, other.architecture
+    if state.dtype != other.dtype or not np.array_equal(state.plan, other.plan):
+        raise ValueError(
+            f"the other network must have the same architecture: this one is Network({mine}), the "
+            f"other one Network({theirs})"
+        )
+    return other.params
 
 
 def _at_cache_line(array: Array) -> Array:

@@ -64,7 +64,7 @@ class NetworkRules:
         progress: Progress,
     ) -> None:
         self.net, self.data, self.recipe, self.state = net, data, recipe, state
-        self.rows, self.shuffle = rows, shuffle
+        self.rows, self.batch_size, self.shuffle = rows, batch_size, shuffle
         self.n_rows = len(rows) if isinstance(data, Data) else data.n_rows
         self.n_steps = -(-self.n_rows // batch_size)
         self.validation, self.held_out = validation, held_out
@@ -132,11 +132,23 @@ class NetworkRules:
         self.patience.lowest, self.patience.best_epoch = known["lowest"], known["best_epoch"]
         self.patience.params, self.drawn = best, epochs
 
+    def end(self, stopped: str) -> None:
+        """Record how the training has ended."""
+        best = self.patience
+        restored = best.params is not None and stopped not in ("error", "diverged")
+        for record in (self.state.history, self.net.history):
+            record.end(stopped, best.best_epoch or None, restored)
+
     def interrupted(self) -> None:
-        warn(
-            f"training was interrupted after {self.state.epoch} of {self.state.epochs} epochs; "
-            "the network keeps what it has learned"
-        )
+        warn_of_interrupt(self.state.epoch, self.state.epochs)
+
+
+def warn_of_interrupt(epoch: int, epochs: int) -> None:
+    """Warn that Ctrl-C has ended a training."""
+    warn(
+        f"training was interrupted after {epoch} of {epochs} epochs; "
+        "the network keeps what it has learned"
+    )
 
 
 def check_dropout(recipe: Recipe, factors: NDArray[np.float64]) -> None:
@@ -220,46 +232,65 @@ def fit(
     resumed : Resumed, optional
         What writes checkpoints, and where a training continues.
     """
-    callbacks = tuple(options.callbacks)
-    rows = np.arange(len(data.X) if isinstance(data, Data) else 0, dtype=np.int64)
-    held_out: NDArray[np.int64] | None = None
-    if isinstance(data, Data) and options.validation_fraction:
-        strata = _strata(net, data.targets)
-        rows, held_out = split(strata, options.validation_fraction, net.rng)
-        validation = data
+    rules = rules_of(net, data, recipe, options, validation)
+    return run(rules, options, resumed)
+
+
+def rules_of(
+    net: State,
+    data: Data | Feed,
+    recipe: Recipe,
+    options: Options,
+    validation: Data | None,
+    rows: NDArray[np.int64] | None = None,
+    held_out: NDArray[np.int64] | None = None,
+) -> NetworkRules:
+    """Return the rules of a fit on some rows (None: all), with those of `held_out` to validate."""
+    in_memory = data if isinstance(data, Data) else None
+    if rows is None:
+        rows = np.arange(0 if in_memory is None else len(in_memory.X), dtype=np.int64)
+    if in_memory is not None and options.validation_fraction:
+        strata = _strata(net, in_memory.targets)[rows]
+        part, rest = split(strata, options.validation_fraction, net.rng)
+        rows, held_out, validation = rows[part], rows[rest], in_memory
     n_rows = len(rows) if isinstance(data, Data) else data.n_rows
     batch_size = min(options.batch_size or n_rows, n_rows)
-    trainer = Trainer(net, data, recipe, batch_size, options.n_threads, keeps_steps_whole=True)
-    targets = data.targets if isinstance(data, Data) else data.latest.targets
-    history = History(metric=metric_of(net, targets))
+    latest = data if isinstance(data, Data) else data.latest
+    history = History(metric=metric_of(net, latest.targets))
     net.history.metric = history.metric
     state = TrainingState(net, history, 0, options.epochs)
     progress = Progress(options.verbose, options.epochs, history.metric, dispatch.core.name)
-    rules = NetworkRules(
+    return NetworkRules(
         net, data, recipe, state, rows, batch_size, options.shuffle, validation, held_out,
         options.patience, options.schedules, progress,
     )  # fmt: skip
-    best, stopped = rules.patience, "error"
+
+
+def run(rules: NetworkRules, options: Options, resumed: Resumed | None = None) -> History:
+    """Train by these rules until they, or the options, end it."""
+    net, state, callbacks = rules.net, rules.state, tuple(options.callbacks)
+    trainer = Trainer(
+        net, rules.data, rules.recipe, rules.batch_size, options.n_threads, keeps_steps_whole=True
+    )
+    stopped = "error"
     keeper = None if resumed is None else resumed.begin(trainer, state, rules)
     try:
         loop = Loop(trainer, rules, state, callbacks, Deadline(options.max_time), keeper)
         stopped = loop.run()
         trainer.close()  # first: it puts the mean of the weights in place
-        if best.params is not None:
-            net.params[:] = best.params
+        if rules.patience.params is not None:
+            net.params[:] = rules.patience.params
     except DivergenceError:
         stopped = "diverged"
         raise
     finally:
-        progress.close()
+        rules.progress.close()
         trainer.close()
-        restored = best.params is not None and stopped not in ("error", "diverged")
-        for record in (history, net.history):
-            record.end(stopped, best.best_epoch or None, restored)
+        rules.end(stopped)
     if resumed is not None:
         resumed.end(stopped)
     call_back(callbacks, "on_train_end", state)
-    return history
+    return state.history
 
 
 def run_epoch(
@@ -290,11 +321,16 @@ def run_epoch(
     finally:
         trainer.close()
     if not math.isfinite(loss):
-        raise DivergenceError(
-            "the loss is not finite; the step that saw it was not taken. Lower the learning "
-            "rate, scale X and y, or clip gradients (clip_norm=1)"
-        )
+        raise not_finite()
     return loss
+
+
+def not_finite() -> DivergenceError:
+    """Return the error for a step that is not taken."""
+    return DivergenceError(
+        "the loss is not finite; the step that saw it was not taken. Lower the learning "
+        "rate, scale X and y, or clip gradients (clip_norm=1)"
+    )
 
 
 def _strata(net: State, targets: Array) -> Array:

@@ -107,6 +107,9 @@ class Loop:
                 self.keeper.save(now=True)
             self.rules.interrupted()
             return "interrupted"
+        finally:
+            if safe is not None:
+                safe.close()
 
     def _epochs(self) -> str:
         """Train one epoch, or several in one call of the core; return why training ends."""
@@ -124,7 +127,7 @@ class Loop:
         if n > 1:
             losses = self.trainer.epochs(orders, rates)
             if losses is not None and is_finite(self.trainer.net.params):
-                self.safe.take()
+                self._remember(n)
                 seconds = (time.perf_counter() - began) / n
                 reasons = [
                     self._after(loss, rules.n_rows, float(rate[-1]), seconds)
@@ -150,10 +153,17 @@ class Loop:
         finite = math.isfinite(loss) and is_finite(net.params)
         if finite:
             self.safe.take()
+            self._remember(1)
+            net = self.trainer.net
             net.optimizer_state.show_average(net.params)
         else:
             self.rules.diverged(self.safe)
         return self._after(loss, n_rows, float(rates.flat[rates.shape[-1] - 1]), seconds, finite)
+
+    def _remember(self, n: int) -> None:
+        """Return to the weights after these n epochs, should a later one diverge."""
+        if self.callbacks or self.state.epoch + n < self.state.epochs:  # else there is no later one
+            self.safe.take()
 
     def _ahead(self) -> int:
         """Return how many epochs can run in one call of the core.

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core import dispatch
-from cmlp.core.layout import Array, aligned
-from cmlp.core.seam import TEAM_STEPS, TEAM_STOP, Places, places
+from cmlp.core.layout import Array, layers_of
+from cmlp.core.scratch import Scratch
+from cmlp.core.seam import MAX_BATCH, TEAM_STEPS, TEAM_STOP, Places, places
 from cmlp.core.team import Team, never
 from cmlp.data.rows import Data
 from cmlp.model import passes
@@ -30,6 +31,10 @@ COMPILED_FLOPS, PYTHON_FLOPS = 2e4, 5e7
 
 THREAD_FLOPS = 1e7
 """Work of one step from which a second thread pays for its barriers."""
+
+
+FUSED_FLOPS = 5e10
+"""Work of one step below which the cores write no gradient: its tiles become updates at once."""
 
 
 def in_main_thread() -> bool:
@@ -96,8 +101,9 @@ class Trainer:
         self.stopped = False
         self.n_threads = self._choose_threads(n_threads)
         size = dispatch.core.workspace_size(net.plan, batch_size, self.n_threads)
-        self.workspace = aligned((size,), net.dtype)
-        self.grads = np.zeros_like(net.params)
+        self.scratch = Scratch((size,), net.dtype)
+        self.workspace = self.scratch.array
+        self.grads = np.zeros(len(net.params) if self._writes_gradients() else 0, net.dtype)
         in_python = dispatch.core.name == "python"
         in_threads = (
             self.n_threads > 1
@@ -113,12 +119,24 @@ class Trainer:
             return 1
         return dispatch.threads_for(n_threads)
 
+    def _writes_gradients(self) -> bool:
+        """Whether a whole gradient is needed, as where it is clipped."""
+        return (
+            dispatch.core.name == "python"
+            or self.net.loss_row is None
+            or self.optimizer.clip_norm > 0
+            or self.batch_size > MAX_BATCH
+            or self.step_flops > FUSED_FLOPS
+            or len(layers_of(self.net.plan)) < len(self.net.plan)
+        )
+
     def close(self) -> None:
         """End the threads, and leave the mean of the weights in the network, if there is one."""
         try:
             self.net.optimizer_state.show_average(self.net.params)
         finally:
             self.team.close()
+            self.scratch.close()
 
     def run(
         self,

@@ -12,7 +12,7 @@ the twin of NumPy; read it first, in this order:
 6. ``updates``        penalties, and the rules that turn a gradient into a step
 7. ``normalization``, ``parametric``, ``noise``   three additions to the layers
 8. ``embed``, ``periodic``, ``front``   what happens to X's columns before the first layer
-9. ``gather``, ``predict``, ``predictor``   rows of X and y in, outputs out
+9. ``gather``, ``predict``, ``predictor``, ``bound_trainer``   rows of X and y in, outputs out
 
 Names: ``z`` is a layer's weighted sum, ``a`` its activation, ``delta`` is dC/dz, the derivative of
 the cost by the weighted sum, and a gradient is ``d`` and the name of what it belongs to.
@@ -29,8 +29,10 @@ examine the loss.
 from __future__ import annotations
 
 from cmlp.core.reference.activations import activate
+from cmlp.core.reference.bound_trainer import BoundTrainer, blend
 from cmlp.core.reference.forward import forward, multiply_adds, product
 from cmlp.core.reference.gather import workspace_size
+from cmlp.core.reference.lanes import train_lanes
 from cmlp.core.reference.predict import predict
 from cmlp.core.reference.predictor import Predictor
 from cmlp.core.reference.step import evaluate, gradient, train_epoch
@@ -43,8 +45,10 @@ vector_bytes = 0
 
 
 __all__ = [
+    "BoundTrainer",
     "Predictor",
     "activate",
+    "blend",
     "evaluate",
     "forward",
     "gradient",
@@ -53,6 +57,7 @@ __all__ = [
     "predict",
     "product",
     "train_epoch",
+    "train_lanes",
     "update",
     "vector_bytes",
     "workspace_size",

@@ -146,6 +146,7 @@ VECTOR_TYPES(narrow_f64, double, int64_t, uint64_t, NARROW_BYTES)
 #include "simd_softmax.h"
 #include "simd_waves.h"
 #include "simd_parametric.h"
+#include "simd_lanes.h"
 #undef NAME
 #undef VEC
 #undef IVEC

@@ -20,6 +20,9 @@ from cmlp.tables.scales import FAR
 LARGEST_INTEGER = 2**53
 """Whole numbers up to it are exact as float64."""
 
+MOST_COMPARED = 256
+"""Levels that a number is compared with one by one, by operators that every runtime has."""
+
 
 def columns_of(raw: RawRows) -> list[str]:
     """Return the names of the inputs.
@@ -54,7 +57,7 @@ def encoded(g: Graph, raw: RawRows) -> str:
             parts.append(_category(g, spec, name))
             continue
         x = _number_input(g, name)
-        missing = g.op("IsNaN", x)
+        missing = g.op("Not", g.op("Equal", x, x))  # tract's IsNaN is not of truth values
         if isinstance(spec, NumberSpec):
             found = _number(g, spec, x, missing)
         else:
@@ -155,7 +158,7 @@ def _labels(g: Graph, x: str, **tables: list[int] | list[str]) -> str:
 
 def _code_of_number(g: Graph, numbers: list[float], x: str) -> str:
     """Return the place of a number among levels, from 1 on; 0 is no level, or missing."""
-    if all(value.is_integer() for value in numbers):
+    if len(numbers) > MOST_COMPARED and all(value.is_integer() for value in numbers):
         known = {int(value) for value in numbers}
         other = next(n for n in range(len(known) + 1) if n not in known)
         whole = g.op("Equal", g.op("Floor", x), x)  # NaN is not equal to itself

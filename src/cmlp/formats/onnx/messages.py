@@ -191,6 +191,7 @@ class Graph:
     """Names and sizes; a size of -1 is not told."""
     outputs: list[str] = field(default_factory=list)
     opset: int = 0
+    producer: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
 
 
@@ -216,8 +217,10 @@ def parse(data: bytes) -> Graph:
                 domain, version = _opset(pb.as_bytes(value))
                 if domain in ("", "ai.onnx"):
                     graph.opset = version
+            elif number == 2:
+                graph.producer = pb.as_text(value)
             elif number == 14:
-                key, text = _pair(pb.as_bytes(value))
+                key, text = pair(pb.as_bytes(value))
                 graph.metadata[key] = text
     except pb.WireError as error:
         raise ConversionError(f"this is no ONNX file, or it is damaged: {error}") from error
@@ -238,7 +241,8 @@ def _opset(data: memoryview) -> tuple[str, int]:
     return domain, version
 
 
-def _pair(data: memoryview) -> tuple[str, str]:
+def pair(data: memoryview) -> tuple[str, str]:
+    """Return the key and the text of a StringStringEntryProto."""
     texts = {1: "", 2: ""}
     for number, _, value in pb.fields(data):
         if number in texts:
@@ -256,10 +260,10 @@ def _parse_graph(data: memoryview, graph: Graph) -> None:
                 raise ConversionError(f"there are two tensors {each.name[:80]!r}")
             graph.tensors[each.name] = each
         elif number == 11:
-            name, sizes = _value_info(pb.as_bytes(value))
+            name, sizes = value_info(pb.as_bytes(value))
             graph.inputs[name] = sizes
         elif number == 12:
-            graph.outputs.append(_value_info(pb.as_bytes(value))[0])
+            graph.outputs.append(value_info(pb.as_bytes(value))[0])
         elif number == 15:
             raise ConversionError("the graph has a sparse tensor, which has no counterpart")
 
@@ -352,7 +356,7 @@ def _dims(value: pb.Value, most: int) -> list[int]:
     return dims
 
 
-def _value_info(data: memoryview) -> tuple[str, list[int]]:
+def value_info(data: memoryview) -> tuple[str, list[int]]:
     """Return the name of an input or output, and its sizes, -1 where none is told."""
     name, sizes = "", []
     for number, _, value in pb.fields(data):

@@ -195,6 +195,11 @@ def _elu(node: Node, inputs: Inputs, opset: int) -> Operand | None:
     return None if x is None else ov.elu(x, attribute(node, "alpha", 1.0), str(node))
 
 
+def _celu(node: Node, inputs: Inputs, opset: int) -> Operand | None:
+    x = _value(inputs)
+    return None if x is None else ov.celu(x, attribute(node, "alpha", 1.0), str(node))
+
+
 def _prelu(node: Node, inputs: Inputs, opset: int) -> Operand | None:
     x, slope = _value(inputs), _constant(inputs, 1)
     vector = None if slope is None else columns(slope)
@@ -382,6 +387,7 @@ OPERATORS: dict[str, Operator] = {
     "ArgMax": _argmax,
     "BatchNormalization": _batch_norm,
     "Cast": _cast,
+    "Celu": _celu,
     "Clip": _clip,
     "Concat": _two,
     "Constant": _constant_node,

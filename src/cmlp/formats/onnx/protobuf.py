@@ -18,6 +18,12 @@ from collections.abc import Iterable, Iterator
 
 VARINT, WIDE, BYTES, NARROW = 0, 1, 2, 5
 
+SIZES = {WIDE: 8, NARROW: 4}
+"""Bytes of a value."""
+
+COUNTED = frozenset((VARINT, BYTES))
+"""Types whose value begins with a number: itself, or that of its bytes."""
+
 Value = int | memoryview
 
 
@@ -25,11 +31,17 @@ class WireError(ValueError):
     """These bytes are no protocol buffer."""
 
 
+BYTE = [bytes((number,)) for number in range(128)]
+"""Numbers that are one byte."""
+
+
 # Writing -----------------------------------------------------------------------------------------
 
 
 def varint(number: int) -> bytes:
     """Return a whole number of -2^63 to 2^64 - 1."""
+    if 0 <= number < 128:
+        return BYTE[number]
     number &= 2**64 - 1
     out = bytearray()
     while number > 127:
@@ -104,18 +116,23 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, Value]]:
     """
     at, end = 0, len(data)
     while at < end:
-        key, at = _varint(data, at)
+        key = data[at]  # numbers below 128, nearly all, are one byte
+        at += 1
+        if key > 127:
+            key, at = _varint(data, at - 1)
         field, wire = key >> 3, key & 7
         if not 0 < field < 2**29:
             raise WireError(f"it has a field with the number {field}")
-        if wire == VARINT:
-            number, at = _varint(data, at)
-            yield field, wire, number
-            continue
-        if wire == BYTES:
-            length, at = _varint(data, at)
-        elif wire in (WIDE, NARROW):
-            length = 8 if wire == WIDE else 4
+        if wire in SIZES:
+            length = SIZES[wire]
+        elif wire in COUNTED:
+            length = data[at] if at < end else 128
+            at += 1
+            if length > 127:
+                length, at = _varint(data, at - 1)
+            if wire == VARINT:
+                yield field, wire, length
+                continue
         else:
             raise WireError(f"it has a field of the wire type {wire}")
         if length > end - at:

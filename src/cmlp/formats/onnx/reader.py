@@ -16,7 +16,7 @@ import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.data.labels import check_classes
-from cmlp.formats.building import COUNTERPARTS, Builder
+from cmlp.formats.building import COUNTERPARTS, Builder, joined
 from cmlp.formats.chain import (
     LAYER_NORM_EPSILON,
     Activation,
@@ -44,6 +44,9 @@ from cmlp.formats.onnx.values import (
 SHARED, PER_NODE, ROOM = 8, 64, 100_000
 """The budget: uses of each number of the file, numbers per node, and a constant."""
 
+OF_TABLES = ("Slice", "Where", "LabelEncoder")
+"""Operators that cmlp writes of tabular models, and of networks with inputs=..., only."""
+
 MAX_JSON = 2**24
 """Characters of labels or names that are parsed."""
 
@@ -62,6 +65,20 @@ def read(data: bytes) -> Chain:
             return _Reader(graph).chain()
         except pb.WireError as error:
             raise ConversionError(f"the file is damaged: {error}") from error
+        except ConversionError as error:
+            if not _own_table(graph):
+                raise
+            raise ConversionError(
+                "cmlp wrote this file from a tabular model, or a network with inputs=..., which "
+                "cannot return from ONNX: keep the model by its save(path), and read that file by "
+                "cmlp.load"
+            ) from error
+
+
+def _own_table(graph: om.Graph) -> bool:
+    """Whether `to_onnx` wrote it of a model that takes the columns of a table apart."""
+    kinds = {node.kind for node in graph.nodes}
+    return graph.producer == "cmlp" and not kinds.isdisjoint(OF_TABLES)
 
 
 @dataclass
@@ -204,21 +221,12 @@ class _Reader:
                     f"{source.where} adds {len(parts)} values and multiplies by {share:.6g}; only "
                     "their mean has a counterpart in cmlp"
                 )
-        chains = [self.member(part) for part in parts]
-        first = chains[0]
-        for other in chains[1:]:
-            if not _same_mean(first, other):
-                raise ConversionError("networks whose mean is taken subtract different means of X")
-            if (first.n_in, first.n_out) != (other.n_in, other.n_out):
-                raise ConversionError(
-                    "networks whose mean is taken have different numbers of units"
-                )
-        members = tuple(member for each in chains for member in each.members)
-        if self.n_in is not None and self.n_in != first.n_in:
+        whole = joined([self.member(part) for part in parts])
+        if self.n_in is not None and self.n_in != whole.n_in:
             raise ConversionError(
-                f"the input has {self.n_in} columns, the first layer takes {first.n_in}"
+                f"the input has {self.n_in} columns, the first layer takes {whole.n_in}"
             )
-        return self.named(Chain(first.n_in, members, first.mean), head)
+        return self.named(whole, head)
 
     def steps(self, value: Value) -> list[Value]:
         """Return the values from the first step to this one."""
@@ -257,7 +265,7 @@ class _Reader:
                 epsilon = LAYER_NORM_EPSILON if near else epsilon
                 builder.layer_norm(step.where, gamma, beta, epsilon)
             else:
-                _activate(builder, step)
+                builder.activation(step.where, *step.data)
         return builder.chain()
 
     # Labels --------------------------------------------------------------------------------------
@@ -338,18 +346,6 @@ def _keeps(builder: Builder, W: Array) -> bool:
     return larger  # their product than both: memory is bounded by the file
 
 
-def _activate(builder: Builder, step: Value) -> None:
-    """Add an activation, with its alphas."""
-    name, alphas = step.data
-    builder.activation(step.where, name)
-    if alphas is None:
-        return
-    width = builder.width or 1
-    if alphas.size not in (1, width):
-        raise ConversionError(f"{step.where} has {alphas.size} slopes for {width} units")
-    builder.steps[-1] = Activation(name, np.array(np.broadcast_to(alphas, width), builder.dtype))
-
-
 def _head_of(value: Value) -> _Head | None:
     """Return what one output means."""
     if value.kind == "log softmax":
@@ -389,9 +385,3 @@ def _joined(a: _Head, b: _Head) -> _Head:
         source = last
     labels = a.labels if a.labels is not None else b.labels
     return _Head(source, labels, a.multilabel or b.multilabel, a.binary or b.binary)
-
-
-def _same_mean(a: Chain, b: Chain) -> bool:
-    if a.mean is None or b.mean is None:
-        return a.mean is b.mean
-    return np.array_equal(a.mean, b.mean)

@@ -15,6 +15,7 @@ import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.core.vocabulary import LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
+from cmlp.formats.building import ramp
 from cmlp.formats.chain import named
 
 INPUT, AFFINE, SCALE, ACTIVATION, NORM, SUM = (
@@ -56,8 +57,9 @@ class Value:
         return self.parents[0]
 
     def is_(self, kind: str, *data: Any) -> bool:
-        """Whether it is of a kind, and its constants begin with these."""
-        return self.kind == kind and self.data[: len(data)] == data
+        """Whether it is of a kind, and its constants begin with these: texts, and None."""
+        pairs = zip(data, self.data, strict=False)
+        return self.kind == kind and all(type(a) is type(b) and a == b for a, b in pairs)
 
 
 Operand = Value | Array
@@ -330,6 +332,13 @@ def elu(z: Value, alpha: float, where: str) -> Value | None:
     return activation(z, named("elu", alpha, where), where)
 
 
+def celu(z: Value, alpha: float, where: str) -> Value | None:
+    """Return z above 0 and alpha (exp(z / alpha) - 1) below: elu of a scaled z, scaled."""
+    if not 0 < alpha < math.inf:
+        return None
+    return scale(activation(scale(z, 1 / alpha, 0.0, where), "elu", where), alpha, 0.0, where)
+
+
 def rectified(z: Value, slope: Array, where: str) -> Value:
     """Return z above 0 and slope z below: leaky_relu, or relu with an alpha of 1 - slope."""
     if about(slope, LEAKY_SLOPE):
@@ -347,7 +356,14 @@ def bounded(x: Operand, low: float, high: float, where: str) -> Value | None:
         return activation(x, "relu", where)
     if low == -math.inf and high == 0:
         return Value("min(z, 0)", (x,), (), where)
-    return hard_sigmoid(x, 1.0, 0.0, where) if (low, high) == (0, 1) else None
+    if (low, high) == (0, 1):
+        return hard_sigmoid(x, 1.0, 0.0, where)
+    found = ramp(low, high)
+    if found is None:
+        return None
+    factor, shift, height, floor = found
+    inner = activation(scale(x, factor, shift, where), "hard_sigmoid", where)
+    return scale(inner, height, floor, where)
 
 
 def hard_sigmoid(x: Value, alpha: float, beta: float, where: str) -> Value:

@@ -294,6 +294,18 @@ def _between(E, x):
     return [(1 - f) * a + f * b for a, b in zip(E[c], E[c + 1])] if f > 0 else E[c]'''
 
 PURE_RUN = '''\
+def _plus(z, pairs):
+    """Return z plus rows times numbers; four at a time take half the time."""
+    last = len(pairs) - len(pairs) % 4
+    for at in range(0, last, 4):
+        (a, p), (b, q), (c, r), (d, s) = pairs[at : at + 4]
+        rows = zip(z, p, q, r, s)
+        z = [z1 + a * p1 + b * q1 + c * r1 + d * s1 for z1, p1, q1, r1, s1 in rows]
+    for a, p in pairs[last:]:
+        z = [z1 + a * p1 for z1, p1 in zip(z, p)]
+    return z
+
+
 def _run(member, x, raw=False):
     """Return the outputs of a network about a row; raw: before the last activation."""
     front, steps, _ = member
@@ -303,10 +315,7 @@ def _run(member, x, raw=False):
             z = [0.0] * len(step[1][0]) if step[2] is None else step[2]
             if number == 0 and sums is not None:
                 z = [z1 + s1 for z1, s1 in zip(z, sums)]
-            for value, row in zip(a, step[1]):
-                if value:
-                    z = [z1 + value * w for z1, w in zip(z, row)]
-            a = z
+            a = _plus(z, [pair for pair in zip(a, step[1]) if pair[0]])
         elif step[0] == "norm":
             mean = sum(a) / len(a)
             a = [each - mean for each in a]
@@ -387,6 +396,7 @@ MAIN = '''\
 def _main():
     """Read rows of a CSV file, or of standard input, and write an answer for each."""
     import csv
+    import os
     import sys
 
     if len(sys.argv) > 1:
@@ -395,9 +405,13 @@ def _main():
     else:
         rows = [row for row in csv.reader(sys.stdin) if row]
     write = csv.writer(sys.stdout).writerow
-    for answer in predict(_of_cells(rows)) if rows else ():
-        answer = answer.tolist() if hasattr(answer, "tolist") else answer
-        write(answer if isinstance(answer, list) else [answer])'''
+    try:
+        for answer in predict(_of_cells(rows)) if rows else ():
+            answer = answer.tolist() if hasattr(answer, "tolist") else answer
+            write(answer if isinstance(answer, list) else [answer])
+        sys.stdout.flush()
+    except BrokenPipeError:  # as after `| head`; Python's last flush must not fail
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())'''
 
 CELLS = """\
 def _of_cells(rows):

@@ -1,0 +1,399 @@
+"""Small networks of one architecture, trained side by side: one in each lane of a vector.
+
+A lane does what :func:`cmlp.training.fit.run` does: the same draws, the same rules, the same sums
+in another order. What a network learns does not depend on the networks next to it. A lane whose
+network has ended takes the next one that waits; where too few are left, they continue alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmlp.core import dispatch
+from cmlp.core.errstate import undisturbed
+from cmlp.core.layout import Array, aligned, layer_views
+from cmlp.core.seam import (
+    LANE,
+    LANE_LOSSES,
+    LANE_RULES,
+    LANE_SETTINGS,
+    MAX_BATCH,
+    TEAM_ABORTED,
+    TEAM_STOP,
+    Places,
+    SparseRows,
+    lane_memory,
+    places,
+)  # fmt: skip
+from cmlp.core.team import Team, never
+from cmlp.core.vocabulary import LOSSES
+from cmlp.data.numbers import is_finite
+from cmlp.model import passes
+from cmlp.model.passes import flops_of
+from cmlp.training.divergence import DivergenceError
+from cmlp.training.fit import NetworkRules, Options, run
+from cmlp.training.snapshot import Snapshot
+
+PYTHON_LANES = 8
+"""Networks of a call of the NumPy core, which trains them in one product of stacked matrices."""
+
+
+CALL_ROWS = 2**16
+"""Rows of a network that one call takes at most: several epochs, if nothing comes between them."""
+
+
+MOST_INPUTS, MOST_PARAMETERS, MOST_UNITS = 2**11, 2**17, 2**19
+"""Inputs, parameters, and units times rows of a batch, of all lanes: beyond them networks are
+faster alone: they use whole vectors by themselves, and all lanes' numbers leave the caches."""
+
+
+BLOCK = 4
+"""Networks that share a queue, as a multiple of the lanes."""
+
+
+SMALL = 2**15
+"""Parameters of all lanes below which they take half the time of networks alone."""
+
+
+class Job:
+    """A network's fit: its rules, and the epochs that were drawn for it."""
+
+    def __init__(self, rules: NetworkRules, options: Options) -> None:
+        self.rules, self.options, self.net = rules, options, rules.net
+        self.epochs: deque[tuple[NDArray[np.int64], NDArray[np.float64]]] = deque()
+        self.safe: Snapshot | None = None
+        self.careful = False
+        self.error: DivergenceError | None = None
+
+    def draw(self) -> int:
+        """Draw the epochs that nothing comes between; return how many the next call takes."""
+        rules, state = self.rules, self.rules.state
+        if not self.epochs:
+            n = min(epochs_of_a_call(self), state.epochs - state.epoch, rules.foreseen())
+            for _ in range(int(n)):
+                order, rates = np.empty(rules.n_rows, np.int64), np.empty((1, rules.n_steps))
+                rules.draw(order, rates)
+                self.epochs.append((order, rates[0]))
+        return 1 if self.careful else len(self.epochs)
+
+    def record(self, losses: list[float], seconds: float) -> str:
+        """Record the first of the epochs; return why training ends with them, or ''."""
+        rules, verdict = self.rules, ""
+        for loss in losses:
+            order, rates = self.epochs.popleft()
+            rules.state.epoch += 1
+            weight = rules.data.weight(order)
+            mean = loss / weight if weight else 0.0
+            rules.record(mean, rules.n_rows, float(rates[-1]), seconds)
+            verdict = rules.verdict()
+        done = rules.state.epoch >= rules.state.epochs
+        return verdict or ("epochs" if done else "")
+
+    def end(self, stopped: str) -> None:
+        """Restore the best parameters, if they are kept, and record how the training has ended."""
+        best = self.rules.patience.params
+        if best is not None and stopped not in ("error", "diverged"):
+            self.net.params[:] = best
+        self.rules.end(stopped)
+        self.safe = None  # of many networks, these would fill the memory
+
+
+def epochs_of_a_call(job: Job) -> int:
+    """Return how many epochs of a network a call takes at most."""
+    return max(1, CALL_ROWS // job.rules.n_rows)
+
+
+class Kind(NamedTuple):
+    """What the networks of a call have in common."""
+
+    plan: bytes
+    loss: str
+    rule: str
+    label_smoothing: float
+    input_scale: float
+    data: int
+
+    @property
+    def rows(self) -> tuple[object, ...]:
+        """What decides how the core reads X and y."""
+        return self.loss, self.label_smoothing, self.input_scale, self.data
+
+
+def lanes_of_core() -> int:
+    """Return how many networks a call of the present core trains; 1 where there are no lanes."""
+    core = dispatch.core
+    return PYTHON_LANES if core.name == "python" else max(1, int(core.vector_bytes) // 4)
+
+
+def kind_of(job: Job) -> Kind | None:
+    """Return which networks this one can be trained with side by side; None for none.
+
+    Lanes have float32, plain layers, SGD and Adam, the losses with the output activation that
+    belongs to them, penalties and decay. Everything else is trained alone: noise, dropout,
+    normalisation, parametric activations, other solvers and losses, clipping, means of the weights,
+    factors of groups, callbacks, a limit of time, sparse rows; and what is too large.
+    """
+    net, rules, recipe, options = job.net, job.rules, job.rules.recipe, job.options
+    about, rule = net.architecture, recipe.rule.name
+    rows = {row.name: row for row in LOSSES}
+    plain = (
+        lanes_of_core() > 1
+        and net.dtype == np.float32
+        and net.normalization is None
+        and not net.parametric_activation
+        and net.inputs is None
+        and not net.missing_targets
+        and net.loss_name in LANE_LOSSES
+        and net.activations[-1] == rows[net.loss_name].out_activation
+        and not isinstance(rules.data.X, SparseRows)
+    )
+    steps = (
+        rule in ("sgd", "adam", "adamw")
+        and not np.any(recipe.dropout)
+        and not (recipe.input_noise or recipe.clip_norm or recipe.ema)
+        and recipe.rate_factors is None
+        and recipe.decay_factors is None
+        and not options.callbacks
+        and options.max_time is None
+        and options.epochs > 0
+        and not options.verbose
+        and rules.n_rates == 1
+    )
+    n_lanes, sizes = lanes_of_core(), about.sizes
+    small = (
+        rules.batch_size <= MAX_BATCH
+        and n_lanes * sizes[0] <= MOST_INPUTS
+        and n_lanes * about.n_params <= MOST_PARAMETERS
+        and n_lanes * rules.batch_size * sum(sizes) <= MOST_UNITS
+    )
+    if not (plain and steps and small):
+        return None
+    rule = "adam" if rule != "sgd" else "nesterov" if recipe.nesterov else "momentum"
+    data = id(rules.data)
+    return Kind(
+        net.plan.tobytes(), net.loss_name, rule, recipe.label_smoothing, net.input_scale, data
+    )
+
+
+def train_side_by_side(
+    kinds: Mapping[Kind, Sequence[Job]], n_threads: int | None = None
+) -> list[Job]:
+    """Train the networks of each kind; return those that have to continue alone.
+
+    Blocks of networks are what threads share: which networks have a call in common, and with it
+    every bit of the result, does not depend on the number of threads.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After every network that had begun has the parameters of its last recorded epoch.
+    """
+    size = BLOCK * lanes_of_core()
+    blocks = [
+        (kind, jobs[first : first + size])
+        for kind, jobs in kinds.items()
+        for first in range(0, len(jobs), size)
+    ]
+    rows = {kind.rows: rows_of(kind, jobs[0]) for kind, jobs in blocks}
+    numbers, alone = deque(range(len(blocks))), dict[int, list[Job]]()
+
+    @undisturbed
+    def train_blocks(rank: int, places: Places) -> None:
+        while numbers:
+            try:
+                number = numbers.popleft()
+            except IndexError:  # another thread has taken the last one
+                return
+            kind, jobs = blocks[number]
+            call = Lanes(kind, jobs, rows[kind.rows])
+            call.run(lambda: bool(places[TEAM_STOP] or places[TEAM_ABORTED]))
+            alone[number] = call.alone
+
+    n_threads = min(dispatch.threads_for(n_threads), len(blocks))
+    team = Team(n_threads if n_threads > 1 and dispatch.core.name != "python" else 0)
+    try:
+        team.run(train_blocks, places(), never)
+    finally:
+        team.close()
+    return [job for number in sorted(alone) for job in alone[number]]
+
+
+def rows_of(kind: Kind, job: Job) -> Array:
+    """Return X and after it the targets as the core reads them, one flat array."""
+    net, data = job.net, job.rules.data
+    assert not isinstance(data.X, SparseRows)
+    targets = net.target_matrix(data.targets)
+    if kind.label_smoothing:
+        uniform = 1 / net.sizes[-1] if kind.loss == "categorical_crossentropy" else 0.5
+        targets += np.float32(kind.label_smoothing) * (np.float32(uniform) - targets)
+    flat = np.empty(data.X.size + targets.size, np.float32)
+    X = flat[: data.X.size].reshape(data.X.shape)
+    np.multiply(data.X, np.float32(net.input_scale), out=X, casting="same_kind")
+    flat[data.X.size :] = targets.ravel()
+    return flat
+
+
+class Lanes:
+    """The arrays of the calls of one kind, and who is in which lane."""
+
+    def __init__(self, kind: Kind, jobs: Sequence[Job], rows: Array) -> None:
+        first = jobs[0]
+        net, data = first.net, first.rules.data
+        self.kind, self.waiting, self.alone = kind, deque(jobs), list[Job]()
+        self.n_lanes, self.plan = lanes_of_core(), net.plan
+        self.jobs: list[Job | None] = [None] * self.n_lanes
+        small = self.n_lanes * net.n_params <= SMALL
+        self.fewest = self.n_lanes * (0.5 if small else 0.75)  # a step takes as long for one as all
+        layers = layer_views(net.plan, np.arange(len(net.params)))
+        self.places = np.concatenate([part.ravel() for layer in layers for part in layer])
+        self.data = rows
+        self.weights = data.weights
+        n, n_moments = self.n_lanes, 2 if kind.rule == "adam" else 1
+        batch = max(job.rules.batch_size for job in jobs)
+        self.memory = aligned((lane_memory(net.plan, n_moments, batch, n),), np.float32)
+        state = self.memory[: (1 + n_moments) * len(self.places) * n]
+        self.params, *self.moments = state.reshape(1 + n_moments, -1, n)
+        self.table = np.zeros((n, len(LANE)), np.int64)
+        self.began = [0.0] * n
+        self.most = max(1, int(passes.CALL_FLOPS / (n * (flops_of(net) * batch + 2e4))))
+        epochs = [min(epochs_of_a_call(job), job.rules.state.epochs) for job in jobs]
+        rules = [job.rules for job in jobs]
+        self.rows = np.empty((n, most_of(rules, epochs, "n_rows")), np.int64)
+        self.parts = np.cumsum(
+            [0, len(LANE_SETTINGS), max(epochs), most_of(rules, epochs, "n_steps")]
+        )
+        self.numbers = np.zeros((n, self.parts[-1]))  # settings, losses and rates of each lane
+
+    def run(self, stops: Callable[[], bool]) -> None:
+        """Train until no network is left that shares a call; `stops`: Ctrl-C came elsewhere."""
+        try:
+            for lane in range(self.n_lanes):
+                self._take_next(lane)
+            while any(self.jobs):
+                dispatch.core.train_lanes(
+                    self.plan, self.memory, self.data, self.weights, self.rows.ravel(),
+                    self.numbers.ravel(), self.table.ravel(), LANE_LOSSES.index(self.kind.loss),
+                    LANE_RULES.index(self.kind.rule), self.most,
+                )  # fmt: skip
+                for lane, job in enumerate(self.jobs):
+                    if job is not None:
+                        self._see(lane, job)
+                if stops():
+                    raise KeyboardInterrupt
+        except BaseException as error:
+            self._leave_all("interrupted" if isinstance(error, KeyboardInterrupt) else "error")
+            raise
+
+    def _take_next(self, lane: int) -> None:
+        """Give a lane to the next network that waits; leave it idle where there is none."""
+        self.jobs[lane], self.table[lane] = None, 0
+        in_use = sum(job is not None for job in self.jobs)
+        if not self.waiting:
+            return
+        if in_use + len(self.waiting) < self.fewest:
+            self.alone += self.waiting
+            self.waiting.clear()
+            return
+        job = self.waiting.popleft()
+        job.net.optimizer_state.moments_for(job.rules.recipe.rule)
+        job.safe = Snapshot(job.net)
+        recipe = job.rules.recipe
+        self.numbers[lane, : self.parts[1]] = [getattr(recipe, name) for name in LANE_SETTINGS]
+        self.jobs[lane] = job
+        self._load(lane, job)
+        self._begin(lane, job)
+
+    def _load(self, lane: int, job: Job) -> None:
+        self.params[:, lane] = job.net.params[self.places]
+        for mine, theirs in zip(self.moments, job.net.moments, strict=True):
+            mine[:, lane] = theirs[self.places]
+
+    def _unload(self, lane: int, job: Job) -> None:
+        job.net.params[self.places] = self.params[:, lane]
+        if self.kind.rule == "adam" or job.rules.recipe.momentum:  # else there are none
+            for mine, theirs in zip(self.moments, job.net.moments, strict=True):
+                theirs[self.places] = mine[:, lane]
+
+    def _begin(self, lane: int, job: Job) -> None:
+        """Write the epochs of the next calls."""
+        n, rules = job.draw(), job.rules
+        steps = n * rules.n_steps
+        for epoch, (order, rates) in enumerate(list(job.epochs)[:n]):
+            self.rows[lane, epoch * rules.n_rows :][: rules.n_rows] = order
+            self.numbers[lane, self.parts[2] + epoch * rules.n_steps :][: rules.n_steps] = rates
+        self.numbers[lane, self.parts[1] :][:n] = 0
+        settings, losses, own_rates, end = self.parts.tolist()
+        at = lane * end
+        self.table[lane] = (
+            rules.n_rows, rules.batch_size, steps, 0, job.net.steps, lane * self.rows.shape[1],
+            at + own_rates, at + losses, at + settings, 0,
+        )  # fmt: skip
+        self.began[lane] = time.perf_counter()
+
+    def _see(self, lane: int, job: Job) -> None:
+        """Record a network's epochs, if its calls are done; draw the next ones, or end it."""
+        place = dict(zip(LANE, self.table[lane].tolist(), strict=True))
+        if place["taken"] < place["steps"] and not place["failed"]:
+            return
+        net, n = job.net, place["steps"] // job.rules.n_steps
+        self._unload(lane, job)
+        assert job.safe is not None
+        if place["failed"] or not is_finite(net.params):
+            if n > 1:  # one by one, to find the epoch that diverged
+                job.safe.put_back()
+                job.careful = True
+                self._load(lane, job)
+                self._begin(lane, job)
+                return
+            self._diverged(lane, job)
+            return
+        net.optimizer_state.steps += place["taken"]
+        job.safe.take()
+        in_use = sum(other is not None for other in self.jobs)
+        seconds = (time.perf_counter() - self.began[lane]) / n / in_use
+        losses = self.numbers[lane, self.parts[1] :][:n]
+        stopped = job.record(losses.tolist(), seconds)
+        if stopped:
+            job.end(stopped)
+        elif in_use + len(self.waiting) < self.fewest and not job.epochs:
+            self.alone.append(job)
+        else:
+            self._begin(lane, job)
+            return
+        self._take_next(lane)
+
+    def _diverged(self, lane: int, job: Job) -> None:
+        """Restore the last finite parameters, and end a network."""
+        assert job.safe is not None
+        try:
+            job.rules.diverged(job.safe)
+        except DivergenceError as error:
+            job.error = error
+        job.end("diverged")
+        self._take_next(lane)
+
+    def _leave_all(self, stopped: str) -> None:
+        """Give every network the parameters of its last recorded epoch."""
+        for job in self.jobs:
+            if job is not None and job.safe is not None:
+                job.safe.put_back()
+                job.end(stopped)
+
+
+def most_of(rules: list[NetworkRules], epochs: list[int], name: str) -> int:
+    """Return the largest product of epochs and rows or steps of an epoch."""
+    return max(n * int(getattr(rule, name)) for rule, n in zip(rules, epochs, strict=True))
+
+
+def continue_alone(job: Job) -> None:
+    """Train a network, or the rest of its epochs, by itself."""
+    try:
+        run(job.rules, job.options)
+    except DivergenceError as error:
+        job.error = error

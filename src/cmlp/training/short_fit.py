@@ -1,0 +1,155 @@
+"""A fit of one epoch that is one step, again and again: the record of a fit around a step."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from typing import Any, NoReturn
+
+import numpy as np
+
+from cmlp.core.errstate import undisturbed
+from cmlp.core.layout import aligned
+from cmlp.data.numbers import is_finite
+from cmlp.model import passes
+from cmlp.model.history import History
+from cmlp.model.state import State
+from cmlp.training import fit
+from cmlp.training.divergence import diverged
+from cmlp.training.recipe import Recipe
+from cmlp.training.snapshot import Snapshot
+from cmlp.training.stepper import PLAIN, Stepper
+
+DATA = ("self", "X", "y", "learning_rate")
+"""Arguments that differ from call to call."""
+
+FALSE = "ema", "validation_fraction", "verbose", "callbacks", "resume"
+NONE = (
+    "sample_weight", "X_val", "y_val", "patience", "schedule", "dropout_schedule",
+    "weight_decay_schedule", "max_time", "checkpoint",
+)  # fmt: skip
+"""Arguments that add something to a fit's steps, unless they are these."""
+
+
+NOTHING = ()
+"""The callbacks where none are given: one object in all of Python."""
+
+
+class ShortFit:
+    """Fits a network that has been fitted with the same parameters before; it holds no network.
+
+    Where a step needs a closer look, :func:`cmlp.training.fit.fit` does the same.
+
+    Parameters
+    ----------
+    arguments : dict
+        Of :meth:`cmlp.Network.fit`.
+    recipe : Recipe
+        Made of them.
+    """
+
+    def __init__(self, arguments: dict[str, Any], recipe: Recipe) -> None:
+        self.values = values_of(arguments)
+        self.recipe, self.batch_size = recipe, arguments["batch_size"]
+        self.shuffles = bool(arguments["shuffle"])
+        self.stepper = Stepper(recipe, passes.LARGEST_WORKSPACE)
+        self.before = np.empty((0, 0))
+
+    def serves(self, arguments: dict[str, Any]) -> bool:
+        """Whether these are the same arguments, apart from the data."""
+        values = values_of(arguments)
+        for value in values:
+            if type(value) not in PLAIN and value is not NOTHING:
+                return False
+        return values == self.values
+
+    def fit(self, net: State, X: Any, y: Any, rate: Any) -> History | None:
+        """Take one step in a network that no other thread trains, and record it as an epoch.
+
+        None is returned where something needs a closer look; nothing has changed then.
+
+        Raises
+        ------
+        DivergenceError
+            If the loss or a weight is not finite; the network is then what it was.
+        """
+        began = time.perf_counter()
+        if type(X) is not np.ndarray or type(y) is not np.ndarray or X.ndim == 0 or y.ndim == 0:
+            return None
+        if self.batch_size is not None and len(X) > self.batch_size:
+            return None
+        if type(rate) is not float or not 0 <= rate < math.inf:
+            return None
+        bound = self.stepper.ready(net)
+        if bound is None or not self._makes_room(net):
+            return None
+        safe = Snapshot(net, self.before)
+        labels = net.sizes[-1] > 1 and y.size == len(y)
+        history = History(metric="accuracy" if labels or net.architecture.classifies else "r2")
+        try:
+            loss = self.stepper.take(bound, net, X, y, None, rate, False, self.shuffles)
+            if loss is None:
+                return None
+            net.history.metric = history.metric
+            if not (math.isfinite(loss) and is_finite(net.params)):
+                self._fail(net, X, y, rate, history, safe)
+            seconds = time.perf_counter() - began
+            values = {
+                "epoch": net.history.epochs + 1.0,
+                "loss": loss / len(X),
+                "learning_rate": rate,
+                "seconds": seconds,
+                "rows_per_second": len(X) / max(seconds, 1e-9),
+            }
+            history.append(values)
+            net.history.append(values)
+            end(net, history, "epochs", int(values["epoch"]))
+        except KeyboardInterrupt:
+            if not is_finite(net.params):
+                safe.put_back()
+            fit.warn_of_interrupt(len(history.get("loss", ())), 1)
+            end(net, history, "interrupted")
+        return history
+
+    def _makes_room(self, net: State) -> bool:
+        """Make room for a copy of weights and moments, unless there is too much of them."""
+        shape = len(net.optimizer_state.moments) + 1, len(net.params)
+        if self.before.shape != shape or self.before.dtype != net.dtype:
+            if math.prod(shape) * net.dtype.itemsize > passes.LARGEST_WORKSPACE:
+                return False
+            self.before = aligned(shape, net.dtype)
+        return True
+
+    @undisturbed
+    def _fail(
+        self, net: State, X: Any, y: Any, rate: float, history: History, safe: Snapshot
+    ) -> NoReturn:
+        """Raise the error of a training that diverged in its only step."""
+        recipe = dataclasses.replace(self.recipe, learning_rate=rate)
+        try:
+            raise diverged(net, net.encode_rows(X, y), recipe, history, safe)
+        finally:
+            end(net, history, "diverged")
+
+
+def end(net: State, history: History, stopped: str, best_epoch: int | None = None) -> None:
+    """Record how a fit ended, in its own history and in the network's."""
+    for record in (history, net.history):
+        record.end(stopped, best_epoch, False)
+
+
+def values_of(arguments: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the arguments that are the same from call to call."""
+    return tuple(value for name, value in arguments.items() if name not in DATA)
+
+
+def is_short(arguments: dict[str, Any], n_rows: int) -> bool:
+    """Whether a fit of so many rows is one step, and nothing around it."""
+    batch_size = arguments["batch_size"]
+    return (
+        arguments["epochs"] == 1
+        and (batch_size is None or n_rows <= batch_size)
+        and all(not arguments[name] for name in FALSE)
+        and all(arguments[name] is None for name in NONE)
+    )
