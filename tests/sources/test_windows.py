@@ -3,6 +3,7 @@
 import pickle
 import threading
 import warnings
+from itertools import repeat
 
 import made
 import numpy as np
@@ -118,7 +119,7 @@ def test_a_shuffled_epoch_has_every_row_once(kind, tmp_path, monkeypatch):
 def test_windows_are_whole_batches_of_many_blocks():
     counts = [30, 0, 7, 250, 11, 90, 90, 3, 64, 1, 200, 41]
     for key in ((0, 0), (0, 1), (5, 2), None):
-        windows = list(windows_of(counts, 96, 8 if key else 1, key))
+        windows = list(windows_of(counts, repeat(96), 8 if key else 1, key))
         sizes = [sum(stop - start for _, start, stop in spans) for spans in windows]
         assert sizes[:-1] == [96] * (len(sizes) - 1) and sum(sizes) == sum(counts)
         seen = [(b, r) for spans in windows for b, i, j in spans for r in range(i, j)]

@@ -6,7 +6,7 @@ without reading those before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,16 @@ LANES = 8
 
 
 def windows_of(
-    counts: Sequence[int], n_rows: int, lanes: int, key: Sequence[int] | None
+    counts: Sequence[int], sizes: Iterable[int], lanes: int, key: Sequence[int] | None
 ) -> Iterator[list[Span]]:
-    """Yield what each window of an epoch is made of: spans of `n_rows` rows, of the last one fewer.
+    """Yield what each window of an epoch is made of: spans of so many rows, of the last one fewer.
 
     Parameters
     ----------
     counts : sequence of int
         Rows of each block.
+    sizes : iterable of int
+        Rows of each window; without an end.
     lanes : int
         Blocks that are read side by side, a part of each in turn.
     key : sequence of int or None
@@ -45,8 +47,8 @@ def windows_of(
             if counts[block]:
                 opened.append([block, 0])
 
-    while True:
-        spans, left = [], n_rows
+    for left in sizes:
+        spans = []
         refill()
         while left and opened:
             share = -(-left // len(opened))
