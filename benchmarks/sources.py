@@ -21,11 +21,15 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import cmlp
+from cmlp.core.layout import Array
 from cmlp.datasets import load_digits
 from cmlp.sources.encode import network_encoder
 from cmlp.sources.training import windowed
@@ -36,22 +40,21 @@ D, MEMORY = 784, "512 MB"
 # Files -------------------------------------------------------------------------------------------
 
 
-def write_npy(folder, gb, dtype):
+def write_npy(folder: Path, gb: float, dtype: Any) -> int:
     """Write shards of random rows, 64 MB each, and return their number of rows."""
     rng, size = np.random.default_rng(0), np.dtype(dtype).itemsize * D
     per_shard = (64 << 20) // size
-    n = int(gb * 1e9 / size) // per_shard
+    n = int(gb * 1e9 / size) // int(per_shard)
     for number in range(n):
         X = rng.integers(0, 256, (per_shard, D), dtype=np.uint8)
         np.save(folder / f"X_{number:04}.npy", X.astype(dtype))
         np.save(folder / f"y_{number:04}.npy", rng.integers(0, 10, per_shard))
-    return n * per_shard
+    return int(n * per_shard)
 
 
-def write_parquet(folder, gb, columns, rows, compression):
+def write_parquet(folder: Path, gb: float, columns: int, rows: int, compression: str) -> int:
     """Write row groups of float32, and return their number of rows."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    pa, pq = import_module("pyarrow"), import_module("pyarrow.parquet")
 
     rng, n = np.random.default_rng(0), max(1, round(gb * 1e9 / (4 * columns * rows)))
     names = [f"c{i}" for i in range(columns)]
@@ -63,7 +66,7 @@ def write_parquet(folder, gb, columns, rows, compression):
     return n * rows
 
 
-def drop_from_cache(folder):
+def drop_from_cache(folder: Path) -> None:
     """Let the system forget the files, so that they are read from the disk."""
     os.sync()
     for path in folder.iterdir():
@@ -71,7 +74,7 @@ def drop_from_cache(folder):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def source_in(folder):
+def source_in(folder: Path) -> Any:
     if (folder / "rows.parquet").exists():
         return cmlp.data.parquet(folder / "rows.parquet", "y")
     return cmlp.data.npy(str(folder / "X_*.npy"), str(folder / "y_*.npy"))
@@ -80,11 +83,11 @@ def source_in(folder):
 # One measurement, in a process of its own --------------------------------------------------------
 
 
-def network(source):
+def network(source: Any) -> cmlp.Network:
     return cmlp.Network([source.n_features, 128, 10], input_scale=1 / 255, seed=0)
 
 
-def resident(key):
+def resident(key: str) -> int:
     """Return a number of kilobytes of this process: VmRSS, or VmHWM, its peak."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key):
@@ -92,12 +95,12 @@ def resident(key):
     return 0
 
 
-def measure(what, folder, memory, epochs):
+def measure(what: str, folder: Path, memory: str, epochs: int) -> None:
     """Print rows per second, bytes, and seconds of waiting, as JSON."""
     source = source_in(folder)
     net, before = network(source), resident("VmRSS")
     net.classes = np.arange(10)
-    found = {}
+    found: dict[str, Any] = {}
     if what == "memory":
         block = source.read(0)
         X, y = (np.concatenate([part] * 4) for part in (block.X, block.y))
@@ -115,7 +118,7 @@ def measure(what, folder, memory, epochs):
         found["rows_per_second"] = n / (time.perf_counter() - began)
         made.feed.close()
     else:
-        seen = []
+        seen: list[int] = []
         began = time.perf_counter()
         history = net.fit(
             source, epochs=epochs, batch_size=128, n_threads=1, memory=memory,
@@ -130,7 +133,7 @@ def measure(what, folder, memory, epochs):
 
 
 @contextlib.contextmanager
-def cgroup(limit):
+def cgroup(limit: int) -> Iterator[Path | None]:
     """Yield the file that a process writes itself to, of a group with so much memory; or None."""
     folder = Path("/sys/fs/cgroup/memory") / f"cmlp-{os.getpid()}"
     try:
@@ -148,26 +151,29 @@ def cgroup(limit):
             folder.rmdir()
 
 
-def measured(what, folder, limit, memory=MEMORY, epochs=1):
+def measured(
+    what: str, folder: Path, limit: int, memory: str = MEMORY, epochs: int = 1
+) -> dict[str, Any]:
     """Run :func:`measure` in a process of its own."""
     drop_from_cache(folder)
     command = [sys.executable, __file__, "--measure", what, str(folder), memory, str(epochs)]
     with cgroup(limit) as tasks:
 
-        def join():
+        def join() -> None:
             if tasks is not None:
                 tasks.write_text(str(os.getpid()))
 
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, preexec_fn=join)
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 # The measurements --------------------------------------------------------------------------------
 
 
-def speed(args):
+def speed(args: argparse.Namespace) -> None:
     """Compare with training in memory on one thread, and with the reader alone."""
-    kinds = {
+    kinds: dict[str, Callable[[Path], int]] = {
         "npy float32": lambda folder: write_npy(folder, args.gb, np.float32),
         "npy uint8": lambda folder: write_npy(folder, args.gb / 4, np.uint8),
         "parquet snappy": lambda folder: write_parquet(folder, args.gb, D, 1 << 17, "snappy"),
@@ -193,7 +199,7 @@ def speed(args):
             print(f"{name}: median ratio {statistics.median(ratios):.2f} (bar 0.9)", flush=True)
 
 
-def memory(args):
+def memory(args: argparse.Namespace) -> None:
     """Measure the peak without page cache, and growth over epochs."""
     with files(args.folder) as folder:
         n = write_parquet(folder, args.gb, 100, 1 << 20, "snappy")
@@ -206,10 +212,10 @@ def memory(args):
         )
 
 
-def shuffle(args):
+def shuffle(args: argparse.Namespace) -> None:
     """Compare accuracies: a full shuffle, windows of a tenth, sorted rows, and shuffled ones."""
     digits = load_digits()
-    found = {"full": [], "windows": [], "sorted": [], "after shuffled": []}
+    found: dict[str, list[float]] = {"full": [], "windows": [], "sorted": [], "after shuffled": []}
     warned = 0
     for seed in range(args.seeds):
         rng = np.random.default_rng(seed)
@@ -219,12 +225,12 @@ def shuffle(args):
         X, y = X[mixed].astype(np.float32), y[mixed]
         by_label = np.argsort(y, kind="stable")
 
-        def score(*data, seed=seed, **more):
+        def score(*data: Any, seed: int = seed, **more: Any) -> float:
             net = cmlp.Network([64, 64, 10], input_scale=1 / 16, seed=seed)
             net.fit(*data, epochs=10, batch_size=32, learning_rate=0.03, **more)
             return net.score(digits.X_test, digits.y_test)
 
-        def windows(X, y):
+        def windows(X: Array, y: Array) -> Any:
             rows = -(-len(X) // 200)
             return cmlp.data.arrays(Unseen(X), y, block_rows=rows)
 
@@ -249,14 +255,14 @@ def shuffle(args):
 class Unseen:
     """An array that is not in memory, as far as a source can see."""
 
-    def __init__(self, array):
+    def __init__(self, array: Array) -> None:
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> Any:
         return self.array[rows]
 
 
-def overhead(args):
+def overhead(args: argparse.Namespace) -> None:
     """Compare a source of small data with arrays: the bar is 5 ms and 2 % of the fit."""
     digits = load_digits()
     X, y = digits.X_train, digits.y_train
@@ -280,7 +286,7 @@ def overhead(args):
 
 
 @contextlib.contextmanager
-def files(folder):
+def files(folder: str) -> Iterator[Path]:
     path = Path(folder) / f"cmlp-sources-{os.getpid()}"
     path.mkdir(parents=True)
     try:
@@ -292,7 +298,7 @@ def files(folder):
 PROGRAMS = {"speed": speed, "memory": memory, "shuffle": shuffle, "overhead": overhead}
 
 
-def main():
+def main() -> None:
     if sys.argv[1:2] == ["--measure"]:
         what, folder, limit, epochs = sys.argv[2:]
         measure(what, Path(folder), limit, int(epochs))

@@ -36,12 +36,12 @@ np.save(out, np.concatenate([net.params, net.moments.ravel(), history["loss"]]))
 """
 
 
-def program(folder, memory, path, out):
+def program(folder: Path, memory: str, path: str, out: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, memory, path, out]
     return subprocess.Popen(command, cwd=folder)
 
 
-def write_rows(folder, n=120_000):
+def write_rows(folder: Path, n: int = 120_000) -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, 20)).astype(np.float32)
     y = (X[:, 0] > -0.5).astype(int) + (X[:, 1] > 0.5)
@@ -50,7 +50,7 @@ def write_rows(folder, n=120_000):
         np.save(folder / f"y{number}.npy", y[part])
 
 
-def kill(folder, memory, kills):
+def kill(folder: Path, memory: str, kills: int) -> None:
     began = time.perf_counter()
     assert program(folder, memory, "", "whole.npy").wait() == 0
     seconds, killed, ended = time.perf_counter() - began, 0, 0
@@ -74,7 +74,7 @@ def kill(folder, memory, kills):
     print(f"memory={memory!r}: {killed} kills, {ended + 1} trainings ended, all with the same bits")
 
 
-def fill(disk):
+def fill(disk: str) -> None:
     """Write checkpoints to a disk that becomes full."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(5000, 20)), rng.integers(0, 3, 5000)
@@ -83,7 +83,7 @@ def fill(disk):
     nets[0].fit(X, y, epochs=6)
     full = Path(disk) / "full"
 
-    def use_up(state):
+    def use_up(state: cmlp.TrainingState) -> None:
         if state.epoch == 2:
             with open(full, "wb") as file:
                 try:
@@ -110,7 +110,7 @@ def fill(disk):
     )
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--disk", help="a folder on a file system of a few MB")

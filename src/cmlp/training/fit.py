@@ -63,9 +63,11 @@ class NetworkRules:
         schedules: tuple[Schedule, ...],
         progress: Progress,
     ) -> None:
-        self.net, self.data, self.recipe, self.state = net, data, recipe, state
+        self.net, self.recipe, self.state = net, recipe, state
+        self.feed = None if isinstance(data, Data) else data
+        self.data = data if isinstance(data, Data) else data.latest
         self.rows, self.batch_size, self.shuffle = rows, batch_size, shuffle
-        self.n_rows = len(rows) if isinstance(data, Data) else data.n_rows
+        self.n_rows = len(rows) if self.feed is None else self.feed.n_rows
         self.n_steps = -(-self.n_rows // batch_size)
         self.validation, self.held_out = validation, held_out
         self.schedules, self.progress, self.n_rates = schedules, progress, len(schedules)
@@ -80,7 +82,7 @@ class NetworkRules:
             row[:] = schedule.rates(base, self.drawn, self.state.epochs, self.n_steps, losses)
         if self.n_rates > 1:
             check_dropout(self.recipe, rates[1])
-        if isinstance(self.data, Data):
+        if self.feed is None:
             order[:] = self.net.rng.permutation(self.rows) if self.shuffle else self.rows
         self.drawn += 1
 
@@ -105,8 +107,8 @@ class NetworkRules:
         values["learning_rate"] = rate
         values["seconds"] = seconds + time.perf_counter() - began
         values["rows_per_second"] = n_rows / max(seconds, 1e-9)
-        if not isinstance(self.data, Data):
-            values["waited"] = self.data.waited()
+        if self.feed is not None:
+            values["waited"] = self.feed.waited()
         self.state.history.append(values)
         net.history.append(values)
         self.patience.see(values.get("val_loss", loss), int(values["epoch"]), net.params)
@@ -116,7 +118,7 @@ class NetworkRules:
         return "patience" if self.patience.left(self._last_epoch()) <= 0 else ""
 
     def diverged(self, safe: Snapshot) -> None:
-        data = self.data if isinstance(self.data, Data) else self.data.latest
+        data = self.data if self.feed is None else self.feed.latest
         raise diverged(self.net, data, self.recipe, self.state.history, safe)
 
     def kept(self) -> tuple[dict[str, Any], Array | None]:
@@ -270,7 +272,12 @@ def run(rules: NetworkRules, options: Options, resumed: Resumed | None = None) -
     """Train by these rules until they, or the options, end it."""
     net, state, callbacks = rules.net, rules.state, tuple(options.callbacks)
     trainer = Trainer(
-        net, rules.data, rules.recipe, rules.batch_size, options.n_threads, keeps_steps_whole=True
+        net,
+        rules.feed or rules.data,
+        rules.recipe,
+        rules.batch_size,
+        options.n_threads,
+        keeps_steps_whole=True,
     )
     stopped = "error"
     keeper = None if resumed is None else resumed.begin(trainer, state, rules)
