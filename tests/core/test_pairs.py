@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(not CORE.is_dir(), reason="an installation has n
 
 WITHOUT_TWIN = {
     "guards": "NumPy checks every index",
+    "lanes_step": "one file has all of lanes in NumPy",
     "ndarray": "NumPy knows its own arrays",
     "rows": "NumPy reads any number type",
     "run": "Python passes the arguments on",
