@@ -152,9 +152,7 @@ class Loop:
             return self.deadline.reason  # before the first step was done: there is no epoch
         finite = math.isfinite(loss) and is_finite(net.params)
         if finite:
-            self.safe.take()
             self._remember(1)
-            net = self.trainer.net
             net.optimizer_state.show_average(net.params)
         else:
             self.rules.diverged(self.safe)
