@@ -17,7 +17,7 @@ from cmlp.cli.train_table import estimator_of, fit_model, summary_of
 from cmlp.core import dispatch
 from cmlp.core.formatting import score
 from cmlp.core.layout import Array
-from cmlp.data.source import Source, joined
+from cmlp.data.source import Source, joined, streamed
 from cmlp.sources.csv import csv
 from cmlp.sources.parquet import parquet
 from cmlp.sources.paths import listed_files
@@ -114,10 +114,9 @@ def source_of(args: argparse.Namespace) -> Source:
 def _first_targets(source: Source) -> Array:
     """Return the targets of the first rows."""
     parts, n = [], 0
-    for piece in source.stream_targets():
+    for piece in streamed(source, targets_only=True):
         parts.append(piece)
         n += len(piece.y)
         if n >= FIRST_ROWS:
             break
-    source.close()
     return np.asarray(joined(parts).y)

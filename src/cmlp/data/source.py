@@ -6,6 +6,7 @@ can programs with a source of their own.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import heapq
 from bisect import bisect_right
@@ -17,10 +18,14 @@ import numpy as np
 
 from cmlp.core.checks import check_integer
 from cmlp.core.layout import Array
+from cmlp.data.cells import DataError
 from cmlp.data.summary import Summary, summary_of
 
 PIECE_BYTES = 1 << 24
 """Bytes of X that are read at a time where a whole block is not needed."""
+
+BLOCK_BYTES, BLOCK_ROWS = 1 << 23, 1 << 18
+"""Size of a block, at most, where the storage has none of its own."""
 
 
 class Block(NamedTuple):
@@ -87,6 +92,24 @@ class Source:
         found = self.read(block, start, stop)
         return found._replace(X=found.X[:, :0])
 
+    def first(self, n: int = 256, *, targets_only: bool = False) -> Block:
+        """Return some of the first rows, `n` at most.
+
+        Raises
+        ------
+        DataError
+            If there are no rows.
+        """
+        with contextlib.closing(self.reopened()) as own:
+            read = own.read_targets if targets_only else own.read
+            pieces = own.stream_targets() if targets_only else own.stream()
+            if self.blocks is not None:
+                pieces = (read(i, 0, min(n, rows)) for i, rows in enumerate(self.blocks) if rows)
+            for found in pieces:
+                if len(found.y):
+                    return taken(found, slice(n))
+        raise DataError("the source has no rows")
+
     def stream(self) -> Iterator[Block]:
         """Yield all rows in order, in pieces that fit into memory."""
         for block, n in enumerate(self.blocks or ()):
@@ -132,8 +155,7 @@ class Source:
         """
         kept: Summary | None = vars(self).get("_summary")
         if kept is None or (features and kept.features is None):
-            pieces = self.stream() if features else self.stream_targets()
-            kept = self._summary = summary_of(pieces, features)
+            kept = self._summary = summary_of(streamed(self, targets_only=not features), features)
         return kept
 
     def resident(self) -> Block | None:
@@ -179,6 +201,11 @@ class Source:
         return f"<{type(self).__name__}: {rows} rows of {self.n_features}, {blocks}>"
 
 
+def rows_per_block(row_bytes: int) -> int:
+    """Return the rows of a block where the storage has no blocks of its own."""
+    return max(1, min(BLOCK_ROWS, BLOCK_BYTES // max(1, row_bytes)))
+
+
 class Shards:
     """Which of several arrays or files a row of all of them is in.
 
@@ -198,6 +225,21 @@ class Shards:
             end = min(stop, self.ends[shard])
             yield shard, start - begins, end - begins
             start = end
+
+
+def streamed(source: Source, *, targets_only: bool = False) -> Iterator[Block]:
+    """Yield all rows in order, or their targets, from files that are opened for this alone.
+
+    Two threads, or a process and its fork, would move each other's place in a file.
+    """
+    with contextlib.closing(source.reopened()) as own:
+        yield from own.stream_targets() if targets_only else own.stream()
+
+
+def taken(found: Block, rows: Any) -> Block:
+    """Return some of the rows."""
+    weight = None if found.weight is None else found.weight[rows]
+    return Block(found.X[rows], found.y[rows], weight)
 
 
 def joined(parts: list[Block]) -> Block:

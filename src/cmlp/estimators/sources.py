@@ -19,7 +19,7 @@ from cmlp.formats.checkpoint import Checkpoint, read_checkpoint
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import bytes_of, in_words
 from cmlp.sources.training import Windowed, in_memory, windowed
-from cmlp.sources.windows import WindowFeed, taken
+from cmlp.sources.windows import WindowFeed
 
 
 class SourceFit:
@@ -50,7 +50,7 @@ class SourceFit:
 
     def rows(self) -> Any:
         """Return all rows, if they fit; None where they are to be read in windows."""
-        was_windowed = self.stored is not None and self.stored.record["window"] > 0
+        was_windowed = self.stored is not None and self.stored.record["windows"] != {}
         found = None
         if not was_windowed:
             found = in_memory(self.source, self.memory, check_dtype(self.estimator.dtype))
@@ -71,7 +71,7 @@ class SourceFit:
 
     def targets(self, named: Any, once: bool) -> Targets:
         """Return what the outputs stand for, and a few encoded targets."""
-        y = next(iter(self.source.stream_targets())).y[:256]
+        y = self.source.first(targets_only=True).y
         if self.estimator._estimator_type == "classifier" and (y.ndim == 1 or y.shape[1] == 1):
             labels = self.source.summary(features=False).labels
             if labels is None:
@@ -84,9 +84,8 @@ class SourceFit:
 
     def task(self, targets: Targets, init: Any, first: bool, once: bool) -> Task:
         """Return the problem, whose rows are read in windows."""
-        piece = taken(next(iter(self.source.stream())), slice(256))
         encoder = self._encoder(targets)
-        data = Data(*encoder(piece, lambda row: self.source.place(0, row)))
+        data = Data(*encoder(self.source.first(), lambda row: self.source.place(0, row)))
         columns = Columns(self.source.n_features, self.names)
         return Task(data, targets, columns, None, init, first, once, windows=self._windows)
 
@@ -137,10 +136,10 @@ class SourceFit:
             memory=self.memory, batch_size=size, shuffle=est.shuffle,
             validation_fraction=est.validation_fraction if est.early_stopping else 0.0,
             n_epochs=1 if task.once else est.max_iter,
-            given_rows=None if self.stored is None else self.stored.record["window"],
+            given=None if self.stored is None else self.stored.record["windows"],
         )  # fmt: skip
         if self.keeper is not None:
-            self.keeper.window = made.feed.layout.n_rows
+            self.keeper.windows = made.feed.layout.kept()
         return made.feed, _held_out_of(task, made)
 
     # Checkpoints

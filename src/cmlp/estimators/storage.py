@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cmlp.data.source import Source, no_targets
+from cmlp.data.source import Source, no_targets, streamed
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ def targets_of(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any]:
     if not isinstance(X, Source):
         return y, sample_weight
     no_targets(y, sample_weight)
-    pieces = list(X.stream_targets())
-    X.close()
+    pieces = list(streamed(X, targets_only=True))
     weights = [piece.weight for piece in pieces if piece.weight is not None]
     targets = np.concatenate([piece.y for piece in pieces])
     return targets, np.concatenate(weights) if weights else None

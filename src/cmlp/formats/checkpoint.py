@@ -18,6 +18,7 @@ import numpy as np
 
 from cmlp.core.errors import warn
 from cmlp.core.vocabulary import SOLVERS, lookup
+from cmlp.data.numbers import is_finite
 from cmlp.data.source import Source
 from cmlp.formats import cmlp_file, safetensors
 from cmlp.formats.cmlp_file import BAD_CONTENT, HEAD, Saved, parsed, parts_of, plain_number
@@ -88,13 +89,18 @@ class Checkpoint:
         Seconds between two of them.
     same : dict
         What has to be the same for a training to continue, by the names in the file.
+
+    Attributes
+    ----------
+    windows : dict
+        What a training in windows has to continue with; empty where all rows are in memory.
     """
 
     def __init__(
         self, net: State, path: str | os.PathLike[str], every: float, same: dict[str, Any]
     ) -> None:
         self.net, self.path, self.every, self.same = net, path, every, same
-        self.window = 0
+        self.windows: dict[str, Any] = {}
         self.stored: Stored | None = None
         self.start = self.before = net.rng.bit_generator.state
         self.older = len(net.history.get("loss", []))
@@ -134,7 +140,7 @@ class Checkpoint:
         net.rebind_attributes(
             optimizer_state=made.optimizer_state, classes=made.classes, history=made.history
         )
-        self.stored, self.window, self.older = stored, record["window"], record["older"]
+        self.stored, self.windows, self.older = stored, record["windows"], record["older"]
         self.start, self.finished = record["start"], record["finished"]
         finished = self.finished
         net.rng = generator(record["start"])
@@ -222,6 +228,8 @@ class Checkpoint:
         if not now and time.perf_counter() - self.last < self.every:
             return
         done, state, net = self.trainer.progressed, self.state, self.net
+        if not is_finite(net.params):
+            return  # it is about to diverge: the older file is of use
         older = self.older if state.history is net.history else 0
         if len(state.history.get("loss", [])) - older != state.epoch:
             return  # Ctrl-C, in the middle of recording an epoch: the older file is whole
@@ -247,7 +255,7 @@ class Checkpoint:
             "rows": done.rows,
             "loss": float(done.loss),
             "weight": float(done.weight),
-            "window": self.window,
+            "windows": self.windows,
             "older": self.older,
             "rules": rules,
             "best": best is not None,

@@ -177,7 +177,7 @@ _RESUME: dict[str, tuple[type, ...]] = {
     "rows": (int,),
     "loss": (float,),
     "weight": (float,),
-    "window": (int,),
+    "windows": (dict,),
     "older": (int,),
     "rules": (dict,),
     "best": (bool,),
@@ -187,12 +187,18 @@ _RESUME: dict[str, tuple[type, ...]] = {
 }
 
 
+_WINDOWS: dict[str, tuple[type, ...]] = {"rows": (int,), "lanes": (int,), "held": NUMBER}
+
+
 def read_resume(record: object) -> dict[str, Any]:
     """Return where a training stood, of a checkpoint."""
     about = entries(record, "the checkpoint", _RESUME, {})
-    for name in ("epoch", "rows", "window", "older"):
-        if not 0 <= about[name] < 1 << 53:
+    windows = about["windows"] and entries(about["windows"], "the windows", _WINDOWS, {})
+    for name, value in [*about.items(), *windows.items()]:
+        if type(value) is int and not 0 <= value < 1 << 53:
             raise ValueError(f"{name} must be at least 0")
+    if windows and not (windows["rows"] and windows["lanes"] and 0 <= windows["held"] < 1):
+        raise ValueError("windows must have rows, of blocks, of which not all are held out")
     for name in ("loss", "weight"):
         if not math.isfinite(about[name]):
             raise ValueError(f"{name} must be finite")

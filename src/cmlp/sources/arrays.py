@@ -12,10 +12,7 @@ from cmlp.core.layout import Array
 from cmlp.data.checks import check_weights
 from cmlp.data.labels import label_array
 from cmlp.data.numbers import READABLE, float_for
-from cmlp.data.source import Block, Source
-
-BLOCK_BYTES = 1 << 23
-"""Bytes of a block where the storage has no chunks of its own."""
+from cmlp.data.source import Block, Source, rows_per_block
 
 
 def arrays(
@@ -37,7 +34,7 @@ def arrays(
     sample_weight : array-like, (n,), optional
     block_rows : int, optional
         Rows that are read at a time. By default those of a chunk, where the storage has chunks;
-        else as many as make 8 MB.
+        else as many as make 8 MB, 262,144 at most.
 
     Returns
     -------
@@ -73,7 +70,7 @@ class ArraySource(Source):
         self.weights = check_weights(sample_weight, n)
         rows = _chunk_rows(X) if block_rows is None else check_integer("block_rows", block_rows, 1)
         if rows is None:
-            rows = max(1, BLOCK_BYTES // max(1, self.n_features * dtype.itemsize))
+            rows = rows_per_block(self.n_features * dtype.itemsize)
         self.rows = rows
         self.blocks = tuple(min(rows, n - start) for start in range(0, n, rows))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,12 +17,12 @@ from cmlp.files.compressed import GZIP, ZSTD
 from cmlp.files.csv_columns import read_columns
 from cmlp.files.csv_layout import Layout, Selection, layout_of, rows_of, text_of, without_hint
 from cmlp.sources.columns import Missing, Skipping, check_missing, matrix_of
-from cmlp.sources.paths import File, Paths, listed_files, open_file
+from cmlp.sources.paths import File, Paths, identity_of, listed_files, open_file
 from cmlp.tables.columns import ColumnError, Form, Numbers, as_numbers
 from cmlp.tables.forms import FormColumn, FormTable
 
-BLOCK_BYTES = 1 << 20
-"""Bytes of text of a block."""
+BLOCK_BYTES, LONGEST_ROW = 1 << 20, 1 << 24
+"""Bytes of text of a block, and of a row, at most."""
 
 MOST_OPEN = 10
 """Blocks that are kept after they were read, because not all of their rows were used."""
@@ -74,6 +75,10 @@ def csv(
     return Skipping(source) if how == "skip" else source
 
 
+FIRST = 100
+"""Lines that the layout is derived from, at least, where there are so many."""
+
+
 class Reading(NamedTuple):
     """How a file is read; the arguments of :func:`csv`."""
 
@@ -117,19 +122,33 @@ def scanned(file: File, how: Reading) -> CsvFile:
 
 
 def _scanned(file: File, how: Reading, opened: Any) -> CsvFile:
-    layout, pieces, line, at = None, [], 1, 0
-    for raw in _cut(opened):
-        if layout is None:
-            if raw.startswith((GZIP, ZSTD)):
-                raise DataError("is compressed: decompress it, or store the table as Parquet")
-            layout = _layout(raw, how)
-            skipped = raw.split(b"\n", layout.first_line - 1)
-            before = len(raw) - len(skipped[-1]) if len(skipped) == layout.first_line else len(raw)
-            at, line, raw = before, layout.first_line, raw[before:]
-        rows = n_rows(raw, layout)
+    layout, pieces, left = None, [], b""
+    at, line = 0, 1  # of the first byte that is left
+    while True:
+        chunk = opened.read(BLOCK_BYTES)
+        left += chunk
+        size = left.rfind(b"\n") + 1 if chunk else len(left)
+        if layout is None and chunk and left.count(b"\n") < FIRST and len(left) < LONGEST_ROW:
+            continue  # too few rows to see the layout
+        if layout is None and size:
+            layout = _layout(left[:size], how)
+            head = _end_of_line(left, layout.first_line - 1)
+            at, line, left, size = head, layout.first_line, left[head:], max(0, size - head)
+        rows = 0
+        if layout is not None and size:
+            try:
+                size, rows = _whole_rows(left[:size], layout, is_last=not chunk)
+            except DataError as error:
+                raise DataError(_moved(error, line)) from error.__cause__
         if rows:
-            pieces.append(Piece(at, len(raw), line, rows))
-        at, line = at + len(raw), line + raw.count(b"\n")
+            pieces.append(Piece(at, size, line, rows))
+        elif len(left) > LONGEST_ROW:
+            raise DataError(f"line {line}: more than {len(left):,} bytes are a row; is a "
+                            "quoted cell not closed?")  # fmt: skip
+        gone, left = left[:size], left[size:]
+        at, line = at + size, line + _n_lines(gone)
+        if not chunk:
+            break
     if layout is None or not pieces:
         raise DataError("there are no rows")
     weight = -1
@@ -140,26 +159,38 @@ def _scanned(file: File, how: Reading, opened: Any) -> CsvFile:
     return CsvFile(file, layout, pieces, weight)
 
 
-def _cut(opened: Any) -> Iterator[bytes]:
-    """Yield a file in pieces that end with a line, outside of quotes."""
-    left = b""
-    while True:
-        chunk = opened.read(BLOCK_BYTES)
-        if not chunk:
-            break
-        left += chunk
-        end = left.rfind(b"\n") + 1
-        if b'"' in left:
-            while end and left.count(b'"', 0, end) % 2:
-                end = left.rfind(b"\n", 0, end - 1) + 1
-        if end:
-            yield left[:end]
-            left = left[end:]
-    if left:
-        yield left
+def _n_lines(raw: bytes) -> int:
+    return raw.count(b"\n") + raw.count(b"\r") - raw.count(b"\r\n")
+
+
+def _end_of_line(raw: bytes, n: int) -> int:
+    """Return where the first n lines end."""
+    ends = (found.end() for found in re.finditer(rb"\r\n?|\n", raw))
+    return next(islice(ends, n - 1, None), len(raw)) if n else 0
+
+
+def _whole_rows(raw: bytes, layout: Layout, *, is_last: bool) -> tuple[int, int]:
+    """Return the size and the number of the whole rows: a quoted cell may not end in these lines.
+
+    Rows are counted as they are read later.
+    """
+    if b'"' not in raw and layout.width > 1:
+        return len(raw), sum(map(bool, map(bytes.strip, raw.replace(b"\r", b"\n").split(b"\n"))))
+    n = 0
+    try:
+        for _ in rows_of(text_of(raw), layout.delimiter):
+            n += 1
+    except DataError as error:
+        found = re.match(r"line (\d+)", str(error))
+        if is_last or found is None or "unexpected end" not in str(error.__cause__):
+            raise
+        return _end_of_line(raw, int(found[1]) - 1), n
+    return len(raw), n
 
 
 def _layout(raw: bytes, how: Reading) -> Layout:
+    if raw.startswith((GZIP, ZSTD)):
+        raise DataError("is compressed: decompress it, or store the table as Parquet")
     data, hint = without_hint(text_of(raw))
     features = how.columns
     if features is not None and isinstance(how.weight, str):
@@ -167,13 +198,6 @@ def _layout(raw: bytes, how: Reading) -> Layout:
     named = [] if how.weight is None else [how.weight]
     selection = Selection(how.target, features, header=how.header, named=named)
     return layout_of(data, selection, how.delimiter or hint)
-
-
-def n_rows(raw: bytes, layout: Layout) -> int:
-    """Count the rows of some lines, as they are read later."""
-    if b'"' in raw or layout.width == 1:
-        return sum(1 for _ in rows_of(text_of(raw), layout.delimiter))
-    return sum(map(bool, map(bytes.strip, raw.replace(b"\r", b"\n").split(b"\n"))))
 
 
 class CsvSource(Source):
@@ -234,7 +258,7 @@ class CsvSource(Source):
             layout = replace(each.layout, names=None, first_line=1)
             found = read_columns(data, layout, ())
         except DataError as error:
-            raise DataError(f"{each.file.path}: {_moved(error, piece)}") from None
+            raise DataError(f"{each.file.path}: {_moved(error, piece.line)}") from None
         except OSError as error:
             path = each.file.path
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -331,7 +355,8 @@ class CsvSource(Source):
 
     def identity(self) -> Any:
         """Return the files and columns."""
-        return [each.file for each in self.files], self.how.target, self.how.weight, self.missing
+        files = [identity_of(each.file) for each in self.files]
+        return files, self.how.target, self.how.weight, self.missing
 
     def close(self) -> None:
         """Forget what was read."""
@@ -353,8 +378,6 @@ def _are_texts(cells: list[str]) -> bool:
     return any(not NUMBER(cell) and not MISSING(cell) for cell in words)
 
 
-def _moved(error: DataError, piece: Piece) -> str:
-    """Return a message about some lines as one about the file."""
-    return re.sub(
-        r"\bline (\d+)", lambda found: f"line {int(found[1]) + piece.line - 1}", str(error)
-    )
+def _moved(error: DataError, first: int) -> str:
+    """Return a message about lines from the `first` on as one about the file."""
+    return re.sub(r"\bline (\d+)", lambda found: f"line {int(found[1]) + first - 1}", str(error))

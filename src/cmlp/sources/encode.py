@@ -115,7 +115,7 @@ def network_encoder(net: State, source: Source) -> RowEncoder:
             y, len(y), net.sizes[-1], about.loss, classes, net.dtype, "y", about.missing_targets
         )
 
-    first = next(iter(source.stream_targets()))
+    first = source.first(targets_only=True)
     if first.weight is not None and about.weights_argument == "no":
         raise refuse_weights()
     classes, y = net.classes, first.y

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmlp.data.rows import Data
-from cmlp.data.source import Source
+from cmlp.data.source import Source, streamed
 from cmlp.model.history import History
 from cmlp.model.state import State
 from cmlp.sources.encode import RowEncoder, network_encoder
@@ -48,9 +48,9 @@ def fit_source(
             history: History = checkpoint.history
             return history
         held_out = validation_rows(net, *validation, memory)
-        given = checkpoint.window if checkpoint is not None and checkpoint.restored else None
+        given = checkpoint.windows if checkpoint is not None and checkpoint.restored else None
         rows = None if given else rows_in_memory(net, source, memory)
-        if rows is None and given == 0:
+        if rows is None and given == {}:
             raise ValueError(
                 "the checkpoint's training had all rows in memory, which do not fit into memory="
                 f"{in_words(memory)!r}; give as much as before"
@@ -62,11 +62,11 @@ def fit_source(
                 memory=memory - _bytes_of(held_out),
                 batch_size=options.batch_size, shuffle=options.shuffle,
                 validation_fraction=options.validation_fraction, n_epochs=options.epochs,
-                given_rows=given,
+                given=given,
             )  # fmt: skip
             feed, held_out = made.feed, made.held_out or held_out
             if checkpoint is not None:
-                checkpoint.window = feed.layout.n_rows
+                checkpoint.windows = feed.layout.kept()
     except (TypeError, ValueError):
         net.classes = classes  # a failed call keeps no labels
         raise
@@ -142,15 +142,12 @@ def run_epoch(
 def blocks_of(source: Source, encoder: RowEncoder | None = None) -> Iterator[Data]:
     """Yield all rows in order, in pieces; with targets encoded, or without any."""
     block = start = 0
-    try:
-        for found in source.stream():
-            while source.blocks is not None and start == source.blocks[block]:
-                block, start = block + 1, 0
+    for found in streamed(source):
+        while source.blocks is not None and start == source.blocks[block]:
+            block, start = block + 1, 0
 
-            def where(row: int, block: int = block, start: int = start) -> str:
-                return source.place(block, start + row)
+        def where(row: int, block: int = block, start: int = start) -> str:
+            return source.place(block, start + row)
 
-            start += len(found.X)
-            yield Data(found.X, found.y, None) if encoder is None else Data(*encoder(found, where))
-    finally:
-        source.close()
+        start += len(found.X)
+        yield Data(found.X, found.y, None) if encoder is None else Data(*encoder(found, where))

@@ -9,11 +9,8 @@ import numpy as np
 from cmlp.core.layout import Array
 from cmlp.data.cells import DataError
 from cmlp.data.numbers import READABLE, float_for
-from cmlp.data.source import Block, Shards, Source
-from cmlp.sources.paths import File, Opened, Paths, listed_files, open_file
-
-BLOCK_BYTES = 1 << 23
-"""Bytes of a block of a larger file."""
+from cmlp.data.source import Block, Shards, Source, rows_per_block
+from cmlp.sources.paths import File, Opened, Paths, identity_of, listed_files, open_file
 
 
 def npy(X_paths: Paths, y_paths: Paths, weight_paths: Paths | None = None) -> Source:
@@ -169,7 +166,7 @@ class NpySource(Source):
         self.n_features = X.files[0].shape[1]
         readable = X.dtype.char in READABLE and X.dtype.isnative
         self.dtype = np.dtype(X.dtype.char if readable else float_for(X.dtype))
-        rows = max(1, BLOCK_BYTES // max(1, self.n_features * X.dtype.itemsize))
+        rows = rows_per_block(self.n_features * X.dtype.itemsize)
         self.starts: list[int] = []
         blocks = []
         before = 0
@@ -211,7 +208,7 @@ class NpySource(Source):
     def identity(self) -> Any:
         """Return the files of all three."""
         parts = [part for part in (self.X, self.y, self.weights) if part is not None]
-        return [each.file for part in parts for each in part.files]
+        return [identity_of(each.file) for part in parts for each in part.files]
 
     def close(self) -> None:
         """Close open files."""

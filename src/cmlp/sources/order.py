@@ -9,8 +9,11 @@ from cmlp.core.layout import Array
 SHARE = 0.1
 """Share of the targets' variance between blocks, from which they count as sorted."""
 
-ENOUGH = 4
-"""Blocks that have to be known."""
+ENOUGH, MOST = 4, 1024
+"""Blocks that have to be known, and that are, at most."""
+
+WIDEST = 64
+"""Sums that are kept for a block: of outputs, or of classes, by the last digits of their number."""
 
 
 class Sortedness:
@@ -24,11 +27,13 @@ class Sortedness:
 
     def see(self, block: int, targets: Array) -> None:
         """Add encoded targets: class numbers, (n,), or numbers, (n, n_out)."""
+        if len(self.sums) == MOST and block not in self.sums:
+            return
         if targets.ndim == 1:  # the mean of indicators is a share of the class
-            counts = np.bincount(targets)
+            counts = np.bincount(targets % WIDEST)
             values = np.stack([counts, counts]).astype(np.float64)
         else:
-            known = np.nan_to_num(targets.astype(np.float64), nan=0.0)
+            known = np.nan_to_num(targets[:, :WIDEST].astype(np.float64), nan=0.0)
             values = np.stack([known.sum(axis=0), (known * known).sum(axis=0)])
         found = np.concatenate([np.full((2, 1), len(targets), np.float64), values], axis=1)
         before = self.sums.get(block)

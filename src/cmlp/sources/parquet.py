@@ -21,7 +21,7 @@ from cmlp.sources.columns import (
     pyarrow,
     target_of,
 )
-from cmlp.sources.paths import File, Paths, is_address, listed_files, open_file
+from cmlp.sources.paths import File, Paths, identity_of, is_address, listed_files, open_file
 
 BATCH_BYTES = 1 << 20
 """Bytes of a batch that is decoded at a time."""
@@ -200,7 +200,8 @@ class ParquetSource(Source):
 
     def identity(self) -> Any:
         """Return the files and columns."""
-        return self.files, self.targets, self.weight, self.missing
+        files = [identity_of(file) for file in self.files]
+        return files, self.targets, self.weight, self.missing
 
     def close(self) -> None:
         """Close open files."""

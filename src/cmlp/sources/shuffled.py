@@ -11,7 +11,7 @@ import numpy as np
 
 from cmlp.core.checks import check_integer
 from cmlp.core.layout import Array
-from cmlp.data.source import Block, Source
+from cmlp.data.source import Block, Source, streamed
 from cmlp.sources.npy import npy
 from cmlp.sources.plan import bytes_of, in_words
 
@@ -84,7 +84,7 @@ def shuffled(
 def _about(source: Source) -> tuple[int, np.dtype[Any], tuple[int, ...], bool]:
     """Return the number of rows, the type and shape of a target, and whether there are weights."""
     n, dtypes, shape, weighted = 0, [], (), False
-    for piece in source.stream_targets():
+    for piece in streamed(source, targets_only=True):
         n += len(piece.y)
         y = piece.y.astype(str) if piece.y.dtype == object else piece.y
         dtypes.append(y.dtype)
@@ -140,7 +140,7 @@ def _to_piles(
             {name: stack.enter_context(open(f"{pile}.{name}", "wb")) for name in types}
             for pile in piles
         ]
-        for piece in source.stream():
+        for piece in streamed(source):
             narrow.see(piece.X)
             number = rng.integers(len(piles), size=len(piece.X))
             order = np.argsort(number, kind="stable")

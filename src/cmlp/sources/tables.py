@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -51,19 +52,18 @@ def _named(source: Source, found: Block) -> Block:
 
 def pieces_of(source: Source) -> Iterator[Piece]:
     """Yield all rows in order, in pieces."""
-    if source.blocks is None:
-        stream = getattr(source, "stream_tables", source.stream)
-        start = 0
-        for found in stream():
-            yield Piece(*_named(source, found), 0, start)
-            start += len(found.y)
-        return
-    rows = max(256, PIECE // (8 * max(1, source.n_features)))
-    for block, n in enumerate(source.blocks):
-        for start in range(0, n, rows):
-            found = read_table(source, block, start, min(start + rows, n))
-            yield Piece(*found, block, start)
-    source.close()
+    with contextlib.closing(source.reopened()) as own:
+        if own.blocks is None:
+            start = 0
+            for found in getattr(own, "stream_tables", own.stream)():
+                yield Piece(*_named(own, found), 0, start)
+                start += len(found.y)
+            return
+        rows = max(256, PIECE // (8 * max(1, own.n_features)))
+        for block, n in enumerate(own.blocks):
+            for start in range(0, n, rows):
+                found = read_table(own, block, start, min(start + rows, n))
+                yield Piece(*found, block, start)
 
 
 # Forms -------------------------------------------------------------------------------------------

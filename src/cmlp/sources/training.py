@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,16 +10,16 @@ import numpy as np
 
 from cmlp.core.errors import warn
 from cmlp.data.rows import Data
-from cmlp.data.source import Block, Source, joined
+from cmlp.data.source import Block, Source, joined, streamed, taken
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows, in_words
 from cmlp.sources.windows import (
     Layout,
     WindowFeed,
     kept_dtype,
+    lanes_in,
     piece_bytes,
     row_bytes,
-    taken,
     window_rows,
 )
 
@@ -34,7 +35,8 @@ def in_memory(source: Source, memory: int, dtype: np.dtype[Any]) -> Block | None
     n = source.n_rows
     if n is None:
         n = source.summary(features=False).n_rows
-    if n * row_bytes(source, dtype) > memory:
+    targets = source.first(1, targets_only=True).y.nbytes
+    if n * row_bytes(source, dtype, targets) > memory:
         return None
     return read_all(source, n, kept_dtype(source, dtype))
 
@@ -43,7 +45,7 @@ def read_all(source: Source, n: int, dtype: np.dtype[Any]) -> Block:
     """Return all rows, `n` of them."""
     X = np.empty((n, source.n_features), dtype)
     at, targets, weights = 0, [], []
-    for found in source.stream():
+    for found in streamed(source):
         if at + len(found.X) > n:
             break
         X[at : at + len(found.X)] = found.X
@@ -52,7 +54,6 @@ def read_all(source: Source, n: int, dtype: np.dtype[Any]) -> Block:
         weights += [] if found.weight is None else [found.weight]
     if at != n:
         raise ValueError(f"the source has other rows than at first: {n:,} then, now {at:,}")
-    source.close()
     return Block(X, np.concatenate(targets), np.concatenate(weights) if weights else None)
 
 
@@ -81,7 +82,7 @@ def windowed(
     shuffle: bool,
     validation_fraction: float,
     n_epochs: int,
-    given_rows: int | None = None,
+    given: Mapping[str, Any] | None = None,
     held_seed: int | None = None,
 ) -> Windowed:
     """Return the windows of a source.
@@ -90,8 +91,8 @@ def windowed(
     ----------
     rng : Generator
         What seeds are drawn from: of the held-out rows, and of the order, if there are such.
-    given_rows : int, optional
-        Rows of a window, of a training that is resumed.
+    given : dict, optional
+        What the windows of a training that is resumed were like.
     held_seed : int, optional
         Seed of the held-out rows, where they have been chosen before.
 
@@ -109,17 +110,18 @@ def windowed(
         held_seed = int(rng.integers(2**63)) if validation_fraction else 0
     seed = int(rng.integers(2**63)) if shuffle else 0
     blocks = source.blocks or (source.summary(features=False).n_rows,)
-    first = encoder(taken(next(iter(source.stream())), slice(1)), lambda row: source.place(0, row))
-    size = row_bytes(source, encoder.dtype, first.y.nbytes)
+    some = Data(*encoder(source.first(), lambda row: source.place(0, row)))
+    size = row_bytes(source, encoder.dtype, some.targets[:1].nbytes)
     whole = memory
-    held = HeldRows(held_seed, validation_fraction)
+    held = HeldRows(held_seed, validation_fraction if given is None else given["held"])
     if validation_fraction:
         room = memory // HELD_SHARE
-        held = _that_fit(held, sum(blocks), room // size)
+        held = held if given is not None else _that_fit(held, sum(blocks), room // size)
         memory -= room
     counts = held.n_kept(blocks)
-    most, lanes = window_rows(memory, source, size, batch_size, whole)
-    n_rows = most if given_rows is None else given_rows
+    lanes = lanes_in(memory, source) if given is None else given["lanes"]
+    most = window_rows(memory, source, size, batch_size, whole, lanes)
+    n_rows = most if given is None else given["rows"]
     if n_rows > most:
         raise ValueError(
             f"the checkpoint's training has windows of {n_rows:,} rows, but memory="
@@ -132,7 +134,7 @@ def windowed(
             "stay near. Where their order matters, cmlp.data.shuffled writes them in random order"
         )
     held_out = _held_out(source, encoder, held) if validation_fraction else None
-    return Windowed(WindowFeed(source, encoder, layout, n_epochs), held_out)
+    return Windowed(WindowFeed(source, encoder, layout, n_epochs, some), held_out)
 
 
 def _that_fit(held: HeldRows, n: int, most: int) -> HeldRows:
@@ -151,7 +153,7 @@ def _that_fit(held: HeldRows, n: int, most: int) -> HeldRows:
 def _held_out(source: Source, encoder: RowEncoder, held: HeldRows) -> Data:
     """Return the rows that are held out, read once."""
     parts, block, start = [], 0, 0
-    for found in source.stream():
+    for found in streamed(source):
         while source.blocks is not None and start == source.blocks[block]:
             block, start = block + 1, 0
         rows = held.mask(block, start, start + len(found.X))
@@ -162,7 +164,6 @@ def _held_out(source: Source, encoder: RowEncoder, held: HeldRows) -> Data:
         start += len(found.X)
         if rows.any():
             parts.append(taken(encoder(found, where), rows))
-    source.close()
     if not parts:
         raise ValueError(
             f"validation_fraction={held.fraction:g} of the rows leaves none to validate on"

@@ -17,7 +17,7 @@ from cmlp.core.errors import warn
 from cmlp.core.layout import Array
 from cmlp.data.cells import DataError
 from cmlp.data.rows import Data
-from cmlp.data.source import Block, Source
+from cmlp.data.source import Block, Source, taken
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.order import Sortedness
 from cmlp.sources.plan import LANES, HeldRows, in_words, windows_of
@@ -68,6 +68,10 @@ class Layout:
     lanes: int = LANES
     piece: int = PIECE
 
+    def kept(self) -> dict[str, Any]:
+        """Return what a resumed training has to have the same of."""
+        return {"rows": self.n_rows, "lanes": self.lanes, "held": self.held.fraction}
+
     @property
     def total(self) -> int:
         """Rows of an epoch."""
@@ -100,10 +104,15 @@ def row_bytes(source: Source, dtype: np.dtype[Any], target_bytes: int = 8) -> in
     return source.n_features * kept_dtype(source, dtype).itemsize + target_bytes + 24
 
 
+def lanes_in(memory: int, source: Source) -> int:
+    """Return the blocks that are read side by side: their decoding has a quarter of the memory."""
+    return max(1, min(LANES, memory // 4 // max(1, source.scratch)))
+
+
 def window_rows(
-    memory: int, source: Source, size: int, batch_size: int, whole: int
-) -> tuple[int, int]:
-    """Return the rows of a window, a multiple of `batch_size`, and the blocks read side by side.
+    memory: int, source: Source, size: int, batch_size: int, whole: int, lanes: int
+) -> int:
+    """Return the rows of a window, a multiple of `batch_size`.
 
     Two windows, and what reading takes, are within `memory`.
 
@@ -119,9 +128,6 @@ def window_rows(
     ValueError
         If a window would have less than four batches.
     """
-    lanes = LANES
-    while lanes > 1 and lanes * source.scratch > memory / 4:
-        lanes -= 1
     scratch = lanes * source.scratch
     left = memory - 2 * piece_bytes(memory) - scratch
     n = max(0, int(left / (2 * size))) // batch_size * batch_size
@@ -131,7 +137,7 @@ def window_rows(
             f"windows of {FEWEST} batches of {batch_size} rows need memory={in_words(need)!r}; "
             f"it is {in_words(whole)!r}: give more, or lower batch_size"
         )
-    return n, lanes
+    return n
 
 
 def piece_bytes(memory: int) -> int:
@@ -261,12 +267,6 @@ class Filler:
             yield taken(found, ~held.mask(0, first, n)) if held.fraction else found
 
 
-def taken(found: Block, rows: Any) -> Block:
-    """Return some of the rows."""
-    weight = None if found.weight is None else found.weight[rows]
-    return Block(found.X[rows], found.y[rows], weight)
-
-
 class _Room:
     """A buffer that is being filled."""
 
@@ -314,9 +314,13 @@ class WindowFeed:
     ----------
     n_epochs : int
         Epochs that are read, at most.
+    latest : Data
+        A few rows.
     """
 
-    def __init__(self, source: Source, encoder: RowEncoder, layout: Layout, n_epochs: int) -> None:
+    def __init__(
+        self, source: Source, encoder: RowEncoder, layout: Layout, n_epochs: int, latest: Data
+    ) -> None:
         self.source, self.layout, self.n_epochs = source.reopened(), layout, n_epochs
         self.filler = Filler(self.source, encoder, layout, self._take, self.give, self._check)
         self.n_rows, self.dtype = layout.total, kept_dtype(source, encoder.dtype)
@@ -326,9 +330,7 @@ class WindowFeed:
         self.thread: threading.Thread | None = None
         self.seconds = 0.0
         self.warned = not layout.shuffle
-        first = next(iter(self.source.stream()))
-        first = encoder(taken(first, slice(256)), lambda row: self.source.place(0, row))
-        self.latest = Data(first.X, first.y, first.weight)
+        self.latest = latest
 
     # In the thread that reads
 
@@ -377,7 +379,8 @@ class WindowFeed:
             if filled is None:
                 return
             self.latest = filled.data
-            self._warn_of_order()
+            if epoch == 0:
+                self._warn_of_order()
             yield Window(filled.data, filled.order)
             done += len(filled.order)
             self.give(filled.buffer)

@@ -126,7 +126,7 @@ class StreamedFit:
             if y is None:
                 raise ValueError("a classifier needs one label per row, of 100,000 different ones")
         else:
-            y = next(iter(self.source.stream_targets())).y[:256]
+            y = self.source.first(targets_only=True).y
             known = np.isfinite(y.reshape(len(y), -1)).all(axis=1) if y.dtype.kind == "f" else None
             y = y if known is None else y[known]
         found: Targets = est._read_targets(Rows(y, y, None))
@@ -257,15 +257,15 @@ class StreamedFit:
         est = self.estimator
         given = None
         if keeper is not None and keeper.restored:
-            given = keeper.window
+            given = keeper.windows
         made = windowed(
             rows, row_encoder, net.rng, memory=self.memory,
             batch_size=preset.batch_size, shuffle=True,
             validation_fraction=est.validation_fraction if est.early_stopping else 0.0,
-            n_epochs=preset.max_iter, given_rows=given, held_seed=held_seed,
+            n_epochs=preset.max_iter, given=given, held_seed=held_seed,
         )  # fmt: skip
         if keeper is not None:
-            keeper.window = made.feed.layout.n_rows
+            keeper.windows = made.feed.layout.kept()
         if made.held_out is None:
             return made.feed, None
         data = made.held_out
