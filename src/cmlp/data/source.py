@@ -108,7 +108,8 @@ class Source:
             for found in pieces:
                 if len(found.y):
                     return taken(found, slice(n))
-        raise DataError("the source has no rows")
+        again = "; what makes it must return the same rows at each call"
+        raise DataError(f"the source has no rows{again if self.blocks is None else ''}")
 
     def stream(self) -> Iterator[Block]:
         """Yield all rows in order, in pieces that fit into memory."""
@@ -234,6 +235,12 @@ def streamed(source: Source, *, targets_only: bool = False) -> Iterator[Block]:
     """
     with contextlib.closing(source.reopened()) as own:
         yield from own.stream_targets() if targets_only else own.stream()
+
+
+def number_of_rows(source: Source) -> int:
+    """Return how many rows there are; those of a stream are counted if it does not know."""
+    n = source.n_rows
+    return source.summary(features=False).n_rows if n is None else n
 
 
 def taken(found: Block, rows: Any) -> Block:

@@ -9,7 +9,7 @@ import numpy as np
 from cmlp.core.checks import check_dtype, check_number
 from cmlp.core.layout import Array
 from cmlp.data.rows import Data, HeldOut
-from cmlp.data.source import Source
+from cmlp.data.source import Source, number_of_rows
 from cmlp.estimators.inputs import Columns
 from cmlp.estimators.labels import class_weights
 from cmlp.estimators.parameters import STOCHASTIC, parameters_at_fault, random_state
@@ -126,9 +126,7 @@ class SourceFit:
         self, task: Task, random: np.random.RandomState
     ) -> tuple[WindowFeed, HeldOut | None]:
         """Return the windows of the rows, and those that are held out."""
-        est, n = self.estimator, self.source.n_rows
-        if n is None:
-            n = self.source.summary(features=False).n_rows
+        est, n = self.estimator, number_of_rows(self.source)
         size = min(200, n) if isinstance(est.batch_size, str) else min(int(est.batch_size), n)
         made = windowed(
             self.source, self._encoder(task.targets),

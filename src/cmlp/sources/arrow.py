@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cmlp.data.cells import DataError, show
+from cmlp.data.cells import DataError
 from cmlp.data.source import Block, Source
 from cmlp.sources.columns import (
     Missing,
@@ -18,7 +18,8 @@ from cmlp.sources.columns import (
     matrix_of,
     numbers_of,
     pyarrow,
-    target_of,
+    targets_of,
+    text_among,
 )
 
 
@@ -90,12 +91,9 @@ class ArrowSource(Source):
 
     def stream(self) -> Iterator[Block]:
         """Yield all rows, in pieces."""
-        for name in self.feature_names:
-            if not is_number(self.types[name]):
-                raise DataError(
-                    f"the column {show(name)} holds {self.types[name]}, but a network needs "
-                    "numbers: choose columns=[...], or fit a TabularClassifier or TabularRegressor"
-                )
+        text = text_among(self.types, self.feature_names, "the stream")
+        if text:
+            raise DataError(text)
         for batch, first in self._batches():
             arrays = [numbers_of(batch.column(name)) for name in self.feature_names]
             X = matrix_of(arrays, batch.num_rows, self.dtype, self.missing)
@@ -126,15 +124,7 @@ class ArrowSource(Source):
             raise DataError(f"the stream, from row {n} on: {error}") from error
 
     def _targets(self, batch: Any, first: int) -> tuple[Any, Any]:
-        def where(row: int) -> str:
-            return self.place(0, first + row)
-
-        found = [target_of(batch.column(name), where) for name in self.targets]
-        y = found[0] if self.target_name is not None else np.column_stack(found)
-        weight = None
-        if self.weight is not None:
-            weight = numbers_of(batch.column(self.weight)).astype(np.float64)
-        return y, weight
+        return targets_of(batch, self.targets, self.weight, lambda row: self.place(0, first + row))
 
     def place(self, block: int, row: int) -> str:
         """Return where a row is."""

@@ -52,7 +52,9 @@ class BatchSource(Source):
         self.rows = None if n_rows is None else check_integer("n_rows", n_rows, 1)
         first = next(iter(make()), None)
         if first is None:
-            raise DataError("make() yields nothing; it must yield batches of (X, y)")
+            raise DataError(
+                "make() yields nothing; it must yield batches of (X, y), the same at each call"
+            )
         X = _block(first, 0).X
         self.n_features = X.shape[1] if n_features is None else int(n_features)
         self.dtype = X.dtype

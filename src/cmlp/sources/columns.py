@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -85,7 +85,7 @@ def matrix_of(columns: Sequence[Array], n: int, dtype: np.dtype[Any], missing: M
     return out
 
 
-def target_of(column: Any, where: Any) -> Array:
+def target_of(column: Any, where: Callable[[int], str]) -> Array:
     """Return a column of Arrow as targets: numbers with NaN where they are missing, or text.
 
     Raises
@@ -94,6 +94,7 @@ def target_of(column: Any, where: Any) -> Array:
         For a label that is missing; `where` gives the place of a row.
     """
     types = pyarrow("pyarrow.types")
+    column = column.combine_chunks() if hasattr(column, "combine_chunks") else column
     kind = column.type
     if types.is_dictionary(kind) and is_number(kind.value_type):
         column = column.cast(kind.value_type)
@@ -113,6 +114,34 @@ def target_of(column: Any, where: Any) -> Array:
     return texts
 
 
+def targets_of(
+    batch: Any, names: Sequence[str], weight: str | None, where: Callable[[int], str]
+) -> tuple[Array, Array | None]:
+    """Return targets, (n,) or (n, n_targets), and weights, of a batch or a table of Arrow.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The columns of the targets.
+    """
+    found = [target_of(batch.column(name), where) for name in names]
+    y = found[0] if len(found) == 1 else np.column_stack(found)
+    weights = None if weight is None else numbers_of(batch.column(weight)).astype(np.float64)
+    return y, weights
+
+
+def text_among(types: Mapping[str, Any], names: Sequence[str], path: str) -> str:
+    """Return a message about the first column that is no number by its type; "" without one."""
+    for name in names:
+        if not is_number(types[name]):
+            return (
+                f"{path}: the column {show(name)} holds {types[name]}, but a network needs "
+                "numbers: choose columns=[...], or fit a TabularClassifier or TabularRegressor, "
+                "which take such columns"
+            )
+    return ""
+
+
 def chosen_columns(
     names: Sequence[str], target: Any, columns: Any, weight: str | None, path: str
 ) -> tuple[list[str], list[str]]:
@@ -123,7 +152,8 @@ def chosen_columns(
     for name in [*features, *others]:
         if name not in names:
             raise DataError(
-                f"{path}: there is no column {show(name)}; {listed_near(name, list(names))}"
+                f"{path}: there is no column {show(name)}; there are "
+                f"{listed_near(name, list(names))}"
             )
     for name in others:
         if name in features:

@@ -61,7 +61,8 @@ class RowEncoder:
             targets = self.targets(y)
         except (TypeError, ValueError) as error:
             row, its_error = self._first(y, error)
-            raise DataError(f"{where(row)}: {its_error}") from None
+            about = str(its_error).replace(" at row 0", "").replace("row 0 of y", "y")
+            raise DataError(f"{where(row)}: {about}") from None
         weight = found.weight
         if weight is not None:
             bad = np.flatnonzero(~((weight >= 0) & (weight < np.inf)))

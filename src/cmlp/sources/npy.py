@@ -12,6 +12,9 @@ from cmlp.data.numbers import READABLE, float_for
 from cmlp.data.source import Block, Shards, Source, rows_per_block
 from cmlp.sources.paths import File, Opened, Paths, identity_of, listed_files, open_file
 
+MOST_OPEN = 32
+"""Files that are kept open, at most: X, y and weights of each block that is being read."""
+
 
 def npy(X_paths: Paths, y_paths: Paths, weight_paths: Paths | None = None) -> Source:
     """Return a source of .npy files.
@@ -125,20 +128,22 @@ class Sharded:
         return sum(self.lengths)
 
     def read(self, start: int, stop: int, opened: dict[str, Opened]) -> Array:
-        """Return rows of all files; files are opened once and checked then."""
+        """Return rows of all files, which are checked to be still the same."""
         parts = []
         for shard, first, last in self.shards.pieces(start, stop):
             file = self.files[shard]
             path = file.file.path
             try:
-                if path not in opened:
-                    file.file.check()
-                    opened[path] = Opened(path)
-                parts.append(file.rows(opened[path].file, first, last))
+                file.file.check()
+                found = opened.pop(path, None) or Opened(path)
+                opened[path] = found  # the latest is the last
+                while len(opened) > MOST_OPEN:
+                    opened.pop(next(iter(opened)))
+                parts.append(file.rows(found.file, first, last))
             except OSError as error:
                 raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-        found = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return found if found.dtype == self.dtype else found.astype(self.dtype)
+        rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return rows if rows.dtype == self.dtype else rows.astype(self.dtype)
 
     def place(self, row: int) -> str:
         """Return the file and row in it."""

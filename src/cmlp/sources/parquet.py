@@ -19,7 +19,8 @@ from cmlp.sources.columns import (
     matrix_of,
     numbers_of,
     pyarrow,
-    target_of,
+    targets_of,
+    text_among,
 )
 from cmlp.sources.paths import File, Paths, identity_of, is_address, listed_files, open_file
 
@@ -105,6 +106,9 @@ class ParquetSource(Source):
             raise DataError(f"{files[0].path}: there are no rows")
         self.blocks, self.n_features = tuple(blocks), len(self.feature_names)
         self.target_name = self.targets[0] if len(self.targets) == 1 else None
+        texts = [text_among(types, self.feature_names, file.path)
+                 for types, file in zip(self.types, files, strict=True)]  # fmt: skip
+        self.text = next(filter(None, texts), "")
         kinds = [types[name] for types in self.types for name in self.feature_names]
         self.dtype = dtype_of([kind for kind in kinds if is_number(kind)])
         self.scratch = min(largest, (self.n_features + 1) * PAGE) + min(largest, 2 * BATCH_BYTES)
@@ -132,20 +136,10 @@ class ParquetSource(Source):
                     )
                 break
 
-    def _numeric(self) -> None:
-        """Check that features are numbers."""
-        for number, types in enumerate(self.types):
-            for name in self.feature_names:
-                if not is_number(types[name]):
-                    raise DataError(
-                        f"{self.files[number].path}: the column {show(name)} holds {types[name]}, "
-                        "but a network needs numbers: choose columns=[...], or fit a "
-                        "TabularClassifier or TabularRegressor, which take such columns"
-                    )
-
     def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return rows of a block, a row group."""
-        self._numeric()
+        if self.text:
+            raise DataError(self.text)
         batch = self._rows(block, start, stop, self.feature_names)
         arrays = [numbers_of(batch.column(name)) for name in self.feature_names]
         X = matrix_of(arrays, batch.num_rows, self.dtype, self.missing)
@@ -163,15 +157,9 @@ class ParquetSource(Source):
         return Block(batch.select(self.feature_names), *self._targets(batch, block, start))
 
     def _targets(self, batch: Any, block: int, start: int) -> tuple[Any, Any]:
-        def where(row: int) -> str:
-            return self.place(block, start + row)
-
-        found = [target_of(batch.column(name).combine_chunks(), where) for name in self.targets]
-        y = found[0] if self.target_name is not None else np.column_stack(found)
-        weight = None
-        if self.weight is not None:
-            weight = numbers_of(batch.column(self.weight)).astype(np.float64)
-        return y, weight
+        return targets_of(
+            batch, self.targets, self.weight, lambda row: self.place(block, start + row)
+        )
 
     def _rows(self, block: int, start: int, stop: int | None, features: Sequence[str]) -> Any:
         """Return rows of some columns as a table of Arrow; they are read on where they can be."""

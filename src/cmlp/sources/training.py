@@ -10,7 +10,7 @@ import numpy as np
 
 from cmlp.core.errors import warn
 from cmlp.data.rows import Data
-from cmlp.data.source import Block, Source, joined, streamed, taken
+from cmlp.data.source import Block, Source, joined, number_of_rows, streamed, taken
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows, in_words
 from cmlp.sources.windows import (
@@ -32,9 +32,7 @@ def in_memory(source: Source, memory: int, dtype: np.dtype[Any]) -> Block | None
     found = source.resident()
     if found is not None:
         return found
-    n = source.n_rows
-    if n is None:
-        n = source.summary(features=False).n_rows
+    n = number_of_rows(source)
     targets = source.first(1, targets_only=True).y.nbytes
     if n * row_bytes(source, dtype, targets) > memory:
         return None
@@ -109,7 +107,7 @@ def windowed(
     if held_seed is None:
         held_seed = int(rng.integers(2**63)) if validation_fraction else 0
     seed = int(rng.integers(2**63)) if shuffle else 0
-    blocks = source.blocks or (source.summary(features=False).n_rows,)
+    blocks = source.blocks or (number_of_rows(source),)
     some = Data(*encoder(source.first(), lambda row: source.place(0, row)))
     size = row_bytes(source, encoder.dtype, some.targets[:1].nbytes)
     whole = memory

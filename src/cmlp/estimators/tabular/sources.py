@@ -13,7 +13,7 @@ from cmlp.core.errors import InvalidParameterError
 from cmlp.core.layout import Array
 from cmlp.data.labels import places
 from cmlp.data.rows import HeldOut
-from cmlp.data.source import Source
+from cmlp.data.source import Source, number_of_rows
 from cmlp.estimators.labels import Labels, class_weights, read_labels
 from cmlp.estimators.parameters import parameters_at_fault, random_state
 from cmlp.estimators.sources import restored_random_state
@@ -46,10 +46,7 @@ def fit_source(
     memory = bytes_of(how.memory)
     estimator._check_parameters()
     who = type(estimator).__name__
-    n = source.n_rows
-    if n is None:
-        n = source.summary(features=False).n_rows
-    if how.is_plain and n * source.n_features * CELL <= memory:
+    if how.is_plain and number_of_rows(source) * source.n_features * CELL <= memory:
         X, y, weights = whole_table(source, who)
         return estimator._fit(X, y, weights, validation)
     if validation[0] is not None:
