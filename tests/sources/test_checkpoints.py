@@ -135,7 +135,8 @@ def test_damaged_records_are_refused(tmp_path):
     damage = [
         ('"epoch": 1', '"epoch": -1'), ('"weight": 0.0', '"weight": Infinity'),
         ('"best": false', '"best": true'), ('"rules": {', '"rules": 3, "x": {'),
-        ('"start": {"bit', '"start": {"tib'), ('"windows": {}', '"windows": {"rows": 0, "lanes": 1, "held": 0.0}'),
+        ('"start": {"bit', '"start": {"tib'),
+        ('"windows": {}', '"windows": {"rows": 0, "lanes": 1, "held": 0.0}'),
         ('{"lowest"', '{"highest"'),
     ]  # fmt: skip
     for old, new in damage:

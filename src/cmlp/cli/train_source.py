@@ -20,7 +20,7 @@ from cmlp.core.layout import Array
 from cmlp.data.source import Source, joined, streamed
 from cmlp.sources.csv import csv
 from cmlp.sources.parquet import parquet
-from cmlp.sources.paths import listed_files
+from cmlp.sources.paths import listed_files, open_file
 from cmlp.training.progress import printable
 
 FIRST_ROWS = 100_000
@@ -46,10 +46,16 @@ def run(args: argparse.Namespace) -> int:
 def _train_and_save(args: argparse.Namespace) -> int:
     tell: Tell = (lambda *words: None) if args.quiet else print
     check_output(args.out, args.data)
+    if args.checkpoint is not None and os.path.realpath(args.checkpoint) == os.path.realpath(
+        args.out
+    ):
+        raise ValueError(f"{args.out} cannot be the model and the checkpoint: name two files")
     source = source_of(args)
     y = _first_targets(source)
     classifies, why = choose_task(y, args.task, args.loss)
     model = estimator_of(args, y, classifies)
+    if args.categories:
+        model.set_params(categorical_features=list(args.categories))
     rows = "rows in a stream" if source.n_rows is None else f"{source.n_rows:,} rows"
     n_blocks = 0 if source.blocks is None else len(source.blocks)
     tell(f"data    {rows}, {source.n_features} columns, {n_blocks:,} blocks")
@@ -95,20 +101,23 @@ def source_of(args: argparse.Namespace) -> Source:
         )
     if args.target is None:
         raise ValueError(f"{path}: which column is the target? --target NAME")
-    first = listed_files(path, "DATA")[0].path
-    with open(first, "rb") as opened:
+    for option in ("numbers", "dates"):
+        if getattr(args, option):
+            raise ValueError(f"--{option} is for tables that are read whole, without --memory")
+    if args.batch_size == "all":
+        raise ValueError("--batch-size all needs all rows in memory: give a number")
+    with open_file(listed_files(path, "DATA")[0].path) as opened:
         is_parquet = opened.read(4) == b"PAR1"
-    if not is_parquet:
+
+    def source(columns: list[str] | None = None) -> Source:
+        if is_parquet:
+            return parquet(path, args.target, columns)
         header = "auto" if args.header is None else args.header
-        number = args.target.lstrip("-").isdigit()
-        target = int(args.target) if number and not header else args.target
-        found = csv(path, target, header=header)
-        kept = [name for name in found.feature_names if name not in args.ignore]
-        return csv(path, target, kept, header=header) if args.ignore else found
-    if not args.ignore:
-        return parquet(path, args.target)
-    found = parquet(path, args.target)
-    return parquet(path, args.target, [n for n in found.feature_names if n not in args.ignore])
+        return csv(path, args.target, columns, header=header)
+
+    found = source()
+    kept = [name for name in found.feature_names if name not in args.ignore]
+    return found if len(kept) == found.n_features or not kept else source(kept)
 
 
 def _first_targets(source: Source) -> Array:

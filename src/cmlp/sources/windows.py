@@ -419,5 +419,5 @@ class WindowFeed:
         """End the reading; the thread ends at the next piece."""
         self.halt.set()
         if self.thread is not None:
-            self.thread.join(1.5)
+            self.thread.join(1.0)
         self.free, self.full = queue.SimpleQueue(), queue.SimpleQueue()
