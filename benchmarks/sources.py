@@ -2,7 +2,7 @@
 
     PYTHONPATH=src python benchmarks/sources.py speed --folder /tmp/rows --gb 4
     PYTHONPATH=src python benchmarks/sources.py memory --folder /tmp/rows
-    PYTHONPATH=src python benchmarks/sources.py shuffle
+    PYTHONPATH=src python benchmarks/sources.py shuffle --data letter.npz
     PYTHONPATH=src python benchmarks/sources.py overhead
 
 ``speed`` and ``memory`` run each measurement in a process of its own, in a memory cgroup where the
@@ -212,29 +212,50 @@ def memory(args: argparse.Namespace) -> None:
         )
 
 
+def rows_of(path: str) -> tuple[Array, Array, Array, Array]:
+    """Return X, y, X_test, y_test of an .npz file, numbers standardised; or of the digits."""
+    if not path:
+        digits = load_digits()
+        X, y = np.repeat(digits.X_train, 10, axis=0), np.repeat(digits.y_train, 10)
+        X = X + np.random.default_rng(0).normal(0, 1, X.shape)
+        return X, y, digits.X_test.astype(np.float64), digits.y_test
+    with np.load(path) as file:
+        if "X" in file.files:  # a fifth of the rows is for the test
+            n, order = len(file["X"]), np.random.default_rng(0).permutation(len(file["X"]))
+            halves = order[n // 5 :], order[: n // 5]
+            parts = [file[name][rows] for rows in halves for name in ("X", "y")]
+        else:
+            parts = [file[name] for name in ("X_train", "y_train", "X_test", "y_test")]
+    X, y, X_test, y_test = (
+        part.reshape(len(part), -1) if i % 2 == 0 else part.reshape(-1)
+        for i, part in enumerate(parts)
+    )
+    return X.astype(np.float64), y, X_test.astype(np.float64), y_test
+
+
 def shuffle(args: argparse.Namespace) -> None:
     """Compare accuracies: a full shuffle, windows of a tenth, sorted rows, and shuffled ones."""
-    digits = load_digits()
+    X, y, X_test, y_test = rows_of(args.data)
+    mean, deviation = X.mean(axis=0), np.maximum(X.std(axis=0), 1e-3 * X.std() + 1e-9)
+    X, X_test = ((part - mean) / deviation for part in (X, X_test))
+    labels, y = np.unique(y, return_inverse=True)
+    y_test = np.searchsorted(labels, y_test)
     found: dict[str, list[float]] = {"full": [], "windows": [], "sorted": [], "after shuffled": []}
-    warned = 0
+    warned, d = 0, X.shape[1]
     for seed in range(args.seeds):
-        rng = np.random.default_rng(seed)
-        X, y = np.repeat(digits.X_train, 10, axis=0), np.repeat(digits.y_train, 10)
-        X = X + rng.normal(0, 1, X.shape).astype(np.float32)
-        mixed = rng.permutation(len(X))
+        mixed = np.random.default_rng(seed).permutation(len(X))
         X, y = X[mixed].astype(np.float32), y[mixed]
         by_label = np.argsort(y, kind="stable")
 
         def score(*data: Any, seed: int = seed, **more: Any) -> float:
-            net = cmlp.Network([64, 64, 10], input_scale=1 / 16, seed=seed)
-            net.fit(*data, epochs=10, batch_size=32, learning_rate=0.03, **more)
-            return net.score(digits.X_test, digits.y_test)
+            net = cmlp.Network([d, 64, len(labels)], seed=seed)
+            net.fit(*data, epochs=10, batch_size=32, solver="adam", learning_rate=1e-3, **more)
+            return net.score(X_test, y_test)
 
         def windows(X: Array, y: Array) -> Any:
-            rows = -(-len(X) // 200)
-            return cmlp.data.arrays(Unseen(X), y, block_rows=rows)
+            return cmlp.data.arrays(Unseen(X), y, block_rows=-(-len(X) // 200))
 
-        limit = 2 * (64 * 4 + 32) * (len(X) // 10) * 8 // 7
+        limit = 2 * (d * 4 + 32) * (len(X) // 10) * 8 // 7  # windows of a tenth of the rows
         found["full"].append(score(X, y))
         found["windows"].append(score(windows(X, y), memory=limit))
         with warnings.catch_warnings(record=True) as caught:
@@ -244,10 +265,11 @@ def shuffle(args: argparse.Namespace) -> None:
         with files(args.folder) as folder:
             source = cmlp.data.shuffled(windows(X[by_label], y[by_label]), folder / "out", limit)
             found["after shuffled"].append(score(source, memory=limit))
-    print(f"digits, 10 copies with noise, 200 blocks, windows of a tenth, {args.seeds} seeds")
+    name = Path(args.data).stem or "digits, 10 copies with noise"
+    print(f"{name}: {len(X):,} rows, 200 blocks, windows of a tenth, {args.seeds} seeds")
     for name, scores in found.items():
         gap = 100 * (np.mean(scores) - np.mean(found["full"]))
-        error = 100 * np.std(np.subtract(scores, found["full"])) / np.sqrt(len(scores))
+        error = 100 * np.std(np.subtract(scores, found["full"]), ddof=1) / np.sqrt(len(scores))
         print(f"  {name:15} {100 * np.mean(scores):6.2f} %  {gap:+.2f} +- {error:.2f} points")
     print(f"  warned of sorted rows: {warned} of {args.seeds}")
 
@@ -310,6 +332,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--kind", default="")
+    parser.add_argument("--data", default="", help="an .npz file with X_train, y_train, X_test ...")
     args = parser.parse_args()
     PROGRAMS[args.what](args)
 

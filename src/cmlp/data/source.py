@@ -60,7 +60,8 @@ class Source:
         Empty where columns have no names.
     target_name : str or None
     scratch : int
-        Bytes, about, that reading takes for each block that is being read, besides its result.
+        Bytes, about, that reading takes for each block that is being read, besides its result; 0 if
+        any row of a block is read as fast as the next one.
     """
 
     blocks: tuple[int, ...] | None = None

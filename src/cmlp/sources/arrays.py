@@ -71,6 +71,8 @@ class ArraySource(Source):
         rows = _chunk_rows(X) if block_rows is None else check_integer("block_rows", block_rows, 1)
         if rows is None:
             rows = rows_per_block(self.n_features * dtype.itemsize)
+        elif block_rows is None:  # a chunk is decoded as a whole
+            self.scratch = rows * self.n_features * dtype.itemsize
         self.rows = rows
         self.blocks = tuple(min(rows, n - start) for start in range(0, n, rows))
 

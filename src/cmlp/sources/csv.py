@@ -24,7 +24,7 @@ from cmlp.tables.forms import FormColumn, FormTable
 BLOCK_BYTES, LONGEST_ROW = 1 << 20, 1 << 24
 """Bytes of text of a block, and of a row, at most."""
 
-MOST_OPEN = 10
+MOST_OPEN = 64
 """Blocks that are kept after they were read, because not all of their rows were used."""
 
 

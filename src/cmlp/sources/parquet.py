@@ -30,7 +30,7 @@ BATCH_BYTES = 1 << 20
 PAGE = 1 << 20
 """Bytes of a page of a column, at most, in files of most writers."""
 
-MOST_OPEN = 32
+MOST_OPEN = 64
 """Blocks that are kept open to be read on, at most."""
 
 

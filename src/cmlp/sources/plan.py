@@ -15,12 +15,17 @@ from numpy.typing import NDArray
 Span = tuple[int, int, int]
 """Block, first row, row after the last."""
 
-LANES = 8
-"""Blocks that a window has rows of, at least, if there are so many."""
+LANES, MOST_LANES = 64, 256
+"""Blocks that are read side by side, at most; and where any row is read as fast as the next one."""
 
 
 def windows_of(
-    counts: Sequence[int], sizes: Iterable[int], lanes: int, key: Sequence[int] | None
+    counts: Sequence[int],
+    sizes: Iterable[int],
+    lanes: int,
+    key: Sequence[int] | None,
+    *,
+    turned: bool = False,
 ) -> Iterator[list[Span]]:
     """Yield what each window of an epoch is made of: spans of so many rows, of the last one fewer.
 
@@ -34,10 +39,14 @@ def windows_of(
         Blocks that are read side by side, a part of each in turn.
     key : sequence of int or None
         What the order of the blocks is drawn by; None keeps it.
+    turned : bool
+        Whether a block begins with any of its rows, which is drawn, and ends before it: the rows
+        of a window are from all parts of blocks that are sorted in themselves.
     """
     n = len(counts)
-    order = iter(range(n) if key is None else np.random.default_rng(key).permutation(n).tolist())
-    opened: list[list[int]] = []  # block, and the first of its rows that are left
+    rng = np.random.default_rng(key)
+    order = iter(range(n) if key is None else rng.permutation(n).tolist())
+    opened: list[list[int]] = []  # block, the next of its rows, and how many are left
 
     def refill() -> None:
         while len(opened) < lanes:
@@ -45,7 +54,8 @@ def windows_of(
             if block is None:
                 return
             if counts[block]:
-                opened.append([block, 0])
+                first = int(rng.integers(counts[block])) if turned else 0
+                opened.append([block, first, counts[block]])
 
     for left in sizes:
         spans = []
@@ -53,14 +63,14 @@ def windows_of(
         while left and opened:
             share = -(-left // len(opened))
             for lane in opened:
-                block, start = lane
-                stop = start + min(share, left, counts[block] - start)
+                block, start, rest = lane
+                stop = start + min(share, left, rest, counts[block] - start)
                 spans.append((block, start, stop))
-                lane[1] = stop
+                lane[1:] = stop % counts[block], rest - (stop - start)
                 left -= stop - start
                 if not left:
                     break
-            opened = [lane for lane in opened if lane[1] < counts[lane[0]]]
+            opened = [lane for lane in opened if lane[2]]
             refill()
         if not spans:
             return

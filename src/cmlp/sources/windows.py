@@ -20,7 +20,7 @@ from cmlp.data.rows import Data
 from cmlp.data.source import Block, Source, taken
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.order import Sortedness
-from cmlp.sources.plan import LANES, HeldRows, in_words, windows_of
+from cmlp.sources.plan import LANES, MOST_LANES, HeldRows, in_words, windows_of
 from cmlp.training.feed import Window
 
 PIECE = 1 << 22
@@ -106,7 +106,9 @@ def row_bytes(source: Source, dtype: np.dtype[Any], target_bytes: int = 8) -> in
 
 def lanes_in(memory: int, source: Source) -> int:
     """Return the blocks that are read side by side: their decoding has a quarter of the memory."""
-    return max(1, min(LANES, memory // 4 // max(1, source.scratch)))
+    if not source.scratch:
+        return MOST_LANES
+    return max(1, min(LANES, memory // 4 // source.scratch))
 
 
 def window_rows(
@@ -186,7 +188,9 @@ class Filler:
         layout, before = self.layout, 0
         key = [layout.seed, epoch] if layout.shuffle else None
         lanes = layout.lanes if layout.shuffle else 1
-        for number, spans in enumerate(windows_of(layout.counts, layout.sizes(epoch), lanes, key)):
+        turned = layout.shuffle and not self.source.scratch
+        planned = windows_of(layout.counts, layout.sizes(epoch), lanes, key, turned=turned)
+        for number, spans in enumerate(planned):
             n = sum(stop - start for _, start, stop in spans)
             if before + n > done:
                 room = _Room(self.take())
