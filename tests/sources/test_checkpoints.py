@@ -23,7 +23,7 @@ memory, path, out = sys.argv[1:]
 net = cmlp.Network([6, 8, 3], seed=1, normalization="batch")
 source = cmlp.data.npy("X*.npy", "y*.npy")
 history = net.fit(
-    source, epochs=30, batch_size=32, solver="adam", dropout=0.1, schedule="cosine", ema=0.9,
+    source, epochs=12, batch_size=32, solver="adam", dropout=0.1, schedule="cosine", ema=0.9,
     validation_fraction=0.2, patience=200, memory=memory, checkpoint=path or None,
     checkpoint_every=0, resume=bool(path), callbacks=[lambda state: None],
 )
@@ -48,7 +48,9 @@ def test_kill_9_costs_nothing(tmp_path):
 
     assert program("", "whole.npy").wait() == 0
     file, rng, n_killed = tmp_path / "run.cmlp", np.random.default_rng(0), 0
-    for _ in range(2):
+    for _ in range(5):  # until one is killed before its end
+        if n_killed:
+            break
         process = program("run.cmlp", "resumed.npy")
         size = file.stat().st_mtime_ns if file.exists() else 0
         while process.poll() is None:
@@ -149,6 +151,50 @@ def test_damaged_records_are_refused(tmp_path):
             )
 
 
+def test_a_moved_copy_and_more_memory_continue(tmp_path, monkeypatch):
+    """Times of change do not count, and windows and held-out rows stay as they were."""
+    made.small_pieces(monkeypatch)
+    X, labels, _ = made.rows()
+    monkeypatch.chdir(tmp_path)
+    for name, rows in (("X.npy", X), ("y.npy", labels)):
+        np.save(name, rows)
+    nets = [cmlp.Network([made.D, 8, 3], seed=1) for _ in range(3)]
+    more = {"epochs": 4, "validation_fraction": 0.1, "memory": "60 KB"}
+    nets[0].fit(cmlp.data.npy("X.npy", "y.npy"), **more)
+
+    def interrupt(state):
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="interrupted"):
+        nets[1].fit(
+            cmlp.data.npy("X.npy", "y.npy"), checkpoint="run", callbacks=[interrupt], **more
+        )
+    for name in ("X.npy", "y.npy"):
+        os.utime(name, (1, 1))
+    source = cmlp.data.npy("X.npy", "y.npy")
+    nets[2].fit(source, checkpoint="run", resume=True, **more | {"memory": "90 KB"})
+    assert (nets[2].params == nets[0].params).all()
+    with pytest.raises(ValueError, match=r"has windows of .* rows, but memory="):
+        cmlp.Network([made.D, 8, 3], seed=1).fit(
+            source, checkpoint="run", resume=True, **more | {"memory": "40 KB", "epochs": 5}
+        )
+    np.save("X.npy", X[:, ::-1])
+    other = cmlp.data.npy("X.npy", "y.npy")
+    with pytest.raises(ValueError, match="the data is not the same"):
+        nets[2].fit(other, checkpoint="run", resume=True, **more)
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
+    X, _, numbers = made.rows()
+    file = tmp_path / "run.cmlp"
+    net = cmlp.Network([made.D, 8, 1], seed=1)
+    source = made.write_npy(tmp_path, X, numbers)
+    with pytest.raises(cmlp.DivergenceError):
+        net.fit(source, learning_rate=1e30, memory="60 KB", checkpoint=file, checkpoint_every=0)
+    assert np.isfinite(cmlp.load(file).params).all()
+
+
 def test_a_full_disk_leaves_the_older_file_whole(tmp_path, monkeypatch):
     X, labels, _ = made.rows()
     file, write, n_left = tmp_path / "run.cmlp", safetensors.write, [2]
@@ -177,7 +223,7 @@ def test_estimators_continue_with_all_their_curves(kind, memory, tmp_path, monke
     X, labels, numbers = made.rows()
     make = cmlp.MLPClassifier if kind == "classifier" else cmlp.MLPRegressor
     source = made.write_npy(tmp_path, X, labels if kind == "classifier" else numbers)
-    more = {"hidden_layer_sizes": (8,), "max_iter": 8, "batch_size": 16, "random_state": 3}
+    more = {"hidden_layer_sizes": (8,), "max_iter": 5, "batch_size": 32, "random_state": 3}
     more |= {"early_stopping": kind == "classifier", "learning_rate": "adaptive", "solver": "sgd"}
 
     def fitted(**given):

@@ -9,7 +9,9 @@ import pytest
 
 import cmlp
 from cmlp.data import DataError
+from cmlp.sources import csv as csv_file
 from cmlp.sources.parquet import ParquetSource
+from cmlp.sources.tables import whole_table
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +136,59 @@ def test_csv_files(tmp_path):
     for wrong in ("neither", np.nan, None):
         with pytest.raises(ValueError, match="missing must be"):
             csv(missing=wrong)
+
+
+def test_rows_of_csv_end_after_their_quoted_cells(tmp_path, monkeypatch):
+    """Lines in cells, and quotes that begin no cell, wherever a block ends."""
+    cells = ["plain", '5" pipe', "a, b", "two\nlines", 'a "word"', "", "ä€", '"']
+    path = tmp_path / "räume und leer.csv"
+    for size in (50, 133, 700, 1 << 20):
+        monkeypatch.setattr(csv_file, "BLOCK_BYTES", size)
+        for end, mark in (("\n", ""), ("\r\n", "\ufeff")):
+            texts = [cells[(i * i + size) % len(cells)] for i in range(150)]
+            quoted = [
+                text if "pipe" in text else '"' + text.replace('"', '""') + '"' for text in texts
+            ]
+            lines = [f"{i},{text},{i % 3}" for i, text in enumerate(quoted)]
+            whole = end.join([mark + "number,text,target", *lines[:70], "", *lines[70:]])
+            path.write_text(whole, encoding="utf-8", newline="")
+            source = cmlp.data.csv(path, "target")
+            table, y, _ = whole_table(source, "a test")
+            numbers, text = table.forms
+            assert (numbers.values == np.arange(150)).all() and (y == np.arange(150) % 3).all()
+            read = [text.values[code] if code >= 0 else "" for code in text.codes]
+            assert read == texts and (size > 600 or len(source.blocks) > 3)
+    path.write_text("a,b,y\n" + "1,x,0\n" * 200 + '2,"x,1\n' + "1,x,0\n" * 200)
+    monkeypatch.setattr(csv_file, "BLOCK_BYTES", 700)
+    with pytest.raises(DataError, match="line 202: a quoted cell is not closed"):
+        cmlp.data.csv(path, "y")
+    monkeypatch.setattr(csv_file, "LONGEST_ROW", 1000)
+    with pytest.raises(DataError, match=r"line 202: more than .* bytes are a row"):
+        cmlp.data.csv(path, "y")
+
+
+def test_files_that_vanish_are_named(tmp_path):
+    X, labels, _ = made.rows()
+    source = made.write_npy(tmp_path, X, labels)
+    path = tmp_path / "X2.npy"
+
+    def remove(state):
+        if path.exists():
+            path.unlink()
+
+    fails(source, "X2.npy: cannot be read: No such file", callbacks=[remove])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="there are no rows"):
+        made.write_npy(empty, X[:0], labels[:0], cuts=())
+    one = tmp_path / "one"
+    one.mkdir()
+    row = made.write_npy(one, X[:1], np.ones(1), cuts=())
+    with pytest.raises(ValueError, match="windows of 4 batches of 32 rows need memory="):
+        cmlp.Network([made.D, 1]).fit(row, memory=10)
+    cmlp.Network([made.D, 1]).fit(row)
+    gone = [iter([(X, labels)])]
+    fails(cmlp.data.batches(lambda: gone[0], n_rows=9), "must .* the same at each call|same rows")
 
 
 def test_streams(tmp_path):

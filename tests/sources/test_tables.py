@@ -13,7 +13,7 @@ from cmlp.sources.plan import HeldRows
 from cmlp.sources.tables import learn, whole_table
 from cmlp.tables.encode import TableEncoder
 
-N = 3000
+N = 2100
 
 
 @pytest.fixture(autouse=True)
@@ -71,13 +71,13 @@ def test_tabular_estimators_train_on_windows(kind, trips, tmp_path):
     classifies = kind == "classifier"
     make = cmlp.TabularClassifier if classifies else cmlp.TabularRegressor
     source = cmlp.data.csv(trips, "far" if classifies else "fare", ["city", "distance"])
-    more = {"max_iter": 4, "hidden_layer_sizes": 16, "random_state": 0, "n_threads": 1}
+    more = {"max_iter": 3, "hidden_layer_sizes": 16, "random_state": 0, "n_threads": 1}
     more |= {"class_weight": "balanced"} if classifies else {}
     X, y, _ = whole_table(source, "a test")
-    model = make(**more).fit(source, memory="120 KB")
+    model = make(**more).fit(source, memory="90 KB")
     assert len(model.networks_) == 1 and "waited" in model.history_
     assert model.score(source) == pytest.approx(model.score(X, y), abs=1e-12) and (
-        model.score(source) > 0.5
+        model.score(source) > 0.4
     )
     assert (model.predict(source) == model.predict(X)).all()
     assert list(model.feature_names_in_) == ["city", "distance"]
@@ -89,9 +89,9 @@ def test_tabular_estimators_train_on_windows(kind, trips, tmp_path):
     file = tmp_path / "run.cmlp"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        make(**more, callbacks=[interrupt]).fit(source, memory="120 KB", checkpoint=file)
+        make(**more, callbacks=[interrupt]).fit(source, memory="90 KB", checkpoint=file)
     for _ in range(2):
-        resumed = make(**more).fit(source, memory="120 KB", checkpoint=file, resume=True)
+        resumed = make(**more).fit(source, memory="90 KB", checkpoint=file, resume=True)
         assert (resumed.network_.params == model.network_.params).all()
         assert resumed.history_["loss"] == model.history_["loss"]
     for parameters, match in (
@@ -99,9 +99,9 @@ def test_tabular_estimators_train_on_windows(kind, trips, tmp_path):
         ({"scoring": "f1"}, "scoring must"),
     ):
         with pytest.raises(ValueError, match=match):
-            make(**more | parameters).fit(source, memory="120 KB")
+            make(**more | parameters).fit(source, memory="90 KB")
     with pytest.raises(ValueError, match="leave X_val out"):
-        make(**more).fit(source, memory="120 KB", X_val=X, y_val=y)
+        make(**more).fit(source, memory="90 KB", X_val=X, y_val=y)
     with pytest.raises(ValueError, match="checkpoints are for sources"):
         make(**more).fit(X, y, checkpoint=file)
 
@@ -118,18 +118,26 @@ def test_a_table_that_fits_is_as_without_a_source(trips):
 
 def test_the_command_continues(trips, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    command = ["train", "tri*.csv", "--target", "fare", "--ignore", "far", "--memory", "120KB"]
+    command = ["train", "tri*.csv", "--target", "fare", "--ignore", "far", "--memory", "90KB"]
     command += ["--checkpoint", "run.cmlp", "--epochs", "2", "--hidden", "8"]
     assert main(command) == 0
     shown = capsys.readouterr().out
     assert (
-        "3,000 rows, 2 columns" in shown and "a new training" in shown and "epoch 2  loss" in shown
+        "2,100 rows, 2 columns" in shown and "a new training" in shown and "epoch 2  loss" in shown
     )
     model = cmlp.load("model.cmlp")
     assert main([*command, "--out", "again.cmlp"]) == 0
     shown = capsys.readouterr().out
     assert "run.cmlp: continues" in shown and "epoch 2  loss" not in shown
     assert (cmlp.load("again.cmlp").network_.params == model.network_.params).all()
+    for wrong, match in (
+        (["--numbers", "city"], "read whole"),
+        (["--batch-size", "all"], "needs all rows"),
+        (["--out", "run.cmlp"], "name two files"),
+        (["--checkpoint", "model.cmlp", "--out", "o"], "a model without a training to resume"),
+    ):
+        assert main([*command, *wrong]) == 2
+        assert match in capsys.readouterr().err
     assert main([*command[:2], "--memory", "1GB"]) == 2
     assert "which column is the target" in capsys.readouterr().err
     assert main(["predict", "model.cmlp", "trips.csv"]) == 0
@@ -152,7 +160,7 @@ def test_parquet_and_arrow_have_the_tables_of_csv(trips, tmp_path):
     ):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            model = cmlp.TabularRegressor(**more).fit(source, memory="120 KB")
+            model = cmlp.TabularRegressor(**more).fit(source, memory="90 KB")
         assert 12 < len(model.categories_[0]) <= 22  # a part of the rows is held out
         scores.append(model.score(source))
     assert min(scores) > 0.5

@@ -1,5 +1,6 @@
 """Training on windows of a source, against training on arrays: bits, order, memory, threads."""
 
+import os
 import pickle
 import threading
 import warnings
@@ -128,6 +129,53 @@ def test_windows_are_whole_batches_of_many_blocks():
             assert min(len({b for b, _, _ in spans}) for spans in windows[:2]) >= 4
         else:
             assert seen == sorted(seen)
+
+
+def test_a_window_has_all_parts_of_blocks_where_rows_are_read_anywhere():
+    """Files that are sorted in themselves: each window has rows of every tenth of the blocks."""
+    counts = [100] * 50
+    windows = list(windows_of(counts, repeat(500), 256, (3, 1), turned=True))
+    assert len(windows) == 10
+    for spans in windows:
+        assert {b for b, _, _ in spans} == set(range(50)) and sum(j - i for _, i, j in spans) == 500
+        tenths = np.bincount([r // 10 for _, i, j in spans for r in range(i, j)], minlength=10)
+        # 500 rows in runs of ten: Poisson of 5 runs in each tenth, 5 deviations above it
+        assert tenths.max() < 10 * (5 + 5 * np.sqrt(5))
+    seen = sorted((b, r) for spans in windows for b, i, j in spans for r in range(i, j))
+    assert seen == [(b, r) for b in range(50) for r in range(100)]
+
+
+def test_threads_and_a_fork_read_one_source(tmp_path):
+    """Each reading has files of its own: else they would move each other's place."""
+    X, labels, _ = made.rows()
+    for number, part in enumerate(np.split(np.arange(made.N), 40)):  # more than are kept open
+        np.save(tmp_path / f"X{number:02}.npy", X[part])
+        np.save(tmp_path / f"y{number:02}.npy", labels[part])
+    source = cmlp.data.npy(str(tmp_path / "X*.npy"), str(tmp_path / "y*.npy"))
+    net, found, codes = network(3), [], []
+    fit(net, source, memory="26 KB")
+    source.read(0, 0, 5)
+    expected = net.predict(X)
+
+    def predict():
+        found.extend(np.array_equal(net.predict(source), expected) for _ in range(3))
+
+    def fork(state):
+        child = os.fork()
+        if not child:
+            os._exit(0 if np.array_equal(net.predict(source), expected) else 1)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    threads = [threading.Thread(target=predict) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    other = network(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork among threads
+        fit(other, source, memory="26 KB", callbacks=[fork] if hasattr(os, "fork") else [])
+    for thread in threads:
+        thread.join()
+    assert found == [True] * 9 and set(codes) <= {0} and (other.params == net.params).all()
 
 
 def test_held_out_rows_are_uniform_and_the_same():
