@@ -1,5 +1,6 @@
 """Arrays that the cores read, and names of columns in any kind of table."""
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -46,6 +47,16 @@ def test_arrays_are_copied_only_if_the_cores_cannot_read_them():
         (">i8", FLOAT64),
     ):
         assert readable(np.ones(3, dtype)).dtype == expected
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8"])
+def test_a_native_byte_order_that_is_named(dtype):
+    """It is in the format of the array's buffer, which the cores compare; nothing is copied."""
+    array = np.ones(3, np.dtype(dtype).newbyteorder("<" if sys.byteorder == "little" else ">"))
+    assert memoryview(array).format[0] in "<>"
+    read = readable(array)
+    assert memoryview(read).format == memoryview(np.ones(1, dtype)).format
+    assert np.shares_memory(read, array) and read.dtype == array.dtype
 
 
 def test_names_of_columns():

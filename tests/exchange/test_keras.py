@@ -66,8 +66,43 @@ def test_an_ensemble():
     clf = cmlp.MLPClassifier((8,), "leaky_relu", max_iter=3, tol=0, random_state=0, n_ensemble=3)
     clf.fit(X, Y)
     np.testing.assert_allclose(of(to_keras(clf)), clf.predict_proba(X), rtol=1e-5, atol=1e-6)
-    with pytest.raises(ConversionError, match="only a model whose layers follow one another"):
-        from_keras(to_keras(clf))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("ending", ["live", "keras", "h5"])
+def test_an_ensemble_and_back(ending, dtype, tmp_path):
+    clf = cmlp.MLPClassifier((8, 4), "elu:0.5", max_iter=3, tol=0, random_state=0, n_ensemble=3)
+    clf.set_params(dtype=dtype).fit(X, Y)
+    model = to_keras(clf)
+    if ending != "live":
+        model.save(tmp_path / f"x.{ending}")
+        model = tmp_path / f"x.{ending}"
+    back = from_keras(model, classes=clf.classes_)
+    for mine, theirs in zip(clf.estimators_, back.estimators_, strict=True):
+        assert np.array_equal(mine.network_.params, theirs.network_.params)
+        assert mine.network_.activations == theirs.network_.activations
+    assert np.array_equal(back.predict_proba(X), clf.predict_proba(X))
+    with pytest.raises(ConversionError, match="scale X before"):
+        from_keras(model, input_scale=0.5)
+
+
+def test_averages_that_are_no_ensemble():
+    rows = keras.Input((3,))
+    other = keras.Input((3,))
+    shared, own = layers.Dense(4)(rows), layers.Dense(4)(other)
+    deeper = layers.Dense(4)(layers.Dense(3, "relu")(rows))
+    cases = {
+        "no Dense layer of its own": ([rows], layers.Average()([shared, layers.ReLU()(shared)])),
+        "only a model whose layers": (
+            [rows],
+            layers.Average()([layers.Dense(4)(layers.Add()([shared, shared])), shared]),
+        ),
+        "different inputs": ([rows, other], layers.Average()([own, shared])),
+        "different layers": ([rows], layers.Average()([deeper, shared])),
+    }
+    for words, (inputs, outputs) in cases.items():
+        with pytest.raises(ConversionError, match=words):
+            from_keras(keras.Model(inputs, outputs))
 
 
 def test_means_of_a_scaler():

@@ -51,7 +51,8 @@ def as_numbers(name: str, values: ArrayLike) -> Array:
 def readable(array: Array) -> Array:
     """Return real numbers in a format that the cores read; copy them only if they have another."""
     if array.dtype.char in READABLE and array.dtype.isnative and array.flags.aligned:
-        return array
+        # A native byte order that is named, "<f4" here, is in the buffer's format: cores read "f".
+        return array if array.dtype.byteorder in "=|" else array.view(array.dtype.newbyteorder("="))
     return array.astype(float_for(array.dtype))
 
 

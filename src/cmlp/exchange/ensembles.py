@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from cmlp.core.vocabulary import activation_of
+from cmlp.data.labels import check_classes
 from cmlp.estimators.classifier import MLPClassifier
 from cmlp.estimators.ensemble import MEMBERS_OWN
 from cmlp.estimators.inputs import Columns
 from cmlp.estimators.labels import Labels
 from cmlp.estimators.networks import keep
 from cmlp.estimators.regressor import MLPRegressor
-from cmlp.exchange.networks import network_of
+from cmlp.exchange.networks import network_of, with_end
+from cmlp.formats.building import Builder, joined
 from cmlp.formats.chain import Chain, ConversionError
 
 
@@ -69,3 +73,21 @@ def ensemble_of(chain: Chain, loss: Any = None, parameters: Mapping[str, Any] | 
         members.append(member)
     keep(ensemble, columns, outputs, len(first.sizes), estimators_=members, n_iter_=0, t_=0)
     return ensemble
+
+
+def finish_mean(
+    members: Sequence[Builder],
+    out_activation: Any,
+    loss: Any,
+    classes: ArrayLike | None,
+    input_scale: float,
+) -> Any:
+    """Return the estimator of collected networks, with the end and the labels that were given."""
+    if input_scale != 1:
+        raise ConversionError("input_scale is for single networks: scale X before")
+    if out_activation is not None:
+        out_activation = activation_of(out_activation, "out_activation").name
+    chain = joined([with_end(each.chain(), out_activation, loss) for each in members])
+    if classes is not None:
+        classes = check_classes("classes", classes, max(chain.n_out, 2))
+    return ensemble_of(replace(chain, classes=classes), loss)

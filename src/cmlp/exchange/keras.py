@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from cmlp.core.layout import Array
 from cmlp.exchange.chains import chain_of
+from cmlp.exchange.ensembles import finish_mean
 from cmlp.exchange.networks import finish
 from cmlp.formats import layouts
 from cmlp.formats.building import Builder
@@ -27,9 +28,8 @@ from cmlp.formats.chain import (
     with_narrow_mean,
 )
 from cmlp.formats.keras import file
-from cmlp.formats.keras.layers import builder_of
+from cmlp.formats.keras.layers import builders_of
 from cmlp.model.custom_loss import CustomLoss
-from cmlp.network import Network
 
 IN_KERAS = {
     "identity": "linear",
@@ -168,22 +168,23 @@ def from_keras(
     loss: str | CustomLoss | None = None,
     classes: ArrayLike | None = None,
     input_scale: float = 1.0,
-) -> Network:
+) -> Any:
     """Return the network that a Keras model is.
 
     Parameters
     ----------
     model : keras.Model, str, path-like or binary file
-        A ``Sequential`` or a functional model that is one chain of layers, or its ``.keras`` or
-        ``.h5`` file, saved by Keras 3. Files are read by cmlp (with h5py) and never by Keras, whose
-        loader runs code of the file; nothing in them is executed.
+        A ``Sequential`` or a functional model that is one chain of layers, or the ``Average`` of
+        such; or its ``.keras`` or ``.h5`` file, saved by Keras 3. Files are read by cmlp (with
+        h5py) and never by Keras, whose loader runs code of the file; nothing in them is executed.
     out_activation, loss, classes, input_scale
         As for :func:`cmlp.from_torch`.
 
     Returns
     -------
-    Network
-        float64 if a weight is, else float32. ``BatchNormalization``, ``Normalization`` and
+    Network, MLPClassifier or MLPRegressor
+        A network in float64 if a weight is, else float32; of an ``Average`` the estimator, which
+        has the networks in `estimators_`. ``BatchNormalization``, ``Normalization`` and
         ``Rescaling`` are folded into the weights.
 
     Raises
@@ -206,13 +207,15 @@ def from_keras(
     >>> net = cmlp.from_keras("model.keras", classes=["cat", "dog"])  # doctest: +SKIP
     """
     if isinstance(model, (str, bytes, os.PathLike)) or hasattr(model, "seek"):
-        builder = file.read(model, builder_of)
+        builders = file.read(model, builders_of)
     else:
-        builder = _builder_of_live(model)
-    return finish(builder, out_activation, loss, classes, input_scale)
+        builders = _builders_of_live(model)
+    if len(builders) > 1:
+        return finish_mean(builders, out_activation, loss, classes, input_scale)
+    return finish(builders[0], out_activation, loss, classes, input_scale)
 
 
-def _builder_of_live(model: Any) -> Builder:
+def _builders_of_live(model: Any) -> list[Builder]:
     if not hasattr(model, "get_config") or not hasattr(model, "layers"):
         raise ConversionError(
             f"expected a model of Keras or the path of its file, not {type(model).__name__}"
@@ -228,7 +231,7 @@ def _builder_of_live(model: Any) -> Builder:
 
     config = {"class_name": type(model).__name__, "config": _lists(model.get_config(), 0)}
     package = sys.modules.get(type(model).__module__.split(".")[0])
-    return builder_of(config, str(getattr(package, "__version__", "")), arrays)
+    return builders_of(config, str(getattr(package, "__version__", "")), arrays)
 
 
 def _lists(value: Any, depth: int) -> Any:

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cmlp.core.layout import Array
-from cmlp.data.labels import check_classes
 from cmlp.exchange import torch_modules
 from cmlp.exchange.chains import chain_of
-from cmlp.exchange.ensembles import ensemble_of
-from cmlp.exchange.networks import finish, with_end
+from cmlp.exchange.ensembles import finish_mean
+from cmlp.exchange.networks import finish
 from cmlp.formats import layouts
-from cmlp.formats.building import LARGEST_RAMP, Builder, joined, no_counterpart, only, ramp
+from cmlp.formats.building import LARGEST_RAMP, Builder, no_counterpart, only, ramp
 from cmlp.formats.chain import (
     Activation,
     Affine,
@@ -296,17 +294,11 @@ def _ensemble(
     """Return the estimator of the mean of several networks, which may follow other layers."""
     *before, (name, mean) = layers
     _check_hooks(f"module {name!r}", mean)
-    out_activation, loss, classes, input_scale = ends
-    if input_scale != 1:
-        raise ConversionError("input_scale is for single networks: scale X before")
     members = [
-        _built([*before, *_flat(member, f"{name}.members.{number}")], approximate).chain()
+        _built([*before, *_flat(member, f"{name}.members.{number}")], approximate)
         for number, member in enumerate(mean.members)
     ]
-    chain = joined([with_end(each, out_activation, loss) for each in members])
-    if classes is not None:
-        classes = check_classes("classes", classes, max(chain.n_out, 2))
-    return ensemble_of(replace(chain, classes=classes), loss)
+    return finish_mean(members, *ends)
 
 
 def _is_own(module: Any, kind: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from reprlib import repr as short
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from cmlp.core.layout import Array
 from cmlp.formats.building import Builder, no_counterpart
 from cmlp.formats.chain import ConversionError, named
 from cmlp.formats.keras.file import MAX_DEPTH, Arrays, snake_case
+from cmlp.formats.keras.graph import MODELS, chains_of_mean, check_chain
 
 SAME = {
     "linear": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu", "elu": "elu",
@@ -31,8 +32,6 @@ WITHOUT_EFFECT = (
 KERAS_SLOPE = 0.2
 """Of the function leaky_relu; the layer's own default is 0.3."""
 
-MODELS = ("Sequential", "Functional", "Model")
-
 
 class Layer(NamedTuple):
     """A layer: where it is, its class, its description, and its arrays."""
@@ -43,10 +42,30 @@ class Layer(NamedTuple):
     arrays: list[Array]
 
 
-def builder_of(config: Any, version: str, arrays: Arrays) -> Builder:
-    """Collect the layers of a description."""
+def builders_of(config: Any, version: str, arrays: Arrays) -> list[Builder]:
+    """Collect the layers of a description.
+
+    Returns
+    -------
+    list of Builder
+        One; or one for each network whose mean the model ends in.
+
+    Raises
+    ------
+    ConversionError
+        Naming the first layer that has no counterpart.
+    """
+    kind, inner, layers = _described(config, 0)
+    chains = [] if kind == "Sequential" else chains_of_mean(layers, inner.get("output_layers"))
+    if not chains:
+        return [_builder_of(_flat(config, (), arrays), version)]
+    return [_builder_of(_flat(config, (), arrays, only=set(chain)), version) for chain in chains]
+
+
+def _builder_of(layers: Iterable[Layer], version: str) -> Builder:
+    """Collect the layers of one network."""
     builder, rank = Builder(), 2
-    for layer in _flat(config, (), arrays):
+    for layer in layers:
         shape = layer.config.get("batch_shape", layer.config.get("batch_input_shape"))
         if isinstance(shape, Sequence) and builder.width is None and rank == 2:
             rank = len(shape)
@@ -66,8 +85,8 @@ def builder_of(config: Any, version: str, arrays: Arrays) -> Builder:
     return builder
 
 
-def _layers(config: Any, depth: int) -> tuple[str, list[dict[str, Any]]]:
-    """Return the class of a model, and the descriptions of its layers in order."""
+def _described(config: Any, depth: int) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
+    """Return the class of a model, its description, and those of its layers in order."""
     if not isinstance(config, dict) or depth > MAX_DEPTH:
         raise ConversionError("the description of a model is not what Keras writes")
     kind, inner = config.get("class_name"), config.get("config")
@@ -82,16 +101,14 @@ def _layers(config: Any, depth: int) -> tuple[str, list[dict[str, Any]]]:
         and all(isinstance(each, dict) and isinstance(each.get("config"), dict) for each in layers)
     ):
         raise ConversionError("the description of a model is not what Keras writes")
-    if kind != "Sequential":
-        _check_linear(layers, inner)
-    return kind, layers
+    return kind, inner, layers
 
 
 def _children(
     config: Any, place: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], str, str, dict[str, Any]]]:
     """Yield place in the file, class, name and description of a model's layers."""
-    _, layers = _layers(config, len(place))
+    _, _, layers = _described(config, len(place))
     used: Counter[str] = Counter()
     for layer in layers:
         kind, name = str(layer.get("class_name")), str(layer["config"].get("name"))
@@ -102,10 +119,20 @@ def _children(
 
 
 def _flat(
-    config: Any, place: tuple[str, ...], arrays: Arrays, above: tuple[str, ...] = ()
+    config: Any,
+    place: tuple[str, ...],
+    arrays: Arrays,
+    above: tuple[str, ...] = (),
+    only: Collection[str] | None = None,
 ) -> Iterator[Layer]:
-    """Yield the layers of a model, and of models within it."""
+    """Yield the layers of a model, and of models within it; or `only` some, which are a chain."""
+    if only is None:
+        model, inner, layers = _described(config, len(place))
+        if model != "Sequential":
+            check_chain(layers, inner.get("output_layers"))
     for number, (here, kind, name, layer) in enumerate(_children(config, place), 1):
+        if only is not None and name not in only:
+            continue
         module = layer.get("module")
         if module is not None and str(module).split(".")[0] not in ("keras", "tf_keras"):
             raise ConversionError(
@@ -118,62 +145,6 @@ def _flat(
         has_arrays = kind in ("Dense", "BatchNormalization", "LayerNormalization", "Normalization")
         found = arrays(here, (*above, name)) if has_arrays else []
         yield Layer(where, kind, layer["config"], found)
-
-
-def _check_linear(layers: list[dict[str, Any]], inner: dict[str, Any]) -> None:
-    """Check that each layer of a functional model takes what the one before it gives."""
-    before: str | None = None
-    for number, layer in enumerate(layers, 1):
-        name = layer.get("name", layer["config"].get("name"))
-        nodes = layer.get("inbound_nodes")
-        sources = list(_tensors(nodes, 0))
-        if before is None:
-            fits = not sources
-        else:
-            fits = sources == [before] and isinstance(nodes, list) and len(nodes) == 1
-        if not fits:
-            raise ConversionError(
-                f"layer {number} ({short(layer.get('class_name'))}, {short(name)}) takes "
-                f"{short(sources)}: only a model whose layers follow one another, from one input "
-                "to one output, has a counterpart in cmlp"
-            )
-        before = name
-    outputs = [each for each in _names_in(inner.get("output_layers")) if isinstance(each, str)]
-    if outputs != [before]:
-        raise ConversionError(
-            f"the model has the outputs {short(outputs)}: only one of the last layer has a "
-            "counterpart in cmlp"
-        )
-
-
-def _names_in(listed: Any) -> Iterator[Any]:
-    """Yield the names of layers in ``['name', 0, 0]`` or a list of such."""
-    if isinstance(listed, list):
-        if listed and isinstance(listed[0], str):
-            yield listed[0]
-        else:
-            for each in listed:
-                yield from _names_in(each) if isinstance(each, list) else ()
-
-
-def _tensors(node: Any, depth: int) -> Iterator[Any]:
-    """Yield the layers whose outputs a node takes."""
-    if depth > 8:
-        raise ConversionError("the description of a model is not what Keras writes")
-    if isinstance(node, dict):
-        if node.get("class_name") == "__keras_tensor__":
-            inner = node.get("config")
-            history = inner.get("keras_history") if isinstance(inner, dict) else None
-            yield history[0] if isinstance(history, list) and history else None
-            return
-        for value in node.values():
-            yield from _tensors(value, depth + 1)
-    elif isinstance(node, list):
-        if len(node) >= 3 and isinstance(node[0], str) and isinstance(node[1], int):
-            yield node[0]  # of Keras 2
-            return
-        for value in node:
-            yield from _tensors(value, depth + 1)
 
 
 # Layers ------------------------------------------------------------------------------------------
