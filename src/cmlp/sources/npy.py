@@ -12,7 +12,7 @@ from cmlp.data.numbers import READABLE, float_for
 from cmlp.data.source import Block, Shards, Source, rows_per_block
 from cmlp.sources.paths import File, Opened, Paths, identity_of, listed_files, open_file
 
-MOST_OPEN = 32
+MOST_OPEN = 100
 """Files that are kept open, at most: X, y and weights of each block that is being read."""
 
 

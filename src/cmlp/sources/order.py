@@ -23,33 +23,27 @@ class Sortedness:
     """
 
     def __init__(self) -> None:
-        self.sums: dict[int, Array] = {}
+        self.sums: dict[int, tuple[int, Array, Array]] = {}
 
     def see(self, block: int, targets: Array) -> None:
         """Add encoded targets: class numbers, (n,), or numbers, (n, n_out)."""
         if len(self.sums) == MOST and block not in self.sums:
             return
         if targets.ndim == 1:  # the mean of indicators is a share of the class
-            counts = np.bincount(targets % WIDEST)
-            values = np.stack([counts, counts]).astype(np.float64)
+            total = squares = np.bincount(targets % WIDEST, minlength=WIDEST)
         else:
             known = np.nan_to_num(targets[:, :WIDEST].astype(np.float64), nan=0.0)
-            values = np.stack([known.sum(axis=0), (known * known).sum(axis=0)])
-        found = np.concatenate([np.full((2, 1), len(targets), np.float64), values], axis=1)
-        before = self.sums.get(block)
-        if before is not None:
-            width = max(before.shape[1], found.shape[1])
-            found = _wide(before, width) + _wide(found, width)
-        self.sums[block] = found
+            total, squares = known.sum(axis=0), (known * known).sum(axis=0)
+        n, *sums = self.sums.get(block, (0, 0.0, 0.0))
+        self.sums[block] = n + len(targets), sums[0] + total, sums[1] + squares
 
     def is_sorted(self) -> bool:
         """Return whether the targets of blocks differ by far more than by chance."""
         sums = list(dict(self.sums).values())  # another thread may be adding
         if len(sums) < ENOUGH:
             return False
-        width = max(each.shape[1] for each in sums)
-        table = np.stack([_wide(each, width) for each in sums])
-        n, total, squares = table[:, 0, :1], table[:, 0, 1:], table[:, 1, 1:].sum(axis=0)
+        n = np.array([each[0] for each in sums], np.float64)[:, None]
+        total, squares = np.stack([each[1] for each in sums]), sum(each[2] for each in sums)
         rows = n.sum()
         mean = total.sum(axis=0) / rows
         within_and_between = (squares - rows * mean * mean).sum()
@@ -58,7 +52,3 @@ class Sortedness:
             return False
         by_chance = (len(sums) - 1) / max(rows - 1, 1)
         return bool(between / within_and_between > SHARE + 3 * by_chance)
-
-
-def _wide(sums: Array, width: int) -> Array:
-    return np.pad(sums, ((0, 0), (0, width - sums.shape[1])))

@@ -197,7 +197,8 @@ class Filler:
                 for block, start, stop in spans:
                     for found in self._pieces(block, start, stop):
                         self.check()
-                        self.sortedness.see(block, found.y)
+                        if layout.shuffle and epoch == 0:
+                            self.sortedness.see(block, found.y)
                         room.add(found)
                 order = layout.order(epoch, number, n)[max(0, done - before) :]
                 yield Filled(room.data(), order, room.buffer)
