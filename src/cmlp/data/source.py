@@ -93,6 +93,9 @@ class Source:
         found = self.read(block, start, stop)
         return found._replace(X=found.X[:, :0])
 
+    def expect(self, block: int, start: int, stop: int) -> None:
+        """Prepare to read these rows soon; a source that cannot does nothing."""
+
     def first(self, n: int = 256, *, targets_only: bool = False) -> Block:
         """Return some of the first rows, `n` at most.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,16 @@ class Sharded:
         """Rows of all files."""
         return sum(self.lengths)
 
+    def expect(self, start: int, stop: int, opened: dict[str, Opened]) -> None:
+        """Let the system read rows ahead, of files that are open."""
+        for shard, first, last in self.shards.pieces(start, stop):
+            file = self.files[shard]
+            found = opened.get(file.file.path)
+            if found is not None and hasattr(os, "posix_fadvise") and file.file.size >= 0:
+                row = file.dtype.itemsize * int(np.prod(file.shape[1:]))
+                at, n = file.offset + first * row, (last - first) * row
+                os.posix_fadvise(found.file.fileno(), at, n, os.POSIX_FADV_WILLNEED)
+
     def read(self, start: int, stop: int, opened: dict[str, Opened]) -> Array:
         """Return rows of all files, which are checked to be still the same."""
         parts = []
@@ -196,6 +207,10 @@ class NpySource(Source):
         X = self.X.read(first, last, self._open)
         found = self.read_targets(block, start, stop)
         return found._replace(X=X if X.dtype == self.dtype else X.astype(self.dtype))
+
+    def expect(self, block: int, start: int, stop: int) -> None:
+        """Let the system read these rows ahead, where it can."""
+        self.X.expect(*self._within(block, start, stop), self._open)
 
     def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return targets of a block."""

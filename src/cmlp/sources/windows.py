@@ -29,6 +29,9 @@ PIECE = 1 << 22
 FEWEST = 4
 """Batches that a window has, at least."""
 
+AHEAD = 16
+"""Parts of blocks that the system may read before they are due."""
+
 POLL = 0.05
 """Seconds between two checks of a waiting thread whether it is to end."""
 
@@ -194,7 +197,9 @@ class Filler:
             n = sum(stop - start for _, start, stop in spans)
             if before + n > done:
                 room = _Room(self.take())
-                for block, start, stop in spans:
+                for at, (block, start, stop) in enumerate(spans):
+                    if at + AHEAD < len(spans):
+                        self.source.expect(*spans[at + AHEAD])
                     for found in self._pieces(block, start, stop):
                         self.check()
                         if layout.shuffle and epoch == 0:
