@@ -592,7 +592,7 @@ class Network(State):
         memory : int or str
             Bytes that rows of a source may take, such as "512 MB". If all rows fit, they are read
             once, and the result is that of arrays; else there are two windows of them, and with
-            `shuffle` rows are permuted within a window, which has rows of 8 blocks or more, drawn
+            `shuffle` rows are permuted within a window, which has rows of up to 256 blocks, drawn
             anew in each epoch.
         checkpoint : str or path-like, optional
             A file that training can continue from, written every `checkpoint_every` seconds, at the
