@@ -102,7 +102,7 @@ def measure(what: str, folder: Path, memory: str, epochs: int) -> None:
     net.classes = np.arange(10)
     found: dict[str, Any] = {}
     if what == "memory":
-        block = source.read(0)
+        block = source.first(4096)
         X, y = (np.concatenate([part] * 4) for part in (block.X, block.y))
         net.fit(X, y, epochs=1, batch_size=128, n_threads=1)
         began = time.perf_counter()

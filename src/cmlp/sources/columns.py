@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -27,6 +28,7 @@ def check_missing(missing: Any) -> Missing:
     raise ValueError(f"missing must be 'raise', 'skip' or a number, not {missing!r}")
 
 
+@functools.cache
 def pyarrow(what: str) -> Any:
     """Return pyarrow's module for something; raises ImportError that has the way out."""
     try:

@@ -24,8 +24,8 @@ from cmlp.sources.columns import (
 )
 from cmlp.sources.paths import File, Paths, identity_of, is_address, listed_files, open_file
 
-BATCH_BYTES = 1 << 20
-"""Bytes of a batch that is decoded at a time."""
+BATCH_BYTES, BATCH_ROWS = 1 << 20, 2048
+"""Size of a batch that is decoded at a time: of many columns it has so many rows at least."""
 
 PAGE = 1 << 20
 """Bytes of a page of a column, at most, in files of most writers."""
@@ -111,7 +111,9 @@ class ParquetSource(Source):
         self.text = next(filter(None, texts), "")
         kinds = [types[name] for types in self.types for name in self.feature_names]
         self.dtype = dtype_of([kind for kind in kinds if is_number(kind)])
-        self.scratch = min(largest, (self.n_features + 1) * PAGE) + min(largest, 2 * BATCH_BYTES)
+        self.scratch = min(largest, (self.n_features + 1) * PAGE) + min(
+            largest, 16 * self.n_features * batch_rows(self.n_features)
+        )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _open={})
@@ -215,6 +217,11 @@ def _damage(error: Exception) -> str:
     return f"is cut off, damaged or no Parquet file ({' '.join(str(error).split())})"
 
 
+def batch_rows(n_columns: int) -> int:
+    """Return the rows that are decoded at a time."""
+    return min(max(BATCH_ROWS, BATCH_BYTES // (8 * max(1, n_columns))), 1 << 16)
+
+
 class _GroupReader:
     """Reads the rows of a row group one after the other, a batch at a time.
 
@@ -233,9 +240,8 @@ class _GroupReader:
             reader = pyarrow("pyarrow.parquet").ParquetFile(
                 opened, buffer_size=1 << 16, pre_buffer=False, memory_map=False
             )
-            rows = max(256, BATCH_BYTES // (8 * max(1, len(names))))
             return reader.iter_batches(
-                batch_size=min(rows, 1 << 16), row_groups=[group], columns=list(names),
+                batch_size=batch_rows(len(names)), row_groups=[group], columns=list(names),
                 use_threads=False,
             )  # fmt: skip
 
