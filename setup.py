@@ -75,6 +75,8 @@ def extensions():
 
     def extension(name, source, flags=(), macros=()):
         limited = [("Py_LIMITED_API", "0x030C0000")] if STABLE_ABI else []
+        if DEBUG:  # products of bfloat16 as words, whatever the processor is
+            limited.append(("SOFTWARE_WORDS", "1"))
         return Extension(
             f"cmlp.core.{name}",
             [source],

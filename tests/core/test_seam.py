@@ -326,7 +326,7 @@ def test_import_brings_numpy_and_nothing_heavy():
 ])  # fmt: skip
 def test_plans_whose_sizes_would_overflow(compiled, plan):
     params = np.zeros(64, np.float32)
-    plan = np.pad(np.array(plan, np.int64), ((0, 0), (0, layout.EPSILON + 1 - len(plan[0]))))
+    plan = np.pad(np.array(plan, np.int64), ((0, 0), (0, layout.PRECISION + 1 - len(plan[0]))))
     with pytest.raises(ValueError, match="does not fit 64 parameters"):
         compiled.update(
             plan, params, params.copy(), np.zeros((2, 64), np.float32), seam.Optimizer(), 0, 0.1

@@ -94,6 +94,14 @@ def fronted(problem, parametric=False):
     return other
 
 
+def rounded(problem, code):
+    """The same with products of bfloat16, of every layer: in software, or as words."""
+    other = copy.copy(problem)
+    other.plan = problem.plan.copy()
+    layout.layers_of(other.plan)[:, layout.PRECISION] = code
+    return other
+
+
 def optimizers(plan):
     adam = next(row.code for row in vocabulary.SOLVERS if row.name == "adam")
     return (
@@ -214,6 +222,17 @@ def main(name):
                 run(core, problem, problem.X, side, noise)
             problem = Problem((131, 97, 70), ("gelu", "softmax"), "squared_error", 61, dtype)
             run_team(core, problem, side)
+            for code in (1, 2) if dtype == "f4" and core.bfloat16 else (2,) * (dtype == "f4"):
+                run_team(core, rounded(problem, code), side)
+                for odd in problems_at_odd_sizes(dtype):
+                    say(name, dtype, odd.sizes, odd.n, "bfloat16", code, side)
+                    run(core, rounded(odd, code), odd.X, side, noise)
+                others = normalised(problem, "batch"), normalised(problem, "layer", True)
+                for other in (*others, fronted(problem, True)):
+                    say(name, dtype, "bfloat16", code, other.plan.shape, side)
+                    run(core, rounded(other, code), other.X, side, noise)
+                    run_team(core, rounded(other, code), side)
+                run(core, rounded(problem, code), sparse(problem.X), side)
             problem = Problem((33, 17, 2), ("relu", "softmax"), "categorical_crossentropy", 15,
                               dtype, labels=True)  # fmt: skip
             for normalization in ("batch", "layer"):

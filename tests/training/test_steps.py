@@ -17,6 +17,7 @@ from cmlp.core import dispatch, scratch
 from cmlp.core.errstate import undisturbed
 from cmlp.training import fit
 from cmlp.training.recipe import make_recipe
+from cmlp.training.short_fit import all_finite
 
 RNG = np.random.default_rng(5)
 
@@ -525,6 +526,32 @@ def test_a_fit_of_one_step_that_diverges(engine):
         assert (two.params.tobytes(), two.steps) == before
         assert trained(one) == trained(two)
         assert one.history.stopped == two.history.stopped == "diverged"
+
+
+@pytest.mark.parametrize("rate", (0.1, 1e39))
+def test_a_fit_of_one_step_of_a_wide_network(compiled, rate):
+    """Weights and moments are too large to be kept a second time with it: room is lent."""
+    one = cmlp.Network([9, 800, 800, 3], seed=3)
+    X, y = RNG.normal(size=(4, 9)).astype("f4"), np.arange(4) % 3
+    one.fit(X, y, epochs=1, learning_rate=0.1)
+    two = copy.deepcopy(one)
+    two.fit(X, y, epochs=1, learning_rate=0.1), one.fit(X, y, epochs=1, learning_rate=0.1)
+    one._short_fit = None
+    assert two._short_fit.stepper.ready(two) and two._short_fit._room(two) is None
+    found = [outcome(net.fit, X, y, epochs=1, learning_rate=rate) for net in (one, two)]
+    assert two.history.stopped == ("epochs" if rate < 1 else "diverged")
+    assert rate < 1 or found[0] == found[1]
+    assert trained(one) == trained(two) and one.history["loss"] == two.history["loss"]
+
+
+@pytest.mark.parametrize("n", (1, 8192, 8193, 20_000, 40_000))
+def test_weights_that_are_not_finite_are_seen(n):
+    with np.errstate(all="raise"):
+        for value in (0.0, 1e30, -3e38, np.nan, np.inf, -np.inf):
+            for place in (0, n // 2, n - 1):
+                params = np.full(n, 0.5, "f4")
+                params[place] = value
+                assert all_finite(params) == np.isfinite(value)
 
 
 def test_an_interrupted_fit_of_one_step(compiled):

@@ -64,6 +64,7 @@ include "kernels/vectors.pxi"
 include "kernels/rows.pxi"
 include "kernels/run.pxi"
 include "kernels/guards.pxi"
+include "kernels/bfloat16.pxi"
 include "kernels/activations.pxi"
 include "kernels/noise.pxi"
 include "kernels/gather.pxi"
@@ -85,6 +86,8 @@ include "kernels/lanes_step.pxi"
 include "kernels/bound_trainer.pxi"
 
 vector_bytes = vector_lanes(4) * 4
+cdef bint bfloat16_runs = words_run()
+bfloat16 = bfloat16_runs
 
 
 # The seam: what Python calls -----------------------------------------------------------------------

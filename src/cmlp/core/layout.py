@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core.vocabulary import (
+    NARROW_LAYER,
     NORMALIZATION_EPS,
     NORMALIZATION_VECTORS,
     NORMALIZATIONS,
+    PRECISIONS,
     activation_of,
 )
 
@@ -50,14 +52,15 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
 
 (
     N_IN, N_OUT, STRIDE, WEIGHTS, BIAS, ACTIVATION, UNITS, NORMALIZATION, SCALE, ALPHA, PARAMETER,
-    EPSILON,
-) = range(12)  # fmt: skip
+    EPSILON, PRECISION,
+) = range(13)  # fmt: skip
 """Columns of the plan: fan-in, fan-out, padded fan-out, offsets of W and b in the parameters,
 activation code, offset of the layer's units in a record of one row; code of the normalisation and,
 if there is one, offset of its vectors: gamma, and with 'batch' the running mean and variance. A
 normalised layer's b is beta, which is added after the normalisation. Then the offset of the alphas
-of a parametric activation, 0 if there are none. The last two hold the bits of a double: the
-activation's parameter (see ``vocabulary.activation_of``), and the epsilon of the normalisation.
+of a parametric activation, 0 if there are none. Two hold the bits of a double: the activation's
+parameter (see ``vocabulary.activation_of``), and the epsilon of the normalisation. The last one is
+the code of the precision of the layer's products.
 
 The parameters lie in this order: W and b of layer after layer, the vectors of the normalisation of
 all layers, the alphas of all layers; then the arrays of a front."""
@@ -75,12 +78,13 @@ def make_plan(
     normalization: str | None = None,
     parametric: bool = False,
     epsilon: float = NORMALIZATION_EPS,
+    precision: str | None = None,
 ) -> NDArray[np.int64]:
     """Lay a network out: one row per layer, the columns named above.
 
     Returns
     -------
-    ndarray of int64, shape (n_layers, 12)
+    ndarray of int64, shape (n_layers, 13)
     """
     sizes = tuple(sizes)
     lanes = ALIGNMENT // int(np.dtype(dtype).itemsize)
@@ -88,7 +92,7 @@ def make_plan(
     def padded(n: int) -> int:
         return -(-n // lanes) * lanes
 
-    plan = np.zeros((len(sizes) - 1, EPSILON + 1), np.int64)
+    plan = np.zeros((len(sizes) - 1, PRECISION + 1), np.int64)
     numbers = plan.view(np.float64)
     offset = units = 0
     for layer, ((n_in, n_out), name) in enumerate(zip(pairwise(sizes), activations, strict=True)):
@@ -103,6 +107,7 @@ def make_plan(
     plan[:-1, ALPHA] = parametric
     if normalization is not None:
         numbers[:-1, EPSILON] = epsilon
+    plan[plan[:, N_OUT] > NARROW_LAYER, PRECISION] = PRECISIONS.index(precision)
     _place_vectors(plan)
     return plan
 

@@ -281,6 +281,14 @@ def unknown(kind: str, name: object, known: Iterable[str], shown: Iterable[str])
     return ValueError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(shown)}.")
 
 
+PRECISIONS = (None, "bfloat16", "bfloat16-emulated")
+"""What operands of products are rounded to, each at the place of its code: nothing, bfloat16 for
+the processor's instructions, or the same computed in software."""
+
+NARROW_LAYER = 16
+"""Outputs up to which a layer's products stay float32: there bfloat16 gains nothing."""
+
+
 NORMALIZATIONS = (None, "batch", "layer")
 """What hidden layers' weighted sums are normalised by, each at the place of its code: nothing, a
 unit's mean and variance over the rows of a batch, or a row's over the units of its layer."""

@@ -150,6 +150,9 @@ class MLPClassifier(MLP):
         `verbose` there is a line per member.
     normalization_epsilon : float
         What is added to the variance of a normalisation.
+    precision : {None, 'bfloat16', 'bfloat16-emulated'}
+        What operands of products are rounded to, as :class:`cmlp.Network` describes it. 'lbfgs'
+        trains without, in float64.
 
     Attributes
     ----------
@@ -247,6 +250,7 @@ class MLPClassifier(MLP):
         ema: float = 0.0,
         n_ensemble: int = 1,
         normalization_epsilon: float = 1e-5,
+        precision: str | None = None,
     ) -> None:
         self._store(locals())
 

@@ -19,6 +19,7 @@ from cmlp.estimators.mlp import MLP
 from cmlp.estimators.tabular.estimator import Tabular
 from cmlp.explain.pairs import Explained
 from cmlp.explain.unrolled import Answers
+from cmlp.model.precision import unrounded
 from cmlp.network import Network
 from cmlp.tables.containers import columns_of, matched
 from cmlp.tables.encode import TableEncoder
@@ -109,7 +110,9 @@ def _numeric(
     X, background = rows
     n = networks[0].sizes[0]
     answers = _all_of(networks[0].sizes[-1], activated)
-    members = [Explained(net, answers, X, background, np.arange(n), n) for net in networks]
+    members = [
+        Explained(unrounded(net), answers, X, background, np.arange(n), n) for net in networks
+    ]
     names = names if len(names) == n else [f"x{number}" for number in range(n)]
     return Subject(members, _dense(X), names, labels)
 
@@ -212,7 +215,11 @@ def _of_tabular(model: Tabular, X: Any, background: Any, activated: bool) -> Sub
         answers = _answers_of(estimator, member, activated)
         members.append(
             Explained(
-                net, answers, *encoded[member.encoder], _sources(encoder), encoder.n_features_in_
+                unrounded(net),
+                answers,
+                *encoded[member.encoder],
+                _sources(encoder),
+                encoder.n_features_in_,
             )
         )
     encoder = estimator.encoders_[0]

@@ -62,6 +62,7 @@ def new_network(
         normalization=estimator.normalization,
         inputs=None,
         normalization_epsilon=estimator.normalization_epsilon,
+        precision=estimator.precision,
     )
     net.classes = outputs.classes
     net.feature_names = [] if columns.names is None else [str(name) for name in columns.names]
@@ -136,6 +137,7 @@ def check_described(estimator: Any, net: Network, outputs: Outputs) -> None:
         "dtype": (net.dtype.name, check_dtype(estimator.dtype).name),
         "normalization": (net.normalization, estimator.normalization),
         "normalization_epsilon": (net.normalization_epsilon, epsilon),
+        "precision": (net.precision, estimator.precision),
     }
     for name, (has, described) in both.items():
         if has != described:

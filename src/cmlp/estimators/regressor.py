@@ -109,6 +109,7 @@ class MLPRegressor(MLP):
         ema: float = 0.0,
         n_ensemble: int = 1,
         normalization_epsilon: float = 1e-5,
+        precision: str | None = None,
     ) -> None:
         self._store(locals())
 

@@ -13,6 +13,7 @@ from cmlp.core.public import set_module
 from cmlp.core.seam import Objective
 from cmlp.model import passes
 from cmlp.model.parameters import Parameters
+from cmlp.model.precision import unrounded
 from cmlp.model.state import State
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def check_gradients(net: State, data: Data, recipe: Recipe, entries: int | None)
 
     The differences are taken in float64, whatever the network's dtype is.
     """
+    net = unrounded(net)  # the formulas are checked, not the rounding
     objective = recipe.objective(net.architecture)
     found = passes.backpropagate(net, data, objective)
     slopes = Parameters(net.plan, found.gradient).parts()

@@ -10,8 +10,9 @@ import numpy as np
 
 from cmlp.core import formatting
 from cmlp.core.errstate import undisturbed
-from cmlp.core.layout import Array
+from cmlp.core.layout import Array, layers_of
 from cmlp.core.public import set_module
+from cmlp.core.reference.bfloat16 import operands
 from cmlp.core.reference.forward import propagate
 from cmlp.core.reference.front import Expanded
 from cmlp.core.seam import SparseRows
@@ -166,6 +167,8 @@ class Trace:
         Of the network: X is what its first layer sees, multiplied by it.
     front : TracedFront or None
         What happens to X before the first layer.
+    precision : str or None
+        Of the network: what the operands of its products are rounded to, here shown unrounded.
     """
 
     X: Array
@@ -178,11 +181,15 @@ class Trace:
     rule: str
     input_scale: float = 1.0
     front: TracedFront | None = None
+    precision: str | None = None
 
     def _sections(self) -> list[tuple[str, list[tuple[str, Any]]]]:
         """Return headings, each with (label, array or text), in the order of the computation."""
         scaled = "X" if self.input_scale == 1 else f"X, multiplied by {self.input_scale:g}"
         sections: list[tuple[str, list[tuple[str, Any]]]] = [("Inputs", [(scaled, self.X)])]
+        if self.precision is not None:
+            text = f"operands are rounded to {self.precision.partition('-')[0]} just before"
+            sections[0][1].append(("products of layers of more than 16 units", text))
         if self.front is not None:
             sections.append(("Forward, front", self.front.forward()))
         for layer in self.layers:
@@ -273,6 +280,7 @@ def trace_step(net: State, data: Data, recipe: Recipe, apply: bool) -> Trace:
         y=net.target_matrix(data.targets),
         layers=_layers(net, passed, cut_record(net.plan, found.deltas), (before, gradient, after)),
         front=_front(net, expanded, (before, gradient, after)),
+        precision=net.precision,
         costs=costs,
         loss=found.loss,
         new_loss=new_loss,
@@ -300,10 +308,12 @@ def _propagated(net: State, X: Array) -> tuple[list[Passed], list[Expanded]]:
         a_before, sums, activations, _ = propagate(
             net.plan, net.params, X, kept=kept, fronts=fronts
         )
-        for W, y, a, normalised in zip(net.weights, sums, activations, kept, strict=True):
+        layers = zip(layers_of(net.plan), net.weights, sums, activations, kept, strict=True)
+        for layer, W, y, a, normalised in layers:
             if normalised is None:
                 passed.append(Passed(y, a))
             else:
+                a_before, W = operands(layer, a_before, W)
                 z = a_before @ W
                 if not passed and fronts and fronts[0].sums is not None:
                     z = z + fronts[0].sums

@@ -32,6 +32,7 @@ from cmlp.core.vocabulary import (
     LOSSES,
     NORMALIZATION_VECTORS,
     NORMALIZATIONS,
+    PRECISIONS,
     SOLVERS,
     activation_of,
 )
@@ -218,12 +219,14 @@ _ARCHITECTURE: dict[str, tuple[type, ...]] = {
     "parametric_activation": (bool,),
     "out_activation_given": (bool,),
     "inputs": (dict, type(None)),
+    "precision": (str, type(None)),
 }
 
 
 _OLDER = {
     "input_scale": 1.0, "missing_targets": False, "normalization": None,
     "parametric_activation": False, "out_activation_given": False, "inputs": None,
+    "precision": None,
 }  # fmt: skip
 
 
@@ -256,6 +259,8 @@ def _architecture(record: object) -> dict[str, Any]:
     if plain not in _WEIGHT_INITS:
         raise ValueError(f"unknown weight_init {short(about['weight_init'])}")
     check_name("dtype", about["dtype"], list(DTYPES))
+    if about["precision"] not in PRECISIONS:
+        raise ValueError(f"unknown precision {short(about['precision'])}")
     if _normalization(about) not in NORMALIZATIONS:
         raise ValueError(f"unknown normalization {short(about['normalization'])}")
     front_shapes(about)

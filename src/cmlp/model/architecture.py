@@ -21,6 +21,7 @@ from cmlp.core.vocabulary import (
     LOSSES,
     NORMALIZATION_EPS,
     NORMALIZATIONS,
+    PRECISIONS,
     Loss,
     activation_of,
     lookup,
@@ -53,6 +54,7 @@ class Architecture:
     custom_loss: CustomLoss | None = None
     inputs: Inputs | None = None
     normalization_epsilon: float = NORMALIZATION_EPS
+    precision: str | None = None
 
     @classmethod
     def resolve(
@@ -72,6 +74,7 @@ class Architecture:
         parametric_activation: bool = False,
         inputs: Inputs | None = None,
         normalization_epsilon: float = NORMALIZATION_EPS,
+        precision: str | None = None,
     ) -> Architecture:
         """Check the parameters of :class:`cmlp.Network`, and fill in what they leave open."""
         units = check_sizes(sizes)
@@ -102,6 +105,7 @@ class Architecture:
             loss if row is None and callable(loss) else None,
             inputs,
             epsilon if normalization else NORMALIZATION_EPS,
+            check_precision(precision, number_type),
         )
 
     @property
@@ -157,7 +161,7 @@ class Architecture:
         """
         plan = make_plan(
             self.widths, self.activations, self.dtype, self.normalization,
-            self.parametric_activation, self.normalization_epsilon,
+            self.parametric_activation, self.normalization_epsilon, self.precision,
         )  # fmt: skip
         if self.inputs is None:
             return plan
@@ -182,8 +186,9 @@ class Architecture:
         return replace(self, activations=(*hidden, last))
 
     def astype(self, dtype: Any) -> Architecture:
-        """Return a copy with another number type."""
-        return replace(self, dtype=check_dtype(dtype))
+        """Return a copy with another number type; float64 has no precision."""
+        found = check_dtype(dtype)
+        return replace(self, dtype=found, precision=self.precision if found == np.float32 else None)
 
     def objective(
         self, *, label_smoothing: float = 0.0, l1: float = 0.0, l2: float = 0.0
@@ -221,6 +226,8 @@ class Architecture:
         }
         if self.parametric_activation:
             described["parametric_activation"] = True
+        if self.precision is not None:
+            described["precision"] = self.precision
         if self.unsuited:
             described["out_activation_given"] = True
         if self.inputs is not None:
@@ -257,6 +264,7 @@ class Architecture:
             parametric_activation=described.get("parametric_activation", False),
             inputs=None if inputs is None else Inputs.from_dict(inputs),
             normalization_epsilon=epsilon,
+            precision=described.get("precision"),
             **({parameter: described["loss_parameter"]} if parameter else {}),
         )
         return made.with_activations([*hidden, out]) if given else made
@@ -272,6 +280,8 @@ class Architecture:
             scaled += f", normalization_epsilon={number_text(self.normalization_epsilon)}"
         if self.parametric_activation:
             scaled += ", parametric_activation=True"
+        if self.precision is not None:
+            scaled += f", precision={self.precision!r}"
         if self.inputs is not None:
             scaled += f", inputs={self.inputs}"
         loss = f"loss={self.loss_name!r}"
@@ -304,6 +314,8 @@ class Architecture:
             scaled += f" (epsilon {number_text(self.normalization_epsilon)})"
         if self.parametric_activation:
             scaled += ", hidden activations with an alpha per unit"
+        if self.precision is not None:
+            scaled += f", products in {self.precision}"
         lines.append(
             f"{self.n_params:,} parameters ({bytes}, {self.dtype.name}), "
             f"loss {self.loss_name}{scaled}"
@@ -466,6 +478,20 @@ def read_normalization(text: str | None) -> tuple[str | None, float]:
 def check_normalization_epsilon(epsilon: Any) -> float:
     """Return what is added to a variance as a float that is above zero also as a float32."""
     return check_number("normalization_epsilon", epsilon, 1e-37, 1e37)
+
+
+def check_precision(precision: Any, dtype: np.dtype[Any]) -> str | None:
+    """Return the precision of the products of a network with this number type."""
+    if precision is None:
+        return None
+    if precision not in (names := PRECISIONS[1:]):
+        raise unknown("precision", precision, names, ("None", *names))
+    if dtype != np.float32:
+        raise ValueError(
+            f"precision={precision!r} rounds the numbers of float32; it is not for "
+            f"dtype={dtype.name!r}"
+        )
+    return str(precision)
 
 
 def _check_parametric(parametric_activation: Any, sizes: tuple[int, ...]) -> bool:

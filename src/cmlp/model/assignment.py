@@ -27,9 +27,14 @@ from cmlp.core.vocabulary import (
 )
 from cmlp.data.labels import check_classes
 from cmlp.data.numbers import as_numbers
-from cmlp.model.architecture import check_missing_targets, check_normalization_epsilon
+from cmlp.model.architecture import (
+    check_missing_targets,
+    check_normalization_epsilon,
+    check_precision,
+)
 from cmlp.model.history import History
 from cmlp.model.parameters import Parameters
+from cmlp.model.precision import check_runs
 from cmlp.model.state import State
 
 Assign = Callable[[State, Any], None]
@@ -169,6 +174,12 @@ def _normalization_epsilon(net: State, value: Any) -> float:
     return check_normalization_epsilon(value)
 
 
+def _precision(net: State, value: Any) -> str | None:
+    precision = check_precision(value, net.dtype)
+    check_runs(precision)
+    return precision
+
+
 def _history(net: State, record: Any) -> None:
     if not isinstance(record, History):
         if not isinstance(record, dict):
@@ -194,6 +205,7 @@ ASSIGNED: dict[str, Assign] = {
     ),
     "loss_parameter": _of_architecture("loss_parameter", _loss_parameter),
     "normalization_epsilon": _of_architecture("normalization_epsilon", _normalization_epsilon),
+    "precision": _of_architecture("precision", _precision),
     "classes": _classes,
     "feature_names": _feature_names,
     "target_name": _target_name,

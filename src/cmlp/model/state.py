@@ -39,7 +39,7 @@ class State:
     Attributes
     ----------
     architecture : Architecture
-    plan : (n_layers, 12) array of int64
+    plan : (n_layers, 13) array of int64
         The architecture's layout, which the cores read; rows of a front follow the layers'.
     params : (n,) array
         All parameters; see :class:`cmlp.model.parameters.Parameters`.
@@ -123,6 +123,11 @@ class State:
     def normalization_epsilon(self) -> float:
         """What the normalisation adds to a variance."""
         return self.architecture.normalization_epsilon
+
+    @property
+    def precision(self) -> str | None:
+        """What operands of products are rounded to; None for float32."""
+        return self.architecture.precision
 
     @property
     def parametric_activation(self) -> bool:

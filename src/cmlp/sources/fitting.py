@@ -10,6 +10,7 @@ import numpy as np
 from cmlp.data.rows import Data
 from cmlp.data.source import Source, streamed
 from cmlp.model.history import History
+from cmlp.model.precision import check_columns
 from cmlp.model.state import State
 from cmlp.sources.encode import RowEncoder, network_encoder
 from cmlp.sources.plan import in_words
@@ -67,6 +68,7 @@ def fit_source(
             feed, held_out = made.feed, made.held_out or held_out
             if checkpoint is not None:
                 checkpoint.windows = feed.layout.kept()
+        check_columns(net, (rows or made.feed.latest).X)
     except (TypeError, ValueError):
         net.classes = classes  # a failed call keeps no labels
         raise

@@ -146,6 +146,7 @@ def kind_of(job: Job) -> Kind | None:
         lanes_of_core() > 1
         and net.dtype == np.float32
         and net.normalization is None
+        and net.precision is None
         and not net.parametric_activation
         and net.inputs is None
         and not net.missing_targets

@@ -15,6 +15,7 @@ from cmlp.core.vocabulary import unknown
 from cmlp.data.checks import RowsLike
 from cmlp.data.rows import Data, check_pair
 from cmlp.model.history import History
+from cmlp.model.precision import check_columns
 from cmlp.model.state import State
 from cmlp.training.fit import Options, rules_of
 from cmlp.training.lanes import Job, Kind, continue_alone, kind_of, train_side_by_side
@@ -95,8 +96,8 @@ def fit_many(
     decay, label smoothing, schedules, sample weights, validation and patience. They share
     architecture, solver, `nesterov`, label smoothing and input scale, and differ in everything
     else. The rest is trained one after another: what has dropout, noise, normalisation, clipping,
-    callbacks, `max_time` or sparse rows, and where fewer than half of the lanes (three quarters, of
-    larger networks) would be in use. Ctrl-C ends all of them with the weights of their
+    callbacks, `max_time`, a precision or sparse rows, and where fewer than half of the lanes (three
+    quarters, of larger networks) would be in use. Ctrl-C ends all of them with the weights of their
     last recorded epochs. Threads share blocks of four times as many networks as there are lanes:
     the result is the same for any number.
 
@@ -197,6 +198,7 @@ def _jobs(
     validating = None if X_val is None or y_val is None else _Encoded(X_val, y_val, None, "_val")
     for number, (net, recipe, option) in enumerate(zip(nets, recipes, options, strict=True)):
         data = encoded.of(net)
+        check_columns(net, data.X)
         n = len(data.X)
         mine = _numbers("rows", rows, number, len(nets), n)
         held_out = _numbers("val_rows", val_rows, number, len(nets), n)

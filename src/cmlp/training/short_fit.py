@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from cmlp.core import dispatch
 from cmlp.core.errstate import undisturbed
-from cmlp.core.layout import aligned
+from cmlp.core.layout import Array, aligned
 from cmlp.data.numbers import is_finite
 from cmlp.model import passes
 from cmlp.model.history import History
@@ -21,9 +22,6 @@ from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
 from cmlp.training.stepper import PLAIN, Stepper
 
-DATA = ("self", "X", "y", "learning_rate")
-"""Arguments that differ from call to call."""
-
 FALSE = "ema", "validation_fraction", "verbose", "callbacks", "resume"
 NONE = (
     "sample_weight", "X_val", "y_val", "patience", "schedule", "dropout_schedule",
@@ -31,9 +29,11 @@ NONE = (
 )  # fmt: skip
 """Arguments that add something to a fit's steps, unless they are these."""
 
-
 NOTHING = ()
 """The callbacks where none are given: one object in all of Python."""
+
+BLOCK, FEW = 1 << 13, 1 << 15
+"""Numbers whose sum of squares BLAS takes in one thread; of so few, blocks are seen quickest so."""
 
 
 class ShortFit:
@@ -44,25 +44,28 @@ class ShortFit:
     Parameters
     ----------
     arguments : dict
-        Of :meth:`cmlp.Network.fit`.
+        Of :meth:`cmlp.Network.fit`; see :func:`is_short`.
     recipe : Recipe
         Made of them.
+    n_rows : int
+        Rows of a step.
     """
 
-    def __init__(self, arguments: dict[str, Any], recipe: Recipe) -> None:
-        self.values = values_of(arguments)
-        self.recipe, self.batch_size = recipe, arguments["batch_size"]
+    def __init__(self, arguments: dict[str, Any], recipe: Recipe, n_rows: int) -> None:
+        self.values, self.recipe = values_of(arguments), recipe
+        self.most_rows = arguments["batch_size"] or n_rows
         self.shuffles = bool(arguments["shuffle"])
         self.stepper = Stepper(recipe, passes.LARGEST_WORKSPACE)
-        self.before = np.empty((0, 0))
+        self.before: Array = np.empty((0, 0))
 
     def serves(self, arguments: dict[str, Any]) -> bool:
         """Whether these are the same arguments, apart from the data."""
         values = values_of(arguments)
-        for value in values:
-            if type(value) not in PLAIN and value is not NOTHING:
-                return False
-        return values == self.values
+        return (
+            arguments["callbacks"] is NOTHING
+            and PLAIN.issuperset(map(type, values.values()))
+            and values == self.values
+        )
 
     def fit(self, net: State, X: Any, y: Any, rate: Any) -> History | None:
         """Take one step in a network that no other thread trains, and record it as an epoch.
@@ -77,14 +80,12 @@ class ShortFit:
         began = time.perf_counter()
         if type(X) is not np.ndarray or type(y) is not np.ndarray or X.ndim == 0 or y.ndim == 0:
             return None
-        if self.batch_size is not None and len(X) > self.batch_size:
-            return None
-        if type(rate) is not float or not 0 <= rate < math.inf:
+        if len(X) > self.most_rows or type(rate) is not float or not 0 <= rate < math.inf:
             return None
         bound = self.stepper.ready(net)
-        if bound is None or not self._makes_room(net):
+        if bound is None:
             return None
-        safe = Snapshot(net, self.before)
+        safe = Snapshot(net, self._room(net))
         labels = net.sizes[-1] > 1 and y.size == len(y)
         history = History(metric="accuracy" if labels or net.architecture.classifies else "r2")
         try:
@@ -92,7 +93,7 @@ class ShortFit:
             if loss is None:
                 return None
             net.history.metric = history.metric
-            if not (math.isfinite(loss) and is_finite(net.params)):
+            if not (math.isfinite(loss) and all_finite(net.params)):
                 self._fail(net, X, y, rate, history, safe)
             seconds = time.perf_counter() - began
             values = {
@@ -102,7 +103,7 @@ class ShortFit:
                 "seconds": seconds,
                 "rows_per_second": len(X) / max(seconds, 1e-9),
             }
-            history.append(values)
+            history.update({name: [value] for name, value in values.items()})
             net.history.append(values)
             end(net, history, "epochs", int(values["epoch"]))
         except KeyboardInterrupt:
@@ -110,16 +111,18 @@ class ShortFit:
                 safe.put_back()
             fit.warn_of_interrupt(len(history.get("loss", ())), 1)
             end(net, history, "interrupted")
+        finally:
+            safe.close()
         return history
 
-    def _makes_room(self, net: State) -> bool:
-        """Make room for a copy of weights and moments, unless there is too much of them."""
+    def _room(self, net: State) -> Array | None:
+        """Return room for a copy of weights and moments; None if it is too much to be kept."""
         shape = len(net.optimizer_state.moments) + 1, len(net.params)
         if self.before.shape != shape or self.before.dtype != net.dtype:
             if math.prod(shape) * net.dtype.itemsize > passes.LARGEST_WORKSPACE:
-                return False
+                return None
             self.before = aligned(shape, net.dtype)
-        return True
+        return self.before
 
     @undisturbed
     def _fail(
@@ -139,17 +142,33 @@ def end(net: State, history: History, stopped: str, best_epoch: int | None = Non
         record.end(stopped, best_epoch, False)
 
 
-def values_of(arguments: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the arguments that are the same from call to call."""
-    return tuple(value for name, value in arguments.items() if name not in DATA)
+def all_finite(params: Array) -> bool:
+    """Whether no weight is NaN or infinite."""
+    if len(params) > FEW:
+        return is_finite(params)
+    for start in range(0, len(params), BLOCK):
+        block = params[start : start + BLOCK]
+        if not math.isfinite(np.vdot(block, block)):  # np.dot would warn
+            return is_finite(params)  # squares may be infinite where numbers are not
+    return True
 
 
-def is_short(arguments: dict[str, Any], n_rows: int) -> bool:
-    """Whether a fit of so many rows is one step, and nothing around it."""
+def values_of(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that are compared from call to call."""
+    values = arguments.copy()
+    del values["self"], values["X"], values["y"], values["learning_rate"], values["callbacks"]
+    return values
+
+
+def is_short(net: State, arguments: dict[str, Any], n_rows: int) -> bool:
+    """Whether a fit of so many rows is one step, nothing is around it, and little memory in it."""
     batch_size = arguments["batch_size"]
     return (
         arguments["epochs"] == 1
         and (batch_size is None or n_rows <= batch_size)
         and all(not arguments[name] for name in FALSE)
         and all(arguments[name] is None for name in NONE)
+        and PLAIN.issuperset(map(type, values_of(arguments).values()))
+        and dispatch.core.workspace_size(net.plan, n_rows) * net.dtype.itemsize
+        <= passes.LARGEST_WORKSPACE
     )

@@ -17,6 +17,7 @@ from cmlp.data.checks import RowsLike, check_X
 from cmlp.data.numbers import as_numbers, check_finite
 from cmlp.model import passes
 from cmlp.model.parameters import Gradients, Parameters
+from cmlp.model.precision import check_first_columns
 from cmlp.model.state import State
 from cmlp.training.fit import not_finite
 from cmlp.training.recipe import Recipe
@@ -137,6 +138,7 @@ class StepTrainer:
         net = self.network
         with net.exclusive_training():
             data = net.encode_rows(X, y, sample_weight)
+            check_first_columns(net, data.X)
             objective = objective_of(net, self.recipe, False)
             if net.loss_row is None:
                 found = passes.backpropagate(net, data, objective, inputs=inputs)
@@ -302,6 +304,7 @@ def check_slopes(net: State, X: Any, dC_da: Any) -> tuple[Array | SparseRows, Ar
             f"shape is {slopes.shape}"
         )
     check_finite("dC_da", slopes, net.dtype)
+    check_first_columns(net, rows)
     if net.normalization == "batch" and n == 1:
         from cmlp.training.trainer import check_batch_size
 

@@ -18,7 +18,7 @@ from cmlp.model.state import State
 from cmlp.training import fit
 from cmlp.training.recipe import Recipe, make_recipe
 
-PLAIN = (int, float, bool, str, type(None))
+PLAIN = frozenset((int, float, bool, str, type(None)))
 """Types of parameters that cannot change after they were compared."""
 
 LONGEST_LABELS = 1 << 16
@@ -63,10 +63,7 @@ class Stepper:
 
     def serves(self, given: dict[str, Any]) -> bool:
         """Whether its recipe was made of the same keyword arguments."""
-        for value in given.values():
-            if type(value) not in PLAIN:
-                return False
-        return given == self.given
+        return PLAIN.issuperset(map(type, given.values())) and given == self.given
 
     def step(
         self,
@@ -212,5 +209,5 @@ def objective_of(net: State, recipe: Recipe, external: bool) -> Objective:
 def stepper_of(parameters: dict[str, Any], rate: Any) -> Stepper:
     """Return a stepper for the keyword arguments of :meth:`cmlp.Network.step`."""
     recipe = make_recipe({**parameters, "learning_rate": rate})
-    plain = all(type(value) in PLAIN for value in parameters.values())
+    plain = PLAIN.issuperset(map(type, parameters.values()))
     return Stepper(recipe, passes.LARGEST_WORKSPACE, given=parameters if plain else None)

@@ -17,6 +17,7 @@ from cmlp.core.team import Team, never
 from cmlp.data.rows import Data
 from cmlp.model import passes
 from cmlp.model.passes import flops_of
+from cmlp.model.precision import check_first_columns
 from cmlp.model.state import State
 from cmlp.training.feed import Feed, Progressed
 from cmlp.training.recipe import Recipe
@@ -94,6 +95,7 @@ class Trainer:
         if self.noise.input_noise or len(self.noise.dropout):
             self.noise = self.noise._replace(seed=int(net.rng.integers(2**63)))
         check_batch_size(net, batch_size)
+        check_first_columns(net, data.X)
         net.optimizer_state.moments_for(recipe.rule, averages=recipe.ema > 0)
         self.progressed = Progressed(first_step=net.steps)
         self.step_flops = flops_of(net) * batch_size

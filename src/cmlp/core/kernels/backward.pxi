@@ -12,10 +12,17 @@ cdef void backward_inputs(
     cdef Py_ssize_t lanes = vector_lanes(sizeof(real))
     cdef Py_ssize_t column_tile, column, columns, part, start, depth, i, row, m, at
     cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
+    cdef Py_ssize_t first, length, from_stride = layer.stride  # the same; of pairs
     cdef bint large = layer.n_in * layer.stride * <Py_ssize_t>sizeof(real) > LARGE
+    cdef bint rounds = layer.precision != FLOAT32
+    cdef const real *from_ = &ws[delta]
     cdef Grid grid
     cdef Prefetch ahead
-    if n == 1:
+    if real is float:
+        if rounds:
+            from_ = round_rows(run, layer, ws, from_, from_stride, n, layer.n_out)
+            from_stride = pair_stride(layer, layer.n_out)
+    if n == 1 and not rounds:
         backward_row(run, layer, params, ws, delta, to, stride, code, parameter, a, slopes)
         return
     grid = grid_of(n, stride, sizeof(real), run)
@@ -27,11 +34,19 @@ cdef void backward_inputs(
         for part in range(blocks(layer.n_out, MAX_DEPTH)):
             start = part * MAX_DEPTH
             depth = min(<Py_ssize_t>MAX_DEPTH, layer.n_out - start)
+            first, length = start, depth
             row = min(column, layer.n_in)  # columns of W^T are rows of W, then padding
-            pack_rows(
-                &ws[panel], columns // lanes, layer.n_in - row, depth,
-                &params[layer.weights + row * layer.stride + start], layer.stride,
-            )
+            at = layer.weights + row * layer.stride + start
+            if rounds:
+                first, length = pairs(layer, start), pairs(layer, depth)
+                if real is float:
+                    round_transposed(
+                        run, layer, ws, panel, columns, layer.n_in - row, depth, &params[at]
+                    )
+            else:
+                pack_rows(
+                    &ws[panel], columns // lanes, layer.n_in - row, depth, &params[at], layer.stride
+                )
             row = min(column + columns, layer.n_in)
             ahead = prefetch_of(
                 &params[layer.weights + row * layer.stride + start],
@@ -44,9 +59,9 @@ cdef void backward_inputs(
                 row = i * grid.m
                 m = min(grid.m, n - row)
                 at = row * stride + column
-                tile(
-                    m, columns, layer.n_in - column, depth,
-                    &ws[delta + row * layer.stride + start], layer.stride, 1, &ws[panel], columns,
+                tile_of(
+                    layer, m, columns, layer.n_in - column, length,
+                    from_ + row * from_stride + first, from_stride, 1, &ws[panel], columns,
                     NULL, &ws[to + at] if start else <real *>NULL, stride, &ws[to + at], stride,
                     &ahead,
                 )
@@ -122,6 +137,8 @@ cdef void backward_weights(
         &run.optimizer, step, factor_row(run, layer, WEIGHT_GROUP), &own
     )
     cdef bint large = layer.n_in * stride * <Py_ssize_t>sizeof(real) > LARGE
+    cdef bint rounds = layer.precision != FLOAT32
+    cdef Py_ssize_t length = pairs(layer, n) if rounds else n
     cdef bint copied = grid.column_tiles >= PACK_TILES  # A; B is by the first tile of a column
     cdef bint packs = grid.column_tiles > 1 and grid.row_tiles >= PACK_TILES
     cdef const real *a
@@ -132,16 +149,20 @@ cdef void backward_weights(
         run, next_rows.first, next_rows.n,
         (grid.last - grid.first) * (grid.column_tiles if grid.by_rows else 1),
     )
-    if n == 1 and run.fused and stride <= OUTER_SIZE:
+    if n == 1 and run.fused and stride <= OUTER_SIZE and not rounds:
         backward_row_weights(run, layer, step, params, state, ws, from_, delta, scratch)
         return
-    if is_narrow(layer.n_out, sizeof(real)):
+    if is_narrow(layer.n_out, sizeof(real)) and not rounds:
         backward_narrow_weights(
             run, layer, step, params, state, grads, ws, from_, from_stride, delta, n, adds,
             last_pass, next_rows,
         )
         return
-    if copied:
+    if rounds:
+        copied, copies = True, run.to.pair_tiles
+        if real is float:
+            round_tiles(run, layer, ws, &ws[from_], from_stride, n, &grid)
+    elif copied:
         pack_tiles(&ws[copies], grid.m, grid.row_tiles, n, &ws[from_], from_stride)
     for column_tile in range(grid.column_tiles):
         if not has_tiles(&grid, column_tile):
@@ -151,6 +172,10 @@ cdef void backward_weights(
         wanted = layer.n_out - column
         b, b_stride = &ws[delta + column], stride
         copy = &ws[panel] if packs and columns > lanes else <real *>NULL
+        if rounds:
+            if real is float:
+                pairs_across(layer.precision == BFLOAT16, &ws[panel], b, stride, n, columns)
+            b, b_stride, copy = &ws[panel], columns, NULL
         for i in range(first_row_tile(&grid, column_tile), last_row_tile(&grid, column_tile)):
             row = i * grid.m
             m = min(grid.m, layer.n_in - row)
@@ -158,13 +183,13 @@ cdef void backward_weights(
             at = layer.weights + row * stride + column
             a, a_stride = &ws[from_ + row], from_stride
             if copied:
-                a, a_stride = &ws[copies + row * n], grid.m
+                a, a_stride = &ws[copies + row * length], m if rounds else grid.m
             if run.fused:
                 if large:
                     ahead = weights_to_prefetch(run, params, state, at, m, columns, stride, n)
-                tile(
-                    m, columns, wanted, n, a, 1, a_stride, b, b_stride, copy, <real *>NULL, 0,
-                    &ws[scratch], columns, &ahead if large else NULL,
+                tile_of(
+                    layer, m, columns, wanted, length, a, 1, a_stride, b, b_stride, copy,
+                    <real *>NULL, 0, &ws[scratch], columns, &ahead if large else NULL,
                 )
                 if penalised:
                     penalise(
@@ -175,8 +200,8 @@ cdef void backward_weights(
                     columns, True,
                 )
             else:
-                tile(
-                    m, columns, wanted, n, a, 1, a_stride, b, b_stride, copy,
+                tile_of(
+                    layer, m, columns, wanted, length, a, 1, a_stride, b, b_stride, copy,
                     &grads[at] if adds else <real *>NULL, stride, &grads[at], stride, NULL,
                 )
                 if penalised and last_pass:
@@ -186,7 +211,7 @@ cdef void backward_weights(
             if row == 0 and not layer.normalization:
                 backward_bias(
                     run, layer, step, params, state, grads, ws, b, b_stride, column, columns,
-                    wanted, n, scratch, adds,
+                    wanted, length, scratch, adds,
                 )
 
 
@@ -292,11 +317,11 @@ cdef void backward_bias(
     """db = sum of delta over the rows, for some columns: the gradient of an input that is 1."""
     cdef Py_ssize_t at = layer.bias + column
     cdef Step own
-    cdef real one = 1
+    cdef real one = <real>one_of(layer)
     if run.fused:
-        tile(
-            1, columns, wanted, n, &one, 0, 0, delta, stride, NULL, <real *>NULL, 0, &ws[scratch],
-            columns, NULL,
+        tile_of(
+            layer, 1, columns, wanted, n, &one, 0, 0, delta, stride, NULL, <real *>NULL, 0,
+            &ws[scratch], columns, NULL,
         )
         update_rows(
             &run.optimizer,
@@ -304,8 +329,8 @@ cdef void backward_bias(
             at, columns, ws, scratch, columns, 1, columns, False,
         )
     else:
-        tile(
-            1, columns, wanted, n, &one, 0, 0, delta, stride, NULL,
+        tile_of(
+            layer, 1, columns, wanted, n, &one, 0, 0, delta, stride, NULL,
             &grads[at] if adds else <real *>NULL, 0, &grads[at], columns, NULL,
         )
 

@@ -100,8 +100,10 @@ cdef class BoundTrainer:
             if self.run.noise.n_rates or self.run.noise.input_noise > 0:
                 self.run.noise.seed = rng.integers(2**63)
             self.run.rows = NULL
-            if shuffles:
-                order = rng.permutation(numpy.arange(self.run.n, dtype=numpy.int64))
+            if shuffles and self.run.n > 1:
+                rows = numpy.arange(self.run.n, dtype=numpy.int64)
+                rng.shuffle(rows)  # draws what rng.permutation draws, in less time
+                order = rows
                 check_rows(order, self.run.n)
                 check_size("the order", self.run.n, order.shape[0])
                 self.run.rows = &order[0]

@@ -22,19 +22,25 @@ cdef void forward_rows(
     """
     cdef Py_ssize_t lanes = vector_lanes(sizeof(real)), stride = layer.stride, b_stride
     cdef Py_ssize_t column_tile, column, columns, part, start, depth, i, row, m, at
+    cdef Py_ssize_t first, length  # the same as start and depth; of pairs
     cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
     cdef bint large = layer.n_in * stride * <Py_ssize_t>sizeof(real) > LARGE
     cdef const real *b
     cdef const real *bias
     cdef real *copy
-    cdef bint packs, there = layer.bias == IN_PLACE
+    cdef bint packs, there = layer.bias == IN_PLACE, rounds = layer.precision != FLOAT32
+    cdef bint single = n == 1 and layer.precision == BFLOAT16
     cdef Grid grid
     cdef Prefetch ahead
-    if n == 1:
+    if real is float:
+        if rounds:
+            a = round_rows(run, layer, ws, a, a_stride, n, layer.n_in)
+            a_stride = pair_stride(layer, layer.n_in)
+    if n == 1 and not rounds:
         forward_row(run, layer, params, ws, a, to, code, slopes, drop)
         return
     if (
-        is_narrow(layer.n_out, sizeof(real)) and layer.bias >= 0
+        not rounds and is_narrow(layer.n_out, sizeof(real)) and layer.bias >= 0
         and lanes <= layer.n_in <= MAX_DEPTH
     ):
         forward_narrow(run, layer, params, ws, a, a_stride, to, n, code, slopes, drop)
@@ -50,8 +56,23 @@ cdef void forward_rows(
         for part in range(blocks(layer.n_in, MAX_DEPTH)):
             start = part * MAX_DEPTH
             depth = min(<Py_ssize_t>MAX_DEPTH, layer.n_in - start)
+            first, length = start, depth
             b, b_stride = &params[layer.weights + start * stride + column], stride
             copy = &ws[panel] if packs and columns > lanes else <real *>NULL  # the first tile makes it
+            if real is float:
+                if rounds:
+                    first, length = pairs(layer, start), pairs(layer, depth)
+                    if single:
+                        word_row(
+                            columns // lanes, depth, a + first, b, stride,
+                            <const real *>&ws[to + column] if start or there else bias,
+                            &ws[to + column],
+                        )
+                    else:
+                        pairs_across(
+                            layer.precision == BFLOAT16, &ws[panel], b, stride, depth, columns
+                        )
+                    b, b_stride, copy = &ws[panel], columns, NULL
             ahead = prefetch_of(  # the next panel, if there is one
                 &params[layer.weights + start * stride + column + columns],
                 depth if large and column + columns < stride else 0, columns, stride,
@@ -63,13 +84,14 @@ cdef void forward_rows(
                 row = i * grid.m
                 m = min(grid.m, n - row)
                 at = row * stride + column
-                tile(
-                    m, columns, layer.n_out - column, depth,
-                    a + row * a_stride + start, a_stride, 1, b, b_stride, copy,
-                    <const real *>&ws[to + at] if start or there else bias,
-                    stride if start or there else 0,
-                    &ws[to + at], stride, &ahead,
-                )
+                if not single:
+                    tile_of(
+                        layer, m, columns, layer.n_out - column, length,
+                        a + row * a_stride + first, a_stride, 1, b, b_stride, copy,
+                        <const real *>&ws[to + at] if start or there else bias,
+                        stride if start or there else 0,
+                        &ws[to + at], stride, &ahead,
+                    )
                 if copy is not NULL:
                     b, b_stride, copy = &ws[panel], columns, NULL
                 if start + depth == layer.n_in:

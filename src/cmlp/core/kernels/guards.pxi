@@ -18,19 +18,19 @@ cdef int check_codes() except -1:
         if normalization is not None:
             theirs[normalization] = code
     mine = (EXTERNAL, MAX_BATCH, TEAM_ABORTED, TEAM_STEPS, TEAM_STOP, TEAM_SIZE, ALIGNMENT,
-            LAYER_GROUPS, OTHER_GROUPS)
+            LAYER_GROUPS, OTHER_GROUPS, FLOAT32, BFLOAT16, BFLOAT16_EMULATED)
     if codes != theirs or mine != (
         vocabulary.EXTERNAL_LOSS, seam.MAX_BATCH, seam.TEAM_ABORTED, seam.TEAM_STEPS,
         seam.TEAM_STOP, seam.TEAM_SIZE, layout.ALIGNMENT, len(groups.LAYER_GROUPS),
-        len(groups.OTHER_GROUPS),
+        len(groups.OTHER_GROUPS), *range(len(vocabulary.PRECISIONS)),
     ):
         raise ImportError("the codes of the compiled core differ from those of cmlp.core")
     return 0
 
 
 cdef int check_plan_shape(const int64_t[:, ::1] plan) except -1:
-    if plan.shape[0] < 1 or plan.shape[1] != 12:
-        raise ValueError("plan must have one row of 12 integers per layer")
+    if plan.shape[0] < 1 or plan.shape[1] != 13:
+        raise ValueError("plan must have one row of 13 integers per layer")
     return 0
 
 
@@ -65,8 +65,15 @@ cdef int check_plan(
             or (layer.normalization and not fits_scale(layer, n_params))
             or (layer.alpha != 0) != (layers.alpha != 0 and number < hidden)
             or not 0 <= layer.alpha <= n_params - layer.stride
+            or not FLOAT32 <= layer.precision <= (BFLOAT16_EMULATED if itemsize == 4 else FLOAT32)
         ):
             raise ValueError(f"layer {number} of the plan does not fit {n_params} parameters")
+        if layer.precision == BFLOAT16 and not bfloat16_runs:
+            raise ValueError(
+                f"core {name!r} cannot multiply bfloat16 on this processor: assign "
+                "net.precision = 'bfloat16-emulated' for the same numbers, computed in software, "
+                "or None for float32"
+            )
         units += layer.stride
     if hidden + 1 < plan.shape[0]:
         check_front(plan, n_params, lanes)
@@ -107,7 +114,7 @@ cdef int check_front(
             or not 0 <= part.at <= part.end <= n_params
             or not 0 <= part.cumulative <= (part.kind == SUMMED)
             or part.end - part.at != size_of_part(part, ALIGNMENT // lanes)
-            or part.unused[0] or part.unused[1]
+            or part.unused[0] or part.unused[1] or part.unused[2]
             or (part.kind == SUMMED and part.width != layer.n_out)
             or (part.kind == FACTORS and (
                 number + 1 < n_parts or part.width != inputs or part.count or part.rows != 1

@@ -53,8 +53,9 @@ cdef int lay_out_lanes(Lanes *run, const int64_t[:, ::1] plan) except -1:
     run.layers, run.n_layers = layer, layers_in(plan)
     for number in range(run.n_layers):
         layer = &run.layers[number]
-        if layer.normalization or layer.alpha or run.n_layers != plan.shape[0] or (
-            number < run.n_layers - 1 and layer.activation == SOFTMAX
+        if (
+            layer.normalization or layer.alpha or layer.precision or run.n_layers != plan.shape[0]
+            or (number < run.n_layers - 1 and layer.activation == SOFTMAX)
         ):
             raise ValueError("lanes take plain layers only")
         run.widest = max(run.widest, layer.n_out)

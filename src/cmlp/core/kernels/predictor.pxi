@@ -189,7 +189,8 @@ cdef class Predictor:
             if self.run.layers.alpha:  # whose activations pass through a tile
                 to.tiles = to.panels
                 to.panels += to.tile_size
-            to.size = to.panels + to.panel_size
+            to.pairs = to.panels + to.panel_size
+            to.size = to.pairs + batch * to.pair_stride
         if to.size > self.room:
             self.forget_workspace()
             if self.itemsize == 4:

@@ -62,10 +62,11 @@ cdef struct Layer:  # a row of the plan
     int64_t n_in, n_out, stride, weights, bias, activation, units  # bias < 0: there is none
     int64_t normalization, scale, alpha  # alpha 0: the activation is not parametric
     double parameter, epsilon  # of the activation, of the normalisation
+    int64_t precision  # of the operands of its products
 
 cdef struct Part:  # a row of the plan after the layers', as long as those
     int64_t kind, first, count, to, rows, width, stride, at, end, cumulative
-    int64_t[2] unused
+    int64_t[3] unused
 
 cdef struct Front:
     const Part *parts
@@ -101,6 +102,7 @@ cdef struct Layout:  # of the workspace, in numbers
     Py_ssize_t sums, n_sums, tiles, tile_size, panels, panel_size, copies, copy_size
     Py_ssize_t normalised, statistics, units, differences, alphas, size
     Py_ssize_t raw, raw_stride, values, input_deltas, waves, wave_stride  # of the front
+    Py_ssize_t pairs, pair_stride, pair_tiles  # of rounded operands
 
 cdef struct Run:  # one call, with all that its phases need
     const Layer *layers
@@ -151,6 +153,15 @@ cdef inline Py_ssize_t layers_in(const int64_t[:, ::1] plan) noexcept nogil:
     return n
 
 
+cdef inline bint rounds_products(const Layer *layers, Py_ssize_t n_layers) noexcept nogil:
+    """Whether operands of any product are rounded."""
+    cdef Py_ssize_t number
+    for number in range(n_layers):
+        if layers[number].precision:
+            return True
+    return False
+
+
 cdef inline const Layer *last_layer(const int64_t[:, ::1] plan) noexcept nogil:
     return &layers_of(plan)[layers_in(plan) - 1]
 
@@ -198,6 +209,8 @@ cdef Layout layout_of(
     to.tile_size = max(<Py_ssize_t>OUTER_SIZE, TILE_SUMS * vector_lanes(itemsize))
     to.panels = to.tiles + n_threads * to.tile_size
     to.panel_size = min(padded(max(widest, to.batch), lanes), MAX_DEPTH) * columns
+    if rounds_products(layers, n_layers):
+        to.panel_size *= 2  # see :func:`round_transposed`
     to.copies = to.panels + n_threads * to.panel_size
     to.copy_size = padded(widest + TILE_ROWS, lanes) * to.batch + 2 * lanes
     to.normalised = to.size = to.copies + n_threads * to.copy_size
@@ -212,6 +225,10 @@ cdef Layout layout_of(
         to.alphas = to.differences + to.batch * units
         to.size = to.alphas + units
     lay_out_front(&to, &front, lanes)
+    if rounds_products(layers, n_layers):
+        to.pairs, to.pair_stride = to.size, padded(widest, lanes)
+        to.pair_tiles = to.pairs + to.batch * to.pair_stride
+        to.size = to.pair_tiles + to.pair_stride * padded(to.batch, 2)
     return to
 
 

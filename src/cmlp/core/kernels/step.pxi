@@ -207,7 +207,7 @@ cdef inline bint takes_plain_rows(const Run *run) noexcept nogil:
     for number in range(run.n_layers):
         if run.layers[number].stride > OUTER_SIZE or run.layers[number].normalization:
             return False
-        if run.layers[number].alpha:
+        if run.layers[number].alpha or run.layers[number].precision:
             return False
     return (
         run.to.batch == 1 and run.fused and run.front.n_parts == 0 and run.n_threads == 1

@@ -12,7 +12,8 @@ the twin of NumPy; read it first, in this order:
 6. ``updates``        penalties, and the rules that turn a gradient into a step
 7. ``normalization``, ``parametric``, ``noise``   three additions to the layers
 8. ``embed``, ``periodic``, ``front``   what happens to X's columns before the first layer
-9. ``gather``, ``predict``, ``predictor``, ``bound_trainer``   rows of X and y in, outputs out
+9. ``bfloat16``       operands of products that are rounded
+10. ``gather``, ``predict``, ``predictor``, ``bound_trainer``   rows of X and y in, outputs out
 
 Names: ``z`` is a layer's weighted sum, ``a`` its activation, ``delta`` is dC/dz, the derivative of
 the cost by the weighted sum, and a gradient is ``d`` and the name of what it belongs to.
@@ -44,10 +45,14 @@ name = "python"
 vector_bytes = 0
 
 
+bfloat16 = False
+
+
 __all__ = [
     "BoundTrainer",
     "Predictor",
     "activate",
+    "bfloat16",
     "blend",
     "evaluate",
     "forward",

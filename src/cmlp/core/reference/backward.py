@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cmlp.core import layout
+from cmlp.core.reference.bfloat16 import operands
 from cmlp.core.reference.forward import raise_if_stopped, write_record
 from cmlp.core.reference.normalization import normalised_delta
 from cmlp.core.reference.parametric import add_alpha_gradient
@@ -21,13 +22,14 @@ def add_gradient(plan, params, inputs, slopes, differences, delta, kept, grads, 
         (W, _), (dW, db) = parameters[number], gradients[number]
         if kept[number]:
             delta = normalised_delta(plan[number], params, grads, delta, kept[number])
-        else:
-            db += delta.sum(axis=0)
         if len(deltas):
             write_record(plan[number : number + 1], deltas, [delta])
-        dW += inputs[number].T @ delta
+        a, W, operand = operands(plan[number], inputs[number], W, delta)
+        if not kept[number]:
+            db += operand.sum(axis=0)
+        dW += a.T @ operand
         if number:
-            delta = delta @ W.T
+            delta = operand @ W.T
             if plan[number - 1, layout.ALPHA]:
                 add_alpha_gradient(plan[number - 1], grads, delta, differences[number - 1])
             delta = delta * slopes[number - 1]

@@ -9,6 +9,7 @@ import numpy as np
 from cmlp.core import layout, seam
 from cmlp.core.layout import Array
 from cmlp.core.reference.activations import CODES, function, slope
+from cmlp.core.reference.bfloat16 import operands
 from cmlp.core.reference.front import Expanded, expand, noisy_columns
 from cmlp.core.reference.gather import gather, passes
 from cmlp.core.reference.noise import bell, dropout_scale, key_of
@@ -65,6 +66,7 @@ def propagate(
     ):
         raise_if_stopped(team)
         normalised = None
+        a, W = operands(layer, a, W)
         product = a @ W if number or sums is None else a @ W + sums
         if running and layer[layout.NORMALIZATION] == BATCH:
             z = normalise_by_running(layer, params, product)

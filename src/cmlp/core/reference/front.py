@@ -8,6 +8,7 @@ import numpy as np
 
 from cmlp.core import front, layout
 from cmlp.core.layout import Array
+from cmlp.core.reference.bfloat16 import operands
 from cmlp.core.reference.embed import add_table_gradient, embed, table_slope
 from cmlp.core.reference.periodic import add_periodic_gradient, embed_periodic, periodic_slope
 
@@ -27,7 +28,7 @@ class Expanded(NamedTuple):
     """u of each periodic part, by its first column."""
 
 
-def noisy_columns(plan):
+def noisy_columns(plan: Array) -> Array:
     """Which columns of X take noise: in a number of a row it would have no meaning."""
     noisy = np.ones(front.columns_of(plan), bool)
     for row in front.front_of(plan):
@@ -67,7 +68,8 @@ def add_front_gradient(plan, params, rows, delta, grads):
     ``dy = delta W^T``; of y = s h, ``ds = sum dy h`` and ``dh = dy s``. Returns dC/dX.
     """
     W, _ = layout.layer_views(plan, params)[0]
-    slopes = delta @ W.T
+    operand, W = operands(plan[0], delta, W)
+    slopes = operand @ W.T
     s = front.factors_of(plan, params)
     if s is not None:
         ds = front.factors_of(plan, grads)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from cmlp.core.layout import Array
 from cmlp.core.reference.losses import CATEGORICAL
 from cmlp.core.seam import MAX_BATCH, SparseRows
 
@@ -21,10 +24,10 @@ def passes(X, rows):
         yield start, stop, slice(start, stop) if rows is None else rows[start:stop]
 
 
-def gather(X, rows, input_scale, dtype):
+def gather(X: Any, rows: Any, input_scale: float, dtype: np.dtype[Any]) -> Array:
     """Rows of X as the first layer reads them."""
-    x = X if rows is None else X[rows]
-    x = x.dense(dtype) if isinstance(x, SparseRows) else np.asarray(x, dtype=dtype)
+    some = X if rows is None else X[rows]
+    x: Array = some.dense(dtype) if isinstance(some, SparseRows) else np.asarray(some, dtype=dtype)
     return x if input_scale == 1 else x * dtype.type(input_scale)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from cmlp.core import layout, vocabulary
 from cmlp.core.reference.backward import add_gradient
+from cmlp.core.reference.bfloat16 import operands
 from cmlp.core.reference.forward import Stopped, propagate
 from cmlp.core.reference.front import Expanded, add_front_gradient
 from cmlp.core.reference.gather import gather, gather_targets, passes
@@ -123,7 +124,8 @@ def _backpropagate(
                 dX[here] = slopes_of_x * dtype.type(input_scale)
         elif len(dX):
             W, _ = layout.layer_views(plan, params)[0]
-            dX[here] = (delta @ W.T) * dtype.type(input_scale)
+            operand, W = operands(plan[0], delta, W)
+            dX[here] = (operand @ W.T) * dtype.type(input_scale)
     loss = objective.cost_scale * float(loss / weight.sum()) if weight.any() else 0.0
     layers = zip(layout.layer_views(plan, params), layout.layer_views(plan, grads), strict=True)
     for (W, _), (dW, _) in reversed(list(layers)):

@@ -2,7 +2,8 @@
  *
  * A. The vector is the widest one that the compiler's target has (the build makes one core per level);
  *    it is a compiler vector type (GCC, clang), so `a * b + c` is plain C and the compiler schedules it.
- *    No intrinsics: nothing below needs an instruction that the compilers do not find by themselves.
+ *    No intrinsics but in simd_bfloat16.h: nothing else needs an instruction that the compilers do not find
+ *    by themselves.
  * B. A compiler without vector types (MSVC) gets the same code with vectors of one lane. Only what C
  *    spells differently for a scalar has two definitions: the types and VEC_LESS.
  * C. Template by inclusion: the files at the end are read with REAL = float and with double, each with wide
@@ -229,6 +230,8 @@ INLINE void restore_denormals(unsigned before)
     (void)before;
 #endif
 }
+
+#include "simd_bfloat16.h"
 
 /* Prefetch `bytes` bytes now. */
 INLINE void prefetch(const char *at, ptrdiff_t bytes)

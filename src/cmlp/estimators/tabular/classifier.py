@@ -99,6 +99,8 @@ class TabularClassifier(Tabular):
         Show each epoch; of several members one line each.
     callbacks : iterable
         Called after each epoch with a :class:`cmlp.TrainingState`, by each member from its thread.
+    precision : {None, 'bfloat16', 'bfloat16-emulated'}
+        What operands of products are rounded to, as :class:`cmlp.Network` describes it.
 
     Attributes
     ----------
@@ -189,6 +191,7 @@ class TabularClassifier(Tabular):
         max_time: float | None = None,
         verbose: bool | int = False,
         callbacks: Iterable[Any] = (),
+        precision: str | None = None,
     ) -> None:
         self._store(locals())
 

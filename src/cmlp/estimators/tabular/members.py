@@ -296,7 +296,8 @@ def _untrained(
     fold, preset = folds[number % len(folds)], _preset(plan, len(folds), number)
     net = build_network(
         encoders[fold.encoder].outputs_, preset, plan.targets.outputs, seed,
-        dtype=plan.estimator.dtype, **plan.estimator._loss_options(),
+        dtype=plan.estimator.dtype, precision=plan.estimator.precision,
+        **plan.estimator._loss_options(),
     )  # fmt: skip
     return Member(net, fold.encoder, fold.scale)
 

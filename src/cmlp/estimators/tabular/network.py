@@ -59,6 +59,7 @@ def build_network(
     seed: int,
     *,
     dtype: Any = "float32",
+    precision: str | None = None,
     **loss_options: Any,
 ) -> Network:
     """Make an untrained network for encoded rows.
@@ -84,6 +85,7 @@ def build_network(
         seed,
         missing_targets=outputs.masks,
         inputs=inputs_of(columns, preset),
+        precision=precision,
         **loss_options,
     )
     draw_weights(net)

@@ -93,6 +93,7 @@ class TabularRegressor(Tabular):
         max_time: float | None = None,
         verbose: bool | int = False,
         callbacks: Iterable[Any] = (),
+        precision: str | None = None,
     ) -> None:
         self._store(locals())
 

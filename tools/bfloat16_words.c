@@ -1,0 +1,147 @@
+/* Compares the products of words, which use the processor's bfloat16 instructions, with their emulation in
+ * float32 and with the definition, bit by bit: conversions, both kinds of pairs, and every shape of tile.
+ *
+ *     cc -O2 -std=gnu11 -mavx2 -mfma -mbmi -mbmi2 -mf16c -mlzcnt -mavx512f -mavx512cd -mavx512vl \
+ *        -mavx512bw -mavx512dq -ffp-contract=fast -fno-trapping-math -static \
+ *        -I src/cmlp/core/simd tools/bfloat16_words.c -lm -o words && ./words [rounds]
+ *
+ * It needs a processor with AVX512_BF16, or an emulator of one: Bochs 3 has such models (cpu:
+ * model=sapphire_rapids), and boots a Linux kernel whose initial file system is this program as /init.
+ * The last line tells how many numbers were compared, and how many differ. */
+#include "simd.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#if !WORDS
+#error "compile with the flags of the level avx512, see setup.py"
+#endif
+
+enum { DEPTH = 80, COLUMNS = 64, ROWS = 12 };
+
+static uint64_t state = 0x9e3779b97f4a7c15u;
+static uint32_t random_bits(void)
+{
+    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+    return (uint32_t)(state >> 16);
+}
+static float of_bits(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+static uint32_t bits_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* Numbers near 1; of all exponents that neither overflow in a sum; tiny ones, denormals among them; any. */
+static float random_number(int kind)
+{
+    uint32_t bits = random_bits();
+    if (kind == 0) return of_bits((bits & 0x80ffffff) | 0x3f000000);
+    if (kind == 1) return of_bits((bits & 0x80000000) | (bits & 0x7fffffff) % 0x5e000000);
+    if (kind == 2) return of_bits(bits & 0x80ffffff) * (bits & 1 ? 1 : 0x1p20f);
+    return of_bits(bits);
+}
+
+static long compared, differ;
+static void compare(const char *what, float found, float expected)
+{
+    compared++;
+    if (bits_of(found) == bits_of(expected) || (found != found && expected != expected)) return;
+    if (differ++ < 20) printf("%s: %08x, expected %08x\n", what, bits_of(found), bits_of(expected));
+}
+
+static float flushed(float x)
+{
+    return bits_of(x) & 0x7f800000 ? x : of_bits(bits_of(x) & 0x80000000);
+}
+
+/* s + a b with one rounding, as the instruction computes it. */
+static float multiply_add(float a, float b, float s)
+{
+    return flushed(fmaf(flushed(a), flushed(b), flushed(s)));
+}
+
+static void check_conversions(int kind)
+{
+    float x[77], words[48], two[80], across[80], both[160];
+    for (int n = 1; n <= 77; n++) {
+        for (int k = 0; k < n; k++) x[k] = random_number(kind);
+        memset(words, 0x55, sizeof words);
+        pairs_along(1, words, x, n);
+        pairs_along(0, two, x, n);
+        for (int k = 0; k < n + n % 2; k++) {
+            float half = of_bits(bits_of(words[k / 2]) << (k % 2 ? 0 : 16) & 0xffff0000);
+            compare("along", half, two[k ^ 1]);
+        }
+        for (int k = (n + 1) / 2; k < 48; k++) compare("after the row", words[k], of_bits(0x55555555));
+        if (n % 2) continue; /* two rows of n / 2 columns, then one */
+        for (int depth = 1; depth <= 2; depth++) {
+            memset(across, 0x55, sizeof across);
+            pairs_across(1, across, x, n / 2, depth, n / 2);
+            pairs_across(0, both, x, n / 2, depth, n / 2);
+            for (int j = 0; j < n / 2; j++) {
+                compare("across, odd", of_bits(bits_of(across[j]) & 0xffff0000), both[j]);
+                compare("across, even", of_bits(bits_of(across[j]) << 16), both[n / 2 + j]);
+            }
+            compare("after the columns", across[n / 2], of_bits(0x55555555));
+        }
+    }
+}
+
+static void check_tile(int rows, int vectors, int depth, int kind)
+{
+    static float A[ROWS][DEPTH], B[DEPTH][COLUMNS], init[ROWS][COLUMNS];
+    static float a[ROWS][DEPTH], b[DEPTH][COLUMNS], c[3][ROWS][COLUMNS];
+    int n = vectors * 16, with_init = random_bits() % 2;
+    for (int i = 0; i < rows; i++)
+        for (int k = 0; k < depth; k++) A[i][k] = random_number(kind);
+    for (int k = 0; k < depth; k++)
+        for (int j = 0; j < n; j++) B[k][j] = random_number(kind);
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < n; j++) init[i][j] = random_number(kind);
+    for (int words = 0; words < 2; words++) {
+        for (int i = 0; i < rows; i++) pairs_along(words, a[i], A[i], depth);
+        pairs_across(words, b[0], B[0], COLUMNS, depth, n);
+        pair_tile(words, rows, vectors, 0, (depth + 1) / 2 * (words ? 1 : 2), a[0], DEPTH, 1, b[0], n,
+                  with_init ? init[0] : NULL, COLUMNS, c[words][0], COLUMNS, NULL);
+    }
+    for (int i = 0; i < rows; i++)
+        word_row(vectors, depth, a[i], B[0], COLUMNS, with_init ? init[i] : NULL, c[2][i]);
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < n; j++) {
+            float sum = with_init ? init[i][j] : 0;
+            for (int k = 0; k < depth; k += 2) {
+                int odd = k + 1 < depth;
+                sum = multiply_add(odd ? rounded(A[i][k + 1]) : 0, odd ? rounded(B[k + 1][j]) : 0, sum);
+                sum = multiply_add(rounded(A[i][k]), rounded(B[k][j]), sum);
+            }
+            compare("words", c[1][i][j], sum);
+            compare("emulation", c[0][i][j], sum);
+            compare("one row", c[2][i][j], sum);
+        }
+}
+
+int main(int n_arguments, char **arguments)
+{
+    const int most[5] = {0, 12, 12, 8, 6};
+    int rounds = n_arguments > 1 ? atoi(arguments[1]) : 3;
+    if (!words_run()) {
+        printf("this processor has no AVX512_BF16\n");
+        return 2;
+    }
+    for (int round = 0; round < rounds; round++)
+        for (int kind = 0; kind < 4; kind++) {
+            check_conversions(kind);
+            for (int vectors = 1; vectors <= 4; vectors++)
+                for (int rows = 1; rows <= most[vectors]; rows++)
+                    check_tile(rows, vectors, 1 + (int)(random_bits() % DEPTH), kind);
+        }
+    printf("%ld numbers compared, %ld differ\n", compared, differ);
+    return differ != 0;
+}
