@@ -95,7 +95,7 @@ class Trainer:
         if self.noise.input_noise or len(self.noise.dropout):
             self.noise = self.noise._replace(seed=int(net.rng.integers(2**63)))
         check_batch_size(net, batch_size)
-        check_first_columns(net, data.X)
+        check_first_columns(net, (data if isinstance(data, Data) else data.latest).X)
         net.optimizer_state.moments_for(recipe.rule, averages=recipe.ema > 0)
         self.progressed = Progressed(first_step=net.steps)
         self.step_flops = flops_of(net) * batch_size
