@@ -18,7 +18,7 @@ RANKS = {
     "data": 1, "schedules": 1,
     "model": 2, "tables": 2,
     "training": 3, "files": 3,
-    "explain": 4, "formats": 4, "diagnosis": 4,
+    "explain": 4, "formats": 4, "diagnosis": 4, "sources": 4,
     "network": 5,
     "estimators": 6, "plot": 6,
     "exchange": 7, "page": 7, "course": 7,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -18,6 +18,7 @@ from cmlp.core.public import set_module
 from cmlp.core.vocabulary import NORMALIZATION_EPS
 from cmlp.data.checks import RowsLike, check_X
 from cmlp.data.rows import check_pair
+from cmlp.data.source import Source, no_targets
 from cmlp.model import passes, scoring
 from cmlp.model.architecture import Architecture
 from cmlp.model.assignment import ASSIGNED, check_plan, refuse_unknown
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from cmlp.diagnosis.report import Diagnosis
     from cmlp.explain.gradient_check import GradientCheck
     from cmlp.explain.trace import Trace
+    from cmlp.training.fit import Options
+    from cmlp.training.recipe import Recipe
     from cmlp.training.step_trainer import StepTrainer
 
 LEARNING_RATE, LARGEST_RATE = 0.01, 1e300
@@ -281,8 +284,9 @@ class Network(State):
 
         Parameters
         ----------
-        X : array-like or sparse, (n, n_in)
-            Any real dtype and memory order; read row by row, never copied as a whole.
+        X : array-like or sparse, (n, n_in), or Source
+            Any real dtype and memory order; read row by row, never copied as a whole. Of a source
+            the outputs of all rows have to fit into memory; see :meth:`predict_blocks`.
 
         Returns
         -------
@@ -299,7 +303,16 @@ class Network(State):
     @undisturbed
     def _predicted(self, X: RowsLike) -> Array:
         """Return the output activations of any X, without the fast path."""
+        if isinstance(X, Source):
+            return np.concatenate(list(self.predict_blocks(X)))
         return passes.predict(self, check_X(X, self.sizes[0], self.dtype))
+
+    def predict_blocks(self, source: Source) -> Iterator[Array]:
+        """Yield the output activations of a source's rows in order, (n, n_out) for each piece."""
+        from cmlp.sources.fitting import blocks_of
+
+        for data in blocks_of(source):
+            yield self.predict(data.X)
 
     def folded(self) -> Network:
         """Return a copy with normalisation by 'batch' folded into its weights.
@@ -389,17 +402,35 @@ class Network(State):
     # Loss and gradients --------------------------------------------------------------------------
 
     @undisturbed
-    def loss(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def loss(
+        self, X: RowsLike | Source, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Return the (weighted) mean loss of the rows, without penalties, dropout or smoothing."""
+        if isinstance(X, Source):
+            return self._evaluated(X, y, sample_weight)[0]
         return scoring.evaluate(self, self.encode_rows(X, y, sample_weight), None)[0]
 
     @undisturbed
-    def score(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def score(
+        self, X: RowsLike | Source, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Return the accuracy for classes, the coefficient of determination R^2 for numbers.
 
         R^2 of fewer than two rows is NaN, with an UndefinedMetricWarning.
         """
+        if isinstance(X, Source):
+            return self._evaluated(X, y, sample_weight)[1]
         return scoring.evaluate(self, self.encode_rows(X, y, sample_weight), None, warns=True)[1]
+
+    def evaluate(self, source: Source) -> tuple[float, float]:
+        """Return the mean loss of a source's rows, and their score, from one reading."""
+        return self._evaluated(source, None, None)
+
+    def _evaluated(self, source: Source, y: Any, sample_weight: Any) -> tuple[float, float]:
+        from cmlp.sources.evaluation import evaluate
+
+        no_targets(y, sample_weight)
+        return evaluate(self, source)
 
     @undisturbed
     def gradients(
@@ -443,8 +474,8 @@ class Network(State):
 
     def fit(
         self,
-        X: RowsLike,
-        y: ArrayLike,
+        X: RowsLike | Source,
+        y: Any = None,
         *,
         epochs: int = 10,
         batch_size: int | None = 32,
@@ -464,7 +495,7 @@ class Network(State):
         decay_factors: Mapping[str, float | Sequence[float]] | None = None,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
-        X_val: RowsLike | None = None,
+        X_val: RowsLike | Source | None = None,
         y_val: ArrayLike | None = None,
         validation_fraction: float = 0.0,
         patience: int | None = None,
@@ -478,6 +509,10 @@ class Network(State):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
+        memory: int | str = "1 GB",
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: float = 300,
+        resume: bool = False,
     ) -> History:
         """Train by gradient descent; a further call continues the training.
 
@@ -485,10 +520,12 @@ class Network(State):
 
         Parameters
         ----------
-        X : array-like or sparse, (n, n_in)
+        X : array-like or sparse, (n, n_in), or Source
             Any real dtype and memory order. Rows are converted as batches are gathered: a set of
             uint8 pixels is never copied, and of a SciPy sparse matrix or array only one batch of
-            rows at a time has its zeros written out.
+            rows at a time has its zeros written out. A source (:mod:`cmlp.data`) need not fit into
+            memory: a thread reads windows of rows while the core trains. It has its own y and
+            weights; y, sample_weight and y_val are left out then.
         y : array-like
             Class labels, (n,): text, bytes, truth values or numbers, of which integers keep every
             digit of their 64 bits; one-hot rows or a 0/1 matrix, (n, n_out); or numbers. Masked
@@ -569,6 +606,20 @@ class Network(State):
         beta_1, beta_2, epsilon : float
             Of 'adam', 'adamw' and 'nadam'; 'rmsprop' averages the squares with `beta_2`, 'lion' has
             no epsilon.
+        memory : int or str
+            Bytes that rows of a source may take, such as "512 MB". If all rows fit, they are read
+            once, and the result is that of arrays; else there are two windows of them, and with
+            `shuffle` rows are permuted within a window, which has rows of up to 256 blocks, drawn
+            anew in each epoch.
+        checkpoint : str or path-like, optional
+            A file that training can continue from, written every `checkpoint_every` seconds, at the
+            end, at Ctrl-C and when `max_time` is over. It is also a model that :func:`cmlp.load`
+            reads. If it cannot be written later on, there is one warning, the older file is whole,
+            and ``history.checkpoint_errors`` counts.
+        resume : bool
+            Continue from the file `checkpoint`, if there is one: with the weights, bit for bit, of
+            a training that was not interrupted. One that was complete returns at once. Data, sizes
+            and `batch_size` have to be the same.
 
         Returns
         -------
@@ -594,18 +645,10 @@ class Network(State):
                 self.end_training()
             if history is not None:
                 return history
-        return self._fit(arguments, X, y, sample_weight, X_val, y_val)
+        return self._fit(X, arguments)
 
     @_trains
-    def _fit(
-        self,
-        arguments: dict[str, Any],
-        X: RowsLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None,
-        X_val: RowsLike | None,
-        y_val: ArrayLike | None,
-    ) -> History:
+    def _fit(self, X: Any, arguments: dict[str, Any]) -> History:
         """Do what :meth:`fit` does, with its arguments."""
         from cmlp.training import fit
         from cmlp.training.recipe import Recipe, chosen
@@ -616,14 +659,25 @@ class Network(State):
         recipe.check(self.architecture)
         options = fit.Options(**chosen(fit.Options, arguments))
         check_batch_size(self, options.batch_size)
-        check_pair(X_val, y_val)
+        X_val, y_val = arguments["X_val"], arguments["y_val"]
+        if not isinstance(X_val, Source):
+            check_pair(X_val, y_val)
         if X_val is not None and options.validation_fraction:
             raise ValueError("give X_val and y_val or validation_fraction, not both")
+        if arguments["resume"] and arguments["checkpoint"] is None:
+            raise ValueError("resume=True needs the file to continue from: checkpoint=...")
+        if isinstance(X, Source) or arguments["checkpoint"] is not None:
+            return self._fit_source(X, arguments, recipe, options)
         classes, validation = self.classes, None
         try:
-            data = self.encode_rows(X, y, sample_weight)
+            data = self.encode_rows(X, arguments["y"], arguments["sample_weight"])
             check_columns(self, data.X)
-            if X_val is not None and y_val is not None:
+            if isinstance(X_val, Source):
+                from cmlp.sources.fitting import validation_rows
+                from cmlp.sources.plan import bytes_of
+
+                validation = validation_rows(self, X_val, y_val, bytes_of(arguments["memory"]))
+            elif X_val is not None and y_val is not None:
                 validation = self.encode_rows(X_val, y_val, suffix="_val")
         except (TypeError, ValueError):
             self.classes = classes  # a failed call keeps no labels
@@ -633,22 +687,48 @@ class Network(State):
             self._short_fit = ShortFit(arguments, recipe, len(data.X))
         return history
 
+    def _fit_source(
+        self, X: Any, arguments: dict[str, Any], recipe: Recipe, options: Options
+    ) -> History:
+        """Train on a source, or on arrays with checkpoints."""
+        from cmlp.formats.checkpoint import checkpoint_of
+        from cmlp.sources.arrays import arrays
+        from cmlp.sources.fitting import fit_source
+        from cmlp.sources.plan import bytes_of
+
+        y, weight, path = (arguments[name] for name in ("y", "sample_weight", "checkpoint"))
+        if isinstance(X, Source):
+            no_targets(y, weight)
+        else:
+            X = arrays(X, y, weight)
+        checkpoint = None
+        if path is not None:
+            every = check_number("checkpoint_every", arguments["checkpoint_every"], 0)
+            checkpoint = checkpoint_of(self, path, every, X, recipe, options)
+        return fit_source(
+            self, X, recipe, options, (arguments["X_val"], arguments["y_val"]),
+            bytes_of(arguments["memory"]), checkpoint, bool(arguments["resume"]),
+        )  # fmt: skip
+
     @_trains
     def train_epoch(
         self,
-        X: RowsLike,
-        y: ArrayLike,
+        X: RowsLike | Source,
+        y: Any = None,
         *,
         batch_size: int | None = 32,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
         n_threads: int | None = None,
+        memory: int | str = "1 GB",
         **recipe: Any,
     ) -> float:
         """Use every row once, and return the mean loss.
 
         Parameters
         ----------
+        memory : int or str
+            Of a source, as in :meth:`fit`.
         **recipe
             solver, learning_rate, momentum and so on, as in :meth:`fit`.
         """
@@ -656,6 +736,13 @@ class Network(State):
         from cmlp.training.recipe import make_recipe
 
         made = make_recipe(recipe)
+        if isinstance(X, Source):
+            from cmlp.sources.fitting import run_epoch
+            from cmlp.sources.plan import bytes_of
+
+            no_targets(y, sample_weight)
+            limit = bytes_of(memory)
+            return run_epoch(self, X, made, limit, batch_size, shuffle, n_threads)
         data = self.encode_rows(X, y, sample_weight)
         return fit.run_epoch(self, data, made, batch_size, shuffle, n_threads)
 

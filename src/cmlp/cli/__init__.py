@@ -124,7 +124,10 @@ def _train(args: argparse.Namespace) -> int:
     check_way(args)
     if args.plain:
         return train.run(args)
-    from cmlp.cli import train_table
+    from cmlp.cli import train_source, train_table
+
+    if train_source.is_source(args):
+        return train_source.run(args)
 
     return train_table.run(args)
 

@@ -64,12 +64,17 @@ standardised by mean and deviation of the training rows, as is the target of a r
 end both are folded into the first and the last layer, so that the saved network takes raw features
 and returns raw numbers. A column that is constant in training is left unused.
 
+Several files, as 'trips/*.parquet', or files larger than --memory are read once to learn the
+columns, and then in windows of rows while one network is trained. With --checkpoint the same
+command again continues a training that was ended, and does nothing if it was complete.
+
 Ctrl-C ends the training, not the command: what was learned is saved, and the exit code is 130.
 
 examples:
   cmlp train titanic.csv --target Survived --ignore PassengerId
   cmlp train houses.csv --target price --categories zip --max-time 60 --out houses.cmlp
   cmlp train clicks.parquet --target clicked --metric loss --cv 5
+  cmlp train 'trips/*.parquet' --target fare --memory 1GB --checkpoint run.cmlp
   cmlp train no_header.csv --target -1 --ignore 0 --loss quantile --quantile 0.9
   cmlp train digits.npz --plain --solver adam --schedule cosine --epochs 30 --core avx2
 
@@ -210,7 +215,10 @@ PARAMETERS = {
 }  # fmt: skip
 """Options of `train`, and the parameters of the tabular estimators that they set."""
 
-ONLY_TABLES = ("categories", "numbers", "dates", "ensemble", "cv", "metric")
+ONLY_TABLES = (
+    "categories", "numbers", "dates", "ensemble", "cv", "metric", "memory", "checkpoint",
+    "checkpoint_every",
+)  # fmt: skip
 
 ONLY_PLAIN = ("momentum", "l1", "l2", "input_noise", "clip_norm", "no_scale")
 
@@ -370,6 +378,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     _add_table(sub)
     _add_network(sub)
     _add_fit(sub)
+    _add_storage(sub)
     add = sub.add_argument
     add(
         "--no-scale",
@@ -383,6 +392,18 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
         help="where the model goes, replacing a file that is there (default: model.cmlp)",
     )
     add("--quiet", action="store_true", help="print errors only")
+
+
+def _add_storage(sub: argparse.ArgumentParser) -> None:
+    """Add how files are read that do not fit into memory."""
+    add = sub.add_argument
+    add("--memory", metavar="BYTES", help="for rows, such as 1GB: larger files are read in windows")
+    add(
+        "--checkpoint",
+        metavar="FILE",
+        help="written in between and at the end; the same command again continues from it",
+    )
+    add("--checkpoint-every", type=float, metavar="SECONDS", help="(default: 300)")
 
 
 def _add_table(sub: argparse.ArgumentParser) -> None:

@@ -52,7 +52,7 @@ def _train_and_save(args: argparse.Namespace) -> int:
     assert table.y is not None
     classifies, why = choose_task(table.y, args.task, args.loss)
     y = _targets(table.y, classifies)
-    model = _estimator(args, y, classifies)
+    model = estimator_of(args, y, classifies)
     n = sum(choice.is_used for choice in choices)
     tell(f"data    {table.n_rows:,} rows, {n} features")
     classes = y if classifies and y.ndim == 1 else None
@@ -64,14 +64,14 @@ def _train_and_save(args: argparse.Namespace) -> int:
     tell(f"task    {'classification' if classifies else 'regression'}, {why}")
     tell(f"core    {dispatch.describe(dispatch.core.name)}")
     X = training_table(table, choices)
-    for message in _fit(model, X, y):
+    for message in fit_model(model, X, y):
         tell(f"note    {message}")
     model.table_ = _about(table, choices)
     try:
         model.save(args.out)
     except OSError as error:
         return fail(f"{args.out}: cannot be written: {error.strerror}", 1)
-    tell(_summary(model))
+    tell(summary_of(model))
     tell(f"saved   {args.out} ({os.path.getsize(args.out):,} bytes)")
     if any(net.history.stopped == "interrupted" for net in model.networks_):
         print(f"cmlp: interrupted; what was learned is in {args.out}", file=sys.stderr)
@@ -117,7 +117,7 @@ def _about(table: RawTable, choices: list[Choice]) -> dict[str, Any]:
 # The estimator ------------------------------------------------------------------------------------
 
 
-def _estimator(args: argparse.Namespace, y: Array, classifies: bool) -> Tabular:
+def estimator_of(args: argparse.Namespace, y: Array, classifies: bool) -> Tabular:
     """Return the estimator with the options that were given."""
     given = {
         name: getattr(args, option)
@@ -179,12 +179,12 @@ def _converted(given: dict[str, Any], n_rows: int) -> dict[str, Any]:
     return found
 
 
-def _fit(model: Tabular, X: FormTable, y: Array) -> list[str]:
-    """Fit, and return what it warned of but Ctrl-C."""
+def fit_model(model: Tabular, X: Any, y: Array | None, **how: Any) -> list[str]:
+    """Fit, and return what it warned of but Ctrl-C; `how` are further arguments of `fit`."""
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            model.fit(X, y)
+            model.fit(X, y, **how)
     except InvalidParameterError as error:
         raise ValueError(_in_options(str(error))) from None
     except ValueError as error:
@@ -207,7 +207,7 @@ def _in_options(message: str) -> str:
 # What was learned ---------------------------------------------------------------------------------
 
 
-def _summary(model: Tabular) -> str:
+def summary_of(model: Tabular) -> str:
     """Return a line on the networks, and on the best epochs."""
     nets = model.networks_
     sizes = "-".join(map(str, nets[0].sizes))

@@ -14,6 +14,7 @@ from cmlp.core.layout import Array
 from cmlp.core.public import set_module
 from cmlp.data.frames import is_sparse
 from cmlp.data.labels import check_classes, places
+from cmlp.data.source import Source
 from cmlp.estimators.answers import log_odds, log_probabilities, propagate
 from cmlp.estimators.assigned_weights import missing
 from cmlp.estimators.curves import forget_best
@@ -23,6 +24,7 @@ from cmlp.estimators.mlp import MLP, is_stochastic
 from cmlp.estimators.networks import check_described, keep, new_network
 from cmlp.estimators.parameters import check_choice, check_real, parameters_at_fault
 from cmlp.estimators.protocols import available_if, label_binarizer
+from cmlp.estimators.storage import Storage, targets_of
 from cmlp.estimators.targets import Outputs, Targets
 from cmlp.model.new_outputs import add_outputs
 from cmlp.network import Network
@@ -357,13 +359,14 @@ class MLPClassifier(MLP):
     def partial_fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: ArrayLike | None = None,
         classes: Any = None,
         *,
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: ArrayLike | None = None,
+        memory: int | str = "1 GB",
     ) -> Any:
         """Use every row once, and continue where the last call stopped.
 
@@ -376,12 +379,16 @@ class MLPClassifier(MLP):
             All labels that will come (see :meth:`add_classes`); needed at the first call.
         X_val, y_val, sample_weight_val : optional
             Rows to validate on; ``should_stop_`` then goes by their score.
+        memory : int or str
+            Of a source in place of X, as in ``fit``.
 
         Returns
         -------
         self
         """
         known, named = getattr(self, "classes_", None), None
+        if isinstance(X, Source) and classes is None and known is None:
+            classes = X.summary(features=False).labels
         if classes is None and known is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if classes is not None:
@@ -396,6 +403,11 @@ class MLPClassifier(MLP):
                     f"{known!r}"
                 )
         validation = (X_val, y_val, sample_weight_val)
+        if isinstance(X, Source):
+            storage = Storage(memory)
+            return self._fit_source(
+                X, (y, sample_weight), validation, storage=storage, once=True, named=named
+            )
         return self._fit(X, y, sample_weight, validation, once=True, named=named)
 
     @undisturbed
@@ -504,8 +516,9 @@ class MLPClassifier(MLP):
         return sums[:, 0] if sums.shape[1] == 1 and not self._labels.multilabel else sums
 
     @undisturbed
-    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Return the accuracy: the share of rows with the right label, or all labels right."""
+        y, sample_weight = targets_of(X, y, sample_weight)
         predicted, y = self.predict(X), read_labels(y)
         predicted = predicted.toarray() if is_sparse(predicted) else predicted
         check_lengths(len(predicted), y)

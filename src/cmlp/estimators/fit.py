@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from cmlp.core import formatting
 from cmlp.core.errors import ConvergenceWarning, warn
+from cmlp.core.layout import Array
 from cmlp.core.seam import Noise, Objective
 from cmlp.data.checks import check_X
+from cmlp.data.records import NUMBER, entries
 from cmlp.data.rows import Data, HeldOut
-from cmlp.estimators.curves import Curves
+from cmlp.estimators.curves import BEST, HELD_OUT, Curves
 from cmlp.estimators.parameters import STOCHASTIC, parameters_at_fault
 from cmlp.estimators.targets import Task
 from cmlp.estimators.validation import Validation, name_of_score
@@ -28,6 +30,8 @@ from cmlp.model.architecture import Architecture
 from cmlp.model.state import State
 from cmlp.training.callbacks import TrainingState, call_back, check_callbacks
 from cmlp.training.divergence import DivergenceError, diverged
+from cmlp.training.feed import Feed
+from cmlp.training.fit import Resumed
 from cmlp.training.loop import Loop
 from cmlp.training.progress import in_short, live
 from cmlp.training.rates import RULES, LearningRate
@@ -35,6 +39,13 @@ from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
 from cmlp.training.stopping import Deadline
 from cmlp.training.trainer import Trainer
+
+CURVES = (
+    "loss_curve_", "loss_", "n_iter_", "t_", "_no_improvement_count", *BEST, *HELD_OUT,
+)  # fmt: skip
+"""Attributes of an estimator that a training writes, and a checkpoint keeps."""
+
+ANY = (int, float, list, type(None))
 
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -122,9 +133,20 @@ class StochasticFit:
     ----------
     rows : ndarray of int64
         The numbers of the rows to train on.
+    feed : Feed or None
+        What yields the rows in windows instead.
+
+    Attributes
+    ----------
+    checkpoints : Checkpoint or None
+        What writes checkpoints, and continues from one.
+    start : dict
+        State of the random generator before the first draw.
     """
 
     n_rates = 1
+    checkpoints: Resumed | None = None
+    start: dict[str, Any]
 
     def __init__(
         self,
@@ -135,15 +157,17 @@ class StochasticFit:
         random: np.random.RandomState,
         rows: NDArray[np.int64],
         held_out: HeldOut | None,
+        feed: Feed | None = None,
     ) -> None:
         self.est, self.net, self.task, self.data = estimator, net, task, task.data
-        self.rate, self.random = rate, random
+        self.rate, self.random, self.feed = rate, random, feed
         self.order = rows.copy()  # each epoch shuffles them
         self.recipe = recipe_of(estimator, net)
         with parameters_at_fault():
             self.callbacks = check_callbacks(estimator.callbacks)
-        batch_size = self._batch_size(len(rows))
-        self.n_rows, self.n_steps = len(rows), -(-len(rows) // batch_size)
+        self.n_rows = len(rows) if feed is None else feed.n_rows
+        batch_size = self._batch_size(self.n_rows)
+        self.n_steps = -(-self.n_rows // batch_size)
         self.validation: Validation | None = None
         if held_out is not None:
             self.validation = Validation(estimator, net, held_out, self.recipe.cost_scale)
@@ -154,8 +178,9 @@ class StochasticFit:
         epochs = 1 if task.once else estimator.max_iter
         self.state = TrainingState(net, net.history, 0, epochs)
         self.trainer = Trainer(
-            net, self.data, self.recipe, batch_size, threads_of(estimator), keeps_steps_whole=True
-        )
+            net, feed or self.data, self.recipe, batch_size, threads_of(estimator),
+            keeps_steps_whole=True,
+        )  # fmt: skip
 
     def _batch_size(self, n: int) -> int:
         if isinstance(self.est.batch_size, str):
@@ -166,16 +191,29 @@ class StochasticFit:
             )
         return min(int(self.est.batch_size), n)
 
-    def run(self) -> None:
-        """Train until it stops: by convergence, the number of epochs, time or a callback."""
+    def run(self, ended: bool = False) -> None:
+        """Train until it stops: by convergence, the number of epochs, time or a callback.
+
+        Parameters
+        ----------
+        ended : bool
+            Whether it had stopped before, and only its record is restored.
+        """
         est, once = self.est, self.task.once
         self.curves = Curves(est, validates=self.validation is not None, by_score=self.by_score)
+        keeper = None
+        if self.checkpoints is not None:
+            keeper = self.checkpoints.begin(self.trainer, self.state, self)
+        if ended:
+            self.trainer.close()
+            return
         if est.verbose == 1 and not once:
             self.bar = live(est.max_iter)
         deadline = Deadline(est.max_time, self.task.halted)
         stopped = "error"
         try:
-            stopped = Loop(self.trainer, self, self.state, self.callbacks, deadline).run()
+            loop = Loop(self.trainer, self, self.state, self.callbacks, deadline, keeper)
+            stopped = loop.run()
             if stopped == "epochs" and not once:
                 warn(
                     f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached "
@@ -189,6 +227,8 @@ class StochasticFit:
             self._close_bar()
             self.trainer.close()
             self._end(stopped)
+        if self.checkpoints is not None:
+            self.checkpoints.end(stopped)
         call_back(self.callbacks, "on_train_end", self.state)
 
     def _end(self, stopped: str) -> None:
@@ -213,9 +253,10 @@ class StochasticFit:
     # The rules; see `training.loop.Rules`
 
     def draw(self, order: NDArray[np.int64], rates: NDArray[np.float64]) -> None:
-        if self.est.shuffle:
-            self.random.shuffle(self.order)
-        order[:] = self.order
+        if self.feed is None:
+            if self.est.shuffle:
+                self.random.shuffle(self.order)
+            order[:] = self.order
         rates[0] = self.rate.rates(self.n_steps, self.est.loss_curve_)
 
     def foreseen(self) -> float:
@@ -239,6 +280,8 @@ class StochasticFit:
         values["learning_rate"] = rate
         values["seconds"] = seconds + time.perf_counter() - began
         values["rows_per_second"] = n_rows / max(seconds, 1e-9)
+        if self.feed is not None:
+            values["waited"] = self.feed.waited()
         self.net.history.append(values)
         if self.bar is not None:
             self.bar.show(f"epoch {est.n_iter_}", in_short(values, "score"))
@@ -279,7 +322,8 @@ class StochasticFit:
                 ConvergenceWarning,
             )
             return
-        sample = Data(self.data.X[:256], self.data.targets[:256], None)
+        data = self.data if self.feed is None else self.feed.latest
+        sample = Data(data.X[:256], data.targets[:256], None)
         history = self.net.history
         try:
             check_X(sample.X, self.net.sizes[0], self.net.dtype)
@@ -293,3 +337,31 @@ class StochasticFit:
 
     def interrupted(self) -> None:
         warn("Training interrupted by user.")
+
+    # What a checkpoint keeps of it; see `training.fit.Resumed`
+
+    def kept(self) -> tuple[dict[str, Any], Array | None]:
+        """Return what is known of earlier epochs, as JSON holds it, and the best parameters."""
+        curves = {name: getattr(self.est, name, None) for name in CURVES}
+        rate = {"learning_rate": self.rate.learning_rate, "epoch": self.rate.epoch}
+        stopping = self.curves.stopping
+        return {
+            "curves": curves, "rate": rate, "random": self.start,
+            "stopping": {"best": stopping.best, "count": stopping.count},
+        }, self.best  # fmt: skip
+
+    def restore(self, record: dict[str, Any], best: Array | None, epochs: int) -> None:
+        """Restore what :meth:`kept` returned, after some epochs."""
+        curves = entries(record.get("curves"), "the curves", dict.fromkeys(CURVES, ANY), {})
+        rate = entries(record.get("rate"), "the rate", {"learning_rate": NUMBER, "epoch": (int,)},
+                       {})  # fmt: skip
+        stopping = entries(record.get("stopping"), "stopping", {"best": NUMBER, "count": (int,)},
+                           {})  # fmt: skip
+        vars(self.est).update(curves)
+        self.rate.learning_rate, self.rate.epoch = rate["learning_rate"], rate["epoch"]
+        self.curves.stopping.best, self.curves.stopping.count = stopping["best"], stopping["count"]
+        if self.best is not None and best is not None:
+            self.best = best
+        if self.feed is None and self.est.shuffle:
+            for _ in range(epochs):
+                self.random.shuffle(self.order)

@@ -16,12 +16,14 @@ from cmlp.core.errors import warn
 from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
 from cmlp.data.rows import Data, HeldOut, check_pair
+from cmlp.data.source import Source, no_targets
 from cmlp.estimators import answers, ensemble
 from cmlp.estimators.assigned_weights import Assigned, SingleNetworkAttribute
-from cmlp.estimators.inputs import read_X
+from cmlp.estimators.inputs import Columns, check_names, read_X
 from cmlp.estimators.labels import Labels
 from cmlp.estimators.parameters import STOCHASTIC, check_parameters
 from cmlp.estimators.protocols import wrapped
+from cmlp.estimators.storage import Storage, answers_of
 from cmlp.estimators.targets import Targets, Task
 from cmlp.estimators.train import train
 from cmlp.network import Network
@@ -29,6 +31,7 @@ from cmlp.training.rates import LearningRate
 
 if TYPE_CHECKING:
     from cmlp.diagnosis.report import Diagnosis
+    from cmlp.estimators.sources import SourceFit
 
 NEVER_CALLED = (
     "_backprop", "_compute_loss_grad", "_fit_lbfgs", "_fit_stochastic", "_forward_pass",
@@ -116,7 +119,7 @@ class MLP(Assigned):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: ArrayLike | None = None,
         *,
         X_val: Any = None,
@@ -126,12 +129,17 @@ class MLP(Assigned):
         intercepts_init: Any = None,
         eval_set: Any = None,
         validation_data: Any = None,
+        memory: int | str = "1 GB",
+        checkpoint: Any = None,
+        checkpoint_every: float = 300,
+        resume: bool = False,
     ) -> Any:
         """Fit the network to X and y.
 
         Parameters
         ----------
-        X : array-like or sparse matrix, (n_samples, n_features)
+        X : array-like or sparse matrix, (n_samples, n_features), or Source
+            A source (:mod:`cmlp.data`) has its own y and weights, and need not fit into memory.
         y : array-like, (n_samples,) or (n_samples, n_outputs)
             Labels, or a 0/1 matrix for several labels per row; numbers for the regressor.
         sample_weight : array-like, (n_samples,), optional
@@ -141,6 +149,9 @@ class MLP(Assigned):
             ``validation_data=(X, y)``.
         coefs_init, intercepts_init : list of array-like, optional
             First weights and biases, one array per layer.
+        memory, checkpoint, checkpoint_every, resume
+            As in :meth:`cmlp.Network.fit`. Checkpoints are for a single network and a solver that
+            takes steps.
 
         Returns
         -------
@@ -163,7 +174,11 @@ class MLP(Assigned):
             X_val, y_val, *rest = validation_data
             sample_weight_val = rest[0] if rest else sample_weight_val
         validation = (X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight, validation, (coefs_init, intercepts_init))
+        init = coefs_init, intercepts_init
+        storage = Storage(memory, checkpoint, checkpoint_every, resume)
+        if isinstance(X, Source) or not storage.is_plain:
+            return self._fit_source(X, (y, sample_weight), validation, init, storage=storage)
+        return self._fit(X, y, sample_weight, validation, init)
 
     @undisturbed
     def _fit(
@@ -176,6 +191,7 @@ class MLP(Assigned):
         *,
         once: bool = False,
         named: Labels | None = None,
+        of_source: SourceFit | None = None,
     ) -> Any:
         """Read the problem, and train the network or the members; `once` for ``partial_fit``."""
         self._check_parameters()
@@ -189,6 +205,8 @@ class MLP(Assigned):
             self._check_number_of_networks()
         who = type(self).__name__
         rows, columns = read_X(X, who, None if first else self._columns)
+        if of_source is not None and columns.names is None:
+            columns = columns._replace(names=of_source.names)
         targets = self._encode(y, sample_weight, rows.shape[0], once=once, named=named)
         task = Task(
             Data(rows, targets.encoded, targets.weights), targets, columns, None, init, first, once
@@ -199,7 +217,43 @@ class MLP(Assigned):
         if self.n_ensemble > 1:
             ensemble.fit(self, task)
         else:
-            train(self, task)
+            train(self, task, of_source)
+        return self
+
+    @undisturbed
+    def _fit_source(
+        self,
+        X: Any,
+        targets: tuple[Any, Any],
+        validation: tuple[Any, Any, Any],
+        init: tuple[Any, Any] = (None, None),
+        *,
+        storage: Storage,
+        once: bool = False,
+        named: Labels | None = None,
+    ) -> Any:
+        """Train on a source, or on arrays with checkpoints."""
+        from cmlp.estimators.sources import SourceFit
+        from cmlp.sources.arrays import arrays
+
+        self._check_parameters()
+        if isinstance(X, Source):
+            no_targets(*targets)
+        else:
+            X = arrays(X, *targets)
+        of_source = SourceFit(self, X, storage)
+        found = of_source.rows()
+        how: dict[str, Any] = {"once": once, "named": named}
+        if found is not None:
+            rows, y, weight = found
+            return self._fit(rows, y, weight, validation, init, **how, of_source=of_source)
+        first = not (self.warm_start or once) or not self._has_networks()
+        task = of_source.task(of_source.targets(named, once), init, first, once)
+        if not first:
+            check_names(of_source.names, self._columns.names, type(self).__name__)
+        if once and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        train(self, replace(task, held_out=self._read_held_out(task, *validation)), of_source)
         return self
 
     def _read_held_out(self, task: Task, X_val: Any, y_val: Any, weights: Any) -> HeldOut | None:
@@ -248,7 +302,17 @@ class MLP(Assigned):
     ) -> Any:
         """Return the answer of the network about the rows, or the members' answers, joined."""
         self._check_is_fitted()
-        rows, _ = read_X(X, type(self).__name__, self._columns, text=False)
+        if isinstance(X, Source):
+            columns = Columns(self._columns.n)
+            given = np.array(X.feature_names, object) if X.feature_names else None
+            check_names(given, self._columns.names, type(self).__name__)
+            return answers_of(X, lambda rows: self._of_rows(answer, rows, join, columns))
+        return self._of_rows(answer, X, join, self._columns)
+
+    def _of_rows(
+        self, answer: Callable[[Network, Any], Array], X: Any, join: Any, columns: Columns
+    ) -> Any:
+        rows, _ = read_X(X, type(self).__name__, columns, text=False)
         networks = self._networks()
         parts = (answer(net, rows) for net in networks)
         return next(parts) if len(networks) == 1 else join(parts)

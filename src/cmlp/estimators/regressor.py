@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from cmlp.core.errstate import undisturbed
 from cmlp.core.public import set_module
 from cmlp.core.vocabulary import LOSSES, lookup
+from cmlp.data.source import Source
 from cmlp.estimators.inputs import (
     check_finite,
     check_lengths,
@@ -21,6 +22,7 @@ from cmlp.estimators.inputs import (
 from cmlp.estimators.mlp import MLP, is_stochastic
 from cmlp.estimators.parameters import parameters_at_fault
 from cmlp.estimators.protocols import available_if
+from cmlp.estimators.storage import Storage, targets_of
 from cmlp.estimators.targets import Outputs, Targets
 from cmlp.model.custom_loss import refuse_weights, weights_argument
 from cmlp.model.scoring import r2_score
@@ -145,12 +147,13 @@ class MLPRegressor(MLP):
     def partial_fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: ArrayLike | None = None,
         *,
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: ArrayLike | None = None,
+        memory: int | str = "1 GB",
     ) -> Any:
         """Use every row once, and continue where the last call stopped.
 
@@ -161,12 +164,17 @@ class MLPRegressor(MLP):
         sample_weight : array-like, (n_samples,), optional
         X_val, y_val, sample_weight_val : optional
             Rows to validate on; ``should_stop_`` then goes by their score.
+        memory : int or str
+            Of a source in place of X, as in ``fit``.
 
         Returns
         -------
         self
         """
         validation = (X_val, y_val, sample_weight_val)
+        if isinstance(X, Source):
+            storage = Storage(memory)
+            return self._fit_source(X, (y, sample_weight), validation, storage=storage, once=True)
         return self._fit(X, y, sample_weight, validation, once=True)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -190,12 +198,13 @@ class MLPRegressor(MLP):
         return self._request("set_predict_request", metadata)
 
     @undisturbed
-    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Return the coefficient of determination R^2, averaged over the outputs.
 
         A NaN among several outputs is left out. R^2 of fewer than two rows is NaN, with an
         UndefinedMetricWarning.
         """
+        y, sample_weight = targets_of(X, y, sample_weight)
         predicted, y = self.predict(X), read_numbers(y, learns=False)
         check_lengths(len(predicted), y)
         if predicted.shape != y.shape:

@@ -85,6 +85,9 @@ class Task:
         Whether every row is used once, as ``partial_fit`` does.
     halted : callable
         Whether an ensemble ends the trainings of its members.
+    windows : callable or None
+        From the task and a random state to windows of rows that do not fit into memory; `data` are
+        a few of them then.
     """
 
     data: Data
@@ -95,6 +98,7 @@ class Task:
     first: bool
     once: bool
     halted: Callable[[], bool] = lambda: False
+    windows: Callable[[Task, np.random.RandomState], Any] | None = None
 
     def split(
         self, fraction: float, random: np.random.RandomState

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,15 +14,24 @@ from cmlp.estimators.targets import Task
 from cmlp.model.assignment import write
 from cmlp.network import Network
 
+if TYPE_CHECKING:
+    from cmlp.estimators.sources import SourceFit
 
-def train(estimator: Any, task: Task) -> None:
+
+def train(estimator: Any, task: Task, of_source: SourceFit | None = None) -> None:
     """Train the network of an estimator, or a new one, on the rows of a task.
 
     The estimator stays as it was until everything is checked.
+
+    Parameters
+    ----------
+    of_source : SourceFit, optional
+        What reads the rows of a source, and writes checkpoints.
     """
     random = getattr(estimator, "_random_state", None)
     if task.first or not task.once or random is None:
-        random = random_state(estimator.random_state)
+        random = random_state(estimator.random_state) if of_source is None else of_source.random()
+    start = {} if of_source is None else random.get_state(legacy=False)
     if task.first:
         net = first_network(estimator, task, random)
     else:
@@ -34,23 +43,40 @@ def train(estimator: Any, task: Task) -> None:
         if estimator.solver == "lbfgs":
             _keep(estimator, task, net, random)
             fit_lbfgs(estimator, net, task)
-        else:
-            _train_by_steps(estimator, task, net, random)
+            return
+        ended = of_source is not None and of_source.begin(net, start)
+        _train_by_steps(estimator, task, net, random, of_source, ended)
 
 
 def _train_by_steps(
-    estimator: Any, task: Task, net: Network, random: np.random.RandomState
+    estimator: Any,
+    task: Task,
+    net: Network,
+    random: np.random.RandomState,
+    of_source: SourceFit | None,
+    ended: bool,
 ) -> None:
+    """Train by steps; of a training that had `ended`, restore what it has recorded."""
     rate = getattr(estimator, "_optimizer", None)
     if not task.once or rate is None:
         rate = learning_rate_of(estimator)
     rows, held_out = np.arange(task.data.X.shape[0], dtype=np.int64), task.held_out
-    if held_out is None and estimator.early_stopping:
+    feed = None
+    if task.windows is not None:
+        feed, taken = task.windows(task, random)
+        held_out = taken or held_out
+    elif held_out is None and estimator.early_stopping:
         rows, held_out = task.split(estimator.validation_fraction, random)
-    fit = StochasticFit(estimator, net, task, rate, random, rows, held_out)
+    fit = StochasticFit(estimator, net, task, rate, random, rows, held_out, feed)
+    if of_source is not None and of_source.keeper is not None:
+        fit.checkpoints, fit.start = of_source.keeper, of_source.start
     _keep(estimator, task, net, random)
     estimator._optimizer = rate
-    fit.run()
+    try:
+        fit.run(ended)
+    finally:
+        if feed is not None:
+            feed.close()
 
 
 def _keep(estimator: Any, task: Task, net: Network, random: np.random.RandomState) -> None:

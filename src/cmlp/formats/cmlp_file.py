@@ -5,7 +5,7 @@ a normalised layer also ``scale`` (and ``mean`` and ``variance``), of one with a
 activation also ``alpha``, with the optimizer's state the same under ``moment0.`` and ``moment1.``
 (with weight averaging the last of these holds the weights from which training continues), what is
 learned before the first layer as ``front.`` and its names, and as JSON the architecture, the labels
-and the training record.
+and the training record; a checkpoint also has where its training stood (``checkpoint``).
 
 No file is trusted. Its text is parsed by ``json`` and by nothing else: names, dtypes and random
 generators are looked up in tables, numbers have exactly the expected type and range. :func:`save`
@@ -42,7 +42,14 @@ from cmlp.formats.entries import check_name, in_order
 from cmlp.formats.front_records import front_shapes
 from cmlp.formats.label_records import label_record, read_classes
 from cmlp.formats.safetensors import ModelFileError
-from cmlp.formats.training_records import STATE, generator, history_record, read_history, read_state
+from cmlp.formats.training_records import (
+    STATE,
+    generator,
+    history_record,
+    read_history,
+    read_resume,
+    read_state,
+)
 from cmlp.model.architecture import Architecture, read_normalization
 from cmlp.model.custom_loss import CustomLoss
 from cmlp.model.history import History
@@ -108,7 +115,7 @@ def _described_as_text(
         if classes is not None:
             metadata["classes"] = json.dumps(label_record(classes))
         if state is not None:
-            metadata["optimizer"] = json.dumps(in_order(state, STATE), default=_plain)
+            metadata["optimizer"] = json.dumps(in_order(state, STATE), default=plain_number)
         infos = {
             name: safetensors.ArrayInfo(array.dtype.newbyteorder("="), array.shape)
             for name, array in arrays.items()
@@ -119,7 +126,7 @@ def _described_as_text(
     return metadata
 
 
-def _plain(value: Any) -> Any:
+def plain_number(value: Any) -> Any:
     """Return NumPy's numbers and arrays in a generator's state as Python's."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
@@ -177,7 +184,8 @@ def content(metadata: dict[str, str], infos: dict[str, safetensors.ArrayInfo]) -
             raise ValueError(f"the entry {key!r} is missing")
     about = _architecture(parsed(metadata, "network"))
     state = read_state(parsed(metadata, "optimizer")) if "optimizer" in metadata else None
-    _check_arrays(about, state, infos)
+    resume = read_resume(parsed(metadata, "resume")) if "resume" in metadata else None
+    _check_arrays(about, state, infos, keeps_best=resume is not None and resume["best"])
     classes = None
     if "classes" in metadata:
         classes = read_classes(parsed(metadata, "classes"), max(about["sizes"][-1], 2))
@@ -280,7 +288,10 @@ def _normalization(about: dict[str, Any]) -> str | None:
 
 
 def _check_arrays(
-    about: dict[str, Any], state: dict[str, Any] | None, infos: dict[str, safetensors.ArrayInfo]
+    about: dict[str, Any],
+    state: dict[str, Any] | None,
+    infos: dict[str, safetensors.ArrayInfo],
+    keeps_best: bool = False,
 ) -> None:
     """Compare every array's shape and dtype with the architecture."""
     n_moments = 0
@@ -291,7 +302,9 @@ def _check_arrays(
         raise ValueError(f"{len(infos)} arrays do not make {len(about['sizes']) - 1} layers")
     vectors = NORMALIZATION_VECTORS[_normalization(about)]
     vectors += ("alpha",) * about["parametric_activation"]
-    expected = dict(_expected_shapes(about, n_moments, vectors))
+    prefixes = ["", *(f"moment{number}." for number in range(n_moments))]
+    prefixes += ["best."] if keeps_best else []
+    expected = dict(_expected_shapes(about, prefixes, vectors))
     shapes = {key: info.shape for key, info in infos.items()}
     for key in sorted(expected.keys() | shapes.keys()):
         if expected.get(key) != shapes.get(key):
@@ -305,10 +318,10 @@ def _check_arrays(
 
 
 def _expected_shapes(
-    about: dict[str, Any], n_moments: int, kinds: Sequence[str]
+    about: dict[str, Any], prefixes: Sequence[str], kinds: Sequence[str]
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     sizes, front = front_shapes(about)
-    for prefix in ("", *(f"moment{number}." for number in range(n_moments))):
+    for prefix in prefixes:
         for number, (n_in, n_out) in enumerate(pairwise(sizes)):
             yield f"{prefix}layers.{number}.weight", (n_in, n_out)
             yield f"{prefix}layers.{number}.bias", (n_out,)

@@ -124,15 +124,20 @@ def read_state(record: object) -> dict[str, Any]:
         raise ValueError("a mean is of steps that were taken")
     if state["shown_average"] is not None and not 0 <= state["shown_average"] <= _WORD32:
         raise ValueError("shown_average must be a number of 32 bits")
-    kind = state["generator"].get("bit_generator")
+    check_generator(state["generator"])
+    return state
+
+
+def check_generator(state: dict[str, Any]) -> None:
+    """Check the state of a random generator."""
+    kind = state.get("bit_generator")
     if type(kind) is not str or kind not in GENERATORS:
         raise ValueError(
             f"unknown random generator {short(kind)}; known: {', '.join(GENERATORS)}. Another "
             "seed, as in net.rng = 0, makes one of these"
         )
-    if not _fits(state["generator"], {"bit_generator": str, **GENERATORS[kind]}):
+    if not _fits(state, {"bit_generator": str, **GENERATORS[kind]}):
         raise ValueError(f"the random generator's state is none of {kind}")
-    return state
 
 
 def _fits(value: object, expected: Any) -> bool:
@@ -162,3 +167,41 @@ def generator(state: dict[str, Any]) -> np.random.Generator:
     bits = getattr(np.random, state["bit_generator"])(0)
     bits.state = state
     return np.random.Generator(bits)
+
+
+# Where a training stood --------------------------------------------------------------------------
+
+_RESUME: dict[str, tuple[type, ...]] = {
+    "finished": (str,),
+    "epoch": (int,),
+    "rows": (int,),
+    "loss": (float,),
+    "weight": (float,),
+    "windows": (dict,),
+    "older": (int,),
+    "rules": (dict,),
+    "best": (bool,),
+    "start": (dict,),
+    "generator": (dict,),
+    "same": (dict,),
+}
+
+
+_WINDOWS: dict[str, tuple[type, ...]] = {"rows": (int,), "lanes": (int,), "held": NUMBER}
+
+
+def read_resume(record: object) -> dict[str, Any]:
+    """Return where a training stood, of a checkpoint."""
+    about = entries(record, "the checkpoint", _RESUME, {})
+    windows = about["windows"] and entries(about["windows"], "the windows", _WINDOWS, {})
+    for name, value in [*about.items(), *windows.items()]:
+        if type(value) is int and not 0 <= value < 1 << 53:
+            raise ValueError(f"{name} must be at least 0")
+    if windows and not (windows["rows"] and windows["lanes"] and 0 <= windows["held"] < 1):
+        raise ValueError("windows must have rows, of blocks, of which not all are held out")
+    for name in ("loss", "weight"):
+        if not math.isfinite(about[name]):
+            raise ValueError(f"{name} must be finite")
+    for name in ("start", "generator"):
+        check_generator(about[name])
+    return about

@@ -18,7 +18,8 @@ class History(dict[str, list[float]]):
 
     Keys: epoch (counted from 1, over all calls), loss (training, with penalties), learning_rate
     (of the last step), seconds, rows_per_second (means, where an estimator trained several epochs
-    in one call); with validation data also val_loss and val_score.
+    in one call); with validation data also val_loss and val_score; of a source that does not fit
+    into memory also waited (seconds that training waited for rows).
 
     Attributes
     ----------
@@ -37,9 +38,12 @@ class History(dict[str, list[float]]):
     solver : str
         The rule of the last steps, where the network does not have it any more: after a file
         without the optimizer's state.
+    checkpoint_errors : int
+        Checkpoints that could not be written.
     """
 
     restored, solver = False, ""  # of records that were pickled before these were kept
+    checkpoint_errors = 0
 
     def __init__(self, values: dict[str, list[float]] | None = None, metric: str = "") -> None:
         super().__init__(values or {})

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from cmlp.core import dispatch
 from cmlp.core.checks import check_integer, check_number
 from cmlp.core.errors import warn
 from cmlp.core.layout import Array
+from cmlp.data.records import NUMBER, entries
 from cmlp.data.rows import Data
 from cmlp.data.split import split
 from cmlp.model.history import History
@@ -28,7 +29,8 @@ from cmlp.model.state import State
 from cmlp.schedules import Schedule, resolve
 from cmlp.training.callbacks import TrainingState, call_back, check_callbacks
 from cmlp.training.divergence import DivergenceError, diverged
-from cmlp.training.loop import Loop
+from cmlp.training.feed import Feed, Keeper
+from cmlp.training.loop import Loop, Rules
 from cmlp.training.progress import Progress
 from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
@@ -37,12 +39,19 @@ from cmlp.training.trainer import Trainer
 
 
 class NetworkRules:
-    """How :meth:`Network.fit` draws, records and stops; see :class:`cmlp.training.loop.Rules`."""
+    """How :meth:`Network.fit` draws, records and stops; see :class:`cmlp.training.loop.Rules`.
+
+    Parameters
+    ----------
+    rows : ndarray of int64
+        The numbers of the rows to train on, where they are in memory; a feed has an order of its
+        own.
+    """
 
     def __init__(
         self,
         net: State,
-        data: Data,
+        data: Data | Feed,
         recipe: Recipe,
         state: TrainingState,
         rows: NDArray[np.int64],
@@ -54,9 +63,12 @@ class NetworkRules:
         schedules: tuple[Schedule, ...],
         progress: Progress,
     ) -> None:
-        self.net, self.data, self.recipe, self.state = net, data, recipe, state
+        self.net, self.recipe, self.state = net, recipe, state
+        self.feed = None if isinstance(data, Data) else data
+        self.data = data if isinstance(data, Data) else data.latest
         self.rows, self.batch_size, self.shuffle = rows, batch_size, shuffle
-        self.n_rows, self.n_steps = len(rows), -(-len(rows) // batch_size)
+        self.n_rows = len(rows) if self.feed is None else self.feed.n_rows
+        self.n_steps = -(-self.n_rows // batch_size)
         self.validation, self.held_out = validation, held_out
         self.schedules, self.progress, self.n_rates = schedules, progress, len(schedules)
         self.patience = Patience(patience, keeps=validation is not None)
@@ -70,7 +82,8 @@ class NetworkRules:
             row[:] = schedule.rates(base, self.drawn, self.state.epochs, self.n_steps, losses)
         if self.n_rates > 1:
             check_dropout(self.recipe, rates[1])
-        order[:] = self.net.rng.permutation(self.rows) if self.shuffle else self.rows
+        if self.feed is None:
+            order[:] = self.net.rng.permutation(self.rows) if self.shuffle else self.rows
         self.drawn += 1
 
     def foreseen(self) -> float:
@@ -94,6 +107,8 @@ class NetworkRules:
         values["learning_rate"] = rate
         values["seconds"] = seconds + time.perf_counter() - began
         values["rows_per_second"] = n_rows / max(seconds, 1e-9)
+        if self.feed is not None:
+            values["waited"] = self.feed.waited()
         self.state.history.append(values)
         net.history.append(values)
         self.patience.see(values.get("val_loss", loss), int(values["epoch"]), net.params)
@@ -103,7 +118,21 @@ class NetworkRules:
         return "patience" if self.patience.left(self._last_epoch()) <= 0 else ""
 
     def diverged(self, safe: Snapshot) -> None:
-        raise diverged(self.net, self.data, self.recipe, self.state.history, safe)
+        data = self.data if self.feed is None else self.feed.latest
+        raise diverged(self.net, data, self.recipe, self.state.history, safe)
+
+    def kept(self) -> tuple[dict[str, Any], Array | None]:
+        """Return what is known of earlier epochs, as JSON holds it, and the best parameters."""
+        patience = self.patience
+        known = {"lowest": patience.lowest, "best_epoch": patience.best_epoch}
+        return known, patience.params
+
+    def restore(self, record: dict[str, Any], best: Array | None, epochs: int) -> None:
+        """Restore what :meth:`kept` returned, after some epochs."""
+        kinds = {"lowest": NUMBER, "best_epoch": (int,)}
+        known = entries(record, "patience", kinds, {})
+        self.patience.lowest, self.patience.best_epoch = known["lowest"], known["best_epoch"]
+        self.patience.params, self.drawn = best, epochs
 
     def end(self, stopped: str) -> None:
         """Record how the training has ended."""
@@ -132,6 +161,26 @@ def check_dropout(recipe: Recipe, factors: NDArray[np.float64]) -> None:
             f"dropout times its schedule must be below 1; it reaches {most:g}: lower dropout, or "
             "the factors of dropout_schedule"
         )
+
+
+class RestorableRules(Rules, Protocol):
+    """Rules of a training that can be resumed."""
+
+    def kept(self) -> tuple[dict[str, Any], Array | None]:
+        """Return what is known of earlier epochs, as JSON holds it, and the best parameters."""
+
+    def restore(self, record: dict[str, Any], best: Array | None, epochs: int) -> None:
+        """Restore what :meth:`kept` returned, after some epochs."""
+
+
+class Resumed(Protocol):
+    """Checkpoints of a training."""
+
+    def begin(self, trainer: Trainer, state: TrainingState, rules: RestorableRules) -> Keeper:
+        """Restore what was done before, if anything; return what writes checkpoints."""
+
+    def end(self, stopped: str) -> None:
+        """Write the last checkpoint, unless training was stopped in the middle."""
 
 
 @dataclass(kw_only=True)
@@ -169,16 +218,29 @@ class Options:
 
 
 def fit(
-    net: State, data: Data, recipe: Recipe, options: Options, validation: Data | None
+    net: State,
+    data: Data | Feed,
+    recipe: Recipe,
+    options: Options,
+    validation: Data | None,
+    resumed: Resumed | None = None,
 ) -> History:
-    """Train for some epochs; see :meth:`cmlp.Network.fit`, which has checked the rows."""
+    """Train for some epochs; see :meth:`cmlp.Network.fit`, which has checked the rows.
+
+    Parameters
+    ----------
+    data : Data or Feed
+        Rows in memory; or what yields windows of rows, and holds rows to validate on out itself.
+    resumed : Resumed, optional
+        What writes checkpoints, and where a training continues.
+    """
     rules = rules_of(net, data, recipe, options, validation)
-    return run(rules, options)
+    return run(rules, options, resumed)
 
 
 def rules_of(
     net: State,
-    data: Data,
+    data: Data | Feed,
     recipe: Recipe,
     options: Options,
     validation: Data | None,
@@ -186,14 +248,17 @@ def rules_of(
     held_out: NDArray[np.int64] | None = None,
 ) -> NetworkRules:
     """Return the rules of a fit on some rows (None: all), with those of `held_out` to validate."""
+    in_memory = data if isinstance(data, Data) else None
     if rows is None:
-        rows = np.arange(len(data.X), dtype=np.int64)
-    if options.validation_fraction:
-        strata = _strata(net, data.targets)[rows]
+        rows = np.arange(0 if in_memory is None else len(in_memory.X), dtype=np.int64)
+    if in_memory is not None and options.validation_fraction:
+        strata = _strata(net, in_memory.targets)[rows]
         part, rest = split(strata, options.validation_fraction, net.rng)
-        rows, held_out, validation = rows[part], rows[rest], data
-    batch_size = min(options.batch_size or len(rows), len(rows))
-    history = History(metric=metric_of(net, data.targets))
+        rows, held_out, validation = rows[part], rows[rest], in_memory
+    n_rows = len(rows) if isinstance(data, Data) else data.n_rows
+    batch_size = min(options.batch_size or n_rows, n_rows)
+    latest = data if isinstance(data, Data) else data.latest
+    history = History(metric=metric_of(net, latest.targets))
     net.history.metric = history.metric
     state = TrainingState(net, history, 0, options.epochs)
     progress = Progress(options.verbose, options.epochs, history.metric, dispatch.core.name)
@@ -203,15 +268,22 @@ def rules_of(
     )  # fmt: skip
 
 
-def run(rules: NetworkRules, options: Options) -> History:
+def run(rules: NetworkRules, options: Options, resumed: Resumed | None = None) -> History:
     """Train by these rules until they, or the options, end it."""
     net, state, callbacks = rules.net, rules.state, tuple(options.callbacks)
     trainer = Trainer(
-        net, rules.data, rules.recipe, rules.batch_size, options.n_threads, keeps_steps_whole=True
+        net,
+        rules.feed or rules.data,
+        rules.recipe,
+        rules.batch_size,
+        options.n_threads,
+        keeps_steps_whole=True,
     )
     stopped = "error"
+    keeper = None if resumed is None else resumed.begin(trainer, state, rules)
     try:
-        stopped = Loop(trainer, rules, state, callbacks, Deadline(options.max_time)).run()
+        loop = Loop(trainer, rules, state, callbacks, Deadline(options.max_time), keeper)
+        stopped = loop.run()
         trainer.close()  # first: it puts the mean of the weights in place
         if rules.patience.params is not None:
             net.params[:] = rules.patience.params
@@ -222,13 +294,15 @@ def run(rules: NetworkRules, options: Options) -> History:
         rules.progress.close()
         trainer.close()
         rules.end(stopped)
+    if resumed is not None:
+        resumed.end(stopped)
     call_back(callbacks, "on_train_end", state)
     return state.history
 
 
 def run_epoch(
     net: State,
-    data: Data,
+    data: Data | Feed,
     recipe: Recipe,
     batch_size: int | None,
     shuffle: bool,
@@ -241,13 +315,14 @@ def run_epoch(
     DivergenceError
         If the loss is not finite; the step that saw it is not taken.
     """
-    rows = np.arange(len(data.X), dtype=np.int64)
-    batch_size = check_integer("batch_size", len(rows) if batch_size is None else batch_size, 1)
-    batch_size = min(batch_size, len(rows))
+    n_rows = len(data.X) if isinstance(data, Data) else data.n_rows
+    rows = np.arange(n_rows if isinstance(data, Data) else 0, dtype=np.int64)
+    batch_size = check_integer("batch_size", n_rows if batch_size is None else batch_size, 1)
+    batch_size = min(batch_size, n_rows)
     if n_threads is not None:
         check_integer("n_threads", n_threads, 1)
     trainer = Trainer(net, data, recipe, batch_size, n_threads)
-    rates = np.full(-(-len(rows) // batch_size), float(recipe.learning_rate))
+    rates = np.full(-(-n_rows // batch_size), float(recipe.learning_rate))
     try:
         loss, _ = trainer.epoch(net.rng.permutation(rows) if shuffle else rows, rates)
     finally:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cmlp.data.numbers import is_finite
 from cmlp.training.callbacks import TrainingState, call_back
+from cmlp.training.feed import Keeper, Progressed
 from cmlp.training.snapshot import Snapshot
 from cmlp.training.stopping import Deadline
 from cmlp.training.trainer import Trainer
@@ -58,7 +59,13 @@ class Rules(Protocol):
 
 
 class Loop:
-    """Trains epoch after epoch; see :meth:`run`."""
+    """Trains epoch after epoch; see :meth:`run`.
+
+    Parameters
+    ----------
+    keeper : Keeper, optional
+        What writes checkpoints.
+    """
 
     def __init__(
         self,
@@ -67,9 +74,10 @@ class Loop:
         state: TrainingState,
         callbacks: tuple[Any, ...],
         deadline: Deadline,
+        keeper: Keeper | None = None,
     ) -> None:
         self.trainer, self.rules, self.state = trainer, rules, state
-        self.callbacks, self.deadline = callbacks, deadline
+        self.callbacks, self.deadline, self.keeper = callbacks, deadline, keeper
 
     def run(self) -> str:
         """Train, and return why training ended.
@@ -95,6 +103,8 @@ class Loop:
         except KeyboardInterrupt:
             if safe is not None and not is_finite(self.trainer.net.params):
                 safe.put_back()
+            elif self.keeper is not None:
+                self.keeper.save(now=True)
             self.rules.interrupted()
             return "interrupted"
         finally:
@@ -105,7 +115,9 @@ class Loop:
         """Train one epoch, or several in one call of the core; return why training ends."""
         rules, n = self.rules, self._ahead()
         began = time.perf_counter()
-        orders = np.empty((n, rules.n_rows), np.int64)
+        if self.keeper is not None:
+            self.keeper.mark()
+        orders = np.empty((n, rules.n_rows if self.trainer.feed is None else 0), np.int64)
         rates = np.empty((rules.n_rates, n, rules.n_steps))
         for number, order in enumerate(orders):
             rules.draw(order, rates[:, number])
@@ -131,14 +143,16 @@ class Loop:
 
     def _epoch(self, order: NDArray[np.int64], rates: NDArray[np.float64]) -> str:
         began = time.perf_counter()
-        loss, n_rows = self.trainer.epoch(order, rates, self.deadline)
+        trainer, net = self.trainer, self.trainer.net
+        if trainer.progressed.epoch < self.state.epoch:
+            trainer.progressed = Progressed(self.state.epoch, first_step=net.steps)
+        loss, n_rows = trainer.epoch(order, rates, self.deadline)
         seconds = time.perf_counter() - began
-        if self.trainer.stopped and not n_rows:
+        if not n_rows and not math.isnan(loss):
             return self.deadline.reason  # before the first step was done: there is no epoch
-        finite = math.isfinite(loss) and is_finite(self.trainer.net.params)
+        finite = math.isfinite(loss) and is_finite(net.params)
         if finite:
             self._remember(1)
-            net = self.trainer.net
             net.optimizer_state.show_average(net.params)
         else:
             self.rules.diverged(self.safe)
@@ -155,7 +169,7 @@ class Loop:
         No callback, deadline or stopping rule may come between them. An epoch of a small table
         takes less time than Python needs around it.
         """
-        if self.callbacks or self.deadline.is_set:
+        if self.callbacks or self.deadline.is_set or self.keeper is not None:
             return 1
         in_a_call = self.trainer.epochs_of_a_call(self.rules.n_rows)
         left = self.state.epochs - self.state.epoch
@@ -169,9 +183,10 @@ class Loop:
         self.rules.record(loss, n_rows, rate, seconds, finite)
         self._call_back("on_epoch_end")
         verdict = self.rules.verdict() if finite else "diverged"
-        if self.state.stop and finite:
-            return "callback"
-        return verdict or self.deadline.reason
+        reason = "callback" if self.state.stop and finite else verdict or self.deadline.reason
+        if self.keeper is not None and finite and n_rows == self.rules.n_rows:
+            self.keeper.save(now=bool(reason) and not verdict and reason != "callback")
+        return reason
 
     def _call_back(self, event: str) -> None:
         """Call the callbacks, which may train the network, but not with another optimizer."""

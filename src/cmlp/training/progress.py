@@ -19,7 +19,11 @@ def in_short(values: Mapping[str, float], metric: str) -> str:
     if "val_loss" in values:
         parts.append(f"val_loss {number(values['val_loss'])}")
         parts.append(f"val_{metric} {score(values['val_score'])}")
-    return "  ".join([*parts, f"{count(values['rows_per_second'])} rows/s"])
+    parts.append(f"{count(values['rows_per_second'])} rows/s")
+    if "waited" in values:
+        share = min(values["waited"] / max(values["seconds"], 1e-9), 1)
+        parts += [f"waiting for data {share:.0%}"] if share >= 0.005 else []
+    return "  ".join(parts)
 
 
 def cut(text: str, width: int) -> str:

@@ -22,10 +22,10 @@ from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
 from cmlp.training.stepper import PLAIN, Stepper
 
-FALSE = "ema", "validation_fraction", "verbose", "callbacks"
+FALSE = "ema", "validation_fraction", "verbose", "callbacks", "resume"
 NONE = (
     "sample_weight", "X_val", "y_val", "patience", "schedule", "dropout_schedule",
-    "weight_decay_schedule", "max_time",
+    "weight_decay_schedule", "max_time", "checkpoint",
 )  # fmt: skip
 """Arguments that add something to a fit's steps, unless they are these."""
 

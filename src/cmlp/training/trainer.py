@@ -19,6 +19,7 @@ from cmlp.model import passes
 from cmlp.model.passes import flops_of
 from cmlp.model.precision import check_first_columns
 from cmlp.model.state import State
+from cmlp.training.feed import Feed, Progressed
 from cmlp.training.recipe import Recipe
 
 CALL_ROWS = 2**20
@@ -55,30 +56,48 @@ class Trainer:
 
     Parameters
     ----------
+    data : Data or Feed
+        Rows in memory, or what yields windows of them.
     keeps_steps_whole : bool
         Whether the NumPy core runs in a thread of its own, too, so that Ctrl-C cannot interrupt it
         between two statements of an update.
+
+    Attributes
+    ----------
+    progressed : Progressed
+        What is done of the present epoch.
+    pause : callable or None
+        Called between two calls of the core, when a checkpoint may be written; with True at the end
+        of an epoch that time has cut short.
     """
+
+    data: Data
+    pause: Callable[[bool], None] | None = None
 
     def __init__(
         self,
         net: State,
-        data: Data,
+        data: Data | Feed,
         recipe: Recipe,
         batch_size: int,
         n_threads: int | None,
         *,
         keeps_steps_whole: bool = False,
     ) -> None:
-        self.net, self.data, self.batch_size = net, data, batch_size
+        self.net, self.batch_size, self.feed = net, batch_size, None
+        if isinstance(data, Data):
+            self.data = data
+        else:
+            self.feed = data
         self.objective = recipe.objective(net.architecture)
         self.optimizer = recipe.optimizer(net.architecture)
         self.noise = recipe.noise(net.architecture, 0)
         if self.noise.input_noise or len(self.noise.dropout):
             self.noise = self.noise._replace(seed=int(net.rng.integers(2**63)))
         check_batch_size(net, batch_size)
-        check_first_columns(net, data.X)
+        check_first_columns(net, (data if isinstance(data, Data) else data.latest).X)
         net.optimizer_state.moments_for(recipe.rule, averages=recipe.ema > 0)
+        self.progressed = Progressed(first_step=net.steps)
         self.step_flops = flops_of(net) * batch_size
         self.is_long = self.step_flops > passes.CALL_FLOPS
         self.stopped = False
@@ -247,6 +266,11 @@ class Trainer:
             Weighted mean over the rows that were used; not finite where training diverged.
         n_rows : int
             Rows that were used: 0 where time was over before the first step was done.
+
+        Notes
+        -----
+        Steps that `progressed` counts already, from before a training was resumed, are not taken
+        again.
         """
         if self.optimizer.ema:
             memory = self.net.optimizer_state
@@ -266,22 +290,56 @@ class Trainer:
         rates: NDArray[np.float64],
         out_of_time: Callable[[], bool],
     ) -> tuple[float, int]:
-        per_call = self._steps_of_a_call()
-        total = weight = 0.0
-        done = 0
-        for first in range(0, rates.shape[-1], per_call):
-            part = rows[first * self.batch_size : (first + per_call) * self.batch_size]
-            wanted = rates[..., first : first + per_call]
+        done = self.progressed
+        n_rows = len(rows) if self.feed is None else self.feed.n_rows
+        if self.feed is None:
+            self._take(rows[done.rows :], rates, n_rows, out_of_time)
+        else:
+            for window in self.feed.windows(done.epoch, done.rows, out_of_time):
+                self.data = window.data
+                if not self._take(window.order, rates, n_rows, out_of_time):
+                    break
+        if math.isnan(done.loss):
+            return math.nan, done.rows
+        if done.rows < n_rows:
+            self._pause(True)
+        return (done.loss / done.weight if done.weight else 0.0), done.rows
+
+    def _take(
+        self,
+        rows: NDArray[np.int64],
+        rates: NDArray[np.float64],
+        n_rows: int,
+        out_of_time: Callable[[], bool],
+    ) -> bool:
+        """Take the next steps of an epoch of `n_rows`, one per batch of `rows`.
+
+        Return whether the epoch continues after them.
+        """
+        per_call, done = self._steps_of_a_call() * self.batch_size, self.progressed
+        for start in range(0, len(rows), per_call):
+            part, first = rows[start : start + per_call], done.rows // self.batch_size
+            wanted = rates[..., first : first + -(-len(part) // self.batch_size)]
             loss, taken = self.run(part, wanted, None, out_of_time)
             if taken < wanted.shape[-1] and not self.stopped:
-                return math.nan, done
+                done.loss = math.nan
+                return False
             part = part[: taken * self.batch_size]
-            total += loss
-            weight += len(part) if self.objective.per_batch else self.data.weight(part)
-            done += len(part)
-            if self.stopped or (done < len(rows) and out_of_time()):
-                break
-        return (total / weight if weight else 0.0), done
+            done.loss += loss
+            done.weight += len(part) if self.objective.per_batch else self.data.weight(part)
+            done.rows += len(part)
+            if self.stopped or (done.rows < n_rows and out_of_time()):
+                return False
+            if done.rows < n_rows:
+                self._pause(False)
+        return True
+
+    def _pause(self, ends: bool) -> None:
+        if self.pause is not None:
+            if self.optimizer.ema:
+                memory = self.net.optimizer_state
+                memory.average_steps = memory.steps - self.optimizer.ema_start
+            self.pause(ends)
 
     def _steps_of_a_call(self) -> int:
         in_python = self.net.loss_row is None or dispatch.core.name == "python"
@@ -290,7 +348,7 @@ class Trainer:
 
     def epochs_of_a_call(self, n_rows: int) -> int:
         """How many epochs fit into one call of :meth:`epochs`."""
-        if self.net.loss_row is None or self.optimizer.ema:
+        if self.net.loss_row is None or self.optimizer.ema or self.feed is not None:
             return 1
         n_steps = -(-n_rows // self.batch_size)
         return max(1, min(self._steps_of_a_call() // n_steps, CALL_ROWS // n_rows))

@@ -15,6 +15,7 @@ from cmlp.data.frames import is_sparse
 from cmlp.estimators import answers
 from cmlp.estimators.inputs import check_lengths, read_weights
 from cmlp.estimators.labels import Labels, read_labels
+from cmlp.estimators.storage import targets_of
 from cmlp.estimators.tabular.estimator import Tabular
 from cmlp.estimators.tabular.members import Member
 from cmlp.estimators.tabular.presets import Facts
@@ -287,8 +288,9 @@ class TabularClassifier(Tabular):
         return found[:, 0] if len(labels.classes) == 2 and not labels.multilabel else found
 
     @undisturbed
-    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Return the accuracy: the share of rows with the right label, or all labels right."""
+        y, sample_weight = targets_of(X, y, sample_weight)
         predicted, y = self.predict(X), read_labels(y)
         predicted = predicted.toarray() if is_sparse(predicted) else predicted
         check_lengths(len(predicted), y)

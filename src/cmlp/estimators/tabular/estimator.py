@@ -21,10 +21,12 @@ from cmlp.core.errstate import undisturbed
 from cmlp.core.layout import Array
 from cmlp.data.checks import check_X
 from cmlp.data.rows import HeldOut, check_pair
+from cmlp.data.source import Source, no_targets
 from cmlp.estimators import answers
 from cmlp.estimators.ensemble import mean_history
 from cmlp.estimators.parameters import Estimator, is_count, random_state
 from cmlp.estimators.protocols import scorer_named, wrapped
+from cmlp.estimators.storage import Storage
 from cmlp.estimators.tabular.members import (
     Encoded,
     Member,
@@ -106,12 +108,16 @@ class Tabular(Estimator):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: ArrayLike | None = None,
         *,
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: ArrayLike | None = None,
+        memory: int | str = "1 GB",
+        checkpoint: Any = None,
+        checkpoint_every: float = 300,
+        resume: bool = False,
     ) -> Any:
         """Fit the networks to a table and its targets.
 
@@ -121,12 +127,18 @@ class Tabular(Estimator):
         ----------
         X : table, (n_samples, n_columns)
             A data frame (pandas, polars, Arrow), a structured or plain array, an array of objects,
-            a list of dicts, or a sparse matrix. Columns are matched by their names.
+            a list of dicts, or a sparse matrix. Columns are matched by their names. Or a source
+            (:mod:`cmlp.data`), which has its own y and weights. One that does not fit into
+            memory is read once to learn its columns, from up to 500,000 rows drawn at random, and
+            every level; then in windows, by one network unless `n_ensemble` is set.
         y : array-like, (n_samples,) or (n_samples, n_outputs)
             Labels, or a 0/1 matrix for several labels per row; numbers for the regressor.
         sample_weight : array-like, (n_samples,), optional
         X_val, y_val, sample_weight_val : optional
             Rows that decide which epoch is the best, in place of rows taken from X.
+        memory, checkpoint, checkpoint_every, resume
+            Of a source, as in :meth:`cmlp.Network.fit`. With a checkpoint there is one network, and
+            rows are read in windows in any case; the file is of a network for encoded rows.
 
         Returns
         -------
@@ -142,7 +154,16 @@ class Tabular(Estimator):
         DivergenceError
             If numbers became infinite or NaN in every member.
         """
-        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+        validation = (X_val, y_val, sample_weight_val)
+        if isinstance(X, Source):
+            from cmlp.estimators.tabular.sources import fit_source
+
+            no_targets(y, sample_weight)
+            storage = Storage(memory, checkpoint, checkpoint_every, resume)
+            return undisturbed(fit_source)(self, X, storage, validation)
+        if checkpoint is not None or resume:
+            raise ValueError("checkpoints are for sources: cmlp.data.parquet(...) in place of X")
+        return self._fit(X, y, sample_weight, validation)
 
     @undisturbed
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any]) -> Any:
@@ -360,6 +381,11 @@ class Tabular(Estimator):
     ) -> Any:
         """Return the members' answers about a table, joined."""
         self._check_is_fitted()
+        if isinstance(X, Source):
+            from cmlp.sources.tables import pieces_of
+
+            pieces = [self._answers(answer, piece.X, join) for piece in pieces_of(X)]
+            return np.concatenate(pieces)
         rows: dict[int, Any] = {}
         if self._encoded:
             rows = dict.fromkeys(range(len(self.encoders_)), X)

@@ -14,6 +14,7 @@ from cmlp.core.public import set_module
 from cmlp.core.vocabulary import LOSSES
 from cmlp.estimators.inputs import check_lengths, read_numbers, read_weights
 from cmlp.estimators.parameters import check_choice, check_real
+from cmlp.estimators.storage import targets_of
 from cmlp.estimators.tabular.estimator import Tabular
 from cmlp.estimators.tabular.members import Member
 from cmlp.estimators.tabular.presets import Facts
@@ -134,12 +135,13 @@ class TabularRegressor(Tabular):
         return found[:, 0] if found.shape[1] == 1 else found
 
     @undisturbed
-    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Return the coefficient of determination R^2, averaged over the outputs.
 
         A NaN among several outputs is left out. R^2 of fewer than two rows is NaN, with an
         UndefinedMetricWarning.
         """
+        y, sample_weight = targets_of(X, y, sample_weight)
         predicted, y = self.predict(X), read_numbers(y, learns=False)
         check_lengths(len(predicted), y)
         if predicted.shape != y.shape:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cmlp.core import dispatch
 from cmlp.core.errors import ConvergenceWarning, warn
 from cmlp.core.layout import Array
+from cmlp.data.records import NUMBER, entries
 from cmlp.data.rows import Data, HeldOut
 from cmlp.estimators.parameters import parameters_at_fault
 from cmlp.estimators.tabular.network import recipe_of
@@ -25,6 +26,8 @@ from cmlp.network import Network
 from cmlp.schedules import resolve
 from cmlp.training.callbacks import TrainingState, call_back, check_callbacks
 from cmlp.training.divergence import DivergenceError, diverged
+from cmlp.training.feed import Feed
+from cmlp.training.fit import Resumed
 from cmlp.training.loop import Loop
 from cmlp.training.progress import Progress
 from cmlp.training.snapshot import Snapshot
@@ -42,7 +45,7 @@ class Job:
     Attributes
     ----------
     data : Data
-        Encoded rows.
+        Encoded rows; or a feed, which yields windows of those to train on.
     rows : ndarray of int64
         Those to train on.
     held_out : HeldOut or None
@@ -52,10 +55,16 @@ class Job:
     name : str
         Of the score.
     deadline : Deadline
+    checkpoint : Resumed or None
+        What writes checkpoints, and continues from one.
+    start : dict
+        State of the estimator's random generator before the first draw, which a checkpoint keeps.
+    ended : str
+        How the training that is continued had ended, if nothing is left of it.
     """
 
     net: Network
-    data: Data
+    data: Data | Feed
     rows: NDArray[np.int64]
     held_out: HeldOut | None
     preset: Preset
@@ -65,6 +74,9 @@ class Job:
     callbacks: tuple[Any, ...]
     n_threads: int | None
     verbose: int
+    checkpoint: Resumed | None = None
+    start: dict[str, Any] = field(default_factory=dict)
+    ended: str = ""
 
 
 EQUAL_SHARES = 1e-6
@@ -111,6 +123,9 @@ class MemberRules:
         whole = len(job.rows) // batch_size
         self.n_steps = whole  # a short last batch has the noisiest gradient: it is left out
         self.n_rows = whole * batch_size
+        if not isinstance(job.data, Data):  # of so many rows it matters no more
+            self.n_rows = job.data.n_rows
+            self.n_steps = -(-self.n_rows // batch_size)
         self.recipe = recipe_of(job.preset)
         with parameters_at_fault():
             self.schedule = resolve(job.preset.learning_rate)
@@ -123,7 +138,8 @@ class MemberRules:
             self.recipe.learning_rate, self.drawn, self.state.epochs, self.n_steps,
             self.net.history.get("loss", []),
         )  # fmt: skip
-        order[:] = self.net.rng.permutation(self.job.rows)[: self.n_rows]
+        if isinstance(self.job.data, Data):
+            order[:] = self.net.rng.permutation(self.job.rows)[: self.n_rows]
         self.drawn += 1
 
     def foreseen(self) -> float:
@@ -145,6 +161,8 @@ class MemberRules:
         values["learning_rate"] = rate
         values["seconds"] = seconds + time.perf_counter() - began
         values["rows_per_second"] = n_rows / max(seconds, 1e-9)
+        if not isinstance(self.job.data, Data):
+            values["waited"] = self.job.data.waited()
         self.net.history.append(values)
         self.progress.epoch(values)
         self._plan(values["seconds"])
@@ -182,7 +200,8 @@ class MemberRules:
                 ConvergenceWarning,
             )
             return
-        sample = Data(self.job.data.X[:256], self.job.data.targets[:256], None)
+        data = self.job.data if isinstance(self.job.data, Data) else self.job.data.latest
+        sample = Data(data.X[:256], data.targets[:256], None)
         raise diverged(self.net, sample, self.recipe, self.net.history, safe)
 
     def interrupted(self) -> None:
@@ -190,6 +209,20 @@ class MemberRules:
             f"Training interrupted by user after {self.state.epoch} of {self.state.epochs} "
             "epochs; what was learned is kept."
         )
+
+    # What a checkpoint keeps of it; see `training.fit.Resumed`
+
+    def kept(self) -> tuple[dict[str, Any], Array | None]:
+        """Return what is known of earlier epochs, as JSON holds it, and the best parameters."""
+        known = {"score": self.best.score, "best_epoch": self.best.epoch, "random": self.job.start}
+        return known, self.best.params
+
+    def restore(self, record: dict[str, Any], best: Array | None, epochs: int) -> None:
+        """Restore what :meth:`kept` returned, after some epochs."""
+        kinds = {"score": NUMBER, "best_epoch": (int,), "random": (dict,)}
+        known = entries(record, "the best epoch", kinds, {})
+        self.best.score, self.best.epoch = known["score"], known["best_epoch"]
+        self.best.params, self.drawn = best, epochs
 
 
 def validate(net: Network, held_out: HeldOut) -> tuple[float, float, float]:
@@ -214,7 +247,8 @@ def train_member(job: Job) -> History:
         If a loss or a weight is not finite before an epoch was validated.
     """
     net, preset = job.net, job.preset
-    batch_size = min(preset.batch_size, len(job.rows))
+    n_rows = len(job.rows) if isinstance(job.data, Data) else job.data.n_rows
+    batch_size = min(preset.batch_size, n_rows)
     state = TrainingState(net, net.history, 0, preset.max_iter)
     with parameters_at_fault():
         callbacks = check_callbacks(job.callbacks)
@@ -223,9 +257,14 @@ def train_member(job: Job) -> History:
     trainer = Trainer(
         net, job.data, rules.recipe, batch_size, job.n_threads, keeps_steps_whole=True
     )
-    best, stopped = rules.best, "error"
+    best, stopped, keeper = rules.best, "error", None
+    if job.checkpoint is not None:
+        keeper = job.checkpoint.begin(trainer, state, rules)
     try:
-        stopped = Loop(trainer, rules, state, callbacks, job.deadline).run()
+        loop = Loop(trainer, rules, state, callbacks, job.deadline, keeper)
+        stopped = job.ended or loop.run()
+        if job.checkpoint is not None:  # before the best weights are restored, and scaled
+            job.checkpoint.end(stopped)
     except DivergenceError:
         stopped = "diverged"
         raise

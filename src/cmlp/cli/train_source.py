@@ -1,0 +1,131 @@
+"""``cmlp train`` on files that need not fit into memory, with checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import glob
+import os
+import sys
+from typing import Any
+
+import numpy as np
+
+from cmlp.cli.output import PipeSafeStream, check_output, fail
+from cmlp.cli.train import Tell, choose_task
+from cmlp.cli.train_table import estimator_of, fit_model, summary_of
+from cmlp.core import dispatch
+from cmlp.core.formatting import score
+from cmlp.core.layout import Array
+from cmlp.data.source import Source, joined, streamed
+from cmlp.sources.csv import csv
+from cmlp.sources.parquet import parquet
+from cmlp.sources.paths import listed_files, open_file
+from cmlp.training.progress import printable
+
+FIRST_ROWS = 100_000
+"""Rows by whose targets the task is decided."""
+
+SINGLE = (".npz", ".npy", ".feather", ".gz", ".zst")
+"""Endings of files that are read whole."""
+
+
+def is_source(args: argparse.Namespace) -> bool:
+    """Whether DATA is read in windows: several files, or an option that requires it."""
+    if args.memory is not None or args.checkpoint is not None:
+        return True
+    return glob.has_magic(args.data) and not os.path.exists(args.data)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train a tabular estimator and save it; return the exit code."""
+    with contextlib.redirect_stdout(PipeSafeStream(sys.stdout)):
+        return _train_and_save(args)
+
+
+def _train_and_save(args: argparse.Namespace) -> int:
+    tell: Tell = (lambda *words: None) if args.quiet else print
+    check_output(args.out, args.data)
+    if args.checkpoint is not None and os.path.realpath(args.checkpoint) == os.path.realpath(
+        args.out
+    ):
+        raise ValueError(f"{args.out} cannot be the model and the checkpoint: name two files")
+    source = source_of(args)
+    y = _first_targets(source)
+    classifies, why = choose_task(y, args.task, args.loss)
+    model = estimator_of(args, y, classifies)
+    if args.categories:
+        model.set_params(categorical_features=list(args.categories))
+    rows = "rows in a stream" if source.n_rows is None else f"{source.n_rows:,} rows"
+    n_blocks = 0 if source.blocks is None else len(source.blocks)
+    tell(f"data    {rows}, {source.n_features} columns, {n_blocks:,} blocks")
+    tell(f"task    {'classification' if classifies else 'regression'}, {why}")
+    tell(f"core    {dispatch.describe(dispatch.core.name)}")
+    how: dict[str, Any] = {"memory": args.memory or "1 GB"}
+    if args.checkpoint is not None:
+        found = os.path.exists(args.checkpoint)
+        tell(f"resume  {args.checkpoint}: {'continues' if found else 'a new training'}")
+        how |= {"checkpoint": args.checkpoint, "resume": True}
+        if args.checkpoint_every is not None:
+            how["checkpoint_every"] = args.checkpoint_every
+    for message in fit_model(model, source, None, **how):
+        tell(f"note    {message}")
+    model.table_ = {"target": source.target_name, "gaps": {}}
+    try:
+        model.save(args.out)
+    except OSError as error:
+        return fail(f"{args.out}: cannot be written: {error.strerror}", 1)
+    tell(summary_of(model))
+    tell(f"saved   {args.out} ({os.path.getsize(args.out):,} bytes)")
+    if any(net.history.stopped == "interrupted" for net in model.networks_):
+        more = "; the same command continues" if args.checkpoint is not None else ""
+        print(f"cmlp: interrupted; what was learned is in {args.out}{more}", file=sys.stderr)
+        return 130
+    if model.validation_score_ is not None:
+        tell(f"score   {score(model.validation_score_)} ({model.history_.metric}) on rows held out")
+    return 0
+
+
+def source_of(args: argparse.Namespace) -> Source:
+    """Return the source of DATA: Parquet by its first bytes, else CSV.
+
+    Raises
+    ------
+    ValueError
+        For formats that are read whole, and without a target.
+    """
+    path = args.data
+    if path.lower().endswith(SINGLE):
+        raise ValueError(
+            f"{printable(path)}: --memory and --checkpoint are for Parquet and CSV files"
+        )
+    if args.target is None:
+        raise ValueError(f"{path}: which column is the target? --target NAME")
+    for option in ("numbers", "dates"):
+        if getattr(args, option):
+            raise ValueError(f"--{option} is for tables that are read whole, without --memory")
+    if args.batch_size == "all":
+        raise ValueError("--batch-size all needs all rows in memory: give a number")
+    with open_file(listed_files(path, "DATA")[0].path) as opened:
+        is_parquet = opened.read(4) == b"PAR1"
+
+    def source(columns: list[str] | None = None) -> Source:
+        if is_parquet:
+            return parquet(path, args.target, columns)
+        header = "auto" if args.header is None else args.header
+        return csv(path, args.target, columns, header=header)
+
+    found = source()
+    kept = [name for name in found.feature_names if name not in args.ignore]
+    return found if len(kept) == found.n_features or not kept else source(kept)
+
+
+def _first_targets(source: Source) -> Array:
+    """Return the targets of the first rows."""
+    parts, n = [], 0
+    for piece in streamed(source, targets_only=True):
+        parts.append(piece)
+        n += len(piece.y)
+        if n >= FIRST_ROWS:
+            break
+    return np.asarray(joined(parts).y)

@@ -1,0 +1,138 @@
+"""What a source holds: labels and their counts, means, deviations and ranges, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmlp.core.layout import Array
+
+MOST_LABELS = 100_000
+"""Distinct targets that are counted; of more, nothing but their range is known."""
+
+
+@dataclass
+class Statistics:
+    """Of columns, each (n_columns,): NaN and infinity are counted, and are not in the others."""
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    n_missing: NDArray[np.int64]
+
+
+@dataclass
+class Summary:
+    """What a source holds.
+
+    Attributes
+    ----------
+    n_rows : int
+    labels, counts : ndarray or None
+        The distinct targets, sorted, and how often each occurs; None for several targets per row,
+        and for more than 100,000 distinct ones.
+    targets, features : Statistics or None
+        None where targets are text, or where only they were read.
+    """
+
+    n_rows: int
+    labels: Array | None
+    counts: NDArray[np.int64] | None
+    targets: Statistics | None
+    features: Statistics | None
+
+
+class Moments:
+    """Mean and deviation of columns from parts, by Chan's formula; and their range."""
+
+    def __init__(self) -> None:
+        self.n: Any = 0
+        self.mean: Any = 0.0
+        self.squares: Any = 0.0
+        self.low: Any = np.inf
+        self.high: Any = -np.inf
+        self.n_missing: Any = 0
+
+    def see(self, values: Array) -> None:
+        """Add rows, (n, n_columns)."""
+        for start in range(0, len(values), 4096):
+            part = np.asarray(values[start : start + 4096], np.float64)
+            known = np.isfinite(part)
+            n = known.sum(axis=0)
+            filled = np.where(known, part, 0.0)
+            mean = filled.sum(axis=0) / np.maximum(n, 1)
+            off = np.where(known, part - np.where(known, mean, 0.0), 0.0) if not known.all() else (
+                part - mean
+            )  # fmt: skip
+            total = np.maximum(self.n + n, 1)
+            gap = mean - self.mean
+            self.squares = self.squares + (off * off).sum(axis=0) + gap * gap * self.n * n / total
+            self.mean = self.mean + gap * n / total
+            self.n = self.n + n
+            self.n_missing = self.n_missing + (len(part) - n)
+            self.low = np.minimum(self.low, np.where(known, part, np.inf).min(axis=0))
+            self.high = np.maximum(self.high, np.where(known, part, -np.inf).max(axis=0))
+
+    def statistics(self) -> Statistics:
+        """Return what was seen."""
+        deviation = np.sqrt(self.squares / np.maximum(self.n, 1))
+        return Statistics(self.mean, deviation, self.low, self.high, self.n_missing)
+
+
+class Labels:
+    """Distinct targets and their counts, as long as there are few."""
+
+    def __init__(self) -> None:
+        self.labels: Array | None = None
+        self.counts: NDArray[np.int64] | None = None
+        self.gave_up = False
+
+    def see(self, y: Array) -> None:
+        """Add targets, (n,)."""
+        if self.gave_up or not len(y):
+            return
+        try:
+            found, counts = np.unique(y, return_counts=True)
+            if self.labels is not None and self.counts is not None:
+                both = np.concatenate([self.labels, found])
+                found, place = np.unique(both, return_inverse=True)
+                counts = np.bincount(
+                    place, np.concatenate([self.counts, counts]), len(found)
+                ).astype(np.int64)
+        except TypeError:  # objects that have no order
+            self.gave_up = True
+        if self.gave_up or len(found) > MOST_LABELS:
+            self.labels, self.counts, self.gave_up = None, None, True
+        else:
+            self.labels, self.counts = found, counts
+
+
+def summary_of(pieces: Iterable[Any], features: bool) -> Summary:
+    """Return the summary of blocks."""
+    n, labels, of_targets, of_features = 0, Labels(), Moments(), Moments()
+    numeric = True
+    for X, y, _ in pieces:
+        n += len(y)
+        if not len(y):
+            continue
+        if y.ndim == 1 or y.shape[1] == 1:
+            labels.see(y.reshape(-1))
+        else:
+            labels.gave_up = True
+        numeric = numeric and y.dtype.kind in "fiub"
+        if numeric:
+            of_targets.see(y.reshape(len(y), -1))
+        if features:
+            of_features.see(X)
+    return Summary(
+        n,
+        labels.labels,
+        labels.counts,
+        of_targets.statistics() if numeric and n else None,
+        of_features.statistics() if features and n else None,
+    )

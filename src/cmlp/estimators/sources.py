@@ -1,0 +1,203 @@
+"""The fit of an estimator to a source: in memory if the rows fit, else in windows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cmlp.core.checks import check_dtype, check_number
+from cmlp.core.layout import Array
+from cmlp.data.rows import Data, HeldOut
+from cmlp.data.source import Source, number_of_rows
+from cmlp.estimators.inputs import Columns
+from cmlp.estimators.labels import class_weights
+from cmlp.estimators.parameters import STOCHASTIC, parameters_at_fault, random_state
+from cmlp.estimators.storage import Storage
+from cmlp.estimators.targets import Targets, Task
+from cmlp.formats.checkpoint import Checkpoint, read_checkpoint
+from cmlp.sources.encode import RowEncoder
+from cmlp.sources.plan import bytes_of, in_words
+from cmlp.sources.training import Windowed, in_memory, windowed
+from cmlp.sources.windows import WindowFeed
+
+
+class SourceFit:
+    """One fit of an estimator to a source.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+    source : Source
+    how : Storage
+    """
+
+    def __init__(self, estimator: Any, source: Source, how: Storage) -> None:
+        self.estimator, self.source, self.how = estimator, source, how
+        self.memory = bytes_of(how.memory)
+        self.keeper: Checkpoint | None = None
+        self.stored = None
+        if not how.is_plain and how.resume and how.checkpoint is not None:
+            self.stored = read_checkpoint(how.checkpoint)
+        if not how.is_plain and (estimator.n_ensemble > 1 or estimator.solver not in STOCHASTIC):
+            raise ValueError("checkpoints need n_ensemble=1 and a solver that takes steps")
+
+    @property
+    def names(self) -> Array | None:
+        """The names of the columns."""
+        names = self.source.feature_names
+        return np.array(names, dtype=object) if names else None
+
+    def rows(self) -> Any:
+        """Return all rows, if they fit; None where they are to be read in windows."""
+        was_windowed = self.stored is not None and self.stored.record["windows"] != {}
+        found = None
+        if not was_windowed:
+            found = in_memory(self.source, self.memory, check_dtype(self.estimator.dtype))
+        if found is None and self.stored is not None and not was_windowed:
+            raise ValueError(
+                "the checkpoint's training had all rows in memory, which do not fit into memory="
+                f"{in_words(self.memory)!r}; give as much as before"
+            )
+        if found is None and (
+            self.estimator.solver not in STOCHASTIC or self.estimator.n_ensemble > 1
+        ):
+            what = "n_ensemble" if self.estimator.n_ensemble > 1 else f"solver={'lbfgs'!r}"
+            raise ValueError(
+                f"{what} needs all rows in memory, and they do not fit into memory="
+                f"{in_words(self.memory)!r}; give more, or choose another one"
+            )
+        return found
+
+    def targets(self, named: Any, once: bool) -> Targets:
+        """Return what the outputs stand for, and a few encoded targets."""
+        y = self.source.first(targets_only=True).y
+        if self.estimator._estimator_type == "classifier" and (y.ndim == 1 or y.shape[1] == 1):
+            labels = self.source.summary(features=False).labels
+            if labels is None:
+                raise ValueError("y holds too many different labels to be those of a classifier")
+            y = labels
+        found: Targets = self.estimator._encode(
+            _column(y), None, len(y), **({"once": once, "named": named} if named or once else {})
+        )
+        return found
+
+    def task(self, targets: Targets, init: Any, first: bool, once: bool) -> Task:
+        """Return the problem, whose rows are read in windows."""
+        encoder = self._encoder(targets)
+        data = Data(*encoder(self.source.first(), lambda row: self.source.place(0, row)))
+        columns = Columns(self.source.n_features, self.names)
+        return Task(data, targets, columns, None, init, first, once, windows=self._windows)
+
+    def _encoder(self, targets: Targets) -> RowEncoder:
+        est, outputs = self.estimator, targets.outputs
+
+        def encoded(y: Array) -> Array:
+            found: Array = est._encode(_column(y), None, len(y), targets).encoded
+            return found
+
+        weights = None
+        labels, by_class = outputs.labels, getattr(est, "class_weight", None)
+        if labels is not None and by_class is not None:
+            with parameters_at_fault():
+                factors = self._class_factors(labels, by_class)
+
+            def weights(y: Array) -> Array:
+                place = labels.encode(_column(y))
+                found: Array = factors[place[:, 0] if place.ndim == 2 else place]
+                return found
+
+        return RowEncoder(self.source, check_dtype(est.dtype), encoded, weights)
+
+    def _class_factors(self, labels: Any, by_class: Any) -> Array:
+        """Return the weight of each class, of which 'balanced' counts all rows."""
+        summary = self.source.summary(features=False)
+        if isinstance(by_class, str) and summary.labels is not None:
+            place = labels.encode(summary.labels)
+            counts = np.zeros(len(labels.classes))
+            counts[place.reshape(-1)] = summary.counts
+            n = summary.n_rows
+            class_weights(by_class, labels.classes, labels)  # checks the name
+            return np.asarray(n / ((counts > 0).sum() * np.maximum(counts, 1)))
+        found = class_weights(by_class, labels.classes, labels)
+        return np.ones(len(labels.classes)) if found is None else found
+
+    def _windows(
+        self, task: Task, random: np.random.RandomState
+    ) -> tuple[WindowFeed, HeldOut | None]:
+        """Return the windows of the rows, and those that are held out."""
+        est, n = self.estimator, number_of_rows(self.source)
+        size = min(200, n) if isinstance(est.batch_size, str) else min(int(est.batch_size), n)
+        made = windowed(
+            self.source, self._encoder(task.targets),
+            np.random.default_rng(int(random.randint(2**31 - 1))),
+            memory=self.memory, batch_size=size, shuffle=est.shuffle,
+            validation_fraction=est.validation_fraction if est.early_stopping else 0.0,
+            n_epochs=1 if task.once else est.max_iter,
+            given=None if self.stored is None else self.stored.record["windows"],
+        )  # fmt: skip
+        if self.keeper is not None:
+            self.keeper.windows = made.feed.layout.kept()
+        return made.feed, _held_out_of(task, made)
+
+    # Checkpoints
+
+    def random(self) -> np.random.RandomState:
+        """Return the generator that a training began with, of one that is resumed."""
+        random: np.random.RandomState = random_state(self.estimator.random_state)
+        if self.stored is not None:
+            random.set_state(restored_random_state(self.stored.record["rules"].get("random")))
+        return random
+
+    def begin(self, net: Any, random: dict[str, Any]) -> bool:
+        """Restore the network of a resumed training; return whether nothing is left to train."""
+        how, est = self.how, self.estimator
+        if how.checkpoint is None:
+            return False
+        every = check_number("checkpoint_every", how.checkpoint_every, 0)
+        same = {
+            "fingerprint": self.source.fingerprint(),
+            "batch_size": est.batch_size,
+            "shuffle": bool(est.shuffle),
+            "solver": est.solver,
+            "ema": est.ema > 0,
+            "validation": est.validation_fraction if est.early_stopping else 0.0,
+        }
+        self.keeper = Checkpoint(net, how.checkpoint, every, same)
+        self.start = random
+        return how.resume and self.keeper.resume(est.max_iter)
+
+
+def restored_random_state(record: Any) -> dict[str, Any]:
+    """Return a checked state of RandomState."""
+    from cmlp.formats.training_records import check_generator
+
+    if type(record) is not dict:
+        raise ValueError("the checkpoint is not one of an estimator")
+    check_generator({"bit_generator": "MT19937", "state": record.get("state")})
+    gauss = record.get("gauss", 0.0)
+    has = record.get("has_gauss", 0)
+    if type(gauss) is not float or has not in (0, 1):
+        raise ValueError("the checkpoint's random generator is damaged")
+    key = np.array(record["state"]["key"], np.uint32)
+    state = {"key": key, "pos": record["state"]["pos"]}
+    return {"bit_generator": "MT19937", "state": state, "has_gauss": has, "gauss": gauss}
+
+
+def _column(y: Array) -> Array:
+    """Return targets of one column as a vector."""
+    return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def _held_out_of(task: Task, made: Windowed) -> HeldOut | None:
+    """Return rows that are held out, with labels as a scorer takes them."""
+    if made.held_out is None:
+        return None
+    data, labels = made.held_out, task.targets.outputs.labels
+    y = data.targets
+    if labels is not None and not labels.multilabel:
+        place = y[:, 0] if y.ndim == 2 else y
+        y = labels.classes[place.astype(np.int64)]
+    elif labels is None and task.targets.y.ndim == 1:
+        y = y[:, 0]
+    return HeldOut(data, None, data.X, y)

@@ -1,0 +1,1 @@
+"""Sources of rows for trainings on data larger than memory: see :mod:`cmlp.data`."""

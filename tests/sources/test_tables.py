@@ -1,0 +1,196 @@
+"""Sources of tables: what one reading learns, and estimators that train on windows of them."""
+
+import csv
+import warnings
+
+import made
+import numpy as np
+import pytest
+
+import cmlp
+from cmlp.cli import main
+from cmlp.sources.plan import HeldRows
+from cmlp.sources.tables import learn, whole_table
+from cmlp.tables.encode import TableEncoder
+
+N = 2100
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    made.small_pieces(monkeypatch)
+
+
+@pytest.fixture
+def trips(tmp_path):
+    """Write a table of cities, of which ten are rare, distances with gaps, and a target."""
+    rng = np.random.default_rng(0)
+    city = rng.integers(0, 12, N)
+    rare = rng.choice(N, 120, replace=False)
+    city[rare] = 12 + np.arange(120) % 10  # 12 rows of each
+    distance = rng.normal(size=N)
+    fare = distance + (city % 3)
+    with open(tmp_path / "trips.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["city", "distance", "far", "fare"])
+        for row, (place, value) in enumerate(zip(city, distance, strict=True)):
+            shown = "" if row == 2000 else f"{value:.6f}"
+            writer.writerow([f"city {place}", shown, str(value > 1).lower(), f"{fare[row]:.6f}"])
+    return tmp_path / "trips.csv"
+
+
+def test_one_reading_learns_kinds_levels_and_scales(trips):
+    """A sample of a tenth has every level with ten rows, the gap, and nearly the quantiles."""
+    source = cmlp.data.csv(trips, "fare")
+    learned = learn(source, "a test", HeldRows(0, 0.0), 300, 10, seed=1)
+    whole, y, _ = whole_table(source, "a test")
+    how = {"min_rows": 10, "max_one_hot": 2, "n_knots": 8}
+    some = TableEncoder(**how).fit(learned.sample)
+    every = TableEncoder(**how).fit(whole)
+    assert some.column_kinds_ == every.column_kinds_ == ["category", "number", "category"]
+    assert some.categories_[0].tolist() == every.categories_[0].tolist()
+    assert len(some.categories_[0]) == 22
+    assert [c.name for c in some.outputs_] == [c.name for c in every.outputs_]  # the gap has a flag
+    statistics = learned.moments.statistics()
+    assert statistics.mean == pytest.approx(y.mean(), rel=1e-12)
+    assert (statistics.low, statistics.high) == (y.min(), y.max())
+    # The median of 300 rows: 5 deviations of about 1.25 sigma / sqrt(300)
+    center = [some._encoders[1].scale.center, every._encoders[1].scale.center]
+    assert abs(center[0] - center[1]) < 5 * 1.25 / np.sqrt(300)
+    again = learn(source, "a test", HeldRows(0, 0.0), 300, 10, seed=1)
+    assert (again.sample.forms[1].values == learned.sample.forms[1].values)[:-1].all()
+    held = learn(source, "a test", HeldRows(5, 0.25), 10**6, 10, seed=1)
+    assert held.n_rows == HeldRows(5, 0.25).n_kept(source.blocks)[0] + sum(
+        HeldRows(5, 0.25).n_kept(source.blocks)[1:]
+    )
+    assert len(held.sample.forms[1].values) in (held.n_rows, held.n_rows + 1)
+
+
+@pytest.mark.parametrize("kind", ["classifier", "regressor"])
+def test_tabular_estimators_train_on_windows(kind, trips, tmp_path):
+    classifies = kind == "classifier"
+    make = cmlp.TabularClassifier if classifies else cmlp.TabularRegressor
+    source = cmlp.data.csv(trips, "far" if classifies else "fare", ["city", "distance"])
+    more = {"max_iter": 3, "hidden_layer_sizes": 16, "random_state": 0, "n_threads": 1}
+    more |= {"class_weight": "balanced"} if classifies else {}
+    X, y, _ = whole_table(source, "a test")
+    model = make(**more).fit(source, memory="90 KB")
+    assert len(model.networks_) == 1 and "waited" in model.history_
+    assert model.score(source) == pytest.approx(model.score(X, y), abs=1e-12) and (
+        model.score(source) > 0.4
+    )
+    assert (model.predict(source) == model.predict(X)).all()
+    assert list(model.feature_names_in_) == ["city", "distance"]
+
+    def interrupt(state):
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+
+    file = tmp_path / "run.cmlp"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        make(**more, callbacks=[interrupt]).fit(source, memory="90 KB", checkpoint=file)
+    for _ in range(2):
+        resumed = make(**more).fit(source, memory="90 KB", checkpoint=file, resume=True)
+        assert (resumed.network_.params == model.network_.params).all()
+        assert resumed.history_["loss"] == model.history_["loss"]
+    for parameters, match in (
+        ({"cv": 3}, "cv needs all rows"),
+        ({"scoring": "f1"}, "scoring must"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            make(**more | parameters).fit(source, memory="90 KB")
+    with pytest.raises(ValueError, match="leave X_val out"):
+        make(**more).fit(source, memory="90 KB", X_val=X, y_val=y)
+    with pytest.raises(ValueError, match="checkpoints are for sources"):
+        make(**more).fit(X, y, checkpoint=file)
+
+
+def test_a_table_that_fits_is_as_without_a_source(trips):
+    source = cmlp.data.csv(trips, "fare", ["city", "distance"])
+    X, y, _ = whole_table(source, "a test")
+    more = {"max_iter": 1, "hidden_layer_sizes": 4, "random_state": 0, "n_ensemble": 1}
+    model, other = (cmlp.TabularRegressor(**more) for _ in range(2))
+    model.fit(source)
+    other.fit(X, y)
+    assert (model.network_.params == other.network_.params).all()
+
+
+def test_the_command_continues(trips, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "tri*.csv", "--target", "fare", "--ignore", "far", "--memory", "90KB"]
+    command += ["--checkpoint", "run.cmlp", "--epochs", "2", "--hidden", "8"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "2,100 rows, 2 columns" in shown and "a new training" in shown and "epoch 2  loss" in shown
+    )
+    model = cmlp.load("model.cmlp")
+    assert main([*command, "--out", "again.cmlp"]) == 0
+    shown = capsys.readouterr().out
+    assert "run.cmlp: continues" in shown and "epoch 2  loss" not in shown
+    assert (cmlp.load("again.cmlp").network_.params == model.network_.params).all()
+    for wrong, match in (
+        (["--numbers", "city"], "read whole"),
+        (["--batch-size", "all"], "needs all rows"),
+        (["--out", "run.cmlp"], "name two files"),
+        (["--checkpoint", "model.cmlp", "--out", "o"], "a model without a training to resume"),
+    ):
+        assert main([*command, *wrong]) == 2
+        assert match in capsys.readouterr().err
+    assert main([*command[:2], "--memory", "1GB"]) == 2
+    assert "which column is the target" in capsys.readouterr().err
+    assert main(["predict", "model.cmlp", "trips.csv"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == N
+
+
+def test_parquet_and_arrow_have_the_tables_of_csv(trips, tmp_path):
+    pytest.importorskip("pyarrow")
+    import pyarrow.csv as pc
+    import pyarrow.parquet as pq
+
+    table = pc.read_csv(trips)
+    pq.write_table(table, tmp_path / "trips.parquet", row_group_size=400)
+    more = {"max_iter": 4, "hidden_layer_sizes": 16, "random_state": 0}
+    columns = ["city", "distance"]
+    scores = []
+    for source in (
+        cmlp.data.parquet(tmp_path / "trips.parquet", "fare", columns),
+        cmlp.data.arrow(lambda: table, "fare", columns),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            model = cmlp.TabularRegressor(**more).fit(source, memory="90 KB")
+        assert 12 < len(model.categories_[0]) <= 22  # a part of the rows is held out
+        scores.append(model.score(source))
+    assert min(scores) > 0.5
+
+
+def test_shuffled_rows_are_those_of_the_source_in_uniform_order(tmp_path):
+    n = 4000
+    X = np.column_stack([np.arange(n) % 256, np.arange(n) // 256]).astype(float)
+    y = np.sort(np.random.default_rng(0).choice(["a", "bb", "c"], n))
+    source = cmlp.data.arrays(X, y, np.arange(n), block_rows=100)
+    found = cmlp.data.shuffled(source, tmp_path / "out", memory="40 KB", seed=3)
+    assert found.dtype == np.uint8 and len(found.blocks) > 3
+    rows = np.concatenate([block.X for block in found.stream()]).astype(int) @ [1, 256]
+    assert (np.sort(rows) == np.arange(n)).all()
+    targets = list(found.stream_targets())
+    assert (np.concatenate([block.y for block in targets]) == y[rows]).all()
+    assert (np.concatenate([block.weight for block in targets]) == rows).all()
+    # Kolmogorov and Smirnov: where the rows of each tenth of the source are, 1 in 10^4 is above 2.2
+    places = np.argsort(rows) / n
+    for tenth in np.split(places, 10):
+        tenth = np.sort(tenth)
+        gap = np.abs(tenth - (np.arange(len(tenth)) + 0.5) / len(tenth)).max()
+        assert gap * np.sqrt(len(tenth)) < 2.2
+    again = cmlp.data.shuffled(source, tmp_path / "again", memory="40 KB", seed=3)
+    assert (again.read(0).X == found.read(0).X).all()
+    for values, dtype in ((X + 0.5, np.float16), (X + 1 / 3, np.float64), (-X * 300, np.int32)):
+        narrow = cmlp.data.shuffled(cmlp.data.arrays(values, y), tmp_path / f"{dtype.__name__}")
+        assert narrow.X.dtype == dtype, dtype
+        assert narrow.summary().features.mean == pytest.approx(values.mean(axis=0), rel=1e-12)
+    with pytest.raises(ValueError, match="is not empty"):
+        cmlp.data.shuffled(source, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"needs memory='.*'; it is '500 B'"):
+        cmlp.data.shuffled(source, tmp_path / "small", memory="500 B")
