@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cmlp
-from cmlp import course, plot, schedules
+from cmlp import course, data, plot, schedules
 
 ROOT = Path(__file__).parents[1]
 if not (ROOT / "docs" / "conf.py").exists():
@@ -27,6 +27,7 @@ def public():
     """Every public name but modules."""
     parts = [(name, getattr(cmlp, name)) for name in cmlp.__all__]
     parts += [(f"plot.{name}", getattr(plot, name)) for name in plot.__all__]
+    parts += [(f"data.{name}", getattr(data, name)) for name in data.__all__]
     parts += [(f"course.{name}", getattr(course, name)) for name in course.__all__]
     parts += [
         (f"schedules.{name}", thing)
