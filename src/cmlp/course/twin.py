@@ -17,7 +17,7 @@ PLACES = {
     "update": ("updates.update", "params -= eta * g"),
     "delta": ("losses.output_delta", "return da * slope"),
     "cross-entropy delta": ("losses.output_delta", "a - y"),
-    "backward": ("backward.add_gradient", "delta = delta @ W.T"),
+    "backward": ("backward.add_gradient", "delta = operand @ W.T"),
     "share": ("step.row_shares", "weight / total"),
     "epoch": ("step.train_epoch", "batch = order"),
 }
