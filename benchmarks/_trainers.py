@@ -3,7 +3,8 @@
 A trainer runs in a worker process (``_workers``). It receives a net and its data, trains some
 epochs from the same first weights as all others, and takes timed turns. Every trainer does the same
 in an epoch: a new random order of the rows; for each batch, gather it, forward, mean softmax
-cross-entropy, backward, and a step of SGD with momentum or of Adam. float32 throughout.
+cross-entropy, backward, and a step of SGD with momentum or of Adam. float32 throughout, but for
+products of bfloat16 in the trainers of that name.
 """
 
 from __future__ import annotations
@@ -96,10 +97,13 @@ class Trainer:
 class Cmlp(Trainer):
     """``Network.fit``. Within its limit it chooses the number of threads, as all others do."""
 
+    precision: str | None = None
+    """Of products."""
+
     def reset(self) -> None:
         import cmlp
 
-        self.net = cmlp.Network(self.work.sizes, "relu", seed=0)
+        self.net = cmlp.Network(self.work.sizes, "relu", seed=0, precision=self.precision)
         for number, (W, b) in enumerate(self.layers):
             self.net.weights[number][...] = W
             self.net.biases[number][...] = b
@@ -118,6 +122,19 @@ class Cmlp(Trainer):
 
     def weights(self) -> Layers:
         return list(zip(self.net.weights, self.net.biases, strict=True))
+
+
+class CmlpBfloat16(Cmlp):
+    """The same with products of bfloat16, where the processor has them."""
+
+    precision = "bfloat16"
+
+    def __init__(self, solver: str, threads: int) -> None:
+        super().__init__(solver, threads)
+        from cmlp.core import dispatch
+
+        if not dispatch.core.bfloat16:
+            raise ModuleNotFoundError("this processor has no AVX512_BF16", name="AVX512_BF16")
 
 
 class ScikitLearn(Trainer):
@@ -212,18 +229,30 @@ class PyTorch(Trainer):
 
     def train(self, epochs: int) -> None:
         torch, model, optimizer = self.torch, self.model, self.optimizer
-        cross_entropy = torch.nn.functional.cross_entropy
         X, y = self.tensors
         for _ in range(epochs):
             for rows in torch.randperm(len(X)).split(self.work.batch):
-                loss = cross_entropy(model(X.index_select(0, rows)), y.index_select(0, rows))
+                loss = self.loss(model, X.index_select(0, rows), y.index_select(0, rows))
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
 
+    def loss(self, model: Any, x: Any, y: Any) -> Any:
+        """Return the mean loss of a batch."""
+        return self.torch.nn.functional.cross_entropy(model(x), y)
+
     def weights(self) -> Layers:
         linears = list(self.model)[::2]
         return [(part.weight.detach().numpy().T, part.bias.detach().numpy()) for part in linears]
+
+
+class PyTorchBfloat16(PyTorch):
+    """Eager, with products of bfloat16 by autocast; float32 weights, and a loss in float32."""
+
+    def loss(self, model: Any, x: Any, y: Any) -> Any:
+        torch = self.torch
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return torch.nn.functional.cross_entropy(model(x).float(), y)
 
 
 class PyTorchCompiled(PyTorch):
@@ -382,3 +411,9 @@ TRAINERS: dict[str, type[Trainer]] = {
     "scikit-learn": ScikitLearn,
 }
 """By the names in the table; times are divided by cmlp's."""
+
+BFLOAT16: dict[str, type[Trainer]] = {
+    "cmlp bfloat16": CmlpBfloat16,
+    "PyTorch bfloat16": PyTorchBfloat16,
+}
+"""Trainings with products of bfloat16."""

@@ -1,6 +1,6 @@
 """Training steps: cmlp against scikit-learn, PyTorch and JAX, on one thread and on two.
 
-    python -m benchmarks.training [--threads 1,2] [--solver adam] [--net 784-128-10] [--json FILE]
+    python -m benchmarks.training [--threads 1,2] [--solver adam] [--net 784-128-10] [--bfloat16]
 
 Same net, same data, same first weights, same batches (shuffled anew each epoch), same optimizer.
 Each library runs in its best form (see ``_trainers``) in a process of its own, pinned to as many
@@ -25,7 +25,7 @@ from typing import Any
 from . import _report
 from ._charts import bars
 from ._timing import Peak, fastest
-from ._trainers import TRAINERS
+from ._trainers import BFLOAT16, TRAINERS
 from ._work import Work, choose
 from ._workers import PAUSE, Worker
 
@@ -48,13 +48,15 @@ def main() -> int:
     parser.add_argument("--net", action="append", metavar="SIZES", help="this one only; repeatable")
     parser.add_argument("--libraries", type=names, default=list(TRAINERS), help=",".join(TRAINERS))
     parser.add_argument("--rows", type=int, help="of an epoch, at most: fewer stay in the caches")
+    parser.add_argument("--bfloat16", action="store_true", help="cmlp and PyTorch with it, too")
     args = parser.parse_args()
+    args.libraries += list(BFLOAT16) if args.bfloat16 else []
     try:
         works = choose(args.net)
     except ValueError as error:
         parser.error(str(error))
-    if unknown := set(args.libraries) - set(TRAINERS):
-        parser.error(f"unknown library {unknown.pop()!r}; known: {', '.join(TRAINERS)}")
+    if unknown := set(args.libraries) - set(TRAINERS | BFLOAT16):
+        parser.error(f"unknown library {unknown.pop()!r}; known: {', '.join(TRAINERS | BFLOAT16)}")
     if args.rows:
         works = tuple(w.smaller(max(1, min(args.rows, w.rows) // w.batch)) for w in works)
     if args.quick:
@@ -89,11 +91,11 @@ def compare(
     least: float,
 ) -> list[dict[str, Any]]:
     """Measure all nets with a number of threads; return a row per net and library."""
-    results = []
+    results, known = [], TRAINERS | BFLOAT16
     with ExitStack() as stack:
         peak = stack.enter_context(Worker(Peak, threads, threads=threads))
         workers = {
-            name: stack.enter_context(Worker(TRAINERS[name], solver, threads, threads=threads))
+            name: stack.enter_context(Worker(known[name], solver, threads, threads=threads))
             for name in libraries
         }
         for name, worker in workers.items():
