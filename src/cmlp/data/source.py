@@ -12,14 +12,15 @@ import heapq
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from cmlp.core.checks import check_integer
 from cmlp.core.layout import Array
-from cmlp.data.cells import DataError
-from cmlp.data.summary import Summary, summary_of
+
+if TYPE_CHECKING:
+    from cmlp.data.summary import Summary
 
 PIECE_BYTES = 1 << 24
 """Bytes of X that are read at a time where a whole block is not needed."""
@@ -113,6 +114,8 @@ class Source:
                 if len(found.y):
                     return taken(found, slice(n))
         again = "; what makes it must return the same rows at each call"
+        from cmlp.data.cells import DataError  # with decimal, which `import cmlp` does without
+
         raise DataError(f"the source has no rows{again if self.blocks is None else ''}")
 
     def stream(self) -> Iterator[Block]:
@@ -158,6 +161,8 @@ class Source:
         features : bool
             False reads the targets only.
         """
+        from cmlp.data.summary import summary_of
+
         kept: Summary | None = vars(self).get("_summary")
         if kept is None or (features and kept.features is None):
             kept = self._summary = summary_of(streamed(self, targets_only=not features), features)
