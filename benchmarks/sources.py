@@ -1,7 +1,7 @@
 """Training on files larger than memory: rows per second, peak memory, shuffling, overhead.
 
-    PYTHONPATH=src python benchmarks/sources.py speed --folder /tmp/rows --gb 4
-    PYTHONPATH=src python benchmarks/sources.py memory --folder /tmp/rows
+    PYTHONPATH=src python benchmarks/sources.py speed --folder FOLDER --gb 4
+    PYTHONPATH=src python benchmarks/sources.py memory --folder FOLDER
     PYTHONPATH=src python benchmarks/sources.py shuffle --data letter.npz
     PYTHONPATH=src python benchmarks/sources.py overhead
 
