@@ -50,7 +50,7 @@ def main() -> int:
         workers = {name: stack.enter_context(Worker(CALLERS[name])) for name in args.libraries}
         for name, worker in workers.items():
             if worker.missing:
-                print(f"{name}: not installed ({worker.missing})")
+                print(f"{name} is left out: {worker.missing} is missing")
         present = {name: worker for name, worker in workers.items() if not worker.missing}
         for work in WORKS[1:2] if args.quick else WORKS:
             results += measure(work, present, _report.seconds_of(args))

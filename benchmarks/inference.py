@@ -65,7 +65,7 @@ def main() -> int:
         workers = {name: stack.enter_context(Worker(PREDICTORS[name])) for name in args.libraries}
         for name, worker in workers.items():
             if worker.missing:
-                print(f"{name}: not installed ({worker.missing})")
+                print(f"{name} is left out: {worker.missing} is missing")
         present = {name: worker for name, worker in workers.items() if not worker.missing}
         for sizes, rows in CASES[:2] if args.quick else CASES:
             results += measure(sizes, rows, present, peak, _report.seconds_of(args))

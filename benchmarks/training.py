@@ -5,7 +5,7 @@
 Same net, same data, same first weights, same batches (shuffled anew each epoch), same optimizer.
 Each library runs in its best form (see ``_trainers``) in a process of its own, pinned to as many
 processors as it has threads. They take turns of whole epochs, round after round, until the time of
-a net is used up, and each one's fastest turn counts. A library that is not installed is skipped.
+a net is used up, and each one's fastest turn counts. A library that is missing is skipped.
 
 The columns: microseconds of a step; rows of training data per second; GFLOP/s, where a step counts
 as the operations of its matrix products and nothing else; these as a fraction of the peak, which is
@@ -100,7 +100,7 @@ def compare(
         }
         for name, worker in workers.items():
             if worker.missing:
-                print(f"{name}: not installed ({worker.missing})")
+                print(f"{name} is left out: {worker.missing} is missing")
         for work in works:
             rows = measure(work, threads, workers, peak, seconds, least)
             show(work, threads, rows)
