@@ -140,7 +140,6 @@ cdef void backward_weights(
     cdef bint rounds = layer.precision != FLOAT32
     cdef Py_ssize_t length = pairs(layer, n) if rounds else n
     cdef bint copied = grid.column_tiles >= PACK_TILES  # A; B is by the first tile of a column
-    cdef bint packs = grid.column_tiles > 1 and grid.row_tiles >= PACK_TILES
     cdef const real *a
     cdef const real *b
     cdef real *copy
@@ -171,7 +170,9 @@ cdef void backward_weights(
         columns = min(grid.columns, stride - column)
         wanted = layer.n_out - column
         b, b_stride = &ws[delta + column], stride
-        copy = &ws[panel] if packs and columns > lanes else <real *>NULL
+        copy = <real *>NULL
+        if columns > lanes and packs_panel(&grid, column_tile):
+            copy = &ws[panel]
         if rounds:
             if real is float:
                 pairs_across(layer.precision == BFLOAT16, &ws[panel], b, stride, n, columns)

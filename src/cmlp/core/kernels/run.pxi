@@ -269,6 +269,13 @@ cdef inline bint has_tiles(const Grid *grid, Py_ssize_t column_tile) noexcept no
     return first_row_tile(grid, column_tile) < last_row_tile(grid, column_tile)
 
 
+cdef inline bint packs_panel(const Grid *grid, Py_ssize_t column_tile) noexcept nogil:
+    """Whether this thread's first tile of a column, then a whole one, copies B for the others."""
+    return grid.column_tiles > 1 and (
+        last_row_tile(grid, column_tile) - first_row_tile(grid, column_tile) >= PACK_TILES
+    )
+
+
 cdef Run run_of(
     const int64_t[:, ::1] plan, Rows X, Rows targets, const double[::1] weights,
     const int64_t[::1] rows, Layout to,
