@@ -61,7 +61,7 @@ cdef void backward_inputs(
                 at = row * stride + column
                 tile_of(
                     layer, m, columns, layer.n_in - column, length,
-                    from_ + row * from_stride + first, from_stride, 1, &ws[panel], columns,
+                    from_ + row * from_stride + first, from_stride, 1, &ws[panel], 0,
                     NULL, &ws[to + at] if start else <real *>NULL, stride, &ws[to + at], stride,
                     &ahead,
                 )
@@ -208,7 +208,7 @@ cdef void backward_weights(
                 if penalised and last_pass:
                     penalise(&run.objective, params, at, stride, grads, at, stride, m, columns)
             if copy is not NULL:
-                b, b_stride, copy = &ws[panel], columns, NULL
+                b, b_stride, copy = &ws[panel], 0, NULL
             if row == 0 and not layer.normalization:
                 backward_bias(
                     run, layer, step, params, state, grads, ws, b, b_stride, column, columns,

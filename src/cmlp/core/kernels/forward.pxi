@@ -94,7 +94,7 @@ cdef void forward_rows(
                         &ws[to + at], stride, &ahead,
                     )
                 if copy is not NULL:
-                    b, b_stride, copy = &ws[panel], columns, NULL
+                    b, b_stride, copy = &ws[panel], 0, NULL
                 if start + depth == layer.n_in:
                     activate_tile(
                         run, layer, code, params, ws, to + at, slopes + at if slopes >= 0 else -1,

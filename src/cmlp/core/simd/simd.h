@@ -66,6 +66,9 @@
 #define HALVES 0
 #endif
 #define TILE_ROWS (TILE_SUMS / 2)
+#ifndef STRIP_VECTORS
+#define STRIP_VECTORS 4 /* of the tiles next to each other that are finished together */
+#endif
 #define TILE_SHAPE(rows, vectors, half) ((half) * 128 + (vectors) * 16 + (rows))
 
 /* Vectors that a thread takes of a product with one row, and rows of B that it takes at a time. */

@@ -25,7 +25,7 @@ INLINE HALF NAME(low_half)(VEC x) { HALF y; memcpy(&y, &x, sizeof y); return y; 
 #define WITH_HALF(statement)
 #endif
 #define TILE_STEP(ROWS, VECTORS, half, keep)                                                    \
-    for (; b_k != end; b_k += b_depth) {                                                        \
+    for (; b_k != end; b_k += b_step) {                                                         \
         VEC b_kv[VECTORS];                                                                      \
         UNROLL for (int v = 0; v < VECTORS; v++) b_kv[v] = NAME(load)(b_k + v * LANES);         \
         keep                                                                                    \
@@ -38,12 +38,13 @@ INLINE HALF NAME(low_half)(VEC x) { HALF y; memcpy(&y, &x, sizeof y); return y; 
         UNROLL for (int i = 0; i < GROUPS; i++) a_of[i] += a_depth;                             \
     }
 #define KEEP(VECTORS)                                                                           \
-    UNROLL for (int v = 0; v < VECTORS; v++) NAME(store)(copy + v * LANES, b_kv[v]);            \
-    copy += VECTORS * LANES;
+    UNROLL for (int v = 0; v < VECTORS; v++) NAME(store)(copy_k + v * LANES, b_kv[v]);          \
+    copy_k += VECTORS * LANES;
 #define TILE(ROWS, VECTORS, half)                                                               \
     case TILE_SHAPE(ROWS, VECTORS, half): {                                                     \
         enum { WHOLE = VECTORS - half, GROUP = ROWS > 6 ? 3 : 6, GROUPS = (ROWS + GROUP - 1) / GROUP }; \
         const REAL *a_of[GROUPS], *b_k = b;                                                     \
+        REAL *copy_k = copy;                                                                    \
         VEC sum[ROWS][VECTORS];                                                                 \
         WITH_HALF(HALF last[ROWS];)                                                             \
         UNROLL for (int i = 0; i < GROUPS; i++) a_of[i] = a + GROUP * i * a_row;                \
@@ -54,9 +55,9 @@ INLINE HALF NAME(low_half)(VEC x) { HALF y; memcpy(&y, &x, sizeof y); return y; 
             WITH_HALF(last[i] = NAME(low_half)(sum[i][VECTORS - 1]);)                           \
         }                                                                                       \
         for (ptrdiff_t left = depth; left > 0; left -= BURST_DEPTH) {                           \
-            const REAL *end = b_k + (left < BURST_DEPTH ? left : BURST_DEPTH) * b_depth;        \
+            const REAL *end = b_k + (left < BURST_DEPTH ? left : BURST_DEPTH) * b_step;         \
             if (ahead) prefetch_next(ahead);                                                    \
-            else end = b_k + left * b_depth, left = 0;                                          \
+            else end = b_k + left * b_step, left = 0;                                          \
             if (VECTORS > 1 && ROWS >= TILE_SUMS / TILE_VECTORS && copy)                        \
                 TILE_STEP(ROWS, VECTORS, half, KEEP(VECTORS))                                   \
             else                                                                                \
@@ -89,15 +90,22 @@ FUNCTION void NAME(tile)(ptrdiff_t rows, ptrdiff_t vectors, int half, ptrdiff_t 
                          const REAL *init, ptrdiff_t init_row, REAL *c, ptrdiff_t c_row,
                          prefetch_t *ahead)
 {
-    switch (TILE_SHAPE(rows, vectors, half)) {
-        TILES_OF_1_OR_2(0)
+    for (; vectors > 0; vectors -= TILE_VECTORS) {
+        ptrdiff_t n = vectors < TILE_VECTORS ? vectors : TILE_VECTORS;
+        const ptrdiff_t b_step = b_depth ? b_depth : n * LANES;
+        switch (TILE_SHAPE(rows, n, half && n == vectors)) {
+            TILES_OF_1_OR_2(0)
 #if TILE_SUMS > 12
-        TILES_OF_MORE(0)
+            TILES_OF_MORE(0)
 #endif
 #ifdef HALF
-        TILES_OF_1_OR_2(1)
-        TILES_OF_MORE(1)
+            TILES_OF_1_OR_2(1)
+            TILES_OF_MORE(1)
 #endif
+        }
+        b += b_depth ? n * LANES : depth * n * LANES, c += n * LANES;
+        if (init) init += n * LANES;
+        if (copy) copy += depth * n * LANES;
     }
 }
 #undef WITH_HALF
