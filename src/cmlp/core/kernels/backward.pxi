@@ -51,7 +51,7 @@ cdef void backward_inputs(
             ahead = prefetch_of(
                 &params[layer.weights + row * layer.stride + start],
                 min(columns, layer.n_in - row) if large else 0, depth, layer.stride,
-                depth * grid.row_tiles,
+                depth * grid.row_tiles * grid.across,
             )
             for i in range(
                 first_row_tile(&grid, column_tile), last_row_tile(&grid, column_tile)
@@ -187,7 +187,9 @@ cdef void backward_weights(
                 a, a_stride = &ws[copies + row * length], m if rounds else grid.m
             if run.fused:
                 if large:
-                    ahead = weights_to_prefetch(run, params, state, at, m, columns, stride, n)
+                    ahead = weights_to_prefetch(
+                        run, params, state, at, m, columns, stride, n * grid.across
+                    )
                 tile_of(
                     layer, m, columns, wanted, length, a, 1, a_stride, b, b_stride, copy,
                     <real *>NULL, 0, &ws[scratch], columns, &ahead if large else NULL,

@@ -77,7 +77,7 @@ cdef void forward_rows(
             ahead = prefetch_of(  # the next panel, if there is one
                 &params[layer.weights + start * stride + column + columns],
                 depth if large and column + columns < stride else 0, columns, stride,
-                depth * grid.row_tiles,
+                depth * grid.row_tiles * grid.across,
             )
             for i in range(
                 first_row_tile(&grid, column_tile), last_row_tile(&grid, column_tile)

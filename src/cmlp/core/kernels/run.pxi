@@ -136,7 +136,8 @@ cdef struct Step:  # what the updates of one step need, computed once
     double ahead  # of Nadam: the rate of the gradient itself; `rate` is that of its mean
 
 cdef struct Grid:  # a product, cut into tiles; a thread works on some of them, column by column
-    Py_ssize_t m, vectors, columns  # of a tile; the last ones may be smaller
+    Py_ssize_t m, vectors, columns  # of a strip of tiles; the last ones may be smaller
+    Py_ssize_t across  # tiles in a strip
     Py_ssize_t row_tiles, column_tiles, first, last
     bint by_rows
 
@@ -244,7 +245,7 @@ cdef inline Grid grid_of(
         if grid.vectors > TILE_VECTORS:
             grid.vectors = padded(grid.vectors, TILE_VECTORS)
         grid.column_tiles = blocks(vectors, grid.vectors)
-    grid.columns = grid.vectors * lanes
+    grid.columns, grid.across = grid.vectors * lanes, blocks(grid.vectors, TILE_VECTORS)
     grid.m = tile_rows[min(grid.vectors, TILE_VECTORS)]
     grid.row_tiles = blocks(n, grid.m)
     # By rows, a thread continues with what it has computed itself; by columns, it reads less of B.

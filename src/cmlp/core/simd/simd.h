@@ -66,8 +66,12 @@
 #define HALVES 0
 #endif
 #define TILE_ROWS (TILE_SUMS / 2)
-#ifndef STRIP_VECTORS
-#define STRIP_VECTORS 4 /* of the tiles next to each other that are finished together */
+/* Tiles next to each other make a strip, of rows of 256 bytes at most: what follows their product, an
+ * activation or an update, is done for all of them at once. */
+#ifdef VECTOR_BYTES
+#define STRIP_VECTORS (256 / VECTOR_BYTES)
+#else
+#define STRIP_VECTORS (4 * TILE_VECTORS)
 #endif
 #define TILE_SHAPE(rows, vectors, half) ((half) * 128 + (vectors) * 16 + (rows))
 

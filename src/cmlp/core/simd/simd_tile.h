@@ -54,10 +54,9 @@ INLINE HALF NAME(low_half)(VEC x) { HALF y; memcpy(&y, &x, sizeof y); return y; 
                                  : NAME(splat)(0);                                              \
             WITH_HALF(last[i] = NAME(low_half)(sum[i][VECTORS - 1]);)                           \
         }                                                                                       \
-        for (ptrdiff_t left = depth; left > 0; left -= BURST_DEPTH) {                           \
-            const REAL *end = b_k + (left < BURST_DEPTH ? left : BURST_DEPTH) * b_step;         \
+        for (ptrdiff_t left = depth; left > 0; left -= burst) {                                 \
+            const REAL *end = b_k + (left < burst ? left : burst) * b_step;                     \
             if (ahead) prefetch_next(ahead);                                                    \
-            else end = b_k + left * b_step, left = 0;                                          \
             if (VECTORS > 1 && ROWS >= TILE_SUMS / TILE_VECTORS && copy)                        \
                 TILE_STEP(ROWS, VECTORS, half, KEEP(VECTORS))                                   \
             else                                                                                \
@@ -90,8 +89,9 @@ FUNCTION void NAME(tile)(ptrdiff_t rows, ptrdiff_t vectors, int half, ptrdiff_t 
                          const REAL *init, ptrdiff_t init_row, REAL *c, ptrdiff_t c_row,
                          prefetch_t *ahead)
 {
+    const ptrdiff_t burst = ahead ? BURST_DEPTH : depth;
     for (; vectors > 0; vectors -= TILE_VECTORS) {
-        ptrdiff_t n = vectors < TILE_VECTORS ? vectors : TILE_VECTORS;
+        const ptrdiff_t n = vectors < TILE_VECTORS ? vectors : TILE_VECTORS;
         const ptrdiff_t b_step = b_depth ? b_depth : n * LANES;
         switch (TILE_SHAPE(rows, n, half && n == vectors)) {
             TILES_OF_1_OR_2(0)
