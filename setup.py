@@ -32,8 +32,9 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512cd", "-mavx512vl", "-mavx512bw", "-mavx51
 UNIX_FLAGS = ["-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 UNIX_FLAGS += ["-O1", "-g1"] if DEBUG else ["-O3", "-g0"]  # -g, of some Pythons, takes time
 # Smaller, and as fast or faster (docs/decisions.md): Clang unrolls loops that are unrolled enough,
-# GCC copies functions that are not marked as inline.
-SMALLER, SMALLER_WITH_GCC = "-fno-unroll-loops", "-fno-inline-small-functions"
+# GCC copies functions that are not marked as inline, and loops for strides of 1.
+SMALLER = "-fno-unroll-loops"
+SMALLER_WITH_GCC = ("-fno-inline-small-functions", "-fno-version-loops-for-strides")
 # The level of x86 processors before 2013: 17 % smaller, its products, in vectors, as fast.
 FALLBACK_WITH_GCC = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"]
 MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
@@ -135,15 +136,15 @@ class Build(build_ext):
         translate(self.extensions)
         msvc = self.compiler.compiler_type == "msvc"
         flags = MSVC_FLAGS if msvc else [*UNIX_FLAGS, SMALLER]
-        if not msvc and self.compiler_knows(SMALLER_WITH_GCC):
-            flags.append(SMALLER_WITH_GCC)
+        of_gcc = [] if msvc else [flag for flag in SMALLER_WITH_GCC if self.compiler_knows(flag)]
         for extension in self.extensions:
-            extension.extra_compile_args += flags
-            if SMALLER_WITH_GCC in flags and not DEBUG and self.falls_back(extension):
+            extension.extra_compile_args += flags + of_gcc
+            if of_gcc and not DEBUG and self.falls_back(extension):
                 extension.extra_compile_args += FALLBACK_WITH_GCC
             if sys.platform == "linux" and not DEBUG:
                 extension.extra_link_args.append("-Wl,-s")  # no symbol table in the wheel
         self.parallel = self.parallel or os.cpu_count() or 1
+        self.extensions.reverse()  # the level that takes longest begins
         super().build_extensions()
 
     @staticmethod

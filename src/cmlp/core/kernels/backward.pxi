@@ -51,7 +51,7 @@ cdef void backward_inputs(
             ahead = prefetch_of(
                 &params[layer.weights + row * layer.stride + start],
                 min(columns, layer.n_in - row) if large else 0, depth, layer.stride,
-                depth * grid.row_tiles,
+                depth * grid.row_tiles * grid.across,
             )
             for i in range(
                 first_row_tile(&grid, column_tile), last_row_tile(&grid, column_tile)
@@ -61,7 +61,7 @@ cdef void backward_inputs(
                 at = row * stride + column
                 tile_of(
                     layer, m, columns, layer.n_in - column, length,
-                    from_ + row * from_stride + first, from_stride, 1, &ws[panel], columns,
+                    from_ + row * from_stride + first, from_stride, 1, &ws[panel], 0,
                     NULL, &ws[to + at] if start else <real *>NULL, stride, &ws[to + at], stride,
                     &ahead,
                 )
@@ -140,7 +140,6 @@ cdef void backward_weights(
     cdef bint rounds = layer.precision != FLOAT32
     cdef Py_ssize_t length = pairs(layer, n) if rounds else n
     cdef bint copied = grid.column_tiles >= PACK_TILES  # A; B is by the first tile of a column
-    cdef bint packs = grid.column_tiles > 1 and grid.row_tiles >= PACK_TILES
     cdef const real *a
     cdef const real *b
     cdef real *copy
@@ -171,7 +170,9 @@ cdef void backward_weights(
         columns = min(grid.columns, stride - column)
         wanted = layer.n_out - column
         b, b_stride = &ws[delta + column], stride
-        copy = &ws[panel] if packs and columns > lanes else <real *>NULL
+        copy = <real *>NULL
+        if columns > lanes and packs_panel(&grid, column_tile):
+            copy = &ws[panel]
         if rounds:
             if real is float:
                 pairs_across(layer.precision == BFLOAT16, &ws[panel], b, stride, n, columns)
@@ -186,7 +187,9 @@ cdef void backward_weights(
                 a, a_stride = &ws[copies + row * length], m if rounds else grid.m
             if run.fused:
                 if large:
-                    ahead = weights_to_prefetch(run, params, state, at, m, columns, stride, n)
+                    ahead = weights_to_prefetch(
+                        run, params, state, at, m, columns, stride, n * grid.across
+                    )
                 tile_of(
                     layer, m, columns, wanted, length, a, 1, a_stride, b, b_stride, copy,
                     <real *>NULL, 0, &ws[scratch], columns, &ahead if large else NULL,
@@ -207,7 +210,7 @@ cdef void backward_weights(
                 if penalised and last_pass:
                     penalise(&run.objective, params, at, stride, grads, at, stride, m, columns)
             if copy is not NULL:
-                b, b_stride, copy = &ws[panel], columns, NULL
+                b, b_stride, copy = &ws[panel], 0, NULL
             if row == 0 and not layer.normalization:
                 backward_bias(
                     run, layer, step, params, state, grads, ws, b, b_stride, column, columns,

@@ -28,7 +28,7 @@ cdef void forward_rows(
     cdef const real *b
     cdef const real *bias
     cdef real *copy
-    cdef bint packs, there = layer.bias == IN_PLACE, rounds = layer.precision != FLOAT32
+    cdef bint there = layer.bias == IN_PLACE, rounds = layer.precision != FLOAT32
     cdef bint single = n == 1 and layer.precision == BFLOAT16
     cdef Grid grid
     cdef Prefetch ahead
@@ -46,7 +46,6 @@ cdef void forward_rows(
         forward_narrow(run, layer, params, ws, a, a_stride, to, n, code, slopes, drop)
         return
     grid = grid_of(n, stride, sizeof(real), run)
-    packs = grid.column_tiles > 1 and grid.row_tiles >= PACK_TILES
     for column_tile in range(grid.column_tiles):
         if not has_tiles(&grid, column_tile):
             continue
@@ -58,7 +57,9 @@ cdef void forward_rows(
             depth = min(<Py_ssize_t>MAX_DEPTH, layer.n_in - start)
             first, length = start, depth
             b, b_stride = &params[layer.weights + start * stride + column], stride
-            copy = &ws[panel] if packs and columns > lanes else <real *>NULL  # the first tile makes it
+            copy = <real *>NULL
+            if columns > lanes and packs_panel(&grid, column_tile):
+                copy = &ws[panel]  # the first tile makes it
             if real is float:
                 if rounds:
                     first, length = pairs(layer, start), pairs(layer, depth)
@@ -76,7 +77,7 @@ cdef void forward_rows(
             ahead = prefetch_of(  # the next panel, if there is one
                 &params[layer.weights + start * stride + column + columns],
                 depth if large and column + columns < stride else 0, columns, stride,
-                depth * grid.row_tiles,
+                depth * grid.row_tiles * grid.across,
             )
             for i in range(
                 first_row_tile(&grid, column_tile), last_row_tile(&grid, column_tile)
@@ -93,7 +94,7 @@ cdef void forward_rows(
                         &ws[to + at], stride, &ahead,
                     )
                 if copy is not NULL:
-                    b, b_stride, copy = &ws[panel], columns, NULL
+                    b, b_stride, copy = &ws[panel], 0, NULL
                 if start + depth == layer.n_in:
                     activate_tile(
                         run, layer, code, params, ws, to + at, slopes + at if slopes >= 0 else -1,

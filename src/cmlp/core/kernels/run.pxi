@@ -136,7 +136,8 @@ cdef struct Step:  # what the updates of one step need, computed once
     double ahead  # of Nadam: the rate of the gradient itself; `rate` is that of its mean
 
 cdef struct Grid:  # a product, cut into tiles; a thread works on some of them, column by column
-    Py_ssize_t m, vectors, columns  # of a tile; the last ones may be smaller
+    Py_ssize_t m, vectors, columns  # of a strip of tiles; the last ones may be smaller
+    Py_ssize_t across  # tiles in a strip
     Py_ssize_t row_tiles, column_tiles, first, last
     bint by_rows
 
@@ -189,7 +190,7 @@ cdef Layout layout_of(
     cdef const Layer *last = &layers[n_layers - 1]
     cdef Front front = front_of(plan)
     cdef Py_ssize_t lanes = ALIGNMENT // itemsize, units = last.units + last.stride, number
-    cdef Py_ssize_t columns = TILE_VECTORS * vector_lanes(itemsize), widest = layers[0].n_in
+    cdef Py_ssize_t columns = STRIP_VECTORS * vector_lanes(itemsize), widest = layers[0].n_in
     memset(&to, 0, sizeof(Layout))
     columns = max(columns, NARROW_BYTES // itemsize)  # of a panel
     to.batch = min(batch_size, MAX_BATCH)
@@ -206,7 +207,7 @@ cdef Layout layout_of(
     to.costs = to.shares + padded(to.batch, lanes)
     to.sums = to.costs + padded(to.batch, lanes)
     to.tiles = to.sums + padded(to.n_sums, lanes)
-    to.tile_size = max(<Py_ssize_t>OUTER_SIZE, TILE_SUMS * vector_lanes(itemsize))
+    to.tile_size = max(<Py_ssize_t>OUTER_SIZE, TILE_ROWS * STRIP_VECTORS * vector_lanes(itemsize))
     to.panels = to.tiles + n_threads * to.tile_size
     to.panel_size = min(padded(max(widest, to.batch), lanes), MAX_DEPTH) * columns
     if rounds_products(layers, n_layers):
@@ -239,11 +240,13 @@ cdef inline Grid grid_of(
     cdef Py_ssize_t lanes = vector_lanes(itemsize), vectors = stride // lanes, tiles
     cdef Grid grid
     grid.column_tiles, grid.vectors = 1, vectors
-    if vectors > TILE_VECTORS:
-        grid.vectors = blocks(vectors, blocks(vectors, TILE_VECTORS))
+    if vectors > STRIP_VECTORS:
+        grid.vectors = blocks(vectors, blocks(vectors, STRIP_VECTORS))
+        if grid.vectors > TILE_VECTORS:
+            grid.vectors = padded(grid.vectors, TILE_VECTORS)
         grid.column_tiles = blocks(vectors, grid.vectors)
-    grid.columns = grid.vectors * lanes
-    grid.m = tile_rows[grid.vectors]
+    grid.columns, grid.across = grid.vectors * lanes, blocks(grid.vectors, TILE_VECTORS)
+    grid.m = tile_rows[min(grid.vectors, TILE_VECTORS)]
     grid.row_tiles = blocks(n, grid.m)
     # By rows, a thread continues with what it has computed itself; by columns, it reads less of B.
     grid.by_rows = grid.column_tiles < PACK_TILES and grid.row_tiles >= PACK_TILES * run.n_threads
@@ -267,6 +270,13 @@ cdef inline Py_ssize_t last_row_tile(const Grid *grid, Py_ssize_t column_tile) n
 cdef inline bint has_tiles(const Grid *grid, Py_ssize_t column_tile) noexcept nogil:
     """Whether this thread has work in a column of tiles."""
     return first_row_tile(grid, column_tile) < last_row_tile(grid, column_tile)
+
+
+cdef inline bint packs_panel(const Grid *grid, Py_ssize_t column_tile) noexcept nogil:
+    """Whether this thread's first tile of a column, then a whole one, copies B for the others."""
+    return grid.column_tiles > 1 and (
+        last_row_tile(grid, column_tile) - first_row_tile(grid, column_tile) >= PACK_TILES
+    )
 
 
 cdef Run run_of(

@@ -1,7 +1,7 @@
 # The C of simd.h, one name for both number types --------------------------------------------------
 
 cdef extern from "simd.h" nogil:
-    const Py_ssize_t TILE_SUMS, TILE_ROWS, TILE_VECTORS, ROW_VECTORS, LINE, BURST_DEPTH
+    const Py_ssize_t TILE_SUMS, TILE_ROWS, TILE_VECTORS, STRIP_VECTORS, ROW_VECTORS, LINE, BURST_DEPTH
     const Py_ssize_t NARROW_BYTES
     const bint HALVES
     ctypedef struct Prefetch "prefetch_t":

@@ -66,6 +66,13 @@
 #define HALVES 0
 #endif
 #define TILE_ROWS (TILE_SUMS / 2)
+/* Tiles next to each other make a strip, of rows of 256 bytes at most: what follows their product, an
+ * activation or an update, is done for all of them at once. */
+#ifdef VECTOR_BYTES
+#define STRIP_VECTORS (256 / VECTOR_BYTES)
+#else
+#define STRIP_VECTORS (4 * TILE_VECTORS)
+#endif
 #define TILE_SHAPE(rows, vectors, half) ((half) * 128 + (vectors) * 16 + (rows))
 
 /* Vectors that a thread takes of a product with one row, and rows of B that it takes at a time. */

@@ -194,10 +194,14 @@ FUNCTION void pair_tile(int words, ptrdiff_t rows, ptrdiff_t vectors, int half, 
                         ptrdiff_t b_depth, const float *init, ptrdiff_t init_row, float *c,
                         ptrdiff_t c_row, prefetch_t *ahead)
 {
-    if (words) {
-        word_tile(rows, vectors, depth, a, a_row, a_depth, b, b_depth, init, init_row, c, c_row, ahead);
-        return;
+    for (; words && vectors > 0; vectors -= TILE_VECTORS) { /* as in tile_f32 */
+        ptrdiff_t n = vectors < TILE_VECTORS ? vectors : TILE_VECTORS, columns = n * (ptrdiff_t)sizeof(vec_f32) / 4;
+        word_tile(rows, n, depth, a, a_row, a_depth, b, b_depth ? b_depth : columns, init, init_row, c, c_row,
+                  ahead);
+        b += b_depth ? columns : depth * columns, c += columns;
+        if (init) init += columns;
     }
+    if (words) return;
     unsigned before = flush_denormals();
     tile_f32(rows, vectors, half, depth, a, a_row, a_depth, b, b_depth, NULL, init, init_row, c, c_row,
              ahead);

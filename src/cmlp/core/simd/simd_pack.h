@@ -73,20 +73,24 @@ INLINE VEC NAME(maxima)(VEC x[])
 #endif
 
 /* panel[k][i] = w[i][k] for `vectors` vectors of rows i, of which `rows` are there (the rest are zero),
- * and k below depth. The panel must have room for depth up to a multiple of LANES. */
+ * and k below depth; for each tile one after the other. The panel must have room for the last one's depth up
+ * to a multiple of LANES. */
 FUNCTION void NAME(pack_rows)(REAL *panel, ptrdiff_t vectors, ptrdiff_t rows, ptrdiff_t depth,
                               const REAL *w, ptrdiff_t w_row)
 {
     VEC x[LANES];
-    for (ptrdiff_t v = 0; v < vectors; v++)
-        for (ptrdiff_t k = 0; k < depth; k += LANES) {
-            UNROLL for (int i = 0; i < LANES; i++)
-                x[i] = v * LANES + i < rows ? NAME(load)(w + (v * LANES + i) * w_row + k)
-                                            : NAME(splat)(0);
-            NAME(transpose)(x);
-            UNROLL for (int i = 0; i < LANES; i++)
-                NAME(store)(panel + ((k + i) * vectors + v) * LANES, x[i]);
-        }
+    for (; vectors > 0; vectors -= TILE_VECTORS, rows -= TILE_VECTORS * LANES) {
+        ptrdiff_t n = vectors < TILE_VECTORS ? vectors : TILE_VECTORS;
+        for (ptrdiff_t v = 0; v < n; v++, w += LANES * w_row)
+            for (ptrdiff_t k = 0; k < depth; k += LANES) {
+                UNROLL for (int i = 0; i < LANES; i++)
+                    x[i] = v * LANES + i < rows ? NAME(load)(w + i * w_row + k) : NAME(splat)(0);
+                NAME(transpose)(x);
+                UNROLL for (int i = 0; i < LANES; i++)
+                    NAME(store)(panel + ((k + i) * n + v) * LANES, x[i]);
+            }
+        panel += depth * n * LANES;
+    }
 }
 
 /* out[i] = sum over k of w[i][k] x[k]: the input gradient of one row, without a transpose. `vectors` is

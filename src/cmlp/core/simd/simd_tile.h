@@ -24,36 +24,43 @@ INLINE HALF NAME(low_half)(VEC x) { HALF y; memcpy(&y, &x, sizeof y); return y; 
 #else
 #define WITH_HALF(statement)
 #endif
+#define TILE_STEP(ROWS, VECTORS, half, keep)                                                    \
+    for (; b_k != end; b_k += b_step) {                                                         \
+        VEC b_kv[VECTORS];                                                                      \
+        UNROLL for (int v = 0; v < VECTORS; v++) b_kv[v] = NAME(load)(b_k + v * LANES);         \
+        keep                                                                                    \
+        UNROLL for (int i = 0; i < ROWS; i++) {                                                 \
+            VEC a_ik = NAME(splat)(a_of[i / GROUP][i % GROUP * a_row]);                         \
+            UNROLL for (int v = 0; v < WHOLE; v++) sum[i][v] += a_ik * b_kv[v];                 \
+            WITH_HALF(HALF a_half = NAME(low_half)(a_ik);)                                      \
+            WITH_HALF(if (half) last[i] += a_half * NAME(low_half)(b_kv[VECTORS - 1]);)         \
+        }                                                                                       \
+        UNROLL for (int i = 0; i < GROUPS; i++) a_of[i] += a_depth;                             \
+    }
+#define KEEP(VECTORS)                                                                           \
+    UNROLL for (int v = 0; v < VECTORS; v++) NAME(store)(copy_k + v * LANES, b_kv[v]);          \
+    copy_k += VECTORS * LANES;
 #define TILE(ROWS, VECTORS, half)                                                               \
     case TILE_SHAPE(ROWS, VECTORS, half): {                                                     \
-        enum { WHOLE = VECTORS - half, THIRDS = (ROWS + 2) / 3 };                               \
-        const REAL *a_third[THIRDS], *b_k = b;                                                  \
+        enum { WHOLE = VECTORS - half, GROUP = ROWS > 6 ? 3 : 6, GROUPS = (ROWS + GROUP - 1) / GROUP }; \
+        const REAL *a_of[GROUPS], *b_k = b;                                                     \
+        REAL *copy_k = copy;                                                                    \
         VEC sum[ROWS][VECTORS];                                                                 \
         WITH_HALF(HALF last[ROWS];)                                                             \
-        UNROLL for (int i = 0; i < THIRDS; i++) a_third[i] = a + 3 * i * a_row;                 \
+        UNROLL for (int i = 0; i < GROUPS; i++) a_of[i] = a + GROUP * i * a_row;                \
         UNROLL for (int i = 0; i < ROWS; i++) {                                                 \
             UNROLL for (int v = 0; v < VECTORS; v++)                                            \
                 sum[i][v] = init ? NAME(load)(init + i * init_row + v * LANES)                  \
                                  : NAME(splat)(0);                                              \
             WITH_HALF(last[i] = NAME(low_half)(sum[i][VECTORS - 1]);)                           \
         }                                                                                       \
-        for (ptrdiff_t k = 0; k < depth;) {                                                     \
-            ptrdiff_t end = k + BURST_DEPTH < depth ? k + BURST_DEPTH : depth;                  \
-            if (ahead) prefetch_next(ahead);                                                        \
-            for (; k < end; k++, b_k += b_depth) {                                              \
-                VEC b_kv[VECTORS];                                                              \
-                UNROLL for (int v = 0; v < VECTORS; v++) b_kv[v] = NAME(load)(b_k + v * LANES); \
-                if (VECTORS > 1 && copy)                                                        \
-                    UNROLL for (int v = 0; v < VECTORS; v++)                                    \
-                        NAME(store)(copy + (k * VECTORS + v) * LANES, b_kv[v]);                 \
-                UNROLL for (int i = 0; i < ROWS; i++) {                                         \
-                    VEC a_ik = NAME(splat)(a_third[i / 3][i % 3 * a_row]);                      \
-                    UNROLL for (int v = 0; v < WHOLE; v++) sum[i][v] += a_ik * b_kv[v];         \
-                    WITH_HALF(HALF a_half = NAME(low_half)(a_ik);)                              \
-                    WITH_HALF(if (half) last[i] += a_half * NAME(low_half)(b_kv[VECTORS - 1]);) \
-                }                                                                               \
-                UNROLL for (int i = 0; i < THIRDS; i++) a_third[i] += a_depth;                  \
-            }                                                                                   \
+        for (ptrdiff_t left = depth; left > 0; left -= burst) {                                 \
+            const REAL *end = b_k + (left < burst ? left : burst) * b_step;                     \
+            if (ahead) prefetch_next(ahead);                                                    \
+            if (VECTORS > 1 && ROWS >= TILE_SUMS / TILE_VECTORS && copy)                        \
+                TILE_STEP(ROWS, VECTORS, half, KEEP(VECTORS))                                   \
+            else                                                                                \
+                TILE_STEP(ROWS, VECTORS, half, )                                                \
         }                                                                                       \
         UNROLL for (int i = 0; i < ROWS; i++) {                                                 \
             WITH_HALF(if (half) sum[i][VECTORS - 1] = HALF_AND_ZEROS(last[i]);)                 \
@@ -82,21 +89,31 @@ FUNCTION void NAME(tile)(ptrdiff_t rows, ptrdiff_t vectors, int half, ptrdiff_t 
                          const REAL *init, ptrdiff_t init_row, REAL *c, ptrdiff_t c_row,
                          prefetch_t *ahead)
 {
-    switch (TILE_SHAPE(rows, vectors, half)) {
-        TILES_OF_1_OR_2(0)
+    const ptrdiff_t burst = ahead ? BURST_DEPTH : depth;
+    for (; vectors > 0; vectors -= TILE_VECTORS) {
+        const ptrdiff_t n = vectors < TILE_VECTORS ? vectors : TILE_VECTORS;
+        const ptrdiff_t b_step = b_depth ? b_depth : n * LANES;
+        switch (TILE_SHAPE(rows, n, half && n == vectors)) {
+            TILES_OF_1_OR_2(0)
 #if TILE_SUMS > 12
-        TILES_OF_MORE(0)
+            TILES_OF_MORE(0)
 #endif
 #ifdef HALF
-        TILES_OF_1_OR_2(1)
-        TILES_OF_MORE(1)
+            TILES_OF_1_OR_2(1)
+            TILES_OF_MORE(1)
 #endif
+        }
+        b += b_depth ? n * LANES : depth * n * LANES, c += n * LANES;
+        if (init) init += n * LANES;
+        if (copy) copy += depth * n * LANES;
     }
 }
 #undef WITH_HALF
 #undef TILES_OF_1_OR_2
 #undef TILES_OF_MORE
 #undef TILE
+#undef TILE_STEP
+#undef KEEP
 
 /* One row, c = init + a B, of many columns: ROW_DEPTH rows of B at a time, which is then read in the order
  * that it lies in, and the sums come from the L1 cache. B is what takes the time: it comes from L2
@@ -191,12 +208,13 @@ FUNCTION void NAME(outer)(ptrdiff_t rows, ptrdiff_t vectors, const REAL *a, cons
     }
 }
 
-/* Multiply-adds in registers, for the machine's peak; returns its floating-point operations. */
+/* Multiply-adds in registers, for the machine's peak; returns its floating-point operations. No sum starts
+ * at 2, which stays 2: compilers leave that one out. */
 FUNCTION double NAME(multiply_adds)(ptrdiff_t rounds)
 {
     VEC sum[TILE_SUMS], a = NAME(splat)((REAL)0.5), b = NAME(splat)(1);
     volatile REAL kept; /* without a use, compilers leave the work out */
-    UNROLL for (int i = 0; i < TILE_SUMS; i++) sum[i] = NAME(splat)((REAL)i);
+    UNROLL for (int i = 0; i < TILE_SUMS; i++) sum[i] = NAME(splat)((REAL)(i + 3));
     for (ptrdiff_t round = 0; round < rounds; round++)
         UNROLL for (int i = 0; i < TILE_SUMS; i++) sum[i] = sum[i] * a + b;
     UNROLL for (int i = 1; i < TILE_SUMS; i++) sum[0] += sum[i];
