@@ -142,8 +142,11 @@ of them; where its rows (epoch after epoch) begin, and its rates, losses and set
 numbers of the call; and whether its loss was not finite."""
 
 
-LANE_SETTINGS = ("momentum", "beta_1", "beta_2", "epsilon", "l1", "l2", "weight_decay")
-"""The numbers that a lane has of its own, in addition to the rate of a step."""
+LANE_SETTINGS = (
+    "momentum", "beta_1", "beta_2", "epsilon", "l1", "l2", "weight_decay", "cost_scale", "per_batch",
+)  # fmt: skip
+"""The numbers that a lane has of its own, in addition to the rate of a step; the last two are those
+of an :class:`Objective`."""
 
 
 LANE_LOSSES = ("squared_error", "binary_crossentropy", "categorical_crossentropy")

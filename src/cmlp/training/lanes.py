@@ -7,10 +7,11 @@ network has ended takes the next one that waits; where too few are left, they co
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +35,14 @@ from cmlp.core.seam import (
 from cmlp.core.team import Team, never
 from cmlp.core.vocabulary import LOSSES
 from cmlp.data.numbers import is_finite
+from cmlp.data.rows import Data
 from cmlp.model import passes
 from cmlp.model.passes import flops_of
+from cmlp.model.state import State
+from cmlp.training.callbacks import TrainingState
 from cmlp.training.divergence import DivergenceError
-from cmlp.training.fit import NetworkRules, Options, run
+from cmlp.training.loop import Rules
+from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
 
 PYTHON_LANES = 8
@@ -61,15 +66,39 @@ SMALL = 2**15
 """Parameters of all lanes below which they take half the time of networks alone."""
 
 
-class Job:
-    """A network's fit: its rules, and the epochs that were drawn for it."""
+class LaneRules(Rules, Protocol):
+    """Rules of a training that a lane can have; see :class:`cmlp.training.loop.Rules`."""
 
-    def __init__(self, rules: NetworkRules, options: Options) -> None:
-        self.rules, self.options, self.net = rules, options, rules.net
+    net: State
+    data: Data
+    recipe: Recipe
+    state: TrainingState
+    batch_size: int
+
+    def end(self, stopped: str) -> None:
+        """Restore the best parameters, if they are kept, and record how training has ended."""
+
+
+class Job:
+    """A network's fit: its rules, and the epochs that were drawn for it.
+
+    Attributes
+    ----------
+    error : DivergenceError or None
+        Where it has diverged, and raises.
+    """
+
+    def __init__(self, rules: LaneRules) -> None:
+        self.rules, self.net = rules, rules.net
         self.epochs: deque[tuple[NDArray[np.int64], NDArray[np.float64]]] = deque()
         self.safe: Snapshot | None = None
         self.careful = False
         self.error: DivergenceError | None = None
+        self.per_batch = rules.recipe.objective(rules.net.architecture).per_batch
+
+    def continue_alone(self) -> None:
+        """Train the network, or the rest of its epochs, by itself."""
+        raise NotImplementedError
 
     def draw(self) -> int:
         """Draw the epochs that nothing comes between; return how many the next call takes."""
@@ -86,20 +115,34 @@ class Job:
         """Record the first of the epochs; return why training ends with them, or ''."""
         rules, verdict = self.rules, ""
         for loss in losses:
-            order, rates = self.epochs.popleft()
-            rules.state.epoch += 1
-            weight = rules.data.weight(order)
-            mean = loss / weight if weight else 0.0
-            rules.record(mean, rules.n_rows, float(rates[-1]), seconds)
+            mean, rate = self._next(loss)
+            rules.record(mean, rules.n_rows, rate, seconds, True)
             verdict = rules.verdict()
         done = rules.state.epoch >= rules.state.epochs
         return verdict or ("epochs" if done else "")
 
+    def _next(self, loss: float) -> tuple[float, float]:
+        """Count an epoch; return its mean loss, and its last rate."""
+        order, rates = self.epochs.popleft()
+        self.rules.state.epoch += 1
+        weight = len(order) if self.per_batch else self.rules.data.weight(order)
+        return loss / weight if weight else 0.0, float(rates[-1])
+
+    def diverged(self, loss: float, failed: bool) -> None:
+        """End after an epoch with this loss, whose last step `failed` or left such weights."""
+        rules = self.rules
+        assert self.safe is not None
+        try:
+            rules.diverged(self.safe)
+            mean, rate = self._next(loss)  # the rules have better weights to return to
+            rules.record(math.nan if failed else mean, 0 if failed else rules.n_rows, rate, 0.0,
+                         False)  # fmt: skip
+        except DivergenceError as error:
+            self.error = error
+        self.end("diverged")
+
     def end(self, stopped: str) -> None:
-        """Restore the best parameters, if they are kept, and record how the training has ended."""
-        best = self.rules.patience.params
-        if best is not None and stopped not in ("error", "diverged"):
-            self.net.params[:] = best
+        """Record how the training has ended."""
         self.rules.end(stopped)
         self.safe = None  # of many networks, these would fill the memory
 
@@ -131,15 +174,14 @@ def lanes_of_core() -> int:
     return PYTHON_LANES if core.name == "python" else max(1, int(core.vector_bytes) // 4)
 
 
-def kind_of(job: Job) -> Kind | None:
+def kind_of(net: State, recipe: Recipe, data: Data, batch_size: int) -> Kind | None:
     """Return which networks this one can be trained with side by side; None for none.
 
     Lanes have float32, plain layers, SGD and Adam, the losses with the output activation that
     belongs to them, penalties and decay. Everything else is trained alone: noise, dropout,
     normalisation, parametric activations, other solvers and losses, clipping, means of the weights,
-    factors of groups, callbacks, a limit of time, sparse rows; and what is too large.
+    factors of groups, sparse rows; and what is too large.
     """
-    net, rules, recipe, options = job.net, job.rules, job.rules.recipe, job.options
     about, rule = net.architecture, recipe.rule.name
     rows = {row.name: row for row in LOSSES}
     plain = (
@@ -149,10 +191,10 @@ def kind_of(job: Job) -> Kind | None:
         and net.precision is None
         and not net.parametric_activation
         and net.inputs is None
-        and not net.missing_targets
+        and not (net.missing_targets and not is_finite(data.targets))
         and net.loss_name in LANE_LOSSES
         and net.activations[-1] == rows[net.loss_name].out_activation
-        and not isinstance(rules.data.X, SparseRows)
+        and not isinstance(data.X, SparseRows)
     )
     steps = (
         rule in ("sgd", "adam", "adamw")
@@ -160,26 +202,29 @@ def kind_of(job: Job) -> Kind | None:
         and not (recipe.input_noise or recipe.clip_norm or recipe.ema)
         and recipe.rate_factors is None
         and recipe.decay_factors is None
-        and not options.callbacks
-        and options.max_time is None
-        and options.epochs > 0
-        and not options.verbose
-        and rules.n_rates == 1
     )
+    if not (plain and steps):
+        return None
     n_lanes, sizes = lanes_of_core(), about.sizes
     small = (
-        rules.batch_size <= MAX_BATCH
+        batch_size <= MAX_BATCH
         and n_lanes * sizes[0] <= MOST_INPUTS
         and n_lanes * about.n_params <= MOST_PARAMETERS
-        and n_lanes * rules.batch_size * sum(sizes) <= MOST_UNITS
+        and n_lanes * batch_size * sum(sizes) <= MOST_UNITS
     )
-    if not (plain and steps and small):
+    weighs = data.weights is not None and recipe.objective(about).per_batch
+    if not small or weighs:
         return None
     rule = "adam" if rule != "sgd" else "nesterov" if recipe.nesterov else "momentum"
-    data = id(rules.data)
     return Kind(
-        net.plan.tobytes(), net.loss_name, rule, recipe.label_smoothing, net.input_scale, data
+        net.plan.tobytes(), net.loss_name, rule, recipe.label_smoothing, net.input_scale, id(data)
     )
+
+
+def fewest_of(net: State) -> int:
+    """Return how many networks have to share a call: a step takes as long for one as for all."""
+    n_lanes = lanes_of_core()
+    return math.ceil(n_lanes * (0.5 if n_lanes * net.n_params <= SMALL else 0.75))
 
 
 def train_side_by_side(
@@ -249,8 +294,7 @@ class Lanes:
         self.kind, self.waiting, self.alone = kind, deque(jobs), list[Job]()
         self.n_lanes, self.plan = lanes_of_core(), net.plan
         self.jobs: list[Job | None] = [None] * self.n_lanes
-        small = self.n_lanes * net.n_params <= SMALL
-        self.fewest = self.n_lanes * (0.5 if small else 0.75)  # a step takes as long for one as all
+        self.fewest = fewest_of(net)
         layers = layer_views(net.plan, np.arange(len(net.params)))
         self.places = np.concatenate([part.ravel() for layer in layers for part in layer])
         self.data = rows
@@ -304,8 +348,7 @@ class Lanes:
         job = self.waiting.popleft()
         job.net.optimizer_state.moments_for(job.rules.recipe.rule)
         job.safe = Snapshot(job.net)
-        recipe = job.rules.recipe
-        self.numbers[lane, : self.parts[1]] = [getattr(recipe, name) for name in LANE_SETTINGS]
+        self.numbers[lane, : self.parts[1]] = settings_of(job)
         self.jobs[lane] = job
         self._load(lane, job)
         self._begin(lane, job)
@@ -352,7 +395,8 @@ class Lanes:
                 self._load(lane, job)
                 self._begin(lane, job)
                 return
-            self._diverged(lane, job)
+            job.diverged(float(self.numbers[lane, self.parts[1]]), bool(place["failed"]))
+            self._take_next(lane)
             return
         net.optimizer_state.steps += place["taken"]
         job.safe.take()
@@ -369,16 +413,6 @@ class Lanes:
             return
         self._take_next(lane)
 
-    def _diverged(self, lane: int, job: Job) -> None:
-        """Restore the last finite parameters, and end a network."""
-        assert job.safe is not None
-        try:
-            job.rules.diverged(job.safe)
-        except DivergenceError as error:
-            job.error = error
-        job.end("diverged")
-        self._take_next(lane)
-
     def _leave_all(self, stopped: str) -> None:
         """Give every network the parameters of its last recorded epoch."""
         for job in self.jobs:
@@ -387,14 +421,16 @@ class Lanes:
                 job.end(stopped)
 
 
-def most_of(rules: list[NetworkRules], epochs: list[int], name: str) -> int:
+def settings_of(job: Job) -> list[float]:
+    """Return the numbers that a lane has of its own."""
+    recipe = job.rules.recipe
+    objective = recipe.objective(job.net.architecture)
+    return [
+        float(getattr(objective if hasattr(objective, name) else recipe, name))
+        for name in LANE_SETTINGS
+    ]
+
+
+def most_of(rules: Sequence[LaneRules], epochs: list[int], name: str) -> int:
     """Return the largest product of epochs and rows or steps of an epoch."""
     return max(n * int(getattr(rule, name)) for rule, n in zip(rules, epochs, strict=True))
-
-
-def continue_alone(job: Job) -> None:
-    """Train a network, or the rest of its epochs, by itself."""
-    try:
-        run(job.rules, job.options)
-    except DivergenceError as error:
-        job.error = error

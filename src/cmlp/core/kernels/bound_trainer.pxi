@@ -201,16 +201,17 @@ cdef class BoundTrainer:
             )
         if not (self.plain or encoded) or column.kind == b"f" or column.kind == b"d":
             return False
-        column.width, column.column_stride = n, targets.row_stride  # as if it were a row
-        gather_row(&column, 0, self.numbers, 0)
-        labels = <int64_t *>&self.numbers[self.numbers.shape[0] - n]
-        for i in range(n):
-            if not 0 <= self.numbers[i] < self.n_out:
-                return False
-            labels[i] = <int64_t>self.numbers[i]
-        targets.data, targets.row_stride = <const char *>labels, sizeof(int64_t)
+        if column.kind != b"q":
+            column.width, column.column_stride = n, targets.row_stride  # as if it were a row
+            gather_row(&column, 0, self.numbers, 0)
+            labels = <int64_t *>&self.numbers[self.numbers.shape[0] - n]
+            for i in range(n):
+                if not 0 <= self.numbers[i] < self.n_out:
+                    return False
+                labels[i] = <int64_t>self.numbers[i]
+            targets.data, targets.row_stride = <const char *>labels, sizeof(int64_t)
         targets.kind, targets.labels = b"q", True
-        return True
+        return labels_below(targets, self.n_out)
 
     cdef bint in_range(self, const Rows *targets) noexcept:
         """Whether all numbers are in the range, and each row of probabilities adds up to 1."""
@@ -270,6 +271,17 @@ cdef bint is_moderate(const Run *run, real[::1] ws) noexcept:
     cdef Py_ssize_t stride
     cdef const real *x = bring_rows(run, ws, 0, run.n, &stride)
     return moderate_rows(run, x, stride, run.n)
+
+
+cdef bint labels_below(const Rows *targets, Py_ssize_t n_out) noexcept:
+    """Whether all labels, of int64, are class numbers."""
+    cdef Py_ssize_t i
+    cdef int64_t label
+    for i in range(targets.n):
+        label = (<const int64_t *>(targets.data + i * targets.row_stride))[0]
+        if not 0 <= label < n_out:
+            return False
+    return True
 
 
 cdef double largest_of(const Run *run, real[::1] ws) noexcept:

@@ -17,6 +17,7 @@ cdef extern from "simd.h" nogil:
 
 cdef enum:
     MAX_LANES = 16
+    LANE_SETTINGS = 9  # numbers of a net; see seam.LANE_SETTINGS
     LANE_ADAM = 2  # of the rules
     LANE_BLOCK = 12  # rows of weights that move together: a multiple of a tile's rows and columns
 
@@ -83,7 +84,7 @@ cdef int check_lanes(Lanes *run, const int64_t[::1] rows, Py_ssize_t n_numbers) 
     cdef const double *settings
     for l in range(vector_lanes(4)):
         lane = &run.lanes[l]
-        if not 0 <= lane.settings <= n_numbers - 7:
+        if not 0 <= lane.settings <= n_numbers - LANE_SETTINGS:
             raise ValueError("a lane's settings lie outside the numbers")
         settings = run.numbers + lane.settings
         if settings[4] != 0 or settings[5] != 0 or settings[6] != 0:
@@ -152,7 +153,7 @@ def train_lanes(
     run.n = data.shape[0] // (n_in + n_out)
     check_size("memory", run.size, memory.shape[0])
     check_size("data", n_in + n_out, data.shape[0])
-    check_size("numbers", 7, numbers.shape[0])
+    check_size("numbers", LANE_SETTINGS, numbers.shape[0])
     run.numbers = &numbers[0]
     check_lanes(&run, rows, numbers.shape[0])
     if weights is not None:

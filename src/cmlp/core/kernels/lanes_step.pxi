@@ -1,7 +1,7 @@
 # The steps of nets side by side: see lanes.pxi ------------------------------------------------------
 
 cdef Cursor place_of(const Lane *lane, const double *setting) noexcept nogil:
-    """Find a net's next batch; `setting`: momentum, beta_1, beta_2, epsilon, l1, l2, decay."""
+    """Find a net's next batch; `setting`: see ``seam.LANE_SETTINGS``."""
     cdef Cursor at
     cdef Py_ssize_t per_epoch, in_epoch
     memset(&at, 0, sizeof(Cursor))
@@ -27,6 +27,18 @@ cdef inline void advance(Lane *lane, Cursor *at) noexcept nogil:
     at.size = min(lane.batch, at.left) if lane.taken < lane.steps else 0
 
 
+cdef inline void share_lane_penalties(
+    const Lanes *run, const Cursor *at, Py_ssize_t l, float[::1] ws
+) noexcept nogil:
+    """Write the penalties of a net's step, those per batch divided by its weight."""
+    cdef const double *settings = run.numbers + run.lanes[l].settings
+    cdef double part = 1
+    if settings[8] != 0:
+        part = 1 / at.weight if at.weight > 0 else 0
+    ws[run.rules + LANE_L1 * vector_lanes(4) + l] = <float>(settings[4] * part)
+    ws[run.rules + LANE_L2 * vector_lanes(4) + l] = <float>(settings[5] * part)
+
+
 cdef void gather_lanes(
     const Lanes *run, Cursor *cursors, Py_ssize_t n, float[::1] ws
 ) noexcept nogil:
@@ -43,6 +55,7 @@ cdef void gather_lanes(
             at.weight = 0
             for i in range(at.size):
                 at.weight += run.weights[run.rows[at.row + i]]
+        share_lane_penalties(run, at, l, ws)
     for i in range(n):
         for l in range(lanes):
             at = &cursors[l]
@@ -65,6 +78,7 @@ cdef bint lanes_forward(
     cdef Py_ssize_t from_ = run.inputs, done = 0
     cdef const Layer *layer = run.layers
     cdef double[MAX_LANES] penalties
+    cdef double scale
     cdef bint finite = True
     memset(penalties, 0, sizeof(penalties))
     for number in range(run.n_layers):
@@ -90,9 +104,10 @@ cdef bint lanes_forward(
         &ws[run.deltas + at], &ws[run.costs],
     )
     for l in range(lanes):
+        scale = run.numbers[run.lanes[l].settings + 7]
         cursors[l].cost = penalties[l] * cursors[l].weight if cursors[l].size else 0
         for i in range(cursors[l].size):
-            cursors[l].cost += ws[run.costs + i * lanes + l] * (
+            cursors[l].cost += scale * ws[run.costs + i * lanes + l] * (
                 1 if run.weights is NULL else run.weights[run.rows[cursors[l].row + i]]
             )
         finite = finite and isfinite(cursors[l].cost)
@@ -191,8 +206,6 @@ cdef void read_rules(const Lanes *run, float[::1] ws) noexcept nogil:
         rules[LANE_REST_1 * lanes + l] = <float>(1 - settings[1])
         rules[LANE_REST_2 * lanes + l] = <float>(1 - settings[2])
         rules[LANE_EPSILON * lanes + l] = <float>settings[3]
-        rules[LANE_L1 * lanes + l] = <float>settings[4]
-        rules[LANE_L2 * lanes + l] = <float>settings[5]
         rules[LANE_RULES * lanes + l] = 1  # the ones that follow
 
 
