@@ -157,9 +157,15 @@ LANE_RULES = ("momentum", "nesterov", "adam")
 """Rules of lanes, by their codes there."""
 
 
+LANE_ROWS = 32
+"""Rows of one pass of lanes: their activations stay in the caches. A larger batch adds up passes."""
+
+
 def lane_memory(plan: Any, n_moments: int, batch: int, n_lanes: int) -> int:
     """Return how many numbers parameters, moments and scratch of a call with lanes are."""
     n_in, n_out = plan[:, 0], plan[:, 1]
     params, units = int((n_out * (n_in + 1)).sum()), int(n_out.sum())
-    scratch = 9 + batch * (2 + int(n_in[0]) + int(n_out[-1]) + 3 * units) + 12 * int(n_out.max())
+    rows = min(batch, LANE_ROWS)
+    scratch = 9 + rows * (2 + int(n_in[0]) + int(n_out[-1]) + 3 * units)
+    scratch += 12 * int(n_out.max()) if batch <= LANE_ROWS else params  # of the gradient
     return n_lanes * ((1 + n_moments) * params + scratch)

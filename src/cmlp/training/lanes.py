@@ -53,9 +53,9 @@ CALL_ROWS = 2**16
 """Rows of a network that one call takes at most: several epochs, if nothing comes between them."""
 
 
-MOST_INPUTS, MOST_PARAMETERS, MOST_UNITS = 2**11, 2**17, 2**19
-"""Inputs, parameters, and units times rows of a batch, of all lanes: beyond them networks are
-faster alone: they use whole vectors by themselves, and all lanes' numbers leave the caches."""
+MOST_INPUTS, MOST_PARAMETERS = 2**11, 2**17
+"""Inputs and parameters of all lanes: beyond them networks are faster alone: they use whole vectors
+by themselves, and all lanes' numbers leave the caches."""
 
 
 BLOCK = 4
@@ -210,7 +210,6 @@ def kind_of(net: State, recipe: Recipe, data: Data, batch_size: int) -> Kind | N
         batch_size <= MAX_BATCH
         and n_lanes * sizes[0] <= MOST_INPUTS
         and n_lanes * about.n_params <= MOST_PARAMETERS
-        and n_lanes * batch_size * sum(sizes) <= MOST_UNITS
     )
     weighs = data.weights is not None and recipe.objective(about).per_batch
     if not small or weighs:
