@@ -591,7 +591,7 @@ def test_what_a_step_cannot_reach(compiled, dtype):
             bound.steps -= 1
             assert bound.take(X, y, None, 0.01 * scale[3], net.rng, False, False) == found
             assert net.params.tobytes() == after.tobytes()
-    assert all(number % 2 and number % 7 == 0 or answers[number] for number in range(12))
+    assert all((number % 2 and number % 7 == 0) or answers[number] for number in range(12))
     assert 20 < sum(answers) < 220
 
 

@@ -143,7 +143,8 @@ numbers of the call; and whether its loss was not finite."""
 
 
 LANE_SETTINGS = (
-    "momentum", "beta_1", "beta_2", "epsilon", "l1", "l2", "weight_decay", "cost_scale", "per_batch",
+    "momentum", "beta_1", "beta_2", "epsilon", "l1", "l2", "weight_decay",
+    "cost_scale", "per_batch",
 )  # fmt: skip
 """The numbers that a lane has of its own, in addition to the rate of a step; the last two are those
 of an :class:`Objective`."""
@@ -158,7 +159,7 @@ LANE_RULES = ("momentum", "nesterov", "adam")
 
 
 LANE_ROWS = 32
-"""Rows of one pass of lanes: their activations stay in the caches. A larger batch adds up passes."""
+"""Rows of a pass of lanes, whose activations stay in the caches; a larger batch adds up passes."""
 
 
 def lane_memory(plan: Any, n_moments: int, batch: int, n_lanes: int) -> int:

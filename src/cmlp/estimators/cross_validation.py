@@ -1,4 +1,4 @@
-"""Folds: an estimator, or several settings of it, fitted to parts of the rows and scored on others."""
+"""Folds: an estimator, or settings of it, fitted to parts of the rows and scored on the others."""
 
 from __future__ import annotations
 
@@ -235,7 +235,10 @@ def _folds(cv: Any, X: Any, y: Any, estimator: Any) -> list[Fold]:
         classes = estimator._estimator_type == "classifier" and np.ndim(y) == 1
         return _numbered(_numbers_of_folds(check_integer("cv", cv, 2), n, y if classes else None))
     if not isinstance(cv, Iterable):
-        raise TypeError(f"cv must be a number of folds, pairs of row numbers, or have a method split, not {cv!r}")  # fmt: skip
+        raise TypeError(
+            "cv must be a number of folds, pairs of row numbers, or have a method split, not "
+            f"{cv!r}"
+        )
     folds = []
     for number, pair in enumerate(cv):
         try:

@@ -95,7 +95,7 @@ def _kind(estimator: Any, task: Task) -> tuple[Kind, int] | None:
     with held_warnings():
         batch_size = batch_size_of(estimator, len(task.numbers))
     kind = kind_of(net, recipe_of(estimator, net), task.data, batch_size)
-    return None if kind is None else (kind, fewest_of(net))
+    return None if kind is None else (kind, fewest_of(net, batch_size))
 
 
 @undisturbed

@@ -22,6 +22,7 @@ from cmlp.core.layout import Array, aligned, layer_views
 from cmlp.core.seam import (
     LANE,
     LANE_LOSSES,
+    LANE_ROWS,
     LANE_RULES,
     LANE_SETTINGS,
     MAX_BATCH,
@@ -63,7 +64,7 @@ BLOCK = 4
 
 
 SMALL = 2**15
-"""Parameters of all lanes below which they take half the time of networks alone."""
+"""Parameters of all lanes that fit into the first cache, or nearly."""
 
 
 class LaneRules(Rules, Protocol):
@@ -71,9 +72,12 @@ class LaneRules(Rules, Protocol):
 
     net: State
     data: Data
-    recipe: Recipe
     state: TrainingState
     batch_size: int
+
+    @property
+    def recipe(self) -> Recipe:
+        """What a step does."""
 
     def end(self, stopped: str) -> None:
         """Restore the best parameters, if they are kept, and record how training has ended."""
@@ -220,10 +224,16 @@ def kind_of(net: State, recipe: Recipe, data: Data, batch_size: int) -> Kind | N
     )
 
 
-def fewest_of(net: State) -> int:
-    """Return how many networks have to share a call: a step takes as long for one as for all."""
+def fewest_of(net: State, batch_size: int) -> int:
+    """Return how many networks have to share a call: a step takes as long for one as for all.
+
+    With all lanes in use it takes 1 / 1.2 to 1 / 2 of the time of networks alone, the less the
+    smaller they are, see docs/decisions.md.
+    """
     n_lanes = lanes_of_core()
-    return math.ceil(n_lanes * (0.5 if n_lanes * net.n_params <= SMALL else 0.75))
+    n_params = n_lanes * net.n_params
+    part = 0.6 if n_params <= SMALL // 2 else 0.75 if n_params <= SMALL else 0.85
+    return math.ceil(n_lanes * min(1.0, part + (0.125 if batch_size > LANE_ROWS else 0.0)))
 
 
 def train_side_by_side(
@@ -293,13 +303,13 @@ class Lanes:
         self.kind, self.waiting, self.alone = kind, deque(jobs), list[Job]()
         self.n_lanes, self.plan = lanes_of_core(), net.plan
         self.jobs: list[Job | None] = [None] * self.n_lanes
-        self.fewest = fewest_of(net)
         layers = layer_views(net.plan, np.arange(len(net.params)))
         self.places = np.concatenate([part.ravel() for layer in layers for part in layer])
         self.data = rows
         self.weights = data.weights
         n, n_moments = self.n_lanes, 2 if kind.rule == "adam" else 1
         batch = max(job.rules.batch_size for job in jobs)
+        self.fewest = fewest_of(net, batch)
         self.memory = aligned((lane_memory(net.plan, n_moments, batch, n),), np.float32)
         state = self.memory[: (1 + n_moments) * len(self.places) * n]
         self.params, *self.moments = state.reshape(1 + n_moments, -1, n)

@@ -129,10 +129,10 @@ def fit_many(
     decay, label smoothing, schedules, sample weights, validation and patience. They share
     architecture, solver, `nesterov`, label smoothing and input scale, and differ in everything
     else. The rest is trained one after another: what has dropout, noise, normalisation, clipping,
-    callbacks, `max_time`, a precision or sparse rows, and where fewer than half of the lanes (three
-    quarters, of larger networks) would be in use. Ctrl-C ends all of them with the weights of their
-    last recorded epochs. Threads share blocks of four times as many networks as there are lanes:
-    the result is the same for any number.
+    callbacks, `max_time`, a precision or sparse rows, and where too few of the lanes would be in
+    use: fewer than 5 to 8 of 8, by the size of networks and batches. Ctrl-C ends all of them with
+    the weights of their last recorded epochs. Threads share blocks of four times as many networks
+    as there are lanes: the result is the same for any number.
 
     Examples
     --------
@@ -301,9 +301,9 @@ def _train(jobs: list[NetworkJob]) -> list[History]:
     try:
         if kinds:
             alone += train_side_by_side(kinds, jobs[0].options.n_threads)
-        for job in alone:
-            job.continue_alone()
-            if job.rules.state.history.stopped == "interrupted":
+        for left in alone:
+            left.continue_alone()
+            if left.rules.state.history.stopped == "interrupted":
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
         done = sum(bool(job.rules.state.history.get("loss")) for job in jobs)

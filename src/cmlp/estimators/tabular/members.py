@@ -22,12 +22,12 @@ from cmlp.data.split import split
 from cmlp.estimators.ensemble import repeat_warnings, report_divergence
 from cmlp.estimators.parameters import is_count
 from cmlp.estimators.pool import Pool
+from cmlp.estimators.side_by_side import Trained
 from cmlp.estimators.tabular.network import build_network
 from cmlp.estimators.tabular.presets import Preset
 from cmlp.estimators.tabular.tables import take_rows
 from cmlp.estimators.tabular.targets import Rows, Scale
 from cmlp.estimators.tabular.training import Job, name_of_score, train_member
-from cmlp.estimators.side_by_side import Trained
 from cmlp.estimators.targets import Targets
 from cmlp.network import Network
 from cmlp.training.divergence import DivergenceError
