@@ -10,8 +10,16 @@ from helpers import blobs, data_for, fit_quietly, refused, waves
 
 import cmlp
 from cmlp import MLPClassifier, MLPRegressor
+from cmlp.core import dispatch
 from cmlp.estimators import side_by_side
 from cmlp.training import lanes
+
+
+@pytest.fixture(autouse=True)
+def processors(monkeypatch):
+    """As many as a test wants threads, on any machine."""
+    monkeypatch.setattr(dispatch, "threads_for", lambda n: n or 1)
+
 
 BOTH = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 
@@ -85,7 +93,10 @@ def test_several_outputs(engine, shared):
     """Labels, and numbers whose loss is a mean over outputs; missing targets are for no lane."""
     n = lanes.lanes_of_core()
     X, y = blobs()
-    for kind, targets in ((MLPClassifier, np.eye(3, dtype=int)[y]), (MLPRegressor, X[:, :2].copy())):
+    for kind, targets in (
+        (MLPClassifier, np.eye(3, dtype=int)[y]),
+        (MLPRegressor, X[:, :2].copy()),
+    ):
         shared.clear()
         ensemble = fit_quietly(kind(**params(n_ensemble=n)), X, targets)
         assert shared == [n]
@@ -255,7 +266,7 @@ def test_estimators_that_divide_their_rows_themselves(shared):
     """Tables, ensembles, weights of classes, and a fold without one of the classes."""
     X, y = blobs()
     table = {"a": X[:, 0].tolist(), "b": np.where(X[:, 1] > 0, "x", "y").tolist()}
-    tabular = cmlp.TabularClassifier(random_state=0, n_epochs=2, n_ensemble=1)
+    tabular = cmlp.TabularClassifier((4,), max_iter=2, cv=None, n_ensemble=1, random_state=0)
     found = cmlp.cross_validate(tabular, table, y.tolist(), cv=2)
     assert found["test_score"].shape == (2,) and found["estimator"][0].column_kinds_["b"]
     for more in ({"n_ensemble": 2}, {"class_weight": "balanced"}, {"solver": "lbfgs"}):
