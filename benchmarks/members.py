@@ -68,7 +68,7 @@ def measure(
         turns: dict[str, Callable[[], float]] = {way: partial(turn, way) for way in ways}
         best = fastest(turns, _report.seconds_of(args), rounds=1 if args.quick else 2)
     first = next(iter(ways))
-    results = [
+    results: list[dict[str, Any]] = [
         {
             "part": part, "work": title, "way": way, "seconds": best[way],
             "relative": best[way] / best[first], "score": scores[way],
@@ -157,6 +157,11 @@ def pairs_of(n: int) -> list[tuple[Array, Array]]:
     return [(np.flatnonzero(number != fold), np.flatnonzero(number == fold)) for fold in range(CV)]
 
 
+def mean_score(cross_validate: Callable[..., Any], model: Any, X: Array, y: Array) -> float:
+    """Return the mean score of the folds, by one of two functions of that name."""
+    return float(cross_validate(model, X, y, cv=pairs_of(len(y)))["test_score"].mean())
+
+
 def fold_by_fold(X: Array, y: Array, common: dict[str, Any]) -> float:
     """Fit and score an estimator for each fold, in a loop."""
     scores = []
@@ -174,18 +179,15 @@ def folds(args: argparse.Namespace) -> list[dict[str, Any]]:
         common = parameters(hidden, batch, 1 if args.quick else EPOCHS)
         ours = cmlp.MLPClassifier(**common, n_threads=1)
         ways: dict[str, Callable[[], float]] = {
-            "cross_validate": lambda model=ours, X=X, y=y: float(
-                cmlp.cross_validate(model, X, y, cv=pairs_of(len(y)))["test_score"].mean()
-            ),
+            "cross_validate": partial(mean_score, cmlp.cross_validate, ours, X, y),
             "one by one": partial(fold_by_fold, X, y, common),
         }
         if rivals():
             from sklearn.model_selection import cross_validate
             from sklearn.neural_network import MLPClassifier
 
-            ways["scikit-learn"] = lambda model=MLPClassifier(**common), X=X, y=y: float(
-                cross_validate(model, X, y, cv=pairs_of(len(y)))["test_score"].mean()
-            )
+            theirs = MLPClassifier(**common)
+            ways["scikit-learn"] = partial(mean_score, cross_validate, theirs, X, y)
         title = f"{CV} folds, {n_columns}-{'-'.join(map(str, hidden))}, batch {batch}"
         results += measure("folds", title, ways, args)
     return results

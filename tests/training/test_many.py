@@ -108,6 +108,28 @@ def test_lanes_compute_what_float64_does(
         assert net.steps == other.steps == n_steps and net.solver == other.solver
 
 
+def test_large_batches_are_sums_of_passes(core, side_by_side):
+    """In several passes; a network of small batches next to them is none the different for it."""
+    X, y = blobs(100)
+    n, rates = lanes.lanes_of_core(), ramp(0.01, 0.1, lanes.lanes_of_core())
+    sizes = [(97, 20, 64, 33)[number % 4] for number in range(n)]
+    nets, _ = networks((3, 5, 3), n=n)
+    small, _ = networks((3, 5, 3), n=n)
+    exact = [net.astype("float64") for net in nets]
+    common = {"epochs": 3, "learning_rate": rates, "l2": 0.01}
+    records = fit_many(nets, X, y, batch_size=sizes, **common)
+    theirs = alone(exact, X, y, batch_size=sizes, **common)
+    fit_many(small, X, y, batch_size=[20] * n, **common)
+    assert len(side_by_side) == 2 * n
+    np.testing.assert_array_equal(nets[1].params, small[1].params)
+    for net, other, record, their, size in zip(nets, exact, records, theirs, sizes, strict=True):
+        # Sums of a batch's rows, of two layers, forward and back, in every step.
+        tolerance = 3 * -(-100 // size) * 2 * 2 * (size + 8) * 2.0**-24
+        scale = np.abs(other.params).max()
+        assert_close(net, net.params, other, other.params, tolerance * scale)
+        np.testing.assert_allclose(record["loss"], their["loss"], 4 * tolerance)
+
+
 def assert_close(net, mine, other, theirs, tolerance):
     """Compare two vectors that are laid out as the parameters of two networks."""
     expected = Parameters(other.plan, theirs).parts()

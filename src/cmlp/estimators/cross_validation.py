@@ -100,8 +100,10 @@ def cross_validate(
     each = [{}] if settings is None else [dict(own) for own in settings]
     fits = [[_copy(estimator, own) for _ in folds] for own in each]
     pairs = [(member, fold) for row in fits for member, fold in zip(row, folds, strict=True)]
-    n_threads = threads_of(estimator) if n_threads is None else check_integer(
-        "n_threads", n_threads, 1)  # fmt: skip
+    if n_threads is not None:
+        n_threads = check_integer("n_threads", n_threads, 1)
+    elif isinstance(estimator, MLP):
+        n_threads = threads_of(estimator)
     diverged = _fit_all(pairs, X, y, n_threads)
     scores = np.array([
         math.nan if number in diverged else _score(member, scoring, X, y, test)

@@ -132,7 +132,6 @@ cdef void lanes_backward(
     cdef Py_ssize_t number, block, k, m, lanes = vector_lanes(4), width, before, here, from_
     cdef Py_ssize_t w = run.n_params * lanes, done = run.units, grads = run.grads
     cdef bint moves = run.batch == run.rows_of_pass
-    cdef Py_ssize_t rows = 8 if run.batch == 1 else LANE_BLOCK
     cdef const Layer *layer
     for number in range(run.n_layers - 1, -1, -1):
         layer = &run.layers[number]
@@ -143,9 +142,9 @@ cdef void lanes_backward(
         before = run.rows_of_pass * (done - layer.n_in) * lanes
         if number:
             from_ = run.activations + before
-        for block in range(blocks(layer.n_in, rows)):
-            k = block * rows
-            m = min(rows, layer.n_in - k)
+        for block in range(blocks(layer.n_in, LANE_BLOCK)):
+            k = block * LANE_BLOCK
+            m = min(<Py_ssize_t>LANE_BLOCK, layer.n_in - k)
             if number:
                 lane_product_f32(
                     n, m, layer.n_out, &ws[here], width, lanes, &ws[w + k * width], lanes, width,
