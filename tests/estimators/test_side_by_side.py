@@ -17,7 +17,7 @@ from cmlp.training import lanes
 
 @pytest.fixture(autouse=True)
 def processors(monkeypatch):
-    """As many as a test wants threads, on any machine."""
+    """As many processors as threads are given, on any machine."""
     monkeypatch.setattr(dispatch, "threads_for", lambda n: n or 1)
 
 

@@ -81,7 +81,7 @@ def cross_validate(
     --------
     >>> import cmlp
     >>> digits = cmlp.load_digits()
-    >>> clf = cmlp.MLPClassifier((16,), max_iter=20, random_state=0, input_scale=1 / 16)
+    >>> clf = cmlp.MLPClassifier((16,), tol=0.1, random_state=0, input_scale=1 / 16)
     >>> grid = [{"alpha": alpha, "batch_size": 32} for alpha in (1e-4, 1e-2)]
     >>> found = cmlp.cross_validate(clf, digits.X_train, digits.y_train, settings=grid, cv=3)
     >>> found["test_score"].shape
