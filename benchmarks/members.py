@@ -6,7 +6,7 @@
 scikit-learn's MLPClassifier, where that is installed. ``folds``: five folds by
 ``cmlp.cross_validate``, by a loop of ``fit`` and ``score``, and by scikit-learn's. ``grid``: the
 settings and folds of ``benchmarks.lanes``, by ``cmlp.cross_validate`` and ``GridSearchCV``. All
-take the same epochs, batches and Adam, on one thread. Times are the processor's.
+take the same epochs, batches and Adam, on one thread. Times are the processor's, in all threads.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def measure(
     scores: dict[str, float] = {}
 
     def turn(way: str) -> float:
-        start = time.thread_time()
+        start = time.process_time()
         scores[way] = ways[way]()
-        return time.thread_time() - start
+        return time.process_time() - start
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
