@@ -172,8 +172,8 @@ def test_an_interrupt_keeps_the_members_that_have_begun(shared, monkeypatch):
     X, y = blobs()
     calls, see = [], lanes.Lanes._see
 
-    def interrupting(self, lane, job):
-        see(self, lane, job)
+    def interrupting(self, lane, job, in_use):
+        see(self, lane, job, in_use)
         calls.append(lane)
         if len(calls) == n:
             _thread.interrupt_main()

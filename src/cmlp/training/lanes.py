@@ -314,7 +314,7 @@ class Lanes:
         state = self.memory[: (1 + n_moments) * len(self.places) * n]
         self.params, *self.moments = state.reshape(1 + n_moments, -1, n)
         self.table = np.zeros((n, len(LANE)), np.int64)
-        self.began = [0.0] * n
+        self.began, self.due = [0.0] * n, [False] * n
         self.most = max(1, int(passes.CALL_FLOPS / (n * (flops_of(net) * batch + 2e4))))
         epochs = [min(epochs_of_a_call(job), job.rules.state.epochs) for job in jobs]
         rules = [job.rules for job in jobs]
@@ -327,34 +327,47 @@ class Lanes:
     def run(self, stops: Callable[[], bool]) -> None:
         """Train until no network is left that shares a call; `stops`: Ctrl-C came elsewhere."""
         try:
-            for lane in range(self.n_lanes):
-                self._take_next(lane)
+            self._fill()
             while any(self.jobs):
                 dispatch.core.train_lanes(
                     self.plan, self.memory, self.data, self.weights, self.rows.ravel(),
                     self.numbers.ravel(), self.table.ravel(), LANE_LOSSES.index(self.kind.loss),
                     LANE_RULES.index(self.kind.rule), self.most,
                 )  # fmt: skip
+                in_use = sum(job is not None for job in self.jobs)
                 for lane, job in enumerate(self.jobs):
                     if job is not None:
-                        self._see(lane, job)
+                        self._see(lane, job, in_use)
                 if stops():
                     raise KeyboardInterrupt
+                self._fill()
         except BaseException as error:
             self._leave_all("interrupted" if isinstance(error, KeyboardInterrupt) else "error")
             raise
 
-    def _take_next(self, lane: int) -> None:
-        """Give a lane to the next network that waits; leave it idle where there is none."""
-        self.jobs[lane], self.table[lane] = None, 0
+    def _fill(self) -> None:
+        """Begin the next epochs, and give free lanes to networks that wait; or end with too few."""
         in_use = sum(job is not None for job in self.jobs)
-        if not self.waiting:
-            return
-        if in_use + len(self.waiting) < self.fewest:
+        few = in_use + len(self.waiting) < self.fewest
+        for lane, job in enumerate(self.jobs):
+            if job is not None and self.due[lane]:
+                if few and not job.epochs:
+                    self.alone.append(job)
+                    self._free(lane)
+                else:
+                    self._begin(lane, job)
+        if few:
             self.alone += self.waiting
             self.waiting.clear()
-            return
-        job = self.waiting.popleft()
+        for lane, job in enumerate(self.jobs):
+            if job is None and self.waiting:
+                self._take(lane, self.waiting.popleft())
+
+    def _free(self, lane: int) -> None:
+        self.jobs[lane], self.table[lane] = None, 0
+
+    def _take(self, lane: int, job: Job) -> None:
+        """Give a lane to a network."""
         job.net.optimizer_state.moments_for(job.rules.recipe.rule)
         job.safe = Snapshot(job.net)
         self.numbers[lane, : self.parts[1]] = settings_of(job)
@@ -387,10 +400,10 @@ class Lanes:
             rules.n_rows, rules.batch_size, steps, 0, job.net.steps, lane * self.rows.shape[1],
             at + own_rates, at + losses, at + settings, 0,
         )  # fmt: skip
-        self.began[lane] = time.perf_counter()
+        self.began[lane], self.due[lane] = time.perf_counter(), False
 
-    def _see(self, lane: int, job: Job) -> None:
-        """Record a network's epochs, if its calls are done; draw the next ones, or end it."""
+    def _see(self, lane: int, job: Job, in_use: int) -> None:
+        """Record a network's epochs, if its calls are done; the next ones are due, or it ends."""
         place = dict(zip(LANE, self.table[lane].tolist(), strict=True))
         if place["taken"] < place["steps"] and not place["failed"]:
             return
@@ -402,25 +415,20 @@ class Lanes:
                 job.safe.put_back()
                 job.careful = True
                 self._load(lane, job)
-                self._begin(lane, job)
+                self.due[lane] = True
                 return
             job.diverged(float(self.numbers[lane, self.parts[1]]), bool(place["failed"]))
-            self._take_next(lane)
+            self._free(lane)
             return
         net.optimizer_state.steps += place["taken"]
         job.safe.take()
-        in_use = sum(other is not None for other in self.jobs)
         seconds = (time.perf_counter() - self.began[lane]) / n / in_use
         losses = self.numbers[lane, self.parts[1] :][:n]
         stopped = job.record(losses.tolist(), seconds)
+        self.due[lane] = not stopped
         if stopped:
             job.end(stopped)
-        elif in_use + len(self.waiting) < self.fewest and not job.epochs:
-            self.alone.append(job)
-        else:
-            self._begin(lane, job)
-            return
-        self._take_next(lane)
+            self._free(lane)
 
     def _leave_all(self, stopped: str) -> None:
         """Give every network the parameters of its last recorded epoch."""
