@@ -258,6 +258,15 @@ def test_lanes_run(tmp_path):
     assert data["results"][0]["gain"] > 0
 
 
+def test_members_run(tmp_path):
+    _, data = run("members", "--seconds", "0", tmp_path=tmp_path)
+    found = {(row["part"], row["way"]): row for row in data["results"]}
+    for part, way in (("ensembles", "n_ensemble"), ("folds", "cross_validate")):
+        other = found[part, "one by one"]["score"]
+        assert found[part, way]["score"] == pytest.approx(other, abs=0.02)
+    assert found["grid", "cross_validate"]["relative"] == 1
+
+
 def test_inference_runs_without_rivals(tmp_path):
     libraries = "cmlp predictor,cmlp predict,NumPy"
     text, data = run("inference", "--seconds", "0", "--libraries", libraries, tmp_path=tmp_path)

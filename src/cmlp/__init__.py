@@ -5,6 +5,7 @@ The map:
 - :class:`TabularClassifier`, :class:`TabularRegressor`: tables with text, gaps and dates
 - :class:`MLPClassifier`, :class:`MLPRegressor`: scikit-learn's estimators, without scikit-learn
 - :class:`Network`: the network; ``fit``, ``predict``, ``gradients``, ``trace_step``, ``save``
+- :func:`cross_validate`: folds of the rows, for one estimator or a grid of settings
 - :func:`fit_many`: many networks at once: grids, folds, random trials
 - :func:`load`: a network, or an estimator for tables, from its file
 - :mod:`cmlp.schedules`: learning rates over time
@@ -48,6 +49,7 @@ if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr_
     from cmlp.diagnosis.report import Diagnosis, diagnose
     from cmlp.estimators.attributions import attributions
     from cmlp.estimators.classifier import MLPClassifier
+    from cmlp.estimators.cross_validation import cross_validate
     from cmlp.estimators.loading import load
     from cmlp.estimators.regressor import MLPRegressor
     from cmlp.estimators.tabular.classifier import TabularClassifier
@@ -101,6 +103,7 @@ __all__ = [
     "attributions",
     "core_info",
     "course",
+    "cross_validate",
     "diagnose",
     "fit_many",
     "from_keras",
@@ -145,6 +148,7 @@ _LAZY = {
     "TrainingState": "training.callbacks",
     "UndefinedMetricWarning": "core.errors",
     "attributions": "estimators.attributions",
+    "cross_validate": "estimators.cross_validation",
     "diagnose": "diagnosis.report",
     "fit_many": "training.many",
     "from_keras": "exchange.keras",

@@ -15,6 +15,7 @@ from helpers import covering
 import cmlp
 from cmlp.core import dispatch, scratch
 from cmlp.core.errstate import undisturbed
+from cmlp.core.vocabulary import ACTIVATIONS
 from cmlp.training import fit
 from cmlp.training.recipe import make_recipe
 from cmlp.training.short_fit import all_finite
@@ -542,6 +543,84 @@ def test_a_fit_of_one_step_of_a_wide_network(compiled, rate):
     assert two.history.stopped == ("epochs" if rate < 1 else "diverged")
     assert rate < 1 or found[0] == found[1]
     assert trained(one) == trained(two) and one.history["loss"] == two.history["loss"]
+
+
+HIDDEN = tuple(row.name for row in ACTIVATIONS if row.name not in ("softmax", "exp"))
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+def test_what_a_step_cannot_reach(compiled, dtype):
+    """Where bounds prove that no number of a step is too large, none is; else nothing happens.
+
+    Weights, moments, rows and rates are of all magnitudes.
+    """
+    random, answers = np.random.default_rng(11), []
+    largest = np.log10(np.finfo(dtype).max)
+    problems = (
+        ([7, 5, 6, 4], None, LABELS), ([7, 5, 1], "squared_error", GOOD[:, :1]),
+        ([7, 6, 5, 3], "binary_crossentropy", GOOD[:, :3] > 0),
+    )  # fmt: skip
+    for number in range(240):
+        sizes, loss, y = problems[number % 3]
+        y = np.asarray(y, dtype if y is not LABELS else int)
+        hidden, solver = HIDDEN[number % len(HIDDEN)], ("sgd", "adam")[number % 2]
+        net = cmlp.Network(sizes, hidden, loss=loss, dtype=dtype, seed=number)
+        recipe = {"solver": solver, "l2": 0.1, "weight_decay": 0.1, "nesterov": number % 4 == 0}
+        for _ in range(2):
+            net.fit(GOOD, y, epochs=1, learning_rate=0.01, **recipe)
+        bound = net._short_fit.stepper.ready(net)
+        scale = 10.0 ** (random.uniform(-1, 1, 4) * largest * random.integers(0, 2, 4))
+        if number < 12:
+            scale[:] = 1
+        net.params[:] *= np.clip(scale[0], 0, 1e4 if number % 5 else None)
+        net.moments[:] *= scale[1]
+        if solver == "adam" and number % 7 == 0:
+            net.moments[1, 0] = -scale[1]
+        X = (GOOD * scale[2]).astype(dtype)
+        before = net.params.copy(), net.moments.copy()
+        found = bound.take(X, y, None, 0.01 * scale[3], net.rng, False, True)
+        answers.append(found is not None)
+        if found is None:
+            assert np.array_equal(net.params, before[0], equal_nan=True)
+            assert np.array_equal(net.moments, before[1], equal_nan=True)
+        else:
+            assert np.isfinite(found) and np.isfinite(net.params).all()
+            assert np.isfinite(net.moments).all()
+            after = net.params.copy()
+            net.params[:], net.moments[:] = before
+            bound.steps -= 1
+            assert bound.take(X, y, None, 0.01 * scale[3], net.rng, False, False) == found
+            assert net.params.tobytes() == after.tobytes()
+    assert all((number % 2 and number % 7 == 0) or answers[number] for number in range(12))
+    assert 20 < sum(answers) < 220
+
+
+def test_one_batch_has_no_order(engine):
+    """It is trained as it lies, and nothing is drawn for it; any order teaches the same."""
+    for sizes, batch_size, y in (([7, 5, 4], None, LABELS), ([7, 5, 1], 64, GOOD[:, 0])):
+        one = cmlp.Network(sizes, "tanh", dtype="float64", seed=3)
+        two, three = copy.deepcopy(one), copy.deepcopy(one)
+        order = np.random.default_rng(5).permutation(len(GOOD))
+        common = {"epochs": 20, "batch_size": batch_size, "learning_rate": 0.05}
+        one.fit(GOOD, y, **common)
+        two.fit(GOOD, y, shuffle=False, **common)
+        three.fit(GOOD[order], y[order], **common)
+        assert trained(one) == trained(two)
+        assert one.rng.bit_generator.state == cmlp.Network(sizes, seed=3).rng.bit_generator.state
+        eps = 20 * len(GOOD) * np.finfo("f8").eps  # of each of 20 sums over the rows
+        np.testing.assert_allclose(three.params, one.params, rtol=100 * eps, atol=10 * eps)
+        one.train_epoch(GOOD, y, batch_size=batch_size), two.step(GOOD, y)
+        np.testing.assert_allclose(one.params, two.params, rtol=100 * eps, atol=10 * eps)
+
+
+def test_passes_with_statistics_of_their_own_are_shuffled(engine):
+    """With normalization='batch', a batch of several passes has those of the rows in each."""
+    X = np.random.default_rng(0).normal(size=(1100, 2)).astype("f4")
+    one, two = (cmlp.Network([2, 3, 2], normalization="batch", seed=1) for _ in range(2))
+    one.fit(X, X[:, 0] > 0, epochs=1, batch_size=None, learning_rate=0.01)
+    two.fit(X, X[:, 0] > 0, epochs=1, batch_size=None, learning_rate=0.01, shuffle=False)
+    assert one.rng.bit_generator.state != two.rng.bit_generator.state
+    assert not np.array_equal(one.params, two.params)
 
 
 @pytest.mark.parametrize("n", (1, 8192, 8193, 20_000, 40_000))

@@ -36,7 +36,7 @@ More letters: m rows of a tile; at, to: offsets; ws: the workspace.
 
 from libc.math cimport INFINITY, NAN, expm1, fabs, fmax, isfinite, log, sqrt, sqrtf
 from libc.stdint cimport (
-    int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
+    int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, INT32_MAX, INT64_MAX,
 )
 from libc.string cimport memcpy, memset
 from cpython.buffer cimport (
@@ -83,6 +83,7 @@ include "kernels/backward.pxi"
 include "kernels/step.pxi"
 include "kernels/lanes.pxi"
 include "kernels/lanes_step.pxi"
+include "kernels/bounds.pxi"
 include "kernels/bound_trainer.pxi"
 
 vector_bytes = vector_lanes(4) * 4

@@ -142,8 +142,12 @@ of them; where its rows (epoch after epoch) begin, and its rates, losses and set
 numbers of the call; and whether its loss was not finite."""
 
 
-LANE_SETTINGS = ("momentum", "beta_1", "beta_2", "epsilon", "l1", "l2", "weight_decay")
-"""The numbers that a lane has of its own, in addition to the rate of a step."""
+LANE_SETTINGS = (
+    "momentum", "beta_1", "beta_2", "epsilon", "l1", "l2", "weight_decay",
+    "cost_scale", "per_batch",
+)  # fmt: skip
+"""The numbers that a lane has of its own, in addition to the rate of a step; the last two are those
+of an :class:`Objective`."""
 
 
 LANE_LOSSES = ("squared_error", "binary_crossentropy", "categorical_crossentropy")
@@ -154,9 +158,15 @@ LANE_RULES = ("momentum", "nesterov", "adam")
 """Rules of lanes, by their codes there."""
 
 
+LANE_ROWS = 32
+"""Rows of a pass of lanes, whose activations stay in the caches; a larger batch adds up passes."""
+
+
 def lane_memory(plan: Any, n_moments: int, batch: int, n_lanes: int) -> int:
     """Return how many numbers parameters, moments and scratch of a call with lanes are."""
     n_in, n_out = plan[:, 0], plan[:, 1]
     params, units = int((n_out * (n_in + 1)).sum()), int(n_out.sum())
-    scratch = 9 + batch * (2 + int(n_in[0]) + int(n_out[-1]) + 3 * units) + 12 * int(n_out.max())
+    rows = min(batch, LANE_ROWS)
+    scratch = 9 + rows * (2 + int(n_in[0]) + int(n_out[-1]) + 3 * units)
+    scratch += 12 * int(n_out.max()) if batch <= LANE_ROWS else params  # of the gradient
     return n_lanes * ((1 + n_moments) * params + scratch)

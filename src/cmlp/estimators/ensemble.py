@@ -11,19 +11,18 @@ import functools
 from collections import Counter
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from cmlp.core import dispatch, formatting
-from cmlp.core.errors import held_warnings, warn
-from cmlp.core.errstate import undisturbed
+from cmlp.core.errors import warn
 from cmlp.estimators.fit import threads_of
 from cmlp.estimators.networks import keep
 from cmlp.estimators.parameters import random_state
 from cmlp.estimators.pool import Pool
+from cmlp.estimators.side_by_side import train_all
 from cmlp.estimators.targets import Task
-from cmlp.estimators.train import train
 from cmlp.model.history import History
 from cmlp.training.divergence import DivergenceError
 
@@ -31,15 +30,8 @@ MEMBERS_OWN = {"n_ensemble": 1, "n_threads": 1, "n_jobs": None, "verbose": 0}
 """Parameters that members override instead of inheriting."""
 
 
-class Trained(NamedTuple):
-    """How the training of a member has ended."""
-
-    warnings: list[tuple[str, type[Warning]]]
-    divergence: DivergenceError | None = None
-
-
 def fit(ensemble: Any, task: Task) -> None:
-    """Train the members, as many at once as there are threads.
+    """Train the members, as many at once as there are threads, small ones side by side.
 
     Ctrl-C stops all of them; those that have begun are kept. One that diverges stops alone, and
     is reported when the others have ended.
@@ -49,13 +41,11 @@ def fit(ensemble: Any, task: Task) -> None:
     present = [] if task.first else ensemble.estimators_
     members = _members(ensemble, present, pool.n_workers)
     task = dataclasses.replace(task, halted=pool.stopped)
-    trained = pool.run(
-        functools.partial(
-            _train, ensemble, members, number,
-            dataclasses.replace(task, first=number >= len(present)),
-        )
-        for number in range(n)
-    )  # fmt: skip
+    works = [
+        (member, dataclasses.replace(task, first=number >= len(present)))
+        for number, member in enumerate(members)
+    ]
+    trained = train_all(works, pool, functools.partial(_report, ensemble, members))
     _keep(ensemble, members, task)
     repeat_warnings(
         [each.warnings for each in trained if each is not None and not each.divergence], n
@@ -65,19 +55,12 @@ def fit(ensemble: Any, task: Task) -> None:
     report_divergence([each and each.divergence for each in trained], n)
 
 
-@undisturbed
-def _train(ensemble: Any, members: list[Any], number: int, task: Task) -> Trained:
-    """Train a member, in a thread of its own."""
-    member = members[number]
-    with held_warnings() as held:
-        try:
-            train(member, task)
-        except DivergenceError as error:
-            return Trained(held, error)
+def _report(ensemble: Any, members: list[Any], number: int) -> None:
+    """Print how a member has ended."""
     if ensemble.verbose:
+        member = members[number]
         loss = formatting.number(getattr(member, "loss_", np.nan), 8)
         print(f"estimators_[{number}]: {member.n_iter_} iterations, loss = {loss}")
-    return Trained(held)
 
 
 def _members(ensemble: Any, present: Sequence[Any], workers: int) -> list[Any]:
@@ -134,11 +117,13 @@ def mean_history(histories: list[History]) -> History:
     return averages
 
 
-def repeat_warnings(held: list[list[tuple[str, type[Warning]]]], n: int) -> None:
+def repeat_warnings(
+    held: list[list[tuple[str, type[Warning]]]], n: int, what: str = "members"
+) -> None:
     """Issue once each warning that several members have in common."""
     counts = Counter(each for warnings in held for each in dict.fromkeys(warnings))
     for (message, kind), count in counts.items():
-        warn(f"{count} of {n} members: {message}", kind)
+        warn(f"{count} of {n} {what}: {message}", kind)
 
 
 def report_divergence(

@@ -30,7 +30,7 @@ from cmlp.model.architecture import Architecture
 from cmlp.model.state import State
 from cmlp.training.callbacks import TrainingState, call_back, check_callbacks
 from cmlp.training.divergence import DivergenceError, diverged
-from cmlp.training.feed import Feed
+from cmlp.training.feed import Feed, Keeper
 from cmlp.training.fit import Resumed
 from cmlp.training.loop import Loop
 from cmlp.training.progress import in_short, live
@@ -123,6 +123,15 @@ def threads_of(estimator: Any) -> int | None:
     return None if n in (None, -1) else int(n)
 
 
+def batch_size_of(estimator: Any, n: int) -> int:
+    """Return how many of n rows a step takes."""
+    if isinstance(estimator.batch_size, str):
+        return min(200, n)
+    if estimator.batch_size > n:
+        warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped")
+    return min(int(estimator.batch_size), n)
+
+
 # Epochs ------------------------------------------------------------------------------------------
 
 
@@ -166,8 +175,8 @@ class StochasticFit:
         with parameters_at_fault():
             self.callbacks = check_callbacks(estimator.callbacks)
         self.n_rows = len(rows) if feed is None else feed.n_rows
-        batch_size = self._batch_size(self.n_rows)
-        self.n_steps = -(-self.n_rows // batch_size)
+        self.batch_size = batch_size_of(estimator, self.n_rows)
+        self.n_steps = -(-self.n_rows // self.batch_size)
         self.validation: Validation | None = None
         if held_out is not None:
             self.validation = Validation(estimator, net, held_out, self.recipe.cost_scale)
@@ -178,18 +187,9 @@ class StochasticFit:
         epochs = 1 if task.once else estimator.max_iter
         self.state = TrainingState(net, net.history, 0, epochs)
         self.trainer = Trainer(
-            net, feed or self.data, self.recipe, batch_size, threads_of(estimator),
+            net, feed or self.data, self.recipe, self.batch_size, threads_of(estimator),
             keeps_steps_whole=True,
         )  # fmt: skip
-
-    def _batch_size(self, n: int) -> int:
-        if isinstance(self.est.batch_size, str):
-            return min(200, n)
-        if self.est.batch_size > n:
-            warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
-            )
-        return min(int(self.est.batch_size), n)
 
     def run(self, ended: bool = False) -> None:
         """Train until it stops: by convergence, the number of epochs, time or a callback.
@@ -199,46 +199,56 @@ class StochasticFit:
         ended : bool
             Whether it had stopped before, and only its record is restored.
         """
-        est, once = self.est, self.task.once
-        self.curves = Curves(est, validates=self.validation is not None, by_score=self.by_score)
+        self.begin()
         keeper = None
         if self.checkpoints is not None:
             keeper = self.checkpoints.begin(self.trainer, self.state, self)
         if ended:
             self.trainer.close()
             return
-        if est.verbose == 1 and not once:
-            self.bar = live(est.max_iter)
-        deadline = Deadline(est.max_time, self.task.halted)
-        stopped = "error"
-        try:
-            loop = Loop(self.trainer, self, self.state, self.callbacks, deadline, keeper)
-            stopped = loop.run()
-            if stopped == "epochs" and not once:
-                warn(
-                    f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached "
-                    "and the optimization hasn't converged yet.",
-                    ConvergenceWarning,
-                )
-        except DivergenceError:
-            stopped = "diverged"
-            raise
-        finally:
-            self._close_bar()
-            self.trainer.close()
-            self._end(stopped)
+        if self.est.verbose == 1 and not self.task.once:
+            self.bar = live(self.est.max_iter)
+        stopped = self.continue_alone(keeper)
         if self.checkpoints is not None:
             self.checkpoints.end(stopped)
         call_back(self.callbacks, "on_train_end", self.state)
 
-    def _end(self, stopped: str) -> None:
+    def begin(self) -> None:
+        """Begin the curves, or continue those of earlier calls."""
+        self.curves = Curves(
+            self.est, validates=self.validation is not None, by_score=self.by_score
+        )
+
+    def continue_alone(self, keeper: Keeper | None = None) -> str:
+        """Train the epochs that are left, and return why training ended."""
+        deadline = Deadline(self.est.max_time, self.task.halted)
+        stopped = "error"
+        try:
+            loop = Loop(self.trainer, self, self.state, self.callbacks, deadline, keeper)
+            stopped = loop.run()
+        except DivergenceError:
+            stopped = "diverged"
+            raise
+        finally:
+            self.end(stopped)
+        return stopped
+
+    def end(self, stopped: str) -> None:
         """Restore the best weights, and record how the training has ended."""
+        self._close_bar()
+        self.trainer.close()
         found = self.best is not None and bool(self.est.best_iteration_)
         if found or (self.best is not None and stopped == "diverged"):
             self.net.params[:] = self.best  # not where every score was NaN
         history = self.net.history
         history.metric = name_of_score(self.est.scoring, self.net, self.data.targets)
         history.end(stopped, self.est.best_iteration_ or None, found)
+        if stopped == "epochs" and not self.task.once:
+            warn(
+                f"Stochastic Optimizer: Maximum iterations ({self.est.max_iter}) reached "
+                "and the optimization hasn't converged yet.",
+                ConvergenceWarning,
+            )
 
     def _close_bar(self) -> None:
         if self.bar is not None:

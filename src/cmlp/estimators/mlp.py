@@ -194,6 +194,28 @@ class MLP(Assigned):
         of_source: SourceFit | None = None,
     ) -> Any:
         """Read the problem, and train the network or the members; `once` for ``partial_fit``."""
+        task = self._task(X, y, sample_weight, init, once=once, named=named, of_source=of_source)
+        task = replace(task, held_out=self._read_held_out(task, *validation))
+        if once and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if self.n_ensemble > 1:
+            ensemble.fit(self, task)
+        else:
+            train(self, task, of_source)
+        return self
+
+    def _task(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        init: tuple[Any, Any] = (None, None),
+        *,
+        once: bool = False,
+        named: Labels | None = None,
+        of_source: SourceFit | None = None,
+    ) -> Task:
+        """Check the parameters, read the problem, and return it."""
         self._check_parameters()
         first = not (self.warm_start or once) or not self._has_networks()
         if y is None:
@@ -208,17 +230,8 @@ class MLP(Assigned):
         if of_source is not None and columns.names is None:
             columns = columns._replace(names=of_source.names)
         targets = self._encode(y, sample_weight, rows.shape[0], once=once, named=named)
-        task = Task(
-            Data(rows, targets.encoded, targets.weights), targets, columns, None, init, first, once
-        )
-        task = replace(task, held_out=self._read_held_out(task, *validation))
-        if once and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        if self.n_ensemble > 1:
-            ensemble.fit(self, task)
-        else:
-            train(self, task, of_source)
-        return self
+        data = Data(rows, targets.encoded, targets.weights)
+        return Task(data, targets, columns, None, init, first, once)
 
     @undisturbed
     def _fit_source(

@@ -88,6 +88,8 @@ class Task:
     windows : callable or None
         From the task and a random state to windows of rows that do not fit into memory; `data` are
         a few of them then.
+    rows : (n,) ndarray or None
+        The numbers of the rows to train on; None: all.
     """
 
     data: Data
@@ -99,13 +101,26 @@ class Task:
     once: bool
     halted: Callable[[], bool] = lambda: False
     windows: Callable[[Task, np.random.RandomState], Any] | None = None
+    rows: NDArray[np.int64] | None = None
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """The numbers of the rows to train on."""
+        if self.rows is not None:
+            return self.rows
+        return np.arange(self.data.X.shape[0], dtype=np.int64)
 
     def split(
         self, fraction: float, random: np.random.RandomState
     ) -> tuple[NDArray[np.int64], HeldOut]:
         """Return the numbers of the rows to train on, and the rows to validate on."""
         targets, stratified = self.targets, self.targets.stratified
+        mine, encoded = self.numbers, targets.encoded
+        if self.rows is not None:
+            encoded = encoded[mine]
         if stratified and targets.outputs.labels is not None:
-            targets.outputs.labels.check_counts(targets.encoded[:, 0])
-        rows, held = split_like_sklearn(targets.encoded, fraction, stratified, random)
+            targets.outputs.labels.check_counts(encoded[:, 0])
+        rows, held = (
+            mine[part] for part in split_like_sklearn(encoded, fraction, stratified, random)
+        )
         return rows, HeldOut(self.data, held, self.data.X[held], targets.y[held])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,10 +30,47 @@ def train(estimator: Any, task: Task, of_source: SourceFit | None = None) -> Non
     of_source : SourceFit, optional
         What reads the rows of a source, and writes checkpoints.
     """
-    random = getattr(estimator, "_random_state", None)
+    random = _random(estimator, task, of_source)
+    start = {} if of_source is None else random.get_state(legacy=False)
+    with _network(estimator, task, random) as net:
+        if estimator.solver == "lbfgs":
+            _keep(estimator, task, net, random)
+            fit_lbfgs(estimator, net, task)
+            return
+        ended = of_source is not None and of_source.begin(net, start)
+        fit = _steps(estimator, task, net, random)
+        if of_source is not None and of_source.keeper is not None:
+            fit.checkpoints, fit.start = of_source.keeper, of_source.start
+        try:
+            fit.run(ended)
+        finally:
+            if fit.feed is not None:
+                fit.feed.close()
+
+
+@contextlib.contextmanager
+def ready_to_train(estimator: Any, task: Task) -> Iterator[StochasticFit]:
+    """Prepare a training by steps, whose curves have begun, as :func:`train` does."""
+    random = _random(estimator, task)
+    with _network(estimator, task, random) as net:
+        fit = _steps(estimator, task, net, random)
+        fit.begin()
+        yield fit
+
+
+def _random(
+    estimator: Any, task: Task, of_source: SourceFit | None = None
+) -> np.random.RandomState:
+    """Return the random state of a training, which that of a ``partial_fit`` continues."""
+    random: np.random.RandomState | None = getattr(estimator, "_random_state", None)
     if task.first or not task.once or random is None:
         random = random_state(estimator.random_state) if of_source is None else of_source.random()
-    start = {} if of_source is None else random.get_state(legacy=False)
+    return random
+
+
+@contextlib.contextmanager
+def _network(estimator: Any, task: Task, random: np.random.RandomState) -> Iterator[Network]:
+    """Return a new network, or the estimator's; no other thread trains it meanwhile."""
     if task.first:
         net = first_network(estimator, task, random)
     else:
@@ -40,27 +79,17 @@ def train(estimator: Any, task: Task, of_source: SourceFit | None = None) -> Non
     with net.exclusive_training():
         if not task.first:
             write(net, *task.init)
-        if estimator.solver == "lbfgs":
-            _keep(estimator, task, net, random)
-            fit_lbfgs(estimator, net, task)
-            return
-        ended = of_source is not None and of_source.begin(net, start)
-        _train_by_steps(estimator, task, net, random, of_source, ended)
+        yield net
 
 
-def _train_by_steps(
-    estimator: Any,
-    task: Task,
-    net: Network,
-    random: np.random.RandomState,
-    of_source: SourceFit | None,
-    ended: bool,
-) -> None:
-    """Train by steps; of a training that had `ended`, restore what it has recorded."""
+def _steps(
+    estimator: Any, task: Task, net: Network, random: np.random.RandomState
+) -> StochasticFit:
+    """Prepare the steps of a training, and make the network the estimator's."""
     rate = getattr(estimator, "_optimizer", None)
     if not task.once or rate is None:
         rate = learning_rate_of(estimator)
-    rows, held_out = np.arange(task.data.X.shape[0], dtype=np.int64), task.held_out
+    rows, held_out = task.numbers, task.held_out
     feed = None
     if task.windows is not None:
         feed, taken = task.windows(task, random)
@@ -68,15 +97,9 @@ def _train_by_steps(
     elif held_out is None and estimator.early_stopping:
         rows, held_out = task.split(estimator.validation_fraction, random)
     fit = StochasticFit(estimator, net, task, rate, random, rows, held_out, feed)
-    if of_source is not None and of_source.keeper is not None:
-        fit.checkpoints, fit.start = of_source.keeper, of_source.start
     _keep(estimator, task, net, random)
     estimator._optimizer = rate
-    try:
-        fit.run(ended)
-    finally:
-        if feed is not None:
-            feed.close()
+    return fit
 
 
 def _keep(estimator: Any, task: Task, net: Network, random: np.random.RandomState) -> None:

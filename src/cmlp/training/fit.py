@@ -20,6 +20,7 @@ from cmlp.core import dispatch
 from cmlp.core.checks import check_integer, check_number
 from cmlp.core.errors import warn
 from cmlp.core.layout import Array
+from cmlp.core.seam import MAX_BATCH
 from cmlp.data.records import NUMBER, entries
 from cmlp.data.rows import Data
 from cmlp.data.split import split
@@ -66,8 +67,9 @@ class NetworkRules:
         self.net, self.recipe, self.state = net, recipe, state
         self.feed = None if isinstance(data, Data) else data
         self.data = data if isinstance(data, Data) else data.latest
-        self.rows, self.batch_size, self.shuffle = rows, batch_size, shuffle
+        self.rows, self.batch_size = rows, batch_size
         self.n_rows = len(rows) if self.feed is None else self.feed.n_rows
+        self.shuffles = shuffle and order_matters(net, self.n_rows, batch_size)
         self.n_steps = -(-self.n_rows // batch_size)
         self.validation, self.held_out = validation, held_out
         self.schedules, self.progress, self.n_rates = schedules, progress, len(schedules)
@@ -83,7 +85,7 @@ class NetworkRules:
         if self.n_rates > 1:
             check_dropout(self.recipe, rates[1])
         if self.feed is None:
-            order[:] = self.net.rng.permutation(self.rows) if self.shuffle else self.rows
+            order[:] = self.net.rng.permutation(self.rows) if self.shuffles else self.rows
         self.drawn += 1
 
     def foreseen(self) -> float:
@@ -143,6 +145,15 @@ class NetworkRules:
 
     def interrupted(self) -> None:
         warn_of_interrupt(self.state.epoch, self.state.epochs)
+
+
+def order_matters(net: State, n_rows: int, batch_size: int) -> bool:
+    """Whether the order of the rows decides what an epoch teaches a network.
+
+    The gradient of a single batch is a sum over all rows, in any order; only statistics of
+    normalisation are those of its passes, where it is large.
+    """
+    return batch_size < n_rows or (net.normalization == "batch" and n_rows > MAX_BATCH)
 
 
 def warn_of_interrupt(epoch: int, epochs: int) -> None:
@@ -322,6 +333,7 @@ def run_epoch(
     if n_threads is not None:
         check_integer("n_threads", n_threads, 1)
     trainer = Trainer(net, data, recipe, batch_size, n_threads)
+    shuffle = shuffle and order_matters(net, n_rows, batch_size)
     rates = np.full(-(-n_rows // batch_size), float(recipe.learning_rate))
     try:
         loss, _ = trainer.epoch(net.rng.permutation(rows) if shuffle else rows, rates)

@@ -7,10 +7,11 @@ network has ended takes the next one that waits; where too few are left, they co
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from cmlp.core.layout import Array, aligned, layer_views
 from cmlp.core.seam import (
     LANE,
     LANE_LOSSES,
+    LANE_ROWS,
     LANE_RULES,
     LANE_SETTINGS,
     MAX_BATCH,
@@ -34,10 +36,14 @@ from cmlp.core.seam import (
 from cmlp.core.team import Team, never
 from cmlp.core.vocabulary import LOSSES
 from cmlp.data.numbers import is_finite
+from cmlp.data.rows import Data
 from cmlp.model import passes
 from cmlp.model.passes import flops_of
+from cmlp.model.state import State
+from cmlp.training.callbacks import TrainingState
 from cmlp.training.divergence import DivergenceError
-from cmlp.training.fit import NetworkRules, Options, run
+from cmlp.training.loop import Rules
+from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
 
 PYTHON_LANES = 8
@@ -48,9 +54,9 @@ CALL_ROWS = 2**16
 """Rows of a network that one call takes at most: several epochs, if nothing comes between them."""
 
 
-MOST_INPUTS, MOST_PARAMETERS, MOST_UNITS = 2**11, 2**17, 2**19
-"""Inputs, parameters, and units times rows of a batch, of all lanes: beyond them networks are
-faster alone: they use whole vectors by themselves, and all lanes' numbers leave the caches."""
+MOST_INPUTS, MOST_PARAMETERS = 2**11, 2**17
+"""Inputs and parameters of all lanes: beyond them networks are faster alone: they use whole vectors
+by themselves, and all lanes' numbers leave the caches."""
 
 
 BLOCK = 4
@@ -58,18 +64,45 @@ BLOCK = 4
 
 
 SMALL = 2**15
-"""Parameters of all lanes below which they take half the time of networks alone."""
+"""Parameters of all lanes that fit into the first cache, or nearly."""
+
+
+class LaneRules(Rules, Protocol):
+    """Rules of a training that a lane can have; see :class:`cmlp.training.loop.Rules`."""
+
+    net: State
+    data: Data
+    state: TrainingState
+    batch_size: int
+
+    @property
+    def recipe(self) -> Recipe:
+        """What a step does."""
+
+    def end(self, stopped: str) -> None:
+        """Restore the best parameters, if they are kept, and record how training has ended."""
 
 
 class Job:
-    """A network's fit: its rules, and the epochs that were drawn for it."""
+    """A network's fit: its rules, and the epochs that were drawn for it.
 
-    def __init__(self, rules: NetworkRules, options: Options) -> None:
-        self.rules, self.options, self.net = rules, options, rules.net
+    Attributes
+    ----------
+    error : DivergenceError or None
+        Where it has diverged, and raises.
+    """
+
+    def __init__(self, rules: LaneRules) -> None:
+        self.rules, self.net = rules, rules.net
         self.epochs: deque[tuple[NDArray[np.int64], NDArray[np.float64]]] = deque()
         self.safe: Snapshot | None = None
         self.careful = False
         self.error: DivergenceError | None = None
+        self.per_batch = rules.recipe.objective(rules.net.architecture).per_batch
+
+    def continue_alone(self) -> None:
+        """Train the network, or the rest of its epochs, by itself."""
+        raise NotImplementedError
 
     def draw(self) -> int:
         """Draw the epochs that nothing comes between; return how many the next call takes."""
@@ -86,20 +119,34 @@ class Job:
         """Record the first of the epochs; return why training ends with them, or ''."""
         rules, verdict = self.rules, ""
         for loss in losses:
-            order, rates = self.epochs.popleft()
-            rules.state.epoch += 1
-            weight = rules.data.weight(order)
-            mean = loss / weight if weight else 0.0
-            rules.record(mean, rules.n_rows, float(rates[-1]), seconds)
+            mean, rate = self._next(loss)
+            rules.record(mean, rules.n_rows, rate, seconds, True)
             verdict = rules.verdict()
         done = rules.state.epoch >= rules.state.epochs
         return verdict or ("epochs" if done else "")
 
+    def _next(self, loss: float) -> tuple[float, float]:
+        """Count an epoch; return its mean loss, and its last rate."""
+        order, rates = self.epochs.popleft()
+        self.rules.state.epoch += 1
+        weight = len(order) if self.per_batch else self.rules.data.weight(order)
+        return loss / weight if weight else 0.0, float(rates[-1])
+
+    def diverged(self, loss: float, failed: bool) -> None:
+        """End after an epoch with this loss, whose last step `failed` or left such weights."""
+        rules = self.rules
+        assert self.safe is not None
+        try:
+            rules.diverged(self.safe)
+            mean, rate = self._next(loss)  # the rules have better weights to return to
+            rules.record(math.nan if failed else mean, 0 if failed else rules.n_rows, rate, 0.0,
+                         False)  # fmt: skip
+        except DivergenceError as error:
+            self.error = error
+        self.end("diverged")
+
     def end(self, stopped: str) -> None:
-        """Restore the best parameters, if they are kept, and record how the training has ended."""
-        best = self.rules.patience.params
-        if best is not None and stopped not in ("error", "diverged"):
-            self.net.params[:] = best
+        """Record how the training has ended."""
         self.rules.end(stopped)
         self.safe = None  # of many networks, these would fill the memory
 
@@ -131,15 +178,14 @@ def lanes_of_core() -> int:
     return PYTHON_LANES if core.name == "python" else max(1, int(core.vector_bytes) // 4)
 
 
-def kind_of(job: Job) -> Kind | None:
+def kind_of(net: State, recipe: Recipe, data: Data, batch_size: int) -> Kind | None:
     """Return which networks this one can be trained with side by side; None for none.
 
     Lanes have float32, plain layers, SGD and Adam, the losses with the output activation that
     belongs to them, penalties and decay. Everything else is trained alone: noise, dropout,
     normalisation, parametric activations, other solvers and losses, clipping, means of the weights,
-    factors of groups, callbacks, a limit of time, sparse rows; and what is too large.
+    factors of groups, sparse rows; and what is too large.
     """
-    net, rules, recipe, options = job.net, job.rules, job.rules.recipe, job.options
     about, rule = net.architecture, recipe.rule.name
     rows = {row.name: row for row in LOSSES}
     plain = (
@@ -149,10 +195,10 @@ def kind_of(job: Job) -> Kind | None:
         and net.precision is None
         and not net.parametric_activation
         and net.inputs is None
-        and not net.missing_targets
+        and not (net.missing_targets and not is_finite(data.targets))
         and net.loss_name in LANE_LOSSES
         and net.activations[-1] == rows[net.loss_name].out_activation
-        and not isinstance(rules.data.X, SparseRows)
+        and not isinstance(data.X, SparseRows)
     )
     steps = (
         rule in ("sgd", "adam", "adamw")
@@ -160,26 +206,34 @@ def kind_of(job: Job) -> Kind | None:
         and not (recipe.input_noise or recipe.clip_norm or recipe.ema)
         and recipe.rate_factors is None
         and recipe.decay_factors is None
-        and not options.callbacks
-        and options.max_time is None
-        and options.epochs > 0
-        and not options.verbose
-        and rules.n_rates == 1
     )
+    if not (plain and steps):
+        return None
     n_lanes, sizes = lanes_of_core(), about.sizes
     small = (
-        rules.batch_size <= MAX_BATCH
+        batch_size <= MAX_BATCH
         and n_lanes * sizes[0] <= MOST_INPUTS
         and n_lanes * about.n_params <= MOST_PARAMETERS
-        and n_lanes * rules.batch_size * sum(sizes) <= MOST_UNITS
     )
-    if not (plain and steps and small):
+    weighs = data.weights is not None and recipe.objective(about).per_batch
+    if not small or weighs:
         return None
     rule = "adam" if rule != "sgd" else "nesterov" if recipe.nesterov else "momentum"
-    data = id(rules.data)
     return Kind(
-        net.plan.tobytes(), net.loss_name, rule, recipe.label_smoothing, net.input_scale, data
+        net.plan.tobytes(), net.loss_name, rule, recipe.label_smoothing, net.input_scale, id(data)
     )
+
+
+def fewest_of(net: State, batch_size: int) -> int:
+    """Return how many networks have to share a call: a step takes as long for one as for all.
+
+    With all lanes in use it takes 1 / 1.2 to 1 / 2 of the time of networks alone, the less the
+    smaller they are, see docs/decisions.md.
+    """
+    n_lanes = lanes_of_core()
+    n_params = n_lanes * net.n_params
+    part = 0.6 if n_params <= SMALL // 2 else 0.75 if n_params <= SMALL else 0.85
+    return math.ceil(n_lanes * min(1.0, part + (0.125 if batch_size > LANE_ROWS else 0.0)))
 
 
 def train_side_by_side(
@@ -249,19 +303,18 @@ class Lanes:
         self.kind, self.waiting, self.alone = kind, deque(jobs), list[Job]()
         self.n_lanes, self.plan = lanes_of_core(), net.plan
         self.jobs: list[Job | None] = [None] * self.n_lanes
-        small = self.n_lanes * net.n_params <= SMALL
-        self.fewest = self.n_lanes * (0.5 if small else 0.75)  # a step takes as long for one as all
         layers = layer_views(net.plan, np.arange(len(net.params)))
         self.places = np.concatenate([part.ravel() for layer in layers for part in layer])
         self.data = rows
         self.weights = data.weights
         n, n_moments = self.n_lanes, 2 if kind.rule == "adam" else 1
         batch = max(job.rules.batch_size for job in jobs)
+        self.fewest = fewest_of(net, batch)
         self.memory = aligned((lane_memory(net.plan, n_moments, batch, n),), np.float32)
         state = self.memory[: (1 + n_moments) * len(self.places) * n]
         self.params, *self.moments = state.reshape(1 + n_moments, -1, n)
         self.table = np.zeros((n, len(LANE)), np.int64)
-        self.began = [0.0] * n
+        self.began, self.due = [0.0] * n, [False] * n
         self.most = max(1, int(passes.CALL_FLOPS / (n * (flops_of(net) * batch + 2e4))))
         epochs = [min(epochs_of_a_call(job), job.rules.state.epochs) for job in jobs]
         rules = [job.rules for job in jobs]
@@ -274,38 +327,50 @@ class Lanes:
     def run(self, stops: Callable[[], bool]) -> None:
         """Train until no network is left that shares a call; `stops`: Ctrl-C came elsewhere."""
         try:
-            for lane in range(self.n_lanes):
-                self._take_next(lane)
+            self._fill()
             while any(self.jobs):
                 dispatch.core.train_lanes(
                     self.plan, self.memory, self.data, self.weights, self.rows.ravel(),
                     self.numbers.ravel(), self.table.ravel(), LANE_LOSSES.index(self.kind.loss),
                     LANE_RULES.index(self.kind.rule), self.most,
                 )  # fmt: skip
+                in_use = sum(job is not None for job in self.jobs)
                 for lane, job in enumerate(self.jobs):
                     if job is not None:
-                        self._see(lane, job)
+                        self._see(lane, job, in_use)
                 if stops():
                     raise KeyboardInterrupt
+                self._fill()
         except BaseException as error:
             self._leave_all("interrupted" if isinstance(error, KeyboardInterrupt) else "error")
             raise
 
-    def _take_next(self, lane: int) -> None:
-        """Give a lane to the next network that waits; leave it idle where there is none."""
-        self.jobs[lane], self.table[lane] = None, 0
+    def _fill(self) -> None:
+        """Begin the next epochs, and give free lanes to networks that wait; or end with too few."""
         in_use = sum(job is not None for job in self.jobs)
-        if not self.waiting:
-            return
-        if in_use + len(self.waiting) < self.fewest:
+        few = in_use + len(self.waiting) < self.fewest
+        for lane, job in enumerate(self.jobs):
+            if job is not None and self.due[lane]:
+                if few and not job.epochs:
+                    self.alone.append(job)
+                    self._free(lane)
+                else:
+                    self._begin(lane, job)
+        if few:
             self.alone += self.waiting
             self.waiting.clear()
-            return
-        job = self.waiting.popleft()
+        for lane, job in enumerate(self.jobs):
+            if job is None and self.waiting:
+                self._take(lane, self.waiting.popleft())
+
+    def _free(self, lane: int) -> None:
+        self.jobs[lane], self.table[lane] = None, 0
+
+    def _take(self, lane: int, job: Job) -> None:
+        """Give a lane to a network."""
         job.net.optimizer_state.moments_for(job.rules.recipe.rule)
         job.safe = Snapshot(job.net)
-        recipe = job.rules.recipe
-        self.numbers[lane, : self.parts[1]] = [getattr(recipe, name) for name in LANE_SETTINGS]
+        self.numbers[lane, : self.parts[1]] = settings_of(job)
         self.jobs[lane] = job
         self._load(lane, job)
         self._begin(lane, job)
@@ -335,10 +400,10 @@ class Lanes:
             rules.n_rows, rules.batch_size, steps, 0, job.net.steps, lane * self.rows.shape[1],
             at + own_rates, at + losses, at + settings, 0,
         )  # fmt: skip
-        self.began[lane] = time.perf_counter()
+        self.began[lane], self.due[lane] = time.perf_counter(), False
 
-    def _see(self, lane: int, job: Job) -> None:
-        """Record a network's epochs, if its calls are done; draw the next ones, or end it."""
+    def _see(self, lane: int, job: Job, in_use: int) -> None:
+        """Record a network's epochs, if its calls are done; the next ones are due, or it ends."""
         place = dict(zip(LANE, self.table[lane].tolist(), strict=True))
         if place["taken"] < place["steps"] and not place["failed"]:
             return
@@ -350,34 +415,20 @@ class Lanes:
                 job.safe.put_back()
                 job.careful = True
                 self._load(lane, job)
-                self._begin(lane, job)
+                self.due[lane] = True
                 return
-            self._diverged(lane, job)
+            job.diverged(float(self.numbers[lane, self.parts[1]]), bool(place["failed"]))
+            self._free(lane)
             return
         net.optimizer_state.steps += place["taken"]
         job.safe.take()
-        in_use = sum(other is not None for other in self.jobs)
         seconds = (time.perf_counter() - self.began[lane]) / n / in_use
         losses = self.numbers[lane, self.parts[1] :][:n]
         stopped = job.record(losses.tolist(), seconds)
+        self.due[lane] = not stopped
         if stopped:
             job.end(stopped)
-        elif in_use + len(self.waiting) < self.fewest and not job.epochs:
-            self.alone.append(job)
-        else:
-            self._begin(lane, job)
-            return
-        self._take_next(lane)
-
-    def _diverged(self, lane: int, job: Job) -> None:
-        """Restore the last finite parameters, and end a network."""
-        assert job.safe is not None
-        try:
-            job.rules.diverged(job.safe)
-        except DivergenceError as error:
-            job.error = error
-        job.end("diverged")
-        self._take_next(lane)
+            self._free(lane)
 
     def _leave_all(self, stopped: str) -> None:
         """Give every network the parameters of its last recorded epoch."""
@@ -387,14 +438,16 @@ class Lanes:
                 job.end(stopped)
 
 
-def most_of(rules: list[NetworkRules], epochs: list[int], name: str) -> int:
+def settings_of(job: Job) -> list[float]:
+    """Return the numbers that a lane has of its own."""
+    recipe = job.rules.recipe
+    objective = recipe.objective(job.net.architecture)
+    return [
+        float(getattr(objective if hasattr(objective, name) else recipe, name))
+        for name in LANE_SETTINGS
+    ]
+
+
+def most_of(rules: Sequence[LaneRules], epochs: list[int], name: str) -> int:
     """Return the largest product of epochs and rows or steps of an epoch."""
     return max(n * int(getattr(rule, name)) for rule, n in zip(rules, epochs, strict=True))
-
-
-def continue_alone(job: Job) -> None:
-    """Train a network, or the rest of its epochs, by itself."""
-    try:
-        run(job.rules, job.options)
-    except DivergenceError as error:
-        job.error = error

@@ -17,8 +17,9 @@ from cmlp.data.rows import Data, check_pair
 from cmlp.model.history import History
 from cmlp.model.precision import check_columns
 from cmlp.model.state import State
-from cmlp.training.fit import Options, rules_of
-from cmlp.training.lanes import Job, Kind, continue_alone, kind_of, train_side_by_side
+from cmlp.training.divergence import DivergenceError
+from cmlp.training.fit import NetworkRules, Options, rules_of, run
+from cmlp.training.lanes import Job, Kind, kind_of, train_side_by_side
 from cmlp.training.recipe import PARAMETERS, Recipe, chosen
 from cmlp.training.trainer import check_batch_size
 
@@ -32,6 +33,38 @@ DEFAULTS: dict[str, Any] = {
 
 SEQUENCES = ("dropout", "rate_factors", "decay_factors", "callbacks")
 """Parameters that are sequences by themselves; networks differ in them by `settings` only."""
+
+
+class NetworkJob(Job):
+    """The fit of a network by the parameters of :meth:`cmlp.Network.fit`."""
+
+    rules: NetworkRules
+
+    def __init__(self, rules: NetworkRules, options: Options) -> None:
+        super().__init__(rules)
+        self.options = options
+
+    @property
+    def kind(self) -> Kind | None:
+        """Which networks this one can be trained with side by side; None for none."""
+        rules, options = self.rules, self.options
+        if options.callbacks or options.max_time is not None or options.verbose:
+            return None
+        if options.epochs == 0 or rules.n_rates > 1:
+            return None
+        return kind_of(self.net, rules.recipe, rules.data, rules.batch_size)
+
+    def end(self, stopped: str) -> None:
+        best = self.rules.patience.params
+        if best is not None and stopped not in ("error", "diverged"):
+            self.net.params[:] = best
+        super().end(stopped)
+
+    def continue_alone(self) -> None:
+        try:
+            run(self.rules, self.options)
+        except DivergenceError as error:
+            self.error = error
 
 
 @undisturbed
@@ -96,10 +129,10 @@ def fit_many(
     decay, label smoothing, schedules, sample weights, validation and patience. They share
     architecture, solver, `nesterov`, label smoothing and input scale, and differ in everything
     else. The rest is trained one after another: what has dropout, noise, normalisation, clipping,
-    callbacks, `max_time`, a precision or sparse rows, and where fewer than half of the lanes (three
-    quarters, of larger networks) would be in use. Ctrl-C ends all of them with the weights of their
-    last recorded epochs. Threads share blocks of four times as many networks as there are lanes:
-    the result is the same for any number.
+    callbacks, `max_time`, a precision or sparse rows, and where too few of the lanes would be in
+    use: fewer than 5 to 8 of 8, by the size of networks and batches. Ctrl-C ends all of them with
+    the weights of their last recorded epochs. Threads share blocks of four times as many networks
+    as there are lanes: the result is the same for any number.
 
     Examples
     --------
@@ -192,7 +225,7 @@ def _jobs(
     val_rows: Sequence[Any] | None,
     X_val: RowsLike | None,
     y_val: ArrayLike | None,
-) -> list[Job]:
+) -> list[NetworkJob]:
     """Check the data for each network, and draw what is held out."""
     jobs, encoded = [], _Encoded(X, y, sample_weight)
     validating = None if X_val is None or y_val is None else _Encoded(X_val, y_val, None, "_val")
@@ -205,7 +238,9 @@ def _jobs(
         validation = None if held_out is None else data
         if validating is not None:
             validation = validating.of(net)
-        jobs.append(Job(rules_of(net, data, recipe, option, validation, mine, held_out), option))
+        jobs.append(
+            NetworkJob(rules_of(net, data, recipe, option, validation, mine, held_out), option)
+        )
     return jobs
 
 
@@ -253,12 +288,12 @@ def _numbers(
     return numbers
 
 
-def _train(jobs: list[Job]) -> list[History]:
+def _train(jobs: list[NetworkJob]) -> list[History]:
     """Train all of them: kind by kind side by side, and the rest one after another."""
     kinds: dict[Kind, list[Job]] = {}
     alone: list[Job] = []
     for job in jobs:
-        kind = kind_of(job)
+        kind = job.kind
         if kind is None:
             alone.append(job)
         else:
@@ -266,9 +301,9 @@ def _train(jobs: list[Job]) -> list[History]:
     try:
         if kinds:
             alone += train_side_by_side(kinds, jobs[0].options.n_threads)
-        for job in alone:
-            continue_alone(job)
-            if job.rules.state.history.stopped == "interrupted":
+        for left in alone:
+            left.continue_alone()
+            if left.rules.state.history.stopped == "interrupted":
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
         done = sum(bool(job.rules.state.history.get("loss")) for job in jobs)

@@ -54,7 +54,6 @@ class ShortFit:
     def __init__(self, arguments: dict[str, Any], recipe: Recipe, n_rows: int) -> None:
         self.values, self.recipe = values_of(arguments), recipe
         self.most_rows = arguments["batch_size"] or n_rows
-        self.shuffles = bool(arguments["shuffle"])
         self.stepper = Stepper(recipe, passes.LARGEST_WORKSPACE)
         self.before: Array = np.empty((0, 0))
 
@@ -85,35 +84,49 @@ class ShortFit:
         bound = self.stepper.ready(net)
         if bound is None:
             return None
-        safe = Snapshot(net, self._room(net))
-        labels = net.sizes[-1] > 1 and y.size == len(y)
-        history = History(metric="accuracy" if labels or net.architecture.classifies else "r2")
+        history = History(metric=self._metric(net, y))
+        safe: Snapshot | None = None
         try:
-            loss = self.stepper.take(bound, net, X, y, None, rate, False, self.shuffles)
-            if loss is None:
-                return None
+            loss = self.stepper.take(bound, net, X, y, None, rate, False, True)
+            if loss is None:  # the weights may be infinite after the step
+                safe = Snapshot(net, self._room(net))
+                loss = self.stepper.take(bound, net, X, y, None, rate, False)
+                if loss is None:
+                    return None
             net.history.metric = history.metric
-            if not (math.isfinite(loss) and all_finite(net.params)):
-                self._fail(net, X, y, rate, history, safe)
-            seconds = time.perf_counter() - began
-            values = {
-                "epoch": net.history.epochs + 1.0,
-                "loss": loss / len(X),
-                "learning_rate": rate,
-                "seconds": seconds,
-                "rows_per_second": len(X) / max(seconds, 1e-9),
-            }
-            history.update({name: [value] for name, value in values.items()})
-            net.history.append(values)
-            end(net, history, "epochs", int(values["epoch"]))
+            if not math.isfinite(loss) or (safe is not None and not all_finite(net.params)):
+                self._fail(net, X, y, rate, history, safe or Snapshot(net))
+            self._record(net, history, loss / len(X), rate, len(X), began)
         except KeyboardInterrupt:
-            if not is_finite(net.params):
+            if safe is not None and not is_finite(net.params):
                 safe.put_back()
             fit.warn_of_interrupt(len(history.get("loss", ())), 1)
             end(net, history, "interrupted")
         finally:
-            safe.close()
+            if safe is not None:
+                safe.close()
         return history
+
+    def _metric(self, net: State, y: Array) -> str:
+        """Return what a score of these targets would be, as of any fit."""
+        labels = net.sizes[-1] > 1 and y.size == len(y)
+        return "accuracy" if labels or net.architecture.classifies else "r2"
+
+    def _record(
+        self, net: State, history: History, loss: float, rate: float, n_rows: int, began: float
+    ) -> None:
+        """Record the epoch, in its own history and in the network's."""
+        number, seconds = net.history.epochs + 1, time.perf_counter() - began
+        values = {
+            "epoch": float(number),
+            "loss": loss,
+            "learning_rate": rate,
+            "seconds": seconds,
+            "rows_per_second": n_rows / max(seconds, 1e-9),
+        }
+        history.update({name: [value] for name, value in values.items()})
+        net.history.append(values)
+        end(net, history, "epochs", number)
 
     def _room(self, net: State) -> Array | None:
         """Return room for a copy of weights and moments; None if it is too much to be kept."""

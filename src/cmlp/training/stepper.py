@@ -103,13 +103,13 @@ class Stepper:
         weights: Any,
         rate: float,
         encoded: bool,
-        shuffles: bool = False,
+        surely: bool = False,
     ) -> float | None:
         """Return what :meth:`BoundTrainer.take` of the core does, and count the step."""
         memory = net.optimizer_state
         bound.steps = memory.steps
         try:
-            total: float | None = bound.take(X, y, weights, rate, net.rng, encoded, shuffles)
+            total: float | None = bound.take(X, y, weights, rate, net.rng, encoded, surely)
         finally:  # a Ctrl-C may replace what the core returns, but the step is taken
             memory.steps = bound.steps
         return total

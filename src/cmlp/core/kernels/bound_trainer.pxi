@@ -28,7 +28,8 @@ cdef class BoundTrainer:
     cdef int64_t calls  # under way
     cdef Py_ssize_t n_in, n_out, n_params, n_gradient, itemsize, room, most_rows, most_room
     cdef double scale, low, high, work
-    cdef bint plain
+    cdef double largest_x, largest_y  # of a batch that is to be bounded
+    cdef bint plain, has_bounds, is_sure
     cdef object dtype, held  # arrays of the optimizer and the noise
     cdef public Py_ssize_t steps
 
@@ -63,6 +64,7 @@ cdef class BoundTrainer:
         self.run.fused, self.run.learns = self.run.optimizer.clip_norm == 0, True
         self.n_gradient = 0 if self.run.fused and not self.run.front.n_parts else self.n_params
         self.n_in, self.n_out = self.run.front.n_columns, last_layer(self.plan).n_out
+        self.has_bounds = has_bounds(&self.run)
         self.work = 3 * products_of(&self.run)
         self.scale, self.plain, self.low, self.high = (
             input_scale, limits.plain, limits.low, limits.high
@@ -79,51 +81,51 @@ cdef class BoundTrainer:
 
     @cython.binding(False)  # the quickest way to call a method, and the same in every build
     @cython.always_allow_keywords(False)
-    def take(self, X, y, weights, double rate, rng, bint encoded, bint shuffles):
+    def take(self, X, y, weights, double rate, rng, bint encoded, bint surely):
         """Take one step on rows X, (n, n_in), with targets y; return their loss times its weight.
 
-        `weights` are those of the rows, (n,), or None. `rng` draws the seed of noise, and the order
-        of the rows if it `shuffles`. Targets that are `encoded` for the core are read as they are.
-        If the loss is not finite, no step is taken.
+        `weights` are those of the rows, (n,), or None. `rng` draws the seed of noise. Targets that
+        are `encoded` for the core are read as they are. If the loss is not finite, no step is
+        taken.
 
         None is returned, and nothing has changed, where something needs a closer look: arrays
         of another kind or shape, a number that may not be finite, a target out of range, too many
-        rows; or another thread is in a call. The caller then checks X and y itself.
+        rows; or another thread is in a call. The caller then checks X and y itself. None is also
+        returned if the weights have to be finite `surely` after the step, and bounds on the numbers
+        in it do not prove that they are.
         """
-        cdef const int64_t[::1] order
         cdef double cost
         if empty_array is NULL or ATOMIC_ADD(&self.calls):
             return None
         try:
-            if not self.prepare(X, y, weights, encoded):
+            if surely and not (self.has_bounds and weights is None):
+                return None
+            if not self.prepare(X, y, weights, encoded, surely):
                 return None
             if self.run.noise.n_rates or self.run.noise.input_noise > 0:
                 self.run.noise.seed = rng.integers(2**63)
-            self.run.rows = NULL
-            if shuffles and self.run.n > 1:
-                rows = numpy.arange(self.run.n, dtype=numpy.int64)
-                rng.shuffle(rows)  # draws what rng.permutation draws, in less time
-                order = rows
-                check_rows(order, self.run.n)
-                check_size("the order", self.run.n, order.shape[0])
-                self.run.rows = &order[0]
             if self.run.n * self.work < SMALL:
-                cost = self.train(rate)
+                cost = self.train(rate, surely)
             else:
                 with nogil:
-                    cost = self.train(rate)
-            self.run.rows = NULL
+                    cost = self.train(rate, surely)
+            if not self.is_sure:
+                return None
             if isfinite(cost):
                 self.steps += 1
         finally:
             ATOMIC_STORE(&self.calls, 0)
         return cost
 
-    cdef double train(self, double rate) noexcept nogil:
+    cdef double train(self, double rate, bint surely) noexcept nogil:
+        """Take the step; if it has to be a safe one, only if `is_sure` is true afterwards."""
         cdef unsigned int denormals = flush_denormals()
         cdef Step now = plan_step(&self.run.optimizer, self.steps, rate)
-        cdef double cost
-        if self.itemsize == 4:
+        cdef double cost = 0
+        self.is_sure = not surely or self.stays_finite(&now)
+        if not self.is_sure:
+            pass
+        elif self.itemsize == 4:
             cost = train_once(
                 &self.run, &now, self.params_f32, self.state_f32, self.workspace_f32,
                 self.n_gradient,
@@ -136,8 +138,20 @@ cdef class BoundTrainer:
         restore_denormals(denormals)
         return cost
 
-    cdef int prepare(self, X, y, weights, bint encoded) except -1:
-        """Describe the batch, and return whether a step can be taken on it as it is."""
+    cdef bint stays_finite(self, const Step *now) noexcept nogil:
+        if self.itemsize == 4:
+            return stays_finite(
+                &self.run, now, self.params_f32, self.state_f32, self.largest_x, self.largest_y
+            )
+        return stays_finite(
+            &self.run, now, self.params_f64, self.state_f64, self.largest_x, self.largest_y
+        )
+
+    cdef int prepare(self, X, y, weights, bint encoded, bint bounds) except -1:
+        """Describe the batch, and return whether a step can be taken on it as it is.
+
+        If it has to have `bounds`, the largest numbers of X and y are found.
+        """
         cdef Rows x, targets
         cdef Py_ssize_t n
         if see_rows(X, &x) != 2 or x.width != self.n_in or not 1 <= x.n <= self.most_rows:
@@ -149,13 +163,21 @@ cdef class BoundTrainer:
             return False
         self.run.X, self.run.n, self.run.rows = x, n, NULL
         self.run.X.scale = self.scale
+        self.largest_y = 1
         if not self.see_targets(y, &targets, encoded):
             return False
         self.run.targets, self.run.weights = targets, NULL
         if weights is not None and not self.see_weights(weights):
             return False
         if x.kind != b"f" and x.kind != b"d":
+            self.largest_x = fmax(self.scale, 1) * largest_integer(x.kind)
             return True  # integers are finite
+        if bounds:
+            self.largest_x = fmax(self.scale, 1) * (
+                largest_of(&self.run, self.workspace_f32[self.n_gradient:]) if self.itemsize == 4
+                else largest_of(&self.run, self.workspace_f64[self.n_gradient:])
+            )
+            return True
         if self.itemsize == 4:
             return is_moderate(&self.run, self.workspace_f32[self.n_gradient:])
         return is_moderate(&self.run, self.workspace_f64[self.n_gradient:])
@@ -179,16 +201,17 @@ cdef class BoundTrainer:
             )
         if not (self.plain or encoded) or column.kind == b"f" or column.kind == b"d":
             return False
-        column.width, column.column_stride = n, targets.row_stride  # as if it were a row
-        gather_row(&column, 0, self.numbers, 0)
-        labels = <int64_t *>&self.numbers[self.numbers.shape[0] - n]
-        for i in range(n):
-            if not 0 <= self.numbers[i] < self.n_out:
-                return False
-            labels[i] = <int64_t>self.numbers[i]
-        targets.data, targets.row_stride = <const char *>labels, sizeof(int64_t)
+        if column.kind != b"q":
+            column.width, column.column_stride = n, targets.row_stride  # as if it were a row
+            gather_row(&column, 0, self.numbers, 0)
+            labels = <int64_t *>&self.numbers[self.numbers.shape[0] - n]
+            for i in range(n):
+                if not 0 <= self.numbers[i] < self.n_out:
+                    return False
+                labels[i] = <int64_t>self.numbers[i]
+            targets.data, targets.row_stride = <const char *>labels, sizeof(int64_t)
         targets.kind, targets.labels = b"q", True
-        return True
+        return labels_below(targets, self.n_out)
 
     cdef bint in_range(self, const Rows *targets) noexcept:
         """Whether all numbers are in the range, and each row of probabilities adds up to 1."""
@@ -200,6 +223,7 @@ cdef class BoundTrainer:
             for j in range(targets.width):
                 value = self.numbers[j]
                 total += value
+                self.largest_y = fmax(self.largest_y, fabs(value))
                 if not (
                     self.low <= value <= self.high
                     or (self.run.objective.missing and value != value)
@@ -247,6 +271,32 @@ cdef bint is_moderate(const Run *run, real[::1] ws) noexcept:
     cdef Py_ssize_t stride
     cdef const real *x = bring_rows(run, ws, 0, run.n, &stride)
     return moderate_rows(run, x, stride, run.n)
+
+
+cdef bint labels_below(const Rows *targets, Py_ssize_t n_out) noexcept:
+    """Whether all labels, of int64, are class numbers."""
+    cdef Py_ssize_t i
+    cdef int64_t label
+    for i in range(targets.n):
+        label = (<const int64_t *>(targets.data + i * targets.row_stride))[0]
+        if not 0 <= label < n_out:
+            return False
+    return True
+
+
+cdef double largest_of(const Run *run, real[::1] ws) noexcept:
+    """Return the largest absolute value in X, before its scale, as :func:`largest` does."""
+    cdef Py_ssize_t stride, i
+    cdef const real *x = bring_rows(run, ws, 0, run.n, &stride)
+    cdef double most = 0, found
+    if stride == run.X.width:
+        return largest(x, run.n * stride)
+    for i in range(run.n):
+        found = largest(x + i * stride, run.X.width)
+        if not isfinite(found):
+            return found
+        most = fmax(most, found)
+    return most
 
 
 cdef double train_once(

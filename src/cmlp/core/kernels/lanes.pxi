@@ -6,7 +6,7 @@ cdef extern from "simd.h" nogil:
     void lane_product_f32(
         Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const float *a, Py_ssize_t a_row,
         Py_ssize_t a_depth, const float *b, Py_ssize_t b_depth, Py_ssize_t b_column,
-        const float *init, float *c, Py_ssize_t c_row)
+        const float *init, Py_ssize_t init_row, float *c, Py_ssize_t c_row)
     void lane_gather_f32(const float **from_, Py_ssize_t n, float *to)
     void lane_costs_f32(int loss, Py_ssize_t rows, Py_ssize_t n_out, float *z, const float *y,
                         const float *share, float *delta, float *cost)
@@ -17,7 +17,9 @@ cdef extern from "simd.h" nogil:
 
 cdef enum:
     MAX_LANES = 16
+    LANE_SETTINGS = 9  # numbers of a net; see seam.LANE_SETTINGS
     LANE_ADAM = 2  # of the rules
+    LANE_ROWS = 32  # rows of a pass, see seam.LANE_ROWS
     LANE_BLOCK = 12  # rows of weights that move together: a multiple of a tile's rows and columns
 
 cdef struct Lane:  # a net's place in a call: a row of `lanes`; see `seam.LANE`
@@ -33,7 +35,7 @@ cdef struct Cursor:  # where a net is in its rows, and the powers of beta
 
 cdef struct Lanes:  # a call
     const Layer *layers
-    Py_ssize_t n_layers, n, widest, units, n_params, batch
+    Py_ssize_t n_layers, n, widest, units, n_params, batch, rows_of_pass
     Py_ssize_t state, rules, ones, shares, costs, inputs, targets, activations, slopes, deltas
     Py_ssize_t grads, size  # of the memory, in numbers; it begins with the parameters
     const float *X
@@ -48,7 +50,7 @@ cdef struct Lanes:  # a call
 
 cdef int lay_out_lanes(Lanes *run, const int64_t[:, ::1] plan) except -1:
     """Lay out the memory: every number has all lanes. Layers must be plain ones."""
-    cdef Py_ssize_t number, lanes = vector_lanes(4)
+    cdef Py_ssize_t number, lanes = vector_lanes(4), batch = min(run.batch, <Py_ssize_t>LANE_ROWS)
     cdef const Layer *layer = layers_of(plan)
     run.layers, run.n_layers = layer, layers_in(plan)
     for number in range(run.n_layers):
@@ -65,14 +67,17 @@ cdef int lay_out_lanes(Lanes *run, const int64_t[:, ::1] plan) except -1:
     run.rules = run.state * (3 if run.rule == LANE_ADAM else 2)
     run.ones = run.rules + LANE_RULES * lanes
     run.shares = run.ones + lanes
-    run.costs = run.shares + run.batch * lanes
-    run.inputs = run.costs + run.batch * lanes
-    run.targets = run.inputs + run.batch * run.layers[0].n_in * lanes
-    run.activations = run.targets + run.batch * layer.n_out * lanes
-    run.slopes = run.activations + run.batch * run.units * lanes
-    run.deltas = run.slopes + run.batch * run.units * lanes
-    run.grads = run.deltas + run.batch * run.units * lanes
+    run.costs = run.shares + batch * lanes
+    run.inputs = run.costs + batch * lanes
+    run.targets = run.inputs + batch * run.layers[0].n_in * lanes
+    run.activations = run.targets + batch * layer.n_out * lanes
+    run.slopes = run.activations + batch * run.units * lanes
+    run.deltas = run.slopes + batch * run.units * lanes
+    run.grads = run.deltas + batch * run.units * lanes
     run.size = run.grads + LANE_BLOCK * run.widest * lanes
+    if run.batch > batch:
+        run.size = run.grads + run.state
+    run.rows_of_pass = batch
     return 0
 
 
@@ -83,7 +88,7 @@ cdef int check_lanes(Lanes *run, const int64_t[::1] rows, Py_ssize_t n_numbers) 
     cdef const double *settings
     for l in range(vector_lanes(4)):
         lane = &run.lanes[l]
-        if not 0 <= lane.settings <= n_numbers - 7:
+        if not 0 <= lane.settings <= n_numbers - LANE_SETTINGS:
             raise ValueError("a lane's settings lie outside the numbers")
         settings = run.numbers + lane.settings
         if settings[4] != 0 or settings[5] != 0 or settings[6] != 0:
@@ -152,7 +157,7 @@ def train_lanes(
     run.n = data.shape[0] // (n_in + n_out)
     check_size("memory", run.size, memory.shape[0])
     check_size("data", n_in + n_out, data.shape[0])
-    check_size("numbers", 7, numbers.shape[0])
+    check_size("numbers", LANE_SETTINGS, numbers.shape[0])
     run.numbers = &numbers[0]
     check_lanes(&run, rows, numbers.shape[0])
     if weights is not None:

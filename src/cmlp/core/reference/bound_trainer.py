@@ -25,16 +25,18 @@ class BoundTrainer:
     def __reduce__(self):
         raise TypeError("a trainer cannot be pickled or copied: do so with its network")
 
-    def take(self, X, y, weights, rate, rng, encoded, shuffles):
+    def take(self, X, y, weights, rate, rng, encoded, surely):
         """Take one step on rows X, (n, n_in), with targets y; return their loss times its weight.
 
-        `weights` are those of the rows, (n,), or None. `rng` draws the seed of noise, and the order
-        of the rows if it `shuffles`. Targets that are `encoded` for the core are read as they are.
-        If the loss is not finite, no step is taken.
+        `weights` are those of the rows, (n,), or None. `rng` draws the seed of noise. Targets that
+        are `encoded` for the core are read as they are. If the loss is not finite, no step is
+        taken.
 
         None is returned, and nothing has changed, where something needs a closer look: arrays
         of another kind or shape, a number that may not be finite, a target out of range, too many
-        rows; or another thread is in a call. The caller then checks X and y itself.
+        rows; or another thread is in a call. The caller then checks X and y itself. None is also
+        returned if the weights have to be finite `surely` after the step, and bounds on the numbers
+        in it do not prove that they are.
         """
         return None  # the caller's checks cost little next to NumPy's time for a step
 

@@ -60,14 +60,18 @@ def train_lanes(plan, memory, data, weights, rows, numbers, lanes, loss, rule, m
             return step
         order, share, weight = _batches(lanes, per_epoch, active, rows, weights)
         costs, grads = _backpropagate(plan, params, X[order], targets[order], share, objective)
-        value = np.where(share > 0, costs * weights[order], 0).sum(axis=1)
-        value += _penalties(params, is_weight, settings) * weight
+        penalties = settings[:, 4:6].T.copy()
+        penalties /= np.where((settings[:, 8] > 0) & (weight > 0), weight, 1)
+        value = settings[:, 7] * np.where(share > 0, costs * weights[order], 0).sum(axis=1)
+        value += _penalties(params, is_weight, penalties) * weight
         failed[active] = ~np.isfinite(value[active])
         if failed.any():
             return step
         rate = np.zeros(len(lanes))
         rate[active] = numbers[(first_rate + taken)[active]]
-        _move(rule, params, moments, grads, is_weight, settings, rate, number + taken + 1)
+        _move(
+            rule, params, moments, grads, is_weight, settings, penalties, rate, number + taken + 1
+        )
         numbers[(first_loss + taken // np.maximum(per_epoch, 1))[active]] += value[active]
         taken[active] += 1
     return most
@@ -136,16 +140,17 @@ def _backpropagate(plan, params, x, y, share, objective):
     return costs, grads
 
 
-def _penalties(params, is_weight, settings):
+def _penalties(params, is_weight, penalties):
     """Return ``l1 sum|W| + l2/2 sum W^2`` of each net."""
-    W, (l1, l2) = (params * is_weight).astype(np.float64), settings.T[4:6]
+    W, (l1, l2) = (params * is_weight).astype(np.float64), penalties
     return l1 * np.abs(W).sum(axis=0) + 0.5 * l2 * np.square(W).sum(axis=0)
 
 
-def _move(rule, params, moments, grads, is_weight, settings, rate, t):
+def _move(rule, params, moments, grads, is_weight, settings, penalties, rate, t):
     """Move all parameters against their gradients, as :func:`updates.update` does."""
-    momentum, _, _, epsilon, l1, l2, _ = settings.T.astype(params.dtype)
-    _, beta_1, beta_2, *_, decay = settings.T
+    momentum, _, _, epsilon = settings.T[:4].astype(params.dtype)
+    l1, l2 = penalties.astype(params.dtype)
+    _, beta_1, beta_2, *_, decay, _, _ = settings.T
     g = grads + is_weight * (l2 * params + l1 * np.sign(params))
     params *= 1 - is_weight * (rate * decay).astype(params.dtype)
     if rule == 2:

@@ -6,15 +6,16 @@
  *
  * Included by simd.h once, for float32 and wide vectors. */
 
-/* C(i,j) = init(j) + sum over k of A(i,k) B(k,j), each one chain of multiply-adds in the order of k.
+/* C(i,j) = init(i,j) + sum over k of A(i,k) B(k,j), each one chain of multiply-adds in the order of k.
  * A(i,k) is at a + i a_row + k a_depth, B(k,j) at b + k b_depth + j b_column, C(i,j) at c + i c_row +
- * j LANES, init(j) at init + j LANES (NULL: zeros). Tiles of 3 x 4, or 1 x 8, which hide the latency. */
+ * j LANES, init(i,j) at init + i init_row + j LANES (NULL: zeros); it may be C itself. Tiles of 3 x 4, or
+ * 1 x 8, which hide the latency. */
 #define LANE_TILE(ROWS, COLUMNS)                                                                \
     case 16 * ROWS + COLUMNS: {                                                                 \
         const REAL *a_k = a, *b_k = b;                                                          \
         VEC sum[ROWS][COLUMNS];                                                                 \
         UNROLL for (int i = 0; i < ROWS; i++) UNROLL for (int j = 0; j < COLUMNS; j++)          \
-            sum[i][j] = init ? NAME(load)(init + j * LANES) : NAME(splat)(0);                   \
+            sum[i][j] = init ? NAME(load)(init + i * init_row + j * LANES) : NAME(splat)(0);    \
         for (ptrdiff_t k = 0; k < depth; k++, a_k += a_depth, b_k += b_depth) {                 \
             VEC a_ik[ROWS];                                                                     \
             UNROLL for (int i = 0; i < ROWS; i++) a_ik[i] = NAME(load)(a_k + i * a_row);        \
@@ -29,7 +30,7 @@
 
 FUNCTION void NAME(lane_tile)(int shape, ptrdiff_t depth, const REAL *a, ptrdiff_t a_row,
                               ptrdiff_t a_depth, const REAL *b, ptrdiff_t b_depth, ptrdiff_t b_column,
-                              const REAL *init, REAL *c, ptrdiff_t c_row)
+                              const REAL *init, ptrdiff_t init_row, REAL *c, ptrdiff_t c_row)
 {
     switch (shape) {
         LANE_TILE(1, 1) LANE_TILE(1, 2) LANE_TILE(1, 4) LANE_TILE(1, 8)
@@ -40,15 +41,15 @@ FUNCTION void NAME(lane_tile)(int shape, ptrdiff_t depth, const REAL *a, ptrdiff
 
 FUNCTION void NAME(lane_product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth, const REAL *a,
                                  ptrdiff_t a_row, ptrdiff_t a_depth, const REAL *b, ptrdiff_t b_depth,
-                                 ptrdiff_t b_column, const REAL *init, REAL *c, ptrdiff_t c_row)
+                                 ptrdiff_t b_column, const REAL *init, ptrdiff_t init_row, REAL *c, ptrdiff_t c_row)
 {
-    for (ptrdiff_t m; rows > 0; rows -= m, a += m * a_row, c += m * c_row) {
+    for (ptrdiff_t m; rows > 0; rows -= m, a += m * a_row, c += m * c_row, init += init ? m * init_row : 0) {
         m = rows == 4 ? 2 : rows < 3 ? rows : 3;
         for (ptrdiff_t j = 0, n; j < columns; j += n) {
             ptrdiff_t left = columns - j;
             n = m == 1 && left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
             NAME(lane_tile)((int)(16 * m + n), depth, a, a_row, a_depth, b + j * b_column, b_depth,
-                            b_column, init ? init + j * LANES : NULL, c + j * LANES, c_row);
+                            b_column, init ? init + j * LANES : NULL, init_row, c + j * LANES, c_row);
         }
     }
 }

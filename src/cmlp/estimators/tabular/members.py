@@ -19,9 +19,10 @@ from cmlp.core.layout import Array
 from cmlp.data.checks import check_X
 from cmlp.data.rows import Data, HeldOut
 from cmlp.data.split import split
-from cmlp.estimators.ensemble import Trained, repeat_warnings, report_divergence
+from cmlp.estimators.ensemble import repeat_warnings, report_divergence
 from cmlp.estimators.parameters import is_count
 from cmlp.estimators.pool import Pool
+from cmlp.estimators.side_by_side import Trained
 from cmlp.estimators.tabular.network import build_network
 from cmlp.estimators.tabular.presets import Preset
 from cmlp.estimators.tabular.tables import take_rows
