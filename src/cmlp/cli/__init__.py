@@ -113,7 +113,7 @@ def _import(args: argparse.Namespace) -> int:
 def _play(args: argparse.Namespace) -> int:
     from cmlp.cli import play
 
-    return play.run(args.setup, port=args.port, opens=args.browser)
+    return play.run(args.setup, lesson=args.lesson, port=args.port, opens=args.browser)
 
 
 def _info(args: argparse.Namespace) -> int:
