@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import cmlp
+from cmlp import course
 from cmlp.page import build
 from cmlp.page.session import DIGITS
 from cmlp.page.set_up import SetUp
@@ -326,6 +327,19 @@ def test_a_set_up_by_link(tab, url):
     assert not other
 
 
+def test_lessons_open_their_stories(tab):
+    """By the link of each, put after the address of a page that is open."""
+    page = tab()
+    for number in range(1, 9):
+        page.page.evaluate("link => { location.hash = link; }", course.link(number))
+        state = page.until(lambda s, n=number: s["setup"]["title"] == f"Lesson {n}" and s["ready"])
+        assert state["story"] == course.set_up(number)["story"]
+        assert page.page.title().startswith(f"Lesson {number}")
+        assert state["fault"] == ""
+    page.page.evaluate("location.hash = '#setup=e30x'")
+    page.until(lambda s: "cannot be read" in s["fault"])
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_and_no_sideways_scroll(tab, width):
     """Each story, light and dark; on a phone nothing to touch is smaller than 24 pixels."""
@@ -471,24 +485,33 @@ def test_the_engine_ends(browser):
         page.context.close()
 
 
-def test_the_first_picture(browser):
-    """From the command's start to ten outputs; the aim is a second on a machine that is idle."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto("about:blank")
-    began = time.monotonic()
+def test_the_first_picture(browser, tmp_path):
+    """From the command's start to ten outputs; the aim is a second on a machine that is idle.
+
+    The page marks the end of its first drawing. Several times for a measurement: the first one
+    compiles the modules.
+    """
+    env = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
     command = [sys.executable, "-m", "cmlp", "play", "--no-browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        page.goto(re.search(r"http\S+", server.stdout.readline())[0])
-        page.evaluate("""() => new Promise((done) => {
-            const look = () => cmlpTest.state().bars?.length === 10 ? done() : setTimeout(look, 5);
-            look();
-        })""")
-        spent = time.monotonic() - began
-        server.terminate()
-    context.close()
-    print(f"first picture after {spent:.2f} s")
-    assert spent < 20  # on processors that others use, too
+    spent = []
+    for _ in range(SECONDS if SECONDS > 3 else 1):
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto("about:blank")
+        page.wait_for_timeout(100 * SECONDS)  # the browser is ready, too
+        began = time.time()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as server:
+            page.goto(re.search(r"http\S+", server.stdout.readline())[0], wait_until="commit")
+            page.wait_for_function("""() => performance.getEntriesByName("cmlp-first-picture")[0]
+                && (window.first = cmlpTest.state())""", polling=100)
+            at = """performance.timeOrigin
+                + performance.getEntriesByName("cmlp-first-picture")[0].startTime"""
+            spent.append(page.evaluate(at) / 1000 - began)
+            first = page.evaluate("first")
+            server.terminate()
+        context.close()
+    print(f"first picture after {', '.join(f'{each:.2f}' for each in spent)} s")
+    assert len(first["bars"]) == 10 and sum(first["outputs"]) == pytest.approx(1, abs=1e-5)
 
 
 def test_frames_while_it_trains(tab):

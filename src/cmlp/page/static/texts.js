@@ -21,6 +21,7 @@ export const T = {
   again: "R again", fresh: "N new seed",
   closed: "The engine is gone: `cmlp play` has ended, or this page was open for too long. Start it again, and open the new address.",
   refused: "The token is missing or wrong. Open the address that `cmlp play` printed.",
+  badLink: "The set-up in the address cannot be read: a part of it is missing, or something was added.",
   connecting: "Connecting to the engine ...",
   core: (text) => `Core: ${text}`,
   slow: "No compiled core: NumPy does the arithmetic, which is slower.",
