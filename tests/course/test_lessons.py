@@ -139,6 +139,25 @@ def test_notebooks_are_of_the_format(tmp_path):
             nbformat.validate(made)
 
 
+@pytest.mark.parametrize("number", NUMBERS)
+def test_notebooks_run(number, tmp_path):
+    """In a kernel of Jupyter, cell by cell; pictures arrive, and nothing is said about errors."""
+    client = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    pytest.importorskip("matplotlib")
+    book = nbformat.read(lessons.write(number, tmp_path), as_version=4)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    client.NotebookClient(book, timeout=120, resources=resources).execute()
+    outputs = [each for cell in book.cells for each in cell.get("outputs", ())]
+    assert any("image/png" in each.get("data", ()) for each in outputs)
+    assert not [each for each in outputs if each.get("name") == "stderr"]
+    printed = "".join(each.get("text", "") for each in outputs)
+    assert printed.count("Nothing yet") == 3
+    said = [each["data"]["text/plain"] for each in outputs if each.output_type == "execute_result"]
+    assert not said, "a cell ends without a semicolon"
+
+
 def test_a_script_runs(tmp_path):
     """In a process of its own, where pictures open no window."""
     pytest.importorskip("matplotlib")
