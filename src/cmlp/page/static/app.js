@@ -21,7 +21,7 @@ export function start(root, connect, options = {}) {
   const wire = connect(); // it opens while the page is built
   root.classList.add("cmlp-play");
   const app = new App(root, options);
-  window.cmlpTest = { app, state: () => app.summary() };
+  Object.assign(window, { cmlpTest: { app, state: () => app.summary() } });
   app.connect(wire);
   return app;
 }
@@ -33,6 +33,11 @@ class App {
     this.arrays = {};
     this.about = { step: 0, epoch: 0, batch: 0, batches: 1, furthest: 0, earliest: 0, playing: false, rate: 0 };
     this.curve = { epoch: [], step: [], loss: [], held: [], score: [] };
+    // of the state that the engine tells
+    this.setup = this.family = this.kind = this.loss = this.formula = this.rows = this.heldOut = undefined;
+    /** @type {number[] | undefined} */ this.sizes = undefined;
+    /** @type {string[]} */ this.activations = [];
+    /** @type {string[]} */ this.classes = [];
     this.kept = [];
     this.points = {};
     this.unit = [1, 0];
