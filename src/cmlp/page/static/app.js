@@ -13,7 +13,8 @@ import { tables } from "./table.js";
 import { decodeSetup, sharing } from "./share.js";
 
 const SPEEDS = [1, 3, 10, 30, 100, 300, 1000, 3000, 10000, 0];
-const MEDIA = { narrow: "(max-width: 720px)", calm: "(prefers-reduced-motion: reduce)", dark: "(prefers-color-scheme: dark)" };
+const WIDTHS = { mid: 1100, thin: 720 }; // of the page, which in a notebook is not the window's
+const MEDIA = { calm: "(prefers-reduced-motion: reduce)", dark: "(prefers-color-scheme: dark)" };
 const SPOKEN_EVERY = 10000, HIDDEN_PAUSE = 600000;
 
 /** Begin the page in an element; `connect` makes a transport. */
@@ -47,8 +48,6 @@ class App {
     this.owed = 0;
     this.calm = matchMedia(MEDIA.calm);
     this.dark = matchMedia(MEDIA.dark);
-    this.narrow = matchMedia(MEDIA.narrow);
-    this.narrow.addEventListener("change", () => this.arrange());
     this.colours = palette(root);
     this.dark.addEventListener("change", () => { this.colours = palette(root); this.redraw(); });
     this.build();
@@ -59,7 +58,8 @@ class App {
     });
     (options.keys || document).addEventListener("keydown", (event) => this.key(event));
     document.addEventListener("visibilitychange", () => this.visibility());
-    new ResizeObserver(() => this.redraw()).observe(root);
+    root.addEventListener("cmlp-resized", () => this.redraw());
+    new ResizeObserver(() => { this.fit(); this.redraw(); }).observe(root);
   }
 
   // The frame of the page
@@ -89,7 +89,7 @@ class App {
       this.transport(), this.live, this.keysDialog, this.sharing.dialog, this.numbers,
     ];
     // laid out once, with the first frame; a slow engine's page comes without it
-    this.attach = () => { this.attach = () => {}; fill(this.root, parts); };
+    this.attach = () => { this.attach = () => {}; fill(this.root, parts); this.fit(); };
     setTimeout(() => this.attach(), 300);
     this.arrange();
     this.show("draw");
@@ -105,9 +105,15 @@ class App {
     return panel;
   }
 
+  /** Choose the layout for the width of the page. */
+  fit() {
+    for (const [name, most] of Object.entries(WIDTHS)) this.root.classList.toggle(name, this.root.clientWidth <= most);
+    if (this.root.classList.contains("thin") !== this.narrow) this.arrange();
+  }
+
   /** Three columns, or on a narrow screen one, in the order of reading. */
   arrange() {
-    const narrow = this.narrow.matches;
+    const narrow = this.narrow = this.root.classList.contains("thin");
     const panels = narrow ? [...this.panels].sort((a, b) => a.order - b.order) : this.panels;
     for (const panel of panels) this.columns[narrow ? "middle" : panel.column].append(panel.element);
     this.showColumns();

@@ -2,7 +2,7 @@
 
 import { T } from "./texts.js";
 import { fill, h } from "./dom.js";
-import { fresh, marker, regions, setHeight, unitPlane } from "./paint.js";
+import { fresh, marker, regions, setHeight, sizeOf, unitPlane } from "./paint.js";
 
 const RECIPES = ["moons", "circles", "spirals", "xor", "blobs", "points"];
 const MOVE = 0.05;
@@ -206,7 +206,7 @@ export function plane(app) {
    * @returns {[number[][], number]}
    */
   function thumbPlaces() {
-    const across = Math.max(1, Math.floor(thumbs.clientWidth / THUMB)), found = [];
+    const across = Math.max(1, Math.floor(sizeOf(thumbs).width / THUMB)), found = [];
     let top = 0;
     for (let layer = 1; app.arrays[`unit${layer}`]; layer++) {
       const n = app.arrays[`unit${layer}`].shape[0];
