@@ -54,9 +54,10 @@ def browser():
 class Tab:
     """A page, with what it shows."""
 
-    def __init__(self, browser, url, *, width=1280, height=900, **how):
+    def __init__(self, browser, url, *, width=1280, height=900, before="", **how):
         self.faults = []
         self.context = browser.new_context(viewport={"width": width, "height": height}, **how)
+        self.context.add_init_script(before)
         self.page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.faults.append(error.stack))
         self.page.on("console", lambda m: self.faults.append(m.text) if m.type == "error" else None)
@@ -196,6 +197,45 @@ def test_watch_it_train(tab):
     assert page.page.get_by_role("dialog", name="As numbers").is_visible()
 
 
+def test_a_hidden_tab(tab):
+    """It takes a frame a second, and pauses after ten minutes; the run stays the same."""
+    page = tab(
+        before="""
+        const later = window.setTimeout;
+        window.setTimeout = (act, wait) => later(act, wait === 600000 ? 3500 : wait);
+        window.hide = (hidden) => {
+            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        };
+    """
+    )
+    page.story("Train")
+    page.press("r")
+    page.until(lambda s: s["step"] == 0)
+    page.page.get_by_label("Speed").fill("9")
+    page.page.evaluate("document.activeElement.blur()")
+    page.press(" ")
+    page.until(lambda s: s["playing"])
+    page.page.evaluate("""() => {
+        hide(true);
+        const app = cmlpTest.app, frame = app.frame.bind(app);
+        window.frames_ = [];
+        app.frame = (...all) => { frames_.push(performance.now()); frame(...all); };
+    }""")
+    state = page.until(lambda s: not s["playing"])  # by what stands for ten minutes
+    arrived = page.page.evaluate("frames_")
+    assert (
+        2 <= len(arrived) <= 9
+    )  # two that were on their way, one a second, and those of the pause
+    page.page.evaluate("hide(false)")
+    page.press("Shift+ArrowLeft")
+    state = page.until(lambda s: s["batch"] == 0 and s["curve"] == s["epoch"] > 2)
+    setup, digits = SetUp(), build.rows_of(SetUp(), None)
+    net = build.network_of(setup, digits)
+    history = net.fit(digits.X, digits.y, epochs=state["epoch"], learning_rate=0.05)
+    assert state["loss"] == pytest.approx(history["loss"][-1], rel=1e-9)
+
+
 def test_step_through_backpropagation(tab):
     """Every number of the course's lesson 5 equals `trace_step`."""
     page = tab()
@@ -295,8 +335,11 @@ def test_a_table(tab, tmp_path):
     page.until(lambda s: "broken.csv" in s["fault"] and "line 3" in s["fault"])
 
 
-def test_a_set_up_by_link(tab, url):
-    """The same first weights; the token is nowhere in the address."""
+WEIGHTS = "[1, 2].map((n) => [...cmlpTest.app.arrays[`W${n}`]])"
+
+
+def test_a_set_up_by_link_and_by_file(tab, url):
+    """The same first weights, bit for bit; the token is nowhere in the address."""
     import base64
 
     fields = {
@@ -310,6 +353,16 @@ def test_a_set_up_by_link(tab, url):
     link = base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("=")
     page = tab(at=f"{url}&setup={link}")
     state = page.until(lambda s: s["sizes"] == [2, 3, 2])
+    by_link = page.page.evaluate(WEIGHTS)
+    other = tab()
+    other.click("Share")
+    file = {"name": "class.json", "mimeType": "", "buffer": json.dumps(fields).encode()}
+    other.page.locator("dialog input[type=file]").set_input_files([file])
+    other.until(lambda s: s["sizes"] == [2, 3, 2])
+    other.page.wait_for_function("cmlpTest.app.arrays.W2")
+    assert other.page.evaluate(WEIGHTS) == by_link and len(by_link[0]) == 6
+    net = build.network_of(SetUp.from_dict(fields), build.rows_of(SetUp.from_dict(fields), None))
+    assert by_link == [W.ravel().tolist() for W in net.weights]
     assert state["story"] == "train" and state["seed"] == 7
     assert "token" not in page.page.url and link in page.page.url
     assert page.page.get_by_label("Hidden layers").is_disabled()
@@ -502,8 +555,11 @@ def test_the_first_picture(browser, tmp_path):
         began = time.time()
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as server:
             page.goto(re.search(r"http\S+", server.stdout.readline())[0], wait_until="commit")
-            page.wait_for_function("""() => performance.getEntriesByName("cmlp-first-picture")[0]
-                && (window.first = cmlpTest.state())""", polling=100)
+            page.wait_for_function(
+                """() => performance.getEntriesByName("cmlp-first-picture")[0]
+                && (window.first = cmlpTest.state())""",
+                polling=100,
+            )
             at = """performance.timeOrigin
                 + performance.getEntriesByName("cmlp-first-picture")[0].startTime"""
             spent.append(page.evaluate(at) / 1000 - began)

@@ -206,8 +206,9 @@ class App {
 
   tick(shows) {
     this.waiting = false;
-    if (this.owed) this.send("more", { credit: this.owed });
-    this.owed = 0;
+    const credit = shows ? this.owed : Math.min(1, this.owed); // hidden: a frame a second
+    if (credit) this.send("more", { credit });
+    this.owed -= credit;
     if (!shows || !this.setup || !this.framed) return;
     this.attach();
     this.drawnAt = performance.now();
