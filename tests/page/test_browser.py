@@ -359,7 +359,7 @@ def test_a_set_up_by_link_and_by_file(tab, url):
     file = {"name": "class.json", "mimeType": "", "buffer": json.dumps(fields).encode()}
     other.page.locator("dialog input[type=file]").set_input_files([file])
     other.until(lambda s: s["sizes"] == [2, 3, 2])
-    other.page.wait_for_function("cmlpTest.app.arrays.W2")
+    other.until(lambda s: other.page.evaluate("Boolean(cmlpTest.app.arrays.W2)"))
     assert other.page.evaluate(WEIGHTS) == by_link and len(by_link[0]) == 6
     net = build.network_of(SetUp.from_dict(fields), build.rows_of(SetUp.from_dict(fields), None))
     assert by_link == [W.ravel().tolist() for W in net.weights]
@@ -555,15 +555,15 @@ def test_the_first_picture(browser, tmp_path):
         began = time.time()
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as server:
             page.goto(re.search(r"http\S+", server.stdout.readline())[0], wait_until="commit")
-            page.wait_for_function(
-                """() => performance.getEntriesByName("cmlp-first-picture")[0]
-                && (window.first = cmlpTest.state())""",
-                polling=100,
-            )
-            at = """performance.timeOrigin
-                + performance.getEntriesByName("cmlp-first-picture")[0].startTime"""
-            spent.append(page.evaluate(at) / 1000 - began)
-            first = page.evaluate("first")
+            at, first = page.evaluate("""() => new Promise((done) => {
+                const look = () => {
+                    const [mark] = performance.getEntriesByName("cmlp-first-picture");
+                    if (mark) done([performance.timeOrigin + mark.startTime, cmlpTest.state()]);
+                    else setTimeout(look, 100);
+                };
+                look();
+            })""")
+            spent.append(at / 1000 - began)
             server.terminate()
         context.close()
     print(f"first picture after {', '.join(f'{each:.2f}' for each in spent)} s")

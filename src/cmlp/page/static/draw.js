@@ -14,6 +14,7 @@ export function draw(app) {
   const pad = h("canvas", { class: "pad", role: "img", "aria-label": T.draw.padLabel, tabindex: -1 });
   const scaled = h("canvas", { role: "img", "aria-label": T.draw.prepared });
   const counted = h("canvas", { role: "img", "aria-label": T.draw.counted });
+  const cut = h("figure", {}, scaled, h("figcaption", {}, T.draw.prepared)); // of a drawing alone
   for (const canvas of [scaled, counted]) canvas.style.height = "84px";
   const truth = h("p", { class: "soft" });
   const grid = h("div", { class: "grid8", role: "grid", "aria-label": T.draw.keysHelp, hidden: true });
@@ -22,7 +23,7 @@ export function draw(app) {
   const keysButton = h("button", { "aria-pressed": "false", onclick: () => toggleKeys() }, T.draw.keys);
 
   const padPanel = app.panel("left", 1, T.draw.pad, "draw", [],
-    h("div", { class: "pads" }, pad, h("div", {}, h("figure", {}, scaled, h("figcaption", {}, T.draw.prepared)), h("figure", {}, counted, h("figcaption", {}, T.draw.counted)))),
+    h("div", { class: "pads" }, pad, h("div", {}, cut, h("figure", {}, counted, h("figcaption", {}, T.draw.counted)))),
     h("div", { class: "row" }, button(T.draw.test, () => sample("next")), button(T.draw.wrong, () => sample("wrong")), button(T.draw.undo, takeBack), button(T.draw.clear, clear), keysButton),
     truth, grid, h("p", { class: "soft keyshelp", hidden: true }, T.draw.keysHelp));
 
@@ -77,9 +78,10 @@ export function draw(app) {
     const size = width / SIDE;
     if (fromPad) cells(context, ink, SIDE, 0, 0, size, (value) => (value ? "#16191d" : "#ffffff"));
     else cells(context, counts, 8, 0, 0, width / 8, (value) => `rgb(${[0, 1, 2].map(() => 255 - value * 14).join()})`);
+    cut.hidden = !prepared || !fromPad;
     const left = fresh(scaled);
     const side = Math.min(left.width, left.height);
-    if (prepared && fromPad) cells(left.context, prepared, SIDE, 0, 0, side / SIDE, (value) => (value ? "#16191d" : "#ffffff"));
+    if (!cut.hidden) cells(left.context, prepared, SIDE, 0, 0, side / SIDE, (value) => (value ? "#16191d" : "#ffffff"));
     const right = fresh(counted);
     if (app.arrays.x?.length === 64) cells(right.context, app.arrays.x, 8, 0, 0, Math.min(right.width, right.height) / 8, (value) => amount(value));
     if (!grid.hidden) squares.forEach((square, i) => {

@@ -43,7 +43,7 @@ export const T = {
     keys: "Draw by keys", keysHelp: "Arrows move, 0 to 8 set the ink; 8 is black.",
     cell: (row, column, ink) => `row ${row + 1}, column ${column + 1}: ${ink}`,
     answer: "What it reads", unsure: "not sure", threshold: "Sure from", runner: (name, share) => `then ${name}, ${share} %`,
-    truth: (name, row) => `Test digit ${row}, by a writer it has not seen: a ${name}.`, reads: (name, share) => `Reads ${name}, ${share} per cent.`,
+    truth: (name, row) => `Test digit ${row}, by a writer it has not seen: a ${name}. Draw over it to try your own.`, reads: (name, share) => `Reads ${name}, ${share} per cent.`,
     mine: "Your digits", label: "This is a", collect: "Collect it", train: "Train on mine", forget: "Forget mine",
     collected: (n) => (n ? `${n} of yours: ` : "None of yours yet."),
     trained: (e) => `Trained on ${e.n} of yours. Test digits right: before ${pc(e.before[0])}, after ${pc(e.after[0])}. Yours: before ${pc(e.before[1])}, after ${pc(e.after[1])}.`,
