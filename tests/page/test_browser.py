@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import cmlp
+from cmlp import course
 from cmlp.page import build
 from cmlp.page.session import DIGITS
 from cmlp.page.set_up import SetUp
@@ -53,9 +54,10 @@ def browser():
 class Tab:
     """A page, with what it shows."""
 
-    def __init__(self, browser, url, *, width=1280, height=900, **how):
+    def __init__(self, browser, url, *, width=1280, height=900, before="", **how):
         self.faults = []
         self.context = browser.new_context(viewport={"width": width, "height": height}, **how)
+        self.context.add_init_script(before)
         self.page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.faults.append(error.stack))
         self.page.on("console", lambda m: self.faults.append(m.text) if m.type == "error" else None)
@@ -195,6 +197,45 @@ def test_watch_it_train(tab):
     assert page.page.get_by_role("dialog", name="As numbers").is_visible()
 
 
+def test_a_hidden_tab(tab):
+    """It takes a frame a second, and pauses after ten minutes; the run stays the same."""
+    page = tab(
+        before="""
+        const later = window.setTimeout;
+        window.setTimeout = (act, wait) => later(act, wait === 600000 ? 3500 : wait);
+        window.hide = (hidden) => {
+            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        };
+    """
+    )
+    page.story("Train")
+    page.press("r")
+    page.until(lambda s: s["step"] == 0)
+    page.page.get_by_label("Speed").fill("9")
+    page.page.evaluate("document.activeElement.blur()")
+    page.press(" ")
+    page.until(lambda s: s["playing"])
+    page.page.evaluate("""() => {
+        hide(true);
+        const app = cmlpTest.app, frame = app.frame.bind(app);
+        window.frames_ = [];
+        app.frame = (...all) => { frames_.push(performance.now()); frame(...all); };
+    }""")
+    state = page.until(lambda s: not s["playing"])  # by what stands for ten minutes
+    arrived = page.page.evaluate("frames_")
+    assert (
+        2 <= len(arrived) <= 9
+    )  # two that were on their way, one a second, and those of the pause
+    page.page.evaluate("hide(false)")
+    page.press("Shift+ArrowLeft")
+    state = page.until(lambda s: s["batch"] == 0 and s["curve"] == s["epoch"] > 2)
+    setup, digits = SetUp(), build.rows_of(SetUp(), None)
+    net = build.network_of(setup, digits)
+    history = net.fit(digits.X, digits.y, epochs=state["epoch"], learning_rate=0.05)
+    assert state["loss"] == pytest.approx(history["loss"][-1], rel=1e-9)
+
+
 def test_step_through_backpropagation(tab):
     """Every number of the course's lesson 5 equals `trace_step`."""
     page = tab()
@@ -294,8 +335,11 @@ def test_a_table(tab, tmp_path):
     page.until(lambda s: "broken.csv" in s["fault"] and "line 3" in s["fault"])
 
 
-def test_a_set_up_by_link(tab, url):
-    """The same first weights; the token is nowhere in the address."""
+WEIGHTS = "[1, 2].map((n) => [...cmlpTest.app.arrays[`W${n}`]])"
+
+
+def test_a_set_up_by_link_and_by_file(tab, url):
+    """The same first weights, bit for bit; the token is nowhere in the address."""
     import base64
 
     fields = {
@@ -309,6 +353,16 @@ def test_a_set_up_by_link(tab, url):
     link = base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("=")
     page = tab(at=f"{url}&setup={link}")
     state = page.until(lambda s: s["sizes"] == [2, 3, 2])
+    by_link = page.page.evaluate(WEIGHTS)
+    other = tab()
+    other.click("Share")
+    file = {"name": "class.json", "mimeType": "", "buffer": json.dumps(fields).encode()}
+    other.page.locator("dialog input[type=file]").set_input_files([file])
+    other.until(lambda s: s["sizes"] == [2, 3, 2])
+    other.until(lambda s: other.page.evaluate("Boolean(cmlpTest.app.arrays.W2)"))
+    assert other.page.evaluate(WEIGHTS) == by_link and len(by_link[0]) == 6
+    net = build.network_of(SetUp.from_dict(fields), build.rows_of(SetUp.from_dict(fields), None))
+    assert by_link == [W.ravel().tolist() for W in net.weights]
     assert state["story"] == "train" and state["seed"] == 7
     assert "token" not in page.page.url and link in page.page.url
     assert page.page.get_by_label("Hidden layers").is_disabled()
@@ -324,6 +378,19 @@ def test_a_set_up_by_link(tab, url):
         if not each.startswith(("http://127.0.0.1", "ws://127.0.0.1", "blob:", "data:"))
     }
     assert not other
+
+
+def test_lessons_open_their_stories(tab):
+    """By the link of each, put after the address of a page that is open."""
+    page = tab()
+    for number in range(1, 9):
+        page.page.evaluate("link => { location.hash = link; }", course.link(number))
+        state = page.until(lambda s, n=number: s["setup"]["title"] == f"Lesson {n}" and s["ready"])
+        assert state["story"] == course.set_up(number)["story"]
+        assert page.page.title().startswith(f"Lesson {number}")
+        assert state["fault"] == ""
+    page.page.evaluate("location.hash = '#setup=e30x'")
+    page.until(lambda s: "cannot be read" in s["fault"])
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -471,24 +538,36 @@ def test_the_engine_ends(browser):
         page.context.close()
 
 
-def test_the_first_picture(browser):
-    """From the command's start to ten outputs; the aim is a second on a machine that is idle."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto("about:blank")
-    began = time.monotonic()
+def test_the_first_picture(browser, tmp_path):
+    """From the command's start to ten outputs; the aim is a second on a machine that is idle.
+
+    The page marks the end of its first drawing. Several times for a measurement: the first one
+    compiles the modules.
+    """
+    env = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
     command = [sys.executable, "-m", "cmlp", "play", "--no-browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        page.goto(re.search(r"http\S+", server.stdout.readline())[0])
-        page.evaluate("""() => new Promise((done) => {
-            const look = () => cmlpTest.state().bars?.length === 10 ? done() : setTimeout(look, 5);
-            look();
-        })""")
-        spent = time.monotonic() - began
-        server.terminate()
-    context.close()
-    print(f"first picture after {spent:.2f} s")
-    assert spent < 20  # on processors that others use, too
+    spent = []
+    for _ in range(SECONDS if SECONDS > 3 else 1):
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto("about:blank")
+        page.wait_for_timeout(100 * SECONDS)  # the browser is ready, too
+        began = time.time()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as server:
+            page.goto(re.search(r"http\S+", server.stdout.readline())[0], wait_until="commit")
+            at, first = page.evaluate("""() => new Promise((done) => {
+                const look = () => {
+                    const [mark] = performance.getEntriesByName("cmlp-first-picture");
+                    if (mark) done([performance.timeOrigin + mark.startTime, cmlpTest.state()]);
+                    else setTimeout(look, 100);
+                };
+                look();
+            })""")
+            spent.append(at / 1000 - began)
+            server.terminate()
+        context.close()
+    print(f"first picture after {', '.join(f'{each:.2f}' for each in spent)} s")
+    assert len(first["bars"]) == 10 and sum(first["outputs"]) == pytest.approx(1, abs=1e-5)
 
 
 def test_frames_while_it_trains(tab):

@@ -1,14 +1,20 @@
 """The front end as files: joined, small, of this machine alone."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 
+import numpy as np
 import pytest
+from pages import read
 
 from cmlp.page import bundle
+from cmlp.page.set_up import SetUp
 from cmlp.page.widget import WidgetChannel, serve
 from cmlp.plot.style import COLOURS
 
@@ -81,12 +87,74 @@ def test_a_notebook_serves_one_display_after_the_other():
     assert any(content.get("binary") and buffers for content, buffers in widget.got)
 
 
-def test_the_widget():
-    anywidget = pytest.importorskip("anywidget")
+class Comm:
+    """The kernel's end of a widget's line, and what went out."""
+
+    def __init__(self, **opened):
+        self.opened, self.sent, self.answer = opened, [], None
+        self.comm_id, self.kernel = "1", self
+
+    def send(self, data=None, metadata=None, buffers=None):
+        self.sent.append((data["method"], data.get("content"), buffers))
+
+    def on_msg(self, answer):
+        self.answer = answer
+
+    def on_close(self, answer):
+        self.closed = answer
+
+    def close(self, *_, **__):
+        pass
+
+    def ask(self, **message):
+        """Send what a front end sends."""
+        data = {"method": "custom", "content": {"text": json.dumps(message)}}
+        self.answer({"content": {"data": data}, "buffers": []})
+
+    def events(self, kind):
+        found = [json.loads(c["text"]) for m, c, _ in [*self.sent] if m == "custom" and "text" in c]
+        return [each for each in found if each["type"] == kind]
+
+    def frames(self):
+        return [b[0] for m, c, b in [*self.sent] if m == "custom" and c.get("binary")]
+
+
+def test_the_widget(monkeypatch):
+    """By the protocol of widgets: its module, its messages and its frames; closed, it ends."""
+    pytest.importorskip("anywidget")
     from cmlp.page.widget import widget_of
 
-    widget = widget_of(None, None)
-    assert isinstance(widget, anywidget.AnyWidget) and "export default" in str(widget._esm)
+    opened = []
+    monkeypatch.setattr("comm.create_comm", lambda **how: opened.append(Comm(**how)) or opened[-1])
+    before = {*threading.enumerate()}
+    widget = widget_of(None, SetUp(data="xor", layers=(3,)))
+    (comm,) = (each for each in opened if "_esm" in each.opened["data"]["state"])
+    (serving,) = {*threading.enumerate()} - before
+    state = comm.opened["data"]["state"]
+    assert "export default m_widget" in str(state["_esm"]) and state["_css"] == bundle.style()
+    comm.ask(type="hello")
+    comm.ask(type="look", panels=["weights"])
+    until(lambda: comm.frames())
+    assert [each["sizes"] for each in comm.events("state")] == [[2, 3, 2]]
+    arrays = read(bytes(comm.frames()[-1]))["arrays"]
+    before = len(comm.frames())
+    comm.ask(type="more", credit=2)
+    comm.ask(type="step", n=3)
+    until(lambda: len(comm.frames()) > before)
+    after = read(bytes(comm.frames()[-1]))
+    assert after["step"] == 3 and not np.array_equal(after["arrays"]["W1"], arrays["W1"])
+    widget.close()
+    serving.join(10)
+    assert not serving.is_alive()
+
+
+def until(holds):
+    """Wait for what another thread does."""
+    for _ in range(1000):
+        if holds():
+            return
+        time.sleep(0.01)
+    raise TimeoutError
 
 
 def test_the_command_starts_without_what_it_does_not_need():

@@ -77,14 +77,14 @@ def threads():
 
 
 def test_files(server):
-    for path, kind in (("/", b"text/html"), ("/page.js", b"text/javascript")):
-        answer = asked(server, [f"GET {path} HTTP/1.1", host(server)])
-        head, _, body = answer.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200") and kind in head and len(body) > 1000
-        assert b"default-src 'none'" in head and b"nosniff" in head and b"no-store" in head
-        assert b"Access-Control" not in head and b"Set-Cookie" not in head
-        assert server.door.token.encode() not in answer
-    assert set(server.files) == {"/", "/page.js"}
+    answer = asked(server, ["GET / HTTP/1.1", host(server)])
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200") and b"text/html" in head and len(body) > 1000
+    assert b"default-src 'none'" in head and b"nosniff" in head and b"no-store" in head
+    assert b"script-src 'sha256-" in head  # no other script than the one in the page
+    assert b"Access-Control" not in head and b"Set-Cookie" not in head
+    assert server.door.token.encode() not in answer
+    assert set(server.files) == {"/"} and body.count(b"</script>") == 1
 
 
 REFUSED = {
@@ -309,4 +309,8 @@ def test_the_command(monkeypatch, capsys, run, tmp_path):
     code, _, err = run("play", file)
     assert code == 2 and "layers" in err
     assert run("play", tmp_path / "none.json")[0] == 2
+    begun = []
+    monkeypatch.setattr("cmlp.cli.play.serve", lambda setup, **_: begun.append(setup))
+    assert run("play", "--lesson", "5")[0] == 0 and begun[0].rows == (((1, -1), 1),)
+    assert run("play", "--lesson", "9")[0] == 2 and run("play", file, "--lesson", "1")[0] == 2
     assert run("play", "--port", "99999")[0] == 2

@@ -1,5 +1,6 @@
 """Every field of a set-up is checked; nothing else gets in."""
 
+import base64
 import json
 import math
 
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cmlp
+from cmlp import course
 from cmlp.page import build, play, points
 from cmlp.page.set_up import CHECKS, SetUp, SetUpError
 
@@ -99,6 +101,23 @@ def test_anything_is_a_set_up_or_refused(given_fields):
     except SetUpError:
         return
     assert SetUp.from_dict(setup.to_dict()) == setup
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_set_ups_of_lessons(number):
+    """Each is a set-up, short enough for an address, and gives a first run that is finite."""
+    setup = SetUp.from_dict(course.set_up(number))
+    run = build.new_run(setup, build.rows_of(setup, None))
+    assert np.isfinite(run.net.params).all() and setup.title == f"Lesson {number}"
+    link = course.link(number)
+    assert link.startswith("#setup=") and len(link) < 2000
+    text = base64.urlsafe_b64decode(link.removeprefix("#setup=") + "===")
+    assert SetUp.from_dict(json.loads(text)) == setup
+
+
+def test_there_is_no_ninth_lesson():
+    with pytest.raises(ValueError, match="lesson is 9; there are 1 to 8"):
+        course.set_up(9)
 
 
 @pytest.mark.parametrize("name", points.RECIPES)

@@ -1,7 +1,7 @@
 """The ``cmlp`` command: train, predict, evaluate, explain, info, export, import and others.
 
 An error is one line: :func:`main` turns the package's exceptions into ``cmlp: error: ...`` and an
-exit code. pandas is imported for large files only, ``demo`` and ``bench`` for these commands only.
+exit code. Each command is imported when it is called, pandas for large files only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from cmlp.cli import info, predict, train
 from cmlp.cli.arguments import check_way, make_parser
 from cmlp.cli.output import fail
 from cmlp.core import dispatch
@@ -113,16 +112,32 @@ def _import(args: argparse.Namespace) -> int:
 def _play(args: argparse.Namespace) -> int:
     from cmlp.cli import play
 
-    return play.run(args.setup, port=args.port, opens=args.browser)
+    return play.run(args.setup, lesson=args.lesson, port=args.port, opens=args.browser)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from cmlp.cli import predict
+
+    return predict.run(args)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from cmlp.cli import predict
+
+    return predict.evaluate(args)
 
 
 def _info(args: argparse.Namespace) -> int:
+    from cmlp.cli import info
+
     return info.run(args.model)
 
 
 def _train(args: argparse.Namespace) -> int:
     check_way(args)
     if args.plain:
+        from cmlp.cli import train
+
         return train.run(args)
     from cmlp.cli import train_source, train_table
 
@@ -136,8 +151,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
     "play": _play,
     "train": _train,
-    "predict": predict.run,
-    "evaluate": predict.evaluate,
+    "predict": _predict,
+    "evaluate": _evaluate,
     "explain": _explain,
     "info": _info,
     "export": _export,

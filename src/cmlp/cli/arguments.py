@@ -146,6 +146,7 @@ it. It needs websockets: pip install 'cmlp[play]'.
 
 examples:
   cmlp play
+  cmlp play --lesson 5
   cmlp play class.json --no-browser
 
 {_CODES}""",
@@ -360,6 +361,7 @@ def _add_import(sub: argparse.ArgumentParser) -> None:
 def _add_play(sub: argparse.ArgumentParser) -> None:
     add = sub.add_argument
     add("setup", metavar="FILE", nargs="?", help="a set-up that the page has saved")
+    add("--lesson", type=int, metavar="N", help="begin with lesson N of `cmlp course`, 1 to 8")
     add("--port", type=int, default=0, metavar="N", help="(default: a free one)")
     add("--no-browser", dest="browser", action="store_false", help="print the address alone")
 

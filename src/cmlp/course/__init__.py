@@ -5,6 +5,7 @@
 - :func:`check`: is an answer right, and if not, what may it come from?
 - :func:`hint`, :func:`solution`: help in three levels, and the answer
 - :func:`source`: the line of the NumPy twin that does what the lesson explains
+- :func:`set_up`: what ``cmlp play --lesson 1`` begins with
 - :mod:`cmlp.course.pictures`: the pictures, with matplotlib (``pip install 'cmlp[plot]'``)
 """
 
@@ -19,6 +20,7 @@ from cmlp.course.nets import (
     two_two_one,
     valley_slope,
 )
+from cmlp.course.set_ups import link, set_up
 from cmlp.course.twin import source
 
 __all__ = [
@@ -26,9 +28,11 @@ __all__ = [
     "descend",
     "digits_net",
     "hint",
+    "link",
     "pictures",
     "question",
     "raw_reader",
+    "set_up",
     "sigmoid",
     "softmax",
     "solution",

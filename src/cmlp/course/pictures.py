@@ -149,16 +149,16 @@ def valley(paths: Any, ax: Any = None) -> Any:
     matplotlib axes
     """
     ax = axes_for(ax, (7, 4))
-    w1, w2 = np.meshgrid(np.linspace(-2.5, 2.5, 101), np.linspace(-1.5, 1.5, 101))
-    lines = ax.contour(w1, w2, (w1**2 + 10 * w2**2) / 2, levels=[0.1, 0.5, 1, 2, 4, 7, 11],
+    w1, w2 = np.meshgrid(np.linspace(-2.5, 2.5, 101), np.linspace(-2.2, 2.2, 101))
+    lines = ax.contour(w1, w2, (w1**2 + 10 * w2**2) / 2, levels=[0.1, 0.5, 1, 2, 4, 7, 11, 16, 22],
                        colors=GREY, linewidths=0.7)  # fmt: skip
     ax.clabel(lines, fontsize=7)
     for n, (label, path) in enumerate(paths.items()):
         x, y = np.asarray(path).T
         ax.plot(x, y, color=COLOURS[n], marker=MARKERS[n], ms=4, lw=1.2, label=label)
     ax.plot(0, 0, "*", color=ink(ax), ms=10)
-    ax.set(xlabel="$w_1$", ylabel="$w_2$", xlim=(-2.5, 2.5), ylim=(-1.5, 1.5))
-    ax.legend(frameon=False, loc="lower left")
+    ax.set(xlabel="$w_1$", ylabel="$w_2$", xlim=(-2.5, 2.5), ylim=(-2.2, 2.2))
+    ax.legend(framealpha=0.9, edgecolor="none", loc="lower left")
     return ax
 
 
@@ -293,7 +293,7 @@ def cost_over(weight: tuple[int, int, int] = (1, 0, 0), ax: Any = None) -> Any:
 
 
 def descents(ax: Any = None) -> Any:
-    """Draw three learning rates in the valley.
+    """Draw four learning rates in the valley; with the largest one the steps lead out of it.
 
     Parameters
     ----------
@@ -303,7 +303,7 @@ def descents(ax: Any = None) -> Any:
     -------
     matplotlib axes
     """
-    rates = {0.02: 40, 0.05: 40, 0.19: 20}
+    rates = {0.02: 40, 0.05: 40, 0.19: 20, 0.22: 4}
     return valley(
         {f"rate {rate}, {n} steps": descend((2, 1), rate, n) for rate, n in rates.items()}, ax
     )

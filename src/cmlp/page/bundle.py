@@ -1,4 +1,4 @@
-"""The page's files, joined: one page and one module, so that a browser makes two requests.
+"""The page's files, joined: HTML, style and one module, so that a browser makes one request.
 
 The modules import each other in lines of one form, ``import { a, b } from "./file.js";``, and
 export functions and constants where they declare them. Each becomes a function's body that returns
@@ -19,14 +19,19 @@ def source(name: str) -> str:
     return files("cmlp.page").joinpath("static").joinpath(name).read_text(encoding="utf-8")
 
 
+PLACE = '<script type="module"></script>'
+"""Where the HTML takes its script."""
+
+
 def page() -> str:
-    """Return the HTML."""
-    return source("index.html")
+    """Return the HTML, with its style and its script."""
+    script = single_module("main")
+    return source("index.html").replace(PLACE, f'<script type="module">\n{script}</script>')
 
 
 def style() -> str:
     """Return the CSS of the page."""
-    found = re.search(r"<style>(.*?)</style>", page(), re.DOTALL)
+    found = re.search(r"<style>(.*?)</style>", source("index.html"), re.DOTALL)
     assert found is not None
     return found[1]
 

@@ -6,14 +6,14 @@ import contextlib
 import os
 import sys
 import webbrowser
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cmlp.formats.safetensors import parse_json
 from cmlp.network import Network
-from cmlp.page import limits
-from cmlp.page.build import Own
 from cmlp.page.door import Door
-from cmlp.page.set_up import SetUp
+
+if TYPE_CHECKING:  # the others are imported while the browser starts
+    from cmlp.page.build import Own
+    from cmlp.page.set_up import SetUp
 
 
 def read_setup(path: str) -> SetUp:
@@ -25,6 +25,10 @@ def read_setup(path: str) -> SetUp:
         If it is no set-up; the message names the field.
     OSError
     """
+    from cmlp.formats.safetensors import parse_json
+    from cmlp.page import limits
+    from cmlp.page.set_up import SetUp
+
     if os.path.getsize(path) > limits.SET_UP_BYTES:
         raise ValueError(f"{path}: a set-up has at most {limits.SET_UP_BYTES:,} bytes")
     with open(path, encoding="utf-8") as file:
@@ -43,9 +47,12 @@ def serve(
     print(f"cmlp play: {door.url}\n(on this machine alone; Ctrl-C ends it)", flush=True)
     if opens:
         webbrowser.open(door.url)
-    from cmlp.page.server import PageServer  # while the browser starts
+    from cmlp.page.ahead import Ahead
 
-    server = PageServer(own, setup, door)
+    ahead = Ahead(own, setup)
+    from cmlp.page.server import PageServer  # while it trains
+
+    server = PageServer(own, setup, door, ahead)
     with contextlib.suppress(KeyboardInterrupt):
         server.serve()
     server.close()
@@ -94,6 +101,9 @@ def play(
     ImportError
         Without websockets: ``pip install 'cmlp[play]'``.
     """
+    from cmlp.page.build import Own
+    from cmlp.page.set_up import SetUp
+
     own = None
     if model is not None:
         if not isinstance(model, Network):

@@ -20,7 +20,8 @@ from typing import Any
 
 from cmlp.formats.safetensors import parse_json
 from cmlp.page import bundle, limits
-from cmlp.page.build import Own, digits
+from cmlp.page.ahead import Ahead
+from cmlp.page.build import Own
 from cmlp.page.door import Door
 from cmlp.page.host import Closed
 from cmlp.page.session import Session
@@ -33,11 +34,14 @@ WRONG_TOKENS = 20
 
 def static_files() -> dict[str, tuple[str, bytes]]:
     """Return the page's files by their paths: type and content."""
-    html, script = bundle.page(), bundle.single_module("main")
-    return {
-        "/": ("text/html; charset=utf-8", html.encode()),
-        "/page.js": ("text/javascript; charset=utf-8", script.encode()),
-    }
+    return {"/": ("text/html; charset=utf-8", bundle.page().encode())}
+
+
+def _digest(tag: bytes, html: bytes) -> str:
+    """Return the hash of an element's text, by which a browser knows that it is the page's own."""
+    found = re.search(b"<" + tag + b"[^>]*>(.*?)</" + tag + b">", html, re.DOTALL)
+    assert found is not None
+    return "sha256-" + base64.b64encode(hashlib.sha256(found[1]).digest()).decode()
 
 
 class PageServer:
@@ -51,14 +55,20 @@ class PageServer:
         What each page begins with.
     door : Door, optional
         Where it listens; by default at a port that is free.
+    ahead : Ahead, optional
+        The run that the first page begins with.
     """
 
     def __init__(
-        self, own: Own | None = None, setup: SetUp | None = None, door: Door | None = None
+        self,
+        own: Own | None = None,
+        setup: SetUp | None = None,
+        door: Door | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         from websockets.sync.server import serve
 
-        self.own, self.setup = own, setup
+        self.own, self.setup, self.ahead = own, setup, ahead
         self.door = door or Door()
         self.wrong, self.sessions = 0, 0
         self.lock, self.ending = threading.Lock(), threading.Event()
@@ -82,7 +92,6 @@ class PageServer:
 
     def serve(self) -> None:
         """Serve until :meth:`close` or Ctrl-C."""
-        threading.Thread(target=digits, daemon=True).start()  # while the browser starts
         self.server.serve_forever()
 
     def close(self) -> None:
@@ -93,14 +102,11 @@ class PageServer:
     # Requests ------------------------------------------------------------------------------------
 
     def _headers(self) -> dict[str, str]:
-        style = re.search(rb"<style>(.*?)</style>", self.files["/"][1], re.DOTALL)
-        digest = ""
-        if style:
-            sha = base64.b64encode(hashlib.sha256(style[1]).digest()).decode()
-            digest = f" 'sha256-{sha}'"
+        html = self.files["/"][1]
+        style, script = (_digest(tag, html) for tag in (b"style", b"script"))
         sockets = " ".join(f"ws://{host}" for host in sorted(self.door.hosts))
         policy = (
-            f"default-src 'none'; script-src 'self'; style-src 'self'{digest}; "
+            f"default-src 'none'; script-src '{script}'; style-src 'self' '{style}'; "
             f"img-src 'self' blob: data:; connect-src 'self' {sockets}; frame-ancestors 'none'; "
             "base-uri 'none'; form-action 'none'"
         )
@@ -162,7 +168,7 @@ class PageServer:
                 connection.close(1013, "too many pages")
                 return
             try:
-                session = Session(channel, self.own, self.setup)
+                session = Session(channel, self.own, self.setup, self.ahead)
                 session.start(hello.get("setup"))
                 session.serve()
             finally:

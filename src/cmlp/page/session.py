@@ -20,6 +20,7 @@ from cmlp.core import dispatch
 from cmlp.core.vocabulary import LOSSES, SOLVERS
 from cmlp.formats.safetensors import parse_json
 from cmlp.page import frames, limits, set_up
+from cmlp.page.ahead import Ahead
 from cmlp.page.build import Own, Rows, described, new_run, rows_of
 from cmlp.page.drawing import Drawing
 from cmlp.page.exports import Exports
@@ -27,7 +28,7 @@ from cmlp.page.frames import Painter, data_frame
 from cmlp.page.host import Channel, Closed
 from cmlp.page.lesson import Lesson
 from cmlp.page.run import Run
-from cmlp.page.set_up import CHANGEABLE, HYPER, SetUp, SetUpError
+from cmlp.page.set_up import CHANGEABLE, DIGITS, HYPER, PLANE, SetUp, SetUpError, first_set_up
 from cmlp.page.tables import TableStory
 from cmlp.training.divergence import DivergenceError
 
@@ -46,13 +47,19 @@ class Session:
         A model and rows that a program passed.
     setup : SetUp, optional
         What the page begins with.
+    ahead : Ahead, optional
+        The run of that set-up, for the first page.
     """
 
     def __init__(
-        self, channel: Channel, own: Own | None = None, setup: SetUp | None = None
+        self,
+        channel: Channel,
+        own: Own | None = None,
+        setup: SetUp | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
-        self.channel, self.own = channel, own
-        self.setup = setup or (DIGITS if own is None else SetUp(data="own", story="train"))
+        self.channel, self.own, self.ahead = channel, own, ahead
+        self.setup = first_set_up(setup, own is not None)
         self.credit, self.shown_at = CREDIT, 0.0
         self.seconds_between_frames = 1 / 31
         self.playing = self.dirty = self.wholly = False
@@ -239,8 +246,9 @@ class Session:
 
     def begin(self, setup: SetUp) -> None:
         """Begin a run anew."""
-        rows = rows_of(setup, self.own)
-        run = new_run(setup, rows, self.own)
+        made = self.ahead.take(setup) if self.ahead else None
+        rows = made[0] if made else rows_of(setup, self.own)
+        run = made[1] if made else new_run(setup, rows, self.own)
         setup = described(setup, run.net)
         painter = Painter(run, rows)
         if hasattr(self, "painter"):
@@ -456,20 +464,6 @@ class Session:
 
 SECONDS_AHEAD, BATCHES_AT_ONCE = 1.0, 64
 """How long one command may train, and after how many batches the clock is read."""
-
-DIGITS = SetUp(epochs=12)
-"""What a page begins with: a network that reads 94 of 100 digits, after 60 ms of training."""
-
-PLANE = SetUp(
-    story="plane",
-    data="moons",
-    layers=(6, 6),
-    activation="tanh",
-    learning_rate=0.1,
-    batch_size=16,
-    speed=300.0,
-)
-"""What the plane begins with."""
 
 
 def family(setup: SetUp) -> str:

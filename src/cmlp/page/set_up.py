@@ -342,3 +342,25 @@ CHECKS: dict[str, Check] = {
 
 HIDDEN_ACTIVATIONS = tuple(row.name for row in ACTIVATIONS if not row.output_only)
 OUT_ACTIVATIONS = tuple(row.name for row in ACTIVATIONS)
+
+
+# Beginnings --------------------------------------------------------------------------------------
+
+DIGITS = SetUp(epochs=12)
+"""What a page begins with: a network that reads 94 of 100 digits, after 60 ms of training."""
+
+PLANE = SetUp(
+    story="plane",
+    data="moons",
+    layers=(6, 6),
+    activation="tanh",
+    learning_rate=0.1,
+    batch_size=16,
+    speed=300.0,
+)
+"""What the plane begins with."""
+
+
+def first_set_up(setup: SetUp | None, own: bool) -> SetUp:
+    """Return what a page begins with: what is given, or a program's own model, or digits."""
+    return setup or (SetUp(data="own", story="train") if own else DIGITS)

@@ -13,15 +13,17 @@ import { tables } from "./table.js";
 import { decodeSetup, sharing } from "./share.js";
 
 const SPEEDS = [1, 3, 10, 30, 100, 300, 1000, 3000, 10000, 0];
-const MEDIA = { narrow: "(max-width: 720px)", calm: "(prefers-reduced-motion: reduce)", dark: "(prefers-color-scheme: dark)" };
+const WIDTHS = { mid: 1100, thin: 720 }; // of the page, which in a notebook is not the window's
+const MEDIA = { calm: "(prefers-reduced-motion: reduce)", dark: "(prefers-color-scheme: dark)" };
 const SPOKEN_EVERY = 10000, HIDDEN_PAUSE = 600000;
 
 /** Begin the page in an element; `connect` makes a transport. */
 export function start(root, connect, options = {}) {
+  const wire = connect(); // it opens while the page is built
   root.classList.add("cmlp-play");
   const app = new App(root, options);
-  window.cmlpTest = { app, state: () => app.summary() };
-  app.connect(connect);
+  Object.assign(window, { cmlpTest: { app, state: () => app.summary() } });
+  app.connect(wire);
   return app;
 }
 
@@ -32,6 +34,11 @@ class App {
     this.arrays = {};
     this.about = { step: 0, epoch: 0, batch: 0, batches: 1, furthest: 0, earliest: 0, playing: false, rate: 0 };
     this.curve = { epoch: [], step: [], loss: [], held: [], score: [] };
+    // of the state that the engine tells
+    this.setup = this.family = this.kind = this.loss = this.formula = this.rows = this.heldOut = undefined;
+    /** @type {number[] | undefined} */ this.sizes = undefined;
+    /** @type {string[]} */ this.activations = [];
+    /** @type {string[]} */ this.classes = [];
     this.kept = [];
     this.points = {};
     this.unit = [1, 0];
@@ -41,8 +48,6 @@ class App {
     this.owed = 0;
     this.calm = matchMedia(MEDIA.calm);
     this.dark = matchMedia(MEDIA.dark);
-    this.narrow = matchMedia(MEDIA.narrow);
-    this.narrow.addEventListener("change", () => this.arrange());
     this.colours = palette(root);
     this.dark.addEventListener("change", () => { this.colours = palette(root); this.redraw(); });
     this.build();
@@ -53,7 +58,8 @@ class App {
     });
     (options.keys || document).addEventListener("keydown", (event) => this.key(event));
     document.addEventListener("visibilitychange", () => this.visibility());
-    new ResizeObserver(() => this.redraw()).observe(root);
+    root.addEventListener("cmlp-resized", () => this.redraw());
+    new ResizeObserver(() => { this.fit(); this.redraw(); }).observe(root);
   }
 
   // The frame of the page
@@ -75,12 +81,16 @@ class App {
     this.keysDialog = h("dialog", { "aria-label": T.help }, table([T.help, ""], T.keys), h("div", { class: "row" },
       h("p", { class: "soft core" }), h("button", { onclick: () => this.keysDialog.close() }, T.close)));
     this.numbers = h("dialog", { "aria-label": T.numbers.title });
-    fill(this.root,
+    const parts = [
       h("header", {}, h("h1", {}, T.title), h("nav", { "aria-label": "stories" }, tabs), h("span", { class: "spring" }), this.lamp, this.seed,
         h("button", { onclick: () => this.keysDialog.showModal(), "aria-label": T.help }, "?"),
         h("button", { onclick: () => this.sharing.open() }, T.share)),
       this.fault, h("div", { class: "columns" }, this.columns.left, this.columns.middle, this.columns.right),
-      this.transport(), this.live, this.keysDialog, this.sharing.dialog, this.numbers);
+      this.transport(), this.live, this.keysDialog, this.sharing.dialog, this.numbers,
+    ];
+    // laid out once, with the first frame; a slow engine's page comes without it
+    this.attach = () => { this.attach = () => {}; fill(this.root, parts); this.fit(); };
+    setTimeout(() => this.attach(), 300);
     this.arrange();
     this.show("draw");
     this.say(T.connecting);
@@ -95,9 +105,15 @@ class App {
     return panel;
   }
 
+  /** Choose the layout for the width of the page. */
+  fit() {
+    for (const [name, most] of Object.entries(WIDTHS)) this.root.classList.toggle(name, this.root.clientWidth <= most);
+    if (this.root.classList.contains("thin") !== this.narrow) this.arrange();
+  }
+
   /** Three columns, or on a narrow screen one, in the order of reading. */
   arrange() {
-    const narrow = this.narrow.matches;
+    const narrow = this.narrow = this.root.classList.contains("thin");
     const panels = narrow ? [...this.panels].sort((a, b) => a.order - b.order) : this.panels;
     for (const panel of panels) this.columns[narrow ? "middle" : panel.column].append(panel.element);
     this.showColumns();
@@ -126,14 +142,21 @@ class App {
 
   // The wire
 
-  connect(connect) {
-    this.wire = connect();
+  connect(wire) {
+    this.wire = wire;
     const link = this.options.link ? decodeSetup(this.options.link) : this.options.setup;
     this.wire.open(link || undefined, (data) => this.receive(data), (code) => {
       this.about = { ...this.about, playing: false };
       this.playing(false);
       this.error(code === 1008 ? T.refused : T.closed);
-    });
+    }, () => this.look()); // so that the first frame has what is on view
+  }
+
+  /** Begin anew with the set-up of an address. */
+  use(link) {
+    const fields = link && decodeSetup(link);
+    if (fields) this.send("setup", { fields, new: true });
+    else if (link) this.error(T.badLink);
   }
 
   send(type, fields = {}) { this.wire.send(JSON.stringify({ type, ...fields })); }
@@ -159,6 +182,7 @@ class App {
     this.takeCurve(arrays.curve, about.curve_from);
     for (const name of Object.keys(arrays)) this.arrived.add(name);
     this.owed += 1;
+    this.framed = true;
     if (was !== about.playing) this.playing(about.playing);
     this.redraw(false);
   }
@@ -182,9 +206,11 @@ class App {
 
   tick(shows) {
     this.waiting = false;
-    if (this.owed) this.send("more", { credit: this.owed });
-    this.owed = 0;
-    if (!shows || !this.setup) return;
+    const credit = shows ? this.owed : Math.min(1, this.owed); // hidden: a frame a second
+    if (credit) this.send("more", { credit });
+    this.owed -= credit;
+    if (!shows || !this.setup || !this.framed) return;
+    this.attach();
     this.drawnAt = performance.now();
     const { arrived, wholly } = this;
     this.arrived = new Set();
@@ -193,6 +219,7 @@ class App {
       if (!panel.element.hidden && panel.draw && (wholly || !panel.on || arrived.has(panel.on))) panel.draw();
     }
     this.status();
+    if (!this.drawings) performance.mark("cmlp-first-picture");
     this.drawings += 1;
   }
 
@@ -218,7 +245,8 @@ class App {
     this.sharing.apply();
     if (anew || this.setup.story !== this.story) this.show(this.setup.story);
     else this.look();
-    this.chooseUnit(...this.unit);
+    if (this.unit[0] > 1) this.chooseUnit(...this.unit); // (1, 0) is where each run begins
+    else this.chosen();
   }
 
   on_changed(event) { Object.assign(this.setup, event.fields); }
@@ -230,6 +258,7 @@ class App {
   on_off(event) { this.off = new Set(event.units.map((unit) => unit.join(","))); this.redraw(); }
 
   error(text) {
+    this.attach();
     this.fault.querySelector("p").textContent = text;
     this.fault.hidden = false;
   }
@@ -295,7 +324,10 @@ class App {
 
   look() {
     const panels = new Set(this.panels.filter((panel) => !panel.element.hidden).flatMap((panel) => panel.look));
-    if (this.setup) this.send("look", { panels: [...panels] });
+    const wanted = JSON.stringify([...panels]);
+    if (!this.wire || wanted === this.looked) return;
+    this.looked = wanted;
+    this.send("look", { panels: [...panels] });
   }
 
   chooseUnit(layer, unit) {
@@ -303,6 +335,10 @@ class App {
     layer = Math.min(layer, this.sizes.length - 1);
     this.unit = [layer, Math.min(Math.max(0, unit), this.sizes[layer] - 1)];
     this.send("look", { layer: this.unit[0], unit: this.unit[1] });
+    this.chosen();
+  }
+
+  chosen() {
     this.net.chosen();
     this.stories[this.story].unit?.();
     this.redraw();
@@ -359,7 +395,7 @@ class App {
   summary() {
     const out = this.sizes ? this.arrays[`a${this.sizes.length - 1}`] : null;
     return {
-      story: this.story, ready: Boolean(this.setup && out), ...this.about, sizes: this.sizes, seed: this.setup?.seed, setup: this.setup,
+      story: this.story, ready: Boolean(this.setup && this.framed), ...this.about, sizes: this.sizes, seed: this.setup?.seed, setup: this.setup,
       outputs: out ? [...out] : [], curve: this.curve.epoch.length, loss: this.curve.loss.at(-1), score: this.curve.score.at(-1), drawings: this.drawings,
       fault: this.fault.hidden ? "" : this.fault.textContent, live: this.live.textContent, points: this.points.X ? this.points.X.shape[0] : 0,
       drawn: this.setup ? [...this.arrays.x || []] : [], ...this.stories[this.story].summary?.(),

@@ -14,15 +14,16 @@ export function draw(app) {
   const pad = h("canvas", { class: "pad", role: "img", "aria-label": T.draw.padLabel, tabindex: -1 });
   const scaled = h("canvas", { role: "img", "aria-label": T.draw.prepared });
   const counted = h("canvas", { role: "img", "aria-label": T.draw.counted });
+  const cut = h("figure", {}, scaled, h("figcaption", {}, T.draw.prepared)); // of a drawing alone
   for (const canvas of [scaled, counted]) canvas.style.height = "84px";
   const truth = h("p", { class: "soft" });
   const grid = h("div", { class: "grid8", role: "grid", "aria-label": T.draw.keysHelp, hidden: true });
-  const squares = Array.from({ length: 64 }, (_, i) => h("span", { role: "gridcell", tabindex: i ? -1 : 0, "data-at": i, onkeydown: gridKey, onclick: (event) => setCell(i, counts[i] ? 0 : 16, event) }));
+  const squares = Array.from({ length: 64 }, (_, i) => h("span", { role: "gridcell", tabindex: i ? -1 : 0, "data-at": i, onkeydown: gridKey, onclick: (event) => setCell(i, counts[i] ? 0 : 16) }));
   for (let row = 0; row < 8; row++) grid.append(h("div", { role: "row" }, squares.slice(8 * row, 8 * row + 8)));
   const keysButton = h("button", { "aria-pressed": "false", onclick: () => toggleKeys() }, T.draw.keys);
 
   const padPanel = app.panel("left", 1, T.draw.pad, "draw", [],
-    h("div", { class: "pads" }, pad, h("div", {}, h("figure", {}, scaled, h("figcaption", {}, T.draw.prepared)), h("figure", {}, counted, h("figcaption", {}, T.draw.counted)))),
+    h("div", { class: "pads" }, pad, h("div", {}, cut, h("figure", {}, counted, h("figcaption", {}, T.draw.counted)))),
     h("div", { class: "row" }, button(T.draw.test, () => sample("next")), button(T.draw.wrong, () => sample("wrong")), button(T.draw.undo, takeBack), button(T.draw.clear, clear), keysButton),
     truth, grid, h("p", { class: "soft keyshelp", hidden: true }, T.draw.keysHelp));
 
@@ -48,8 +49,11 @@ export function draw(app) {
     const values = out.length > 1 ? [...out] : [1 - out[0], out[0]];
     const names = app.classes.length ? app.classes : values.map((_, i) => String(i));
     if (barRows.length !== values.length) {
-      barRows = values.map((_, i) => ({ name: h("span", {}, names[i]), bar: h("i"), value: h("span", { class: "num" }) }));
-      fill(bars, barRows.map((row) => (row.row = h("div", {}, row.name, h("span", { class: "bar" }, row.bar), row.value))));
+      barRows = values.map((_, i) => {
+        const bar = h("i"), value = h("span", { class: "num" });
+        return { bar, value, row: h("div", {}, h("span", {}, names[i]), h("span", { class: "bar" }, bar), value) };
+      });
+      fill(bars, barRows.map((row) => row.row));
     }
     const order = values.map((_, i) => i).sort((a, b) => values[b] - values[a]);
     barRows.forEach((row, i) => {
@@ -74,9 +78,10 @@ export function draw(app) {
     const size = width / SIDE;
     if (fromPad) cells(context, ink, SIDE, 0, 0, size, (value) => (value ? "#16191d" : "#ffffff"));
     else cells(context, counts, 8, 0, 0, width / 8, (value) => `rgb(${[0, 1, 2].map(() => 255 - value * 14).join()})`);
+    cut.hidden = !prepared || !fromPad;
     const left = fresh(scaled);
     const side = Math.min(left.width, left.height);
-    if (prepared && fromPad) cells(left.context, prepared, SIDE, 0, 0, side / SIDE, (value) => (value ? "#16191d" : "#ffffff"));
+    if (!cut.hidden) cells(left.context, prepared, SIDE, 0, 0, side / SIDE, (value) => (value ? "#16191d" : "#ffffff"));
     const right = fresh(counted);
     if (app.arrays.x?.length === 64) cells(right.context, app.arrays.x, 8, 0, 0, Math.min(right.width, right.height) / 8, (value) => amount(value));
     if (!grid.hidden) squares.forEach((square, i) => {
@@ -113,7 +118,7 @@ export function draw(app) {
   pad.addEventListener("pointerup", (event) => { if (event.pointerId === pointer) { pointer = null; sendInk(true); } });
   pad.addEventListener("pointercancel", (event) => { if (event.pointerId === pointer) { pointer = null; takeBack(); } });
 
-  function stroke([x0, y0], [x1, y1]) {
+  function stroke(/** @type {number[]} */ [x0, y0], /** @type {number[]} */ [x1, y1]) {
     const steps = Math.max(1, Math.ceil(2 * Math.hypot(x1 - x0, y1 - y0)));
     for (let k = 0; k <= steps; k++) {
       const x = x0 + (x1 - x0) * k / steps, y = y0 + (y1 - y0) * k / steps;

@@ -8,4 +8,7 @@ if (fragment.get("token")) sessionStorage.setItem("cmlp-token", fragment.get("to
 const link = fragment.get("setup");
 history.replaceState(null, "", link ? `#setup=${link}` : location.pathname);
 
-start(document.getElementById("app"), () => socketTransport(sessionStorage.getItem("cmlp-token") || ""), { link });
+const app = start(document.getElementById("app"), () => socketTransport(sessionStorage.getItem("cmlp-token") || ""), { link });
+
+// a set-up that is put after the address of this page
+addEventListener("hashchange", () => app.use(new URLSearchParams(location.hash.slice(1)).get("setup")));

@@ -27,10 +27,31 @@ export function palette(root) {
   };
 }
 
+const measured = new WeakMap(); // canvases and their sizes: to ask for one may lay out the page anew
+const resized = new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) {
+    const known = measured.get(target);
+    if (!known || Math.abs(known.width - contentRect.width) < 1 && Math.abs(known.height - contentRect.height) < 1) continue;
+    measured.delete(target);
+    target.dispatchEvent(new Event("cmlp-resized", { bubbles: true }));
+  }
+});
+
+/** The width and height of an element in CSS pixels. */
+export function sizeOf(element) {
+  let size = measured.get(element);
+  if (!size) {
+    size = { width: element.clientWidth, height: element.clientHeight };
+    measured.set(element, size);
+    resized.observe(element);
+  }
+  return size;
+}
+
 /** Fit a canvas to its place on the screen, and clear it; coordinates are CSS pixels. */
 export function fresh(canvas) {
   const ratio = Math.min(window.devicePixelRatio || 1, 2);
-  const { clientWidth: width, clientHeight: height } = canvas;
+  const { width, height } = sizeOf(canvas);
   if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
     canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(height * ratio);
@@ -46,7 +67,9 @@ export function fresh(canvas) {
 /** Set the height of a canvas, if it is another one. */
 export function setHeight(canvas, height) {
   const text = `${Math.round(height)}px`;
-  if (canvas.style.height !== text) canvas.style.height = text;
+  if (canvas.style.height === text) return;
+  canvas.style.height = text;
+  measured.delete(canvas);
 }
 
 /** Draw numbers as square cells, `columns` to a row. */
@@ -334,7 +357,8 @@ function write(context, text, x, y, colours) {
 
 /** What is at a place of the picture: [layer, unit] or [layer, unit, from] of a weight (-1: the bias), or null. */
 export function netAt(sizes, canvas, x, y, chosen) {
-  const at = places(sizes, canvas.clientWidth, canvas.clientHeight);
+  const { width, height } = sizeOf(canvas);
+  const at = places(sizes, width, height);
   for (let layer = 0; layer < at.length; layer++) {
     const unit = at[layer].findIndex((p) => x >= p.x - 3 && x <= p.x + p.size + 3 && y >= p.y - 1 && y <= p.y + p.size + 1);
     if (unit >= 0) return [layer, unit];

@@ -2,7 +2,7 @@
 
 import { T } from "./texts.js";
 import { fill, h } from "./dom.js";
-import { fresh, marker, regions, setHeight, unitPlane } from "./paint.js";
+import { fresh, marker, regions, setHeight, sizeOf, unitPlane } from "./paint.js";
 
 const RECIPES = ["moons", "circles", "spirals", "xor", "blobs", "points"];
 const MOVE = 0.05;
@@ -145,7 +145,7 @@ export function plane(app) {
     context.globalAlpha = 1;
   }
 
-  const near = ([x, y]) => {
+  const near = (/** @type {number[]} */ [x, y]) => {
     const list = editable();
     let best = -1, least = 0.06 * extent();
     list.forEach((p, i) => { const d = Math.hypot(p[0] - x, p[1] - y); if (d < least) [best, least] = [i, d]; });
@@ -171,7 +171,7 @@ export function plane(app) {
   });
   for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { dragged = -1; });
 
-  function add([x, y]) {
+  function add(/** @type {number[]} */ [x, y]) {
     editable().push([Number(x.toFixed(4)), Number(y.toFixed(4)), Number(label.value)]);
     chosen = points.length - 1;
     setPoints(points, true);
@@ -201,9 +201,12 @@ export function plane(app) {
   units.on = "unit1";
   const pictureOf = (layer, unit) => layer.subarray(unit * layer.shape[1] ** 2, (unit + 1) * layer.shape[1] ** 2);
 
-  /** Where each unit's picture is: [layer, unit, x, y]; and the height of all. */
+  /**
+   * Where each unit's picture is: [layer, unit, x, y]; and the height of all.
+   * @returns {[number[][], number]}
+   */
   function thumbPlaces() {
-    const across = Math.max(1, Math.floor(thumbs.clientWidth / THUMB)), found = [];
+    const across = Math.max(1, Math.floor(sizeOf(thumbs).width / THUMB)), found = [];
     let top = 0;
     for (let layer = 1; app.arrays[`unit${layer}`]; layer++) {
       const n = app.arrays[`unit${layer}`].shape[0];

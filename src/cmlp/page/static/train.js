@@ -2,7 +2,7 @@
 
 import { T } from "./texts.js";
 import { digits, fill, h } from "./dom.js";
-import { amount, cells, fresh, histogram, lines, mosaic, setHeight } from "./paint.js";
+import { amount, cells, fresh, histogram, lines, mosaic, setHeight, sizeOf } from "./paint.js";
 import { settings } from "./settings.js";
 
 export function train(app) {
@@ -18,8 +18,8 @@ export function train(app) {
     const [nIn, nOut] = W.shape;
     const side = nIn === 64 ? 8 : Math.ceil(Math.sqrt(nIn));
     const n = Math.min(nOut, 32);
-    const across = Math.min(n, Math.max(4, Math.floor(images.clientWidth / 68)));
-    const size = images.clientWidth / across;
+    const across = Math.min(n, Math.max(4, Math.floor(sizeOf(images).width / 68)));
+    const size = sizeOf(images).width / across;
     setHeight(images, Math.ceil(n / across) * size);
     mosaic(fresh(images).context, W, n, side, across, size);
   };

@@ -33,8 +33,11 @@ export function socketTransport(token) {
   const socket = new WebSocket(`ws://${location.host}/socket`);
   socket.binaryType = "arraybuffer";
   return {
-    open(setup, receive, closed) {
-      socket.onopen = () => socket.send(JSON.stringify({ type: "hello", token, setup }));
+    open(setup, receive, closed, begun) {
+      socket.onopen = () => {
+        socket.send(JSON.stringify({ type: "hello", token, setup }));
+        begun();
+      };
       socket.onmessage = (message) => receive(message.data);
       socket.onclose = (event) => closed(event.code);
     },
@@ -45,12 +48,13 @@ export function socketTransport(token) {
 /** A notebook's kernel, by way of anywidget. */
 export function widgetTransport(model) {
   return {
-    open(setup, receive, closed) {
+    open(setup, receive, closed, begun) {
       model.on("msg:custom", (message, buffers) => {
         if (message.binary) receive(bytesOf(buffers[0]));
         else receive(message.text);
       });
       model.send({ text: JSON.stringify({ type: "hello", setup }) });
+      begun();
     },
     send(data) {
       if (typeof data === "string") model.send({ text: data });
