@@ -26,7 +26,7 @@ from cmlp.data.numbers import is_finite
 from cmlp.data.rows import Data
 from cmlp.data.source import Source
 from cmlp.distributed.communicator import Communicator, OutOfStepError, RankError
-from cmlp.distributed.shards import Shard, Shares, merged, some_rows
+from cmlp.distributed.shards import Shard, Shares, dealt, merged, some_rows
 from cmlp.distributed.steps import ERROR, LOSS, STOP, WEIGHT, Stepper, average
 from cmlp.formats.training_records import generator
 from cmlp.model.history import History

@@ -72,11 +72,7 @@ class Shares:
         self.rows, self.encoder, self.options, self.seed = rows, encoder, options, seed
         self.n_shards, self.memory = n_shards, memory
         blocks = (len(rows.X),) if isinstance(rows, Data) else rows.part(0, 1).blocks
-        if blocks is None:
-            raise TypeError(
-                "a stream has no blocks that ranks could share; write it to files first, as "
-                "cmlp.data.shuffled does"
-            )
+        assert blocks is not None  # `part` refuses a stream
         n = sum(blocks)
         cuts = [n * shard // n_shards for shard in range(n_shards + 1)]
         self.spans = [list(Shards(list(blocks)).pieces(*ends)) for ends in pairwise(cuts)]
