@@ -5,7 +5,7 @@ import threading
 import numpy as np
 
 import cmlp
-from cmlp.distributed import Listener, ThreadRing
+from cmlp.distributed import Listener, RingBroken, ThreadRing
 
 TOKEN = b"a token of these tests, 32 bytes"
 
@@ -65,3 +65,40 @@ def trained(n, fit, make=None, ring=ThreadRing.make):
         if isinstance(found, BaseException):
             raise found
     return nets
+
+
+class Faulty:
+    """A communicator that breaks at its n-th call: before it, or after it has succeeded."""
+
+    def __init__(self, comm, n, after=False):
+        self.comm, self.left, self.after = comm, n, after
+        self.rank, self.size = comm.rank, comm.size
+
+    def _call(self, name, *arguments):
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            raise RingBroken("injected, before a call")
+        found = getattr(self.comm, name)(*arguments)
+        if self.left == 0:
+            raise RingBroken("injected, after a call")
+        return found
+
+    def allreduce(self, array, tail=None):
+        self._call("allreduce", array, tail)
+
+    def broadcast(self, array, root=0):
+        self._call("broadcast", array, root)
+
+    def gather(self, message):
+        return self._call("gather", message)
+
+    def close(self, error=None):
+        self.comm.close(error)
+
+
+def until_the_end(rank, comm, **arguments):
+    """Train in rounds; return what each has done."""
+    rounds = [rank.round(comm, **arguments)]
+    while not rounds[-1].ended:
+        rounds.append(rank.round(comm, **arguments))
+    return rounds

@@ -57,7 +57,6 @@ def fit(
         keeper = _kept(checkpoint, rank)
         with halting(rank.halt):
             call_back(callbacks, "on_train_begin", state)
-            ended = ended or ("epochs" if state.epoch >= options.epochs else "")
             while True:
                 why = ended or ("callback" if state.stop else deadline.reason)
                 why = "interrupted" if rank.halt.is_set() else why

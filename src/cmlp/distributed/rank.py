@@ -297,6 +297,11 @@ class Rank:
             "classes": zlib.crc32(repr(labels).encode()), "settings": self.settings.described(),
         }  # fmt: skip
 
+    def _ended(self) -> str:
+        """Return why training has ended; empty if it continues."""
+        finished = self.state_of_fit.epoch >= self.options.epochs
+        return self.rules.verdict() or ("epochs" if finished else "")
+
     # A round -------------------------------------------------------------------------------------
 
     def round(self, comm: Communicator, seconds: float = math.inf, stop: str = "") -> Round:
@@ -324,7 +329,7 @@ class Rank:
         """
         began = time.perf_counter()
         core, stops = self._agree(comm, stop)
-        if stops:
+        if stops := stops or self._ended():
             return Round(self.position, [], ended=stops)
         deadline = began + seconds if comm.rank == 0 else math.inf
         with nullcontext() if core == dispatch.core.name else dispatch.use_core(core):
@@ -526,7 +531,6 @@ class Rank:
             found.records.append({key: column[-1] for key, column in self.net.history.items()})
             self.trainer.progressed = Progressed(done.epoch + 1, first_step=self.net.steps)
             self.state_of_fit.epoch, self.seconds = done.epoch + 1, 0.0
-            finished = self.state_of_fit.epoch >= self.options.epochs
-            found.ended = rules.verdict() or ("epochs" if finished else "")
+            found.ended = self._ended()
         found.position = self.position
         return found
