@@ -623,6 +623,14 @@ class Network(State):
             Continue from the file `checkpoint`, if there is one: with the weights, bit for bit, of
             a training that was not interrupted. One that was complete returns at once. Data, sizes
             and `batch_size` have to be the same.
+        comm : cmlp.distributed.Communicator, optional
+            Train with other processes, which call this with the same arguments; see
+            :mod:`cmlp.distributed`. `batch_size` is that of all together, and the result the same
+            for any number of them, to rounding. Callbacks, output and checkpoints are rank 0's.
+        sync_every : int, (int, int) or 'auto'
+            Steps between two messages to them: 1 sums gradients at each step. With k above 1 each
+            takes k steps of its own, then their weights are averaged; ``(5, 16)`` does so after 5
+            epochs, and 'auto' finds a k by measuring.
 
         Returns
         -------
@@ -724,7 +732,8 @@ class Network(State):
         self, X: Any, arguments: dict[str, Any], recipe: Recipe, options: Options, shards: int
     ) -> History:
         """Train as one of several ranks; or alone, in the order of their `shards`."""
-        from cmlp.distributed.fit import Settings, fit
+        from cmlp.distributed.fit import fit
+        from cmlp.distributed.rank import Settings
         from cmlp.distributed.threads import ThreadRing
         from cmlp.formats.checkpoint import checkpoint_of
         from cmlp.sources.arrays import arrays
