@@ -21,13 +21,13 @@ from cmlp.distributed import ThreadRing
 from ._data import Table, load, missing
 
 NETS = {
-    "MNIST": ([128], 5), "Letter": ([128, 64], 20), "Adult": ([64, 32], 10),
-    "California": ([64, 64], 40),
+    "MNIST": ([128], 5, 0.05), "Letter": ([128, 64], 20, 0.05), "Adult": ([64, 32], 10, 0.02),
+    "California": ([64, 64], 40, 0.002),
 }  # fmt: skip
-"""Hidden layers and epochs."""
+"""Hidden layers, epochs, and the learning rate with momentum."""
 
 SOLVERS: dict[str, dict[str, Any]] = {
-    "momentum": {"solver": "sgd", "learning_rate": 0.02, "momentum": 0.9, "clip_norm": 1.0},
+    "momentum": {"solver": "sgd", "momentum": 0.9},
     "AdamW": {"solver": "adamw", "learning_rate": 0.001, "weight_decay": 0.01},
 }
 
@@ -70,12 +70,13 @@ def main() -> None:
     print("| table | solver | every step |", *(f"every {k} |" for k in given.every))
     print("|---|---|---|" + "---|" * len(given.every))
     for name in given.tables:
-        table, (hidden, epochs) = load(given.data, name, given.rows).astype("float32"), NETS[name]
+        table = load(given.data, name, given.rows).astype("float32")
+        hidden, epochs, rate = NETS[name]
         for solver, recipe in SOLVERS.items():
             found = np.array([
                 [
                     score(table, hidden, given.ranks, seed, sync_every=k, batch_size=128,
-                          epochs=given.epochs or epochs, **recipe)
+                          epochs=given.epochs or epochs, **{"learning_rate": rate} | recipe)
                     for k in (1, *given.every)
                 ]
                 for seed in range(given.seeds)
