@@ -72,6 +72,7 @@ def run_rank(
         found["B"] = 2 * (comm.size - 1) / comm.size * 4 * LARGE / mean_time(comm, LARGE, 7)
         net = cmlp.Network(sizes, seed=0, input_scale=1 / 255)
         found["S"] = net.params.nbytes
+        found["T"] = mean_time(comm, len(net.params), 40)
         options = Options(
             epochs=10**6, batch_size=2 * rows, shuffle=True, validation_fraction=0.0, patience=None,
             schedule=None, dropout_schedule=None, weight_decay_schedule=None, callbacks=(),
@@ -185,7 +186,7 @@ def main() -> None:
             L, B = (statistics.mean(each[key] for each in both) for key in "LB")
             k = one["every"] or 1
             step = statistics.median(one["step"])
-            T = k * min(statistics.median(each["sum"]) for each in both)
+            T = statistics.mean(each["T"] for each in both)
             formula = one["S"] / B + 2 * L
             share = [
                 sum(each["together"][turn] for each in both)

@@ -341,10 +341,9 @@ class Rank:
 
     def _agree(self, comm: Communicator, stop: str) -> tuple[str, str]:
         """Compare versions and settings, bring all to the furthest state; return core and stop."""
-        state = self._packed()
         mine = {
             "same": self._described(), "core": dispatch.core.name, "position": self.position,
-            "digest": self._digest(), "bytes": len(state), "stop": stop,
+            "digest": self._digest(), "stop": stop,
         }  # fmt: skip
         all_of_them = [json.loads(each) for each in comm.gather(json.dumps(mine).encode())]
         for name, value in all_of_them[0]["same"].items():
@@ -357,9 +356,10 @@ class Rank:
         furthest = max(all_of_them, key=lambda each: each["position"][:2])
         root = all_of_them.index(furthest)
         if len({(each["digest"], *each["position"]) for each in all_of_them}) > 1:
-            blob = np.zeros(furthest["bytes"], np.uint8)
-            if comm.rank == root:
-                blob[:] = np.frombuffer(state, np.uint8)
+            blob = np.frombuffer(self._packed() if comm.rank == root else b"", np.uint8)
+            n = np.array([len(blob)])
+            comm.broadcast(n, root)
+            blob = blob.copy() if comm.rank == root else np.empty(int(n[0]), np.uint8)
             comm.broadcast(blob, root)
             if comm.rank != root:
                 self._unpack(blob.tobytes())

@@ -24,7 +24,7 @@ from cmlp.core.layout import Array
 from cmlp.distributed.communicator import Communicator, RingBroken
 from cmlp.distributed.threads import sum_in_order
 
-CHUNK, SHORT = 1 << 18, 1 << 16
+CHUNK, SHORT = 1 << 20, 1 << 16
 """Bytes that are added while the next ones arrive; and of sums that go round whole."""
 
 LONGEST = 1 << 36
