@@ -1,0 +1,250 @@
+"""SocketRing: ranks of other processes, each connected with the next one and the one before.
+
+Two connections of one direction each, also between two ranks, which one thread of the caller serves
+without blocking: it sends what is queued while it waits for what it needs. A sum goes round in
+segments that are added as they arrive (reduce-scatter), then round again (all-gather); a short one
+goes round whole, and every rank adds all parts in the same order.
+"""
+
+from __future__ import annotations
+
+import select
+import ssl
+import struct
+import threading
+import time
+import zlib
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from cmlp.core.layout import Array
+from cmlp.distributed.communicator import Communicator, RingBroken
+from cmlp.distributed.threads import sum_in_order
+
+CHUNK, SHORT = 1 << 20, 1 << 16
+"""Bytes that are added while the next ones arrive; and of sums that go round whole."""
+
+LONGEST = 1 << 36
+"""Bytes of a message, at most: what was announced is allocated."""
+
+HEADER, MAGIC = struct.Struct("<8sQQQ"), b"cmlpring"
+"""32 bytes before each message: magic, attempt, step, bytes."""
+
+SLICE = 1.0
+"""Seconds between two checks of the abort flag."""
+
+NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What a connection raises that takes or has nothing at the moment."""
+
+
+class SocketRing(Communicator):
+    """A communicator over two sockets; :class:`cmlp.distributed.Listener` makes it.
+
+    Parameters
+    ----------
+    out, into : socket
+        To the next rank, and from the one before; None if there is one rank only.
+    attempt : int
+        Of this ring, among those of a training.
+    timeout : float
+        Seconds without a byte after which a rank counts as lost.
+    abort : threading.Event, optional
+        Ends the ring from another thread, within a second.
+    """
+
+    def __init__(
+        self, rank: int, size: int, out: Any = None, into: Any = None, *, attempt: int = 0,
+        timeout: float = 60.0, abort: threading.Event | None = None,
+    ) -> None:  # fmt: skip
+        self.rank, self.size, self.attempt, self.timeout = rank, size, attempt, timeout
+        self.out, self.into, self.abort = out, into, abort or threading.Event()
+        self.step, self.closed = 0, False
+        self.queue: deque[memoryview] = deque()
+        self.scratch = bytearray(CHUNK)
+        for each in (out, into) if size > 1 else ():
+            each.setblocking(False)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Close the connections: the ranks on both sides notice it at once, and close theirs."""
+        self.closed = True
+        for each in (self.out, self.into) if self.size > 1 else ():
+            each.close()
+
+    # Bytes ---------------------------------------------------------------------------------------
+
+    def _transfer(self, wanted: Any = None) -> None:
+        """Receive `wanted`, and send what is queued meanwhile; without it, send all."""
+        room = memoryview(b"") if wanted is None else memoryview(wanted).cast("B")
+        waits_for = (self.rank + (1 if wanted is None else -1)) % self.size
+        received, heard = 0, time.monotonic()
+        try:
+            while received < len(room) or (wanted is None and self.queue):
+                sent = self._send_some()
+                n = self._receive_some(room[received:]) if received < len(room) else 0
+                received += n
+                if sent or n:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > self.timeout:
+                    raise RingBroken(f"no byte for {self.timeout:g} s", waits_for)
+                elif self.abort.is_set():
+                    raise RingBroken("the training was aborted")
+                elif received < len(room) or self.queue:
+                    reads = [self.into] if received < len(room) else []
+                    wait = min(SLICE, self.timeout)
+                    select.select(reads, [self.out] if self.queue else [], [], wait)
+        except BaseException as error:
+            seen = "the ring is closed" if self.closed else f"the connection failed: {error}"
+            self.close()
+            if isinstance(error, (OSError, ValueError)) and not isinstance(error, RingBroken):
+                raise RingBroken(seen, waits_for) from error
+            raise
+
+    def _send_some(self) -> bool:
+        """Send what the connection takes of the queue; return whether it took any."""
+        sent = False
+        with suppress(*NOT_NOW):
+            while self.queue:
+                data = self.queue[0]
+                self.queue[0] = data[self.out.send(data) :]
+                sent = True
+                if not len(self.queue[0]):
+                    self.queue.popleft()
+        return sent
+
+    def _receive_some(self, room: memoryview) -> int:
+        """Receive what has arrived; return how many bytes."""
+        with suppress(*NOT_NOW):
+            n: int = self.into.recv_into(room)
+            if not n:
+                raise RingBroken("closed its connection", (self.rank - 1) % self.size)
+            return n
+        return 0
+
+    def _send(self, data: Any) -> None:
+        self.queue.append(memoryview(data).cast("B"))
+
+    def _refuse(self, seen: str) -> None:
+        self.close()
+        raise RingBroken(seen, (self.rank - 1) % self.size)
+
+    def _header(self, n: int) -> bytes:
+        return HEADER.pack(MAGIC, self.attempt, self.step, n)
+
+    def _announced(self, expected: int | None = None) -> int:
+        """Receive a header, and return the length of what follows.
+
+        Raises
+        ------
+        RingBroken
+            If it is not that of this call: the ranks are out of step.
+        """
+        header = bytearray(HEADER.size)
+        self._transfer(header)
+        magic, attempt, step, n = HEADER.unpack(header)
+        known = (magic, attempt, step) == (MAGIC, self.attempt, self.step)
+        if not known or n > LONGEST or (expected is not None and n != expected):
+            self._refuse(
+                f"sent step {step} of attempt {attempt} with {n:,} bytes, not step {self.step} of "
+                f"attempt {self.attempt}" + (f" with {expected:,}" if expected is not None else "")
+            )
+        return int(n)
+
+    # Messages ------------------------------------------------------------------------------------
+
+    def gather(self, message: bytes) -> list[bytes]:
+        """Return the messages of all ranks, to every rank."""
+        return self._gathered(message, None)
+
+    def _gathered(self, message: bytes, expected: int | None) -> list[Any]:
+        found: dict[int, Any] = {self.rank: message}
+        if self.size > 1:
+            self.step += 1
+            self._send(self._header(len(message)) + message)
+            for distance in range(1, self.size):
+                n = self._announced(expected)
+                received = bytearray(n)
+                self._transfer(received)
+                found[(self.rank - distance) % self.size] = received
+                if distance < self.size - 1:
+                    self._send(self._header(n) + received)
+            self._transfer()
+        return [bytes(found[rank]) for rank in range(self.size)]
+
+    def broadcast(self, array: Array, root: int = 0) -> None:
+        """Replace an array by that of a rank; it is unchanged until all has arrived, unharmed."""
+        if self.size == 1:
+            return
+        self.step += 1
+        n, last = array.nbytes + 4, self.rank == (root - 1) % self.size
+        if self.rank == root:
+            data = bytearray(array.tobytes())
+            data += zlib.crc32(data).to_bytes(4, "little")
+            self._send(self._header(n))
+            self._send(data)
+        else:
+            self._announced(n)
+            data = bytearray(n)
+            if not last:
+                self._send(self._header(n))
+            for start in range(0, n, CHUNK):
+                part = memoryview(data)[start : start + CHUNK]
+                self._transfer(part)
+                if not last:
+                    self._send(part)
+        self._transfer()
+        if zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
+            self._refuse("sent an array that is damaged")
+        array.view(np.uint8)[...] = np.frombuffer(data, np.uint8, n - 4)
+
+    def allreduce(self, array: Array, tail: Array | None = None) -> None:
+        """Replace an array by the sum of all ranks', the same bits on every rank."""
+        tail = np.empty(0) if tail is None else tail
+        if self.size == 1:
+            return
+        if array.nbytes <= SHORT:
+            n = array.nbytes
+            parts = self._gathered(array.tobytes() + tail.tobytes(), n + tail.nbytes)
+            array[...] = sum_in_order([np.frombuffer(part[:n], array.dtype) for part in parts])
+            tails = [np.frombuffer(part[n:]) for part in parts]
+        else:
+            tails = self._reduced(array, tail)
+        tail[...] = sum_in_order(tails)
+
+    def _reduced(self, array: Array, tail: Array) -> list[Array]:
+        """Sum a long array, in segments; return the tails of all ranks."""
+        self.step += 1
+        size, n = self.size, len(array)
+        length = max(1, CHUNK // array.itemsize)
+        tails = {self.rank: tail.copy()}
+
+        def chunks(rank: int) -> list[Array]:
+            rank %= size
+            first, last = n * rank // size, n * (rank + 1) // size
+            return [array[at : min(at + length, last)] for at in range(first, last, length)]
+
+        self._send(self._header(array.nbytes))
+        self._send(tails[self.rank])
+        for chunk in chunks(self.rank):
+            self._send(chunk)
+        self._announced(array.nbytes)
+        for distance in range(1, size):  # each segment collects all ranks' parts
+            source = (self.rank - distance) % size
+            tails[source] = np.empty_like(tail)
+            self._transfer(tails[source])
+            if distance < size - 1:
+                self._send(tails[source])
+            for chunk in chunks(source):
+                arrived = memoryview(self.scratch)[: chunk.nbytes]
+                self._transfer(arrived)
+                chunk += np.frombuffer(arrived, chunk.dtype)
+                self._send(chunk)
+        for distance in range(size - 1):  # and goes to all of them
+            for chunk in chunks(self.rank - distance):
+                self._transfer(chunk)
+                if distance < size - 2:
+                    self._send(chunk)
+        self._transfer()
+        return [tails[rank] for rank in range(size)]
