@@ -21,9 +21,9 @@ _LAZY = {
     "DaskTabularRegressor": "tabular",
     "TrainingFailed": "errors",
     "fit_many": "many",
-    "predict": "predict",
-    "report": "report",
-    "train": "train",
+    "predict": "answers",
+    "report": "reports",
+    "train": "training",
 }
 
 __all__ = [

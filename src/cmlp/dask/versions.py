@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import cmlp
-from cmlp.core.processors import COMPILED
+from cmlp.core.dispatch import COMPILED
 from cmlp.dask.cluster import Cluster
 
 LIMIT = 60.0
