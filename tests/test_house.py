@@ -19,12 +19,13 @@ RANKS = {
     "model": 2, "tables": 2,
     "training": 3, "files": 3,
     "explain": 4, "formats": 4, "diagnosis": 4, "sources": 4,
-    "network": 5,
-    "estimators": 6, "plot": 6,
-    "exchange": 7, "page": 7, "course": 7,
-    "__init__": 8,
-    "cli": 9,
-    "__main__": 10,
+    "distributed": 5,
+    "network": 6,
+    "estimators": 7, "plot": 7,
+    "exchange": 8, "page": 8, "course": 8,
+    "__init__": 9,
+    "cli": 10,
+    "__main__": 11,
 }  # fmt: skip
 """Each package or module of the top level: it imports from lower ranks, and from itself."""
 

@@ -32,6 +32,7 @@ from cmlp.model.state import State, followed
 
 if TYPE_CHECKING:
     from cmlp.diagnosis.report import Diagnosis
+    from cmlp.distributed.communicator import Communicator
     from cmlp.explain.gradient_check import GradientCheck
     from cmlp.explain.trace import Trace
     from cmlp.training.fit import Options
@@ -513,6 +514,8 @@ class Network(State):
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: float = 300,
         resume: bool = False,
+        comm: Communicator | None = None,
+        sync_every: Any = 1,
     ) -> History:
         """Train by gradient descent; a further call continues the training.
 
@@ -666,6 +669,8 @@ class Network(State):
             raise ValueError("give X_val and y_val or validation_fraction, not both")
         if arguments["resume"] and arguments["checkpoint"] is None:
             raise ValueError("resume=True needs the file to continue from: checkpoint=...")
+        if arguments["comm"] is not None:
+            return self._fit_with_others(X, arguments, recipe, options)
         if isinstance(X, Source) or arguments["checkpoint"] is not None:
             return self._fit_source(X, arguments, recipe, options)
         classes, validation = self.classes, None
@@ -709,6 +714,38 @@ class Network(State):
             self, X, recipe, options, (arguments["X_val"], arguments["y_val"]),
             bytes_of(arguments["memory"]), checkpoint, bool(arguments["resume"]),
         )  # fmt: skip
+
+    def _fit_with_others(
+        self, X: Any, arguments: dict[str, Any], recipe: Recipe, options: Options
+    ) -> History:
+        """Train as one of several ranks."""
+        from cmlp.distributed.fit import Settings, fit
+        from cmlp.formats.checkpoint import checkpoint_of
+        from cmlp.sources.arrays import arrays
+        from cmlp.sources.fitting import validation_rows
+        from cmlp.sources.plan import bytes_of
+
+        y, weight, path, comm = (
+            arguments[name] for name in ("y", "sample_weight", "checkpoint", "comm")
+        )
+        memory, checkpoint, classes = bytes_of(arguments["memory"]), None, self.classes
+        settings = Settings(recipe, options, max(8, comm.size), arguments["sync_every"], memory)
+        settings.check(self)
+        try:
+            if isinstance(X, Source):
+                no_targets(y, weight)
+            elif path is not None:
+                X = arrays(X, y, weight)
+            if path is not None and comm.rank == 0:
+                every = check_number("checkpoint_every", arguments["checkpoint_every"], 0)
+                checkpoint = checkpoint_of(self, path, every, X, recipe, options)
+            found = X.resident() if isinstance(X, Source) else (X, y, weight)
+            rows = X if found is None else self.encode_rows(*found)
+            validation = validation_rows(self, arguments["X_val"], arguments["y_val"], memory)
+        except (TypeError, ValueError):
+            self.classes = classes  # a failed call keeps no labels
+            raise
+        return fit(self, rows, settings, validation, comm, checkpoint, bool(arguments["resume"]))
 
     @_trains
     def train_epoch(

@@ -235,28 +235,30 @@ cdef forward_in(
 def evaluate(
     const int64_t[:, ::1] plan, params, X, targets, const int64_t[::1] rows, objective, noise,
     Py_ssize_t step, out, row_loss, workspace, double input_scale=1.0, int64_t[::1] team=None,
+    Py_ssize_t first_row=0,
 ):
     """Write the outputs to `out` (unless it has no rows) and the cost of each row to `row_loss`.
 
     With `noise`, these are what :func:`gradient` computes at this `step`; so they are with
     'batch', whose statistics are those of the rows, where :func:`predict` and :func:`forward` use
-    the running ones. ``team[TEAM_STOP]``, set from another thread, ends the call early.
+    the running ones. ``team[TEAM_STOP]``, set from another thread, ends the call early. Noise is
+    that of rows `first_row` on of a batch.
     """
     if in_doubles(params):
         return evaluate_in[double](
             plan, params, X, targets, rows, objective, noise, step, out, row_loss, workspace,
-            input_scale, team,
+            input_scale, team, first_row,
         )
     return evaluate_in[float](
         plan, params, X, targets, rows, objective, noise, step, out, row_loss, workspace,
-        input_scale, team,
+        input_scale, team, first_row,
     )
 
 
 cdef evaluate_in(
     const int64_t[:, ::1] plan, const real[::1] params, X, targets, const int64_t[::1] rows,
     objective, noise, Py_ssize_t step, real[:, ::1] out, real[::1] row_loss, real[::1] workspace,
-    double input_scale, int64_t[::1] team,
+    double input_scale, int64_t[::1] team, Py_ssize_t first_row,
 ):
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *first = layers_of(plan)
@@ -280,7 +282,7 @@ cdef evaluate_in(
     with nogil:
         for block in range(blocks(n, to.batch)):
             start = block * to.batch
-            now = Pass(min(to.batch, n - start), start, start, n)
+            now = Pass(min(to.batch, n - start), start, first_row + start, n)
             forward_pass(&run, &now, step, params, workspace)
             if stops(&run):
                 break
@@ -295,7 +297,8 @@ cdef evaluate_in(
 def gradient(
     const int64_t[:, ::1] plan, params, X, targets, const double[::1] weights,
     const int64_t[::1] rows, objective, noise, Py_ssize_t step, grads, deltas, dX, workspace,
-    double input_scale=1.0, bint learns=False, int64_t[::1] team=None,
+    double input_scale=1.0, bint learns=False, int64_t[::1] team=None, Py_ssize_t first_row=0,
+    Py_ssize_t rank=0, Py_ssize_t n_threads=1,
 ):
     """Write the gradient of the objective on one batch to `grads`, laid out like `params`.
 
@@ -304,7 +307,9 @@ def gradient(
     batch's weights. With rows in `deltas` (a record) and `dX`, these are written as well; dX is
     the derivative by X before the scale. If it `learns`, the running statistics of 'batch' in
     `params` are updated with those of the batch. ``team[TEAM_STOP]``, set from another thread,
-    ends the call early.
+    ends the call early. Dropout and noise are those of rows `first_row` on of a batch, of which
+    other machines have the rest. Several threads call with a `team`, each with its `rank`; deltas
+    and dX are for one.
 
     Returns
     -------
@@ -314,11 +319,11 @@ def gradient(
     if in_doubles(params):
         return gradient_in[double](
             plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
-            workspace, input_scale, learns, team,
+            workspace, input_scale, learns, team, first_row, rank, n_threads,
         )
     return gradient_in[float](
         plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
-        workspace, input_scale, learns, team,
+        workspace, input_scale, learns, team, first_row, rank, n_threads,
     )
 
 
@@ -326,7 +331,7 @@ cdef gradient_in(
     const int64_t[:, ::1] plan, real[::1] params, X, targets, const double[::1] weights,
     const int64_t[::1] rows, objective, noise, Py_ssize_t step, real[::1] grads,
     real[:, ::1] deltas, real[:, ::1] dX, real[::1] workspace, double input_scale, bint learns,
-    int64_t[::1] team,
+    int64_t[::1] team, Py_ssize_t first_row, Py_ssize_t rank, Py_ssize_t n_threads,
 ):
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *first = layers_of(plan)
@@ -334,11 +339,13 @@ cdef gradient_in(
     cdef RowBuffer source = RowBuffer(X, front_of(plan).n_columns, scale=input_scale)
     cdef RowBuffer labels = RowBuffer(targets, last.n_out, True)
     cdef Py_ssize_t n = check_data(source.rows, labels.rows, weights, rows)
-    cdef Layout to = layout_of(plan, max(n, 1), 1, sizeof(real))
+    if not 0 <= rank < n_threads <= MAX_THREADS or (n_threads > 1 and team is None):
+        raise ValueError("rank or n_threads is out of range, or the threads have no team")
+    cdef Layout to = layout_of(plan, max(n, 1), n_threads, sizeof(real))
     cdef const double[::1] dropout = noise.dropout
     cdef Run run = run_of(plan, source.rows, labels.rows, weights, rows, to)
     run.objective, run.noise = read_objective(objective), read_noise(noise, dropout)
-    run.learns = learns
+    run.learns, run.rank, run.n_threads = learns, rank, n_threads
     join_team(&run, team)
     cdef Step now
     cdef real[:, ::1] no_state = None
@@ -365,9 +372,11 @@ cdef gradient_in(
             )
     with nogil:
         now = plan_step(&run.optimizer, step, 0)
+        if not barrier(&run):
+            n = 0  # a thread failed to start
         for block in range(blocks(n, to.batch)):
             done = block * to.batch
-            part = Pass(min(to.batch, n - done), done, done, weight)
+            part = Pass(min(to.batch, n - done), done, first_row + done, weight)
             cost += forward_pass(&run, &part, step, params, workspace)
             if stops(&run) or not backward_pass(
                 &run, &now, params, no_state, grads, workspace, &part, done > 0,

@@ -187,17 +187,20 @@ _RESUME: dict[str, tuple[type, ...]] = {
 }
 
 
-_WINDOWS: dict[str, tuple[type, ...]] = {"rows": (int,), "lanes": (int,), "held": NUMBER}
+_WINDOWS: dict[str, tuple[type, ...]] = {
+    "rows": (int,), "lanes": (int,), "held": NUMBER, "shards": (int,),
+}  # fmt: skip
 
 
 def read_resume(record: object) -> dict[str, Any]:
     """Return where a training stood, of a checkpoint."""
     about = entries(record, "the checkpoint", _RESUME, {})
-    windows = about["windows"] and entries(about["windows"], "the windows", _WINDOWS, {})
+    windows = about["windows"] and entries(about["windows"], "the windows", _WINDOWS, {"shards": 0})
     for name, value in [*about.items(), *windows.items()]:
         if type(value) is int and not 0 <= value < 1 << 53:
             raise ValueError(f"{name} must be at least 0")
-    if windows and not (windows["rows"] and windows["lanes"] and 0 <= windows["held"] < 1):
+    made = windows and (windows["shards"] or (windows["rows"] and windows["lanes"]))
+    if windows and not (made and 0 <= windows["held"] < 1):
         raise ValueError("windows must have rows, of blocks, of which not all are held out")
     for name in ("loss", "weight"):
         if not math.isfinite(about[name]):

@@ -176,6 +176,7 @@ def evaluate(
     parameters: Parameters | None = None,
     workspace: Array | None = None,
     team: Places | None = None,
+    first_row: int = 0,
 ) -> tuple[Array, Array]:
     """Return the outputs, (n, n_out), and the cost of each row, (n,), of a loss of the core.
 
@@ -187,6 +188,8 @@ def evaluate(
         Others than the state's, such as those that predict.
     workspace : array, optional
         Scratch for as many rows; by default one is lent, and the rows are divided into portions.
+    first_row : int
+        Place of the first row in a batch, of which other machines have the rest; for the noise.
     """
     n = len(data.X) if rows is None else len(rows)
     plan, params = state.parameter_views if parameters is None else parameters
@@ -195,7 +198,7 @@ def evaluate(
     def call(part: slice, some: NDArray[np.int64] | None, workspace: Array) -> None:
         dispatch.core.evaluate(
             plan, params, data.X, data.targets, some, objective, noise, step, out[part],
-            costs[part], workspace, state.input_scale, team,
+            costs[part], workspace, state.input_scale, team, first_row,
         )  # fmt: skip
 
     if workspace is not None:
@@ -287,6 +290,7 @@ def backpropagate_slope(
     noise: Noise = PLAIN,
     step: int = 0,
     team: Places | None = None,
+    first_row: int = 0,
 ) -> float:
     """Write the gradient of a batch to `grads`, from dC/da of a custom loss, (n, n_out).
 
@@ -298,7 +302,7 @@ def backpropagate_slope(
     nothing = np.empty((0, 0), state.dtype)
     penalty: float = dispatch.core.gradient(
         state.plan, state.params, X, slope, None, None, objective, noise, step, grads, nothing,
-        nothing, workspace, state.input_scale, True, team,
+        nothing, workspace, state.input_scale, True, team, first_row,
     )  # fmt: skip
     return penalty
 

@@ -59,12 +59,32 @@ class Scores:
         if self.sums is None:
             self.sums = np.zeros((5, y.shape[1]))
             self.near = np.nanmean(np.where(known, y, np.nan), axis=0) if known.any() else 0.0
-            self.near = np.nan_to_num(self.near)
+            self.near = np.nan_to_num(self.near) + np.zeros(y.shape[1])
         w = weights[:, None] * known
         off = np.where(known, y - self.near, 0.0)
         error = np.where(known, y - out, 0.0)
         parts = (known, w, w * off, w * off * off, w * error * error)
         self.sums += np.stack([part.sum(axis=0) for part in parts])
+
+    def to_bytes(self) -> bytes:
+        """Return the sums, for :meth:`add` in another process."""
+        sums = np.zeros((0, 0)) if self.sums is None else np.vstack([self.near, self.sums])
+        return np.array([self.loss, self.weight, self.right, *sums.ravel()]).tobytes()
+
+    def add(self, data: bytes, metric: str) -> None:
+        """Add the sums of other rows, with squares about another place."""
+        self.metric = metric
+        loss, weight, right, *rest = np.frombuffer(data)
+        self.loss, self.weight, self.right = (
+            self.loss + loss, self.weight + weight, self.right + right
+        )  # fmt: skip
+        if not rest:
+            return
+        near, n, w, first, second, residual = np.reshape(rest, (6, -1))
+        if self.sums is None:
+            self.near, self.sums = near, np.zeros((5, len(near)))
+        d = near - self.near
+        self.sums += np.stack([n, w, first + w * d, second + 2 * d * first + w * d * d, residual])
 
     def result(self) -> tuple[float, float]:
         """Return the mean loss and the score."""

@@ -101,9 +101,7 @@ class NetworkRules:
         net, began = self.net, time.perf_counter()
         values = {"epoch": self._last_epoch() + 1.0, "loss": loss}
         if self.validation is not None:
-            values["val_loss"], values["val_score"], _ = evaluate(
-                net, self.validation, self.held_out
-            )
+            values["val_loss"], values["val_score"] = self.validate(self.validation)
         values["learning_rate"] = rate
         values["seconds"] = seconds + time.perf_counter() - began
         values["rows_per_second"] = n_rows / max(seconds, 1e-9)
@@ -113,6 +111,10 @@ class NetworkRules:
         net.history.append(values)
         self.patience.see(values.get("val_loss", loss), int(values["epoch"]), net.params)
         self.progress.epoch(values)
+
+    def validate(self, data: Data) -> tuple[float, float]:
+        """Return the loss and the score of the rows that are held out."""
+        return evaluate(self.net, data, self.held_out)[:2]
 
     def verdict(self) -> str:
         return "patience" if self.patience.left(self._last_epoch()) <= 0 else ""

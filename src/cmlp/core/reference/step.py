@@ -22,13 +22,14 @@ from cmlp.core.seam import TEAM_STEPS
 @np.errstate(all="ignore")
 def evaluate(
     plan, params, X, targets, rows, objective, noise, step, out, row_loss, workspace,
-    input_scale=1.0, team=None,
+    input_scale=1.0, team=None, first_row=0,
 ):  # fmt: skip
     """Write the outputs to `out` (unless it has no rows) and the cost of each row to `row_loss`.
 
     With `noise`, these are what :func:`gradient` computes at this `step`; so they are with
     'batch', whose statistics are those of the rows, where :func:`predict` and :func:`forward` use
-    the running ones. ``team[TEAM_STOP]``, set from another thread, ends the call early.
+    the running ones. ``team[TEAM_STOP]``, set from another thread, ends the call early. Noise is
+    that of rows `first_row` on of a batch.
     """
     last = layout.layers_of(plan)[-1]
     n_out, code = last[layout.N_OUT], last[layout.ACTIVATION]
@@ -36,7 +37,7 @@ def evaluate(
         x = gather(X, part, input_scale, params.dtype)
         y = gather_targets(targets, part, objective, n_out, params.dtype)
         try:
-            _, zs, activations, _ = propagate(plan, params, x, noise, step, start, team=team)
+            _, zs, activations, _ = propagate(plan, params, x, noise, step, first_row + start, team=team)
         except Stopped:
             return
         row_loss[start:stop] = row_costs(objective, code, zs[-1], activations[-1], y)
@@ -47,7 +48,7 @@ def evaluate(
 @np.errstate(all="ignore")
 def gradient(
     plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX, workspace,
-    input_scale=1.0, learns=False, team=None,
+    input_scale=1.0, learns=False, team=None, first_row=0, rank=0, n_threads=1,
 ):  # fmt: skip
     """Write the gradient of the objective on one batch to `grads`, laid out like `params`.
 
@@ -56,18 +57,22 @@ def gradient(
     batch's weights. With rows in `deltas` (a record) and `dX`, these are written as well; dX is
     the derivative by X before the scale. If it `learns`, the running statistics of 'batch' in
     `params` are updated with those of the batch. ``team[TEAM_STOP]``, set from another thread,
-    ends the call early.
+    ends the call early. Dropout and noise are those of rows `first_row` on of a batch, of which
+    other machines have the rest. Several threads call with a `team`, each with its `rank`; deltas
+    and dX are for one.
 
     Returns
     -------
     float
         The weighted mean loss of the batch, plus the penalties; NaN if the call was stopped.
     """
+    if rank:
+        return 0.0  # one thread does it all: NumPy's products have threads of their own
     kept: list[Any] = []
     try:
         loss = _backpropagate(
             plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
-            input_scale, kept, team,
+            input_scale, kept, team, first_row,
         )  # fmt: skip
     except Stopped:
         return math.nan
@@ -79,7 +84,7 @@ def gradient(
 @np.errstate(all="ignore")
 def _backpropagate(
     plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
-    input_scale, kept, team,
+    input_scale, kept, team, first_row=0,
 ):  # fmt: skip
     """See :func:`gradient`; appends what each layer's normalisation computed to `kept`, by pass.
 
@@ -103,7 +108,7 @@ def _backpropagate(
             x,
             noise,
             step,
-            start,
+            first_row + start,
             of_pass,
             team=team,
             differences=differences,

@@ -1,0 +1,125 @@
+"""``net.fit(..., comm=comm)``: rounds, until a rule, a clock or Ctrl-C ends them."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cmlp.core import dispatch
+from cmlp.core.errors import warn
+from cmlp.data.rows import Data
+from cmlp.data.source import Source
+from cmlp.distributed.communicator import Communicator
+from cmlp.distributed.rank import Rank, Settings
+from cmlp.model.history import History
+from cmlp.model.state import State
+from cmlp.training.callbacks import call_back
+from cmlp.training.divergence import DivergenceError
+from cmlp.training.fit import warn_of_interrupt
+from cmlp.training.progress import Progress
+from cmlp.training.stopping import Deadline
+from cmlp.training.trainer import in_main_thread
+
+if TYPE_CHECKING:
+    from cmlp.formats.checkpoint import Checkpoint
+
+
+def fit(
+    net: State,
+    rows: Data | Source,
+    settings: Settings,
+    validation: Data | None,
+    comm: Communicator,
+    checkpoint: Checkpoint | None = None,
+    resume: bool = False,
+) -> History:
+    """Train with the other ranks; see :meth:`cmlp.Network.fit`.
+
+    Callbacks, output and checkpoints are rank 0's, and so is the file that it resumes from: the
+    others get its state.
+    """
+    options, leads, ended = settings.options, comm.rank == 0, ""
+    checkpoint = checkpoint if leads else None
+    if checkpoint is not None and resume and checkpoint.resume(options.epochs):
+        ended = checkpoint.finished
+    rank = Rank(net, rows, settings, validation)
+    state, deadline = rank.state_of_fit, Deadline(options.max_time)
+    callbacks: tuple[Any, ...] = tuple(options.callbacks) if leads else ()
+    progress = Progress(
+        options.verbose if leads else 0, options.epochs, state.history.metric, dispatch.core.name
+    )
+    stopped = "error"
+    try:
+        keeper = _kept(checkpoint, rank)
+        with halting(rank.halt):
+            call_back(callbacks, "on_train_begin", state)
+            while True:
+                why = ended or ("callback" if state.stop else deadline.reason)
+                why = "interrupted" if rank.halt.is_set() else why
+                found = rank.round(comm, deadline.end - time.perf_counter(), why)
+                for values in found.records:
+                    progress.epoch(values)
+                    call_back(callbacks, "on_epoch_end", state)
+                if keeper is not None:
+                    keeper.trainer = rank.trainer
+                    keeper.save(now=found.ended in ("max_time", "interrupted"))
+                if found.ended:
+                    stopped = found.ended
+                    break
+        rank.close()
+        if rank.rules.patience.params is not None:
+            net.params[:] = rank.rules.patience.params
+    except DivergenceError:
+        stopped = "diverged"  # on every rank alike
+        raise
+    except BaseException as error:
+        comm.close(error)
+        raise
+    finally:
+        progress.close()
+        rank.close()
+        rank.rules.end(stopped)
+    if stopped == "interrupted":
+        warn_of_interrupt(state.epoch, options.epochs)
+    if keeper is not None:
+        keeper.end(stopped)
+    call_back(callbacks, "on_train_end", state)
+    return state.history
+
+
+def _kept(checkpoint: Checkpoint | None, rank: Rank) -> Checkpoint | None:
+    """Continue where a checkpoint stood, or begin to write one."""
+    if checkpoint is None:
+        return None
+    other = checkpoint.restored and checkpoint.windows.get("shards") != rank.settings.n_shards
+    checkpoint.windows = {"rows": 0, "lanes": 0, "held": 0.0, "shards": rank.settings.n_shards}
+    keeper = checkpoint.begin(rank.trainer, rank.state_of_fit, rank.rules)
+    if other and rank.position.step:
+        warn(
+            "the checkpoint is from the middle of an epoch with another order of the rows: of this "
+            "epoch, some rows are used twice and some not at all"
+        )
+    return keeper
+
+
+@contextlib.contextmanager
+def halting(event: threading.Event) -> Iterator[None]:
+    """Set an event at the first Ctrl-C, which ends all ranks after the same step."""
+    if not in_main_thread():
+        yield
+        return
+
+    def handler(number: int, frame: Any) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
