@@ -13,6 +13,7 @@ from cmlp.data.labels import label_array
 from cmlp.data.numbers import READABLE, float_for
 from cmlp.data.source import Block, Source
 from cmlp.data.summary import Labels, Summary
+from cmlp.sources.arrays import arrays
 
 PIECE = 64
 """Partitions that one task describes."""
@@ -51,6 +52,10 @@ class Partitions(Source):
         Partitions in this process, which are used where they are.
     futures : list of tuples
         Of the driver: X, y and weights of each partition.
+    arrays : Source or None
+        Of the driver: where the rows come from, if they were sent from there.
+    numbers : list of int
+        What the collection counts the partitions by: those of a worker follow each other here.
     """
 
     def __init__(
@@ -62,12 +67,15 @@ class Partitions(Source):
         target: Any,
         summary: Summary,
         futures: list[Held],
+        numbers: Sequence[int] | None = None,
+        arrays: Source | None = None,
     ) -> None:
         self.blocks, self.n_features, self.dtype = tuple(blocks), n_features, dtype
         self.columns, self.target = columns, target
         self.feature_names = [] if columns is None else [str(name) for name in columns]
         self.target_name = None if target is None else str(target)
-        self._summary, self.futures = summary, futures
+        self._summary, self.futures, self.arrays = summary, futures, arrays
+        self.numbers = list(range(len(blocks)) if numbers is None else numbers)
         self.held: dict[int, Held] = {}
 
     def _parts(self, block: int) -> Held:
@@ -115,14 +123,35 @@ class Partitions(Source):
 
     def place(self, block: int, row: int) -> str:
         """Return where a row is."""
-        return f"partition {block}, row {row}"
+        return f"partition {self.numbers[block]}, row {row}"
 
     def reopened(self) -> Partitions:
         """Return this: there are no files."""
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"held": {}, "futures": []}
+        return super().__getstate__() | {"held": {}, "futures": [], "arrays": None}
+
+    def living(self, client: Any) -> list[Held]:
+        """Return the futures, after parts that were lost for good have been sent again.
+
+        Raises
+        ------
+        DataError
+            If a part was lost that Dask cannot compute again.
+        """
+        for block, parts in enumerate(self.futures):
+            states = {part.status for part in parts if part is not None}
+            if states <= {"finished", "pending"}:
+                continue
+            if self.arrays is None:
+                raise DataError(
+                    f"partition {self.numbers[block]} was lost with its worker, and Dask cannot "
+                    f"compute it again ({', '.join(sorted(states))}): it was scattered. Take a "
+                    "source of cmlp.data, or a collection that reads files"
+                )
+            self.futures[block] = _sent(client, self.arrays, block)
+        return self.futures
 
 
 # From collections ---------------------------------------------------------------------------------
@@ -133,7 +162,9 @@ def is_collection(data: Any) -> bool:
     return hasattr(data, "__dask_graph__") and hasattr(data, "npartitions")
 
 
-def partitions_of(client: Any, X: Any, y: Any, weight: Any = None, tables: bool = False) -> Any:
+def partitions_of(
+    client: Any, X: Any, y: Any, weight: Any = None, tables: bool = False
+) -> Partitions:
     """Compute the partitions of collections where they are, and return them as a source.
 
     Parameters
@@ -169,10 +200,37 @@ def partitions_of(client: Any, X: Any, y: Any, weight: Any = None, tables: bool 
     ys = nothing if target is not None else rest.pop(0)
     whole: list[Held] = list(zip(xs, ys, rest[0] if rest else nothing, strict=True))
     dtype = X.dtype if columns is None else _dtype_of(X, columns)
-    rows, summary = _described(client, whole, target)
+    rows, summary, numbers = _described(client, whole, target)
     dtype = np.dtype(dtype.char if dtype.char in READABLE and dtype.isnative else float_for(dtype))
     n_features = int(X.shape[1]) if columns is None else len(columns)
-    return Partitions(rows, n_features, dtype, columns, target, summary, whole)
+    return Partitions(
+        [rows[i] for i in numbers], n_features, dtype, columns, target, summary,
+        [whole[i] for i in numbers], numbers,
+    )  # fmt: skip
+
+
+def scattered(client: Any, X: Any, y: Any, weight: Any) -> Partitions:
+    """Send arrays to the workers, each row to one of them, and return them as a source."""
+    members = client.scheduler_info()["workers"]
+    rows = max(1, -(-len(X) // (4 * max(1, len(members)))))
+    whole = arrays(X, y, weight)
+    whole = arrays(X, y, weight, block_rows=min(rows, max(whole.blocks or (1,))))
+    n, seen = len(whole.blocks or ()), whole.summary(features=False)
+    summary = Summary(seen.n_rows, seen.labels, seen.counts, None, None)
+    order = sorted(members)
+    futures = [_sent(client, whole, i, order[i * len(order) // n]) for i in range(n)]
+    return Partitions(
+        whole.blocks or (), whole.n_features, whole.dtype, None, None, summary, futures,
+        arrays=whole,
+    )  # fmt: skip
+
+
+def _sent(client: Any, source: Source, block: int, address: str | None = None) -> Held:
+    """Send a block of arrays to a worker."""
+    found = source.read(block)
+    parts = [part for part in found if part is not None]
+    sent = client.scatter(parts, workers=address and [address], hash=False)
+    return sent[0], sent[1], sent[2] if len(sent) > 2 else None
 
 
 def check_array(name: str, array: Any, n: int | None = None, sizes: bool = True) -> None:
@@ -256,7 +314,7 @@ def pieces(futures: Sequence[Held], places: dict[Any, Any]) -> Iterator[list[int
     by_worker: dict[Any, list[int]] = {}
     for number, (x, _, _) in enumerate(futures):
         by_worker.setdefault(next(iter(places.get(x.key, ())), None), []).append(number)
-    for numbers in by_worker.values():
+    for _, numbers in sorted(by_worker.items(), key=str):
         for start in range(0, len(numbers), PIECE):
             yield numbers[start : start + PIECE]
 
@@ -274,8 +332,10 @@ def located(client: Any, futures: Sequence[Held]) -> dict[Any, Any]:
     return found
 
 
-def _described(client: Any, futures: list[Held], target: Any) -> tuple[list[int], Summary]:
-    """Count rows and labels of all partitions, each where it is."""
+def _described(
+    client: Any, futures: list[Held], target: Any
+) -> tuple[list[int], Summary, list[int]]:
+    """Return rows and labels of all partitions, counted where they are, and an order by place."""
     places = located(client, futures)
     numbers = list(pieces(futures, places))
     tasks = [
@@ -291,7 +351,8 @@ def _described(client: Any, futures: list[Held], target: Any) -> tuple[list[int]
     if not sum(rows):
         raise DataError("X has no rows")
     labels, counts = merged(found)
-    return rows, Summary(sum(rows), labels, counts, None, None)
+    order = [number for some in numbers for number in some]
+    return rows, Summary(sum(rows), labels, counts, None, None), order
 
 
 def describe(xs: list[Any], ys: list[Any], target: Any) -> Described:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +19,9 @@ from cmlp.dask import worker
 from cmlp.dask.cluster import ANSWER, Cluster, Task, Waiting
 from cmlp.dask.errors import TrainingFailed
 from cmlp.dask.keeper import Keeper
+from cmlp.dask.shares import Shares
 from cmlp.dask.worker import EVICTION, Outcome, Place, Ring
+from cmlp.distributed.rank import Round
 
 SETTLE = 0.3
 """Seconds in which a broken ring ends by itself."""
@@ -34,6 +35,7 @@ class Limits:
     wait: float
     timeout: float
     retries: int
+    round_seconds: float
 
 
 @dataclass
@@ -62,13 +64,11 @@ class Rounds:
 
     Parameters
     ----------
-    place : callable
-        Returns what a rank is made of.
-    shares : object
-        What each rank carries; see :mod:`cmlp.dask.shares`.
-    state : object
-        Where the training begins; of a rank's ``state()``.
-    position : object
+    place : Place
+        What a rank is made of.
+    shares : Shares
+        What each rank carries.
+    port : int or callable
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Rounds:
     """
 
     def __init__(
-        self, cluster: Cluster, limits: Limits, place: Callable[[], Place], shares: Any, port: Any
+        self, cluster: Cluster, limits: Limits, place: Place, shares: Shares, port: Any
     ) -> None:
         self.cluster, self.limits, self.place = cluster, limits, place
         self.shares, self.port = shares, port
@@ -90,7 +90,7 @@ class Rounds:
         self.position: Any = None
         self.attempt = self.failures = 0
         self.ring: list[str] = []
-        self.first: dict[str, Ring] | None = None
+        self.first: list[Ring] | None = None
         self.claimed: set[str] = set()
         self.admitted: set[str] = set()
         self.admitting: dict[str, Task] = {}
@@ -100,8 +100,8 @@ class Rounds:
 
     # What a training calls
 
-    def next(self, seconds: float, wants: bool) -> tuple[Any, Any]:
-        """Return the next round that was finished, and the state after it if it is wanted.
+    def next(self, seconds: float, wants: bool) -> Round:
+        """Return the next round that was finished; its state is here, if it is wanted.
 
         Raises
         ------
@@ -111,45 +111,46 @@ class Rounds:
             What a rank has raised, with the worker's name and its traceback as notes.
         """
         while True:
-            if not self._is_current():
+            if not (self.ring and self._is_current()):
                 self._assemble()
                 if not self._form():
                     continue
             tasks = []
             for rank, address in enumerate(self.ring):
-                ring = self.first and self.first[address]
-                arguments = self.run, self.attempt, ring, seconds, wants and rank == 0
+                ring = self.first and self.first[rank]
+                arguments = self.run, self.attempt, ring, seconds, wants, rank == 0
                 tasks.append(self.cluster.submit(address, worker.work, *arguments))
             ended = self._ended(tasks, seconds + 2 * self.limits.timeout + EVICTION)
             self.first = None
             done = [one.value for one in ended.outcomes.values() if one.kind == "done"]
             if ended.is_bad:
-                self._lost(ended, "round")
-            if done:
-                self.failures = 0
-                found = done[0][0]
-                states = [state for _, state in done if state is not None]
-                self.keep(found.position, states[0] if states else None)
-                return found, states[0] if states else None
+                self._lost(ended, "round", finished=bool(done))
+            if not done:
+                continue
+            self.failures = 0
+            found: Round = done[0][0]
+            for _, state in done:
+                self._keep(found.position, state)
+            if not (wants or found.ended) or self.fetch(found.position):
+                return found
 
-    def keep(self, position: Any, state: Any) -> None:
+    def _keep(self, position: Any, state: Any) -> None:
         """Keep a state to begin from if all workers are lost."""
-        if state is not None:
+        if state is not None and (self.position is None or position >= self.position):
             self.position, self.state = position, state
 
-    def fetch(self) -> None:
-        """Get the latest state of any worker that has it; keep the older one if there is none."""
-        for address in list(self.ring):
+    def fetch(self, wanted: Any = None) -> bool:
+        """Get the latest state of the workers; return whether it is of the position wanted."""
+        for address in sorted(self.admitted):
+            if wanted is not None and self.position >= wanted:
+                break
             task = self.cluster.submit(address, worker.state_of, self.run, self.attempt)
-            waiting, end = Waiting([task]), time.monotonic() + self.limits.timeout
-            while not task.ended and time.monotonic() < end:
-                waiting.wait(0.2)
-            outcome = task.outcome(self.limits.timeout) if task.ended else None
+            outcome = self._ended([task], self.limits.timeout).outcomes.get(address)
             if outcome is not None and outcome.kind == "done":
-                position, state = outcome.value
-                if self.position is None or position >= self.position:
-                    self.keep(position, state)
-                return
+                self._keep(*outcome.value)
+                if wanted is None:
+                    break
+        return wanted is None or bool(self.position >= wanted)
 
     def interrupt(self) -> None:
         """End the running round."""
@@ -182,7 +183,7 @@ class Rounds:
         eligible = self._eligible()
         self._admit(eligible)
         ready = [address for address in eligible if address in self.admitted]
-        return bool(self.ring) and set(self.ring) == set(ready)
+        return set(self.ring) == set(ready)
 
     def _admit(self, eligible: list[str]) -> dict[str, str]:
         """Begin to admit workers, and see who is; return who is busy, and why."""
@@ -205,7 +206,7 @@ class Rounds:
         for address in eligible:
             new = address not in self.admitted and address not in self.admitting
             if new and address in self.claimed:
-                arguments = self.run, self.attempt, self.place()
+                arguments = self.run, self.attempt, self.place
                 self.admitting[address] = self.cluster.submit(address, worker.admit, *arguments)
         return refused
 
@@ -280,10 +281,10 @@ class Rounds:
     def _form(self) -> bool:
         """Prepare the members of a ring; return whether all of them are ready for a round."""
         self.attempt += 1
-        assigned = self.shares.assign(self.ring)
         tasks = []
-        for address in self.ring:
-            held = self.shares.held(assigned.get(address))
+        for address, held in zip(
+            self.ring, self.shares.held(self.cluster.client, self.ring), strict=True
+        ):
             arguments = self.run, self.attempt, self.port, held
             tasks.append(self.cluster.submit(address, worker.listen, *arguments))
         limit = self.limits.wait if self.shares.are_partitions else self.limits.timeout
@@ -293,16 +294,12 @@ class Rounds:
             return False
         told = [ended.outcomes[address].value for address in self.ring]
         positions = [position for _, position in told]
-        root = max(range(len(told)), key=lambda rank: (positions[rank], -rank))
-        begins = self.position is not None and positions[root] < self.position
+        lags = self.position is not None and max(positions) < self.position
         addresses, token = [address for address, _ in told], secrets.token_bytes(32)
-        self.first = {
-            address: Ring(
-                self.attempt, addresses, rank, token, root, assigned.get(address),
-                self.state if begins and rank == root else None,
-            )
-            for rank, address in enumerate(self.ring)
-        }  # fmt: skip
+        self.first = [
+            Ring(addresses, rank, token, self.state if lags and rank == 0 else None)
+            for rank in range(len(self.ring))
+        ]
         return True
 
     def _ended(self, tasks: list[Task], limit: float) -> Ended:
@@ -355,7 +352,7 @@ class Rounds:
             ended.lost[task.address] = f"does not answer for {ANSWER:g} s, as if it were stopped"
         return True
 
-    def _lost(self, ended: Ended, what: str) -> None:
+    def _lost(self, ended: Ended, what: str, finished: bool = False) -> None:
         """Note who was lost; raise a rank's own error, or give up after too many failures."""
         for address, outcome in ended.outcomes.items():
             if outcome.kind == "error":
@@ -375,7 +372,7 @@ class Rounds:
         }
         self.ring, self.first = [], None
         self.failures += 1
-        if self.failures > self.limits.retries:
+        if self.failures > self.limits.retries and not finished:
             raise TrainingFailed(
                 f"{self.failures} rounds failed one after another (retries="
                 f"{self.limits.retries}); the network holds the last state that was seen whole",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from cmlp.core import dispatch
 from cmlp.core.checks import check_integer, check_number
-from cmlp.core.errors import warn
-from cmlp.dask import worker
 from cmlp.dask.cluster import Cluster
-from cmlp.dask.partitions import Partitions, is_collection, partitions_of, scattered
+from cmlp.dask.errors import TrainingFailed
+from cmlp.dask.partitions import is_collection, partitions_of, scattered
 from cmlp.dask.rounds import Limits, Rounds
 from cmlp.dask.shares import Shares
 from cmlp.dask.versions import common_core
@@ -141,9 +139,9 @@ def train(
     limits = Limits(
         check_integer("min_workers", min_workers, 1),
         check_number("wait", wait, 0),
-        check_number("timeout", timeout, 0, open_low=True),
+        check_number("timeout", timeout, 0.001),
         check_integer("retries", retries, 0),
-        check_number("round_seconds", round_seconds, 0, open_low=True),
+        check_number("round_seconds", round_seconds, 0.001),
     )
     cluster = Cluster(client, workers)
     common_core(cluster, list(cluster.members()))
@@ -230,12 +228,12 @@ class Training:
             stopped = "interrupted"
             if rounds is not None:
                 rounds.interrupt()
-                rounds.fetch()
+                self._salvage(rounds)
         finally:
             progress.close()
             if rounds is not None:
-                if stopped in ("error", "diverged") and rounds.alive:
-                    rounds.fetch()
+                if stopped == "error":
+                    self._salvage(rounds)
                 rounds.close()
                 self._show(rounds)
             rank.close()
@@ -249,9 +247,14 @@ class Training:
         call_back(callbacks, "on_train_end", state)
         return state.history
 
+    def _salvage(self, rounds: Rounds) -> None:
+        """Get what the workers have, if any still has it."""
+        with contextlib.suppress(TrainingFailed):
+            rounds.fetch()
+
     def _begin(self, keeper: Checkpoint, resume: bool) -> str:
         """Continue from a checkpoint, or write the first one; return how that training ended."""
-        from cmlp.distributed.fit import kept
+        from cmlp.distributed.fit import _kept as kept
 
         ended = ""
         if resume and keeper.resume(self.options.epochs):
@@ -264,7 +267,7 @@ class Training:
         place = Place(self.net, self.source, self._remote_settings(), self.held_out)
         shares = Shares(self.source, self.settings.n_shards, self.options.verbose)
         rounds = Rounds(self.cluster, self.limits, place, shares, self.port)
-        rounds.keep(self.rank.position, first)
+        rounds.position, rounds.state = self.rank.position, first
         self.shown = first
         return rounds
 
@@ -286,9 +289,6 @@ class Training:
         wants = bool(callbacks) or due or left <= 2 * self.limits.round_seconds
         found: Round = rounds.next(seconds, wants)
         self._show(rounds)
-        if found.ended:
-            rounds.get(found.position)
-            self._show(rounds)
         for values in found.records:
             progress.epoch(values)
             call_back(callbacks, "on_epoch_end", self.rank.state_of_fit)

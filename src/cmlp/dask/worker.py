@@ -12,10 +12,10 @@ import threading
 import time
 import traceback
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cmlp.distributed import RankError, RingBroken
+from cmlp.distributed.communicator import RankError, RingBroken
 
 EVICTION = 10.0
 """Seconds that a rank has to end after it was told to."""
@@ -65,7 +65,7 @@ class Seat:
     rank: Any = None
     listener: Any = None
     comm: Any = None
-    core: Any = None
+    place: Any = None
     running: int = 0
     abort: threading.Event = field(default_factory=threading.Event)
     heard: float = field(default_factory=time.monotonic)
@@ -155,9 +155,9 @@ def _vacate(address: str, seat: Seat) -> None:
     if seat.timer is not None:
         seat.timer.cancel()
     seat.disconnect()
-    if seat.core is not None:
-        seat.core.__exit__()
-    seat.rank = seat.core = None
+    if seat.rank is not None:
+        seat.rank.close_shards()
+    seat.rank = seat.place = None
 
 
 def _watch(address: str, seat: Seat) -> None:
@@ -184,12 +184,12 @@ def _watch(address: str, seat: Seat) -> None:
 
 @dataclass
 class Place:
-    """What a rank is made of."""
+    """What a rank is made of; see :class:`cmlp.distributed.Rank`."""
 
     net: Any
     source: Any
     settings: Any
-    core: str
+    validation: Any
 
 
 @dataclass
@@ -198,20 +198,15 @@ class Ring:
 
     Attributes
     ----------
-    carried : list of int or None
-        Shards of this rank; None where a division by rank will do.
-    root : int
-        The rank whose state all take.
-    state : object
-        The driver's state, for the root alone, if none of the ranks has a later one.
+    addresses : list of str
+        Where each rank listens.
+    state : dict or None
+        The driver's state, for one rank, where no rank has a later one.
     """
 
-    attempt: int
-    addresses: list[Any]
+    addresses: list[str]
     rank: int
     token: bytes
-    root: int
-    carried: list[int] | None = None
     state: Any = None
 
 
@@ -275,28 +270,40 @@ def failed(error: BaseException) -> Outcome:
 
 
 def admit(run: str, attempt: int, place: Place) -> Outcome:
-    """Make the rank of a worker."""
-    from cmlp.core.dispatch import use_core
-    from cmlp.distributed import Rank
-
+    """Take place in a worker; make the rank, unless it needs partitions first."""
     with (task := _Task(run, attempt)) as seat:
         if seat is not None:
             if seat.rank is None:
-                seat.core = use_core(place.core)
-                net = place.network()
-                seat.rank = Rank(net, place.source, place.settings)
+                seat.place = place
+                if not hasattr(place.source, "held"):
+                    _make(seat, task.worker)
             task.outcome = Outcome("done")
     return task.outcome
 
 
+def _make(seat: Seat, worker: Any) -> None:
+    """Make the rank, with as many threads as the worker has, if none are given."""
+    from cmlp.distributed.rank import Rank
+
+    place, settings = seat.place, seat.place.settings
+    if settings.options.n_threads is None:
+        options = replace(settings.options, n_threads=worker.state.nthreads)
+        settings = replace(settings, options=options)
+    seat.rank = Rank(place.net, place.source, settings, place.validation)
+
+
 def listen(run: str, attempt: int, port: Any, held: dict[int, Any]) -> Outcome:
-    """Prepare for a ring: take the partitions that this rank carries, and wait for the others."""
-    from cmlp.distributed import Listener
+    """Prepare for a ring: take the partitions that this rank carries, and open a port."""
+    from cmlp.distributed.listener import Listener
 
     with (task := _Task(run, attempt)) as seat:
-        if seat is not None and seat.rank is not None:
-            if hasattr(seat.rank.source, "held"):
-                seat.rank.source.held = held
+        if seat is not None and seat.place is not None:
+            if held:
+                seat.place.source.held = held
+                if seat.rank is not None:
+                    seat.rank.close_shards()
+            if seat.rank is None:
+                _make(seat, task.worker)
             seat.disconnect()
             host = task.worker.ip
             seat.listener = Listener(host, port(task.worker) if callable(port) else port)
@@ -304,34 +311,36 @@ def listen(run: str, attempt: int, port: Any, held: dict[int, Any]) -> Outcome:
     return task.outcome
 
 
-def work(run: str, attempt: int, ring: Ring | None, seconds: float, wants: bool) -> Outcome:
+def work(
+    run: str, attempt: int, ring: Ring | None, seconds: float, wants: bool, leads: bool
+) -> Outcome:
     """Run a round, the first one of a ring after connecting it."""
     with (task := _Task(run, attempt)) as seat:
         if seat is not None and (seat.listener if ring else seat.comm) is not None:
             if ring is not None:
-                _connect(seat, ring, task.worker)
+                _connect(seat, ring, attempt, task.worker)
             found = seat.rank.round(seat.comm, seconds)
-            state = seat.rank.state() if wants or found.done else None
+            state = seat.rank.state() if leads and (wants or found.ended) else None
             task.outcome = Outcome("done", (found, state))
     return task.outcome
 
 
-def _connect(seat: Seat, ring: Ring, worker: Any) -> None:
+def _connect(seat: Seat, ring: Ring, attempt: int, worker: Any) -> None:
+    """Connect with the other ranks, encrypted where the cluster is."""
     contexts: dict[str, Any] = {}
     if str(worker.address).startswith("tls"):
         security = worker.security
-        contexts = {
-            "ssl_out": security.get_connection_args("worker")["ssl_context"],
-            "ssl_in": security.get_listen_args("worker")["ssl_context"],
-        }
+        contexts["client"] = security.get_connection_args("worker")["ssl_context"]
+        contexts["server"] = security.get_listen_args("worker")["ssl_context"]
+    elif worker.security.require_encryption:
+        raise RuntimeError("the cluster requires encryption, and has no TLS for its workers")
     seat.comm = seat.listener.ring(
-        ring.addresses, ring.rank, ring.token, timeout=seat.timeout, abort=seat.abort, **contexts
-    )
+        ring.addresses, ring.rank, ring.token, timeout=seat.timeout, attempt=attempt,
+        abort=seat.abort, **contexts,
+    )  # fmt: skip
     seat.listener = None
     if ring.state is not None:
         seat.rank.restore(ring.state)
-    seat.rank.carried = ring.carried
-    seat.rank.synchronise(seat.comm, ring.root)
 
 
 def state_of(run: str, attempt: int) -> Outcome:
