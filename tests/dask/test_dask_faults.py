@@ -102,3 +102,47 @@ def test_a_stopped_worker_is_left_out_and_comes_back(client, processes, source, 
     net, seconds, _ = trained(client, source, stop)
     assert seconds < 10
     close_to(net, undisturbed)
+
+
+def test_the_only_workers_are_killed_and_new_ones_continue(client, processes, source, undisturbed):
+    def kill():
+        for name in list(processes.workers):
+            processes.kill(name)
+        for _ in range(2):
+            processes.add()
+
+    net, _, _ = trained(client, source, kill)
+    close_to(net, undisturbed)
+
+
+def test_a_new_worker_takes_part_from_the_next_round(client, processes, source, undisturbed, capsys):
+    processes.kill(sorted(processes.workers)[0])
+    net, at = network(), At(processes.add, 0.0)
+    how = HOW | {"epochs": 12}
+    slow = lambda state: time.sleep(0.5)  # noqa: E731 - until the new process is there
+    cmlp.dask.train(client, net, source, callbacks=[at, slow], verbose=1, timeout=5, **how)
+    shown = [line.count("tcp:") for line in capsys.readouterr().out.splitlines() if "rows:" in line]
+    assert shown == [2, 3]
+
+
+def test_a_retired_worker_leaves(client, processes, source, undisturbed):
+    name = sorted(processes.workers)[0]
+    address = next(a for a, w in client.scheduler_info()["workers"].items() if w["name"] == name)
+    retire = lambda: client.retire_workers([address], close_workers=True)  # noqa: E731
+    net, seconds, _ = trained(client, source, retire)
+    processes.workers.pop(name).wait(30)
+    assert seconds < 10
+    close_to(net, undisturbed)
+
+
+def test_too_few_workers_end_a_training_with_its_story(client, processes, source):
+    victim = sorted(processes.workers)[0]
+    with pytest.raises(cmlp.dask.TrainingFailed, match="2 workers can take part, and at least 3"):
+        net, history = network(), []
+        at = At(lambda: processes.kill(victim))
+        cmlp.dask.train(
+            client, net, source, callbacks=[at], min_workers=3, wait=1, timeout=5, **HOW
+        )
+    assert net.history.epochs == len(at.times) >= 1
+    assert net.history.stopped == "error"
+    del history

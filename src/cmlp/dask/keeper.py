@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 from cmlp.dask import worker
@@ -19,7 +20,8 @@ class Keeper:
 
     def _renew(self) -> None:
         while not self.ended.wait(self.every):
-            self.cluster.tell(list(self.claimed), worker.renew, self.run)
+            with contextlib.suppress(RuntimeError):  # the set has changed just now
+                self.cluster.tell(list(self.claimed), worker.renew, self.run)
 
     def close(self) -> None:
         """End the thread."""

@@ -168,8 +168,8 @@ class Rounds:
     def _eligible(self) -> list[str]:
         """Return the workers that may take part."""
         members = self.cluster.members()
-        self.claimed &= members.keys()
-        self.admitted &= members.keys()
+        self.claimed.intersection_update(members)  # in place: the keeper has them, too
+        self.admitted.intersection_update(members)
         for address in self.admitting.keys() - members.keys():
             del self.admitting[address]
         found = [address for address, about in members.items() if about["status"] == "running"]
