@@ -19,7 +19,7 @@ def together(comms, work, limit=60):
             found[number] = work(comms[number])
         except BaseException as error:
             found[number] = error
-            comms[number].close(error)
+            comms[number].close()
 
     threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(len(comms))]
     for thread in threads:
@@ -27,6 +27,8 @@ def together(comms, work, limit=60):
     for thread in threads:
         thread.join(limit)
         assert not thread.is_alive(), "a rank hangs"
+    for comm in comms:
+        comm.close()
     return found
 
 
