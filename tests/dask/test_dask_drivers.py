@@ -1,6 +1,7 @@
 """Trainings that end badly, or meet others: what they leave behind, and what they report."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -50,11 +51,10 @@ def train(client, source, net=None, **more):
 
 
 DRIVER = """
-import sys, distributed, cmlp, cmlp.dask
+import pickle, distributed, cmlp, cmlp.dask
 if __name__ == "__main__":
-    sys.path.insert(0, {support!r})
     client = distributed.Client({address!r})
-    source = cmlp.data.npy({X!r}, {y!r})
+    source = pickle.loads({source!r})
     net = cmlp.Network([8, 16, 3], "tanh", dtype="float64", seed=1)
     tell = lambda state: print(state.epoch, flush=True)
     cmlp.dask.train(client, net, source, epochs=100_000, timeout={timeout}, callbacks=[tell])
@@ -64,9 +64,8 @@ if __name__ == "__main__":
 def driver(processes, source, timeout=60):
     """Start another process that trains, and wait for its first epoch."""
     script = DRIVER.format(
-        support=os.path.dirname(__file__), address=processes.address(), timeout=timeout,
-        X=[str(p) for p in source.X_paths], y=[str(p) for p in source.y_paths],
-    )  # fmt: skip
+        address=processes.address(), timeout=timeout, source=pickle.dumps(source)
+    )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     found = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment
@@ -140,15 +139,14 @@ class OwnError(Exception):
 
 
 class Broken(cmlp.data.Source):
-    """A source that fails in the worker that reads its last block, after the first epoch."""
+    """A source that fails in the worker that reads the second half of its last block."""
 
     def __init__(self, X, y):
         self.X, self.y, self.n_features, self.dtype = X, y, X.shape[1], X.dtype
-        self.blocks, self.reads = (1000,) * 4, 0
+        self.blocks = (1000,) * 4
 
     def read(self, block, start=0, stop=None):
-        self.reads += 1
-        if block == 3 and start > 500:
+        if block == 3 and start >= 500:
             raise OwnError(f"block {block} is broken")
         rows = slice(1000 * block + start, 1000 * block + (1000 if stop is None else stop))
         return cmlp.data.Block(self.X[rows], self.y[rows])
@@ -230,11 +228,17 @@ def test_a_lost_scheduler_is_told_and_a_checkpoint_is_left(source, tmp_path):
     try:
         with distributed.Client(found.address()) as client:
             client.wait_for_workers(2)
-            net, timer = network(), threading.Timer(2.0, lambda: found.scheduler.kill())
-            timer.start()
+            net, killed = network(), []
+
+            def kill(state):
+                if state.epoch == 3:
+                    found.scheduler.kill()
+                    killed.append(time.monotonic())
+
+            how = {"epochs": 100_000, "checkpoint": path, "checkpoint_every": 0.1}
             with pytest.raises(cmlp.dask.ClusterLost, match="resume=True"):
-                train(client, source, net, epochs=100_000, checkpoint=path, checkpoint_every=0.1)
-            assert time.monotonic() - timer.finished.wait() < 30 or True
+                train(client, source, net, callbacks=[kill], **how)
+            assert time.monotonic() - killed[0] < 30
     finally:
         found.close()
     assert net.history.epochs >= 1

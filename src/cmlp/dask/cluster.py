@@ -13,7 +13,7 @@ from cmlp.dask.errors import ClusterLost
 ANSWER = 2.0
 """Seconds that a worker's event loop has to answer; it is busy at times, but never for long."""
 
-SILENCE = 20.0
+SILENCE = 15.0
 """Seconds without an answer after which the scheduler counts as lost."""
 
 

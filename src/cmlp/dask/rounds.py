@@ -156,9 +156,11 @@ class Rounds:
         """End the running round."""
         self.cluster.tell(self.ring, worker.interrupt, self.run, self.attempt)
 
-    def close(self) -> None:
-        """Give the workers free."""
+    def close(self, lost: bool = False) -> None:
+        """Give the workers free, unless the cluster was lost."""
         self.keeper.close()
+        if lost:
+            return
         for task in self.admitting.values():
             task.future.cancel()
         self.cluster.tell(self.claimed, worker.leave, self.run)
@@ -294,10 +296,10 @@ class Rounds:
             return False
         told = [ended.outcomes[address].value for address in self.ring]
         positions = [position for _, position in told]
-        lags = self.position is not None and max(positions) < self.position
+        first = self.position >= max(positions)  # also of ranks that have not begun
         addresses, token = [address for address, _ in told], secrets.token_bytes(32)
         self.first = [
-            Ring(addresses, rank, token, self.state if lags and rank == 0 else None)
+            Ring(addresses, rank, token, self.state if first and rank == 0 else None)
             for rank in range(len(self.ring))
         ]
         return True

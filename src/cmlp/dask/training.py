@@ -11,7 +11,7 @@ from typing import Any
 from cmlp.core import dispatch
 from cmlp.core.checks import check_integer, check_number
 from cmlp.dask.cluster import Cluster
-from cmlp.dask.errors import TrainingFailed
+from cmlp.dask.errors import ClusterLost, TrainingFailed
 from cmlp.dask.partitions import is_collection, partitions_of, scattered
 from cmlp.dask.rounds import Limits, Rounds
 from cmlp.dask.shares import Shares
@@ -19,6 +19,7 @@ from cmlp.dask.versions import common_core
 from cmlp.dask.worker import Place
 from cmlp.data.rows import Data
 from cmlp.data.source import Source, no_targets
+from cmlp.distributed.fit import _kept as kept
 from cmlp.distributed.rank import Rank, Round, Settings
 from cmlp.formats.checkpoint import Checkpoint, checkpoint_of
 from cmlp.model.history import History
@@ -200,27 +201,32 @@ class Training:
     ) -> None:  # fmt: skip
         self.cluster, self.net, self.source, self.limits = cluster, net, source, limits
         self.settings, self.options, self.port = settings, settings.options, port
-        self.rank = Rank(net, source, settings, held_out)
         self.held_out = held_out
+        self.rank: Rank = None  # type: ignore[assignment]  # made in `run`
         self.shown: Any = None
 
     def run(self, keeper: Checkpoint | None, resume: bool) -> History:
         """Train until the end, and leave the network in order, however that comes about."""
-        rank, state, options = self.rank, self.rank.state_of_fit, self.options
-        stopped, ended, rounds = "error", "", None
-        deadline, callbacks = Deadline(options.max_time), tuple(options.callbacks)
+        options, stopped, ended, rounds = self.options, "error", "", None
+        if keeper is not None and resume and keeper.resume(options.epochs):
+            ended = keeper.finished
+        rank = self.rank = Rank(self.net, self.source, self.settings, self.held_out)
+        state = rank.state_of_fit
+        deadline, callbacks, lost = Deadline(options.max_time), tuple(options.callbacks), False
         progress = Progress(
             options.verbose, options.epochs, state.history.metric, dispatch.core.name
         )
         try:
-            if keeper is not None:
-                ended = self._begin(keeper, resume)
+            kept(keeper, rank)
             call_back(callbacks, "on_train_begin", state)
             ended = ended or ("epochs" if state.epoch >= options.epochs else "")
             rounds = self._rounds()
             while not ended:
                 ended = self._round(rounds, deadline, keeper, progress, callbacks)
             stopped = ended
+        except ClusterLost:
+            lost = True
+            raise
         except DivergenceError:
             stopped = "diverged"
             raise
@@ -232,9 +238,9 @@ class Training:
         finally:
             progress.close()
             if rounds is not None:
-                if stopped == "error":
+                if stopped == "error" and not lost:
                     self._salvage(rounds)
-                rounds.close()
+                rounds.close(lost)
                 self._show(rounds)
             rank.close()
             if stopped != "error" and rank.rules.patience.params is not None:
@@ -251,16 +257,6 @@ class Training:
         """Get what the workers have, if any still has it."""
         with contextlib.suppress(TrainingFailed):
             rounds.fetch()
-
-    def _begin(self, keeper: Checkpoint, resume: bool) -> str:
-        """Continue from a checkpoint, or write the first one; return how that training ended."""
-        from cmlp.distributed.fit import _kept as kept
-
-        ended = ""
-        if resume and keeper.resume(self.options.epochs):
-            ended = keeper.finished
-        kept(keeper, self.rank)
-        return ended
 
     def _rounds(self) -> Rounds:
         first = self.rank.state()
