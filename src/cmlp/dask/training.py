@@ -19,7 +19,7 @@ from cmlp.dask.versions import common_core
 from cmlp.dask.worker import Place
 from cmlp.data.rows import Data
 from cmlp.data.source import Source, no_targets
-from cmlp.distributed.fit import _kept as kept
+from cmlp.distributed.fit import kept
 from cmlp.distributed.rank import Rank, Round, Settings
 from cmlp.formats.checkpoint import Checkpoint, checkpoint_of
 from cmlp.model.history import History
@@ -35,7 +35,7 @@ from cmlp.training.progress import Progress
 from cmlp.training.recipe import PARAMETERS, Recipe, chosen
 from cmlp.training.stopping import Deadline
 
-PER_WORKER, LEAST = 4, 8
+PER_WORKER, LEAST = 4, 16
 """Shards for each of the first workers, and at least."""
 
 
@@ -60,6 +60,7 @@ def train(
     checkpoint_every: float = 60,
     resume: bool = False,
     port: Any = 0,
+    shards: int | None = None,
     callbacks: Iterable[Any] = (),
     verbose: int = 0,
     memory: int | str = "1 GB",
@@ -69,8 +70,8 @@ def train(
 
     Every step takes rows from all workers, and sums their gradients over plain connections between
     them. A worker that is lost, stopped or added costs a round, which is an epoch or
-    `round_seconds`; the result is that of an undisturbed training, up to rounding, and the same
-    for any number of workers.
+    `round_seconds`; the result is that of an undisturbed training, up to rounding, and of a source
+    the same for any number of workers.
 
     Parameters
     ----------
@@ -109,6 +110,10 @@ def train(
     port : int or callable
         That workers listen on while they connect, 0: any free one. Of several workers on a host
         each needs its own: a function of the worker returns it.
+    shards : int, optional
+        Parts that the rows are cut into, of which a worker carries as many as the others; every
+        batch has rows of each. Trainings with the same number see the same batches. By default 16,
+        and four for each worker at the beginning if those are more.
     **recipe
         Others of :meth:`cmlp.Network.fit`: solver, learning_rate, patience, max_time, n_threads,
         validation_fraction and so on.
@@ -148,6 +153,8 @@ def train(
     common_core(cluster, list(cluster.members()))
     limit, classes = bytes_of(memory), net.classes
     n_shards = max(LEAST, PER_WORKER * len(cluster.members()))
+    if shards is not None:
+        n_shards = check_integer("shards", shards, 1)
     settings = Settings(made, options, n_shards, sync_every, limit)
     settings.check(net)
     with net.exclusive_training():
