@@ -623,6 +623,14 @@ class Network(State):
             Continue from the file `checkpoint`, if there is one: with the weights, bit for bit, of
             a training that was not interrupted. One that was complete returns at once. Data, sizes
             and `batch_size` have to be the same.
+        comm : cmlp.distributed.Communicator, optional
+            Train with other processes, which call this with the same arguments; see
+            :mod:`cmlp.distributed`. `batch_size` is that of all together, and the result the same
+            for any number of them, to rounding. Callbacks, output and checkpoints are rank 0's.
+        sync_every : int, (int, int) or 'auto'
+            Steps between two messages to them: 1 sums gradients at each step. With k above 1 each
+            takes k steps of its own, then their weights are averaged; ``(5, 16)`` does so after 5
+            epochs, and 'auto' finds a k by measuring.
 
         Returns
         -------
@@ -669,8 +677,13 @@ class Network(State):
             raise ValueError("give X_val and y_val or validation_fraction, not both")
         if arguments["resume"] and arguments["checkpoint"] is None:
             raise ValueError("resume=True needs the file to continue from: checkpoint=...")
-        if arguments["comm"] is not None:
-            return self._fit_with_others(X, arguments, recipe, options)
+        shards = 0
+        if arguments["resume"] and arguments["comm"] is None:
+            from cmlp.formats.checkpoint import shards_of
+
+            shards = shards_of(arguments["checkpoint"])  # several ranks have begun the training
+        if arguments["comm"] is not None or shards:
+            return self._fit_with_others(X, arguments, recipe, options, shards)
         if isinstance(X, Source) or arguments["checkpoint"] is not None:
             return self._fit_source(X, arguments, recipe, options)
         classes, validation = self.classes, None
@@ -716,10 +729,12 @@ class Network(State):
         )  # fmt: skip
 
     def _fit_with_others(
-        self, X: Any, arguments: dict[str, Any], recipe: Recipe, options: Options
+        self, X: Any, arguments: dict[str, Any], recipe: Recipe, options: Options, shards: int
     ) -> History:
-        """Train as one of several ranks."""
-        from cmlp.distributed.fit import Settings, fit
+        """Train as one of several ranks; or alone, in the order of their `shards`."""
+        from cmlp.distributed.fit import fit
+        from cmlp.distributed.rank import Settings
+        from cmlp.distributed.threads import ThreadRing
         from cmlp.formats.checkpoint import checkpoint_of
         from cmlp.sources.arrays import arrays
         from cmlp.sources.fitting import validation_rows
@@ -728,8 +743,10 @@ class Network(State):
         y, weight, path, comm = (
             arguments[name] for name in ("y", "sample_weight", "checkpoint", "comm")
         )
+        comm = comm or ThreadRing.make(1)[0]
         memory, checkpoint, classes = bytes_of(arguments["memory"]), None, self.classes
-        settings = Settings(recipe, options, max(8, comm.size), arguments["sync_every"], memory)
+        shards = shards or max(8, comm.size)
+        settings = Settings(recipe, options, shards, arguments["sync_every"], memory)
         settings.check(self)
         try:
             if isinstance(X, Source):

@@ -28,7 +28,9 @@ STEPS = {
     "momentum": {"l2": 0.01, "clip_norm": 0.3},
     "nesterov": {"nesterov": True, "dropout": 0.2},
     "adam": {"solver": "adam", "learning_rate": 0.003, "input_noise": 0.1, "ema": 0.9},
-    "adamw": {"solver": "adamw", "learning_rate": 0.003, "weight_decay": 0.1, "dropout": [0.1, 0.3]},
+    "adamw": {
+        "solver": "adamw", "learning_rate": 0.003, "weight_decay": 0.1, "dropout": [0.1, 0.3],
+    },
     "rmsprop": {"solver": "rmsprop", "learning_rate": 0.001, "l1": 0.001, "clip_norm": 1.0},
     "nadam": {"solver": "nadam", "learning_rate": 0.003, "ema": 0.99, "input_noise": 0.05},
     "lion": {"solver": "lion", "learning_rate": 0.0005, "weight_decay": 0.1, "l2": 0.01},

@@ -200,7 +200,9 @@ def test_another_ring_is_turned_away(other):
     }[other]  # fmt: skip
     if other == "rank":
         theirs["addresses"] = addresses[::-1]
-    found = together(listeners, lambda each: each.ring(**(theirs if each is listeners[1] else mine)))
+    found = together(
+        listeners, lambda each: each.ring(**(theirs if each is listeners[1] else mine))
+    )
     assert all(isinstance(error, RingBroken) for error in found), found
     assert found[0].waited_for == 1
 
@@ -294,7 +296,7 @@ def ring_of(processes, attempt, timeout=60.0):
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no signals that stop a process")
 @pytest.mark.parametrize("how, victim", [("SIGKILL", 0), ("SIGKILL", 1), ("SIGSTOP", 1)])
 def test_a_rank_that_dies_or_stops_is_done_without(how, victim):
-    """The others find out, make another ring, and end with what nobody's loss would have given."""
+    """The others find out, make another ring, and end as if there had been no loss."""
     epochs = 150
     processes = [Process(epochs) for _ in range(3)]
     try:

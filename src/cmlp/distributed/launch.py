@@ -151,6 +151,6 @@ class mpi:
         return found
 
     def close(self, error: BaseException | None = None) -> None:
-        """End all processes if there was an error: the others would wait for ever."""
+        """End all processes if there was an error: the others would wait without end."""
         if error is not None:
             self.comm.Abort(1)

@@ -189,7 +189,7 @@ class Listener:
         into: queue.SimpleQueue[socket.socket],
         done: threading.Event,
     ) -> None:
-        """Let everybody identify itself, each in a thread, until the port is closed."""
+        """Let strangers identify themselves, each in a thread, until the port is closed."""
         busy = threading.BoundedSemaphore(MOST_STRANGERS)
 
         def identify(connection: socket.socket) -> None:

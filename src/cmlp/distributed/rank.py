@@ -1,21 +1,22 @@
-"""Rank: one process of a training, which goes on in rounds.
+"""Rank: one process of a training, which is made of rounds.
 
 A round is an epoch, or some seconds of one. What it changes (weights, moments, statistics, random
 state, position, record) becomes valid in one piece, after its last message has arrived; whatever
 fails before that restores what was valid before. So each rank holds a state from which training can
-continue, and a rank that lags behind gets that of the one that is furthest.
+continue, and the others get that of the rank that is furthest.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import sys
 import threading
 import time
 import zlib
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ from cmlp.sources.encode import network_encoder
 from cmlp.sources.evaluation import Scores
 from cmlp.training.callbacks import TrainingState
 from cmlp.training.divergence import diverged
-from cmlp.training.feed import Progressed
+from cmlp.training.feed import Feed, Progressed
 from cmlp.training.fit import NetworkRules, Options
 from cmlp.training.progress import Progress
 from cmlp.training.recipe import Recipe
@@ -87,6 +88,7 @@ class Settings:
                 "sync_every must be a number of steps, a pair (epochs, steps) or 'auto', not "
                 f"{every!r}"
             )
+        self.k: int | None
         self.warm_up, self.k = (0, None) if every == "auto" else (int(warm_up), int(k))
 
     def check(self, net: State) -> None:
@@ -186,8 +188,8 @@ class Rank:
         self._seed(int(net.rng.integers(2**62)))
         validates = validation is not None or self.options.validation_fraction > 0
         self.rules = RankRules(
-            net, self, settings.recipe, self.state_of_fit, np.arange(0), self.batch_size,
-            self.options.shuffle, self.latest if validates else None, None,
+            net, cast(Feed, self), settings.recipe, self.state_of_fit, np.arange(0),
+            self.batch_size, self.options.shuffle, self.latest if validates else None, None,
             self.options.patience, self.options.schedules, Progress(0, 0, "", ""),
         )  # fmt: skip
         self._prepare()
@@ -208,7 +210,7 @@ class Rank:
         net = self.net
         rng = net.rng.bit_generator.state
         self.trainer = Trainer(
-            net, self, self.settings.recipe, self.batch_size, self.options.n_threads
+            net, cast(Feed, self), self.settings.recipe, self.batch_size, self.options.n_threads
         )
         net.rng.bit_generator.state = rng
         self.trainer.noise = self.trainer.noise._replace(seed=self.seed)
@@ -284,15 +286,13 @@ class Rank:
 
     def _described(self) -> dict[str, Any]:
         """Return what all ranks must have the same, by the names in a message."""
-        import cmlp
-
         net, about = self.net, self.net.architecture
         labels = None if net.classes is None else net.classes.tolist()
         rows = self.rows
         n = len(rows.X) if isinstance(rows, Data) else rows.n_rows
         shape = repr((net.plan.tolist(), sorted(about.to_dict().items(), key=str)))
         return {
-            "cmlp version": cmlp.__version__, "dtype": str(net.dtype),
+            "cmlp version": sys.modules["cmlp"].__version__, "dtype": str(net.dtype),
             "architecture": zlib.crc32(shape.encode()), "rows": n,
             "classes": zlib.crc32(repr(labels).encode()), "settings": self.settings.described(),
         }  # fmt: skip
@@ -478,7 +478,8 @@ class Rank:
         starts, stops = (dealt(end, counts) for end in ends)
         first = sum(stops[: mine.start]) - sum(starts[: mine.start])
         parts = [
-            shard.piece(epoch, starts[i], stops[i]) for i, shard in zip(mine, self.shards, strict=True)
+            shard.piece(epoch, starts[i], stops[i])
+            for i, shard in zip(mine, self.shards, strict=True)
         ]
         return *merged(parts or [(self.latest, np.arange(0))]), first
 

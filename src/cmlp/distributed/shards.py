@@ -7,7 +7,7 @@ of a batch is a piece of it. Then any number of ranks sees the same batches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +21,7 @@ from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows
 from cmlp.sources.training import read_all, windowed
 from cmlp.sources.windows import WindowFeed, kept_dtype, row_bytes
+from cmlp.training.feed import Window
 
 
 def dealt(n: int, counts: Sequence[int]) -> list[int]:
@@ -220,6 +221,7 @@ class Windowed(Shard):
             )
         self.part, self.encoder, self.n_epochs = part, encoder, options.epochs
         self.epoch = self.at = -1
+        self.windows: Iterator[Window] = iter(())
 
     def _begin(self, epoch: int, start: int) -> None:
         """Read on at a place; the next epoch follows by itself, for any other place anew."""

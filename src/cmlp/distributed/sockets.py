@@ -35,7 +35,7 @@ HEADER, MAGIC = struct.Struct("<8sQQQ"), b"cmlpring"
 """32 bytes before each message: magic, attempt, step, bytes."""
 
 SLICE = 1.0
-"""Seconds between two looks at the abort flag."""
+"""Seconds between two checks of the abort flag."""
 
 
 class SocketRing:
@@ -114,7 +114,9 @@ class SocketRing:
                     raise RingBroken("the training was aborted")
                 else:
                     reads = [] if wanted is None else [self.into]
-                    select.select(reads, [self.out] if self.queue else [], [], min(SLICE, self.timeout))
+                    select.select(
+                        reads, [self.out] if self.queue else [], [], min(SLICE, self.timeout)
+                    )
         except (OSError, ValueError) as error:  # ValueError: closed by another thread
             self.close()
             if isinstance(error, RingBroken):
@@ -259,7 +261,7 @@ class SocketRing:
         for distance in range(1, size):  # each segment collects all ranks' parts
             source = (self.rank - distance) % size
             tails[source] = np.empty_like(tail)
-            self._transfer(memoryview(tails[source]).cast("B"))
+            self._transfer(tails[source].data.cast("B"))
             if distance < size - 1:
                 self._send(tails[source])
             for chunk in chunks(source):
@@ -269,7 +271,7 @@ class SocketRing:
                 self._send(chunk)
         for distance in range(size - 1):  # and goes to all of them
             for chunk in chunks(self.rank - distance):
-                self._transfer(memoryview(chunk).cast("B"))
+                self._transfer(chunk.data.cast("B"))
                 if distance < size - 2:
                     self._send(chunk)
         self._transfer(None)

@@ -46,7 +46,7 @@ class ThreadRing:
         self.n_calls += 1
         with meeting.changed:
             told = meeting.calls.setdefault(number, {})
-            meeting.calls.pop(number - 2, None)  # everybody has read it
+            meeting.calls.pop(number - 2, None)  # all have read it
             told[self.rank] = mine
             meeting.changed.notify_all()
             meeting.changed.wait_for(

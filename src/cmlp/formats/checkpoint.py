@@ -79,6 +79,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Stored | None:
     return Stored(found[0][0]._replace(arrays=arrays), found[0][1])
 
 
+def shards_of(path: str | os.PathLike[str]) -> int:
+    """Return into how many shards the rows of a checkpoint's training are cut; 0 without ranks."""
+    stored = read_checkpoint(path)
+    return int(stored.record["windows"].get("shards", 0)) if stored else 0
+
+
 class Checkpoint:
     """Writes checkpoints of a training, and continues one.
 

@@ -99,6 +99,10 @@ def windowed(
     ValueError
         If `memory` is too small for windows.
     """
+    if given is not None and given.get("shards"):
+        raise ValueError(
+            "the checkpoint is of a training on several ranks: continue it with Network.fit"
+        )
     if batch_size is None:
         raise ValueError(
             "batch_size=None makes one batch of all rows, which do not fit into the memory given; "

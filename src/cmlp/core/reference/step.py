@@ -37,7 +37,9 @@ def evaluate(
         x = gather(X, part, input_scale, params.dtype)
         y = gather_targets(targets, part, objective, n_out, params.dtype)
         try:
-            _, zs, activations, _ = propagate(plan, params, x, noise, step, first_row + start, team=team)
+            _, zs, activations, _ = propagate(
+                plan, params, x, noise, step, first_row + start, team=team
+            )
         except Stopped:
             return
         row_loss[start:stop] = row_costs(objective, code, zs[-1], activations[-1], y)
