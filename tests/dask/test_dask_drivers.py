@@ -240,3 +240,13 @@ def test_a_lost_scheduler_is_told_and_a_checkpoint_is_left(source, tmp_path):
         found.close()
     assert net.history.epochs >= 1
     assert 1 <= cmlp.load(path).history.epochs <= net.history.epochs
+
+
+def test_one_machine_continues_a_checkpoint(client, source, tmp_path):
+    path = tmp_path / "run.cmlp"
+    train(client, source, epochs=2, checkpoint=path)
+    net = network()
+    net.fit(source, resume=True, checkpoint=path, **HOW | {"epochs": 3})
+    assert net.history.epochs == 3
+    again = train(client, source, epochs=4, checkpoint=path, resume=True)
+    assert again.history.epochs == 4

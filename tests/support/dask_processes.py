@@ -25,6 +25,8 @@ class Processes:
         Arguments of all of them.
     """
 
+    environment = {}  # of processes that are started later
+
     def __init__(self, n, more=()):
         self.folder, self.more = tempfile.mkdtemp(), list(more)
         self.log = open(os.path.join(self.folder, "errors"), "a")
@@ -46,7 +48,7 @@ class Processes:
         process = subprocess.Popen(
             [sys.executable, "-m", "distributed.cli.dask_" + what, "--no-dashboard",
              "--host", "127.0.0.1", *arguments, *self.more],
-            env=os.environ | settings, start_new_session=True,
+            env=os.environ | settings | self.environment, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=self.log,
         )  # fmt: skip
         self.started.append(process)

@@ -53,9 +53,14 @@ def predict(client: Any, net: Any, X: Any, what: str = "predict") -> Any:
     if client is not None and sum(one.params.nbytes for one in networks_of(net)) > LARGE:
         model = dask.delayed(client.scatter(net, broadcast=True, hash=False))
     if frame:
+        import dask.dataframe
+
         columns = None if like.ndim == 1 else list(range(like.shape[1]))
         meta = _framed(like[:0], X._meta.index[:0], columns)
-        return X.map_partitions(_answer_frame, model, what, columns, meta=meta)
+        parts = [dask.delayed(_answer_frame)(part, model, what, columns) for part in X.to_delayed()]
+        return dask.dataframe.from_delayed(
+            parts, meta=meta, divisions=X.divisions, verify_meta=False
+        )
     chunks = (X.chunks[0], *((n,) for n in like.shape[1:]))
     return X.map_blocks(
         _answer, net=model, what=what, dtype=like.dtype, chunks=chunks, meta=like[:0],

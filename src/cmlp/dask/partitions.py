@@ -142,7 +142,7 @@ class Partitions(Source):
         """
         for block, parts in enumerate(self.futures):
             states = {part.status for part in parts if part is not None}
-            if states <= {"finished", "pending"}:
+            if not states & {"cancelled", "error"}:  # 'lost' ones are being computed again
                 continue
             if self.arrays is None:
                 raise DataError(

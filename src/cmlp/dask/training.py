@@ -19,7 +19,7 @@ from cmlp.dask.versions import common_core
 from cmlp.dask.worker import Place
 from cmlp.data.rows import Data
 from cmlp.data.source import Source, no_targets
-from cmlp.distributed.fit import kept
+from cmlp.distributed.fit import _kept as kept
 from cmlp.distributed.rank import Rank, Round, Settings
 from cmlp.formats.checkpoint import Checkpoint, checkpoint_of
 from cmlp.model.history import History
@@ -142,26 +142,17 @@ def train(
         raise ValueError("resume=True needs the file to continue from: checkpoint=...")
     options = Options(**chosen(Options, DEFAULTS | given))
     made = Recipe(**{name: given[name] for name in PARAMETERS if name in given})
-    limits = Limits(
-        check_integer("min_workers", min_workers, 1),
-        check_number("wait", wait, 0),
-        check_number("timeout", timeout, 0.001),
-        check_integer("retries", retries, 0),
-        check_number("round_seconds", round_seconds, 0.001),
-    )
+    limits = limits_of(min_workers, wait, timeout, retries, round_seconds)
     cluster = Cluster(client, workers)
     common_core(cluster, list(cluster.members()))
-    limit, classes = bytes_of(memory), net.classes
-    n_shards = max(LEAST, PER_WORKER * len(cluster.members()))
-    if shards is not None:
-        n_shards = check_integer("shards", shards, 1)
-    settings = Settings(made, options, n_shards, sync_every, limit)
+    settings = settings_of(cluster, made, options, shards, sync_every, bytes_of(memory))
     settings.check(net)
+    classes = net.classes
     with net.exclusive_training():
         try:
             source = source_of(client, data, y, sample_weight)
             network_encoder(net, source)  # finds the labels of all partitions
-            held_out = _validation(net, validation, limit)
+            held_out = validation_of(net, validation, settings.memory)
         except (TypeError, ValueError):
             net.classes = classes  # a failed call keeps no labels
             raise
@@ -171,6 +162,29 @@ def train(
             keeper = checkpoint_of(net, checkpoint, every, source, made, options)
         training = Training(cluster, net, source, settings, held_out, limits, port)
         return training.run(keeper, resume)
+
+
+def settings_of(
+    cluster: Cluster, recipe: Recipe, options: Options, shards: int | None, every: Any, memory: int
+) -> Settings:
+    """Return what all ranks have the same, with the number of shards."""
+    n_shards = max(LEAST, PER_WORKER * len(cluster.members()))
+    if shards is not None:
+        n_shards = check_integer("shards", shards, 1)
+    return Settings(recipe, options, n_shards, every, memory)
+
+
+def limits_of(
+    min_workers: int, wait: float, timeout: float, retries: int, round_seconds: float
+) -> Limits:
+    """Return checked limits."""
+    return Limits(
+        check_integer("min_workers", min_workers, 1),
+        check_number("wait", wait, 0),
+        check_number("timeout", timeout, 0.001),
+        check_integer("retries", retries, 0),
+        check_number("round_seconds", round_seconds, 0.001),
+    )
 
 
 def source_of(client: Any, data: Any, y: Any, weight: Any, tables: bool = False) -> Source:
@@ -183,7 +197,8 @@ def source_of(client: Any, data: Any, y: Any, weight: Any, tables: bool = False)
     return scattered(client, data, y, weight)
 
 
-def _validation(net: State, given: Any, memory: int) -> Data | None:
+def validation_of(net: State, given: Any, memory: int) -> Data | None:
+    """Return rows to validate on, encoded."""
     if isinstance(given, Source):
         return validation_rows(net, given, None, memory)
     if given is None:
