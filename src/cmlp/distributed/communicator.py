@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from cmlp.core.layout import Array
 
@@ -69,3 +69,9 @@ class Communicator(Protocol):
 
     def close(self, error: BaseException | None = None) -> None:
         """Close the connections, at the end or because of an error; the others notice at once."""
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self.close(error)

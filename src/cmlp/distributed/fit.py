@@ -54,12 +54,12 @@ def fit(
     )
     stopped = "error"
     try:
-        keeper = _kept(checkpoint, rank)
+        keeper = kept(checkpoint, rank)
         with halting(rank.halt):
             call_back(callbacks, "on_train_begin", state)
             while True:
-                why = ended or ("callback" if state.stop else deadline.reason)
-                why = "interrupted" if rank.halt.is_set() else why
+                why = "interrupted" if rank.halt.is_set() else "callback" if state.stop else ""
+                why = ended or why or deadline.reason
                 found = rank.round(comm, deadline.end - time.perf_counter(), why)
                 for values in found.records:
                     progress.epoch(values)
@@ -83,7 +83,7 @@ def fit(
         progress.close()
         rank.close()
         rank.rules.end(stopped)
-    if stopped == "interrupted":
+    if stopped == "interrupted" and leads:
         warn_of_interrupt(state.epoch, options.epochs)
     if keeper is not None:
         keeper.end(stopped)
@@ -91,7 +91,7 @@ def fit(
     return state.history
 
 
-def _kept(checkpoint: Checkpoint | None, rank: Rank) -> Checkpoint | None:
+def kept(checkpoint: Checkpoint | None, rank: Rank) -> Checkpoint | None:
     """Continue where a checkpoint stood, or begin to write one."""
     if checkpoint is None:
         return None

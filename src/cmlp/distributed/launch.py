@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import ssl
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cmlp.core.layout import Array
+from cmlp.distributed.communicator import Communicator
 from cmlp.distributed.listener import Listener
 from cmlp.distributed.sockets import SocketRing
 
 PORT = 46_711
-"""Port of every rank under Slurm, where none is given: plus its number on the machine."""
+"""Port of the first rank of each host under Slurm; the others have the next ones."""
 
 
 def ring(
@@ -31,7 +33,7 @@ def ring(
     ----------
     addresses : sequence of str, optional
         'host:port' of all ranks, in their order, the same in every process. By default one per
-        task of Slurm, from ``SLURM_JOB_NODELIST`` and ``SLURM_NTASKS_PER_NODE``.
+        task of Slurm, from ``SLURM_JOB_NODELIST`` and ``SLURM_NTASKS``.
     rank : int, optional
         Which of them this process is. By default ``SLURM_PROCID``.
     token_file : str or path-like, optional
@@ -54,20 +56,16 @@ def ring(
     ValueError
         If there are no addresses, no rank, or no token.
     """
-    if addresses is None:
-        addresses = slurm_addresses(os.environ)
-    if rank is None:
-        rank = int(os.environ.get("SLURM_PROCID", -1))
+    addresses = slurm_addresses(os.environ) if addresses is None else addresses
+    rank = int(os.environ.get("SLURM_PROCID", -1)) if rank is None else rank
     if not 0 <= rank < len(addresses):
         raise ValueError(
             f"rank must be 0 to {len(addresses) - 1}, one for each address, not {rank}; outside "
             "Slurm give it as rank="
         )
-    if token_file is None:
-        token = os.environ.get("CMLP_TOKEN", "").encode()
-    else:
-        with open(token_file, "rb") as file:
-            token = file.read().strip()
+    token = os.environ.get("CMLP_TOKEN", "").encode()
+    if token_file is not None:
+        token = Path(token_file).read_bytes().strip()
     if len(token) < 16:
         raise ValueError(
             "the ranks need a common secret of 16 bytes or more: token_file=, or the environment "
@@ -78,49 +76,28 @@ def ring(
     return listener.ring(addresses, rank, token, timeout=timeout, client=client, server=server)
 
 
-def slurm_addresses(environment: Any) -> list[str]:
-    """Return 'host:port' of every task of a job, as Slurm's variables describe it.
+def slurm_addresses(environment: Mapping[str, str]) -> list[str]:
+    """Return 'host:port' of every task of a job of Slurm's, as many on each host.
 
     Raises
     ------
     ValueError
-        If this is no task of Slurm.
+        If this is no task of Slurm, or hosts have different numbers of them.
     """
     try:
-        hosts = expanded(environment["SLURM_JOB_NODELIST"])
-        per_host = [
-            int(tasks)
-            for part in environment["SLURM_STEP_TASKS_PER_NODE"].split(",")
-            for tasks in [part.split("(")[0]] * int((re.findall(r"\(x(\d+)\)", part) or [1])[0])
-        ]
+        nodes, n = environment["SLURM_JOB_NODELIST"], int(environment["SLURM_NTASKS"])
     except KeyError as missing:
         raise ValueError(
             f"the environment has no {missing}: this is no task of Slurm; give addresses="
         ) from None
-    base = int(environment.get("CMLP_PORT", PORT))
-    return [
-        f"{host}:{base + number}"
-        for host, n in zip(hosts, per_host, strict=True)
-        for number in range(n)
-    ]
+    command = ["scontrol", "show", "hostnames", nodes]
+    hosts = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    if n % len(hosts):
+        raise ValueError(f"{n} tasks on {len(hosts)} hosts: start as many on each, or addresses=")
+    return [f"{host}:{PORT + number}" for host in hosts for number in range(n // len(hosts))]
 
 
-def expanded(nodes: str) -> list[str]:
-    """Return the names in a list of Slurm's, such as ``node[01-03,7],gpu1``."""
-    found = []
-    for prefix, ranges in re.findall(r"([^,\[]+)(?:\[([^\]]*)\])?", nodes):
-        for part in ranges.split(",") if ranges else [""]:
-            first, _, last = part.partition("-")
-            if last:
-                width = len(first)
-                numbers = range(int(first), int(last) + 1)
-                found += [f"{prefix}{number:0{width}d}" for number in numbers]
-            else:
-                found.append(prefix + first)
-    return found
-
-
-class mpi:
+class mpi(Communicator):
     """The communicator of an MPI program: ``net.fit(source, comm=mpi(MPI.COMM_WORLD))``.
 
     Sums are in the order of the MPI library, so the same bits in every run are not promised. MPI

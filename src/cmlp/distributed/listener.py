@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from cmlp.distributed.communicator import RingBroken
 from cmlp.distributed.sockets import SLICE, SocketRing
@@ -45,29 +46,22 @@ def _received(connection: socket.socket, n: int) -> bytes:
     return data
 
 
-def _greet(connection: socket.socket, token: bytes, ranks: bytes) -> None:
-    """Identify both sides, as the one that connects; raises ConnectionError."""
+def identify(connection: socket.socket, token: bytes, ranks: bytes, connects: bool) -> None:
+    """Show that this side knows the token, and find out whether the other one does.
+
+    Raises
+    ------
+    OSError
+        If it does not, or is another rank, of another ring, or silent.
+    """
+    role, theirs_role = (b"connects", b"accepts") if connects else (b"accepts", b"connects")
     own = os.urandom(NONCE)
     connection.sendall(own)
-    theirs = _received(connection, NONCE + DIGEST)
-    wanted = _answer(token, b"accepts", ranks, own, theirs[:NONCE])
-    if not hmac.compare_digest(theirs[NONCE:], wanted):
+    theirs = _received(connection, NONCE)
+    connection.sendall(_answer(token, role, ranks, theirs, own))
+    wanted = _answer(token, theirs_role, ranks, own, theirs)
+    if not hmac.compare_digest(_received(connection, DIGEST), wanted):
         raise ConnectionError("does not know the token, or is of another ring")
-    connection.sendall(_answer(token, b"connects", ranks, theirs[:NONCE], own))
-    wanted = _answer(token, b"stands", ranks, own, theirs[:NONCE])
-    if not hmac.compare_digest(_received(connection, DIGEST), wanted):
-        raise ConnectionError("did not accept the token")
-
-
-def _greet_back(connection: socket.socket, token: bytes, ranks: bytes) -> bool:
-    """Do the same as the one that was connected to; return whether it is the expected rank."""
-    theirs, own = _received(connection, NONCE), os.urandom(NONCE)
-    connection.sendall(own + _answer(token, b"accepts", ranks, theirs, own))
-    wanted = _answer(token, b"connects", ranks, own, theirs)
-    if not hmac.compare_digest(_received(connection, DIGEST), wanted):
-        return False
-    connection.sendall(_answer(token, b"stands", ranks, theirs, own))
-    return True
 
 
 class Listener:
@@ -192,16 +186,13 @@ class Listener:
         """Let strangers identify themselves, each in a thread, until the port is closed."""
         busy = threading.BoundedSemaphore(MOST_STRANGERS)
 
-        def identify(connection: socket.socket) -> None:
+        def meet(connection: socket.socket) -> None:
             try:
-                connection.settimeout(GREETING)
-                if context is not None:
-                    connection = context.wrap_socket(connection, server_side=True)
-                _prepare(connection)
-                if _greet_back(connection, token, ranks) and not done.is_set():
-                    into.put(connection)
-                else:
-                    connection.close()
+                connection = _prepared(
+                    connection, context and context.wrap_socket, server_side=True
+                )
+                identify(connection, token, ranks, connects=False)
+                into.put(connection)
             except (OSError, ValueError):  # a stranger, or garbage: it is turned away
                 connection.close()
             finally:
@@ -216,7 +207,7 @@ class Listener:
             except OSError:
                 return
             if busy.acquire(blocking=False):
-                threading.Thread(target=identify, args=(connection,), daemon=True).start()
+                threading.Thread(target=meet, args=(connection,), daemon=True).start()
             else:
                 connection.close()
 
@@ -229,15 +220,16 @@ def _connected(
     left = max(0.1, min(GREETING, deadline - time.monotonic()))
     connection = socket.create_connection((host.strip("[]"), int(port)), timeout=left)
     try:
-        if context is not None:
-            connection = context.wrap_socket(connection, server_hostname=host)
-        _prepare(connection)
-        _greet(connection, token, ranks)
+        connection = _prepared(connection, context and context.wrap_socket, server_hostname=host)
+        identify(connection, token, ranks, connects=True)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _prepare(connection: socket.socket) -> None:
+def _prepared(connection: socket.socket, wrap: Any, **side: Any) -> socket.socket:
+    """Return a connection without delays, encrypted if there is a context."""
+    connection.settimeout(GREETING)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection if wrap is None else wrap(connection, **side)

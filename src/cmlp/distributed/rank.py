@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core import dispatch
+from cmlp.core.checks import check_integer
 from cmlp.core.layout import Array
 from cmlp.data.numbers import is_finite
 from cmlp.data.rows import Data
@@ -80,21 +81,17 @@ class Settings:
     memory: int = 10**9
 
     def __post_init__(self) -> None:
-        every = self.sync_every
-        warm_up, k = every if isinstance(every, tuple) and len(every) == 2 else (0, every)
-        numbers = all(isinstance(n, (int, np.integer)) for n in (warm_up, k))
-        if every != "auto" and not (numbers and warm_up >= 0 and k >= 1):
-            raise ValueError(
-                "sync_every must be a number of steps, a pair (epochs, steps) or 'auto', not "
-                f"{every!r}"
-            )
-        self.k: int | None
-        self.warm_up, self.k = (0, None) if every == "auto" else (int(warm_up), int(k))
+        every, self.warm_up = self.sync_every, 0
+        self.k: int | None = None
+        if every != "auto":
+            pair = every if isinstance(every, tuple) and len(every) == 2 else (0, every)
+            self.warm_up = check_integer("the epochs of sync_every", pair[0], 0)
+            self.k = check_integer("sync_every", pair[1], 1)
 
     def check(self, net: State) -> None:
         """Check that they suit a network."""
         self.recipe.check(net.architecture)
-        if net.normalization == "batch" and (self.k == 1 or self.k is None or self.warm_up):
+        if net.normalization == "batch" and ((self.k or 1) == 1 or self.warm_up):
             raise ValueError(
                 "normalization='batch' has statistics of a whole batch, which no rank sees: use "
                 "'layer', or sync_every above 1"
@@ -108,12 +105,11 @@ class Settings:
 
     def described(self) -> str:
         """Return what has to be the same, as text."""
-        own = ("callbacks", "verbose", "n_threads", "max_time", "schedules")
-        options = {
-            name: getattr(value, "__qualname__", value)  # of a function, whose repr has an address
-            for name, value in vars(self.options).items()
-            if name not in own
-        }
+        options = vars(self.options).copy()
+        for own in ("callbacks", "verbose", "n_threads", "max_time", "schedules"):
+            del options[own]
+        for name, value in options.items():  # the repr of a function has an address
+            options[name] = getattr(value, "__qualname__", value)
         return repr((self.recipe, options, self.n_shards, self.sync_every, self.memory))
 
 
@@ -173,11 +169,10 @@ class Rank:
         settings.check(net)
         self.net, self.rows, self.settings, self.validation = net, rows, settings, validation
         self.options, self.k = settings.options, settings.k
-        self.encoder = None if isinstance(rows, Data) else network_encoder(net, rows)
         if isinstance(rows, Data):
-            self.latest = some_rows(rows, np.arange(min(256, len(rows.X))))
+            self.encoder, self.latest = None, some_rows(rows, np.arange(min(256, len(rows.X))))
         else:
-            assert self.encoder is not None
+            self.encoder = network_encoder(net, rows)
             self.latest = Data(*self.encoder(rows.first(), lambda row: rows.place(0, row)))
         self.halt, self.committed = threading.Event(), 0
         self.seconds = self.waited_for_rows = self.rate = 0.0
@@ -198,23 +193,19 @@ class Rank:
         """Cut the rows into shards, whose order and held-out rows follow from the seed."""
         self.close_shards()
         self.seed = seed
+        given = self.settings
         self.shares = Shares(
-            self.rows, self.encoder, self.options, self.settings.n_shards, self.settings.memory,
-            seed,
-        )  # fmt: skip
+            self.rows, self.encoder, self.options, given.n_shards, given.memory, seed
+        )
         self.n_rows = self.shares.n_rows
         self.batch_size = min(self.options.batch_size or self.n_rows, self.n_rows)
 
     def _prepare(self) -> None:
         """Make what takes the steps, for the core in use."""
-        net = self.net
-        rng = net.rng.bit_generator.state
-        self.trainer = Trainer(
-            net, cast(Feed, self), self.settings.recipe, self.batch_size, self.options.n_threads
-        )
-        net.rng.bit_generator.state = rng
-        self.trainer.noise = self.trainer.noise._replace(seed=self.seed)
-        self.trainer.progressed = Progressed(first_step=net.steps)
+        net, feed = self.net, cast(Feed, self)
+        rng, n_threads = net.rng.bit_generator.state, self.options.n_threads
+        self.trainer = Trainer(net, feed, self.settings.recipe, self.batch_size, n_threads)
+        net.rng.bit_generator.state = rng  # the seed of the noise is the ranks'
         self.stepper, self.core = Stepper(net, self.trainer), dispatch.core.name
 
     # The part of a feed: see cmlp.training.feed
@@ -267,7 +258,6 @@ class Rank:
         if record["seed"] != self.seed:
             self._seed(record["seed"])
             self.rules.n_rows, self.rules.n_steps = self.n_rows, -(-self.n_rows // self.batch_size)
-            self.trainer.noise = self.trainer.noise._replace(seed=self.seed)
         net.rng.bit_generator.state = generator(record["generator"]).bit_generator.state
         for history, name in ((net.history, "before"), (self.state_of_fit.history, "history")):
             history.clear()
@@ -288,8 +278,7 @@ class Rank:
         """Return what all ranks must have the same, by the names in a message."""
         net, about = self.net, self.net.architecture
         labels = None if net.classes is None else net.classes.tolist()
-        rows = self.rows
-        n = len(rows.X) if isinstance(rows, Data) else rows.n_rows
+        n = len(self.rows.X) if isinstance(self.rows, Data) else self.rows.n_rows
         shape = repr((net.plan.tolist(), sorted(about.to_dict().items(), key=str)))
         return {
             "cmlp version": sys.modules["cmlp"].__version__, "dtype": str(net.dtype),
@@ -352,10 +341,9 @@ class Rank:
 
     def _agree(self, comm: Communicator, stop: str) -> tuple[str, str]:
         """Compare versions and settings, bring all to the furthest state; return core and stop."""
-        state = self._packed()
         mine = {
             "same": self._described(), "core": dispatch.core.name, "position": self.position,
-            "digest": self._digest(), "bytes": len(state), "stop": stop,
+            "digest": self._digest(), "stop": stop,
         }  # fmt: skip
         all_of_them = [json.loads(each) for each in comm.gather(json.dumps(mine).encode())]
         for name, value in all_of_them[0]["same"].items():
@@ -367,11 +355,11 @@ class Rank:
                     )
         furthest = max(all_of_them, key=lambda each: each["position"][:2])
         root = all_of_them.index(furthest)
-        if any(each["digest"] != furthest["digest"] or each["position"] != furthest["position"]
-               for each in all_of_them):  # fmt: skip
-            blob = np.frombuffer(state, np.uint8).copy()
-            if comm.rank != root:
-                blob = np.empty(furthest["bytes"], np.uint8)
+        if len({(each["digest"], *each["position"]) for each in all_of_them}) > 1:
+            blob = np.frombuffer(self._packed() if comm.rank == root else b"", np.uint8)
+            n = np.array([len(blob)])
+            comm.broadcast(n, root)
+            blob = blob.copy() if comm.rank == root else np.empty(int(n[0]), np.uint8)
             comm.broadcast(blob, root)
             if comm.rank != root:
                 self._unpack(blob.tobytes())

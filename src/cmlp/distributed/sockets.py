@@ -9,7 +9,6 @@ goes round whole, and every rank adds all parts in the same order.
 from __future__ import annotations
 
 import select
-import socket
 import ssl
 import struct
 import threading
@@ -22,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from cmlp.core.layout import Array
-from cmlp.distributed.communicator import RingBroken
+from cmlp.distributed.communicator import Communicator, RingBroken
 from cmlp.distributed.threads import sum_in_order
 
-CHUNK, SHORT = 1 << 18, 1 << 16
+CHUNK, SHORT = 1 << 20, 1 << 16
 """Bytes that are added while the next ones arrive; and of sums that go round whole."""
 
 LONGEST = 1 << 36
@@ -37,8 +36,11 @@ HEADER, MAGIC = struct.Struct("<8sQQQ"), b"cmlpring"
 SLICE = 1.0
 """Seconds between two checks of the abort flag."""
 
+NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What a connection raises that takes or has nothing at the moment."""
 
-class SocketRing:
+
+class SocketRing(Communicator):
     """A communicator over two sockets; :class:`cmlp.distributed.Listener` makes it.
 
     Parameters
@@ -54,108 +56,79 @@ class SocketRing:
     """
 
     def __init__(
-        self,
-        rank: int,
-        size: int,
-        out: socket.socket | None = None,
-        into: socket.socket | None = None,
-        *,
-        attempt: int = 0,
-        timeout: float = 60.0,
-        abort: threading.Event | None = None,
-    ) -> None:
+        self, rank: int, size: int, out: Any = None, into: Any = None, *, attempt: int = 0,
+        timeout: float = 60.0, abort: threading.Event | None = None,
+    ) -> None:  # fmt: skip
         self.rank, self.size, self.attempt, self.timeout = rank, size, attempt, timeout
-        self.abort, self.step, self.closed = abort or threading.Event(), 0, False
-        self.sockets = [each for each in (out, into) if each is not None]
-        for each in self.sockets:
-            each.setblocking(False)
-        if out is not None and into is not None:
-            self.out, self.into = out, into
+        self.out, self.into, self.abort = out, into, abort or threading.Event()
+        self.step, self.closed = 0, False
         self.queue: deque[memoryview] = deque()
         self.scratch = bytearray(CHUNK)
-
-    def __enter__(self) -> SocketRing:
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.close(error)
+        for each in (out, into) if size > 1 else ():
+            each.setblocking(False)
 
     def close(self, error: BaseException | None = None) -> None:
         """Close the connections: the ranks on both sides notice it at once, and close theirs."""
         self.closed = True
-        for each in self.sockets:
-            with suppress(OSError):
-                each.close()
+        for each in (self.out, self.into) if self.size > 1 else ():
+            each.close()
 
     # Bytes ---------------------------------------------------------------------------------------
 
-    def _lost(self, seen: str, rank: int) -> RingBroken:
-        self.close()
-        return RingBroken(seen, rank % self.size)
-
-    def _transfer(self, wanted: memoryview | None) -> None:
+    def _transfer(self, wanted: Any = None) -> None:
         """Receive `wanted`, and send what is queued meanwhile; without it, send all."""
+        room = memoryview(b"") if wanted is None else memoryview(wanted).cast("B")
+        waits_for = (self.rank + (1 if wanted is None else -1)) % self.size
         received, heard = 0, time.monotonic()
-        before = self.rank - 1 if wanted is not None else self.rank + 1
         try:
-            if self.closed:
-                raise RingBroken("the connections were closed after an earlier error")
-            while wanted is None or received < len(wanted):
-                moved = self._send_some()
-                if wanted is not None and (n := self._receive_some(wanted[received:])):
-                    received, moved = received + n, True
-                if wanted is None and not self.queue:
-                    return
-                if moved:
+            while received < len(room) or (wanted is None and self.queue):
+                sent = self._send_some()
+                n = self._receive_some(room[received:]) if received < len(room) else 0
+                received += n
+                if sent or n:
                     heard = time.monotonic()
                 elif time.monotonic() - heard > self.timeout:
-                    raise self._lost(f"no byte for {self.timeout:g} s", before)
+                    raise RingBroken(f"no byte for {self.timeout:g} s", waits_for)
                 elif self.abort.is_set():
                     raise RingBroken("the training was aborted")
-                else:
-                    reads = [] if wanted is None else [self.into]
-                    select.select(
-                        reads, [self.out] if self.queue else [], [], min(SLICE, self.timeout)
-                    )
-        except (OSError, ValueError) as error:  # ValueError: closed by another thread
+                elif received < len(room) or self.queue:
+                    reads = [self.into] if received < len(room) else []
+                    wait = min(SLICE, self.timeout)
+                    select.select(reads, [self.out] if self.queue else [], [], wait)
+        except BaseException as error:
+            seen = "the ring is closed" if self.closed else f"the connection failed: {error}"
             self.close()
-            if isinstance(error, RingBroken):
-                raise
-            raise RingBroken(f"the connection failed: {error}", before % self.size) from error
-        except BaseException:
-            self.close()
+            if isinstance(error, (OSError, ValueError)) and not isinstance(error, RingBroken):
+                raise RingBroken(seen, waits_for) from error
             raise
 
     def _send_some(self) -> bool:
-        """Send as much of the queue as the connection takes; return whether it took any."""
-        moved = False
-        with suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        """Send what the connection takes of the queue; return whether it took any."""
+        sent = False
+        with suppress(*NOT_NOW):
             while self.queue:
-                n = self.out.send(self.queue[0])
-                moved = True
-                if n == len(self.queue[0]):
+                data = self.queue[0]
+                self.queue[0] = data[self.out.send(data) :]
+                sent = True
+                if not len(self.queue[0]):
                     self.queue.popleft()
-                else:
-                    self.queue[0] = self.queue[0][n:]
-        return moved
+        return sent
 
     def _receive_some(self, room: memoryview) -> int:
-        """Receive what has arrived; return how much."""
-        with suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            n = self.into.recv_into(room)
+        """Receive what has arrived; return how many bytes."""
+        with suppress(*NOT_NOW):
+            n: int = self.into.recv_into(room)
             if not n:
-                raise self._lost("closed its connection", self.rank - 1)
+                raise RingBroken("closed its connection", (self.rank - 1) % self.size)
             return n
         return 0
 
     def _send(self, data: Any) -> None:
         self.queue.append(memoryview(data).cast("B"))
-        self._send_some_now()
 
-    def _send_some_now(self) -> None:
-        """Begin to send; an error shows in the next transfer."""
-        with suppress(OSError):
-            self._send_some()
+    def _refuse(self, seen: str) -> None:
+        self.close()
+        raise RingBroken(seen, (self.rank - 1) % self.size)
 
     def _header(self, n: int) -> bytes:
         return HEADER.pack(MAGIC, self.attempt, self.step, n)
@@ -169,14 +142,13 @@ class SocketRing:
             If it is not that of this call: the ranks are out of step.
         """
         header = bytearray(HEADER.size)
-        self._transfer(memoryview(header))
+        self._transfer(header)
         magic, attempt, step, n = HEADER.unpack(header)
         known = (magic, attempt, step) == (MAGIC, self.attempt, self.step)
         if not known or n > LONGEST or (expected is not None and n != expected):
-            raise self._lost(
+            self._refuse(
                 f"sent step {step} of attempt {attempt} with {n:,} bytes, not step {self.step} of "
-                f"attempt {self.attempt}" + (f" with {expected:,}" if expected is not None else ""),
-                self.rank - 1,
+                f"attempt {self.attempt}" + (f" with {expected:,}" if expected is not None else "")
             )
         return int(n)
 
@@ -194,11 +166,11 @@ class SocketRing:
             for distance in range(1, self.size):
                 n = self._announced(expected)
                 received = bytearray(n)
-                self._transfer(memoryview(received))
+                self._transfer(received)
                 found[(self.rank - distance) % self.size] = received
                 if distance < self.size - 1:
                     self._send(self._header(n) + received)
-            self._transfer(None)
+            self._transfer()
         return [bytes(found[rank]) for rank in range(self.size)]
 
     def broadcast(self, array: Array, root: int = 0) -> None:
@@ -222,9 +194,9 @@ class SocketRing:
                 self._transfer(part)
                 if not last:
                     self._send(part)
-        self._transfer(None)
+        self._transfer()
         if zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
-            raise self._lost("sent an array that is damaged", self.rank - 1)
+            self._refuse("sent an array that is damaged")
         array.view(np.uint8)[...] = np.frombuffer(data, np.uint8, n - 4)
 
     def allreduce(self, array: Array, tail: Array | None = None) -> None:
@@ -261,7 +233,7 @@ class SocketRing:
         for distance in range(1, size):  # each segment collects all ranks' parts
             source = (self.rank - distance) % size
             tails[source] = np.empty_like(tail)
-            self._transfer(tails[source].data.cast("B"))
+            self._transfer(tails[source])
             if distance < size - 1:
                 self._send(tails[source])
             for chunk in chunks(source):
@@ -271,8 +243,8 @@ class SocketRing:
                 self._send(chunk)
         for distance in range(size - 1):  # and goes to all of them
             for chunk in chunks(self.rank - distance):
-                self._transfer(chunk.data.cast("B"))
+                self._transfer(chunk)
                 if distance < size - 2:
                     self._send(chunk)
-        self._transfer(None)
+        self._transfer()
         return [tails[rank] for rank in range(size)]

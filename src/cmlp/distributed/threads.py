@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from cmlp.core.layout import Array
-from cmlp.distributed.communicator import RingBroken
+from cmlp.distributed.communicator import Communicator, RingBroken
 
 
 class _Meeting:
@@ -18,7 +18,7 @@ class _Meeting:
         self.left: list[int] = []
 
 
-class ThreadRing:
+class ThreadRing(Communicator):
     """A communicator of threads; :meth:`make` returns those of all ranks.
 
     Parameters
