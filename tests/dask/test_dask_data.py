@@ -231,7 +231,7 @@ def test_missing_packages_are_named(processes, tmp_path):
         found.add()
         with distributed.Client(found.address()) as client:
             client.wait_for_workers(1)
-            with pytest.raises(RuntimeError, match="cmlp is missing in 1 of 1 .* PipInstall"):
+            with pytest.raises(RuntimeError, match=r"cmlp is missing in 1 of 1 .* PipInstall"):
                 train(client, X, Y)
     finally:
         found.close()

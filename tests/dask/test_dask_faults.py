@@ -115,7 +115,9 @@ def test_the_only_workers_are_killed_and_new_ones_continue(client, processes, so
     close_to(net, undisturbed)
 
 
-def test_a_new_worker_takes_part_from_the_next_round(client, processes, source, undisturbed, capsys):
+def test_a_new_worker_takes_part_from_the_next_round(
+    client, processes, source, undisturbed, capsys
+):
     processes.kill(sorted(processes.workers)[0])
     net, at = network(), At(processes.add, 0.0)
     how = HOW | {"epochs": 12}

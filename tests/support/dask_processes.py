@@ -25,11 +25,10 @@ class Processes:
         Arguments of all of them.
     """
 
-    environment = {}  # of processes that are started later
-
-    def __init__(self, n, more=()):
+    def __init__(self, n, more=(), environment=None):
         self.folder, self.more = tempfile.mkdtemp(), list(more)
-        self.log = open(os.path.join(self.folder, "errors"), "a")
+        self.log = open(os.path.join(self.folder, "errors"), "a")  # noqa: SIM115 - closed below
+        self.environment = environment or {}  # of processes that are started later
         self.file = os.path.join(self.folder, "scheduler.json")
         self.started, self.number = [], 0
         self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", self.file)

@@ -64,7 +64,7 @@ class Cluster:
                 if self.client.status in ("closed", "closing"):
                     raise ConnectionError("the client is closed")
                 found = self._sync(lambda: self.client.scheduler.identity(), 5)["workers"]
-            except (OSError, TimeoutError, asyncio.TimeoutError, AttributeError) as error:
+            except (OSError, TimeoutError, AttributeError) as error:
                 now = time.monotonic()
                 self.silent_since = self.silent_since or now
                 if now - self.silent_since > SILENCE - 5 or self.client.status == "closed":
@@ -98,7 +98,7 @@ class Cluster:
                     run(function, *args, workers=[address], on_error="return"), limit
                 )
                 return address, answer[address]
-            except (OSError, TimeoutError, asyncio.TimeoutError, KeyError, ValueError):
+            except (OSError, TimeoutError, KeyError, ValueError):
                 return None
 
         async def all_of_them() -> Any:
@@ -106,7 +106,7 @@ class Cluster:
 
         try:
             found = self._sync(all_of_them, limit + 5)
-        except (OSError, TimeoutError, asyncio.TimeoutError):
+        except (OSError, TimeoutError):
             return {}
         return {
             address: answer
@@ -151,7 +151,7 @@ class Task:
     @property
     def ended(self) -> bool:
         """Whether it has a result, or will never have one."""
-        return self.future.status != "pending"
+        return bool(self.future.status != "pending")
 
     def outcome(self, limit: float) -> Any:
         """Return its outcome; None if it has none, as of a worker that was lost."""

@@ -106,7 +106,7 @@ class OnCluster:
         if isinstance(y, str):
             X, y = X.drop(columns=[y]), X[y]
         out = self.predict(X)
-        weight = 1.0 if sample_weight is None else sample_weight
+        weight: Any = 1.0 if sample_weight is None else sample_weight
         if isinstance(self, Classifies):
             right = ((out == y) * weight).sum().compute()
             return float(right / (len(y) if sample_weight is None else weight.sum().compute()))
@@ -256,7 +256,7 @@ def _keep(est: Any, task: Any, net: Any, random: Any) -> None:
         vars(est).pop(name, None)
 
 
-class DaskMLPClassifier(ByRounds, Classifies, MLPClassifier):
+class DaskMLPClassifier(ByRounds, Classifies, MLPClassifier):  # type: ignore[misc]
     """:class:`cmlp.MLPClassifier`, trained on all workers of a Dask cluster.
 
     Parameters
@@ -277,7 +277,7 @@ class DaskMLPClassifier(ByRounds, Classifies, MLPClassifier):
     local = MLPClassifier
 
 
-class DaskMLPRegressor(ByRounds, MLPRegressor):
+class DaskMLPRegressor(ByRounds, MLPRegressor):  # type: ignore[misc]
     """:class:`cmlp.MLPRegressor`, trained on all workers of a Dask cluster.
 
     Parameters
@@ -291,5 +291,3 @@ class DaskMLPRegressor(ByRounds, MLPRegressor):
     """
 
     local = MLPRegressor
-
-

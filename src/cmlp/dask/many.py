@@ -92,7 +92,7 @@ class _Many:
     def slots(self) -> int:
         """Return how many tasks run at a time."""
         members = self.cluster.members().values()
-        return max(1, sum(max(1, about["nthreads"] // self.n_threads) for about in members))
+        return max(1, sum(max(1, int(about["nthreads"]) // self.n_threads) for about in members))
 
     def start(self) -> Any:
         """Start the next group."""
@@ -102,7 +102,9 @@ class _Many:
             self.sent = self.client.scatter([_Whole(self.data)], hash=False)[0]
         nets = [self.jobs[number][0] for number in numbers]
         settings = [self.jobs[number][1] for number in numbers]
-        task = self.client.submit(train_group, nets, settings, self.sent, self.n_threads, pure=False)
+        task = self.client.submit(
+            train_group, nets, settings, self.sent, self.n_threads, pure=False
+        )
         self.began[task] = numbers, time.monotonic()
         return task
 
@@ -157,9 +159,7 @@ def train_group(nets: list[Any], settings: list[Any], data: _Whole, n_threads: i
     began = time.perf_counter()
     try:
         X, y, weight = data.read()
-        histories = train(
-            nets, X, y, sample_weight=weight, settings=settings, n_threads=n_threads
-        )
+        histories = train(nets, X, y, sample_weight=weight, settings=settings, n_threads=n_threads)
     except Exception as error:
         return 0.0, error
     return time.perf_counter() - began, list(zip(nets, histories, strict=True))

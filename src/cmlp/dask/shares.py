@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from cmlp.core.errors import warn
@@ -31,14 +32,14 @@ class Shares:
         blocks, k, size = self.source.blocks or (), self.n_shards, len(ring)
         n, pieces = sum(blocks), Shards(list(blocks))
         borders = [n * (k * rank // size) // k for rank in range(size + 1)]
-        rows = [stop - start for start, stop in zip(borders, borders[1:], strict=False)]
+        rows = [stop - start for start, stop in pairwise(borders)]
         self._tell(ring, rows)
         if not isinstance(self.source, Partitions):
             return [{} for _ in ring]
         futures = self.source.living(client)
         return [
             {block: futures[block] for block, _, _ in pieces.pieces(start, stop)}
-            for start, stop in zip(borders, borders[1:], strict=False)
+            for start, stop in pairwise(borders)
         ]
 
     def _tell(self, ring: list[str], rows: list[int]) -> None:

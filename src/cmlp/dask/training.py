@@ -1,4 +1,4 @@
-"""``cmlp.dask.train``: the rounds of a network, until a rule, a clock, a callback or Ctrl-C ends them."""
+"""``cmlp.dask.train``: rounds, until a rule, a clock, a callback or Ctrl-C ends them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cmlp.dask.versions import common_core
 from cmlp.dask.worker import Place
 from cmlp.data.rows import Data
 from cmlp.data.source import Source, no_targets
-from cmlp.distributed.fit import _kept as kept
+from cmlp.distributed.fit import kept
 from cmlp.distributed.rank import Rank, Round, Settings
 from cmlp.formats.checkpoint import Checkpoint, checkpoint_of
 from cmlp.model.history import History

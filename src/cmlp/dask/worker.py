@@ -93,9 +93,7 @@ _lock = threading.Lock()
 # What the driver asks at any time; it is answered by the worker's event loop, and takes no time
 
 
-def claim(
-    run: str, owner: str, timeout: float, clients: Collection[str], dask_worker: Any
-) -> str:
+def claim(run: str, owner: str, timeout: float, clients: Collection[str], dask_worker: Any) -> str:
     """Claim this worker for a training; return what keeps it from that, or nothing."""
     with _lock:
         seat = _seats.get(dask_worker.address)
