@@ -1,4 +1,4 @@
-"""Trainings that end badly, or meet others: what they leave behind, and what they report."""
+"""Trainings that end badly, or meet others: what is left of them, and what they report."""
 
 import os
 import pickle

@@ -63,5 +63,5 @@ def test_connections_are_encrypted_where_the_cluster_is_and_no_port_stays_open(
     assert len(seen) == 2
     for worker, (kinds, ports) in seen[0].items():
         assert kinds == [ssl.SSLSocket.__name__] * 2
-        assert ports == before[worker][1]  # the ring stands, so nobody listens
+        assert ports == before[worker][1]  # the ring stands: no port is open
     assert after == before

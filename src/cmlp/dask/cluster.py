@@ -86,7 +86,7 @@ class Cluster:
     def tell(
         self, addresses: Iterable[str], function: Any, *args: Any, limit: float = ANSWER
     ) -> dict[str, Any]:
-        """Call a function in workers at once, beside their tasks; return the answers that came.
+        """Call a function in workers at once, while their tasks run; return the answers that came.
 
         An exception is an answer; a worker that does not answer in time is left out.
         """

@@ -232,7 +232,7 @@ def _refuse(est: Any, once: bool) -> None:
 
 
 def _options(est: Any, batch_size: int, once: bool) -> Options:
-    """Return how training goes on and ends, by the parameters of an estimator."""
+    """Return how training continues and ends, by the parameters of an estimator."""
     rule = None if isinstance(est.learning_rate, str) and est.learning_rate in RULES else (
         est.learning_rate
     )  # fmt: skip

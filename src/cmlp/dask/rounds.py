@@ -100,7 +100,7 @@ class Rounds:
 
     # What a training calls
 
-    def next(self, seconds: float, wants: bool) -> Round:
+    def next(self, seconds: float, fetches: bool) -> Round:
         """Return the next round that was finished; its state is here, if it is wanted.
 
         Raises
@@ -118,7 +118,7 @@ class Rounds:
             tasks = []
             for rank, address in enumerate(self.ring):
                 ring = self.first and self.first[rank]
-                arguments = self.run, self.attempt, ring, seconds, wants, rank == 0
+                arguments = self.run, self.attempt, ring, seconds, fetches, rank == 0
                 tasks.append(self.cluster.submit(address, worker.work, *arguments))
             ended = self._ended(tasks, seconds + 2 * self.limits.timeout + EVICTION)
             self.first = None
@@ -131,7 +131,7 @@ class Rounds:
             found: Round = done[0][0]
             for _, state in done:
                 self._keep(found.position, state)
-            if not (wants or found.ended) or self.fetch(found.position):
+            if not (fetches or found.ended) or self.fetch(found.position):
                 return found
 
     def _keep(self, position: Any, state: Any) -> None:
@@ -181,7 +181,7 @@ class Rounds:
         return found
 
     def _is_current(self) -> bool:
-        """Whether the ring has all who are ready, and nobody else; admit new workers."""
+        """Whether the ring has those who are ready, and no others; admit new workers."""
         eligible = self._eligible()
         self._admit(eligible)
         ready = [address for address in eligible if address in self.admitted]

@@ -10,7 +10,7 @@ from cmlp.dask.partitions import Partitions
 from cmlp.data.source import Shards, Source
 
 UNEVEN = 1.15
-"""Rows of a rank, as a multiple of the mean, from which a warning says so."""
+"""Rows of a rank, as a multiple of the mean, from which there is a warning."""
 
 
 class Shares:

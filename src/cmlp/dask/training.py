@@ -304,8 +304,8 @@ class Training:
         left = deadline.end - time.perf_counter()
         seconds = min(self.limits.round_seconds, max(0.0, left))
         due = keeper is not None and time.perf_counter() - keeper.last >= keeper.every
-        wants = bool(callbacks) or due or left <= 2 * self.limits.round_seconds
-        found: Round = rounds.next(seconds, wants)
+        fetches = bool(callbacks) or due or left <= 2 * self.limits.round_seconds
+        found: Round = rounds.next(seconds, fetches)
         self._show(rounds)
         for values in found.records:
             progress.epoch(values)

@@ -23,7 +23,7 @@ EVICTION = 10.0
 
 @dataclass
 class Outcome:
-    """What a task says at its end; tasks raise nothing, so that Dask never runs them again.
+    """What a task returns; tasks raise nothing, so that Dask never runs them again.
 
     Attributes
     ----------
@@ -310,7 +310,7 @@ def listen(run: str, attempt: int, port: Any, held: dict[int, Any]) -> Outcome:
 
 
 def work(
-    run: str, attempt: int, ring: Ring | None, seconds: float, wants: bool, leads: bool
+    run: str, attempt: int, ring: Ring | None, seconds: float, fetches: bool, leads: bool
 ) -> Outcome:
     """Run a round, the first one of a ring after connecting it."""
     with (task := _Task(run, attempt)) as seat:
@@ -318,7 +318,7 @@ def work(
             if ring is not None:
                 _connect(seat, ring, attempt, task.worker)
             found = seat.rank.round(seat.comm, seconds)
-            state = seat.rank.state() if leads and (wants or found.ended) else None
+            state = seat.rank.state() if leads and (fetches or found.ended) else None
             task.outcome = Outcome("done", (found, state))
     return task.outcome
 
