@@ -8,7 +8,7 @@ from dask_processes import Processes, stored, waves
 
 import cmlp
 
-distributed = pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed", minversion="2025.1")
 da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
 pd = pytest.importorskip("pandas")

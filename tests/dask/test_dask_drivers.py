@@ -14,7 +14,7 @@ from dask_processes import Processes, stored, waves
 
 import cmlp
 
-distributed = pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed", minversion="2025.1")
 
 pytestmark = pytest.mark.filterwarnings("default")  # Dask's own
 

@@ -6,7 +6,7 @@ from dask_processes import Processes, waves
 
 import cmlp
 
-distributed = pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed", minversion="2025.1")
 da = pytest.importorskip("dask.array")
 
 pytestmark = pytest.mark.filterwarnings("default")  # theirs
