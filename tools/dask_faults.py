@@ -12,6 +12,7 @@ which a new cluster continues from the checkpoint to the same weights.
 import argparse
 import collections
 import contextlib
+import faulthandler
 import os
 import pickle
 import random
@@ -56,6 +57,14 @@ cmlp.dask.train(client, net, source, **how)
 
 def network():
     return cmlp.Network([8, 16, 3], "tanh", dtype="float64", seed=1)
+
+
+class Hang(BaseException):
+    """A sequence has not ended."""
+
+
+def hang(number, frame):
+    raise Hang(f"it has not ended within {LIMIT} s")
 
 
 class Sequence:
@@ -176,6 +185,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    signal.signal(signal.SIGALRM, hang)
     counts, wrong = collections.Counter(), 0
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -190,7 +200,11 @@ def main():
             draw = random.Random(arguments.seed * 1_000_003 + number)
             sequence = Sequence(cluster, source, draw, folder)
             signal.alarm(LIMIT)
-            net, problem = sequence.run()
+            try:
+                net, problem = sequence.run()
+            except Hang as error:
+                faulthandler.dump_traceback()
+                net, problem = network(), str(error)
             if sequence.lost:
                 cluster.close()
                 cluster = Processes(3)
