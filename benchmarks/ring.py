@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -62,6 +63,9 @@ def run_rank(
     listener = Listener(host)
     print(json.dumps(listener.address), flush=True)
     rank, addresses = json.loads(sys.stdin.readline())
+    if hasattr(os, "sched_setaffinity"):  # else who sends wakes the other one on its own processor
+        usable = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {usable[rank % len(usable)]})
     rng = np.random.default_rng(rank)
     n = rows * max(8, 40_000 // rows)
     X = rng.integers(0, 256, (2 * n, sizes[0]), np.uint8)
