@@ -24,7 +24,7 @@ RANKS = {
     "estimators": 7, "plot": 7,
     "exchange": 8, "page": 8, "course": 8,
     "__init__": 9,
-    "cli": 10,
+    "cli": 10, "dask": 10,
     "__main__": 11,
 }  # fmt: skip
 """Each package or module of the top level: it imports from lower ranks, and from itself."""

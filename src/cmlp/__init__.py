@@ -174,7 +174,7 @@ def __getattr__(name: str) -> _Any:
     """Import at its first use what a script that only predicts does not need."""
     import importlib
 
-    if name in ("course", "plot", "schedules"):
+    if name in ("course", "dask", "plot", "schedules"):
         return importlib.import_module(f"cmlp.{name}")
     if name in _LAZY:
         return getattr(importlib.import_module(f"cmlp.{_LAZY[name]}"), name)

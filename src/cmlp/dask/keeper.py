@@ -1,0 +1,28 @@
+"""A thread of the driver that tells its workers that it is alive."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+from cmlp.dask import worker
+from cmlp.dask.cluster import Cluster
+
+
+class Keeper:
+    """Renews claims several times in each `timeout`, also while a callback takes long."""
+
+    def __init__(self, cluster: Cluster, run: str, timeout: float, claimed: set[str]) -> None:
+        self.cluster, self.run, self.claimed = cluster, run, claimed
+        self.every, self.ended = max(0.2, timeout / 4), threading.Event()
+        self.thread = threading.Thread(target=self._renew, name="cmlp keeper", daemon=True)
+        self.thread.start()
+
+    def _renew(self) -> None:
+        while not self.ended.wait(self.every):
+            with contextlib.suppress(RuntimeError):  # the set has changed just now
+                self.cluster.tell(list(self.claimed), worker.renew, self.run)
+
+    def close(self) -> None:
+        """End the thread."""
+        self.ended.set()

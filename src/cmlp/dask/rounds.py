@@ -1,0 +1,390 @@
+"""The driver of rounds: it keeps a ring of the workers that are there, and starts one round more.
+
+A round is one task in each worker. When any of them ends badly, the others end, too, within
+moments or `timeout`; then a ring of those that are left, and of new ones, begins at the furthest
+position that one of them, or the driver, has. A worker that was lost is no special case: while it
+is among the members, a task to admit it waits there until it can run.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from cmlp.core.errors import warn
+from cmlp.dask import worker
+from cmlp.dask.cluster import ANSWER, Cluster, Task, Waiting
+from cmlp.dask.errors import TrainingFailed
+from cmlp.dask.keeper import Keeper
+from cmlp.dask.shares import Shares
+from cmlp.dask.worker import EVICTION, Outcome, Place, Ring
+from cmlp.distributed.rank import Round
+
+SETTLE = 0.3
+"""Seconds in which a broken ring ends by itself."""
+
+
+@dataclass
+class Limits:
+    """Seconds to wait for what; see :func:`cmlp.dask.train`."""
+
+    min_workers: int
+    wait: float
+    timeout: float
+    retries: int
+    round_seconds: float
+
+
+@dataclass
+class Ended:
+    """How the tasks of all ranks have ended.
+
+    Attributes
+    ----------
+    outcomes : dict of str to Outcome
+        By address.
+    lost : dict of str to str
+        What was seen of workers without an outcome.
+    """
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether any has not done what it should."""
+        return bool(self.lost) or any(one.kind != "done" for one in self.outcomes.values())
+
+
+class Rounds:
+    """The workers of one training.
+
+    Parameters
+    ----------
+    place : Place
+        What a rank is made of.
+    shares : Shares
+        What each rank carries.
+    port : int or callable
+
+    Attributes
+    ----------
+    state, position : object
+        The latest that the driver has, of which it can begin anew if all workers are lost.
+    ring : list of str
+        Addresses by rank.
+    story : list of str
+        What was lost.
+    """
+
+    def __init__(
+        self, cluster: Cluster, limits: Limits, place: Place, shares: Shares, port: Any
+    ) -> None:
+        self.cluster, self.limits, self.place = cluster, limits, place
+        self.shares, self.port = shares, port
+        self.run = uuid.uuid4().hex[:12]
+        self.state: Any = None
+        self.position: Any = None
+        self.attempt = self.failures = 0
+        self.ring: list[str] = []
+        self.first: list[Ring] | None = None
+        self.claimed: set[str] = set()
+        self.admitted: set[str] = set()
+        self.admitting: dict[str, Task] = {}
+        self.later: dict[str, float] = {}
+        self.story: list[str] = []
+        self.keeper = Keeper(cluster, self.run, limits.timeout, self.claimed)
+
+    # What a training calls
+
+    def next(self, seconds: float, fetches: bool) -> Round:
+        """Return the next round that was finished; its state is here, if it is wanted.
+
+        Raises
+        ------
+        TrainingFailed, ClusterLost
+            If there are too few workers, or rounds fail one after another.
+        Exception
+            What a rank has raised, with the worker's name and its traceback as notes.
+        """
+        while True:
+            if not (self.ring and self._is_current()):
+                self._assemble()
+                if not self._form():
+                    continue
+            tasks = []
+            for rank, address in enumerate(self.ring):
+                ring = self.first and self.first[rank]
+                arguments = self.run, self.attempt, ring, seconds, fetches, rank == 0
+                tasks.append(self.cluster.submit(address, worker.work, *arguments))
+            ended = self._ended(tasks, seconds + 2 * self.limits.timeout + EVICTION)
+            self.first = None
+            done = [one.value for one in ended.outcomes.values() if one.kind == "done"]
+            if ended.is_bad:
+                self._lost(ended, "round", finished=bool(done))
+            if not done:
+                continue
+            self.failures = 0
+            found: Round = done[0][0]
+            for _, state in done:
+                self._keep(found.position, state)
+            if not (fetches or found.ended) or self.fetch(found.position):
+                return found
+
+    def _keep(self, position: Any, state: Any) -> None:
+        """Keep a state to begin from if all workers are lost."""
+        if state is not None and (self.position is None or position >= self.position):
+            self.position, self.state = position, state
+
+    def fetch(self, wanted: Any = None) -> bool:
+        """Get the latest state of the workers; return whether it is of the position wanted."""
+        for address in sorted(self.admitted):
+            if wanted is not None and self.position >= wanted:
+                break
+            task = self.cluster.submit(address, worker.state_of, self.run, self.attempt)
+            outcome = self._ended([task], self.limits.timeout).outcomes.get(address)
+            if outcome is not None and outcome.kind == "done":
+                self._keep(*outcome.value)
+                if wanted is None:
+                    break
+        return wanted is None or bool(self.position >= wanted)
+
+    def interrupt(self) -> None:
+        """End the running round."""
+        self.cluster.tell(self.ring, worker.interrupt, self.run, self.attempt)
+
+    def close(self, lost: bool = False) -> None:
+        """Give the workers free, unless the cluster was lost."""
+        self.keeper.close()
+        if lost:
+            return
+        for task in self.admitting.values():
+            task.future.cancel()
+        self.cluster.tell(self.claimed, worker.leave, self.run)
+
+    # Who takes part
+
+    def _eligible(self) -> list[str]:
+        """Return the workers that may take part."""
+        members = self.cluster.members()
+        self.claimed.intersection_update(members)  # in place: the keeper has them, too
+        self.admitted.intersection_update(members)
+        for address in self.admitting.keys() - members.keys():
+            del self.admitting[address]
+        found = [address for address, about in members.items() if about["status"] == "running"]
+        if self.cluster.most is not None:
+            mine = sorted(found, key=lambda address: address not in self.claimed)  # stable
+            found = [each for each in found if each in mine[: self.cluster.most]]
+        return found
+
+    def _is_current(self) -> bool:
+        """Whether the ring has those who are ready, and no others; admit new workers."""
+        eligible = self._eligible()
+        self._admit(eligible)
+        ready = [address for address in eligible if address in self.admitted]
+        return set(self.ring) == set(ready)
+
+    def _admit(self, eligible: list[str]) -> dict[str, str]:
+        """Begin to admit workers, and see who is; return who is busy, and why."""
+        refused, now = {}, time.monotonic()
+        for address in eligible:
+            if address not in self.claimed and self.later.get(address, 0.0) < now:
+                answer = self._claim([address]).get(address, "does not answer")
+                if answer:
+                    refused[address], self.later[address] = answer, now + 2 * ANSWER
+        for address, task in list(self.admitting.items()):
+            if task.ended:
+                del self.admitting[address]
+                outcome = task.outcome(self.limits.timeout)
+                if outcome is not None and outcome.kind == "done":
+                    self.admitted.add(address)
+                elif outcome is not None and outcome.kind == "error":
+                    self._raise(address, outcome)
+                else:  # its claim has ended
+                    self.claimed.discard(address)
+        for address in eligible:
+            new = address not in self.admitted and address not in self.admitting
+            if new and address in self.claimed:
+                arguments = self.run, self.attempt, self.place
+                self.admitting[address] = self.cluster.submit(address, worker.admit, *arguments)
+        return refused
+
+    def _claim(self, addresses: list[str]) -> dict[str, str]:
+        """Claim workers one after another, in this order; return what refuses, or nothing."""
+        answers: dict[str, str] = {}
+        clients = self.cluster.clients()
+        arguments = self.run, self.cluster.client.id, self.limits.timeout, clients
+        for address in addresses:
+            answer = self.cluster.tell([address], worker.claim, *arguments)
+            answers |= {each: str(told) for each, told in answer.items()}
+            if answers.get(address) == "":
+                self.claimed.add(address)
+            else:
+                break
+        return answers
+
+    def _claim_all(self) -> None:
+        """Claim all workers or none, so that of two trainings one waits for the other."""
+        end, delay = time.monotonic() + self.limits.wait, 0.1
+        while True:
+            eligible = sorted(self._eligible())
+            answers = self._claim(eligible)
+            busy = {address: why for address, why in answers.items() if why}
+            silent = [address for address in eligible if address not in answers]
+            enough = len(self.claimed) >= self.limits.min_workers
+            if eligible and not busy and enough:
+                for address in silent:
+                    self.later[address] = time.monotonic() + 2 * ANSWER
+                return
+            if time.monotonic() > end:
+                if self.claimed and enough:
+                    return
+                told = [f"{address}: {why}" for address, why in busy.items()]
+                raise self._too_few(len(self.claimed), told)
+            if busy:
+                self.cluster.tell(self.claimed, worker.leave, self.run)
+                self.claimed.clear()
+            time.sleep(delay)
+            delay = min(1.0, 1.5 * delay)
+
+    def _too_few(self, n: int, told: list[str]) -> TrainingFailed:
+        least = self.limits.min_workers
+        return TrainingFailed(
+            f"{n} workers can take part, and at least {least} must; waited {self.limits.wait:g} s",
+            self.story + told,
+        )
+
+    def _assemble(self) -> None:
+        """Wait for workers that take part; at the beginning for all of them, if they are quick."""
+        began, first = time.monotonic(), not self.claimed and not self.ring
+        if first:
+            self._claim_all()
+        while True:
+            eligible = self._eligible()
+            refused = self._admit(eligible)
+            ready = [address for address in eligible if address in self.admitted]
+            waited = time.monotonic() - began
+            complete = not self.admitting or not first or waited > self.limits.timeout
+            if ready and len(ready) >= self.limits.min_workers and complete:
+                self.ring = ready
+                return
+            if waited > self.limits.wait:
+                raise self._too_few(len(ready), [f"{a}: {why}" for a, why in refused.items()])
+            if self.admitting:
+                Waiting(self.admitting.values()).wait(0.2)
+            else:
+                time.sleep(0.1)
+
+    # A ring
+
+    def _form(self) -> bool:
+        """Prepare the members of a ring; return whether all of them are ready for a round."""
+        self.attempt += 1
+        tasks = []
+        for address, held in zip(
+            self.ring, self.shares.held(self.cluster.client, self.ring), strict=True
+        ):
+            arguments = self.run, self.attempt, self.port, held
+            tasks.append(self.cluster.submit(address, worker.listen, *arguments))
+        limit = self.limits.wait if self.shares.are_partitions else self.limits.timeout
+        ended = self._ended(tasks, limit)
+        if ended.is_bad:
+            self._lost(ended, "a new ring")
+            return False
+        told = [ended.outcomes[address].value for address in self.ring]
+        positions = [position for _, position in told]
+        first = self.position >= max(positions)  # also of ranks that have not begun
+        addresses, token = [address for address, _ in told], secrets.token_bytes(32)
+        self.first = [
+            Ring(addresses, rank, token, self.state if first and rank == 0 else None)
+            for rank in range(len(self.ring))
+        ]
+        return True
+
+    def _ended(self, tasks: list[Task], limit: float) -> Ended:
+        """Wait for the end of all tasks; who is lost or does not answer has none."""
+        ended, waiting, pending = Ended(), Waiting(tasks), list(tasks)
+        began = looked = time.monotonic()
+        bad_since, told = 0.0, False
+        while True:
+            for task in [task for task in pending if task.ended]:
+                pending.remove(task)
+                outcome = task.outcome(self.limits.timeout)
+                if outcome is None:
+                    ended.lost[task.address] = task.why() or "its answer was lost"
+                else:
+                    ended.outcomes[task.address] = outcome
+            if not pending:
+                return ended
+            now = time.monotonic()
+            if ended.is_bad and not bad_since:
+                bad_since, looked = now, 0.0
+            if now - looked > 1:
+                looked = now
+                members = self.cluster.members()
+                for task in [task for task in pending if task.address not in members]:
+                    pending.remove(task)
+                    ended.lost[task.address] = "has left the cluster"
+            if not told and ((bad_since and now - bad_since > SETTLE) or now - began > limit):
+                told = self._tell_to_end(pending, ended, bool(bad_since))
+                began, bad_since = time.monotonic(), bad_since and time.monotonic()
+            elif told and now - began > EVICTION:
+                for task in pending:
+                    ended.lost[task.address] = "does not end its round, or did not start it"
+                return ended
+            if pending:
+                waiting.wait(0.1 if bad_since else 0.3)
+
+    def _tell_to_end(self, pending: list[Task], ended: Ended, bad: bool) -> bool:
+        """Tell ranks to end, if any has failed; return whether they were told.
+
+        If none has, and all are running, they get more time: a step or a reading is just long.
+        """
+        addresses = [task.address for task in pending]
+        if not bad:
+            running = self.cluster.tell(addresses, worker.renew, self.run)
+            if len(running) == len(pending) and all(each is True for each in running.values()):
+                return False
+        answers = self.cluster.tell(addresses, worker.interrupt, self.run, self.attempt)
+        for task in [task for task in pending if task.address not in answers]:
+            pending.remove(task)
+            ended.lost[task.address] = f"does not answer for {ANSWER:g} s, as if it were stopped"
+        return True
+
+    def _lost(self, ended: Ended, what: str, finished: bool = False) -> None:
+        """Note who was lost; raise a rank's own error, or give up after too many failures."""
+        for address, outcome in ended.outcomes.items():
+            if outcome.kind == "error":
+                self._raise(address, outcome)
+        clock = time.strftime("%H:%M:%S")
+        for address, seen in ended.lost.items():
+            self.story.append(f"{clock} {address}: {seen} ({what} after {self.position})")
+        for address, outcome in ended.outcomes.items():
+            if outcome.kind == "gone":
+                self.claimed.discard(address)
+                self.story.append(f"{clock} {address}: does not know this training any more")
+            elif outcome.kind == "broken" and not ended.lost:
+                whom = "" if outcome.waited_for is None else self.ring[outcome.waited_for]
+                self.story.append(f"{clock} {address} waited for {whom or '?'}: {outcome.seen}")
+        self.admitted -= ended.lost.keys() | {
+            address for address, one in ended.outcomes.items() if one.kind == "gone"
+        }
+        self.ring, self.first = [], None
+        self.failures += 1
+        if self.failures > self.limits.retries and not finished:
+            raise TrainingFailed(
+                f"{self.failures} rounds failed one after another (retries="
+                f"{self.limits.retries}); the network holds the last state that was seen whole",
+                self.story,
+            )
+        if ended.lost:
+            warn(f"a worker was lost, and the training continues: {self.story[-1]}")
+
+    def _raise(self, address: str, outcome: Outcome) -> None:
+        """Raise what a rank has raised."""
+        error: BaseException = outcome.value
+        error.add_note(f"This is of the worker {address}:\n{outcome.seen}")
+        raise error

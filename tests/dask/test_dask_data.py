@@ -1,0 +1,237 @@
+"""Arrays and frames of Dask, estimators, lazy predictions, many networks."""
+
+import os
+
+import numpy as np
+import pytest
+from dask_processes import Processes, stored, waves
+
+import cmlp
+
+distributed = pytest.importorskip("distributed", minversion="2025.1")
+da = pytest.importorskip("dask.array")
+dd = pytest.importorskip("dask.dataframe")
+pd = pytest.importorskip("pandas")
+
+pytestmark = pytest.mark.filterwarnings("default")  # Dask's own
+
+X, Y = waves(3_000)
+NAMES = [f"c{i}" for i in range(8)]
+
+
+@pytest.fixture(scope="module")
+def processes():
+    found = Processes(2)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def client(processes):
+    while len(processes.workers) < 2:
+        processes.add()
+    with distributed.Client(processes.address(), timeout=60) as found:
+        found.wait_for_workers(2, timeout=60)
+        yield found
+
+
+def chunked(rows=500):
+    return da.from_array(X, chunks=(rows, 8)), da.from_array(Y, chunks=rows)
+
+
+def frame(parts=5, labels=Y):
+    return dd.from_pandas(pd.DataFrame(X, columns=NAMES).assign(y=labels), npartitions=parts)
+
+
+def train(client, *data, net=None, **more):
+    net = net or cmlp.Network([8, 16, 3], "tanh", dtype="float64", seed=1)
+    how = {"epochs": 8, "batch_size": 64, "learning_rate": 0.05, "timeout": 10} | more
+    cmlp.dask.train(client, net, *data, **how)
+    return net
+
+
+def test_any_kind_of_data_is_learned(client, tmp_path):
+    weight = np.ones(3_000)
+    for data, more in (
+        ((stored(tmp_path, X, Y),), {}),
+        ((X, Y), {"sample_weight": weight}),
+        (chunked(), {"sample_weight": da.from_array(weight, chunks=500)}),
+        ((frame(), "y"), {}),
+        ((frame()[NAMES], frame()["y"]), {}),
+    ):
+        assert train(client, *data, **more).score(X, Y) > 0.95
+
+
+def test_one_and_two_workers_learn_the_same(client, tmp_path):
+    source = stored(tmp_path, X, Y)
+    nets = [train(client, source, workers=n, dropout=0.2, solver="adam") for n in (1, 2)]
+    np.testing.assert_allclose(nets[0].params, nets[1].params, rtol=1e-9, atol=1e-11)
+
+
+def test_labels_that_only_some_partitions_have(client):
+    order = np.argsort(Y, kind="stable")
+    A, b = da.from_array(X[order], chunks=(300, 8)), da.from_array(Y[order], chunks=300)
+    net = train(client, A, b)
+    assert net.classes.tolist() == [0, 1, 2] and net.score(X, Y) > 0.95
+
+
+def test_a_lost_worker_of_collections(client, processes):
+    """What can be computed again is; what was sent from here is sent again."""
+    for data in (chunked(), (X, Y)):
+        while len(processes.workers) < 2:
+            processes.add()
+        client.wait_for_workers(2, timeout=60)
+        kill = lambda state: state.epoch == 2 and processes.kill(min(processes.workers))  # noqa: E731
+        net = train(client, *data, callbacks=[lambda s, k=kill: k(s) and None])
+        assert net.score(X, Y) > 0.95
+
+
+def test_scattered_partitions_of_a_lost_worker_are_named(client, processes):
+    delayed = pytest.importorskip("dask").delayed
+    address = sorted(client.scheduler_info()["workers"])
+    name = client.scheduler_info()["workers"][address[0]]["name"]
+    parts = [client.scatter(X[i : i + 500], workers=[address[0]]) for i in range(0, 3000, 500)]
+    A = da.concatenate([da.from_delayed(delayed(p), (500, 8), X.dtype) for p in parts])
+
+    def kill(state):
+        if state.epoch == 2:
+            processes.kill(name)
+            processes.add()
+
+    with pytest.raises((cmlp.data.DataError, cmlp.dask.TrainingFailed)) as caught:
+        train(client, A, da.from_array(Y, chunks=500), callbacks=[kill], retries=1, wait=10)
+    del parts
+    assert "lost" in str(caught.value)
+
+
+def test_an_empty_worker_and_one_with_ten_times_the_rows(client):
+    address = sorted(client.scheduler_info()["workers"])
+    (A, b), (C, d) = chunked(), chunked(250)
+    with_all = client.persist([A, b], workers=address[:1])
+    assert train(client, *with_all).score(X, Y) > 0.95
+    del with_all
+    sizes = (2500, 125, 125, 125, 125)
+    uneven = client.persist([A.rechunk((sizes, 8)), b.rechunk((sizes,))])
+    assert train(client, *uneven).score(X, Y) > 0.95
+    del C, d
+
+
+@pytest.mark.parametrize(
+    "data, said",
+    [
+        (lambda: (chunked()[0].rechunk((500, 4)), chunked()[1]), "rechunk({1: -1})"),
+        (lambda: (chunked()[0], chunked(250)[1]), "rechunk({0: X.chunks[0]})"),
+        (lambda: (chunked()[0][chunked()[0][:, 0] > 0], chunked()[1]), "compute_chunk_sizes"),
+        (lambda: (chunked()[0], Y), "dask.array.from_array"),
+        (lambda: (frame(), chunked()[1]), "to_dask_array(lengths=True)"),
+        (lambda: (frame(), "no such"), "a column of X"),
+        (lambda: (frame(labels=Y.astype(str)), "c0"), "DaskTabularClassifier"),
+        (lambda: (frame().assign(k=frame()["y"].astype("category")), "y"), "categorize"),
+    ],
+)
+def test_collections_that_cannot_be_used_name_what_repairs_them(client, data, said):
+    import re
+
+    with pytest.raises((TypeError, ValueError), match=re.escape(said)):
+        train(client, *data())
+
+
+def test_estimators(client):
+    clf = cmlp.dask.DaskMLPClassifier((16,), max_iter=30, random_state=0, timeout=10)
+    A, b = chunked()
+    assert clf.fit(A, b) is clf and clf.score(A, b) > 0.9
+    lazy = clf.predict(A)
+    assert lazy.chunks[0] == A.chunks[0]
+    local = clf.to_local()
+    assert type(local) is cmlp.MLPClassifier
+    np.testing.assert_array_equal(lazy.compute(), local.predict(X))
+    np.testing.assert_array_equal(clf.predict_proba(A).compute(), local.predict_proba(X))
+    assert "client" not in clf.get_params() and clf.get_params()["timeout"] == 10
+    assert clf.score(X, Y) == clf.score(A, b)
+    reg = cmlp.dask.DaskMLPRegressor(
+        hidden_layer_sizes=(16,), max_iter=30, learning_rate_init=0.01, random_state=0,
+        early_stopping=True,
+    )  # fmt: skip
+    t = X[:, 0] + 2 * X[:, 1]
+    reg.fit(A, da.from_array(t, chunks=500))
+    assert reg.score(A, da.from_array(t, chunks=500)) > 0.9
+    assert abs(reg.score(A, da.from_array(t, chunks=500)) - reg.score(X, t)) < 1e-6
+    some = cmlp.dask.DaskMLPClassifier((16,), learning_rate_init=0.03, random_state=0)
+    for _ in range(3):
+        some.partial_fit(A, b, classes=[0, 1, 2])
+    assert some.n_iter_ == 3 and some.score(X, Y) > 0.5
+    with pytest.raises(ValueError, match="needs all rows"):
+        cmlp.dask.DaskMLPClassifier(solver="lbfgs").fit(A, b)
+
+
+def test_estimators_can_be_cloned(client):
+    base = pytest.importorskip("sklearn.base")
+    clf = cmlp.dask.DaskMLPClassifier((4,), client=client, retries=7)
+    assert base.clone(clf).retries == 7
+
+
+def test_predictions_are_lazy_and_the_same_to_the_bit(client):
+    net = cmlp.Network([8, 16, 3], seed=0)
+    net.fit(X, Y, epochs=1)
+    A, _ = chunked(333)
+    for what in ("predict", "predict_classes"):
+        here = getattr(net, what)(X)
+        lazy = cmlp.dask.predict(client, net, A, what)
+        assert lazy.dtype == here.dtype and lazy.shape == here.shape
+        np.testing.assert_array_equal(lazy.compute(), here)
+        rows = cmlp.dask.predict(client, net, frame()[NAMES], what)
+        found = rows.compute()
+        np.testing.assert_array_equal(found.to_numpy(), here)
+        assert found.index.tolist() == list(range(3_000))
+    unknown = A[A[:, 0] > 0]
+    assert np.isnan(cmlp.dask.predict(client, net, unknown).chunks[0][0])
+    with pytest.raises(TypeError, match="of Dask"):
+        cmlp.dask.predict(client, net, X)
+    with pytest.raises(ValueError, match="no method"):
+        cmlp.dask.predict(client, net, A, "guess")
+
+
+def test_many_networks_come_also_when_a_worker_is_lost(client, processes):
+    jobs = [(cmlp.Network([8, 8, 3], seed=i), {"epochs": 2 + i % 2}) for i in range(60)]
+    found = []
+    for trained in cmlp.dask.fit_many(client, jobs, (X, Y)):
+        found.append(trained)
+        if len(found) == 5:
+            processes.kill(min(processes.workers))
+    assert sorted(each.number for each in found) == list(range(60))
+    one = next(each for each in found if each.number == 7)
+    alone = cmlp.Network([8, 8, 3], seed=7)
+    alone.fit(X, Y, epochs=3)
+    np.testing.assert_allclose(one.network.params, alone.params, rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match="the jobs"):
+        list(cmlp.dask.fit_many(client, [(cmlp.Network([5, 3]), {})], (X, Y)))
+
+
+def test_report(client):
+    A, b = client.persist(list(chunked()))
+    distributed.wait([A, b])
+    text = str(cmlp.dask.report(client, A))
+    assert text.count("tcp://") == 2 and "3,000 rows" in text and cmlp.__version__ in text
+
+
+def test_versions_are_compared(client, monkeypatch):
+    monkeypatch.setattr(cmlp, "__version__", "9.9")
+    with pytest.raises(RuntimeError, match=r"other versions .* 9\.9: tcp://"):
+        train(client, *chunked())
+
+
+def test_missing_packages_are_named(processes, tmp_path):
+    """A worker whose path has no cmlp."""
+    environment = {"PYTHONPATH": str(tmp_path)}
+    found = Processes(0)
+    try:
+        if os.environ.get("PYTHONPATH") is None:
+            pytest.skip("cmlp is installed here")
+        found.environment = environment
+        found.add()
+        with distributed.Client(found.address()) as client:
+            client.wait_for_workers(1)
+            with pytest.raises(RuntimeError, match=r"cmlp is missing in 1 of 1 .* PipInstall"):
+                train(client, X, Y)
+    finally:
+        found.close()

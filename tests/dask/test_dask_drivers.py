@@ -1,0 +1,252 @@
+"""Trainings that end badly, or meet others: what is left of them, and what they report."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from dask_processes import Processes, stored, waves
+
+import cmlp
+
+distributed = pytest.importorskip("distributed", minversion="2025.1")
+
+pytestmark = pytest.mark.filterwarnings("default")  # Dask's own
+
+HOW = {"epochs": 3, "batch_size": 64, "learning_rate": 0.02}
+
+
+@pytest.fixture(scope="module")
+def processes():
+    found = Processes(2)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def client(processes):
+    with distributed.Client(processes.address(), timeout=60) as found:
+        found.wait_for_workers(2, timeout=60)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return stored(tmp_path_factory.mktemp("rows"), *waves(4_000))
+
+
+def network(**more):
+    return cmlp.Network([8, 16, 3], "tanh", dtype="float64", seed=1, **more)
+
+
+def train(client, source, net=None, **more):
+    net = net or network()
+    cmlp.dask.train(client, net, source, **({"timeout": 4, "wait": 40} | HOW | more))
+    return net
+
+
+DRIVER = """
+import pickle, distributed, cmlp, cmlp.dask
+if __name__ == "__main__":
+    client = distributed.Client({address!r})
+    source = pickle.loads({source!r})
+    net = cmlp.Network([8, 16, 3], "tanh", dtype="float64", seed=1)
+    tell = lambda state: print(state.epoch, flush=True)
+    cmlp.dask.train(client, net, source, epochs=100_000, timeout={timeout}, callbacks=[tell])
+"""
+
+
+def driver(processes, source, timeout=60):
+    """Start another process that trains, and wait for its first epoch."""
+    script = DRIVER.format(
+        address=processes.address(), timeout=timeout, source=pickle.dumps(source)
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    found = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment
+    )
+    assert found.stdout.readline() == b"1\n"
+    return found
+
+
+def test_a_driver_that_is_killed_leaves_its_workers_free_at_once(client, processes, source):
+    other = driver(processes, source)
+    other.kill()
+    other.wait()
+    other.stdout.close()
+    began = time.monotonic()
+    train(client, source, timeout=30)
+    assert time.monotonic() - began < 10
+
+
+def test_workers_of_a_driver_that_is_stopped_are_free_after_the_timeout(client, processes, source):
+    other = driver(processes, source, timeout=3)
+    other.send_signal(signal.SIGSTOP)
+    try:
+        train(client, source)
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+
+
+def test_two_trainings_at_once_wait_for_each_other(client, processes, source):
+    with distributed.Client(processes.address()) as second:
+        nets = []
+        for _ in range(5):
+            threads = [
+                threading.Thread(target=lambda c=c: nets.append(train(c, source)))
+                for c in (client, second)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+                assert not thread.is_alive()
+    assert len(nets) == 10
+    for net in nets[1:]:
+        np.testing.assert_allclose(net.params, nets[0].params, rtol=1e-9, atol=1e-12)
+
+
+def test_a_busy_cluster_says_who_has_it(client, processes, source):
+    other = driver(processes, source)
+    try:
+        with pytest.raises(cmlp.dask.TrainingFailed, match=r"busy with training .* since"):
+            train(client, source, wait=1)
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+
+
+def test_a_worker_that_is_busy_with_other_tasks_comes_later(client, source):
+    address = sorted(client.scheduler_info()["workers"])[0]
+    task = client.submit(time.sleep, 8, workers=[address], pure=False)
+    began = time.monotonic()
+    net = train(client, source, timeout=2)
+    assert time.monotonic() - began < 7
+    assert net.history.stopped == "epochs"
+    task.result()
+
+
+class OwnError(Exception):
+    pass
+
+
+class Broken(cmlp.data.Source):
+    """A source that fails in the worker that reads the second half of its last block."""
+
+    def __init__(self, X, y):
+        self.X, self.y, self.n_features, self.dtype = X, y, X.shape[1], X.dtype
+        self.blocks = (1000,) * 4
+
+    def read(self, block, start=0, stop=None):
+        if block == 3 and start >= 500:
+            raise OwnError(f"block {block} is broken")
+        rows = slice(1000 * block + start, 1000 * block + (1000 if stop is None else stop))
+        return cmlp.data.Block(self.X[rows], self.y[rows])
+
+
+def test_an_error_of_a_worker_is_raised_and_not_tried_again(client, source):
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    net = network()
+    net.classes = np.arange(3)
+    before = net.params.copy()
+    with pytest.raises(OwnError, match="block 3 is broken") as caught:
+        train(client, Broken(*waves(4000)), net)
+    note = "".join(caught.value.__notes__)
+    assert "This is of the worker tcp://" in note and "in read" in note
+    np.testing.assert_array_equal(net.params, before)
+    assert net.history.stopped == "error"
+    train(client, source)
+
+
+def test_divergence_is_told_as_on_one_machine(client, source):
+    net = cmlp.Network([8, 16, 3], "relu", loss="squared_error", dtype="float64", seed=1)
+    with pytest.raises(cmlp.DivergenceError), np.errstate(all="ignore"):
+        train(client, source, net, learning_rate=1e10, epochs=20)
+    assert np.isfinite(net.params).all() and net.history.stopped == "diverged"
+
+
+def test_callbacks_see_the_weights_of_their_epoch_and_stop(client, source):
+    X, y = waves(4_000)
+    seen = []
+
+    def look(state):
+        seen.append(state.network.loss(X, y))
+        return state.epoch == 2
+
+    net = train(client, source, callbacks=[look])
+    assert len(seen) == 2 and net.history.stopped == "callback"
+    assert seen[1] == net.loss(X, y) < seen[0]
+
+
+def test_an_error_of_a_callback_leaves_the_workers_free(client, source):
+    def fail(state):
+        raise OwnError("in the callback")
+
+    net = network()
+    with pytest.raises(OwnError):
+        train(client, source, net, callbacks=[fail])
+    assert net.history.epochs == 1
+    train(client, source)
+
+
+def test_max_time_ends_it(client, source):
+    net = train(client, source, epochs=100_000, max_time=1.5)
+    assert net.history.stopped == "max_time" and 1 <= net.history.epochs < 100_000
+
+
+def test_a_checkpoint_continues(client, source, tmp_path):
+    path, whole = tmp_path / "run.cmlp", train(client, source, epochs=4)
+    how = {"checkpoint": path, "checkpoint_every": 0}
+    train(client, source, epochs=2, **how)
+    net = train(client, source, epochs=4, resume=True, **how)
+    np.testing.assert_allclose(net.params, whole.params, rtol=1e-9, atol=1e-12)
+    assert net.history.epochs == 4
+
+
+def test_ctrl_c_keeps_what_was_learned(processes, source):
+    other = driver(processes, source)
+    other.send_signal(signal.SIGINT)
+    assert other.wait(20) == 0
+    other.stdout.close()
+
+
+def test_a_lost_scheduler_is_told_and_a_checkpoint_is_left(source, tmp_path):
+    found, path = Processes(2), tmp_path / "run.cmlp"
+    try:
+        with distributed.Client(found.address()) as client:
+            client.wait_for_workers(2)
+            net, killed = network(), []
+
+            def kill(state):
+                if state.epoch == 3:
+                    found.scheduler.kill()
+                    killed.append(time.monotonic())
+
+            how = {"epochs": 100_000, "checkpoint": path, "checkpoint_every": 0.1}
+            with pytest.raises(cmlp.dask.ClusterLost, match="resume=True"):
+                train(client, source, net, callbacks=[kill], **how)
+            assert time.monotonic() - killed[0] < 30
+    finally:
+        found.close()
+    assert net.history.epochs >= 1
+    assert 1 <= cmlp.load(path).history.epochs <= net.history.epochs
+
+
+def test_one_machine_continues_a_checkpoint(client, source, tmp_path):
+    path = tmp_path / "run.cmlp"
+    train(client, source, epochs=2, checkpoint=path)
+    net = network()
+    net.fit(source, resume=True, checkpoint=path, **HOW | {"epochs": 3})
+    assert net.history.epochs == 3
+    again = train(client, source, epochs=4, checkpoint=path, resume=True)
+    assert again.history.epochs == 4

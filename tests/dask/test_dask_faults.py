@@ -1,0 +1,150 @@
+"""Workers, schedulers and drivers that are killed and stopped while a network learns."""
+
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from dask_processes import Processes, stored, waves
+
+import cmlp
+
+distributed = pytest.importorskip("distributed", minversion="2025.1")
+
+pytestmark = [
+    pytest.mark.filterwarnings("default"),  # Dask's own
+]
+
+HOW = {"epochs": 4, "batch_size": 16, "learning_rate": 0.02, "solver": "adam"}
+
+
+@pytest.fixture(scope="module")
+def processes():
+    found = Processes(3)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def client(processes):
+    """A client of a cluster with three workers, all of them well."""
+    while len(processes.workers) < 3:
+        processes.add()
+    with distributed.Client(processes.address(), timeout=60) as found:
+        found.wait_for_workers(3, timeout=60)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return stored(tmp_path_factory.mktemp("rows"), *waves(12_000))
+
+
+def network():
+    return cmlp.Network([8, 16, 3], "tanh", dtype="float64", seed=1)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(processes, source):
+    net = network()
+    with distributed.Client(processes.address(), timeout=60) as client:
+        client.wait_for_workers(3, timeout=60)
+        cmlp.dask.train(client, net, source, workers=1, **HOW)
+    return net
+
+
+class At:
+    """A callback that does something during the epoch after the first one."""
+
+    def __init__(self, do, delay=0.15):
+        self.do, self.delay, self.times = do, delay, []
+
+    def __call__(self, state):
+        self.times.append(time.monotonic())
+        if state.epoch == 1:
+            threading.Timer(self.delay, self._go).start()
+
+    def _go(self):
+        self.began = time.monotonic()
+        self.do()
+
+
+def trained(client, source, do, **more):
+    """Return a network that has seen a fault, the seconds until the next epoch, and its record."""
+    net, at = network(), At(do)
+    how = {"timeout": 5, "wait": 30, "callbacks": [at], "round_seconds": 2} | HOW | more
+    history = cmlp.dask.train(client, net, source, **how)
+    assert len(at.times) == len(history["loss"]) == 4
+    return net, min(t for t in at.times if t > at.began) - at.began, history
+
+
+def close_to(net, other):
+    np.testing.assert_allclose(net.params, other.params, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("who", [["w0"], ["w1"], ["w1", "w2"]])
+def test_a_killed_worker_costs_a_round(client, processes, source, undisturbed, who):
+    victims = sorted(processes.workers)
+    victims = [victims[int(name[1])] for name in who]
+    net, seconds, _ = trained(client, source, lambda: [processes.kill(v) for v in victims])
+    assert seconds < 12
+    close_to(net, undisturbed)
+
+
+def test_a_stopped_worker_is_left_out_and_comes_back(client, processes, source, undisturbed):
+    victim = sorted(processes.workers)[1]
+
+    def stop():
+        processes.signal(victim, signal.SIGSTOP)
+        threading.Timer(12, lambda: processes.signal(victim, signal.SIGCONT)).start()
+
+    net, seconds, _ = trained(client, source, stop)
+    assert seconds < 10
+    close_to(net, undisturbed)
+
+
+def test_the_only_workers_are_killed_and_new_ones_continue(client, processes, source, undisturbed):
+    def kill():
+        for name in list(processes.workers):
+            processes.kill(name)
+        for _ in range(2):
+            processes.add()
+
+    net, _, _ = trained(client, source, kill)
+    close_to(net, undisturbed)
+
+
+def test_a_new_worker_takes_part_from_the_next_round(
+    client, processes, source, undisturbed, capsys
+):
+    processes.kill(sorted(processes.workers)[0])
+    net, at = network(), At(processes.add, 0.0)
+    how = HOW | {"epochs": 12}
+    slow = lambda state: time.sleep(0.5)  # noqa: E731 - until the new process is there
+    cmlp.dask.train(client, net, source, callbacks=[at, slow], verbose=1, timeout=5, **how)
+    shown = [line.count("tcp:") for line in capsys.readouterr().out.splitlines() if "rows:" in line]
+    assert shown == [2, 3]
+
+
+def test_a_retired_worker_leaves(client, processes, source, undisturbed):
+    name = sorted(processes.workers)[0]
+    address = next(a for a, w in client.scheduler_info()["workers"].items() if w["name"] == name)
+    retire = lambda: client.retire_workers([address], close_workers=True)  # noqa: E731
+    net, seconds, _ = trained(client, source, retire)
+    processes.workers.pop(name).wait(30)
+    assert seconds < 10
+    close_to(net, undisturbed)
+
+
+def test_too_few_workers_end_a_training_with_its_story(client, processes, source):
+    victim = sorted(processes.workers)[0]
+    with pytest.raises(cmlp.dask.TrainingFailed, match="2 workers can take part, and at least 3"):
+        net, history = network(), []
+        at = At(lambda: processes.kill(victim))
+        cmlp.dask.train(
+            client, net, source, callbacks=[at], min_workers=3, wait=1, timeout=5, **HOW
+        )
+    assert net.history.epochs == len(at.times) >= 1
+    assert net.history.stopped == "error"
+    del history
