@@ -143,7 +143,9 @@ def run(core, problem, X, side, noise=QUIET):
             limits = seam.Limits(True, -1e30, 1e30, 1024, 1 << 26)
             trainer = core.BoundTrainer(plan, params, state[:2], objective, optimizer, noise, 0.5,
                                         limits)  # fmt: skip
-            trainer.take(X, targets, weights, 0.01, np.random.default_rng(0), True, True)
+            random = np.random.default_rng(0)
+            trainer.take(X, targets, weights, 0.01, random, True, False)
+            trainer.take(X, targets, None, 0.01, random, True, True)  # if it is surely finite
         batch_size = sizes[number % 3]  # each with each optimizer, in three turns
         rates = put(np.full(-(-n // batch_size), 0.01))
         core.train_epoch(
@@ -154,10 +156,10 @@ def run(core, problem, X, side, noise=QUIET):
 
 def run_lanes(core, dtype, side):
     """Nets side by side, of odd sizes, with every loss and rule."""
-    pages, n, n_lanes = Pages(side), 7, core.vector_bytes // 4
+    pages, n, n_lanes = Pages(side), 37, core.vector_bytes // 4
     for loss, rule in itertools.product(range(3), range(3)):
         net = cmlp.Network((9, 13, 5, 2), ["gelu", "relu"], seed=0)
-        size, batch = 9 * 13 + 13 + 13 * 5 + 5 + 5 * 2 + 2, (1, 3, 7)[(loss + rule) % 3]
+        size, batch = 9 * 13 + 13 + 13 * 5 + 5 + 5 * 2 + 2, (1, 3, 37)[(loss + rule) % 3]
         steps = -(-n // batch)
         table = np.zeros((n_lanes, len(seam.LANE)), np.int64)
         table[:, :3] = n, batch, steps
@@ -166,7 +168,7 @@ def run_lanes(core, dtype, side):
         arrays = [
             net.plan, np.zeros(seam.lane_memory(net.plan, 1 + rule // 2, batch, n_lanes), dtype),
             np.ones(n * (9 + 2), dtype), np.ones(n), np.tile(np.arange(n), n_lanes),
-            np.full(steps * n_lanes + 8, 0.1), table.ravel(),
+            np.full(steps * n_lanes + 10, 0.01), table.ravel(),
         ]  # fmt: skip
         arrays[1][: size * n_lanes] = 0.1
         taken = core.train_lanes(*map(pages.put, arrays), loss, rule, 99)

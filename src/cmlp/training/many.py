@@ -86,7 +86,7 @@ def fit_many(
     Every network learns what ``network.fit(X[rows], y[rows], ...)`` would teach it, up to rounding:
     its own generator draws its orders and its held-out rows. Small networks of one architecture are
     trained side by side, one in each lane of a vector (8 with AVX2, 16 with AVX-512, 4 without),
-    which takes about half the time; the others one after another. The result does not depend on
+    which takes 0.5 to 0.8 of the time; the others one after another. The result does not depend on
     which networks are trained together, only its last digits on whether they are.
 
     Parameters
