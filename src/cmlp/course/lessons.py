@@ -235,7 +235,7 @@ def check(key: str, answer: Any) -> Verdict:
     key : str
         Lesson and number, such as "5.2".
     answer : float, array_like or str
-        Digits after the point as the question asks for; a word in quotes.
+        With as many digits after the point as the question requires, or a word in quotes.
 
     Returns
     -------
