@@ -115,13 +115,13 @@ class Network(State):
     parametric_activation : bool
         With True, hidden layers compute ``a = z + alpha (f(z) - z)`` with an alpha per unit that is
         learned; it starts at 1, where a = f(z). L1, L2 and weight decay leave alpha alone.
-    normalization_epsilon : float
-        What is added to the variance of a normalisation.
     inputs : Inputs, optional
         What happens to columns of X before the first layer: categories and numbers in bins become
         rows of a table that is learned, numbers periodic features. ``sizes[0]`` stays the number
         of columns. Positions in a table that are NaN or outside it are its first or last row. L1
         and L2 leave these arrays alone; weight decay is for tables only.
+    normalization_epsilon : float
+        What is added to the variance of a normalisation.
     precision : {None, 'bfloat16', 'bfloat16-emulated'}
         What the operands of the products are rounded to, in training and prediction: with None
         they are what the dtype is. 'bfloat16' (8 bits, to nearest even) is for processors with
@@ -542,6 +542,7 @@ class Network(State):
             'nadam' is Dozat's with its schedule of momentum, as in PyTorch and Keras. 'lion' moves
             every weight by the learning rate: a tenth of Adam's, and beta_2=0.99, are usual.
         learning_rate : float
+            How far a step goes: a factor of the gradient.
         momentum : float
             Of 'sgd' (Polyak), [0, 1]; with `nesterov`, Nesterov's.
         l1, l2 : float
@@ -577,6 +578,7 @@ class Network(State):
         shuffle : bool
             Draw a new order of the rows for each epoch.
         sample_weight : array-like, (n,), optional
+            How much each row counts; by default all alike.
         X_val, y_val : array-like, optional
             Rows to validate on after every epoch.
         validation_fraction : float

@@ -253,7 +253,13 @@ NAMES: dict[str, type[Schedule]] = {
 
 
 def resolve(schedule: Any) -> Schedule:
-    """Return the schedule for a name, a class, an instance or a callable."""
+    """Return the schedule for a name, a class, an instance or a callable.
+
+    Parameters
+    ----------
+    schedule : str, type, Schedule, callable or None
+        None is a constant rate.
+    """
     if schedule is None:
         return Constant()
     if isinstance(schedule, type) and issubclass(schedule, Schedule):

@@ -85,6 +85,7 @@ def title(number: int) -> str:
     Parameters
     ----------
     number : int
+        1 to 8.
 
     Returns
     -------
@@ -99,6 +100,7 @@ def cells(number: int, answers: bool = False) -> list[Cell]:
     Parameters
     ----------
     number : int
+        1 to 8.
     answers : bool
         As for :func:`text`.
 
@@ -121,6 +123,7 @@ def notebook(number: int) -> dict[str, Any]:
     Parameters
     ----------
     number : int
+        1 to 8.
 
     Returns
     -------
@@ -151,6 +154,7 @@ def script(number: int) -> str:
     Parameters
     ----------
     number : int
+        1 to 8.
 
     Returns
     -------
@@ -231,6 +235,7 @@ def check(key: str, answer: Any) -> Verdict:
     key : str
         Lesson and number, such as "5.2".
     answer : float, array_like or str
+        With as many digits after the point as the question requires, or a word in quotes.
 
     Returns
     -------
@@ -259,6 +264,7 @@ def question(key: str) -> str:
     Parameters
     ----------
     key : str
+        Lesson and number, such as "5.2".
 
     Returns
     -------

@@ -77,6 +77,7 @@ def valley_slope(w: Any) -> Array:
     Parameters
     ----------
     w : array_like, shape (2,)
+        The point, (w1, w2).
 
     Returns
     -------
@@ -101,8 +102,11 @@ def descend(start: Any, learning_rate: float, steps: int) -> Array:
     Parameters
     ----------
     start : array_like, shape (2,)
+        The first point, (w1, w2).
     learning_rate : float
+        How far a step goes, times the slope.
     steps : int
+        How many.
 
     Returns
     -------
@@ -121,6 +125,7 @@ def sigmoid(z: Any) -> Array:
     Parameters
     ----------
     z : array_like
+        Weighted sums, of any shape.
 
     Returns
     -------
@@ -136,6 +141,7 @@ def softmax(z: Any) -> Array:
     Parameters
     ----------
     z : array_like
+        Weighted sums; the last axis has the classes.
 
     Returns
     -------

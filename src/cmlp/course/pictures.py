@@ -19,6 +19,7 @@ def activations(ax: Any = None) -> Any:
     Parameters
     ----------
     ax : pair of matplotlib axes, optional
+        Where to draw; by default new ones.
 
     Returns
     -------
@@ -48,6 +49,7 @@ def network(sizes: Any, ax: Any = None) -> Any:
     sizes : sequence of int
         Inputs, units of each layer.
     ax : matplotlib axes, optional
+        Where to draw; by default new ones.
 
     Returns
     -------
@@ -78,6 +80,7 @@ def outputs(a: Any, y: Any, ax: Any = None) -> Any:
     a, y : array_like, shape (n,)
         Outputs, and the target of each.
     ax : matplotlib axes, optional
+        Where to draw; by default new ones.
 
     Returns
     -------
@@ -102,7 +105,9 @@ def digit(pixels: Any, title: str = "", ax: Any = None) -> Any:
     pixels : array_like, shape (64,)
         From 0 to 16.
     title : str
+        Above the picture.
     ax : matplotlib axes, optional
+        Where to draw; by default new ones.
 
     Returns
     -------
@@ -121,7 +126,9 @@ def digits(pixels: Any, titles: Any) -> Any:
     Parameters
     ----------
     pixels : array_like, shape (n, 64)
+        From 0 to 16.
     titles : sequence of str
+        Above each picture.
 
     Returns
     -------
@@ -142,7 +149,9 @@ def valley(paths: Any, ax: Any = None) -> Any:
     Parameters
     ----------
     paths : dict of str to array_like, shape (n, 2)
+        The points of each path, by what the legend calls it.
     ax : matplotlib axes, optional
+        Where to draw; by default new ones.
 
     Returns
     -------
@@ -170,6 +179,7 @@ def backpropagation(trace: Any, ax: Any = None) -> Any:
     trace : Trace
         Of one row, from ``net.trace_step``.
     ax : matplotlib axes, optional
+        Where to draw; by default new ones.
 
     Returns
     -------
@@ -210,6 +220,7 @@ def batches(ax: Any = None) -> Any:
     Parameters
     ----------
     ax : matplotlib axes, optional
+        Where to draw; by default new ones.
 
     Returns
     -------
@@ -245,6 +256,7 @@ def cross_entropy(ax: Any = None) -> Any:
     Parameters
     ----------
     ax : matplotlib axes, optional
+        Where to draw; by default new ones.
 
     Returns
     -------
@@ -267,7 +279,9 @@ def cost_over(weight: tuple[int, int, int] = (1, 0, 0), ax: Any = None) -> Any:
     Parameters
     ----------
     weight : (layer, input, unit)
+        Counted from 0.
     ax : matplotlib axes, optional
+        Where to draw; by default new ones.
 
     Returns
     -------
@@ -298,6 +312,7 @@ def descents(ax: Any = None) -> Any:
     Parameters
     ----------
     ax : matplotlib axes, optional
+        Where to draw; by default new ones.
 
     Returns
     -------

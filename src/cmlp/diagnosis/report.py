@@ -133,6 +133,7 @@ def diagnose(
         The training data. At most 4,096 rows, drawn evenly, are examined (all of them for
         missing values and the number of each class), so that memory is bounded.
     sample_weight : array-like, (n,), optional
+        How much each row counts; by default all alike.
     X_val, y_val : array-like, optional
         Rows that the model was not trained on, which show over-fitting; without them the
         validation curve of the training does, if there is one.

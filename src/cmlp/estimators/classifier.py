@@ -373,8 +373,11 @@ class MLPClassifier(MLP):
         Parameters
         ----------
         X : array-like or sparse matrix, (n_samples, n_features)
+            Rows of the batch.
         y : array-like, (n_samples,) or (n_samples, n_labels)
+            Their labels.
         sample_weight : array-like, (n_samples,), optional
+            How much each row counts; by default all alike.
         classes : array-like
             All labels that will come (see :meth:`add_classes`); needed at the first call.
         X_val, y_val, sample_weight_val : optional
@@ -462,6 +465,7 @@ class MLPClassifier(MLP):
         Parameters
         ----------
         X : array-like or sparse matrix, (n_samples, n_features)
+            Rows of the features of `fit`.
         return_std : bool
             Also return the standard deviation over the members of an ensemble, of the same shape.
         """

@@ -143,13 +143,14 @@ class MLP(Assigned):
         y : array-like, (n_samples,) or (n_samples, n_outputs)
             Labels, or a 0/1 matrix for several labels per row; numbers for the regressor.
         sample_weight : array-like, (n_samples,), optional
+            How much each row counts; by default all alike.
         X_val, y_val, sample_weight_val : optional
             Rows to validate on after every epoch; with ``early_stopping`` they decide when to
             stop, in place of rows taken from X. Also as ``eval_set=[(X, y)]`` or
             ``validation_data=(X, y)``.
         coefs_init, intercepts_init : list of array-like, optional
             First weights and biases, one array per layer.
-        memory, checkpoint, checkpoint_every, resume
+        memory, checkpoint, checkpoint_every, resume : optional
             As in :meth:`cmlp.Network.fit`. Checkpoints are for a single network and a solver that
             takes steps.
 

@@ -160,8 +160,11 @@ class MLPRegressor(MLP):
         Parameters
         ----------
         X : array-like or sparse matrix, (n_samples, n_features)
+            Rows of the batch.
         y : array-like, (n_samples,) or (n_samples, n_outputs)
+            Their targets.
         sample_weight : array-like, (n_samples,), optional
+            How much each row counts; by default all alike.
         X_val, y_val, sample_weight_val : optional
             Rows to validate on; ``should_stop_`` then goes by their score.
         memory : int or str
@@ -185,6 +188,7 @@ class MLPRegressor(MLP):
         Parameters
         ----------
         X : array-like or sparse matrix, (n_samples, n_features)
+            Rows of the features of `fit`.
         return_std : bool
             Also return the standard deviation over the members of an ensemble, of the same shape.
         """

@@ -177,7 +177,7 @@ def from_keras(
         A ``Sequential`` or a functional model that is one chain of layers, or the ``Average`` of
         such; or its ``.keras`` or ``.h5`` file, saved by Keras 3. Files are read by cmlp (with
         h5py) and never by Keras, whose loader runs code of the file; nothing in them is executed.
-    out_activation, loss, classes, input_scale
+    out_activation, loss, classes, input_scale : optional
         As for :func:`cmlp.from_torch`.
 
     Returns

@@ -58,6 +58,7 @@ def to_onnx(
         Of X; by default that of the arithmetic. With `columns` one of the first two, of columns
         that are numbers; by default 'float64'.
     input_name : str
+        What the model calls its input.
     output_names : sequence of str, optional
         Instead of the names above, in that order.
     labels : bool

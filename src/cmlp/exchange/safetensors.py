@@ -22,6 +22,7 @@ def to_safetensors(model: Any, path: safetensors.File, layout: str = "torch") ->
     model : Network, estimator, or Pipeline of scikit-learn
         One network of plain layers.
     path : str, path-like or binary file
+        Written anew, or not at all.
     layout : {'torch', 'keras', 'flax'}
         'torch': ``0.weight`` (n_out, n_in), ``0.bias``, ``2.weight``, ... which
         ``safetensors.torch.load_model`` loads into the module of :func:`cmlp.to_torch`; 'keras':
@@ -59,10 +60,11 @@ def from_safetensors(
     Parameters
     ----------
     path : str, path-like or binary file
+        The file to read.
     layout : {'torch', 'keras', 'flax'}, optional
         How the arrays are named and laid out, as :func:`cmlp.to_safetensors` describes it. Without
         it names and shapes decide; those of square layers do not.
-    activation, out_activation, loss, classes, input_scale
+    activation, out_activation, loss, classes, input_scale : optional
         As for :func:`cmlp.from_torch`.
 
     Returns

@@ -48,17 +48,17 @@ class Inputs:
         Columns with such a table of this many rows, as wide as the first layer, to whose weighted
         sums its row is added: what weights of one-hot columns would do (whole x), or a function
         of a number that is linear between knots (fractional x), without writing them out.
-    cumulative : sequence of int
-        Columns of `summed` whose tables are learned by the steps from row to row: a solver moves a
-        step, and with it all rows from there on, and weight decay shrinks steps. So numbers learn
-        from their neighbours; row 0 stays as it is, 0 at first. Places among knots should be
-        cumulative, levels without an order should not.
     scaled : bool
         Multiply every input (not what is summed) by a factor that is learned and starts at 1.
     frequencies : int
         Of each periodic column.
     width : int
         Numbers that a periodic column becomes, without x.
+    cumulative : sequence of int
+        Columns of `summed` whose tables are learned by the steps from row to row: a solver moves a
+        step, and with it all rows from there on, and weight decay shrinks steps. So numbers learn
+        from their neighbours; row 0 stays as it is, 0 at first. Places among knots should be
+        cumulative, levels without an order should not.
 
     Raises
     ------

@@ -44,10 +44,13 @@ def confusion_matrix(
     Parameters
     ----------
     model : Network or MLPClassifier
+        A fitted network or estimator.
     X, y : array-like
+        Rows and their targets, as `fit` takes them.
     normalize : {None, 'true', 'pred', 'all'}
         Numbers in the cells: counts; or per cent of the row, of the column or of all.
     ax : matplotlib Axes, optional
+        Where to draw; by default new ones.
 
     Returns
     -------
@@ -142,9 +145,13 @@ def decision_regions(
     Parameters
     ----------
     model : Network, MLPClassifier or MLPRegressor
+        A fitted network or estimator.
     X : array-like, (n, 2)
+        Rows, as `fit` takes them.
     y : array-like, (n,)
+        Their targets.
     ax : matplotlib Axes, optional
+        Where to draw; by default new ones.
     resolution : int
         Points along each axis at which the network predicts.
 

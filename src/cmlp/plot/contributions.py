@@ -54,6 +54,7 @@ def attributions(
     features : int
         How many to draw at most; of a single row, the others are drawn as one bar.
     ax : matplotlib Axes, optional
+        Where to draw; by default new ones.
 
     Returns
     -------

@@ -22,7 +22,9 @@ def loss_curve(
     Parameters
     ----------
     model : Network, MLPClassifier, MLPRegressor or History
+        What was trained, or its history.
     ax : matplotlib Axes, optional
+        Where to draw; by default new ones.
     log : bool, optional
         A logarithmic axis; by default where the losses span more than a factor of 30.
     learning_rate : bool
@@ -64,7 +66,9 @@ def validation_curve(model: Any, *, ax: Any = None) -> Any:
     Parameters
     ----------
     model : Network, MLPClassifier, MLPRegressor or History
+        What was trained, or its history.
     ax : matplotlib Axes, optional
+        Where to draw; by default new ones.
 
     Returns
     -------

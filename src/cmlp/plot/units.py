@@ -39,11 +39,13 @@ def first_layer_weights(
     Parameters
     ----------
     model : Network, MLPClassifier or MLPRegressor
+        A fitted network or estimator.
     shape : (int, int), optional
         Height and width of an input; found where the inputs make a square.
     units : int
         How many to draw at most: those with the largest weights.
     ax : matplotlib Axes, optional
+        Where to draw; by default new ones.
 
     Returns
     -------
@@ -97,11 +99,14 @@ def activations(
     Parameters
     ----------
     model : Network, MLPClassifier or MLPRegressor
+        A fitted network or estimator.
     x : array-like, (n_in,)
+        The inputs of one row.
     shape : (int, int), optional
         Height and width of the inputs, to draw them as an image; found where they make a square
         of at least 8x8.
     figure : matplotlib Figure or SubFigure, optional
+        Where to draw; by default a new one.
 
     Returns
     -------
@@ -219,9 +224,13 @@ def gradient_norms(
     Parameters
     ----------
     model : Network, MLPClassifier or MLPRegressor
+        A fitted network or estimator.
     X, y : array-like
+        Rows and their targets, as `fit` takes them.
     sample_weight : array-like, optional
+        How much each row counts; by default all alike.
     ax : matplotlib Axes, optional
+        Where to draw; by default new ones.
 
     Returns
     -------

@@ -102,6 +102,7 @@ def fit_many(
     settings : iterable of dict, optional
         For each network parameters of its own, such as scikit-learn's ParameterGrid.
     sample_weight : array-like, (n,), optional
+        How much each row counts; by default all alike.
     X_val, y_val : array-like, optional
         Rows to validate on, for all networks.
     **parameters

@@ -240,6 +240,7 @@ class TabularClassifier(Tabular):
         Parameters
         ----------
         X : table, (n_samples, n_columns)
+            A table with the columns of `fit`.
         """
         return self._labels_of(self._probabilities(X))
 
@@ -255,6 +256,7 @@ class TabularClassifier(Tabular):
         Parameters
         ----------
         X : table, (n_samples, n_columns)
+            A table with the columns of `fit`.
         """
         return self._probabilities(X)
 

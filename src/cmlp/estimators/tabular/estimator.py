@@ -134,9 +134,10 @@ class Tabular(Estimator):
         y : array-like, (n_samples,) or (n_samples, n_outputs)
             Labels, or a 0/1 matrix for several labels per row; numbers for the regressor.
         sample_weight : array-like, (n_samples,), optional
+            How much each row counts; by default all alike.
         X_val, y_val, sample_weight_val : optional
             Rows that decide which epoch is the best, in place of rows taken from X.
-        memory, checkpoint, checkpoint_every, resume
+        memory, checkpoint, checkpoint_every, resume : optional
             Of a source, as in :meth:`cmlp.Network.fit`. With a checkpoint there is one network, and
             rows are read in windows in any case; the file is of a network for encoded rows.
 

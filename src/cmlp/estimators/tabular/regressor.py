@@ -125,6 +125,7 @@ class TabularRegressor(Tabular):
         Parameters
         ----------
         X : table, (n_samples, n_columns)
+            A table with the columns of `fit`.
         """
 
         def numbers(member: Member, rows: Any) -> Array:
