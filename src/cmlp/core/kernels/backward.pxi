@@ -139,7 +139,9 @@ cdef void backward_weights(
     cdef bint large = layer.n_in * stride * <Py_ssize_t>sizeof(real) > LARGE
     cdef bint rounds = layer.precision != FLOAT32
     cdef Py_ssize_t length = pairs(layer, n) if rounds else n
-    cdef bint copied = grid.column_tiles >= PACK_TILES  # A; B is by the first tile of a column
+    # A, which a strip reads from L1 unless rows 2 kB apart share two of its sets; B is copied below.
+    cdef bint share_sets = from_stride * <Py_ssize_t>sizeof(real) % SETS_BYTES == 0
+    cdef bint copied = grid.column_tiles * (grid.across if share_sets else 1) >= PACK_TILES
     cdef const real *a
     cdef const real *b
     cdef real *copy

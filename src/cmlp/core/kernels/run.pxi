@@ -40,6 +40,7 @@ cdef enum:
     MAX_DEPTH = 2048  # of a panel: 512 kB of four AVX-512 vectors, half an L2 cache
     OUTER_SIZE = 2048  # numbers of a gradient of one row that are used at a time; they stay in L1
     PACK_TILES = 4  # tiles that read an operand before a copy of it pays
+    SETS_BYTES = 2048  # a stride of half the lines that an L1 cache finds by their address
     LONG_PASS = 60_000  # million operations of a pass, from which on it can be stopped anywhere
     LARGE = 1 << 17  # bytes of a matrix from which on it is fetched ahead; a part of an L2 cache
     PREFETCH_ROWS = 4  # that far ahead of the row that is being gathered

@@ -195,9 +195,10 @@ FUNCTION void pair_tile(int words, ptrdiff_t rows, ptrdiff_t vectors, int half, 
                         ptrdiff_t c_row, prefetch_t *ahead)
 {
     for (; words && vectors > 0; vectors -= TILE_VECTORS) { /* as in tile_f32 */
-        ptrdiff_t n = vectors < TILE_VECTORS ? vectors : TILE_VECTORS, columns = n * (ptrdiff_t)sizeof(vec_f32) / 4;
-        word_tile(rows, n, depth, a, a_row, a_depth, b, b_depth ? b_depth : columns, init, init_row, c, c_row,
-                  ahead);
+        ptrdiff_t n = vectors < TILE_VECTORS ? vectors : TILE_VECTORS;
+        ptrdiff_t columns = n * (ptrdiff_t)(sizeof(vec_f32) / sizeof(float));
+        word_tile(rows, n, depth, a, a_row, a_depth, b, b_depth ? b_depth : columns, init, init_row, c,
+                  c_row, ahead);
         b += b_depth ? columns : depth * columns, c += columns;
         if (init) init += columns;
     }

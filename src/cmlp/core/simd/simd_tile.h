@@ -8,13 +8,15 @@
  *
  * Included by simd.h once per number type and width of vector. */
 
-/* A tile of a few rows and up to TILE_VECTORS vectors of columns. Its sums, TILE_SUMS vectors at most,
- * stay in registers for the whole depth, and each output is one chain of multiply-adds in the order of
- * k: a number does not depend on the shape of the tile that it was computed in. A tile of two vectors
- * or more leaves the rows of B in `copy`, without gaps, for those that follow: rows of a wide matrix lie
- * a power of two apart, fall into few sets of the caches, and evict each other. `copy` and `ahead` may
- * be NULL. Every third row has a pointer, from which the rows between are one and two strides away: that
- * fits into addresses, where a number for every row would not fit into the processor's registers.
+/* A strip of tiles of a few rows, next to each other: up to STRIP_VECTORS vectors of columns, TILE_VECTORS
+ * a tile. The sums of a tile, TILE_SUMS vectors at most, stay in registers for the whole depth, and each
+ * output is one chain of multiply-adds in the order of k: a number does not depend on the shape of the
+ * tile that it was computed in. A tile of two vectors or more, of a strip with all its rows, leaves the
+ * rows of B in `copy`, without gaps, for the strips that follow: rows of a wide matrix lie a power of two
+ * apart, fall into few sets of the caches, and evict each other. Such a copy, of one tile's columns after
+ * the other's, is read with b_depth = 0. `copy` and `ahead` may be NULL. Up to six rows are addressed from
+ * one pointer; of more, every third row has its own, as numbers for all of them would not fit into the
+ * processor's registers.
  *
  * If `half`, the last vector's second half is padding: zeros are written there, and nothing is computed.
  * Processors that take two cycles for 64 bytes take one for the half; to the others it is all the same. */
@@ -42,7 +44,8 @@ INLINE HALF NAME(low_half)(VEC x) { HALF y; memcpy(&y, &x, sizeof y); return y; 
     copy_k += VECTORS * LANES;
 #define TILE(ROWS, VECTORS, half)                                                               \
     case TILE_SHAPE(ROWS, VECTORS, half): {                                                     \
-        enum { WHOLE = VECTORS - half, GROUP = ROWS > 6 ? 3 : 6, GROUPS = (ROWS + GROUP - 1) / GROUP }; \
+        enum { WHOLE = VECTORS - half, GROUP = ROWS > 6 ? 3 : 6 };                              \
+        enum { GROUPS = (ROWS + GROUP - 1) / GROUP };                                           \
         const REAL *a_of[GROUPS], *b_k = b;                                                     \
         REAL *copy_k = copy;                                                                    \
         VEC sum[ROWS][VECTORS];                                                                 \
@@ -189,15 +192,15 @@ FUNCTION void NAME(row_product)(ptrdiff_t vectors, ptrdiff_t depth, const REAL *
    A short b stays in registers. */
 FUNCTION void NAME(outer)(ptrdiff_t rows, ptrdiff_t vectors, const REAL *a, const REAL *b, REAL *c)
 {
-#define OUTER(n)                                                                                 \
-    if (vectors == n) {                                                                          \
-        VEC row[n];                                                                              \
-        UNROLL for (int v = 0; v < n; v++) row[v] = NAME(load)(b + v * LANES);                   \
-        for (ptrdiff_t i = 0; i < rows; i++, c += n * LANES) {                                   \
-            VEC a_i = NAME(splat)(a[i]);                                                         \
-            UNROLL for (int v = 0; v < n; v++) NAME(store)(c + v * LANES, a_i * row[v]);         \
-        }                                                                                        \
-        return;                                                                                  \
+#define OUTER(n)                                                                                \
+    if (vectors == n) {                                                                         \
+        VEC row[n];                                                                             \
+        UNROLL for (int v = 0; v < n; v++) row[v] = NAME(load)(b + v * LANES);                  \
+        for (ptrdiff_t i = 0; i < rows; i++, c += n * LANES) {                                  \
+            VEC a_i = NAME(splat)(a[i]);                                                        \
+            UNROLL for (int v = 0; v < n; v++) NAME(store)(c + v * LANES, a_i * row[v]);        \
+        }                                                                                       \
+        return;                                                                                 \
     }
     OUTER(1) OUTER(2) OUTER(4) OUTER(8)
 #undef OUTER
