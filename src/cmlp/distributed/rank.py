@@ -258,7 +258,7 @@ class Rank:
         if record["seed"] != self.seed:
             self._seed(record["seed"])
             self.rules.n_rows, self.rules.n_steps = self.n_rows, -(-self.n_rows // self.batch_size)
-        net.rng.bit_generator.state = generator(record["generator"]).bit_generator.state
+        net.rng = generator(record["generator"])
         for history, name in ((net.history, "before"), (self.state_of_fit.history, "history")):
             history.clear()
             history.update(record[name])

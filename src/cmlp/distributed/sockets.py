@@ -27,8 +27,8 @@ from cmlp.distributed.threads import sum_in_order
 CHUNK, SHORT = 1 << 20, 1 << 16
 """Bytes that are added while the next ones arrive; and of sums that go round whole."""
 
-LONGEST = 1 << 36
-"""Bytes of a message, at most: what was announced is allocated."""
+LONGEST = 1 << 26
+"""Bytes of a message of any length, at most: what was announced is allocated."""
 
 HEADER, MAGIC = struct.Struct("<8sQQQ"), b"cmlpring"
 """32 bytes before each message: magic, attempt, step, bytes."""
@@ -45,6 +45,7 @@ class SocketRing(Communicator):
 
     Parameters
     ----------
+    rank, size : int
     out, into : socket
         To the next rank, and from the one before; None if there is one rank only.
     attempt : int
@@ -145,7 +146,7 @@ class SocketRing(Communicator):
         self._transfer(header)
         magic, attempt, step, n = HEADER.unpack(header)
         known = (magic, attempt, step) == (MAGIC, self.attempt, self.step)
-        if not known or n > LONGEST or (expected is not None and n != expected):
+        if not known or (n > LONGEST if expected is None else n != expected):
             self._refuse(
                 f"sent step {step} of attempt {attempt} with {n:,} bytes, not step {self.step} of "
                 f"attempt {self.attempt}" + (f" with {expected:,}" if expected is not None else "")
