@@ -474,9 +474,11 @@ class Rank:
     def _fail(self, comm: Communicator, problem: Exception | None) -> None:
         """Raise this rank's error, or an error that names another rank's."""
         text = "" if problem is None else f"{type(problem).__name__}: {problem}"
-        told = comm.gather(text.encode())
-        if problem is not None:
-            raise problem
+        try:
+            told = comm.gather(text.encode())
+        finally:
+            if problem is not None:
+                raise problem
         rank, text = next((i, each.decode()) for i, each in enumerate(told) if each)
         raise RankError(f"rank {rank} has failed: {text}")
 

@@ -8,7 +8,7 @@ goes round whole, and every rank adds all parts in the same order.
 
 from __future__ import annotations
 
-import select
+import selectors
 import ssl
 import struct
 import threading
@@ -35,6 +35,9 @@ HEADER, MAGIC = struct.Struct("<8sQQQ"), b"cmlpring"
 
 SLICE = 1.0
 """Seconds between two checks of the abort flag."""
+
+Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
+"""What waits for connections: of any number where it can, and without a call of the system more."""
 
 NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 """What a connection raises that takes or has nothing at the moment."""
@@ -93,9 +96,12 @@ class SocketRing(Communicator):
                 elif self.abort.is_set():
                     raise RingBroken("the training was aborted")
                 elif received < len(room) or self.queue:
-                    reads = [self.into] if received < len(room) else []
-                    wait = min(SLICE, self.timeout)
-                    select.select(reads, [self.out] if self.queue else [], [], wait)
+                    with Selector() as waiting:
+                        if received < len(room):
+                            waiting.register(self.into, selectors.EVENT_READ)
+                        if self.queue:
+                            waiting.register(self.out, selectors.EVENT_WRITE)
+                        waiting.select(min(SLICE, self.timeout))
         except BaseException as error:
             seen = "the ring is closed" if self.closed else f"the connection failed: {error}"
             self.close()
