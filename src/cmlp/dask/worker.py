@@ -1,8 +1,8 @@
 """What runs in Dask workers: a claim for one training, and the rank that lives between rounds.
 
 A worker's process is claimed by one training at a time. The claim ends with the training; it also
-ends `timeout` seconds (10 at least) after the driver was last heard of, and at once when another driver finds
-that the scheduler knows that one no more.
+ends `timeout` seconds (10 at least) after the driver was last heard of, and at once when another
+driver finds that the scheduler knows that one no more.
 """
 
 from __future__ import annotations
