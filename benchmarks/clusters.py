@@ -3,10 +3,10 @@
     PYTHONPATH=src python -m benchmarks.clusters
 
 Each worker of the simulation takes a time for its part of a step from those that were measured on
-this machine (``--steps``, or what is measured at the start), and every message its latency and its
-bytes over the bandwidth; a worker goes on when it has what it waits for. So stragglers count, which
-the formula leaves out. Two ways of a sum: the ring, and a tree (up by halves, down again) where the
-messages of one worker follow each other. The faster one is named.
+this machine at the start, and every message its latency and its
+bytes over the bandwidth; a worker continues when it has what it waits for. So stragglers count,
+which the formula leaves out. Two ways of a sum: the ring, and a tree (up by halves, down again)
+where the messages of one worker follow each other. The faster one is named.
 """
 
 from __future__ import annotations

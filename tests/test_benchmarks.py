@@ -25,6 +25,7 @@ try:
         _timing,
         _work,
         _workers,
+        clusters,
         estimators,
         kernels,
         training,
@@ -376,3 +377,28 @@ def test_estimators_run_on_a_folder(tmp_path):
     assert all(row["ratio"] > 0 for row in parts["fits"])
     assert all(set(row["us"]) == {"cmlp", "scikit-learn"} for row in parts["predict"])
     assert len(parts["grid"]) == 3 and "2 threads" in text
+
+
+def test_local_steps_run(tmp_path):
+    write_tables(tmp_path)
+    code, text = python_output(
+        "-m", "benchmarks.local_steps", "--data", tmp_path, "--tables", "California", "--seeds",
+        "1", "--epochs", "1", "--every", "2", PYTHONPATH=PATH,
+    )  # fmt: skip
+    assert code == 0, text
+    assert text.count("| California |") == 2
+
+
+def test_the_simulated_cluster_is_the_formula_without_stragglers():
+    """Equal times, no adding: the ring takes 2 (K - 1) messages of a K-th."""
+    size, line = 1e6, (1e8, 1e-4)
+    ready = np.zeros(8)
+    ring = clusters.ring(ready, size, *line).max() - 7 * size / 8 / clusters.ADDING
+    np.testing.assert_allclose(ring, 2 * 7 / 8 * size / line[0] + 14 * line[1])
+    tree = clusters.tree(ready, size, *line).max() - 3 * size / clusters.ADDING
+    np.testing.assert_allclose(tree, 2 * 3 * (size / line[0] + line[1]))
+    late = np.array([0, 0, 0, 1.0, 0, 0, 0, 0])
+    assert clusters.ring(late, size, *line).min() > 1 < clusters.tree(late, size, *line).min()
+    times = np.array([0.01])
+    found = clusters.efficiency(clusters.ring, times, 8, size, line, 8, 4)
+    assert abs(found - clusters.formula(0.01, 8, size, *line, 4)) < 0.01

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cmlp
-from cmlp import course, data, plot, schedules
+from cmlp import course, data, distributed, plot, schedules
 
 ROOT = Path(__file__).parents[1]
 if not (ROOT / "docs" / "conf.py").exists():
@@ -29,6 +29,7 @@ def public():
     parts += [(f"plot.{name}", getattr(plot, name)) for name in plot.__all__]
     parts += [(f"data.{name}", getattr(data, name)) for name in data.__all__]
     parts += [(f"course.{name}", getattr(course, name)) for name in course.__all__]
+    parts += [(f"distributed.{name}", getattr(distributed, name)) for name in distributed.__all__]
     parts += [
         (f"schedules.{name}", thing)
         for name, thing in vars(schedules).items()

@@ -16,6 +16,7 @@ The map:
 - :mod:`cmlp.plot`: pictures of trainings and networks, with matplotlib
 - :func:`play`: a page that draws a network while it learns
 - :mod:`cmlp.course`: how a network learns, in eight lessons
+- :mod:`cmlp.distributed`: one training on several machines
 - :func:`load_digits`: real data to begin with
 - :func:`core_info`, :func:`use_core`: which compiled core runs, and how to take another one
 
@@ -36,7 +37,7 @@ from cmlp.model.parameters import Gradients, Propagation
 from cmlp.network import Network
 
 if _TYPE_CHECKING:  # the others are imported when they are used: see __getattr__
-    from cmlp import course, plot, schedules
+    from cmlp import course, distributed, plot, schedules
     from cmlp.core.errors import (
         ConvergenceWarning,
         DataConversionWarning,
@@ -102,6 +103,7 @@ __all__ = [
     "core_info",
     "course",
     "diagnose",
+    "distributed",
     "fit_many",
     "from_keras",
     "from_onnx",
@@ -170,7 +172,7 @@ def __getattr__(name: str) -> _Any:
     """Import at its first use what a script that only predicts does not need."""
     import importlib
 
-    if name in ("course", "dask", "plot", "schedules"):
+    if name in ("course", "dask", "distributed", "plot", "schedules"):
         return importlib.import_module(f"cmlp.{name}")
     if name in _LAZY:
         return getattr(importlib.import_module(f"cmlp.{_LAZY[name]}"), name)

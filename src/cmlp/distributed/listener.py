@@ -84,9 +84,14 @@ class Listener:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.socket = socket.create_server((host, port), family=family, backlog=MOST_STRANGERS)
         self.address = f"{host}:{self.socket.getsockname()[1]}"
+        self.door: threading.Thread | None = None
 
     def close(self) -> None:
         """Close the port; a ring that stands is not touched."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # ends the wait of the other thread
+        if self.door is not None:
+            self.door.join()
         self.socket.close()
 
     def ring(
@@ -141,10 +146,10 @@ class Listener:
             if size == 1:
                 return SocketRing(rank, size, timeout=timeout, abort=abort)
             ranks = RANKS.pack(attempt, size, before, rank)
-            doors = threading.Thread(
+            self.door = threading.Thread(
                 target=self._accept, args=(token, ranks, server, into, done), daemon=True
             )
-            doors.start()
+            self.door.start()
             ranks = RANKS.pack(attempt, size, rank, after)
             seen = "it did not answer"
             while time.monotonic() < deadline and not abort.is_set():

@@ -258,7 +258,7 @@ class Rank:
         if record["seed"] != self.seed:
             self._seed(record["seed"])
             self.rules.n_rows, self.rules.n_steps = self.n_rows, -(-self.n_rows // self.batch_size)
-        net.rng.bit_generator.state = generator(record["generator"]).bit_generator.state
+        net.rng = generator(record["generator"])
         for history, name in ((net.history, "before"), (self.state_of_fit.history, "history")):
             history.clear()
             history.update(record[name])
@@ -474,9 +474,11 @@ class Rank:
     def _fail(self, comm: Communicator, problem: Exception | None) -> None:
         """Raise this rank's error, or an error that names another rank's."""
         text = "" if problem is None else f"{type(problem).__name__}: {problem}"
-        told = comm.gather(text.encode())
-        if problem is not None:
-            raise problem
+        try:
+            told = comm.gather(text.encode())
+        finally:
+            if problem is not None:
+                raise problem
         rank, text = next((i, each.decode()) for i, each in enumerate(told) if each)
         raise RankError(f"rank {rank} has failed: {text}")
 

@@ -101,11 +101,12 @@ class Shares:
             return self._resident(shards, self.rows, sum(self.sizes[: shards.start]))
         assert self.encoder is not None
         if not self.fits:
-            memory = self.memory // self.n_shards
+            memory, batch_size = self.memory // self.n_shards, self.options.batch_size
+            batch_size = batch_size and -(-batch_size // self.n_shards)
             return [
                 Windowed(
                     Part(self.rows, self.spans[i]), self.encoder, memory, self.options,
-                    self.held(i), self.counts[i], -(-self.options.batch_size // self.n_shards),
+                    self.held(i), self.counts[i], batch_size,
                 )
                 for i in shards
             ]  # fmt: skip
@@ -206,7 +207,7 @@ class Windowed(Shard):
         options: Any,
         held: HeldRows,
         n_rows: int,
-        batch_size: int,
+        batch_size: int | None,
     ) -> None:
         made = windowed(
             part, encoder, np.random.default_rng(held.seed), memory=memory, batch_size=batch_size,

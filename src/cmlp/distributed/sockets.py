@@ -8,7 +8,7 @@ goes round whole, and every rank adds all parts in the same order.
 
 from __future__ import annotations
 
-import select
+import selectors
 import ssl
 import struct
 import threading
@@ -27,14 +27,17 @@ from cmlp.distributed.threads import sum_in_order
 CHUNK, SHORT = 1 << 20, 1 << 16
 """Bytes that are added while the next ones arrive; and of sums that go round whole."""
 
-LONGEST = 1 << 36
-"""Bytes of a message, at most: what was announced is allocated."""
+LONGEST = 1 << 26
+"""Bytes of a message of any length, at most: what was announced is allocated."""
 
 HEADER, MAGIC = struct.Struct("<8sQQQ"), b"cmlpring"
 """32 bytes before each message: magic, attempt, step, bytes."""
 
 SLICE = 1.0
 """Seconds between two checks of the abort flag."""
+
+Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
+"""What waits for connections: of any number where it can, and without a call of the system more."""
 
 NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 """What a connection raises that takes or has nothing at the moment."""
@@ -45,6 +48,7 @@ class SocketRing(Communicator):
 
     Parameters
     ----------
+    rank, size : int
     out, into : socket
         To the next rank, and from the one before; None if there is one rank only.
     attempt : int
@@ -92,9 +96,12 @@ class SocketRing(Communicator):
                 elif self.abort.is_set():
                     raise RingBroken("the training was aborted")
                 elif received < len(room) or self.queue:
-                    reads = [self.into] if received < len(room) else []
-                    wait = min(SLICE, self.timeout)
-                    select.select(reads, [self.out] if self.queue else [], [], wait)
+                    with Selector() as waiting:
+                        if received < len(room):
+                            waiting.register(self.into, selectors.EVENT_READ)
+                        if self.queue:
+                            waiting.register(self.out, selectors.EVENT_WRITE)
+                        waiting.select(min(SLICE, self.timeout))
         except BaseException as error:
             seen = "the ring is closed" if self.closed else f"the connection failed: {error}"
             self.close()
@@ -145,7 +152,7 @@ class SocketRing(Communicator):
         self._transfer(header)
         magic, attempt, step, n = HEADER.unpack(header)
         known = (magic, attempt, step) == (MAGIC, self.attempt, self.step)
-        if not known or n > LONGEST or (expected is not None and n != expected):
+        if not known or (n > LONGEST if expected is None else n != expected):
             self._refuse(
                 f"sent step {step} of attempt {attempt} with {n:,} bytes, not step {self.step} of "
                 f"attempt {self.attempt}" + (f" with {expected:,}" if expected is not None else "")

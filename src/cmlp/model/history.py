@@ -19,7 +19,8 @@ class History(dict[str, list[float]]):
     Keys: epoch (counted from 1, over all calls), loss (training, with penalties), learning_rate
     (of the last step), seconds, rows_per_second (means, where an estimator trained several epochs
     in one call); with validation data also val_loss and val_score; of a source that does not fit
-    into memory also waited (seconds that training waited for rows).
+    into memory also waited (seconds that training waited for rows; with other ranks, also for
+    them).
 
     Attributes
     ----------
