@@ -192,13 +192,13 @@ def limits_of(
     )
 
 
-def source_of(client: Any, data: Any, y: Any, weight: Any, tables: bool = False) -> Source:
+def source_of(client: Any, data: Any, y: Any, weight: Any) -> Source:
     """Return data of any kind as a source."""
     if isinstance(data, Source):
         no_targets(y, weight)
         return data
     if is_collection(data):
-        return partitions_of(client, data, y, weight, tables)
+        return partitions_of(client, data, y, weight)
     return scattered(client, data, y, weight)
 
 
