@@ -2,7 +2,7 @@
 
     PYTHONPATH=src python tools/dask_faults.py --sequences 200 --seed 0
 
-Each sequence is a training on three workers, real processes, during which up to four faults happen
+Each sequence is a training on real processes, three workers, during which up to four faults happen
 at random moments: workers are killed, stopped (some for good), retired, kept busy, added; in some
 sequences the driver or the scheduler is killed. It has to end within a limit, with the weights of
 an undisturbed training within 1e-9, or, where the scheduler was killed, with ClusterLost, after
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import warnings
 from pathlib import Path
 
@@ -70,8 +71,8 @@ def hang(number, frame):
 class Sequence:
     """One training with faults."""
 
-    def __init__(self, cluster, source, draw, folder):
-        self.cluster, self.source, self.draw = cluster, source, draw
+    def __init__(self, cluster, source, draw, folder, n_workers):
+        self.cluster, self.source, self.draw, self.n_workers = cluster, source, draw, n_workers
         self.path = os.path.join(folder, "run.cmlp")
         self.done, self.timers, self.tasks, self.lost = [], [], [], False
         self.began = time.monotonic()
@@ -128,13 +129,13 @@ class Sequence:
 
     def run(self):
         """Train; return what is wrong with it, or nothing."""
-        while len(self.cluster.workers) < 3:
+        while len(self.cluster.workers) < self.n_workers:
             self.cluster.add()
         kinds = [self.draw.choice(FAULTS) for _ in range(self.draw.randint(1, 4))]
         if self.draw.random() < 0.08:
             kinds.append("scheduler")
         with distributed.Client(self.cluster.address(), timeout=60) as client:
-            client.wait_for_workers(2, timeout=60)
+            client.wait_for_workers(self.n_workers, timeout=60)
             if self.draw.random() < 0.15:
                 self.kill_a_driver()
             self.began = time.monotonic()
@@ -154,6 +155,21 @@ class Sequence:
                 return net, "ClusterLost, with a scheduler that lives"
             return net, "lost"
         except Exception as error:
+            if os.environ.get("DEBUGGING"):
+                print(
+                    client.scheduler_info()["workers"].keys(),
+                    client.call_stack(),
+                    client.processing(),
+                    sorted(self.cluster.workers),
+                )
+                print(
+                    client.run_on_scheduler(
+                        lambda dask_scheduler: [
+                            (k, t.state, str(t.worker_restrictions), str(t.processing_on))
+                            for k, t in dask_scheduler.tasks.items()
+                        ]
+                    )
+                )
             return net, f"{type(error).__name__}: {error}"
         finally:
             for timer in self.timers:
@@ -183,6 +199,7 @@ def main():
     parser.add_argument("--sequences", type=int, default=10)
     parser.add_argument("--first", type=int, default=0, help="number of the first sequence")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=3)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, hang)
@@ -190,7 +207,7 @@ def main():
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         source = stored(folder, *waves(8_000))
-        cluster = Processes(3)
+        cluster = Processes(arguments.workers)
         stack.callback(lambda: cluster.close())
         reference = network()
         with distributed.Client(cluster.address(), timeout=60) as client:
@@ -198,16 +215,17 @@ def main():
             cmlp.dask.train(client, reference, source, workers=1, **HOW)
         for number in range(arguments.first, arguments.first + arguments.sequences):
             draw = random.Random(arguments.seed * 1_000_003 + number)
-            sequence = Sequence(cluster, source, draw, folder)
+            sequence = Sequence(cluster, source, draw, folder, arguments.workers)
             signal.alarm(LIMIT)
             try:
                 net, problem = sequence.run()
             except Hang as error:
+                traceback.print_exc()
                 faulthandler.dump_traceback()
                 net, problem = network(), str(error)
             if sequence.lost:
                 cluster.close()
-                cluster = Processes(3)
+                cluster = Processes(arguments.workers)
                 if problem in ("lost", ""):
                     problem = problem and resumed(cluster, source, sequence.path, net)
             signal.alarm(0)
@@ -221,7 +239,7 @@ def main():
             if problem:
                 print(f"   WRONG: {problem}\n{cluster.errors()[-2000:]}", flush=True)
                 cluster.close()
-                cluster = Processes(3)
+                cluster = Processes(arguments.workers)
     print(f"{arguments.sequences} sequences, {wrong} wrong; {dict(counts)}")
     return wrong > 0
 
@@ -231,7 +249,7 @@ def resumed(cluster, source, path, net):
     how = HOW | {"checkpoint": path, "checkpoint_every": 1, "resume": True}
     other = network()
     with distributed.Client(cluster.address(), timeout=60) as client:
-        client.wait_for_workers(3, timeout=60)
+        client.wait_for_workers(1, timeout=60)
         cmlp.dask.train(client, other, source, **how)
     net.params[:] = other.params
     return ""

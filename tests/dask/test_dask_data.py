@@ -125,7 +125,7 @@ def test_an_empty_worker_and_one_with_ten_times_the_rows(client):
         (lambda: (chunked()[0], Y), "dask.array.from_array"),
         (lambda: (frame(), chunked()[1]), "to_dask_array(lengths=True)"),
         (lambda: (frame(), "no such"), "a column of X"),
-        (lambda: (frame(labels=Y.astype(str)), "c0"), "DaskTabularClassifier"),
+        (lambda: (frame(labels=Y.astype(str)), "c0"), "get_dummies(X.categorize())"),
         (lambda: (frame().assign(k=frame()["y"].astype("category")), "y"), "categorize"),
     ],
 )

@@ -1,8 +1,7 @@
 """Training on a Dask cluster: networks that survive the loss of a worker.
 
 - :func:`train`: one network, on all workers at once
-- :class:`DaskMLPClassifier`, :class:`DaskMLPRegressor`, :class:`DaskTabularClassifier`,
-  :class:`DaskTabularRegressor`: the same as estimators
+- :class:`DaskMLPClassifier`, :class:`DaskMLPRegressor`: the same as estimators
 - :func:`predict`: lazy answers about Dask arrays and frames
 - :func:`fit_many`: many networks, each in one worker
 - :func:`report`: what the workers have: rows, memory, versions
@@ -17,8 +16,6 @@ _LAZY = {
     "ClusterLost": "errors",
     "DaskMLPClassifier": "estimators",
     "DaskMLPRegressor": "estimators",
-    "DaskTabularClassifier": "tabular",
-    "DaskTabularRegressor": "tabular",
     "TrainingFailed": "errors",
     "fit_many": "many",
     "predict": "answers",
@@ -27,8 +24,8 @@ _LAZY = {
 }
 
 __all__ = [
-    "ClusterLost", "DaskMLPClassifier", "DaskMLPRegressor", "DaskTabularClassifier",
-    "DaskTabularRegressor", "TrainingFailed", "fit_many", "predict", "report", "train",
+    "ClusterLost", "DaskMLPClassifier", "DaskMLPRegressor", "TrainingFailed", "fit_many", "predict",
+    "report", "train",
 ]  # fmt: skip
 
 

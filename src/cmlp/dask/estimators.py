@@ -89,7 +89,7 @@ class OnCluster:
         return local
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__() | {"client": None}  # type: ignore[misc,operator]
+        state: dict[str, Any] = super().__getstate__() | {"client": None}  # type: ignore[operator]
         return state
 
     def predict(self, X: Any, **more: Any) -> Any:

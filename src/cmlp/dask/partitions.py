@@ -162,9 +162,7 @@ def is_collection(data: Any) -> bool:
     return hasattr(data, "__dask_graph__") and hasattr(data, "npartitions")
 
 
-def partitions_of(
-    client: Any, X: Any, y: Any, weight: Any = None, tables: bool = False
-) -> Partitions:
+def partitions_of(client: Any, X: Any, y: Any, weight: Any = None) -> Partitions:
     """Compute the partitions of collections where they are, and return them as a source.
 
     Parameters
@@ -172,8 +170,6 @@ def partitions_of(
     X : dask Array, (n, n_features), or DataFrame
     y : Array, Series, or name of a column
     weight : Array or Series, optional
-    tables : bool
-        Whether columns may hold text and categories.
 
     Raises
     ------
@@ -188,7 +184,7 @@ def partitions_of(
             if not isinstance(target, str) or target not in columns:
                 raise TypeError(f"y must be a Series of Dask, or a column of X: {columns}")
             columns.remove(target)
-        _check_frame(X, columns, tables)
+        _check_frame(X, columns)
     else:
         check_array("X", X, 2)
     parts = [X, *(part for part in (None if target is not None else y, weight) if part is not None)]
@@ -249,7 +245,7 @@ def check_array(name: str, array: Any, n: int | None = None, sizes: bool = True)
         )
 
 
-def _check_frame(X: Any, columns: list[Any], tables: bool) -> None:
+def _check_frame(X: Any, columns: list[Any]) -> None:
     for name in columns:
         column, dtype = X[name], X.dtypes[name]
         if str(dtype) == "category" and not column.cat.known:
@@ -258,10 +254,10 @@ def _check_frame(X: Any, columns: list[Any], tables: bool) -> None:
                 f"them; collect them: X = X.categorize(columns=[{name!r}])"
             )
         kind = getattr(dtype, "numpy_dtype", dtype)
-        if not tables and getattr(kind, "kind", "O") not in "fiub":
+        if getattr(kind, "kind", "O") not in "fiub":
             raise TypeError(
                 f"column {name!r} holds {dtype}, and a network reads numbers: take "
-                "cmlp.dask.DaskTabularClassifier or DaskTabularRegressor, or leave it out: "
+                "indicators, X = dask.dataframe.get_dummies(X.categorize()), or leave it out: "
                 f"X = X.drop(columns=[{name!r}])"
             )
 

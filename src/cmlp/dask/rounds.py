@@ -88,7 +88,8 @@ class Rounds:
         self.run = uuid.uuid4().hex[:12]
         self.state: Any = None
         self.position: Any = None
-        self.attempt = self.failures = 0
+        self.attempt = self.failures = self.number = 0
+        self.refused: dict[str, str] = {}
         self.ring: list[str] = []
         self.first: list[Ring] | None = None
         self.claimed: set[str] = set()
@@ -96,7 +97,7 @@ class Rounds:
         self.admitting: dict[str, Task] = {}
         self.later: dict[str, float] = {}
         self.story: list[str] = []
-        self.keeper = Keeper(cluster, self.run, limits.timeout, self.claimed)
+        self.keeper = Keeper(cluster, self.run, limits.timeout, self.admitted)
 
     # What a training calls
 
@@ -115,10 +116,10 @@ class Rounds:
                 self._assemble()
                 if not self._form():
                     continue
-            tasks = []
+            tasks, self.number = [], self.number + 1
             for rank, address in enumerate(self.ring):
                 ring = self.first and self.first[rank]
-                arguments = self.run, self.attempt, ring, seconds, fetches, rank == 0
+                arguments = self.run, self.attempt, self.number, ring, seconds, fetches, rank == 0
                 tasks.append(self.cluster.submit(address, worker.work, *arguments))
             ended = self._ended(tasks, seconds + 2 * self.limits.timeout + EVICTION)
             self.first = None
@@ -187,14 +188,16 @@ class Rounds:
         ready = [address for address in eligible if address in self.admitted]
         return set(self.ring) == set(ready)
 
-    def _admit(self, eligible: list[str]) -> dict[str, str]:
-        """Begin to admit workers, and see who is; return who is busy, and why."""
-        refused, now = {}, time.monotonic()
+    def _admit(self, eligible: list[str]) -> None:
+        """Begin to admit workers, and see who is."""
+        now = time.monotonic()
         for address in eligible:
             if address not in self.claimed and self.later.get(address, 0.0) < now:
                 answer = self._claim([address]).get(address, "does not answer")
                 if answer:
-                    refused[address], self.later[address] = answer, now + 2 * ANSWER
+                    self.refused[address], self.later[address] = answer, now + 2 * ANSWER
+                else:
+                    self.refused.pop(address, None)
         for address, task in list(self.admitting.items()):
             if task.ended:
                 del self.admitting[address]
@@ -210,7 +213,6 @@ class Rounds:
             if new and address in self.claimed:
                 arguments = self.run, self.attempt, self.place
                 self.admitting[address] = self.cluster.submit(address, worker.admit, *arguments)
-        return refused
 
     def _claim(self, addresses: list[str]) -> dict[str, str]:
         """Claim workers one after another, in this order; return what refuses, or nothing."""
@@ -222,7 +224,7 @@ class Rounds:
             answers |= {each: str(told) for each, told in answer.items()}
             if answers.get(address) == "":
                 self.claimed.add(address)
-            else:
+            elif address in answers:
                 break
         return answers
 
@@ -264,7 +266,7 @@ class Rounds:
             self._claim_all()
         while True:
             eligible = self._eligible()
-            refused = self._admit(eligible)
+            self._admit(eligible)
             ready = [address for address in eligible if address in self.admitted]
             waited = time.monotonic() - began
             complete = not self.admitting or not first or waited > self.limits.timeout
@@ -272,7 +274,8 @@ class Rounds:
                 self.ring = ready
                 return
             if waited > self.limits.wait:
-                raise self._too_few(len(ready), [f"{a}: {why}" for a, why in refused.items()])
+                told = self.refused | dict.fromkeys(self.admitting, "busy: no task starts there")
+                raise self._too_few(len(ready), [f"{a}: {why}" for a, why in told.items()])
             if self.admitting:
                 Waiting(self.admitting.values()).wait(0.2)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from typing import Any
 
 from cmlp.core import dispatch
 from cmlp.core.checks import check_integer, check_number
+from cmlp.core.errors import warn
 from cmlp.dask.cluster import Cluster
 from cmlp.dask.errors import ClusterLost, TrainingFailed
 from cmlp.dask.partitions import is_collection, partitions_of, scattered
@@ -20,7 +22,7 @@ from cmlp.dask.worker import Place
 from cmlp.data.rows import Data
 from cmlp.data.source import Source, no_targets
 from cmlp.distributed.fit import kept
-from cmlp.distributed.rank import Rank, Round, Settings
+from cmlp.distributed.rank import MEASURED, Rank, Round, Settings
 from cmlp.formats.checkpoint import Checkpoint, checkpoint_of
 from cmlp.model.history import History
 from cmlp.model.state import State
@@ -34,6 +36,9 @@ from cmlp.training.many import DEFAULTS
 from cmlp.training.progress import Progress
 from cmlp.training.recipe import PARAMETERS, Recipe, chosen
 from cmlp.training.stopping import Deadline
+
+POOR, GOOD = 0.7, 0.85
+"""Shares of computing in the time, below which a warning names how to come to the other."""
 
 PER_WORKER, LEAST = 4, 16
 """Shards for each of the first workers, and at least."""
@@ -187,13 +192,13 @@ def limits_of(
     )
 
 
-def source_of(client: Any, data: Any, y: Any, weight: Any, tables: bool = False) -> Source:
+def source_of(client: Any, data: Any, y: Any, weight: Any) -> Source:
     """Return data of any kind as a source."""
     if isinstance(data, Source):
         no_targets(y, weight)
         return data
     if is_collection(data):
-        return partitions_of(client, data, y, weight, tables)
+        return partitions_of(client, data, y, weight)
     return scattered(client, data, y, weight)
 
 
@@ -226,6 +231,8 @@ class Training:
         self.held_out = held_out
         self.rank: Rank = None  # type: ignore[assignment]  # made in `run`
         self.shown: Any = None
+        self.computed = self.waited = 0.0
+        self.advised = False
 
     def run(self, keeper: Checkpoint | None, resume: bool) -> History:
         """Train until the end, and leave the network in order, however that comes about."""
@@ -307,6 +314,7 @@ class Training:
         fetches = bool(callbacks) or due or left <= 2 * self.limits.round_seconds
         found: Round = rounds.next(seconds, fetches)
         self._show(rounds)
+        self._advise(found, len(rounds.ring))
         for values in found.records:
             progress.epoch(values)
             call_back(callbacks, "on_epoch_end", self.rank.state_of_fit)
@@ -316,6 +324,22 @@ class Training:
         if found.ended:
             return found.ended
         return "callback" if self.rank.state_of_fit.stop else deadline.reason
+
+    def _advise(self, found: Round, n_ranks: int) -> None:
+        """Warn once, after some steps, if workers wait for each other more than they compute."""
+        step = found.position.step or -(-self.rank.n_rows // self.rank.batch_size)
+        self.computed, self.waited = self.computed + found.computed, self.waited + found.waited
+        if self.advised or n_ranks < 2 or step < MEASURED:
+            return
+        self.advised, share = True, self.computed / max(1e-9, self.computed + self.waited)
+        if share < POOR:
+            k = math.ceil(self.waited / self.computed * GOOD / (1 - GOOD))
+            size = k * self.rank.batch_size
+            warn(
+                f"workers compute {100 * share:.0f} % of the time, and wait for each other else; "
+                f"batch_size={size} or sync_every={k * (self.rank.k or 1)} would make it about "
+                f"{100 * GOOD:.0f} %, or one machine is enough"
+            )
 
     def _show(self, rounds: Rounds) -> None:
         """Write the latest state that is here into the network."""

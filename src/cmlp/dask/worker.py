@@ -1,8 +1,8 @@
 """What runs in Dask workers: a claim for one training, and the rank that lives between rounds.
 
 A worker's process is claimed by one training at a time. The claim ends with the training; it also
-ends `timeout` seconds after the driver was last heard of, and at once when another driver finds
-that the scheduler knows that one no more.
+ends `timeout` seconds (10 at least) after the driver was last heard of, and at once when another
+driver finds that the scheduler knows that one no more.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from cmlp.distributed.communicator import RankError, RingBroken
 
 EVICTION = 10.0
 """Seconds that a rank has to end after it was told to."""
+
+QUIET = 10.0
+"""Seconds without a sign of its driver for which a claim stands at least."""
 
 
 @dataclass
@@ -62,6 +65,7 @@ class Seat:
     timeout: float
     since: str = field(default_factory=lambda: time.strftime("%H:%M:%S"))
     attempt: int = -1
+    number: int = -1
     rank: Any = None
     listener: Any = None
     comm: Any = None
@@ -81,7 +85,7 @@ class Seat:
     @property
     def is_stale(self) -> bool:
         """Whether its driver was not heard of for too long."""
-        return time.monotonic() - self.heard > self.timeout
+        return time.monotonic() - self.heard > max(self.timeout, QUIET)
 
 
 _seats: dict[str, Seat] = {}
@@ -235,7 +239,7 @@ class _Task:
         with _lock:
             if _seats.get(self.worker.address) is not seat or seat.running:
                 return None
-            seat.running, seat.attempt = 1, self.attempt
+            seat.running, seat.attempt, seat.heard = 1, self.attempt, time.monotonic()
             seat.abort.clear()
         self.seat = seat
         return seat
@@ -246,6 +250,8 @@ class _Task:
         if self.seat is not None:
             with _lock:
                 self.seat.running = 0
+                if self.seat.heard > 0:
+                    self.seat.heard = time.monotonic()
                 if error is not None:
                     self.seat.disconnect()
                 if self.seat.is_stale and self.seat.heard < 0:
@@ -310,11 +316,22 @@ def listen(run: str, attempt: int, port: Any, held: dict[int, Any]) -> Outcome:
 
 
 def work(
-    run: str, attempt: int, ring: Ring | None, seconds: float, fetches: bool, leads: bool
+    run: str,
+    attempt: int,
+    number: int,
+    ring: Ring | None,
+    seconds: float,
+    fetches: bool,
+    leads: bool,
 ) -> Outcome:
-    """Run a round, the first one of a ring after connecting it."""
+    """Run a round, the first one of a ring after connecting it.
+
+    `number` counts the rounds of all rings: Dask runs a task again whose result it has lost.
+    """
     with (task := _Task(run, attempt)) as seat:
-        if seat is not None and (seat.listener if ring else seat.comm) is not None:
+        ready = seat is not None and (seat.listener if ring else seat.comm) is not None
+        if seat is not None and ready and number > seat.number:
+            seat.number = number
             if ring is not None:
                 _connect(seat, ring, attempt, task.worker)
             found = seat.rank.round(seat.comm, seconds)
