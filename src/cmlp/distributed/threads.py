@@ -19,7 +19,7 @@ class _Meeting:
 
 
 class ThreadRing(Communicator):
-    """A communicator of threads; :meth:`make` returns those of all ranks.
+    """A communicator of threads; ``ThreadRing.make(n)`` returns those of all ranks.
 
     Parameters
     ----------
