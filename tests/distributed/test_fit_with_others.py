@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from ranks import Faulty, rows, together, trained
+from ranks import Faulty, Stored, rows, together, trained
 
 import cmlp
 from cmlp.distributed import OutOfStepError, RankError, RingBroken, ThreadRing
@@ -70,20 +70,6 @@ def test_sources_give_the_same_on_any_number_of_ranks(given, fraction, monkeypat
     for others in nets[1:]:
         same(others, nets[0][0])
     assert nets[0][0].history["loss"][-1] < 0.45
-
-
-class Stored(cmlp.data.Source):
-    """Rows in uneven blocks that are not in memory, as far as training knows."""
-
-    def __init__(self, X, y, weights):
-        self.arrays, self.ends = (X, y, weights), [0, 7, 200, 201, 500, 640]
-        self.blocks = tuple(np.diff(self.ends).tolist())
-        self.n_features, self.dtype = X.shape[1], X.dtype
-
-    def read(self, block, start=0, stop=None):
-        first = self.ends[block]
-        last = self.ends[block + 1] if stop is None else first + stop
-        return cmlp.data.Block(*(each[first + start : last] for each in self.arrays))
 
 
 def test_a_source_in_memory_is_the_same_as_arrays():
@@ -221,7 +207,7 @@ def test_divergence_ends_all_ranks_alike():
 def test_an_error_of_one_rank_names_it():
     class Broken(Stored):
         def read(self, block, start=0, stop=None):
-            if threading.current_thread().name.endswith("rank 2") and block == 4:
+            if threading.current_thread().name.endswith("rank 2") and block > 5:
                 raise cmlp.data.DataError("the file has changed")
             return super().read(block, start, stop)
 

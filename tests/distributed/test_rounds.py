@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ranks import Faulty, rows, together, until_the_end
+from ranks import Faulty, Stored, rows, together, until_the_end
 
 import cmlp
 from cmlp.distributed import RingBroken, ThreadRing
@@ -18,12 +18,13 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def made(sync_every=1, **options):
-    """Return a rank with a network of its own, like every other rank's."""
+def made(sync_every=1, memory=0, **options):
+    """Return a rank with a network of its own, like every other rank's, on arrays or in windows."""
     net = cmlp.Network([5, 8, 6, 1], "tanh", seed=1, dtype="float64")
     recipe = Recipe(solver="adam", learning_rate=0.01, dropout=0.2, ema=0.9, clip_norm=1.0)
-    settings = Settings(recipe, Options(**OPTIONS | options), sync_every=sync_every)
-    return Rank(net, net.encode_rows(X, y, weights), settings)
+    settings = Settings(recipe, Options(**OPTIONS | options), 8, sync_every, memory)
+    source = Stored(*rows(3000)) if memory else net.encode_rows(X, y, weights)
+    return Rank(net, source, settings)
 
 
 def finished(ranks, ring=ThreadRing.make, wrapped=lambda comm: comm):
@@ -83,6 +84,23 @@ def test_a_fault_at_any_call_changes_nothing(after, gone, sync_every):
             else:  # other ranks take other steps of their own
                 assert [rank.position[:2] for rank in survivors] == [(2, 0)] * 2
                 assert {rank.net.steps for rank in survivors} == {undisturbed[0].net.steps}
+
+
+def test_windows_are_read_again_from_where_a_round_began():
+    """In another process, or in the same one, whose thread has read on."""
+    given = {"memory": 200_000, "batch_size": 200}
+    whole = [made(**given) for _ in range(2)]
+    finished(whole)
+    assert not whole[0].shares.fits
+    for call in (2, 5, 13, 20):
+        ranks = [made(**given) for _ in range(2)]
+        finished(ranks, wrapped=lambda comm, call=call: Faulty(comm, call))
+        finished(ranks)
+        compared(ranks, whole[0], 0)
+        ranks = [made(**given) for _ in range(3)]
+        finished(ranks, wrapped=lambda comm, call=call: Faulty(comm, call))
+        finished(ranks[1:])
+        compared(ranks[1:], whole[0], 1e-9)
 
 
 def test_short_rounds_are_the_same_training():

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cmlp.core import dispatch
 from cmlp.core.errors import warn
@@ -15,6 +15,7 @@ from cmlp.data.rows import Data
 from cmlp.data.source import Source
 from cmlp.distributed.communicator import Communicator
 from cmlp.distributed.rank import Rank, Settings
+from cmlp.formats.checkpoint import Checkpoint
 from cmlp.model.history import History
 from cmlp.model.state import State
 from cmlp.training.callbacks import call_back
@@ -23,9 +24,6 @@ from cmlp.training.fit import warn_of_interrupt
 from cmlp.training.progress import Progress
 from cmlp.training.stopping import Deadline
 from cmlp.training.trainer import in_main_thread
-
-if TYPE_CHECKING:
-    from cmlp.formats.checkpoint import Checkpoint
 
 
 def fit(

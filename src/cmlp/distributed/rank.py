@@ -356,26 +356,24 @@ class Rank:
         furthest = max(all_of_them, key=lambda each: each["position"][:2])
         root = all_of_them.index(furthest)
         if len({(each["digest"], *each["position"]) for each in all_of_them}) > 1:
-            blob = np.frombuffer(self._packed() if comm.rank == root else b"", np.uint8)
-            n = np.array([len(blob)])
-            comm.broadcast(n, root)
-            blob = blob.copy() if comm.rank == root else np.empty(int(n[0]), np.uint8)
-            comm.broadcast(blob, root)
-            if comm.rank != root:
-                self._unpack(blob.tobytes())
+            self._spread(comm, root)
         order = (*dispatch.COMPILED, "python")
         core = max((each["core"] for each in all_of_them), key=order.index)
         return core, next((each["stop"] for each in all_of_them if each["stop"]), "")
 
-    def _packed(self) -> bytes:
+    def _spread(self, comm: Communicator, root: int) -> None:
+        """Bring all ranks to the state of one of them."""
         state = self.state()
-        record = state["record"]
-        return b"".join([len(record).to_bytes(8, "little"), record, state["numbers"].tobytes()])
-
-    def _unpack(self, blob: bytes) -> None:
-        end = 8 + int.from_bytes(blob[:8], "little")
-        numbers = np.frombuffer(blob[end:], self.net.dtype).reshape(-1, len(self.net.params))
-        self.restore({"record": blob[8:end], "numbers": numbers})
+        record, numbers = np.frombuffer(bytearray(state["record"]), np.uint8), state["numbers"]
+        lengths = np.array([len(record), len(numbers)])
+        comm.broadcast(lengths, root)
+        if comm.rank != root:
+            record = np.empty(lengths[0], np.uint8)
+            numbers = np.empty((lengths[1], numbers.shape[1]), numbers.dtype)
+        comm.broadcast(record, root)
+        comm.broadcast(numbers, root)
+        if comm.rank != root:
+            self.restore({"record": record.tobytes(), "numbers": numbers})
 
     def _train(self, comm: Communicator, deadline: float, safe: Snapshot) -> Round:
         """Take the steps of a round, and return what it has done."""

@@ -78,7 +78,7 @@ class Shares:
         cuts = [n * shard // n_shards for shard in range(n_shards + 1)]
         self.spans = [list(Shards(list(blocks)).pieces(*ends)) for ends in pairwise(cuts)]
         self.sizes = [after - before for before, after in pairwise(cuts)]
-        self.fits = isinstance(rows, Data) or self._fits(rows, n)
+        self.fits = isinstance(rows, Data) or n * self._row_bytes(rows) <= memory
         parts = [
             [size] if self.fits else [stop - start for _, start, stop in spans]
             for size, spans in zip(self.sizes, self.spans, strict=True)
@@ -86,10 +86,10 @@ class Shares:
         self.counts = [sum(self.held(i).n_kept(part)) for i, part in enumerate(parts)]
         self.n_rows = sum(self.counts)
 
-    def _fits(self, source: Source, n: int) -> bool:
-        targets = source.first(1, targets_only=True).y.nbytes
+    def _row_bytes(self, source: Source) -> int:
         assert self.encoder is not None
-        return n * row_bytes(source, self.encoder.dtype, targets) <= self.memory
+        targets = source.first(1, targets_only=True).y.nbytes
+        return row_bytes(source, self.encoder.dtype, targets)
 
     def held(self, shard: int) -> HeldRows:
         """Return which rows of a shard are held out."""
@@ -146,24 +146,7 @@ def merged(parts: list[tuple[Data, NDArray[np.int64]]]) -> tuple[Data, NDArray[n
     return data, np.arange(len(data.X))
 
 
-class Shard:
-    """Some of the rows, in an order of their own."""
-
-    held_out: Data | None
-
-    def piece(self, epoch: int, start: int, stop: int) -> tuple[Data, NDArray[np.int64]]:
-        """Return rows `start` to `stop` of the order of an epoch: numbers of rows of some data."""
-        raise NotImplementedError
-
-    def waited(self) -> float:
-        """Return the seconds that training has waited for rows, since the last call."""
-        return 0.0
-
-    def close(self) -> None:
-        """End the reading."""
-
-
-class Resident(Shard):
+class Resident:
     """A shard whose rows are in memory.
 
     Parameters
@@ -189,8 +172,15 @@ class Resident(Shard):
             self.order, self.drawn = rng.permutation(self.rows), epoch
         return self.data, self.order[start:stop]
 
+    def waited(self) -> float:
+        """Return the seconds that training has waited for rows."""
+        return 0.0
 
-class Windowed(Shard):
+    def close(self) -> None:
+        """Leave the rows to others."""
+
+
+class Windowed:
     """A shard that is read in windows, in the order of the training.
 
     Raises
@@ -255,3 +245,7 @@ class Windowed(Shard):
     def close(self) -> None:
         """End the reading."""
         self.feed.close()
+
+
+Shard = Resident | Windowed
+"""Some of the rows, in an order of their own."""

@@ -204,7 +204,7 @@ class SocketRing(Communicator):
         self._transfer()
         if zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
             self._refuse("sent an array that is damaged")
-        array.view(np.uint8)[...] = np.frombuffer(data, np.uint8, n - 4)
+        array[...] = np.frombuffer(data[:-4], array.dtype).reshape(array.shape)
 
     def allreduce(self, array: Array, tail: Array | None = None) -> None:
         """Replace an array by the sum of all ranks', the same bits on every rank."""
