@@ -97,7 +97,9 @@ _lock = threading.Lock()
 # What the driver asks at any time; it is answered by the worker's event loop, and takes no time
 
 
-def claim(run: str, owner: str, timeout: float, clients: Collection[str], dask_worker: Any) -> str:
+def claim(
+    run: str, owner: str, timeout: float, clients: Collection[str] | None, dask_worker: Any
+) -> str:
     """Claim this worker for a training; return what keeps it from that, or nothing."""
     with _lock:
         seat = _seats.get(dask_worker.address)
@@ -105,7 +107,8 @@ def claim(run: str, owner: str, timeout: float, clients: Collection[str], dask_w
             seat.heard = time.monotonic()
             return ""
         if seat is not None:
-            if not (seat.is_stale or seat.owner not in clients):
+            gone = clients is not None and seat.owner not in clients
+            if not (seat.is_stale or gone):
                 return f"busy with training {seat.run} since {seat.since}"
             seat.abort.set()
             if seat.running:
