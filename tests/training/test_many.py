@@ -410,7 +410,8 @@ def test_defaults_are_those_of_fit():
     assert {name: theirs[name].default for name in many.DEFAULTS} == many.DEFAULTS
     own = set(inspect.signature(fit_many).parameters) - {"networks", "parameters"}
     taken = own | {*many.DEFAULTS, *many.PARAMETERS}
-    taken |= {"memory", "checkpoint", "checkpoint_every", "resume"}  # of one network's fit alone
+    # of the fit of one network alone
+    taken |= {"memory", "checkpoint", "checkpoint_every", "resume", "comm", "sync_every"}
     assert set(theirs) - {"self"} <= taken
     np.testing.assert_array_equal(sorted(many.SEQUENCES), sorted({*many.SEQUENCES} & {*taken}))
 
