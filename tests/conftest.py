@@ -123,6 +123,20 @@ def complaint(run):
 
 
 @pytest.fixture
+def time_limit():
+    """A test that waits for other processes ends in five minutes, wherever it is."""
+
+    def end(number, frame):
+        raise TimeoutError("the test has not ended within five minutes")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(300)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
 def in_folder(tmp_path, monkeypatch):
     """Work in an empty folder."""
     monkeypatch.chdir(tmp_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cmlp
-from cmlp import course, data, distributed, plot, schedules
+from cmlp import course, dask, data, distributed, plot, schedules
 
 ROOT = Path(__file__).parents[1]
 if not (ROOT / "docs" / "conf.py").exists():
@@ -30,6 +30,7 @@ def public():
     parts += [(f"data.{name}", getattr(data, name)) for name in data.__all__]
     parts += [(f"course.{name}", getattr(course, name)) for name in course.__all__]
     parts += [(f"distributed.{name}", getattr(distributed, name)) for name in distributed.__all__]
+    parts += [(f"dask.{name}", getattr(dask, name)) for name in dask.__all__]
     parts += [
         (f"schedules.{name}", thing)
         for name, thing in vars(schedules).items()

@@ -1,13 +1,16 @@
-"""Parameters of the regressors that are documented with the classifiers: both pages have them."""
+"""Parameters that are documented with another estimator, as a regressor's with the classifier: both pages have them."""
 
+import importlib
 import inspect
 import re
 
 import cmlp
 
 SIBLINGS = {
-    "cmlp.MLPRegressor": cmlp.MLPClassifier,
-    "cmlp.TabularRegressor": cmlp.TabularClassifier,
+    "cmlp.MLPRegressor": (cmlp.MLPClassifier,),
+    "cmlp.TabularRegressor": (cmlp.TabularClassifier,),
+    "cmlp.dask.DaskMLPClassifier": (cmlp.MLPClassifier, cmlp.dask.train),
+    "cmlp.dask.DaskMLPRegressor": (cmlp.MLPClassifier, cmlp.MLPRegressor, cmlp.dask.train),
 }
 
 
@@ -31,12 +34,14 @@ def whole(name: str, docstring: str) -> str:
     if name not in SIBLINGS:
         return docstring
     own = {parameter for names in entries_of(docstring) for parameter in names}
-    needed = set(inspect.signature(getattr(cmlp, name.removeprefix("cmlp."))).parameters) - own
-    shared = [
-        "\n".join(lines).rstrip()
-        for names, lines in entries_of(inspect.getdoc(SIBLINGS[name])).items()
-        if needed.intersection(names)
-    ]
+    path, _, last = name.rpartition(".")
+    thing = getattr(importlib.import_module(path), last)
+    needed, shared = set(inspect.signature(thing).parameters) - own, []
+    for sibling in SIBLINGS[name]:
+        for names, lines in entries_of(inspect.getdoc(sibling)).items():
+            if needed.intersection(names):
+                shared.append("\n".join(lines).rstrip())
+                needed -= set(names)
     before, title, after = docstring.partition("\n\nExamples\n")
     return before + "\n" + "\n".join(shared) + title + after
 

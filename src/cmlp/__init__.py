@@ -105,6 +105,7 @@ __all__ = [
     "core_info",
     "course",
     "cross_validate",
+    "dask",
     "diagnose",
     "distributed",
     "fit_many",

@@ -13,7 +13,10 @@ da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
 pd = pytest.importorskip("pandas")
 
-pytestmark = pytest.mark.filterwarnings("default")  # Dask's own
+pytestmark = [
+    pytest.mark.filterwarnings("default"),  # Dask's own
+    pytest.mark.usefixtures("time_limit"),
+]
 
 X, Y = waves(3_000)
 NAMES = [f"c{i}" for i in range(8)]

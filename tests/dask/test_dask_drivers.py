@@ -16,7 +16,10 @@ import cmlp
 
 distributed = pytest.importorskip("distributed", minversion="2025.1")
 
-pytestmark = pytest.mark.filterwarnings("default")  # Dask's own
+pytestmark = [
+    pytest.mark.filterwarnings("default"),  # Dask's own
+    pytest.mark.usefixtures("time_limit"),
+]
 
 HOW = {"epochs": 3, "batch_size": 64, "learning_rate": 0.02}
 

@@ -14,6 +14,7 @@ distributed = pytest.importorskip("distributed", minversion="2025.1")
 
 pytestmark = [
     pytest.mark.filterwarnings("default"),  # Dask's own
+    pytest.mark.usefixtures("time_limit"),
 ]
 
 HOW = {"epochs": 4, "batch_size": 16, "learning_rate": 0.02, "solver": "adam"}

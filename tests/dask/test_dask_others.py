@@ -9,7 +9,10 @@ import cmlp
 distributed = pytest.importorskip("distributed", minversion="2025.1")
 da = pytest.importorskip("dask.array")
 
-pytestmark = pytest.mark.filterwarnings("default")  # theirs
+pytestmark = [
+    pytest.mark.filterwarnings("default"),  # theirs
+    pytest.mark.usefixtures("time_limit"),
+]
 
 X, Y = waves(1_000)
 
