@@ -1,4 +1,4 @@
-"""Parameters that are documented with another estimator, as a regressor's with the classifier: both pages have them."""
+"""Parameters that are documented with another estimator: the pages of both have them."""
 
 import importlib
 import inspect
