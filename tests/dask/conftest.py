@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-SECONDS = 120
+SECONDS = 300
 
 
 @pytest.fixture(autouse=True)

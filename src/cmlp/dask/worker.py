@@ -106,7 +106,7 @@ _lock = threading.Lock()
 def claim(
     run: str, owner: str, timeout: float, gone: str | None, dask_worker: Any
 ) -> tuple[str, str]:
-    """Claim this worker for a training; return what keeps it from that, or nothing, and whose it is.
+    """Claim this worker for a training; return what keeps it from that, if any, and whose it is.
 
     `gone` is a driver that the scheduler knows no more, though it had a claim here.
     """
