@@ -134,8 +134,8 @@ class Sequence:
         kinds = [self.draw.choice(FAULTS) for _ in range(self.draw.randint(1, 4))]
         if self.draw.random() < 0.08:
             kinds.append("scheduler")
-        with distributed.Client(self.cluster.address(), timeout=60) as client:
-            client.wait_for_workers(self.n_workers, timeout=60)
+        with distributed.Client(self.cluster.address(), timeout=200) as client:
+            client.wait_for_workers(self.n_workers, timeout=200)
             if self.draw.random() < 0.15:
                 self.kill_a_driver()
             self.began = time.monotonic()
@@ -152,8 +152,10 @@ class Sequence:
             cmlp.dask.train(client, net, self.source, callbacks=[slow], **how)
         except cmlp.dask.ClusterLost:
             if not self.lost:
-                return net, "ClusterLost, with a scheduler that lives"
-            return net, "lost"
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.note(f"(the scheduler ended by itself: {self.cluster.scheduler.wait(20)})")
+                    self.lost = True  # an error of Dask's; the rest is as if it had been killed
+            return net, "lost" if self.lost else "ClusterLost, with a scheduler that lives"
         except Exception as error:
             notes = " ".join(getattr(error, "__notes__", []))
             return net, f"{type(error).__name__}: {error} {notes}"
@@ -196,8 +198,9 @@ def main():
         cluster = Processes(arguments.workers)
         stack.callback(lambda: cluster.close())
         reference = network()
-        with distributed.Client(cluster.address(), timeout=60) as client:
-            client.wait_for_workers(1, timeout=60)
+        signal.alarm(LIMIT)
+        with distributed.Client(cluster.address(), timeout=200) as client:
+            client.wait_for_workers(1, timeout=200)
             cmlp.dask.train(client, reference, source, workers=1, **HOW)
         for number in range(arguments.first, arguments.first + arguments.sequences):
             draw = random.Random(arguments.seed * 1_000_003 + number)
@@ -210,6 +213,8 @@ def main():
                 faulthandler.dump_traceback()
                 net, problem = network(), str(error)
             if sequence.lost:
+                if "scheduler ended" in " ".join(sequence.done):
+                    print(cluster.errors()[-20_000:], flush=True)
                 cluster.close()
                 cluster = Processes(arguments.workers)
                 if problem in ("lost", ""):
@@ -237,8 +242,8 @@ def resumed(cluster, source, path, net):
     """Continue on a new cluster; return what is wrong with it."""
     how = HOW | {"checkpoint": path, "checkpoint_every": 1, "resume": True}
     other = network()
-    with distributed.Client(cluster.address(), timeout=60) as client:
-        client.wait_for_workers(1, timeout=60)
+    with distributed.Client(cluster.address(), timeout=200) as client:
+        client.wait_for_workers(1, timeout=200)
         cmlp.dask.train(client, other, source, **how)
     net.params[:] = other.params
     return ""

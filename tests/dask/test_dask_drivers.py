@@ -29,8 +29,8 @@ def processes():
 
 @pytest.fixture
 def client(processes):
-    with distributed.Client(processes.address(), timeout=60) as found:
-        found.wait_for_workers(2, timeout=60)
+    with distributed.Client(processes.address(), timeout=200) as found:
+        found.wait_for_workers(2, timeout=200)
         yield found
 
 
@@ -93,7 +93,7 @@ def test_workers_of_a_driver_that_is_stopped_are_free_after_the_timeout(client, 
 
 
 def test_two_trainings_at_once_wait_for_each_other(client, processes, source):
-    with distributed.Client(processes.address()) as second:
+    with distributed.Client(processes.address(), timeout=200) as second:
         nets = []
         for _ in range(5):
             threads = [
@@ -221,8 +221,8 @@ def test_ctrl_c_keeps_what_was_learned(processes, source):
 def test_a_lost_scheduler_is_told_and_a_checkpoint_is_left(source, tmp_path):
     found, path = Processes(2), tmp_path / "run.cmlp"
     try:
-        with distributed.Client(found.address()) as client:
-            client.wait_for_workers(2)
+        with distributed.Client(found.address(), timeout=200) as client:
+            client.wait_for_workers(2, timeout=200)
             net = network()
 
             def kill(state):

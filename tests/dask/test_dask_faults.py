@@ -31,8 +31,8 @@ def client(processes):
     """A client of a cluster with three workers, all of them well."""
     while len(processes.workers) < 3:
         processes.add()
-    with distributed.Client(processes.address(), timeout=60) as found:
-        found.wait_for_workers(3, timeout=60)
+    with distributed.Client(processes.address(), timeout=200) as found:
+        found.wait_for_workers(3, timeout=200)
         yield found
 
 
@@ -48,8 +48,8 @@ def network():
 @pytest.fixture(scope="module")
 def undisturbed(processes, source):
     net = network()
-    with distributed.Client(processes.address(), timeout=60) as client:
-        client.wait_for_workers(3, timeout=60)
+    with distributed.Client(processes.address(), timeout=200) as client:
+        client.wait_for_workers(3, timeout=200)
         cmlp.dask.train(client, net, source, workers=1, **HOW)
     return net
 
