@@ -33,8 +33,8 @@ def processes():
 def client(processes):
     while len(processes.workers) < 2:
         processes.add()
-    with distributed.Client(processes.address(), timeout=60) as found:
-        found.wait_for_workers(2, timeout=60)
+    with distributed.Client(processes.address(), timeout=200) as found:
+        found.wait_for_workers(2, timeout=200)
         yield found
 
 
@@ -83,7 +83,7 @@ def test_a_lost_worker_of_collections(client, processes):
     for data in (chunked(), (X, Y)):
         while len(processes.workers) < 2:
             processes.add()
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=200)
         kill = lambda state: state.epoch == 2 and processes.kill(min(processes.workers))  # noqa: E731
         net = train(client, *data, callbacks=[lambda s, k=kill: k(s) and None])
         assert net.score(X, Y) > 0.95
@@ -232,7 +232,7 @@ def test_missing_packages_are_named(processes, tmp_path):
             pytest.skip("cmlp is installed here")
         found.environment = environment
         found.add()
-        with distributed.Client(found.address()) as client:
+        with distributed.Client(found.address(), timeout=200) as client:
             client.wait_for_workers(1)
             with pytest.raises(RuntimeError, match=r"cmlp is missing in 1 of 1 .* PipInstall"):
                 train(client, X, Y)

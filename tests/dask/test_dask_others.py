@@ -21,8 +21,8 @@ X, Y = waves(1_000)
 def client():
     found = Processes(2)
     try:
-        with distributed.Client(found.address(), timeout=60) as client:
-            client.wait_for_workers(2, timeout=60)
+        with distributed.Client(found.address(), timeout=200) as client:
+            client.wait_for_workers(2, timeout=200)
             yield client
     finally:
         found.close()

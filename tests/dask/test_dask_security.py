@@ -53,8 +53,8 @@ def test_connections_are_encrypted_where_the_cluster_is_and_no_port_stays_open(
     try:
         address = found.address()
         assert address.startswith("tls://")
-        with distributed.Client(address, security=security, timeout=60) as client:
-            client.wait_for_workers(2, timeout=60)
+        with distributed.Client(address, security=security, timeout=200) as client:
+            client.wait_for_workers(2, timeout=200)
             before = client.run(sockets)
             net = cmlp.Network([8, 16, 3], "tanh", seed=1)
             look = lambda state: seen.append(client.run(sockets)) and None  # noqa: E731

@@ -115,6 +115,15 @@ def _damaged(data):
     return data
 
 
+def test_an_abort_flag_ends_a_rank_that_is_alone():
+    abort = threading.Event()
+    (comm,) = socket_rings(1, abort=abort)
+    comm.allreduce(np.ones(3))
+    abort.set()
+    with pytest.raises(RingBroken, match="aborted"):
+        comm.allreduce(np.ones(3))
+
+
 def test_an_abort_flag_ends_a_wait():
     abort = threading.Event()
     comms = socket_rings(2, abort=abort)

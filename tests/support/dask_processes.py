@@ -65,7 +65,7 @@ class Processes:
 
     def address(self):
         """Return the scheduler's address, once it has one."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 200
         while time.monotonic() < end:
             with contextlib.suppress(OSError, ValueError), open(self.file) as file:
                 return json.load(file)["address"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -133,6 +134,13 @@ class Cluster:
             priority=100,
         )  # fmt: skip
         return Task(address, future)
+
+    def forget(self, tasks: Iterable[Task]) -> None:
+        """Take back tasks that are not waited for any more: none of them starts late."""
+        futures = [task.future for task in tasks]
+        if futures:
+            with contextlib.suppress(Exception):  # a client that is closed has none any more
+                self._sync(lambda: self.client.cancel(futures, asynchronous=True), ANSWER)
 
 
 def _order(name: Any) -> Any:

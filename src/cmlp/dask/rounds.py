@@ -92,6 +92,7 @@ class Rounds:
         self.refused: dict[str, str] = {}
         self.ring: list[str] = []
         self.first: list[Ring] | None = None
+        self.asked: set[str] = set()
         self.claimed: set[str] = set()
         self.admitted: set[str] = set()
         self.admitting: dict[str, Task] = {}
@@ -162,15 +163,15 @@ class Rounds:
         self.keeper.close()
         if lost:
             return
-        for task in self.admitting.values():
-            task.future.cancel()
-        self.cluster.tell(self.claimed, worker.leave, self.run)
+        self.cluster.forget(self.admitting.values())
+        self.cluster.tell(self.asked, worker.leave, self.run, True)
 
     # Who takes part
 
     def _eligible(self) -> list[str]:
         """Return the workers that may take part."""
         members = self.cluster.members()
+        self.asked.intersection_update(members)
         self.claimed.intersection_update(members)  # in place: the keeper has them, too
         self.admitted.intersection_update(members)
         for address in self.admitting.keys() - members.keys():
@@ -214,26 +215,38 @@ class Rounds:
                 arguments = self.run, self.attempt, self.place
                 self.admitting[address] = self.cluster.submit(address, worker.admit, *arguments)
 
-    def _claim(self, addresses: list[str]) -> dict[str, str]:
+    def _claim(self, addresses: list[str], all_or_none: bool = True) -> dict[str, str]:
         """Claim workers one after another, in this order; return what refuses, or nothing."""
         answers: dict[str, str] = {}
-        clients = self.cluster.clients()
-        arguments = self.run, self.cluster.client.id, self.limits.timeout, clients
         for address in addresses:
-            answer = self.cluster.tell([address], worker.claim, *arguments)
-            answers |= {each: str(told) for each, told in answer.items()}
-            if answers.get(address) == "":
+            self.asked.add(address)
+            answer = self._claim_one(address, None)
+            if answer is not None and answer[0] and answer[1]:
+                clients = self.cluster.clients()  # later than the claim: who is not there has gone
+                if clients is not None and answer[1] not in clients:
+                    answer = self._claim_one(address, answer[1])
+            if answer is None:
+                continue
+            answers[address] = answer[0]
+            if not answer[0]:
                 self.claimed.add(address)
-            elif address in answers:
+            elif all_or_none:
                 break
         return answers
+
+    def _claim_one(self, address: str, gone: str | None) -> tuple[str, str] | None:
+        """Claim a worker; return what refuses it, and whose it is; None if it does not answer."""
+        arguments = self.run, self.cluster.client.id, self.limits.timeout, gone
+        answer = self.cluster.tell([address], worker.claim, *arguments).get(address)
+        return (repr(answer), "") if isinstance(answer, Exception) else answer
 
     def _claim_all(self) -> None:
         """Claim all workers or none, so that of two trainings one waits for the other."""
         end, delay = time.monotonic() + self.limits.wait, 0.1
         while True:
             eligible = sorted(self._eligible())
-            answers = self._claim(eligible)
+            last = time.monotonic() > end
+            answers = self._claim(eligible, all_or_none=not last)
             busy = {address: why for address, why in answers.items() if why}
             silent = [address for address in eligible if address not in answers]
             enough = len(self.claimed) >= self.limits.min_workers
@@ -241,13 +254,13 @@ class Rounds:
                 for address in silent:
                     self.later[address] = time.monotonic() + 2 * ANSWER
                 return
-            if time.monotonic() > end:
+            if last:
                 if self.claimed and enough:
                     return
                 told = [f"{address}: {why}" for address, why in busy.items()]
                 raise self._too_few(len(self.claimed), told)
             if busy:
-                self.cluster.tell(self.claimed, worker.leave, self.run)
+                self.cluster.tell(self.claimed, worker.leave, self.run, False)
                 self.claimed.clear()
             time.sleep(delay)
             delay = min(1.0, 1.5 * delay)
@@ -328,13 +341,16 @@ class Rounds:
             if now - looked > 1:
                 looked = now
                 members = self.cluster.members()
-                for task in [task for task in pending if task.address not in members]:
+                left = [task for task in pending if task.address not in members]
+                self.cluster.forget(left)
+                for task in left:
                     pending.remove(task)
                     ended.lost[task.address] = "has left the cluster"
             if not told and ((bad_since and now - bad_since > SETTLE) or now - began > limit):
                 told = self._tell_to_end(pending, ended, bool(bad_since))
                 began, bad_since = time.monotonic(), bad_since and time.monotonic()
             elif told and now - began > EVICTION:
+                self.cluster.forget(pending)
                 for task in pending:
                     ended.lost[task.address] = "does not end its round, or did not start it"
                 return ended
@@ -352,7 +368,9 @@ class Rounds:
             if len(running) == len(pending) and all(each is True for each in running.values()):
                 return False
         answers = self.cluster.tell(addresses, worker.interrupt, self.run, self.attempt)
-        for task in [task for task in pending if task.address not in answers]:
+        silent = [task for task in pending if task.address not in answers]
+        self.cluster.forget(silent)
+        for task in silent:
             pending.remove(task)
             ended.lost[task.address] = f"does not answer for {ANSWER:g} s, as if it were stopped"
         return True

@@ -11,7 +11,7 @@ import pickle
 import threading
 import time
 import traceback
-from collections.abc import Collection
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -58,6 +58,8 @@ class Seat:
         Parameters, optimizer and position, which stay between rounds.
     running : int
         Tasks of this training that are running.
+    left : bool
+        Whether the training has ended, and the running task is to vacate the place.
     """
 
     run: str
@@ -71,6 +73,7 @@ class Seat:
     comm: Any = None
     place: Any = None
     running: int = 0
+    left: bool = False
     abort: threading.Event = field(default_factory=threading.Event)
     heard: float = field(default_factory=time.monotonic)
     timer: Any = None
@@ -85,11 +88,14 @@ class Seat:
     @property
     def is_stale(self) -> bool:
         """Whether its driver was not heard of for too long."""
-        return time.monotonic() - self.heard > max(self.timeout, QUIET)
+        return self.left or time.monotonic() - self.heard > max(self.timeout, QUIET)
 
 
 _seats: dict[str, Seat] = {}
 """By the worker's address: several workers may share a process."""
+
+_over: deque[str] = deque(maxlen=64)
+"""Trainings that have left: what a stopped worker hears of them late makes no claim any more."""
 
 _lock = threading.Lock()
 
@@ -98,25 +104,29 @@ _lock = threading.Lock()
 
 
 def claim(
-    run: str, owner: str, timeout: float, clients: Collection[str] | None, dask_worker: Any
-) -> str:
-    """Claim this worker for a training; return what keeps it from that, or nothing."""
+    run: str, owner: str, timeout: float, gone: str | None, dask_worker: Any
+) -> tuple[str, str]:
+    """Claim this worker for a training; return what keeps it from that, if any, and whose it is.
+
+    `gone` is a driver that the scheduler knows no more, though it had a claim here.
+    """
     with _lock:
         seat = _seats.get(dask_worker.address)
+        if run in _over:
+            return "this training has ended", owner
         if seat is not None and seat.run == run:
             seat.heard = time.monotonic()
-            return ""
+            return "", owner
         if seat is not None:
-            gone = clients is not None and seat.owner not in clients
-            if not (seat.is_stale or gone):
-                return f"busy with training {seat.run} since {seat.since}"
+            if not (seat.is_stale or seat.owner == gone):
+                return f"busy with training {seat.run} since {seat.since}", seat.owner
             seat.abort.set()
             if seat.running:
-                return f"training {seat.run}, whose driver has gone, is ending"
+                return f"training {seat.run}, whose driver has gone, is ending", seat.owner
             _vacate(dask_worker.address, seat)
         seat = _seats[dask_worker.address] = Seat(run, owner, timeout)
         _watch(dask_worker.address, seat)
-    return ""
+    return "", owner
 
 
 def renew(run: str, dask_worker: Any) -> bool:
@@ -141,16 +151,18 @@ def interrupt(run: str, attempt: int, dask_worker: Any) -> bool:
         return seat.running > 0
 
 
-def leave(run: str, dask_worker: Any) -> None:
-    """End the claim of a training."""
+def leave(run: str, ended: bool, dask_worker: Any) -> None:
+    """End the claim of a training, and if that has ended any that comes later."""
     with _lock:
+        if ended:
+            _over.append(run)
         seat = _seats.get(dask_worker.address)
         if seat is not None and seat.run == run:
             seat.abort.set()
             if not seat.running:
                 _vacate(dask_worker.address, seat)
             else:
-                seat.heard = -1e9  # the running task vacates it
+                seat.left = True
 
 
 def _vacate(address: str, seat: Seat) -> None:
@@ -234,30 +246,24 @@ class _Task:
                 if seat is None or seat.run != self.run or seat.attempt > self.attempt:
                     return None
                 if not seat.running:
-                    break
-                seat.abort.set()  # a task of an earlier attempt, which has not ended yet
+                    seat.running, seat.attempt, seat.heard = 1, self.attempt, time.monotonic()
+                    seat.abort.clear()
+                    self.seat = seat
+                    return seat
+                seat.abort.set()  # another task, which has not ended yet
             if time.monotonic() > end:
                 return None
             time.sleep(0.02)
-        with _lock:
-            if _seats.get(self.worker.address) is not seat or seat.running:
-                return None
-            seat.running, seat.attempt, seat.heard = 1, self.attempt, time.monotonic()
-            seat.abort.clear()
-        self.seat = seat
-        return seat
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
         if error is not None:
             self.outcome = failed(error)
         if self.seat is not None:
             with _lock:
-                self.seat.running = 0
-                if self.seat.heard > 0:
-                    self.seat.heard = time.monotonic()
+                self.seat.running, self.seat.heard = 0, time.monotonic()
                 if error is not None:
                     self.seat.disconnect()
-                if self.seat.is_stale and self.seat.heard < 0:
+                if self.seat.left:
                     _vacate(self.worker.address, self.seat)
         return error is None or isinstance(error, Exception)
 

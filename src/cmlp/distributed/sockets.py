@@ -210,6 +210,8 @@ class SocketRing(Communicator):
         """Replace an array by the sum of all ranks', the same bits on every rank."""
         tail = np.empty(0) if tail is None else tail
         if self.size == 1:
+            if self.abort.is_set():
+                raise RingBroken("the training was aborted")
             return
         if array.nbytes <= SHORT:
             n = array.nbytes

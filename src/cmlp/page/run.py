@@ -24,6 +24,7 @@ from cmlp.model.scoring import evaluate
 from cmlp.network import Network
 from cmlp.page import limits
 from cmlp.training.divergence import diverged
+from cmlp.training.fit import order_matters
 from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
 from cmlp.training.trainer import Trainer
@@ -168,7 +169,9 @@ class Run:
     def _part(self, n: int) -> int:
         """Take steps of one epoch."""
         if self.order is None:
-            self.order = self.net.rng.permutation(np.arange(self.n_rows, dtype=np.int64))
+            self.order = np.arange(self.n_rows, dtype=np.int64)
+            if order_matters(self.net, self.n_rows, self.batch_size):
+                self.order = self.net.rng.permutation(self.order)
         part = self.order[self.cursor : self.cursor + n * self.batch_size]
         loss, taken = self.trainer.run(part, np.full(n, float(self.recipe.learning_rate)))
         if taken < n:
