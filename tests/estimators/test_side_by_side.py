@@ -319,7 +319,7 @@ def test_fits_of_folds_that_diverge(engine):
 
 def test_what_folds_refuse():
     X, y = blobs()
-    model = MLPClassifier(**params())
+    model = MLPClassifier(**params(tol=10.0, n_iter_no_change=1))  # ends before max_iter
     for words, error, arguments in (
         ("one of cmlp's", TypeError, {"estimator": object()}),
         ("cv must be", ValueError, {"cv": 1}),

@@ -600,7 +600,7 @@ def test_what_a_step_cannot_reach(compiled, dtype):
     (1.0, 1e12, 1e30, {"solver": "adam", "epsilon": 1e20}),  # multiplied before it is divided
     (1.0, 0.0, 0.1, {"weight_decay": 1e40}),  # infinite as a float, times a weight of 0
 ])  # fmt: skip
-def test_a_fit_of_one_step_that_overflows(engine, x, y, rate, recipe):
+def test_a_fit_of_one_step_that_overflows(compiled, x, y, rate, recipe):
     """It raises, and the network is what it was."""
     net = cmlp.Network([2, 1], seed=1)
     X, y = np.full((3, 2), x, "f4"), np.full((3, 1), y)
