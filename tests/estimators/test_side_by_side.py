@@ -281,6 +281,32 @@ def test_estimators_that_divide_their_rows_themselves(shared):
     assert len(one.classes_) == 2 and len(two.classes_) == 3 and shared == []
 
 
+def test_folds_of_labels_in_a_column():
+    """Such as ``frame[["label"]]``: divided as the labels themselves."""
+    X, y = blobs()
+    model = MLPClassifier(**params(max_iter=1))
+    seen = []
+
+    def scorer(estimator, rows, targets):
+        seen.append(rows)
+        return 0.0
+
+    for labels in (y, y[:, None]):
+        fit_quietly_folds(model, X, labels, cv=3, scoring=scorer)
+    assert all(map(np.array_equal, seen[:3], seen[3:])) and len(seen) == 6
+
+
+def test_a_fit_of_ones_own_is_called_for_each_fold(shared):
+    class Halved(MLPRegressor):
+        def fit(self, X, y):
+            self.rows_ = len(X)
+            return super().fit(X / 2, y)
+
+    X, y = data_for(MLPRegressor)
+    found = fit_quietly_folds(Halved(**params(max_iter=1)), X, y, cv=10)
+    assert [member.rows_ for member in found["estimator"]] == [54] * 10 and shared == []
+
+
 def test_fits_of_folds_that_diverge(engine):
     X, y = waves(40)
     model = MLPRegressor(**params(solver="sgd"))
@@ -293,11 +319,18 @@ def test_fits_of_folds_that_diverge(engine):
 
 def test_what_folds_refuse():
     X, y = blobs()
-    model = MLPClassifier(**params())
+    model = MLPClassifier(**params(tol=10.0, n_iter_no_change=1))  # ends before max_iter
     for words, error, arguments in (
         ("one of cmlp's", TypeError, {"estimator": object()}),
         ("cv must be", ValueError, {"cv": 1}),
         ("cv must be a number of folds", TypeError, {"cv": 2.5}),
+        ("method split, not '5'", TypeError, {"cv": "5"}),
+        ("X has 60, and y 50", ValueError, {"y": y[:50]}),
+        ("name of one scorer", TypeError, {"scoring": ["accuracy"]}),
+        ("must return a number, not None", TypeError, {"scoring": lambda *_: None, "cv": 2}),
+        ("settings must be", TypeError, {"settings": {"alpha": [0.1, 1.0]}}),
+        ("settings must be", TypeError, {"settings": []}),
+        ("settings must be", TypeError, {"settings": [0.1]}),
         ("needs a class of 50 rows", ValueError, {"cv": 50}),
         ("holds no folds", ValueError, {"cv": []}),
         ("fold 0 of cv", ValueError, {"cv": [([0, 1], [60])]}),

@@ -595,6 +595,23 @@ def test_what_a_step_cannot_reach(compiled, dtype):
     assert 20 < sum(answers) < 220
 
 
+@pytest.mark.parametrize(("x", "y", "rate", "recipe"), [
+    (1e-20, 1e15, 1e24, {"momentum": 0.0}),  # the gradient of a bias has no factor x
+    (1.0, 1e12, 1e30, {"solver": "adam", "epsilon": 1e20}),  # multiplied before it is divided
+    (1.0, 0.0, 0.1, {"weight_decay": 1e40}),  # infinite as a float, times a weight of 0
+])  # fmt: skip
+def test_a_fit_of_one_step_that_overflows(compiled, x, y, rate, recipe):
+    """It raises, and the network is what it was."""
+    net = cmlp.Network([2, 1], seed=1)
+    X, y = np.full((3, 2), x, "f4"), np.full((3, 1), y)
+    net.fit(X, y, epochs=1, learning_rate=0.0, **recipe)
+    net.params[:] = 0
+    before = trained(net)
+    with pytest.raises(cmlp.DivergenceError):
+        net.fit(X, y, epochs=1, learning_rate=rate, **recipe)
+    assert trained(net) == before
+
+
 def test_one_batch_has_no_order(engine):
     """It is trained as it lies, and nothing is drawn for it; any order teaches the same."""
     for sizes, batch_size, y in (([7, 5, 4], None, LABELS), ([7, 5, 1], 64, GOOD[:, 0])):

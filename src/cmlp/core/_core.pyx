@@ -34,7 +34,7 @@ g) ``Predictor`` and ``BoundTrainer`` are classes: a prediction of one row, or a
 More letters: m rows of a tile; at, to: offsets; ws: the workspace.
 """
 
-from libc.math cimport INFINITY, NAN, expm1, fabs, fmax, isfinite, log, sqrt, sqrtf
+from libc.math cimport INFINITY, NAN, expm1, fabs, fmax, fmin, isfinite, log, sqrt, sqrtf
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdint cimport INT32_MAX, INT64_MAX
 from libc.string cimport memcpy, memset

@@ -96,8 +96,12 @@ def cross_validate(
         raise TypeError("folds need rows in memory, not a source: pass arrays or a table")
     if isinstance(scoring, str):
         scoring = scorer_named(scoring)
+    elif not (scoring is None or callable(scoring)):
+        raise TypeError(
+            f"scoring must be the name of one scorer, a function, or None, not {scoring!r}"
+        )
     folds = _folds(cv, X, y, estimator)
-    each = [{}] if settings is None else [dict(own) for own in settings]
+    each = _settings(settings)
     fits = [[_copy(estimator, own) for _ in folds] for own in each]
     pairs = [(member, fold) for row in fits for member, fold in zip(row, folds, strict=True)]
     if n_threads is not None:
@@ -121,6 +125,19 @@ def cross_validate(
     return {"test_score": scores.reshape(len(each), len(folds)), "estimator": fits}
 
 
+def _settings(settings: Any) -> list[dict[str, Any]]:
+    """Return what each setting changes, checked."""
+    if settings is None:
+        return [{}]
+    each = [] if isinstance(settings, (Mapping, str)) else list(settings)
+    if not each or not all(isinstance(own, Mapping) for own in each):
+        raise TypeError(
+            "settings must be one dict of parameters or more, such as [{'alpha': 0.1}, "
+            f"{{'alpha': 1.0}}], not {settings!r}; scikit-learn's ParameterGrid makes them of lists"
+        )
+    return [dict(own) for own in each]
+
+
 def _copy(estimator: Any, own: Mapping[str, Any]) -> Any:
     """Return an estimator with the same parameters, not fitted, but for some of its own."""
     parameters = copy.deepcopy(estimator.get_params(deep=False))
@@ -132,7 +149,11 @@ def _score(member: Any, scoring: Any, X: Any, y: Any, test: NDArray[np.int64]) -
     if scoring is None:
         return float(member.score(rows, targets))
     with callers_state():
-        return float(scoring(member, rows, targets))
+        score = scoring(member, rows, targets)
+    try:
+        return float(score)
+    except (TypeError, ValueError):
+        raise TypeError(f"scoring must return a number, not {score!r}") from None
 
 
 # Fits --------------------------------------------------------------------------------------------
@@ -196,6 +217,7 @@ class _Tasks:
         """Return the task of an estimator; None where only its own ``fit`` can divide the rows."""
         if (
             not isinstance(member, MLP)
+            or type(member).fit is not MLP.fit
             or member.n_ensemble != 1
             or member.solver not in STOCHASTIC
             or getattr(member, "class_weight", None) is not None
@@ -230,16 +252,21 @@ def _has_all(encoded: NDArray[Any], rows: NDArray[np.int64]) -> bool:
 
 def _folds(cv: Any, X: Any, y: Any, estimator: Any) -> list[Fold]:
     """Return the folds as row numbers, checked."""
-    n = n_rows_of(X)
-    if hasattr(cv, "split"):
+    n, given = n_rows_of(X), cv
+    if y is not None and n_rows_of(y) != n:
+        raise ValueError(f"X and y must have as many rows: X has {n}, and y {n_rows_of(y)}")
+    if isinstance(cv, str):
+        cv = None  # its letters are no folds
+    elif hasattr(cv, "split"):
         cv = cv.split(X, y)
     elif isinstance(cv, (int, np.integer)) and not isinstance(cv, (bool, np.bool_)):
-        classes = estimator._estimator_type == "classifier" and np.ndim(y) == 1
-        return _numbered(_numbers_of_folds(check_integer("cv", cv, 2), n, y if classes else None))
+        column = np.ndim(y) == 1 or np.shape(y)[1:] == (1,)
+        labels = np.ravel(y) if estimator._estimator_type == "classifier" and column else None
+        return _numbered(_numbers_of_folds(check_integer("cv", cv, 2), n, labels))
     if not isinstance(cv, Iterable):
         raise TypeError(
             "cv must be a number of folds, pairs of row numbers, or have a method split, not "
-            f"{cv!r}"
+            f"{given!r}"
         )
     folds = []
     for number, pair in enumerate(cv):

@@ -75,18 +75,20 @@ cdef bint stays_finite(
     """Whether a step can leave no number that is not finite, by bounds on all numbers in it.
 
     `x` and `y` are the largest inputs and targets. A sum of n products is at most n times the
-    largest one; hidden activations are at most ``2 |z| + 2``, and their slopes 2. The limit leaves
-    more room than all roundings need.
+    largest one; hidden activations are at most ``2 |z| + 2``, and their slopes 2; a bias is
+    multiplied by 1. The limit leaves more room than all roundings need.
     """
     cdef const Optimizer *o = &run.optimizer
     cdef double limit = (3.4e38 if real is float else 1.7e308) / 1024
     cdef Py_ssize_t n = state.shape[1], number, last = run.n_layers - 1
     cdef double w = largest(&params[0], n), v = largest(&state[0, 0], n), v2 = 0
-    cdef double a = x, most = x, z = 0, d, most_d, g, change
+    cdef double a = x, most = fmax(x, 1), z = 0, d, most_d, g, change
     if o.solver == ADAM:
         v2 = largest(&state[1, 0], n)
-    if not (w <= limit and v <= limit and v2 <= limit and x <= limit and y <= limit and step.rate <= limit):
+    if not (w <= limit and v <= limit and v2 <= limit and x <= limit and y <= limit):
         return False
+    if not (step.rate <= limit and fabs(step.decay) <= limit and run.objective.l2 <= limit):
+        return False  # infinite as floats, and then NaN where the weights are 0
     for number in range(run.n_layers):
         z = w * (run.layers[number].n_in * a + 1)
         if not z <= limit:
@@ -102,7 +104,7 @@ cdef bint stays_finite(
     if o.solver == ADAM:
         if not g * g + 2 * v2 <= limit or not none_negative(&state[1, 0], n):
             return False
-        change = step.rate * (2 * v + g) / (0.5 * o.epsilon)
+        change = step.rate * (2 * v + g) / fmin(0.5 * o.epsilon, 1)  # before it is divided, too
     else:
         change = 2 * (o.momentum * v + step.rate * g)
     return change + w * (1 + fabs(step.decay)) <= limit and most_d <= limit
