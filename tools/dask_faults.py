@@ -71,8 +71,9 @@ def hang(number, frame):
 class Sequence:
     """One training with faults."""
 
-    def __init__(self, cluster, source, draw, folder, n_workers):
+    def __init__(self, cluster, source, draw, folder, n_workers, more):
         self.cluster, self.source, self.draw, self.n_workers = cluster, source, draw, n_workers
+        self.more = more  # arguments of workers
         self.path = os.path.join(folder, "run.cmlp")
         self.done, self.timers, self.tasks, self.lost = [], [], [], False
         self.began = time.monotonic()
@@ -101,10 +102,13 @@ class Sequence:
         if kind.startswith("kill"):
             for name in names[: len(kind.split())] if kind == "kill two" else [victim]:
                 self.cluster.kill(name)
-            self.cluster.add()
+            if not self.more:
+                self.cluster.add()
         elif kind.startswith("stop"):
             self.cluster.signal(victim, signal.SIGSTOP)
-            if kind == "stop for good":
+            if kind == "stop for good" and self.more:
+                self.later(self.draw.uniform(6, 20), lambda: self.cluster.kill(victim))
+            elif kind == "stop for good":
                 process = workers.pop(victim)
                 self.later(self.draw.uniform(6, 20), lambda: process.kill())
                 self.cluster.add()
@@ -116,13 +120,13 @@ class Sequence:
             addresses = [address for address, about in found if about["name"] == victim]
             client.retire_workers(addresses, close_workers=True)
             workers.pop(victim, None)
-            self.cluster.add()
+            self.cluster.add(*self.more)
         elif kind == "busy":
             address = self.draw.choice(sorted(client.scheduler_info()["workers"]))
             seconds = self.draw.uniform(0.5, 8)
             self.tasks.append(client.submit(time.sleep, seconds, workers=[address], pure=False))
         elif kind == "add" and len(workers) < 5:
-            self.cluster.add()
+            self.cluster.add(*self.more)
         elif kind == "scheduler":
             self.lost = True
             self.cluster.scheduler.kill()
@@ -130,7 +134,7 @@ class Sequence:
     def run(self):
         """Train; return what is wrong with it, or nothing."""
         while len(self.cluster.workers) < self.n_workers:
-            self.cluster.add()
+            self.cluster.add(*self.more)
         kinds = [self.draw.choice(FAULTS) for _ in range(self.draw.randint(1, 4))]
         if self.draw.random() < 0.08:
             kinds.append("scheduler")
@@ -188,14 +192,16 @@ def main():
     parser.add_argument("--first", type=int, default=0, help="number of the first sequence")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--nanny", action="store_true", help="each has one, which restarts it")
     arguments = parser.parse_args()
+    more = ["--nanny"] if arguments.nanny else []
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, hang)
     counts, wrong = collections.Counter(), 0
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         source = stored(folder, *waves(8_000))
-        cluster = Processes(arguments.workers)
+        cluster = started(arguments.workers, more)
         stack.callback(lambda: cluster.close())
         reference = network()
         signal.alarm(LIMIT)
@@ -204,7 +210,7 @@ def main():
             cmlp.dask.train(client, reference, source, workers=1, **HOW)
         for number in range(arguments.first, arguments.first + arguments.sequences):
             draw = random.Random(arguments.seed * 1_000_003 + number)
-            sequence = Sequence(cluster, source, draw, folder, arguments.workers)
+            sequence = Sequence(cluster, source, draw, folder, arguments.workers, more)
             signal.alarm(LIMIT)
             try:
                 net, problem = sequence.run()
@@ -216,7 +222,7 @@ def main():
                 if "scheduler ended" in " ".join(sequence.done):
                     print(cluster.errors()[-20_000:], flush=True)
                 cluster.close()
-                cluster = Processes(arguments.workers)
+                cluster = started(arguments.workers, more)
                 if problem in ("lost", ""):
                     problem = problem and resumed(cluster, source, sequence.path, net)
             signal.alarm(0)
@@ -233,9 +239,17 @@ def main():
                 print(f"   WRONG: {problem}; the scheduler {lives}", flush=True)
                 print(cluster.errors()[-20_000:], flush=True)
                 cluster.close()
-                cluster = Processes(arguments.workers)
+                cluster = started(arguments.workers, more)
     print(f"{arguments.sequences} sequences, {wrong} wrong; {dict(counts)}")
     return wrong > 0
+
+
+def started(n, more):
+    """Return a cluster."""
+    cluster = Processes(0)
+    for _ in range(n):
+        cluster.add(*more)
+    return cluster
 
 
 def resumed(cluster, source, path, net):

@@ -107,6 +107,39 @@ def test_a_stopped_worker_is_left_out_and_comes_back(client, processes, source, 
     close_to(net, undisturbed)
 
 
+def ring_of(dask_worker):
+    """Return how many ranks the ring of a worker has."""
+    seat = cmlp.dask.worker._seats.get(dask_worker.address)
+    return 0 if seat is None or seat.comm is None else seat.comm.size
+
+
+def test_a_worker_that_its_nanny_starts_again_takes_part_again(source):
+    found = Processes(1)
+    try:
+        name, net, other = found.add("--nanny"), network(), network()
+        with distributed.Client(found.address(), timeout=200) as client:
+            client.wait_for_workers(2, timeout=200)
+            before = set(client.scheduler_info()["workers"])
+
+            def fault(state):
+                if state.epoch == 1:
+                    found.kill(name)
+                time.sleep(0.3)
+                sizes = client.run(ring_of, on_error="return")
+                return list(sizes.values()) == [2, 2] and sizes.keys() != before
+
+            how = {"timeout": 5, "wait": 120}
+            cmlp.dask.train(
+                client, net, source, callbacks=[fault], **how, **HOW | {"epochs": 10_000}
+            )
+            cmlp.dask.train(
+                client, other, source, workers=1, **how, **HOW | {"epochs": net.history.epochs}
+            )
+    finally:
+        found.close()
+    close_to(net, other)
+
+
 def test_the_only_workers_are_killed_and_new_ones_continue(client, processes, source, undisturbed):
     def kill():
         for name in list(processes.workers):
@@ -123,9 +156,13 @@ def test_a_new_worker_takes_part_from_the_next_round(
 ):
     processes.kill(sorted(processes.workers)[0])
     net, at = network(), At(processes.add, 0.0)
-    how = HOW | {"epochs": 12}
-    slow = lambda state: time.sleep(0.5)  # noqa: E731 - until the new process is there
-    cmlp.dask.train(client, net, source, callbacks=[at, slow], verbose=1, timeout=5, **how)
+
+    def until(state):
+        time.sleep(0.2)
+        return list(client.run(ring_of).values()) == [3, 3, 3]
+
+    how = HOW | {"epochs": 10_000}
+    cmlp.dask.train(client, net, source, callbacks=[at, until], verbose=1, timeout=5, **how)
     shown = [line.count("tcp:") for line in capsys.readouterr().out.splitlines() if "rows:" in line]
     assert shown == [2, 3]
 

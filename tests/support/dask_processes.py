@@ -30,7 +30,7 @@ class Processes:
         self.log = open(os.path.join(self.folder, "errors"), "a")  # noqa: SIM115 - closed below
         self.environment = environment or {}  # of processes that are started later
         self.file = os.path.join(self.folder, "scheduler.json")
-        self.started, self.number = [], 0
+        self.started, self.number, self.nannies = [], 0, set()
         self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", self.file)
         self.workers = {}
         for _ in range(n):
@@ -57,6 +57,7 @@ class Processes:
         """Start a worker and return its name."""
         name, self.number = f"w{self.number}", self.number + 1
         nanny = [] if "--nanny" in arguments else ["--no-nanny"]
+        self.nannies |= set() if nanny else {name}
         self.workers[name] = self._start(
             "worker", "--scheduler-file", self.file, "--name", name, "--nthreads", "1",
             "--local-directory", self.folder, *nanny, *arguments,
@@ -78,13 +79,20 @@ class Processes:
             return file.read()
 
     def signal(self, name, number):
-        """Send a signal to a worker."""
-        self.workers[name].send_signal(number)
+        """Send a signal to a worker, not to its nanny."""
+        process = self.workers[name]
+        if name in self.nannies:
+            for pid in children(process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        else:
+            process.send_signal(number)
 
     def kill(self, name):
-        """End a worker as a crash does."""
+        """End a worker as a crash does; a nanny starts another one."""
         self.signal(name, signal.SIGKILL)
-        self.workers.pop(name).wait()
+        if name not in self.nannies:
+            self.workers.pop(name).wait()
 
     def close(self):
         """End all processes that were started, and theirs."""
@@ -94,6 +102,18 @@ class Processes:
         for process in self.started:
             process.wait()
         self.log.close()
+
+
+def children(pid):
+    """Return the workers that a nanny has started."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as stat:
+            parent = int(stat.read().rpartition(")")[2].split()[1])
+            with open(f"/proc/{name}/cmdline") as command:
+                if parent == pid and "spawn_main" in command.read():
+                    found.append(int(name))
+    return found
 
 
 def waves(n, n_in=8, n_out=3, seed=0):

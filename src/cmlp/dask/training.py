@@ -231,6 +231,7 @@ class Training:
         self.held_out = held_out
         self.rank: Rank = None  # type: ignore[assignment]  # made in `run`
         self.shown: Any = None
+        self.told = 0
         self.computed = self.waited = 0.0
         self.advised = False
 
@@ -293,7 +294,7 @@ class Training:
         shares = Shares(self.source, self.settings.n_shards, self.options.verbose)
         rounds = Rounds(self.cluster, self.limits, place, shares, self.port)
         rounds.position, rounds.state = self.rank.position, first
-        self.shown = first
+        self.shown, self.told = first, self.rank.position.epoch
         return rounds
 
     def _remote_settings(self) -> Settings:
@@ -315,7 +316,7 @@ class Training:
         found: Round = rounds.next(seconds, fetches)
         self._show(rounds)
         self._advise(found, len(rounds.ring))
-        for values in found.records:
+        for values in self._untold(found, fetches or bool(found.ended)):
             progress.epoch(values)
             call_back(callbacks, "on_epoch_end", self.rank.state_of_fit)
         if keeper is not None and due:
@@ -324,6 +325,21 @@ class Training:
         if found.ended:
             return found.ended
         return "callback" if self.rank.state_of_fit.stop else deadline.reason
+
+    def _untold(self, found: Round, fetched: bool) -> list[dict[str, float]]:
+        """Return the records of the epochs that nobody was told of.
+
+        A round has its own; but workers may be further than the last round that was heard of.
+        """
+        first, history = self.told, self.net.history
+        self.told = max(first, found.position.epoch)
+        if not fetched:
+            return found.records
+        before = history.epochs - found.position.epoch  # of other trainings
+        return [
+            {name: column[before + epoch] for name, column in history.items()}
+            for epoch in range(first, self.told)
+        ]
 
     def _advise(self, found: Round, n_ranks: int) -> None:
         """Warn once, after some steps, if workers wait for each other more than they compute."""
