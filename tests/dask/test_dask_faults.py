@@ -109,7 +109,9 @@ def test_a_stopped_worker_is_left_out_and_comes_back(client, processes, source, 
 
 def ring_of(dask_worker):
     """Return how many ranks the ring of a worker has."""
-    seat = cmlp.dask.worker._seats.get(dask_worker.address)
+    from cmlp.dask import worker  # in a process that may not have it yet
+
+    seat = worker._seats.get(dask_worker.address)
     return 0 if seat is None or seat.comm is None else seat.comm.size
 
 
