@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from cmlp.dask import worker
+from cmlp.dask.keeper import Keeper
 
 distributed = pytest.importorskip("distributed", minversion="2025.1")
 
@@ -72,3 +73,18 @@ def test_tasks_of_several_attempts_run_one_after_another_and_none_after_a_later_
         thread.join()
     assert order == sorted(order) and order[-1] == 5
     assert set(together) == {1}
+
+
+def test_claims_are_renewed_after_an_error(place):
+    told, enough = [], threading.Event()
+
+    def tell(addresses, *args, limit):
+        told.append(addresses)
+        if len(told) == 3:
+            enough.set()
+        raise KeyError("of a cluster that is in disorder")
+
+    keeper = Keeper(SimpleNamespace(tell=tell), "run", 0.1, {place.address})
+    assert enough.wait(250)
+    keeper.close()
+    assert told[:3] == [[place.address]] * 3

@@ -20,7 +20,7 @@ class Keeper:
 
     def _renew(self) -> None:
         while not self.ended.wait(self.every):
-            with contextlib.suppress(RuntimeError):  # the set has changed just now
+            with contextlib.suppress(Exception):  # as of a set that has changed just now
                 limit = min(ANSWER, self.every)  # one that is stopped delays no others
                 self.cluster.tell(list(self.members), worker.renew, self.run, limit=limit)
 
