@@ -327,7 +327,7 @@ class Training:
         return "callback" if self.rank.state_of_fit.stop else deadline.reason
 
     def _untold(self, found: Round, fetched: bool) -> list[dict[str, float]]:
-        """Return the records of the epochs that nobody was told of.
+        """Return the records of the epochs that were not shown yet.
 
         A round has its own; but workers may be further than the last round that was heard of.
         """
