@@ -48,9 +48,12 @@ def names() -> list[str]:
 
 
 def is_handed_out(thing: Any) -> bool:
-    """Whether users get objects of a class and make none: results, and what a fit records."""
+    """Whether users get objects of a class and make none: results, errors, what a fit records."""
     return isinstance(thing, type) and (
-        dataclasses.is_dataclass(thing) or thing.__name__ in ("Gradients", "History", "Propagation")
+        dataclasses.is_dataclass(thing)
+        or issubclass(thing, BaseException)
+        or getattr(thing, "_is_protocol", False)
+        or thing.__name__ in ("Gradients", "History", "Propagation")
     )
 
 

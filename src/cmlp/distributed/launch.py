@@ -106,6 +106,7 @@ class mpi(Communicator):
     Parameters
     ----------
     comm : mpi4py.MPI.Comm
+        Of all processes that train.
     """
 
     def __init__(self, comm: Any) -> None:

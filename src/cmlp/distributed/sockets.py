@@ -49,6 +49,7 @@ class SocketRing(Communicator):
     Parameters
     ----------
     rank, size : int
+        The number of this rank, from 0, and how many there are.
     out, into : socket
         To the next rank, and from the one before; None if there is one rank only.
     attempt : int

@@ -24,6 +24,7 @@ class ThreadRing(Communicator):
     Parameters
     ----------
     rank : int
+        The number of this thread, from 0.
     meeting : object
         What the ranks share.
     timeout : float
