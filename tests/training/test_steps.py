@@ -597,6 +597,7 @@ def test_what_a_step_cannot_reach(compiled, dtype):
 
 @pytest.mark.parametrize(("x", "y", "rate", "recipe"), [
     (1e-20, 1e15, 1e24, {"momentum": 0.0}),  # the gradient of a bias has no factor x
+    (1e30, 1e10, 1e-12, {"momentum": 0.0}),  # a gradient is infinite, whatever the rate
     (1.0, 1e12, 1e30, {"solver": "adam", "epsilon": 1e20}),  # multiplied before it is divided
     (1.0, 0.0, 0.1, {"weight_decay": 1e40}),  # infinite as a float, times a weight of 0
 ])  # fmt: skip
@@ -604,8 +605,9 @@ def test_a_fit_of_one_step_that_overflows(compiled, x, y, rate, recipe):
     """It raises, and the network is what it was."""
     net = cmlp.Network([2, 1], seed=1)
     X, y = np.full((3, 2), x, "f4"), np.full((3, 1), y)
-    net.fit(X, y, epochs=1, learning_rate=0.0, **recipe)
+    net.fit(np.ones_like(X), 0 * y, epochs=1, learning_rate=0.0, **recipe)
     net.params[:] = 0
+    net.moments[:] = 0
     before = trained(net)
     with pytest.raises(cmlp.DivergenceError):
         net.fit(X, y, epochs=1, learning_rate=rate, **recipe)

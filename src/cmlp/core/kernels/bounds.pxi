@@ -101,6 +101,8 @@ cdef bint stays_finite(
         d *= 2 * w * run.layers[number].n_out
         most_d = fmax(most_d, d)
     g = most * most_d + run.objective.l1 + run.objective.l2 * w
+    if not g <= limit:
+        return False  # whatever the rate that it is multiplied by
     if o.solver == ADAM:
         if not g * g + 2 * v2 <= limit or not none_negative(&state[1, 0], n):
             return False
