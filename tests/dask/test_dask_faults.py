@@ -29,7 +29,7 @@ def processes():
 
 @pytest.fixture
 def client(processes):
-    """A client of a cluster with three workers, all of them well."""
+    """A client of a cluster with three workers that run."""
     while len(processes.workers) < 3:
         processes.add()
     with distributed.Client(processes.address(), timeout=200) as found:

@@ -159,7 +159,7 @@ class Rounds:
         self.cluster.tell(self.ring, worker.interrupt, self.run, self.attempt)
 
     def close(self, lost: bool = False) -> None:
-        """Give the workers free, unless the cluster was lost."""
+        """Free the workers, unless the cluster was lost."""
         self.keeper.close()
         if lost:
             return

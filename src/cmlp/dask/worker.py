@@ -166,7 +166,7 @@ def leave(run: str, ended: bool, dask_worker: Any) -> None:
 
 
 def _vacate(address: str, seat: Seat) -> None:
-    """Give the place free; with the lock held."""
+    """Free the place; with the lock held."""
     if _seats.get(address) is seat:
         del _seats[address]
     if seat.timer is not None:
@@ -178,7 +178,7 @@ def _vacate(address: str, seat: Seat) -> None:
 
 
 def _watch(address: str, seat: Seat) -> None:
-    """Give the place free by itself, once its driver was not heard of for too long."""
+    """Free the place once its driver was not heard of for too long."""
 
     def look() -> None:
         with _lock:
