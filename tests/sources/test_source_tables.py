@@ -194,3 +194,64 @@ def test_shuffled_rows_are_those_of_the_source_in_uniform_order(tmp_path):
         cmlp.data.shuffled(source, tmp_path / "out")
     with pytest.raises(ValueError, match=r"needs memory='.*'; it is '500 B'"):
         cmlp.data.shuffled(source, tmp_path / "small", memory="500 B")
+
+
+@pytest.mark.parametrize("target", ["fare", "far", "class"])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_rows_without_a_target_are_left_out(kind, target, trips, tmp_path, monkeypatch, capsys):
+    """Models of windows, and of all rows, are those of files without these rows."""
+    frames = pytest.importorskip("pandas")
+    frame = frames.read_csv(trips)
+    frame["far"] = frame.far.map({True: "yes", False: "no"})
+    frame["class"] = (frame.distance > 0).astype(int)
+    gaps = [0, 7, 8, 9, 700, 1500, N - 1]
+    whole = frame[["city", "distance", target]]
+    holes = whole.astype({"class": "Int64"}) if target == "class" else whole.copy()
+    holes[target] = holes[target].mask(holes.index.isin(gaps))
+    paths = {}
+    for name, table in (("whole", whole.drop(index=gaps)), ("holes", holes)):
+        paths[name] = str(tmp_path / f"{name}.{kind}")
+        if kind == "csv":
+            table.to_csv(paths[name], index=False)
+        else:
+            pytest.importorskip("pyarrow")
+            table.to_parquet(paths[name], index=False, row_group_size=500)
+    source = {name: getattr(cmlp.data, kind)(path, target) for name, path in paths.items()}
+    make = cmlp.TabularRegressor if target == "fare" else cmlp.TabularClassifier
+    more = {"max_iter": 2, "hidden_layer_sizes": 8, "random_state": 0, "n_threads": 1}
+    more["n_ensemble"] = 1
+    for memory in ("90 KB", "1 GB"):
+        known = make(**more).fit(source["whole"], memory=memory)
+        model = make(**more, missing_targets=True).fit(source["holes"], memory=memory)
+        assert model.n_features_in_ == 2
+        if make is cmlp.TabularClassifier:
+            assert model.classes_.tolist() == known.classes_.tolist()
+            assert model.classes_.dtype == known.classes_.dtype
+        if memory == "1 GB":  # the same rows in the same order; windows depend on the blocks
+            assert (model.network_.params == known.network_.params).all()
+        assert abs(model.score(source["whole"]) - known.score(source["whole"])) < 0.2
+        with pytest.raises(ValueError, match="missing"):
+            make(**more).fit(source["holes"], memory=memory)
+    place = "line 2" if kind == "csv" else "row group 0, row 0"
+    monkeypatch.chdir(tmp_path)
+    command = ["train", paths["holes"], paths["holes"], "--target", target, "--memory", "150KB"]
+    assert main([*command, "--epochs", "1", "--hidden", "4"]) == 0
+    shown = capsys.readouterr().out
+    note = f"{2 * len(gaps)} rows without a target are left out; the first one: {paths['holes']}"
+    assert f"{note}, {place}" in shown
+    assert ("RMSE" if target == "fare" else "true | read as") in shown
+
+
+def test_sources_of_several_targets_have_them_all(tmp_path):
+    y = np.column_stack([np.arange(60.0), np.arange(60.0)])
+    y[5, 1] = np.nan
+    source = cmlp.data.arrays(np.random.default_rng(0).normal(size=(60, 3)), y, block_rows=20)
+    model = cmlp.TabularRegressor(max_iter=1, missing_targets=True, n_ensemble=1, random_state=0)
+    model.fit(source)  # in memory, where a target that is missing has no loss
+    with pytest.raises(ValueError, match="row 5 of X: the target is missing"):
+        model.set_params(batch_size=4).fit(source, memory="2 KB")
+
+
+def test_several_files_are_not_plain(trips, capsys):
+    assert main(["train", str(trips), str(trips), "--plain", "--target", "fare"]) == 2
+    assert "--plain reads one file" in capsys.readouterr().err

@@ -234,6 +234,8 @@ def check_way(args: argparse.Namespace) -> None:
                 if args.plain
                 else f"{option} needs --plain, which trains a network on numbers alone"
             )
+    if args.plain and args.more:
+        raise ValueError("--plain reads one file; several are for training without it")
     if args.plain:
         for name, default in DEFAULTS.items():
             if getattr(args, name) is None:
@@ -377,6 +379,7 @@ def _add_data(sub: argparse.ArgumentParser, target: str) -> None:
 
 def _add_train(sub: argparse.ArgumentParser) -> None:
     _add_data(sub, "the column to predict (.npz: y by default)")
+    sub.add_argument("more", metavar="...", nargs="*", help="more files with the same columns")
     _add_table(sub)
     _add_network(sub)
     _add_fit(sub)

@@ -63,6 +63,8 @@ class Source:
     scratch : int
         Bytes, about, that reading takes for each block that is being read, besides its result; 0 if
         any row of a block is read as fast as the next one.
+    keeps_gaps : bool
+        Whether targets that are missing are returned, as NaN or None; else they may be refused.
     """
 
     blocks: tuple[int, ...] | None = None
@@ -71,6 +73,7 @@ class Source:
     feature_names: list[str] = []  # noqa: RUF012 - replaced, never changed
     target_name: str | None = None
     scratch: int = 0
+    keeps_gaps: bool = False
 
     @property
     def n_rows(self) -> int | None:

@@ -11,7 +11,6 @@ import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.data.cells import DataError, listed_near, show
-from cmlp.data.source import Block, Source
 
 TILE = 1 << 18
 """Bytes of rows that are written at a time: they stay in a cache while all columns are."""
@@ -87,19 +86,30 @@ def matrix_of(columns: Sequence[Array], n: int, dtype: np.dtype[Any], missing: M
     return out
 
 
-def target_of(column: Any, where: Callable[[int], str]) -> Array:
+NO_TARGET = (
+    "give it a value, or leave such rows out: missing='skip' of the source, or "
+    "missing_targets=True of a tabular estimator"
+)
+"""What to do about a missing target."""
+
+
+def target_of(column: Any, where: Callable[[int], str], keeps_gaps: bool = False) -> Array:
     """Return a column of Arrow as targets: numbers with NaN where they are missing, or text.
 
     Raises
     ------
     DataError
-        For a label that is missing; `where` gives the place of a row.
+        For a label that is missing, unless it is kept, as None; `where` gives the place of a row.
     """
     types = pyarrow("pyarrow.types")
     column = column.combine_chunks() if hasattr(column, "combine_chunks") else column
     kind = column.type
     if types.is_dictionary(kind) and is_number(kind.value_type):
         column = column.cast(kind.value_type)
+    if keeps_gaps and column.null_count and not types.is_floating(column.type):
+        plain = is_number(column.type)
+        found = [v if v is None or plain else str(v) for v in column.to_pylist()]
+        return np.array(found, object)
     if is_number(column.type) and not types.is_boolean(column.type):
         return numbers_of(column)
     if types.is_boolean(column.type) and not column.null_count:
@@ -107,9 +117,7 @@ def target_of(column: Any, where: Callable[[int], str]) -> Array:
         return truth
     if column.null_count:
         row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
-        raise DataError(
-            f"{where(row)}: the target is missing; give it a value, or leave out the row"
-        )
+        raise DataError(f"{where(row)}: the target is missing; {NO_TARGET}")
     coded = column if types.is_dictionary(kind) else column.dictionary_encode()
     values = np.array([str(value) for value in coded.dictionary.to_pylist()] or [""])
     texts: Array = values[coded.indices.to_numpy(zero_copy_only=False)]
@@ -117,7 +125,11 @@ def target_of(column: Any, where: Callable[[int], str]) -> Array:
 
 
 def targets_of(
-    batch: Any, names: Sequence[str], weight: str | None, where: Callable[[int], str]
+    batch: Any,
+    names: Sequence[str],
+    weight: str | None,
+    where: Callable[[int], str],
+    keeps_gaps: bool = False,
 ) -> tuple[Array, Array | None]:
     """Return targets, (n,) or (n, n_targets), and weights, of a batch or a table of Arrow.
 
@@ -126,7 +138,7 @@ def targets_of(
     names : sequence of str
         The columns of the targets.
     """
-    found = [target_of(batch.column(name), where) for name in names]
+    found = [target_of(batch.column(name), where, keeps_gaps) for name in names]
     y = found[0] if len(found) == 1 else np.column_stack(found)
     weights = None if weight is None else numbers_of(batch.column(weight)).astype(np.float64)
     return y, weights
@@ -163,86 +175,3 @@ def chosen_columns(
     if not features:
         raise DataError(f"{path}: there are no columns but the target")
     return features, targets
-
-
-class Skipping(Source):
-    """Another source's rows without those in which a number is missing.
-
-    Which these are is found by one reading, when it is made.
-
-    Attributes
-    ----------
-    n_skipped : int
-    """
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.n_features, self.dtype = source.n_features, source.dtype
-        self.feature_names, self.target_name = source.feature_names, source.target_name
-        self.scratch = source.scratch
-        self.skipped: list[Array] = []
-        for block, n in enumerate(source.blocks or ()):
-            rows = []
-            for start in range(0, n, source.piece):
-                found = source.read(block, start, min(start + source.piece, n))
-                rows.append(start + np.flatnonzero(_has_gap(found)))
-            self.skipped.append(np.concatenate(rows) if rows else np.empty(0, np.int64))
-        source.close()
-        self.blocks = tuple(
-            n - len(rows) for n, rows in zip(source.blocks or (), self.skipped, strict=True)
-        )
-        self.n_skipped = sum(map(len, self.skipped))
-
-    def _raw(self, block: int, row: int) -> int:
-        """Return the number of a kept row among all rows of its block."""
-        skipped = self.skipped[block]
-        before = skipped - np.arange(len(skipped))  # kept rows before each that is skipped
-        return row + int(np.searchsorted(before, row, "right"))
-
-    def _read(self, read: Any, block: int, start: int, stop: int | None) -> Block:
-        assert self.blocks is not None
-        stop = self.blocks[block] if stop is None else stop
-        if stop <= start:
-            found: Block = read(block, 0, 0)
-            return found
-        first, last = self._raw(block, start), self._raw(block, stop - 1) + 1
-        found = read(block, first, last)
-        gaps = self.skipped[block]
-        gaps = gaps[(gaps >= first) & (gaps < last)] - first
-        if not len(gaps):
-            return found
-        weight = None if found.weight is None else np.delete(found.weight, gaps)
-        return Block(np.delete(found.X, gaps, axis=0), np.delete(found.y, gaps, axis=0), weight)
-
-    def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
-        """Return rows of a block."""
-        return self._read(self.source.read, block, start, stop)
-
-    def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
-        """Return targets of a block."""
-        return self._read(self.source.read_targets, block, start, stop)
-
-    def place(self, block: int, row: int) -> str:
-        """Return where a row is."""
-        return self.source.place(block, self._raw(block, row))
-
-    def identity(self) -> Any:
-        """Return the source, and how many rows are skipped."""
-        return self.source.fingerprint(), self.n_skipped
-
-    def close(self) -> None:
-        """Close open files."""
-        self.source.close()
-
-    def reopened(self) -> Skipping:
-        """Return the same with files of its own."""
-        other = Skipping.__new__(Skipping)
-        vars(other).update(vars(self), source=self.source.reopened())
-        return other
-
-
-def _has_gap(found: Block) -> Array:
-    gaps = np.isnan(found.X).any(axis=1)
-    if found.y.dtype.kind == "f":
-        gaps |= np.isnan(found.y.reshape(len(found.y), -1)).any(axis=1)
-    return np.asarray(gaps)

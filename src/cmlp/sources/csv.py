@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,8 +17,9 @@ from cmlp.data.source import Block, Source
 from cmlp.files.compressed import GZIP, ZSTD
 from cmlp.files.csv_columns import read_columns
 from cmlp.files.csv_layout import Layout, Selection, layout_of, rows_of, text_of, without_hint
-from cmlp.sources.columns import Missing, Skipping, check_missing, matrix_of
+from cmlp.sources.columns import Missing, check_missing, matrix_of
 from cmlp.sources.paths import File, Paths, identity_of, listed_files, open_file
+from cmlp.sources.skipping import Skipping
 from cmlp.tables.columns import ColumnError, Form, Numbers, as_numbers
 from cmlp.tables.forms import FormColumn, FormTable
 
@@ -282,13 +284,20 @@ class CsvSource(Source):
 
     def _target(self, block: int, cells: list[str]) -> Array:
         cells = [cell.strip() for cell in cells]
-        gaps = [MISSING(cell) and not self.texts for cell in cells]
-        if self.missing == "skip" and any(gaps):
-            values = [np.nan if gap else float(cell) for cell, gap in zip(cells, gaps, strict=True)]
-            return np.array(values)
+        is_gap = operator.not_ if self.texts else MISSING
+        if self.keeps_gaps and any(map(is_gap, cells)):
+            rows = [row for row, cell in enumerate(cells) if not is_gap(cell)]
+            found = np.full(len(cells), None, object)
+            if rows:
+                found[rows] = self._known(block, [cells[row] for row in rows], rows).tolist()
+            return found
+        return self._known(block, cells, range(len(cells)))
+
+    def _known(self, block: int, cells: list[str], rows: Sequence[int]) -> Array:
+        """Return targets of some rows, none of which may be missing."""
 
         def place(row: int) -> str:
-            return self.place(block, row)
+            return self.place(block, rows[row])
 
         y = read_target(cells, place, "classification" if self.texts else "auto")
         if (y.dtype.kind == "U") != self.texts:

@@ -11,7 +11,6 @@ from cmlp.data.cells import DataError, show
 from cmlp.data.source import Block, Source
 from cmlp.sources.columns import (
     Missing,
-    Skipping,
     check_missing,
     chosen_columns,
     dtype_of,
@@ -23,6 +22,7 @@ from cmlp.sources.columns import (
     text_among,
 )
 from cmlp.sources.paths import File, Paths, identity_of, is_address, listed_files, open_file
+from cmlp.sources.skipping import Skipping
 
 BATCH_BYTES, BATCH_ROWS = 1 << 20, 2048
 """Size of a batch that is decoded at a time: of many columns it has so many rows at least."""
@@ -160,8 +160,9 @@ class ParquetSource(Source):
 
     def _targets(self, batch: Any, block: int, start: int) -> tuple[Any, Any]:
         return targets_of(
-            batch, self.targets, self.weight, lambda row: self.place(block, start + row)
-        )
+            batch, self.targets, self.weight, lambda row: self.place(block, start + row),
+            self.keeps_gaps,
+        )  # fmt: skip
 
     def _rows(self, block: int, start: int, stop: int | None, features: Sequence[str]) -> Any:
         """Return rows of some columns as a table of Arrow; they are read on where they can be."""

@@ -22,12 +22,15 @@ from cmlp.estimators.tabular.members import Member
 from cmlp.estimators.tabular.network import build_network
 from cmlp.estimators.tabular.parameters import is_auto, resolved, threads_of
 from cmlp.estimators.tabular.presets import Preset
+from cmlp.estimators.tabular.tables import missing_in
 from cmlp.estimators.tabular.targets import Rows, Scale
 from cmlp.estimators.tabular.training import Job, name_of_score, train_member
 from cmlp.estimators.targets import Targets
 from cmlp.formats.checkpoint import Checkpoint, read_checkpoint
+from cmlp.sources.columns import NO_TARGET
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows, bytes_of
+from cmlp.sources.skipping import Skipping, has_one_target
 from cmlp.sources.tables import EncodedSource, Learned, learn, whole_table
 from cmlp.sources.training import windowed
 from cmlp.training.stopping import Deadline
@@ -46,6 +49,8 @@ def fit_source(
     memory = bytes_of(how.memory)
     estimator._check_parameters()
     who = type(estimator).__name__
+    if estimator.missing_targets and source.blocks is not None and has_one_target(source):
+        source = Skipping(source, "targets")
     if how.is_plain and number_of_rows(source) * source.n_features * CELL <= memory:
         X, y, weights = whole_table(source, who)
         return estimator._fit(X, y, weights, validation)
@@ -77,7 +82,7 @@ class StreamedFit:
                 f"scoring must be 'loss' or {estimator._own_score()!r} where rows are read in "
                 "windows"
             )
-        self.stored = None
+        self.stored, self.held = None, HeldRows(0, 0.0)
         if how.checkpoint is not None and how.resume:
             self.stored = read_checkpoint(how.checkpoint)
 
@@ -108,7 +113,7 @@ class StreamedFit:
             for number, seed in enumerate(random.randint(2**31 - 1, size=preset.n_ensemble))
         ]
         est._restore(members, [encoder], targets.outputs.labels, dict(vars(preset)))
-        est._held_rows = []
+        est._held_rows, est._held_of_source = [], self.held
         return est
 
     def _learned(self, held: HeldRows, seed: int) -> Learned:
@@ -122,6 +127,7 @@ class StreamedFit:
         if est._estimator_type == "classifier":
             if y is None:
                 raise ValueError("a classifier needs one label per row, of 100,000 different ones")
+            y = y[~missing_in(y)]  # a row without one is refused where it is encoded
         else:
             y = self.source.first(targets_only=True).y
             known = np.isfinite(y.reshape(len(y), -1)).all(axis=1) if y.dtype.kind == "f" else None
@@ -152,6 +158,7 @@ class StreamedFit:
             assert scale is not None
 
             def numbers(y: Array) -> Array:
+                _check_known(y)
                 encoded = est._read_targets(Rows(y, y, None), targets).encoded
                 return scale.to_network(encoded)
 
@@ -159,6 +166,7 @@ class StreamedFit:
         of_classes: Labels = labels
 
         def classes(y: Array) -> Array:
+            _check_known(y)
             place = of_classes.encode(read_labels(y))
             return place[:, 0] if place.ndim == 2 and not of_classes.multilabel else place
 
@@ -263,7 +271,13 @@ class StreamedFit:
         )  # fmt: skip
         if keeper is not None:
             keeper.windows = made.feed.layout.kept()
+        self.held = made.feed.layout.held
         if made.held_out is None:
             return made.feed, None
         data = made.held_out
         return made.feed, HeldOut(data, None, data.X, data.targets)
+
+
+def _check_known(y: Array) -> None:
+    if missing_in(y).any():
+        raise ValueError(f"the target is missing; {NO_TARGET}")

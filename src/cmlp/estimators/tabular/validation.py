@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core.layout import Array
+from cmlp.data.source import Source
 from cmlp.estimators.tabular.estimator import Tabular
 from cmlp.estimators.tabular.tables import take_rows
+from cmlp.sources.tables import pieces_of, whole_table
 
 
 def held_out_answers(estimator: Tabular, X: Any) -> tuple[NDArray[np.int64], Array] | None:
@@ -47,3 +49,30 @@ def held_out_answers(estimator: Tabular, X: Any) -> tuple[NDArray[np.int64], Arr
         rows.append(held)
         answers.append(predict(take_rows(X, held)))
     return (np.concatenate(rows), np.concatenate(answers)) if rows else None
+
+
+def held_out_of(estimator: Tabular, source: Source) -> tuple[Array, Array] | None:
+    """Return answers about the rows of a source that were held out in the fit to it, and targets.
+
+    Parameters
+    ----------
+    source : Source
+        That of the fit, without the rows that have no target.
+    """
+    found = getattr(estimator, "_held_rows", None)
+    if found:
+        X, y, _ = whole_table(source, type(estimator).__name__)
+        held_out = held_out_answers(estimator, X)
+        return None if held_out is None else (held_out[1], y[held_out[0]])
+    held = getattr(estimator, "_held_of_source", None)
+    if held is None or not held.fraction:
+        return None
+    classifies = estimator._estimator_type == "classifier"
+    predict = estimator.predict_proba if classifies else estimator.predict
+    answers, targets = [], []
+    for piece in pieces_of(source):
+        rows = np.flatnonzero(held.mask(piece.block, piece.start, piece.start + len(piece.y)))
+        if len(rows):
+            answers.append(predict(take_rows(piece.X, rows)))
+            targets.append(piece.y[rows])
+    return (np.concatenate(answers), np.concatenate(targets)) if answers else None
