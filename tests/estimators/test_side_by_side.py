@@ -257,6 +257,34 @@ def test_folds_are_those_of_scikit_learn(labels):
     assert (named["test_score"] < 0).all()
 
 
+@BOTH
+def test_weights_and_groups_of_folds(shared, kind):
+    """Fits and scores take the rows' weights; groups stay together."""
+    selection = pytest.importorskip("sklearn.model_selection")
+    X, y = data_for(kind)
+    y = y[:, 0] if y.ndim == 2 else y
+    random = np.random.default_rng(0)
+    weights, groups = random.uniform(0.1, 3, len(X)), np.arange(len(X)) % 20
+    cv, model = selection.GroupKFold(10), kind(**params())
+    more = {"cv": cv, "sample_weight": weights, "groups": groups}
+    found = fit_quietly_folds(model, X, y, **more)
+    assert shared == []  # weights of a batch are not for lanes
+    scores = []
+    for member, (train, test) in zip(found["estimator"], cv.split(X, y, groups), strict=True):
+        assert not {*groups[train]} & {*groups[test]}
+        alone = fit_quietly(kind(**params()), X[train], y[train], sample_weight=weights[train])
+        same_numbers(member, alone)
+        scores.append(member.score(X[test], y[test], weights[test]))
+        assert scores[-1] != member.score(X[test], y[test])
+    assert found["test_score"].tolist() == scores
+    scorer = {MLPClassifier: "neg_log_loss", MLPRegressor: "neg_mean_squared_error"}[kind]
+    weighted = fit_quietly_folds(model, X, y, scoring=scorer, **more)["test_score"]
+    plain = fit_quietly_folds(model, X, y, scoring=scorer, cv=cv, groups=groups)["test_score"]
+    assert (weighted != plain).all()
+    five = fit_quietly_folds(model, X, y, cv=None)["test_score"]
+    assert five.tolist() == fit_quietly_folds(model, X, y)["test_score"].tolist() and len(five) == 5
+
+
 def fit_quietly_folds(*args, **kwargs):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -331,6 +359,7 @@ def test_what_folds_refuse():
         ("settings must be", TypeError, {"settings": {"alpha": [0.1, 1.0]}}),
         ("settings must be", TypeError, {"settings": []}),
         ("settings must be", TypeError, {"settings": [0.1]}),
+        ("one per row of X", ValueError, {"sample_weight": [1.0]}),
         ("needs a class of 50 rows", ValueError, {"cv": 50}),
         ("holds no folds", ValueError, {"cv": []}),
         ("fold 0 of cv", ValueError, {"cv": [([0, 1], [60])]}),

@@ -15,6 +15,8 @@ from cmlp.core import dispatch
 from cmlp.core.checks import check_integer
 from cmlp.core.errors import ConvergenceWarning, warn
 from cmlp.core.errstate import callers_state
+from cmlp.core.layout import Array
+from cmlp.data.checks import check_weights
 from cmlp.data.source import Source
 from cmlp.estimators.ensemble import repeat_warnings
 from cmlp.estimators.fit import threads_of
@@ -37,6 +39,8 @@ def cross_validate(
     X: Any,
     y: ArrayLike,
     *,
+    sample_weight: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     cv: Any = 5,
     scoring: str | Callable[..., float] | None = None,
     settings: Iterable[Mapping[str, Any]] | None = None,
@@ -54,12 +58,17 @@ def cross_validate(
         It stays as it is: copies are fitted.
     X, y : array-like
         As its ``fit`` takes them, in memory.
-    cv : int, iterable or object with a method ``split``
-        Number of folds, as in scikit-learn: without shuffling, and of a classifier with the
-        proportions of the classes in each. Or pairs of row numbers, to train on and to score. Or
-        what has ``split(X, y)``, such as scikit-learn's ``KFold(5, shuffle=True)``.
+    sample_weight : array-like, (n,), optional
+        Weights of the rows, for fits and for scores.
+    groups : array-like, (n,), optional
+        Which rows belong together, for a `cv` that asks for it, such as scikit-learn's GroupKFold.
+    cv : int, iterable, object with a method ``split``, or None
+        Number of folds, as in scikit-learn (None: 5): without shuffling, and of a classifier with
+        the proportions of the classes in each. Or pairs of row numbers, to train on and to score.
+        Or what has ``split(X, y)``, such as scikit-learn's ``KFold(5, shuffle=True)``.
     scoring : str or callable, optional
-        One of scikit-learn's scorers, or a function of estimator, X and y; default: its ``score``.
+        One of scikit-learn's scorers, or a function of estimator, X and y, and of `sample_weight`
+        if that is given; default: its ``score``.
     settings : iterable of dict, optional
         Parameters to try instead of the estimator's, such as scikit-learn's ParameterGrid.
     n_threads : int, optional
@@ -100,7 +109,8 @@ def cross_validate(
         raise TypeError(
             f"scoring must be the name of one scorer, a function, or None, not {scoring!r}"
         )
-    folds = _folds(cv, X, y, estimator)
+    folds = _folds(5 if cv is None else cv, X, y, groups, estimator)
+    weights = check_weights(sample_weight, n_rows_of(X))
     each = _settings(settings)
     fits = [[_copy(estimator, own) for _ in folds] for own in each]
     pairs = [(member, fold) for row in fits for member, fold in zip(row, folds, strict=True)]
@@ -108,9 +118,9 @@ def cross_validate(
         n_threads = check_integer("n_threads", n_threads, 1)
     elif isinstance(estimator, MLP):
         n_threads = threads_of(estimator)
-    diverged = _fit_all(pairs, X, y, n_threads)
+    diverged = _fit_all(pairs, X, y, weights, n_threads)
     scores = np.array([
-        math.nan if number in diverged else _score(member, scoring, X, y, test)
+        math.nan if number in diverged else _score(member, scoring, X, y, weights, test)
         for number, (member, (_, test)) in enumerate(pairs)
     ])  # fmt: skip
     if diverged:
@@ -144,12 +154,19 @@ def _copy(estimator: Any, own: Mapping[str, Any]) -> Any:
     return type(estimator)(**parameters).set_params(**own)
 
 
-def _score(member: Any, scoring: Any, X: Any, y: Any, test: NDArray[np.int64]) -> float:
-    rows, targets = take_rows(X, test), take_rows(y, test)
+def _weighted(weights: Array | None, rows: NDArray[np.int64]) -> dict[str, Array]:
+    """Return the argument with the weights of some rows; none without weights."""
+    return {} if weights is None else {"sample_weight": weights[rows]}
+
+
+def _score(
+    member: Any, scoring: Any, X: Any, y: Any, weights: Array | None, test: NDArray[np.int64]
+) -> float:
+    rows, targets, its = take_rows(X, test), take_rows(y, test), _weighted(weights, test)
     if scoring is None:
-        return float(member.score(rows, targets))
+        return float(member.score(rows, targets, **its))
     with callers_state():
-        score = scoring(member, rows, targets)
+        score = scoring(member, rows, targets, **its)
     try:
         return float(score)
     except (TypeError, ValueError):
@@ -160,10 +177,10 @@ def _score(member: Any, scoring: Any, X: Any, y: Any, test: NDArray[np.int64]) -
 
 
 def _fit_all(
-    pairs: Sequence[tuple[Any, Fold]], X: Any, y: Any, n_threads: int | None
+    pairs: Sequence[tuple[Any, Fold]], X: Any, y: Any, weights: Array | None, n_threads: int | None
 ) -> dict[int, DivergenceError]:
     """Fit every estimator to its fold; return the errors of those that diverged."""
-    tasks = _Tasks(X, y)
+    tasks = _Tasks(X, y, weights)
     works: dict[int, Work] = {}
     for number, (member, (train, _)) in enumerate(pairs):
         task = tasks.of(member, train)
@@ -176,7 +193,7 @@ def _fit_all(
     for number, (member, (train, _)) in enumerate(pairs):
         if number not in works:
             try:
-                member.fit(take_rows(X, train), take_rows(y, train))
+                member.fit(take_rows(X, train), take_rows(y, train), **_weighted(weights, train))
             except DivergenceError as error:
                 diverged[number] = error
     return dict(sorted(diverged.items()))
@@ -210,8 +227,8 @@ def _train(works: Mapping[int, Work], n_threads: int | None) -> list[Trained]:
 class _Tasks:
     """Parts of the rows as tasks of estimators that read them alike: the whole is encoded once."""
 
-    def __init__(self, X: Any, y: Any) -> None:
-        self.X, self.y, self.known = X, y, dict[Any, Task]()
+    def __init__(self, X: Any, y: Any, weights: Array | None) -> None:
+        self.X, self.y, self.weights, self.known = X, y, weights, dict[Any, Task]()
 
     def of(self, member: Any, rows: NDArray[np.int64]) -> Task | None:
         """Return the task of an estimator; None where only its own ``fit`` can divide the rows."""
@@ -228,7 +245,7 @@ class _Tasks:
         if callable(loss):
             return None
         if loss not in self.known:
-            self.known[loss] = member._task(self.X, self.y)
+            self.known[loss] = member._task(self.X, self.y, self.weights)
         task = self.known[loss]
         labels = task.targets.outputs.labels
         if labels is not None and not _has_all(task.targets.encoded, rows):
@@ -250,7 +267,7 @@ def _has_all(encoded: NDArray[Any], rows: NDArray[np.int64]) -> bool:
 # Folds -------------------------------------------------------------------------------------------
 
 
-def _folds(cv: Any, X: Any, y: Any, estimator: Any) -> list[Fold]:
+def _folds(cv: Any, X: Any, y: Any, groups: Any, estimator: Any) -> list[Fold]:
     """Return the folds as row numbers, checked."""
     n, given = n_rows_of(X), cv
     if y is not None and n_rows_of(y) != n:
@@ -258,7 +275,7 @@ def _folds(cv: Any, X: Any, y: Any, estimator: Any) -> list[Fold]:
     if isinstance(cv, str):
         cv = None  # its letters are no folds
     elif hasattr(cv, "split"):
-        cv = cv.split(X, y)
+        cv = cv.split(X, y) if groups is None else cv.split(X, y, groups)
     elif isinstance(cv, (int, np.integer)) and not isinstance(cv, (bool, np.bool_)):
         column = np.ndim(y) == 1 or np.shape(y)[1:] == (1,)
         labels = np.ravel(y) if estimator._estimator_type == "classifier" and column else None
