@@ -61,7 +61,7 @@ def cross_validate(
     sample_weight : array-like, (n,), optional
         Weights of the rows, for fits and for scores.
     groups : array-like, (n,), optional
-        Which rows belong together, for a `cv` that asks for it, such as scikit-learn's GroupKFold.
+        Which rows belong together, for a `cv` that divides by them, as GroupKFold.
     cv : int, iterable, object with a method ``split``, or None
         Number of folds, as in scikit-learn (None: 5): without shuffling, and of a classifier with
         the proportions of the classes in each. Or pairs of row numbers, to train on and to score.
