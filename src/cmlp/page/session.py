@@ -60,7 +60,8 @@ class Session:
     ) -> None:
         self.channel, self.own, self.ahead = channel, own, ahead
         self.setup = first_set_up(setup, own is not None)
-        self.credit, self.shown_at = CREDIT, 0.0
+        self.credit = self.most_credit = CREDIT
+        self.shown_at = 0.0
         self.seconds_between_frames = 1 / 31
         self.playing = self.dirty = self.wholly = False
         self.hello: str | None = None
@@ -94,6 +95,7 @@ class Session:
             "welcome",
             core=dispatch.describe(dispatch.core.name),
             limits=limits.told(),
+            credit=self.most_credit,
             vocabulary={
                 "activation": set_up.HIDDEN_ACTIVATIONS,
                 "out_activation": set_up.OUT_ACTIVATIONS,
@@ -459,7 +461,8 @@ class Session:
 
     def on_more(self, message: dict[str, Any]) -> None:
         """Take credit for one more frame: the page has drawn one."""
-        self.credit = min(CREDIT, self.credit + set_up.whole(1, CREDIT)(message.get("credit", 1)))
+        given = set_up.whole(1, self.most_credit)(message.get("credit", 1))
+        self.credit = min(self.most_credit, self.credit + given)
 
 
 SECONDS_AHEAD, BATCHES_AT_ONCE = 1.0, 64

@@ -16,6 +16,10 @@ from cmlp.page.set_up import SetUp
 SECONDS_BETWEEN_FRAMES = 1 / 20
 """Jupyter stops output above 1,000,000 bytes a second: 20 frames of 24 kB are half of that."""
 
+CREDIT = 8
+"""Frames on their way: to each message that a kernel takes it answers twice with its status, after
+which JupyterLab draws its toolbar anew, so the page sends credit for four drawings at a time."""
+
 
 class WidgetChannel:
     """A notebook's page: messages arrive in the kernel's thread, a session has its own."""
@@ -69,6 +73,7 @@ def serve(channel: WidgetChannel, own: Own | None, setup: SetUp | None) -> None:
             if isinstance(hello, dict) and hello.get("type") == "hello":
                 session = Session(channel, own, setup)
                 session.seconds_between_frames = SECONDS_BETWEEN_FRAMES
+                session.credit = session.most_credit = CREDIT
                 session.start(hello.get("setup"))
                 first = session.serve()
     except Closed:

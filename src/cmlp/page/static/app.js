@@ -45,7 +45,8 @@ class App {
     this.off = new Set();
     this.arrived = new Set(); // names of arrays since the last drawing: a panel is drawn when its own are among them
     this.drawings = 0;
-    this.owed = 0;
+    this.owed = 0; // frames that are drawn; credit for them goes back as soon as they are enough
+    this.enough = 1;
     this.calm = matchMedia(MEDIA.calm);
     this.dark = matchMedia(MEDIA.dark);
     this.colours = palette(root);
@@ -207,8 +208,10 @@ class App {
   tick(shows) {
     this.waiting = false;
     const credit = shows ? this.owed : Math.min(1, this.owed); // hidden: a frame a second
-    if (credit) this.send("more", { credit });
-    this.owed -= credit;
+    if (credit && (credit >= this.enough || !shows)) {
+      this.send("more", { credit });
+      this.owed -= credit;
+    }
     if (!shows || !this.setup || !this.framed) return;
     this.attach();
     this.drawnAt = performance.now();
@@ -228,6 +231,7 @@ class App {
   on_welcome(event) {
     this.vocabulary = event.vocabulary;
     this.limits = event.limits;
+    this.enough = event.credit / 2;
     this.keysDialog.querySelector(".core").textContent = T.core(event.core) + (event.core.startsWith("python") ? ` ${T.slow}` : "");
     this.say("");
   }
