@@ -16,9 +16,9 @@ from cmlp.page.set_up import SetUp
 SECONDS_BETWEEN_FRAMES = 1 / 20
 """Jupyter stops output above 1,000,000 bytes a second: 20 frames of 24 kB are half of that."""
 
-CREDIT = 8
+CREDIT = 20
 """Frames on their way: to each message that a kernel takes it answers twice with its status, after
-which JupyterLab draws its toolbar anew, so the page sends credit for four drawings at a time."""
+which JupyterLab draws its toolbar anew, so the page sends credit for ten drawings at a time."""
 
 
 class WidgetChannel:
