@@ -389,6 +389,11 @@ class Network(State):
     def forward(self, X: RowsLike, return_all: bool = False) -> Any:
         """Propagate X through the layers.
 
+        Parameters
+        ----------
+        return_all : bool
+            Whether every layer is returned.
+
         Returns
         -------
         ndarray or Propagation
@@ -544,7 +549,9 @@ class Network(State):
         learning_rate : float
             How far a step goes: a factor of the gradient.
         momentum : float
-            Of 'sgd' (Polyak), [0, 1]; with `nesterov`, Nesterov's.
+            Of 'sgd' (Polyak), [0, 1].
+        nesterov : bool
+            Nesterov's momentum in place of Polyak's.
         l1, l2 : float
             Adds ``l1 sum|W| + l2/2 sum W^2`` to the loss; biases are free.
         weight_decay : float
@@ -621,6 +628,8 @@ class Network(State):
             end, at Ctrl-C and when `max_time` is over. It is also a model that :func:`cmlp.load`
             reads. If it cannot be written later on, there is one warning, the older file is whole,
             and ``history.checkpoint_errors`` counts.
+        checkpoint_every : float
+            Seconds.
         resume : bool
             Continue from the file `checkpoint`, if there is one: with the weights, bit for bit, of
             a training that was not interrupted. One that was complete returns at once. Data, sizes
@@ -871,6 +880,11 @@ class Network(State):
         They are all that `params` holds, running statistics included; this network keeps its
         labels, its record and its optimizer's state. Predictors of it see the new numbers.
 
+        Parameters
+        ----------
+        other : Network
+            Of the same architecture and number type.
+
         Raises
         ------
         ValueError
@@ -968,7 +982,13 @@ class Network(State):
 
     @undisturbed
     def astype(self, dtype: Any) -> Network:
-        """Return a copy in another dtype, without optimizer state; float64 has no precision."""
+        """Return a copy in another dtype, without optimizer state; float64 has no precision.
+
+        Parameters
+        ----------
+        dtype : dtype
+            float32 or float64.
+        """
         return super().astype(dtype)
 
     @undisturbed

@@ -146,10 +146,11 @@ class MLP(Assigned):
             How much each row counts; by default all alike.
         X_val, y_val, sample_weight_val : optional
             Rows to validate on after every epoch; with ``early_stopping`` they decide when to
-            stop, in place of rows taken from X. Also as ``eval_set=[(X, y)]`` or
-            ``validation_data=(X, y)``.
+            stop, in place of rows taken from X.
         coefs_init, intercepts_init : list of array-like, optional
             First weights and biases, one array per layer.
+        eval_set, validation_data : optional
+            The same rows in the words of others: ``[(X, y)]``, and ``(X, y)``.
         memory, checkpoint, checkpoint_every, resume : optional
             As in :meth:`cmlp.Network.fit`. Checkpoints are for a single network and a solver that
             takes steps.

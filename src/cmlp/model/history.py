@@ -54,7 +54,17 @@ class History(dict[str, list[float]]):
         self.restored = False
 
     def end(self, stopped: str, best_epoch: int | None, restored: bool) -> None:
-        """Record how a training ended."""
+        """Record how a training ended.
+
+        Parameters
+        ----------
+        stopped : str
+            What ended it, such as 'epochs' or 'patience'.
+        best_epoch : int or None
+            The epoch with the best validation.
+        restored : bool
+            Whether the weights are those of that epoch.
+        """
         self.stopped, self.best_epoch, self.restored = stopped, best_epoch, restored
 
     def __setitem__(self, key: str, column: Any) -> None:
@@ -66,7 +76,13 @@ class History(dict[str, list[float]]):
         super().__setitem__(key, column)
 
     def append(self, values: dict[str, float]) -> None:
-        """Add an epoch; what it lacks, or what the epochs before lack, is NaN."""
+        """Add an epoch; what it lacks, or what the epochs before lack, is NaN.
+
+        Parameters
+        ----------
+        values : dict of str to float
+            A number for each column.
+        """
         if self.keys() != values.keys():
             done = max(map(len, self.values()), default=0)
             for key in values:

@@ -214,7 +214,13 @@ class Inputs:
 
     @classmethod
     def from_dict(cls, described: dict[str, Any]) -> Inputs:
-        """Return what :meth:`to_dict` described; every entry is checked as a user's would be."""
+        """Return what :meth:`to_dict` described; every entry is checked as a user's would be.
+
+        Parameters
+        ----------
+        described : dict
+            With the keys that :meth:`to_dict` writes.
+        """
         return cls(
             tuple(described["periodic"]),
             {column: (rows, width) for column, rows, width in described["levels"]},

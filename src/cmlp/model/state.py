@@ -87,13 +87,26 @@ class State:
         """Write attributes that fit each other; fast paths that were bound to the old ones end.
 
         Not by way of ``vars(self)``: reading an attribute takes CPython longer from then on.
+
+        Parameters
+        ----------
+        **attributes
+            Names and values.
         """
         for name, value in attributes.items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "_version", object())  # last: another thread may be binding
 
     def replace_architecture(self, architecture: Architecture, params: Array | None = None) -> None:
-        """Take another architecture, and the parameters that belong to it."""
+        """Take another architecture, and the parameters that belong to it.
+
+        Parameters
+        ----------
+        architecture : Architecture
+            With the same sizes, unless `params` is given.
+        params : (n_params,) array, optional
+            By default the present ones.
+        """
         params = self.params if params is None else params
         self.rebind_attributes(architecture=architecture, plan=architecture.plan(), params=params)
 
@@ -242,7 +255,13 @@ class State:
     def encode_rows(
         self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None, suffix: str = ""
     ) -> Data:
-        """Check rows, targets and weights; the labels of the first targets seen are kept."""
+        """Check rows, targets and weights; the labels of the first targets seen are kept.
+
+        Parameters
+        ----------
+        suffix : str
+            What errors append to the names X and y, such as '_val'.
+        """
         rows = check_X(X, self.sizes[0], self.dtype, f"X{suffix}")
         n, about = len(rows), self.architecture
         if n == 0:
@@ -261,7 +280,13 @@ class State:
         return Data(rows, targets, weights)
 
     def target_matrix(self, targets: Array) -> Array:
-        """Return encoded targets as numbers, (n, n_out): class numbers become one-hot rows."""
+        """Return encoded targets as numbers, (n, n_out): class numbers become one-hot rows.
+
+        Parameters
+        ----------
+        targets : (n,) or (n, n_out) array
+            Those of :meth:`encode_rows`.
+        """
         if targets.ndim == 1:
             targets = targets[:, None] == np.arange(self.sizes[-1])
         return np.array(targets, self.dtype)  # a copy: what a custom loss does to it stays there
