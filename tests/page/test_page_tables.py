@@ -110,6 +110,17 @@ def test_a_broken_file_is_told_with_its_line(page):
     assert "nothing to learn" in errors(page.do({"type": "fit", "target": "note"}))[0]
 
 
+def test_a_file_without_a_header(page):
+    """Its columns keep their numbers, whichever is the target; errors name the file alone."""
+    rows = "\n".join(f"{i % 7},{i % 5},{i % 7 + 1}.5" for i in range(60))
+    told = next(each for each in upload(page, rows.encode()) if each["type"] == "columns")
+    assert [(c["name"], c["target"]) for c in told["columns"]] == [("x0", 0), ("x1", 1), ("x2", 2)]
+    done = page.events("fitted", {"type": "fit", "target": 1, "seconds": 5})[0]
+    assert {name for name, _ in done["columns"]} == {"x0", "x2"}
+    (text,) = errors(upload(page, b"1,2\n" + 9 * b"inf,3\n"))
+    assert text.startswith("houses.csv: line 2, ")
+
+
 def test_more_than_was_announced(page):
     found = page.do({"type": "upload", "name": "x", "size": 3}, b"abcd")
     assert "more came" in errors(found)[0] and not page.session.table.data

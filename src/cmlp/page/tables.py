@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 import warnings
@@ -33,7 +34,7 @@ class TableStory:
         self.session = session
         self.data = bytearray()
         self.expected = 0
-        self.name = ""
+        self.name, self.named = "", True
         self.fitting = self.stopped = False
 
     def handlers(self) -> dict[str, Any]:
@@ -82,7 +83,13 @@ class TableStory:
                 table = read_raw(path, Selection(target), Reading())
                 table.labels  # noqa: B018
             except DataError as error:
-                raise DataError(str(error).replace(path, self.name)) from None
+                text = str(error).replace(path, self.name)
+                raise DataError(text.partition("; --")[0]) from None  # an option of the command
+        self.named, names = table.names is not None, table.names
+        if names is None:
+            others = (i for i in range(len(table.forms) + 1) if i != target)
+            names = [f"x{i}" for i, _ in zip(others, table.forms, strict=False)]
+        table = dataclasses.replace(table, path=self.name, names=names)
         if table.n_rows > limits.ROWS or len(table.forms) > limits.COLUMNS:
             raise SetUpError(
                 "upload",
@@ -92,17 +99,18 @@ class TableStory:
         return table
 
     def tell_columns(self) -> None:
-        """Send what each column is."""
+        """Send what each column is; without a header, a target is known by its number."""
         table = self._read(None)
         columns = [
             {
                 "name": choice.name,
+                "target": choice.name if self.named else at,
                 "kind": choice.kind,
                 "use": choice.use,
                 "missing": choice.n_missing(),
                 "distinct": choice.n_distinct(),
             }
-            for choice in choices_of(table)
+            for at, choice in enumerate(choices_of(table))
         ]
         self.session.event(
             "columns", name=self.name, rows=table.n_rows, columns=columns, notes=table.notes
@@ -128,7 +136,7 @@ class TableStory:
             choice for choice in choices_of(table) if choice.is_used and choice.name not in ignored
         ]
         if not used:
-            raise SetUpError("ignore", "no column is left to learn from")
+            raise SetUpError("table", "no column is left to learn from: each has one value or none")
         y = table.y
         assert y is not None
         X: Any = FormTable(

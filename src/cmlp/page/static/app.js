@@ -322,6 +322,7 @@ class App {
     this.footer.hidden = name === "table";
     this.footer.classList.toggle("quiet", name === "draw" || name === "step");
     this.look();
+    if (this.sizes) this.net.chosen();
     this.stories[name].shown?.();
     this.redraw();
   }

@@ -34,6 +34,7 @@ export function tables(app) {
 
   async function take(given) {
     if (!given) return;
+    if (!given.size) { app.error(S.empty(given.name)); return; }
     if (given.size > app.limits.upload) { app.error(S.large(app.limits.upload / 1e6)); return; }
     send(new Uint8Array(await given.arrayBuffer()), given.name);
   }
@@ -60,7 +61,7 @@ export function tables(app) {
     result = null;
     fill(results); fill(share); fill(diagnosis);
     pairs.hidden = true;
-    app.send("fit", { target: target.value });
+    app.send("fit", { target: JSON.parse(target.value) });
   }
 
   curves.draw = () => {
@@ -91,9 +92,9 @@ export function tables(app) {
     result = event;
     const parts = [];
     if (event.accuracy !== undefined) {
-      parts.push(h("p", {}, S.accuracy(`${(100 * event.accuracy).toFixed(1)} %`, event.n)));
+      parts.push(h("p", {}, S.accuracy(`${(100 * event.accuracy).toFixed(1)} %`, event.n, event.held_out)));
       if (event.confusion.length) parts.push(h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": S.confusion }, table(["", ...event.labels], event.confusion.map((row, i) => [event.labels[i], ...row.map((k) => k || "·")]), S.confusion)));
-    } else parts.push(h("p", {}, S.r2(digits(event.r2), digits(event.rmse), event.n)));
+    } else parts.push(h("p", {}, S.r2(digits(event.r2), digits(event.rmse), event.n, event.held_out)));
     pairs.hidden = !event.pairs;
     parts.push(table([...S.worstHeads, event.pairs ? S.error : S.share], event.worst.map(([row, truth, read, value]) => [row + 1, truth, read, digits(value)]), S.worst), event.notes.map((note) => h("p", { class: "soft" }, note)));
     fill(results, parts);
@@ -115,7 +116,7 @@ export function tables(app) {
         bytes = null;
       } else if (event.type === "columns") {
         fill(columns, table(S.heads, event.columns.map((c) => [c.name, c.kind, count(c.missing), count(c.distinct), c.use]), S.rows(count(event.rows), event.name)), event.notes.map((note) => h("p", { class: "soft" }, note)));
-        fill(target, event.columns.map((c, i) => h("option", { value: c.name, selected: i === event.columns.length - 1 }, c.name)));
+        fill(target, event.columns.map((c, i) => h("option", { value: JSON.stringify(c.target), selected: i === event.columns.length - 1 }, c.name)));
         target.disabled = false;
         state.textContent = S.rows(count(event.rows), event.name);
         busy(false);

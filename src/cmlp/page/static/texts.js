@@ -102,8 +102,8 @@ export const T = {
   table: {
     title: "Your table", drop: "Drop a CSV file here, or", choose: "Choose a file", target: "Target column", fit: "Train", stop: "Stop",
     heads: ["Column", "Kind", "Missing", "Distinct", "Use"], large: (n) => `The file is larger than ${n} MB; nothing was sent.`,
-    rows: (n, name) => `${name}: ${n} rows`, results: "What it has learned", accuracy: (a, n) => `${a} of ${n} rows that were held out are right.`,
-    r2: (r2, rmse, n) => `R² ${r2}, typical error ${rmse}, on ${n} rows that were held out.`,
+    empty: (name) => `${name} is empty.`, rows: (n, name) => `${name}: ${n} rows`, results: "What it has learned", accuracy: (a, n, held) => `${a} of ${n} rows ${which(held)} are right.`,
+    r2: (r2, rmse, n, held) => `R² ${r2}, typical error ${rmse}, on ${n} rows ${which(held)}.`,
     confusion: "True (down), read as (across)", worst: "The five worst rows", worstHeads: ["Row", "True", "Predicted"],
     columns: "How much each column adds", share: "Share of the truth", error: "Error", training: (e) => `epoch ${e}`, pairs: "Predicted over true", privacy: "The file stays on this machine.",
     example: "Try one: made-up houses",
@@ -119,4 +119,5 @@ export const T = {
     ["A", "the same as numbers"], ["?", "these keys"]],
 };
 
+const which = (held) => (held ? "that were held out" : "that it has learned from");
 const pc = (share) => `${(100 * share).toFixed(1)} %`;
