@@ -393,6 +393,27 @@ def test_lessons_open_their_stories(tab):
     page.until(lambda s: "cannot be read" in s["fault"])
 
 
+def test_mistakes_that_people_make(tab, url):
+    """An address without its token, an emptied field, an empty file."""
+    page = tab()
+    page.story("Train")
+    rate = page.page.get_by_label("Learning rate")
+    rate.fill("")
+    page.press("Tab")
+    assert rate.input_value() == "0.05" and page.state()["setup"]["learning_rate"] == 0.05
+    assert not page.page.get_by_role("button", name="Switch this unit off").is_visible()
+    page.story("Table")
+    file = {"name": "none.csv", "mimeType": "text/csv", "buffer": b""}
+    page.page.locator("input[type=file]").first.set_input_files([file])
+    page.until(lambda s: "none.csv is empty" in s["fault"])
+    page.page = page.context.new_page()  # another tab has no token of its own
+    page.page.goto(url.partition("#")[0])
+    page.until(lambda s: "token is missing" in s.get("fault", ""))
+    with page.page.expect_event("load"):
+        page.page.goto(url)
+    page.until(lambda s: s.get("ready") and not s["fault"])
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_and_no_sideways_scroll(tab, width):
     """Each story, light and dark; on a phone nothing to touch is smaller than 24 pixels."""
@@ -503,6 +524,10 @@ def test_a_finger_draws_and_does_not_scroll(tab):
     touch("touchEnd", None)
     state = page.until(lambda s: s["truth"] == "" and sum(s["counts"]) > 60)
     assert page.page.evaluate("scrollY") == 0 and state["reading"]
+    page.story("2-D")
+    page.until(lambda s: s["classes_on_grid"])
+    page.page.locator("canvas.thumbs").tap(position={"x": 20, "y": 40})
+    page.until(lambda s: s["over"] == [1, 0])  # also when the finger is gone
 
 
 def test_calm(tab):

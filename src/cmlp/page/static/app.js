@@ -149,7 +149,7 @@ class App {
     this.wire.open(link || undefined, (data) => this.receive(data), (code) => {
       this.about = { ...this.about, playing: false };
       this.playing(false);
-      this.error(code === 1008 ? T.refused : T.closed);
+      if (code !== 1013) this.error(code === 1008 ? T.refused : T.closed); // 1013: too many pages, as it has told
     }, () => this.look()); // so that the first frame has what is on view
   }
 

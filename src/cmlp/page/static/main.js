@@ -10,5 +10,9 @@ history.replaceState(null, "", link ? `#setup=${link}` : location.pathname);
 
 const app = start(document.getElementById("app"), () => socketTransport(sessionStorage.getItem("cmlp-token") || ""), { link });
 
-// a set-up that is put after the address of this page
-addEventListener("hashchange", () => app.use(new URLSearchParams(location.hash.slice(1)).get("setup")));
+// what is put after the address of this page: a set-up, or a token where one was missing
+addEventListener("hashchange", () => {
+  const given = new URLSearchParams(location.hash.slice(1));
+  if (given.get("token")) location.reload();
+  else app.use(given.get("setup"));
+});

@@ -240,11 +240,12 @@ export function plane(app) {
     over = found;
     app.redraw();
   }
-  thumbs.addEventListener("pointermove", (event) => {
+  for (const name of ["pointermove", "pointerdown"]) thumbs.addEventListener(name, (event) => {
     const found = thumbPlaces()[0].find(([, , x, y]) => event.offsetX >= x && event.offsetX < x + 54 && event.offsetY >= y && event.offsetY < y + 54);
     point(found ? found.slice(0, 2) : null);
   });
-  for (const name of ["pointerleave", "blur"]) thumbs.addEventListener(name, () => point(null));
+  // a finger has left as soon as it has tapped: what it chose stays
+  for (const name of ["pointerleave", "blur"]) thumbs.addEventListener(name, (event) => event.pointerType === "touch" || point(null));
 
   function pointByKeys(event) {
     const move = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];

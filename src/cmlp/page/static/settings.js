@@ -37,10 +37,12 @@ export function settings(app, stories) {
   function value(name) {
     const text = fields[name].value.trim();
     if (name === "layers") return text ? text.split(/[\s,;-]+/).map(Number) : [];
-    return fields[name].tagName === "SELECT" ? text : Number(text);
+    if (fields[name].tagName === "SELECT") return text;
+    return text ? Number(text) : app.setup[name]; // emptied: what it was
   }
 
   function changed(name) {
+    if (fields[name].type === "number" && !fields[name].value) show([name]);
     if (!BEGINS.has(name)) { app.send("change", { fields: { [name]: value(name) } }); return; }
     begin.hidden = JSON.stringify(pending()) === "{}";
     help.textContent = begin.hidden ? S.help[name] : S.pending;
