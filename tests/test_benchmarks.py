@@ -253,6 +253,12 @@ def test_scaling_and_variants_run(tmp_path):
     assert {"plain", "adam", "float64", "tanh"} < {row["variant"] for row in data["results"]}
 
 
+def test_page_runs(tmp_path):
+    _, data = run("page", "--seconds", "0.2", tmp_path=tmp_path)
+    (found,) = data["results"]
+    assert 0 < found["of_fit"] and found["bytes"] > 5928  # all 1,482 parameters in float32
+
+
 def test_lanes_run(tmp_path):
     _, data = run("lanes", "--seconds", "0", "--part", "nets", tmp_path=tmp_path)
     assert [row["part"] for row in data["results"]] == ["nets", "nets"]
