@@ -256,7 +256,7 @@ def test_scaling_and_variants_run(tmp_path):
 def test_page_runs(tmp_path):
     _, data = run("page", "--seconds", "0.2", tmp_path=tmp_path)
     (found,) = data["results"]
-    assert 0 < found["of_fit"] and found["bytes"] > 5928  # all 1,482 parameters in float32
+    assert found["of_fit"] > 0 and found["bytes"] > 5928  # all 1,482 parameters in float32
 
 
 def test_lanes_run(tmp_path):
