@@ -157,23 +157,6 @@ def multiply_adds(Py_ssize_t rounds, *, bint double_precision=False):
     return done
 
 
-def largest(array):
-    """Return the largest absolute value of a flat array; NaN if there is one.
-
-    One pass of the memory, where NumPy takes two and a copy of the absolute values.
-    """
-    return largest_in[double](array) if in_doubles(array) else largest_in[float](array)
-
-
-cdef double largest_in(const real[::1] array) except? -1:
-    cdef double found
-    if array.shape[0] == 0:
-        return 0
-    with nogil:
-        found = magnitude(&array[0], array.shape[0])
-    return found
-
-
 def predict(
     const int64_t[:, ::1] plan, params, X, const int64_t[::1] rows, out, workspace,
     double input_scale=1.0,

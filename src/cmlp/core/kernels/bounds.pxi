@@ -25,6 +25,23 @@ cdef inline double magnitude(const real *x, Py_ssize_t n) noexcept nogil:
     return found
 
 
+def largest(array):
+    """Return the largest absolute value of a flat array; NaN if there is one.
+
+    One pass of the memory, where NumPy takes two and a copy of the absolute values.
+    """
+    return largest_in[double](array) if in_doubles(array) else largest_in[float](array)
+
+
+cdef double largest_in(const real[::1] array) except? -1:
+    cdef double found
+    if array.shape[0] == 0:
+        return 0
+    with nogil:
+        found = magnitude(&array[0], array.shape[0])
+    return found
+
+
 cdef inline bint none_negative(const real *x, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef Py_ssize_t below = 0
