@@ -76,7 +76,7 @@ def is_finite(array: Array, dtype: np.dtype[Any] | None = None) -> bool:
     flat = array.T if array.flags.f_contiguous else array
     plain = array.dtype.char in "fd" and array.dtype.byteorder == "=" and array.flags.aligned
     if plain and flat.flags.c_contiguous:
-        return dispatch.core.largest(flat.reshape(-1)) <= float(most)
+        return bool(dispatch.core.largest(flat.reshape(-1)) <= float(most))
     return bool(array.min() >= -most and array.max() <= most)  # NaN if one number is
 
 
