@@ -14,8 +14,8 @@ import cmlp
 from cmlp.core import dispatch, layout, reference, seam
 
 FUNCTIONS = (
-    "workspace_size", "activate", "product", "multiply_adds", "predict", "forward", "evaluate",
-    "gradient", "update", "train_epoch", "train_lanes", "blend",
+    "workspace_size", "activate", "product", "multiply_adds", "largest", "predict", "forward",
+    "evaluate", "gradient", "update", "train_epoch", "train_lanes", "blend",
 )  # fmt: skip
 
 CLASSES = ("Predictor", "BoundTrainer")
@@ -116,6 +116,7 @@ def calls(compiled, dtype):
         "workspace_size": {"plan": problem.plan, "batch_size": 20},
         "product": {"n": 3, "depth": 5, "width": 16, "repeats": 2, "arrays": np.zeros(463, dtype)},
         "multiply_adds": {"rounds": 10},
+        "largest": {"array": np.ones(20, dtype)},
         "predict": common | out,
         "forward": common | record,
         "evaluate": training | out | {"row_loss": np.zeros(20, dtype)},
@@ -360,6 +361,17 @@ def test_products_that_are_refused(compiled):
 def test_multiply_adds_are_counted(core):
     assert core.multiply_adds(5000, double_precision=True) > 0
     assert core.multiply_adds(200_000) > core.multiply_adds(100)
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 100, 4099])
+def test_the_largest_number(core, dtype, n):
+    array = np.random.default_rng(n).standard_normal(n).astype(dtype)
+    assert core.largest(array) == np.abs(array).max(initial=0)
+    for at in {0, n // 2, n - 1} if n else ():
+        for number in (-np.inf, np.inf, np.nan, -np.nan, -np.finfo(dtype).max, 5.0):
+            other = array.copy()
+            other[at] = number
+            assert np.array_equal(core.largest(other), np.abs(other).max(), equal_nan=True)
 
 
 def test_a_workspace_needs_a_plan(compiled):

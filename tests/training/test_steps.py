@@ -16,9 +16,9 @@ import cmlp
 from cmlp.core import dispatch, scratch
 from cmlp.core.errstate import undisturbed
 from cmlp.core.vocabulary import ACTIVATIONS
+from cmlp.data.numbers import is_finite
 from cmlp.training import fit
 from cmlp.training.recipe import make_recipe
-from cmlp.training.short_fit import all_finite
 
 RNG = np.random.default_rng(5)
 
@@ -649,7 +649,7 @@ def test_weights_that_are_not_finite_are_seen(n):
             for place in (0, n // 2, n - 1):
                 params = np.full(n, 0.5, "f4")
                 params[place] = value
-                assert all_finite(params) == np.isfinite(value)
+                assert is_finite(params) == np.isfinite(value)
 
 
 def test_an_interrupted_fit_of_one_step(compiled):

@@ -13,6 +13,7 @@ A core offers the same functions, with the same parameters, whichever it is:
     train_lanes                     the same of several networks, one in each lane of a vector
     Predictor                       predictions of few rows, with the preparations made once
     workspace_size                  scratch numbers that a call needs
+    largest                         of an array: whether its numbers are finite
     activate, product, multiply_adds   parts alone, for tests and measurements
 
 What crosses the seam, in the letters of both twins (n rows of X; i inputs and j outputs, or units,

@@ -32,9 +32,6 @@ NONE = (
 NOTHING = ()
 """The callbacks where none are given: one object in all of Python."""
 
-BLOCK, FEW = 1 << 13, 1 << 15
-"""Numbers whose sum of squares BLAS takes in one thread; of so few, blocks are seen quickest so."""
-
 
 class ShortFit:
     """Fits a network that has been fitted with the same parameters before; it holds no network.
@@ -94,7 +91,7 @@ class ShortFit:
                 if loss is None:
                     return None
             net.history.metric = history.metric
-            if not math.isfinite(loss) or (safe is not None and not all_finite(net.params)):
+            if not math.isfinite(loss) or (safe is not None and not is_finite(net.params)):
                 self._fail(net, X, y, rate, history, safe or Snapshot(net))
             self._record(net, history, loss / len(X), rate, len(X), began)
         except KeyboardInterrupt:
@@ -153,17 +150,6 @@ def end(net: State, history: History, stopped: str, best_epoch: int | None = Non
     """Record how a fit ended, in its own history and in the network's."""
     for record in (history, net.history):
         record.end(stopped, best_epoch, False)
-
-
-def all_finite(params: Array) -> bool:
-    """Whether no weight is NaN or infinite."""
-    if len(params) > FEW:
-        return is_finite(params)
-    for start in range(0, len(params), BLOCK):
-        block = params[start : start + BLOCK]
-        if not math.isfinite(np.vdot(block, block)):  # np.dot would warn
-            return is_finite(params)  # squares may be infinite where numbers are not
-    return True
 
 
 def values_of(arguments: dict[str, Any]) -> dict[str, Any]:

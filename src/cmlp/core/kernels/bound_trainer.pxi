@@ -285,14 +285,14 @@ cdef bint labels_below(const Rows *targets, Py_ssize_t n_out) noexcept:
 
 
 cdef double largest_of(const Run *run, real[::1] ws) noexcept:
-    """Return the largest absolute value in X, before its scale, as :func:`largest` does."""
+    """Return the largest absolute value in X, before its scale, as :func:`magnitude` does."""
     cdef Py_ssize_t stride, i
     cdef const real *x = bring_rows(run, ws, 0, run.n, &stride)
     cdef double most = 0, found
     if stride == run.X.width:
-        return largest(x, run.n * stride)
+        return magnitude(x, run.n * stride)
     for i in range(run.n):
-        found = largest(x + i * stride, run.X.width)
+        found = magnitude(x + i * stride, run.X.width)
         if not isfinite(found):
             return found
         most = fmax(most, found)

@@ -1,6 +1,6 @@
 # What a step can reach -----------------------------------------------------------------------------
 
-cdef inline double largest(const real *x, Py_ssize_t n) noexcept nogil:
+cdef inline double magnitude(const real *x, Py_ssize_t n) noexcept nogil:
     """Return the largest absolute value of n numbers; NaN or infinity if there is one of these.
 
     Without their sign, floats have the order of the integers of the same bits, NaN above infinity:
@@ -22,6 +22,23 @@ cdef inline double largest(const real *x, Py_ssize_t n) noexcept nogil:
             long_word &= INT64_MAX
             long_most = long_word if long_word > long_most else long_most
         memcpy(&found, &long_most, sizeof(found))
+    return found
+
+
+def largest(array):
+    """Return the largest absolute value of a flat array; NaN if there is one.
+
+    One pass of the memory, where NumPy takes two and a copy of the absolute values.
+    """
+    return largest_in[double](array) if in_doubles(array) else largest_in[float](array)
+
+
+cdef double largest_in(const real[::1] array) except? -1:
+    cdef double found
+    if array.shape[0] == 0:
+        return 0
+    with nogil:
+        found = magnitude(&array[0], array.shape[0])
     return found
 
 
@@ -81,10 +98,10 @@ cdef bint stays_finite(
     cdef const Optimizer *o = &run.optimizer
     cdef double limit = (3.4e38 if real is float else 1.7e308) / 1024
     cdef Py_ssize_t n = state.shape[1], number, last = run.n_layers - 1
-    cdef double w = largest(&params[0], n), v = largest(&state[0, 0], n), v2 = 0
+    cdef double w = magnitude(&params[0], n), v = magnitude(&state[0, 0], n), v2 = 0
     cdef double a = x, most = fmax(x, 1), z = 0, d, most_d, g, change
     if o.solver == ADAM:
-        v2 = largest(&state[1, 0], n)
+        v2 = magnitude(&state[1, 0], n)
     if not (w <= limit and v <= limit and v2 <= limit and x <= limit and y <= limit):
         return False
     if not (step.rate <= limit and fabs(step.decay) <= limit and run.objective.l2 <= limit):

@@ -142,7 +142,8 @@ cdef void lanes_backward(
         before = run.rows_of_pass * (done - layer.n_in) * lanes
         if number:
             from_ = run.activations + before
-        for block in range(blocks(layer.n_in, LANE_BLOCK)):
+        # From the last rows on: the next step begins with the first, which are then still in L1.
+        for block in range(blocks(layer.n_in, LANE_BLOCK) - 1, -1, -1):
             k = block * LANE_BLOCK
             m = min(<Py_ssize_t>LANE_BLOCK, layer.n_in - k)
             if number:

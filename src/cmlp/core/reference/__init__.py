@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from cmlp.core.reference.activations import activate
 from cmlp.core.reference.bound_trainer import BoundTrainer, blend
-from cmlp.core.reference.forward import forward, multiply_adds, product
+from cmlp.core.reference.forward import forward, largest, multiply_adds, product
 from cmlp.core.reference.gather import workspace_size
 from cmlp.core.reference.lanes import train_lanes
 from cmlp.core.reference.predict import predict
@@ -57,6 +57,7 @@ __all__ = [
     "evaluate",
     "forward",
     "gradient",
+    "largest",
     "multiply_adds",
     "name",
     "predict",

@@ -140,3 +140,11 @@ def multiply_adds(rounds, *, double_precision=False):
     for _ in range(products):
         square @ square
     return 2.0 * products * 128**3
+
+
+def largest(array):
+    """Return the largest absolute value of a flat array; NaN if there is one.
+
+    One pass of the memory, where NumPy takes two and a copy of the absolute values.
+    """
+    return float(np.maximum(-array.min(initial=0), array.max(initial=0)))
