@@ -330,14 +330,14 @@ class Rank:
             safe, before = Snapshot(self.net), replace(self.trainer.progressed)
             try:
                 found = self._train(comm, deadline, safe)
-                self._check_in_step(comm)
+                k = self._check_in_step(comm, found)
             except BaseException:
                 safe.put_back()
                 self.trainer.progressed = before
                 raise
             finally:
                 safe.close()
-        return self._commit(found, time.perf_counter() - began)
+        return self._commit(found, k, time.perf_counter() - began)
 
     def _agree(self, comm: Communicator, stop: str) -> tuple[str, str]:
         """Compare versions and settings, bring all to the furthest state; return core and stop."""
@@ -394,6 +394,8 @@ class Rank:
         while done.rows < self.n_rows and not stop and step < last:
             n = min(k, self.rules.n_steps - step)
             stop = self._steps(comm, range(step, step + n), rates, k == 1, deadline, found, safe)
+            if self.k is None and step == found.position.step:  # the first one opened files
+                found.computed = found.waited = 0.0
             step += n
         if k > 1 and len(net.moments):
             average(comm, net.moments.reshape(-1))
@@ -498,22 +500,25 @@ class Rank:
             total.add(told, metric)
         return total.result()
 
-    def _check_in_step(self, comm: Communicator) -> None:
-        """Compare the weights of all ranks: the last message of a round."""
-        told = comm.gather(self._digest().to_bytes(4, "little"))
-        if len(set(told)) > 1:
-            others = [rank for rank, each in enumerate(told) if each != told[0]]
+    def _check_in_step(self, comm: Communicator, found: Round) -> int | None:
+        """Compare the weights of all ranks: the last message of a round; return `sync_every`."""
+        mine = [self._digest(), found.computed, found.waited]
+        told = [json.loads(each) for each in comm.gather(json.dumps(mine).encode())]
+        digests, computed, waited = zip(*told, strict=True)
+        if len(set(digests)) > 1:
+            others = [rank for rank, each in enumerate(digests) if each != digests[0]]
             raise OutOfStepError(f"the weights of ranks {others} are not those of rank 0")
+        if self.k is not None or not sum(computed):
+            return self.k
+        share: float = min(waited) * comm.size / sum(computed)  # the slowest waits for no other
+        return max(1, math.ceil(share * EFFICIENCY / (1 - EFFICIENCY)))
 
-    def _commit(self, found: Round, seconds: float) -> Round:
+    def _commit(self, found: Round, k: int | None, seconds: float) -> Round:
         """Make a round valid; nothing in here can fail."""
         done, rules = self.trainer.progressed, self.rules
-        self.committed += 1
+        self.committed, self.k = self.committed + 1, k
         self.waited_for_rows += found.waited
         self.seconds += seconds
-        if self.k is None and found.computed:
-            k = math.ceil(found.waited * EFFICIENCY / ((1 - EFFICIENCY) * found.computed))
-            self.k = max(1, k)
         if done.rows == self.n_rows:
             loss = done.loss / done.weight if done.weight else 0.0
             rules.record(loss, self.n_rows, self.rate, self.seconds)

@@ -2,8 +2,9 @@
 
 Two connections of one direction each, also between two ranks, which one thread of the caller serves
 without blocking: it sends what is queued while it waits for what it needs. A sum goes round in
-segments that are added as they arrive (reduce-scatter), then round again (all-gather); a short one
-goes round whole, and every rank adds all parts in the same order.
+segments that are added as they arrive (reduce-scatter), then round again (all-gather). A short one
+goes round whole, and every rank adds all parts in the same order; so does one of two ranks, which
+is as many bytes, and one message to wait for in place of two.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import struct
 import threading
 import time
 import zlib
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -22,10 +24,10 @@ import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.distributed.communicator import Communicator, RingBroken
-from cmlp.distributed.threads import sum_in_order
+from cmlp.distributed.threads import add_in_order
 
 CHUNK, SHORT = 1 << 20, 1 << 16
-"""Bytes that are added while the next ones arrive; and of sums that go round whole."""
+"""Bytes that are added while the next ones arrive; and of sums that always go round whole."""
 
 LONGEST = 1 << 26
 """Bytes of a message of any length, at most: what was announced is allocated."""
@@ -69,6 +71,7 @@ class SocketRing(Communicator):
         self.step, self.closed = 0, False
         self.queue: deque[memoryview] = deque()
         self.scratch = bytearray(CHUNK)
+        self.rooms: defaultdict[int, bytearray] = defaultdict(bytearray)
         for each in (out, into) if size > 1 else ():
             each.setblocking(False)
 
@@ -132,7 +135,8 @@ class SocketRing(Communicator):
         return 0
 
     def _send(self, data: Any) -> None:
-        self.queue.append(memoryview(data).cast("B"))
+        if memoryview(data).nbytes:
+            self.queue.append(memoryview(data).cast("B"))
 
     def _refuse(self, seen: str) -> None:
         self.close()
@@ -164,22 +168,30 @@ class SocketRing(Communicator):
 
     def gather(self, message: bytes) -> list[bytes]:
         """Return the messages of all ranks, to every rank."""
-        return self._gathered(message, None)
-
-    def _gathered(self, message: bytes, expected: int | None) -> list[Any]:
-        found: dict[int, Any] = {self.rank: message}
-        if self.size > 1:
-            self.step += 1
-            self._send(self._header(len(message)) + message)
-            for distance in range(1, self.size):
-                n = self._announced(expected)
-                received = bytearray(n)
-                self._transfer(received)
-                found[(self.rank - distance) % self.size] = received
-                if distance < self.size - 1:
-                    self._send(self._header(n) + received)
-            self._transfer()
+        found: dict[int, Any] = {self.rank: message, **self._gathered([message])}
         return [bytes(found[rank]) for rank in range(self.size)]
+
+    def _gathered(self, parts: Sequence[Any], expected: int | None = None) -> dict[int, memoryview]:
+        """Send some bytes to all ranks, and return theirs: in memory that the next call reuses."""
+        found: dict[int, memoryview] = {}
+        if self.size == 1:
+            return found
+        self.step += 1
+        self._send(self._header(sum(memoryview(part).nbytes for part in parts)))
+        for part in parts:
+            self._send(part)
+        for distance in range(1, self.size):
+            n = self._announced(expected)
+            if len(self.rooms[distance]) != n:
+                self.rooms[distance] = bytearray(n)
+            room = memoryview(self.rooms[distance])
+            found[(self.rank - distance) % self.size] = room
+            self._transfer(room)
+            if distance < self.size - 1:
+                self._send(self._header(n))
+                self._send(room)
+        self._transfer()
+        return found
 
     def broadcast(self, array: Array, root: int = 0) -> None:
         """Replace an array by that of a rank; it is unchanged until all has arrived, unharmed."""
@@ -209,21 +221,24 @@ class SocketRing(Communicator):
 
     def allreduce(self, array: Array, tail: Array | None = None) -> None:
         """Replace an array by the sum of all ranks', the same bits on every rank."""
-        tail = np.empty(0) if tail is None else tail
+        if self.size == 1 and self.abort.is_set():
+            raise RingBroken("the training was aborted")
         if self.size == 1:
-            if self.abort.is_set():
-                raise RingBroken("the training was aborted")
             return
-        if array.nbytes <= SHORT:
-            n = array.nbytes
-            parts = self._gathered(array.tobytes() + tail.tobytes(), n + tail.nbytes)
-            array[...] = sum_in_order([np.frombuffer(part[:n], array.dtype) for part in parts])
-            tails = [np.frombuffer(part[n:]) for part in parts]
+        flat, tail = array.reshape(-1), np.empty(0) if tail is None else tail
+        if self.size == 2 or flat.nbytes <= SHORT:
+            n, parts, tails = tail.nbytes, {self.rank: flat}, {self.rank: tail}
+            for rank, room in self._gathered([tail, flat], n + flat.nbytes).items():
+                tails[rank] = np.frombuffer(room[:n], tail.dtype)
+                parts[rank] = np.frombuffer(room[n:], flat.dtype)
+            add_in_order([parts[rank] for rank in range(self.size)], flat)
         else:
-            tails = self._reduced(array, tail)
-        tail[...] = sum_in_order(tails)
+            tails = self._reduced(flat, tail)
+        add_in_order([tails[rank] for rank in range(self.size)], tail)
+        if not array.flags.c_contiguous:
+            array[...] = flat.reshape(array.shape)
 
-    def _reduced(self, array: Array, tail: Array) -> list[Array]:
+    def _reduced(self, array: Array, tail: Array) -> dict[int, Array]:
         """Sum a long array, in segments; return the tails of all ranks."""
         self.step += 1
         size, n = self.size, len(array)
@@ -257,4 +272,4 @@ class SocketRing(Communicator):
                 if distance < size - 2:
                     self._send(chunk)
         self._transfer()
-        return [tails[rank] for rank in range(size)]
+        return tails

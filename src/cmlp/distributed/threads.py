@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import Any
+
+import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.distributed.communicator import Communicator, RingBroken
@@ -63,7 +66,7 @@ class ThreadRing(Communicator):
     def allreduce(self, array: Array, tail: Array | None = None) -> None:
         """Replace an array by the sum of all ranks', added in the order of the ranks."""
         for part in (array,) if tail is None else (array, tail):
-            part[...] = sum_in_order(self._exchanged(part.copy()))
+            add_in_order(self._exchanged(part.copy()), part)
 
     def broadcast(self, array: Array, root: int = 0) -> None:
         """Replace an array by that of a rank."""
@@ -80,9 +83,9 @@ class ThreadRing(Communicator):
             self.meeting.changed.notify_all()
 
 
-def sum_in_order(parts: list[Array]) -> Array:
-    """Return the sum of arrays, from the first to the last."""
-    total = parts[0].copy()
-    for part in parts[1:]:
-        total += part
-    return total
+def add_in_order(parts: list[Array], out: Array) -> None:
+    """Write the sum of some arrays, added from the first to the last; `out` may be one of them."""
+    if len(parts) == 2:
+        np.add(parts[0], parts[1], out=out)
+    else:
+        out[...] = functools.reduce(np.add, parts)
