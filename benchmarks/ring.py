@@ -90,9 +90,9 @@ def run_rank(
             comm.gather(b"")
             began, done, used, computed, waited = time.perf_counter(), False, 0, 0.0, 0.0
             before = net.steps
-            while not done:
-                left = began + seconds - time.perf_counter()
-                part = ranks.round(comm, left, "time is over" if left <= 0 and rank == 0 else "")
+            while not done:  # whole epochs, each a round
+                over = time.perf_counter() - began > seconds
+                part = ranks.round(comm, stop="time is over" if over and rank == 0 else "")
                 done, used = bool(part.ended), used + part.rows
                 computed, waited = computed + part.computed, waited + part.waited
             found["together"].append(used / (time.perf_counter() - began))

@@ -45,7 +45,7 @@ from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
 from cmlp.training.trainer import Trainer
 
-EFFICIENCY, MEASURED = 0.9, 20
+EFFICIENCY, MEASURED = 0.95, 20
 """What sync_every="auto" aims at, and the steps that it measures."""
 
 
