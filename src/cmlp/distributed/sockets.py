@@ -9,12 +9,13 @@ is as many bytes, and one message to wait for in place of two.
 
 from __future__ import annotations
 
+import functools
 import selectors
+import socket
 import ssl
 import struct
 import threading
 import time
-import zlib
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,7 +25,6 @@ import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.distributed.communicator import Communicator, RingBroken
-from cmlp.distributed.threads import add_in_order
 
 CHUNK, SHORT = 1 << 20, 1 << 16
 """Bytes that are added while the next ones arrive; and of sums that always go round whole."""
@@ -81,6 +81,8 @@ class SocketRing(Communicator):
         for each in (self.out, self.into) if self.size > 1 else ():
             each.close()
 
+    __del__ = close
+
     # Bytes ---------------------------------------------------------------------------------------
 
     def _transfer(self, wanted: Any = None) -> None:
@@ -134,9 +136,8 @@ class SocketRing(Communicator):
             return n
         return 0
 
-    def _send(self, data: Any) -> None:
-        if memoryview(data).nbytes:
-            self.queue.append(memoryview(data).cast("B"))
+    def _send(self, *parts: Any) -> None:
+        self.queue.extend(memoryview(part).cast("B") for part in parts if len(part))
 
     def _refuse(self, seen: str) -> None:
         self.close()
@@ -171,53 +172,39 @@ class SocketRing(Communicator):
         found: dict[int, Any] = {self.rank: message, **self._gathered([message])}
         return [bytes(found[rank]) for rank in range(self.size)]
 
-    def _gathered(self, parts: Sequence[Any], expected: int | None = None) -> dict[int, memoryview]:
-        """Send some bytes to all ranks, and return theirs: in memory that the next call reuses."""
+    def broadcast(self, array: Array, root: int = 0) -> None:
+        """Replace an array by that of a rank; it is unchanged until all has arrived."""
+        lengths = [array.nbytes if rank == root else 0 for rank in range(self.size)]
+        found = self._gathered([array.tobytes()] if self.rank == root else [], lengths)
+        if self.rank != root:
+            array[...] = np.frombuffer(found[root], array.dtype).reshape(array.shape)
+
+    def _gathered(
+        self, parts: Sequence[Any], lengths: Sequence[int] | None = None
+    ) -> dict[int, memoryview]:
+        """Send some bytes to all ranks, and return theirs: in memory that the next call reuses.
+
+        What arrives for others goes on in pieces, before all of it is here.
+        """
         found: dict[int, memoryview] = {}
-        if self.size == 1:
-            return found
         self.step += 1
-        self._send(self._header(sum(memoryview(part).nbytes for part in parts)))
-        for part in parts:
-            self._send(part)
+        if self.size > 1:
+            self._send(self._header(sum(memoryview(part).nbytes for part in parts)), *parts)
         for distance in range(1, self.size):
-            n = self._announced(expected)
+            source = (self.rank - distance) % self.size
+            n = self._announced(None if lengths is None else lengths[source])
             if len(self.rooms[distance]) != n:
                 self.rooms[distance] = bytearray(n)
-            room = memoryview(self.rooms[distance])
-            found[(self.rank - distance) % self.size] = room
-            self._transfer(room)
-            if distance < self.size - 1:
-                self._send(self._header(n))
-                self._send(room)
-        self._transfer()
-        return found
-
-    def broadcast(self, array: Array, root: int = 0) -> None:
-        """Replace an array by that of a rank; it is unchanged until all has arrived, unharmed."""
-        if self.size == 1:
-            return
-        self.step += 1
-        n, last = array.nbytes + 4, self.rank == (root - 1) % self.size
-        if self.rank == root:
-            data = bytearray(array.tobytes())
-            data += zlib.crc32(data).to_bytes(4, "little")
-            self._send(self._header(n))
-            self._send(data)
-        else:
-            self._announced(n)
-            data = bytearray(n)
-            if not last:
+            room = found[source] = memoryview(self.rooms[distance])
+            goes_on = distance < self.size - 1
+            if goes_on:
                 self._send(self._header(n))
             for start in range(0, n, CHUNK):
-                part = memoryview(data)[start : start + CHUNK]
-                self._transfer(part)
-                if not last:
-                    self._send(part)
+                self._transfer(room[start : start + CHUNK])
+                if goes_on:
+                    self._send(room[start : start + CHUNK])
         self._transfer()
-        if zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
-            self._refuse("sent an array that is damaged")
-        array[...] = np.frombuffer(data[:-4], array.dtype).reshape(array.shape)
+        return found
 
     def allreduce(self, array: Array, tail: Array | None = None) -> None:
         """Replace an array by the sum of all ranks', the same bits on every rank."""
@@ -228,7 +215,8 @@ class SocketRing(Communicator):
         flat, tail = array.reshape(-1), np.empty(0) if tail is None else tail
         if self.size == 2 or flat.nbytes <= SHORT:
             n, parts, tails = tail.nbytes, {self.rank: flat}, {self.rank: tail}
-            for rank, room in self._gathered([tail, flat], n + flat.nbytes).items():
+            lengths = [n + flat.nbytes] * self.size
+            for rank, room in self._gathered([tail, flat], lengths).items():
                 tails[rank] = np.frombuffer(room[:n], tail.dtype)
                 parts[rank] = np.frombuffer(room[n:], flat.dtype)
             add_in_order([parts[rank] for rank in range(self.size)], flat)
@@ -250,10 +238,7 @@ class SocketRing(Communicator):
             first, last = n * rank // size, n * (rank + 1) // size
             return [array[at : min(at + length, last)] for at in range(first, last, length)]
 
-        self._send(self._header(array.nbytes))
-        self._send(tails[self.rank])
-        for chunk in chunks(self.rank):
-            self._send(chunk)
+        self._send(self._header(array.nbytes), tails[self.rank], *chunks(self.rank))
         self._announced(array.nbytes)
         for distance in range(1, size):  # each segment collects all ranks' parts
             source = (self.rank - distance) % size
@@ -273,3 +258,23 @@ class SocketRing(Communicator):
                     self._send(chunk)
         self._transfer()
         return tails
+
+
+def add_in_order(parts: list[Array], out: Array) -> None:
+    """Write the sum of some arrays, added from the first to the last; `out` may be one of them."""
+    if len(parts) == 2:
+        np.add(parts[0], parts[1], out=out)
+    else:
+        out[...] = functools.reduce(np.add, parts)
+
+
+class ThreadRing(SocketRing):
+    """A communicator of threads of one process, for tests and measurements."""
+
+    @classmethod
+    def make(cls, n: int, timeout: float = 60.0) -> list[ThreadRing]:
+        """Return n communicators, one for each thread."""
+        pairs = [socket.socketpair() if n > 1 else (None, None) for _ in range(n)]
+        return [
+            cls(rank, n, pairs[rank][0], pairs[rank - 1][1], timeout=timeout) for rank in range(n)
+        ]
