@@ -155,49 +155,44 @@ class Listener:
             raise ValueError("the token of a ring must be secret; it is empty")
         if (client is None) != (server is None):
             raise ValueError("give both contexts, client and server, or none")
-        size, abort = len(addresses), abort or threading.Event()
-        deadline = time.monotonic() + timeout
+        size, abort, done = len(addresses), abort or threading.Event(), threading.Event()
+        deadline, seen = time.monotonic() + timeout, "it did not answer"
         after, before = (rank + 1) % size, (rank - 1) % size
         out: socket.socket | None = None
-        into: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
-        done = threading.Event()
+        into: socket.socket | None = None
+        met: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
+        given = token, RANKS.pack(attempt, size, before, rank), server, met, done
+        for each in self.sockets if size > 1 else ():
+            self.doors.append(threading.Thread(target=accept, args=(each, *given), daemon=True))
+            self.doors[-1].start()
         try:
-            if size == 1:
-                return SocketRing(rank, size, timeout=timeout, abort=abort)
-            ranks = RANKS.pack(attempt, size, before, rank)
-            for each in self.sockets:
-                given = (each, token, ranks, server, into, done)
-                self.doors.append(threading.Thread(target=accept, args=given, daemon=True))
-                self.doors[-1].start()
-            ranks = RANKS.pack(attempt, size, rank, after)
-            seen = "it did not answer"
-            while time.monotonic() < deadline and not abort.is_set():
-                if out is not None:
-                    with suppress(queue.Empty):
-                        found = into.get(timeout=SLICE / 4)
-                        return SocketRing(
-                            rank, size, out, found, attempt=attempt, timeout=timeout, abort=abort
-                        )
-                    continue
+            while size > 1 and into is None:
+                if abort.is_set():
+                    raise RingBroken("the training was aborted")
+                if time.monotonic() >= deadline and out is None:
+                    raise RingBroken(f"no connection to {addresses[after]}: {seen}", after)
+                if time.monotonic() >= deadline:
+                    raise RingBroken(f"it did not connect within {timeout:g} s", before)
                 try:
-                    out = connected(addresses[after], token, ranks, client, deadline)
+                    if out is None:
+                        ranks = RANKS.pack(attempt, size, rank, after)
+                        out = connected(addresses[after], token, ranks, client, deadline)
+                    with suppress(queue.Empty):
+                        into = met.get(timeout=SLICE / 4)
                 except OSError as error:
                     seen = str(error) or type(error).__name__
                     time.sleep(0.05)
-            if abort.is_set():
-                raise RingBroken("the training was aborted")
-            if out is None:
-                raise RingBroken(f"no connection to {addresses[after]}: {seen}", after)
-            raise RingBroken(f"it did not connect within {timeout:g} s", before)
+            return SocketRing(rank, size, out, into, attempt=attempt, timeout=timeout, abort=abort)
         except BaseException:
             if out is not None:
                 out.close()
-            with suppress(queue.Empty):
-                into.get_nowait().close()
             raise
         finally:
             done.set()
             self.close()
+            with suppress(queue.Empty):
+                while True:
+                    met.get_nowait().close()  # who came too late, or twice
 
 
 def accept(
