@@ -212,7 +212,7 @@ class SocketRing(Communicator):
             raise RingBroken("the training was aborted")
         if self.size == 1:
             return
-        flat, tail = array.reshape(-1), np.empty(0) if tail is None else tail
+        flat, tail = np.ravel(array), np.empty(0) if tail is None else tail
         if self.size == 2 or flat.nbytes <= SHORT:
             n, parts, tails = tail.nbytes, {self.rank: flat}, {self.rank: tail}
             lengths = [n + flat.nbytes] * self.size
