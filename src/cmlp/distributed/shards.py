@@ -234,7 +234,7 @@ class Shard:
         return merged(parts or [(self.feed.latest, np.arange(0))])
 
     def _begin(self, epoch: int, start: int) -> None:
-        """Go on at a place; the next epoch follows by itself, for any other place anew."""
+        """Continue at a place: the next epoch follows by itself, any other place is read anew."""
         if (self.at, epoch, start) == (self.feed.n_rows, self.epoch + 1, 0):
             next(self.windows, None)  # gives the last window back
         elif self.at >= 0 and self.again is not None:

@@ -184,7 +184,7 @@ class SocketRing(Communicator):
     ) -> dict[int, memoryview]:
         """Send some bytes to all ranks, and return theirs: in memory that the next call reuses.
 
-        What arrives for others goes on in pieces, before all of it is here.
+        What arrives for others is sent to them in pieces, before all of it is here.
         """
         found: dict[int, memoryview] = {}
         self.step += 1
@@ -196,12 +196,12 @@ class SocketRing(Communicator):
             if len(self.rooms[distance]) != n:
                 self.rooms[distance] = bytearray(n)
             room = found[source] = memoryview(self.rooms[distance])
-            goes_on = distance < self.size - 1
-            if goes_on:
+            passes = distance < self.size - 1
+            if passes:
                 self._send(self._header(n))
             for start in range(0, n, CHUNK):
                 self._transfer(room[start : start + CHUNK])
-                if goes_on:
+                if passes:
                     self._send(room[start : start + CHUNK])
         self._transfer()
         return found
