@@ -125,6 +125,8 @@ class Round:
         That this rank has used.
     computed, waited : float
         Seconds of this rank: for steps, and for the other ranks.
+    first : (float, float)
+        Those of the first step, which may have read files, and of its sum.
     """
 
     position: Position
@@ -133,6 +135,7 @@ class Round:
     rows: int = 0
     computed: float = 0.0
     waited: float = 0.0
+    first: tuple[float, float] = (0.0, 0.0)
 
 
 class Rank:
@@ -377,8 +380,8 @@ class Rank:
         while done.rows < self.n_rows and not stop and step < last:
             n = min(k, self.rules.n_steps - step)
             stop = self._steps(comm, range(step, step + n), rates, k == 1, deadline, found, safe)
-            if self.k is None and step == found.position.step:  # the first one opened files
-                found.computed = found.waited = 0.0
+            if step == found.position.step:
+                found.first = found.computed, found.waited
             step += n
         if k > 1 and len(net.moments):
             average(comm, net.moments.reshape(-1))
@@ -485,7 +488,8 @@ class Rank:
 
     def _check_in_step(self, comm: Communicator, found: Round) -> int | None:
         """Compare the weights of all ranks: the last message of a round; return `sync_every`."""
-        mine = [self._digest(), found.computed, found.waited]
+        costs = found.computed - found.first[0], found.waited - found.first[1]
+        mine = [self._digest(), *costs]
         told = [json.loads(each) for each in comm.gather(json.dumps(mine).encode())]
         digests, computed, waited = zip(*told, strict=True)
         if len(set(digests)) > 1:
