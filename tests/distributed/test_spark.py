@@ -18,7 +18,7 @@ def test_the_tasks_of_a_stage_train_one_network():
         pytest.importorskip(name)
     paths = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
-        [sys.executable, str(EXAMPLE)], capture_output=True, text=True, check=False, timeout=300,
+        [sys.executable, str(EXAMPLE)], capture_output=True, text=True, check=False, timeout=900,
         env=os.environ | {"PYTHONPATH": paths},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -171,7 +171,7 @@ class Rank:
         if validation is None and self.options.validation_fraction > 0:
             validation = self.latest  # each shard has its own
         self.rules = rules_of(net, cast(Feed, self), settings.recipe, self.options, validation)
-        self.rules.validate = self._of_all_ranks  # type: ignore[method-assign]
+        self.rules.validate = lambda data: self.scores  # type: ignore[method-assign]
         self.state_of_fit, self.scores = self.rules.state, (math.nan, math.nan)
         self._prepare()
 
@@ -200,9 +200,6 @@ class Rank:
         """Return the seconds that training has waited for rows or ranks, since the last call."""
         seconds, self.waited_for_rows = self.waited_for_rows, 0.0
         return seconds + sum(shard.feed.waited() for shard in self.shards)
-
-    def _of_all_ranks(self, data: Data) -> tuple[float, float]:
-        return self.scores
 
     def close_shards(self) -> None:
         """Close what rows are read from."""

@@ -139,10 +139,6 @@ class SocketRing(Communicator):
     def _send(self, *parts: Any) -> None:
         self.queue.extend(memoryview(part).cast("B") for part in parts if len(part))
 
-    def _refuse(self, seen: str) -> None:
-        self.close()
-        raise RingBroken(seen, (self.rank - 1) % self.size)
-
     def _header(self, n: int) -> bytes:
         return HEADER.pack(MAGIC, self.attempt, self.step, n)
 
@@ -159,9 +155,11 @@ class SocketRing(Communicator):
         magic, attempt, step, n = HEADER.unpack(header)
         known = (magic, attempt, step) == (MAGIC, self.attempt, self.step)
         if not known or (n > LONGEST if expected is None else n != expected):
-            self._refuse(
+            self.close()
+            raise RingBroken(
                 f"sent step {step} of attempt {attempt} with {n:,} bytes, not step {self.step} of "
-                f"attempt {self.attempt}" + (f" with {expected:,}" if expected is not None else "")
+                f"attempt {self.attempt}" + ("" if expected is None else f" with {expected:,}"),
+                (self.rank - 1) % self.size,
             )
         return int(n)
 
@@ -269,7 +267,13 @@ def add_in_order(parts: list[Array], out: Array) -> None:
 
 
 class ThreadRing(SocketRing):
-    """A communicator of threads of one process, for tests and measurements."""
+    """A communicator of threads of one process, for tests and measurements.
+
+    Parameters
+    ----------
+    rank, size, out, into, attempt, timeout, abort : object
+        As of :class:`SocketRing`; :meth:`make` passes them.
+    """
 
     @classmethod
     def make(cls, n: int, timeout: float = 60.0) -> list[ThreadRing]:
