@@ -250,6 +250,7 @@ def connected(
 
     if HAS_NAMES:
         connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(left)
         with suppress(OSError):
             if not connection.connect_ex(name_of(address)):
                 return met(connection)
