@@ -6,7 +6,9 @@
 Two processes of one thread each train one network, in turns with two trainings of the same rows per
 step that know nothing of each other: efficiency is the ratio of their rows per second. The time of
 a sum is compared with ``T = 2 (K - 1) / K S / B + 2 (K - 1) L``, L and B being measured in the same
-run. ``--gigabit`` puts the processes into network namespaces, which a filter connects.
+run; two ranks send all that they have at once, and wait for one latency in place of two. A rank
+waits for the message, and for the slower rank: the lower of both waits is the message alone.
+``--gigabit`` puts the processes into network namespaces, which a filter connects.
 """
 
 from __future__ import annotations
@@ -38,8 +40,8 @@ CASES: dict[str, list[tuple[list[int], int, Any]]] = {
 }
 """Networks, rows per step and rank, and `sync_every`."""
 
-LARGE = 4_000_000
-"""Numbers of the sum by which the bandwidth is measured."""
+LARGE = 500_000
+"""Numbers of the sum by which the bandwidth is measured: as gradients, they are in cache."""
 
 
 # A rank ------------------------------------------------------------------------------------------
@@ -72,8 +74,8 @@ def run_rank(
     y = rng.integers(0, sizes[-1], 2 * n)
     found: dict[str, Any] = {"together": [], "alone": [], "sum": [], "step": []}
     with listener.ring(addresses, rank, TOKEN) as comm:
-        found["L"] = mean_time(comm, 2, 300) / (comm.size - 1)
-        found["B"] = 2 * (comm.size - 1) / comm.size * 4 * LARGE / mean_time(comm, LARGE, 7)
+        found["L"] = mean_time(comm, 2, 300)
+        found["B"] = 4 * LARGE / mean_time(comm, LARGE, 15)
         net = cmlp.Network(sizes, seed=0, input_scale=1 / 255)
         found["S"] = net.params.nbytes
         found["T"] = mean_time(comm, len(net.params), 40)
@@ -88,9 +90,9 @@ def run_rank(
             comm.gather(b"")
             began, done, used, computed, waited = time.perf_counter(), False, 0, 0.0, 0.0
             before = net.steps
-            while not done:
-                left = began + seconds - time.perf_counter()
-                part = ranks.round(comm, left, "time is over" if left <= 0 and rank == 0 else "")
+            while not done:  # whole epochs, each a round
+                over = time.perf_counter() - began > seconds
+                part = ranks.round(comm, stop="time is over" if over and rank == 0 else "")
                 done, used = bool(part.ended), used + part.rows
                 computed, waited = computed + part.computed, waited + part.waited
             found["together"].append(used / (time.perf_counter() - began))
@@ -181,8 +183,8 @@ def main() -> None:
         run_rank(host, *case)
         return
     where = "1 Gbit/s" if given.gigabit else "one host"
-    print("| network, rows | k | t | T | formula | L | B | efficiency |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| network, rows | k | t | T | formula | waits | L | B | efficiency, its range |")
+    print("|---|---|---|---|---|---|---|---|---|")
     with places(given.gigabit) as started:
         for sizes, rows, every in CASES[where]:
             both = measured(started, [sizes, rows, every, given.seconds, given.turns])
@@ -190,8 +192,9 @@ def main() -> None:
             L, B = (statistics.mean(each[key] for each in both) for key in "LB")
             k = one["every"] or 1
             step = statistics.median(one["step"])
+            waits = [k * statistics.median(each["sum"]) for each in both]
             T = statistics.mean(each["T"] for each in both)
-            formula = one["S"] / B + 2 * L
+            formula = one["S"] / B + L
             share = [
                 sum(each["together"][turn] for each in both)
                 / sum(each["alone"][turn] for each in both)
@@ -199,8 +202,9 @@ def main() -> None:
             ]
             print(
                 f"| {'-'.join(map(str, sizes))}, {rows} | {k} | {1e3 * step:.2f} ms | "
-                f"{1e3 * T:.2f} ms | {1e3 * formula:.2f} ms | {1e6 * L:.0f} us | "
-                f"{B / 1e6:.0f} MB/s | {statistics.median(share):.2f} |",
+                f"{1e3 * T:.2f} ms | {1e3 * formula:.2f} ms | {1e3 * waits[0]:.2f}, "
+                f"{1e3 * waits[1]:.2f} ms | {1e6 * L:.0f} us | {B / 1e6:.0f} MB/s | "
+                f"{statistics.median(share):.2f}, {min(share):.2f} to {max(share):.2f} |",
                 flush=True,
             )
 

@@ -745,7 +745,7 @@ class Network(State):
         """Train as one of several ranks; or alone, in the order of their `shards`."""
         from cmlp.distributed.fit import fit
         from cmlp.distributed.rank import Settings
-        from cmlp.distributed.threads import ThreadRing
+        from cmlp.distributed.sockets import ThreadRing
         from cmlp.formats.checkpoint import checkpoint_of
         from cmlp.sources.arrays import arrays
         from cmlp.sources.fitting import validation_rows

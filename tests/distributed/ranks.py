@@ -32,9 +32,9 @@ def together(comms, work, limit=60):
     return found
 
 
-def socket_rings(n, **options):
+def socket_rings(n, host="127.0.0.1", **options):
     """Return a ring of sockets within this process."""
-    listeners = [Listener("127.0.0.1") for _ in range(n)]
+    listeners = [Listener(host) for _ in range(n)]
     addresses = [listener.address for listener in listeners]
     found = [None] * n
 

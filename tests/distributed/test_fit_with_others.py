@@ -170,9 +170,12 @@ def test_patience_restores_the_best_weights_on_all_ranks():
 
 
 def test_a_clock_ends_all_ranks_after_the_same_step():
-    nets = trained(3, fit(X, y, epochs=100_000, max_time=0.3))
-    ended(nets, "max_time", len(nets[0].history["loss"]))
-    assert nets[0].steps > 0
+    for seconds in (0.3, 3, 30):  # a busy machine may not come to the first step
+        nets = trained(3, fit(X, y, epochs=100_000, max_time=seconds))
+        ended(nets, "max_time", len(nets[0].history.get("loss", [])))
+        if nets[0].steps:
+            return
+    raise AssertionError("no step in half a minute")
 
 
 def test_ctrl_c_ends_all_ranks_after_the_same_step():

@@ -14,8 +14,7 @@ Every process calls ``net.fit(source, ..., comm=comm)`` with the communicator of
 from cmlp.distributed.communicator import Communicator, OutOfStepError, RankError, RingBroken
 from cmlp.distributed.launch import mpi, ring
 from cmlp.distributed.listener import Listener
-from cmlp.distributed.sockets import SocketRing
-from cmlp.distributed.threads import ThreadRing
+from cmlp.distributed.sockets import SocketRing, ThreadRing
 
 __all__ = [
     "Communicator", "Listener", "OutOfStepError", "RankError", "RingBroken", "SocketRing",

@@ -7,9 +7,9 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from cmlp.core import dispatch
 from cmlp.core.errors import warn
 from cmlp.data.rows import Data
 from cmlp.data.source import Source
@@ -21,7 +21,6 @@ from cmlp.model.state import State
 from cmlp.training.callbacks import call_back
 from cmlp.training.divergence import DivergenceError
 from cmlp.training.fit import warn_of_interrupt
-from cmlp.training.progress import Progress
 from cmlp.training.stopping import Deadline
 from cmlp.training.trainer import in_main_thread
 
@@ -40,17 +39,16 @@ def fit(
     Callbacks, output and checkpoints are rank 0's, and so is the file that it resumes from: the
     others get its state.
     """
-    options, leads, ended = settings.options, comm.rank == 0, ""
-    checkpoint = checkpoint if leads else None
+    leads, ended = comm.rank == 0, ""
+    if not leads:
+        quiet = replace(settings.options, verbose=0, callbacks=())
+        settings, checkpoint = replace(settings, options=quiet), None
+    options = settings.options
     if checkpoint is not None and resume and checkpoint.resume(options.epochs):
         ended = checkpoint.finished
     rank = Rank(net, rows, settings, validation)
     state, deadline = rank.state_of_fit, Deadline(options.max_time)
-    callbacks: tuple[Any, ...] = tuple(options.callbacks) if leads else ()
-    progress = Progress(
-        options.verbose if leads else 0, options.epochs, state.history.metric, dispatch.core.name
-    )
-    stopped = "error"
+    callbacks, stopped = tuple(options.callbacks), "error"
     try:
         keeper = kept(checkpoint, rank)
         with halting(rank.halt):
@@ -59,8 +57,7 @@ def fit(
                 why = "interrupted" if rank.halt.is_set() else "callback" if state.stop else ""
                 why = ended or why or deadline.reason
                 found = rank.round(comm, deadline.end - time.perf_counter(), why)
-                for values in found.records:
-                    progress.epoch(values)
+                for _ in found.records:
                     call_back(callbacks, "on_epoch_end", state)
                 if keeper is not None:
                     keeper.trainer = rank.trainer
@@ -78,7 +75,7 @@ def fit(
         comm.close(error)
         raise
     finally:
-        progress.close()
+        rank.rules.progress.close()
         rank.close()
         rank.rules.end(stopped)
     if stopped == "interrupted" and leads:

@@ -9,6 +9,7 @@ import queue
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -27,8 +28,19 @@ GREETING = 5.0
 MOST_STRANGERS = 32
 """Connections that may do so at a time."""
 
+HAS_NAMES = sys.platform == "linux"
+"""Whether sockets of one host can have names that are not of files."""
+
+ROOM = 1 << 22
+"""Bytes that such a socket takes before the other side reads, if the system allows it."""
+
 RANKS = struct.Struct("<QQQQ")
 """Attempt, number of ranks, who connects, and to whom."""
+
+
+def name_of(address: str) -> str:
+    """Return the name, within its host, of what listens on an address."""
+    return f"\0cmlp-ring-{address}"
 
 
 def _answer(token: bytes, role: bytes, ranks: bytes, challenge: bytes, own: bytes) -> bytes:
@@ -36,7 +48,7 @@ def _answer(token: bytes, role: bytes, ranks: bytes, challenge: bytes, own: byte
 
 
 def _received(connection: socket.socket, n: int) -> bytes:
-    data, deadline = b"", time.monotonic() + GREETING
+    data, deadline = b"", time.monotonic() + (connection.gettimeout() or GREETING)
     while len(data) < n:
         connection.settimeout(max(0.001, deadline - time.monotonic()))
         part = connection.recv(n - len(data))
@@ -82,17 +94,24 @@ class Listener:
 
     def __init__(self, host: str, port: int = 0) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.socket = socket.create_server((host, port), family=family, backlog=MOST_STRANGERS)
-        self.address = f"{host}:{self.socket.getsockname()[1]}"
-        self.door: threading.Thread | None = None
+        self.sockets = [socket.create_server((host, port), family=family, backlog=MOST_STRANGERS)]
+        self.address = f"{host}:{self.sockets[0].getsockname()[1]}"
+        if HAS_NAMES:
+            with suppress(OSError):
+                name, backlog = name_of(self.address), MOST_STRANGERS
+                local = socket.create_server(name, family=socket.AF_UNIX, backlog=backlog)
+                self.sockets.append(local)
+        self.doors: list[threading.Thread] = []
 
     def close(self) -> None:
         """Close the port; a ring that stands is not touched."""
-        with suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)  # ends the wait of the other thread
-        if self.door is not None:
-            self.door.join()
-        self.socket.close()
+        for each in self.sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)  # ends the wait of its thread
+        for door in self.doors:
+            door.join()
+        for each in self.sockets:
+            each.close()
 
     def ring(
         self,
@@ -136,105 +155,114 @@ class Listener:
             raise ValueError("the token of a ring must be secret; it is empty")
         if (client is None) != (server is None):
             raise ValueError("give both contexts, client and server, or none")
-        size, abort = len(addresses), abort or threading.Event()
-        deadline = time.monotonic() + timeout
+        size, abort, done = len(addresses), abort or threading.Event(), threading.Event()
+        deadline, seen = time.monotonic() + timeout, "it did not answer"
         after, before = (rank + 1) % size, (rank - 1) % size
         out: socket.socket | None = None
-        into: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
-        done = threading.Event()
+        into: socket.socket | None = None
+        met: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
+        given = token, RANKS.pack(attempt, size, before, rank), server, met, done
+        for each in self.sockets if size > 1 else ():
+            self.doors.append(threading.Thread(target=accept, args=(each, *given), daemon=True))
+            self.doors[-1].start()
         try:
-            if size == 1:
-                return SocketRing(rank, size, timeout=timeout, abort=abort)
-            ranks = RANKS.pack(attempt, size, before, rank)
-            self.door = threading.Thread(
-                target=self._accept, args=(token, ranks, server, into, done), daemon=True
-            )
-            self.door.start()
-            ranks = RANKS.pack(attempt, size, rank, after)
-            seen = "it did not answer"
-            while time.monotonic() < deadline and not abort.is_set():
-                if out is not None:
-                    with suppress(queue.Empty):
-                        found = into.get(timeout=SLICE / 4)
-                        return SocketRing(
-                            rank, size, out, found, attempt=attempt, timeout=timeout, abort=abort
-                        )
-                    continue
+            while size > 1 and into is None:
+                if abort.is_set():
+                    raise RingBroken("the training was aborted")
+                if time.monotonic() >= deadline and out is None:
+                    raise RingBroken(f"no connection to {addresses[after]}: {seen}", after)
+                if time.monotonic() >= deadline:
+                    raise RingBroken(f"it did not connect within {timeout:g} s", before)
                 try:
-                    out = _connected(addresses[after], token, ranks, client, deadline)
+                    if out is None:
+                        ranks = RANKS.pack(attempt, size, rank, after)
+                        out = connected(addresses[after], token, ranks, client, deadline)
+                    with suppress(queue.Empty):
+                        into = met.get(timeout=SLICE / 4)
                 except OSError as error:
                     seen = str(error) or type(error).__name__
                     time.sleep(0.05)
-            if abort.is_set():
-                raise RingBroken("the training was aborted")
-            if out is None:
-                raise RingBroken(f"no connection to {addresses[after]}: {seen}", after)
-            raise RingBroken(f"it did not connect within {timeout:g} s", before)
+            return SocketRing(rank, size, out, into, attempt=attempt, timeout=timeout, abort=abort)
         except BaseException:
             if out is not None:
                 out.close()
-            with suppress(queue.Empty):
-                into.get_nowait().close()
             raise
         finally:
             done.set()
             self.close()
-
-    def _accept(
-        self,
-        token: bytes,
-        ranks: bytes,
-        context: ssl.SSLContext | None,
-        into: queue.SimpleQueue[socket.socket],
-        done: threading.Event,
-    ) -> None:
-        """Let strangers identify themselves, each in a thread, until the port is closed."""
-        busy = threading.BoundedSemaphore(MOST_STRANGERS)
-
-        def meet(connection: socket.socket) -> None:
-            try:
-                connection = _prepared(
-                    connection, context and context.wrap_socket, server_side=True
-                )
-                identify(connection, token, ranks, connects=False)
-                into.put(connection)
-            except (OSError, ValueError):  # a stranger, or garbage: it is turned away
-                connection.close()
-            finally:
-                busy.release()
-
-        self.socket.settimeout(SLICE / 4)
-        while not done.is_set():
-            try:
-                connection, _ = self.socket.accept()
-            except TimeoutError:
-                continue
-            except OSError:
-                return
-            if busy.acquire(blocking=False):
-                threading.Thread(target=meet, args=(connection,), daemon=True).start()
-            else:
-                connection.close()
+            with suppress(queue.Empty):
+                while True:
+                    met.get_nowait().close()  # who came too late, or twice
 
 
-def _connected(
+def accept(
+    port: socket.socket, token: bytes, ranks: bytes, context: ssl.SSLContext | None,
+    into: queue.SimpleQueue[socket.socket], done: threading.Event,
+) -> None:  # fmt: skip
+    """Let strangers identify themselves, each in a thread, until the port is closed."""
+    busy = threading.BoundedSemaphore(MOST_STRANGERS)
+
+    def meet(connection: socket.socket) -> None:
+        try:
+            connection = prepared(
+                connection, GREETING, context and context.wrap_socket, server_side=True
+            )
+            identify(connection, token, ranks, connects=False)
+            into.put(connection)
+        except (OSError, ValueError):  # a stranger, or garbage: it is turned away
+            connection.close()
+        finally:
+            busy.release()
+
+    port.settimeout(SLICE / 4)
+    while not done.is_set():
+        try:
+            connection, _ = port.accept()
+        except TimeoutError:
+            continue
+        except OSError:
+            return
+        if busy.acquire(blocking=False):
+            threading.Thread(target=meet, args=(connection,), daemon=True).start()
+        else:
+            connection.close()
+
+
+def connected(
     address: str, token: bytes, ranks: bytes, context: ssl.SSLContext | None, deadline: float
 ) -> socket.socket:
-    """Return a connection to a rank, after both sides have identified themselves."""
+    """Return a connection to a rank, after both sides have identified themselves.
+
+    Within a host without TCP, which takes longer.
+    """
     host, _, port = address.rpartition(":")
     left = max(0.1, min(GREETING, deadline - time.monotonic()))
-    connection = socket.create_connection((host.strip("[]"), int(port)), timeout=left)
-    try:
-        connection = _prepared(connection, context and context.wrap_socket, server_hostname=host)
-        identify(connection, token, ranks, connects=True)
-    except BaseException:
+
+    def met(connection: socket.socket) -> socket.socket:
+        try:
+            wrap = context and context.wrap_socket
+            connection = prepared(connection, left, wrap, server_hostname=host)
+            identify(connection, token, ranks, connects=True)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    if HAS_NAMES:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(left)
+        with suppress(OSError):
+            if not connection.connect_ex(name_of(address)):
+                return met(connection)
         connection.close()
-        raise
-    return connection
+    return met(socket.create_connection((host.strip("[]"), int(port)), timeout=left))
 
 
-def _prepared(connection: socket.socket, wrap: Any, **side: Any) -> socket.socket:
+def prepared(connection: socket.socket, seconds: float, wrap: Any, **side: Any) -> socket.socket:
     """Return a connection without delays, encrypted if there is a context."""
-    connection.settimeout(GREETING)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.settimeout(seconds)
+    if connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    else:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
     return connection if wrap is None else wrap(connection, **side)

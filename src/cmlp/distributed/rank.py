@@ -31,30 +31,26 @@ from cmlp.distributed.communicator import Communicator, OutOfStepError, RankErro
 from cmlp.distributed.shards import Shard, Shares, dealt, merged, some_rows
 from cmlp.distributed.steps import ERROR, LOSS, STOP, WEIGHT, Stepper, average
 from cmlp.formats.training_records import generator
-from cmlp.model.history import History
 from cmlp.model.scoring import metric_of
 from cmlp.model.state import State
 from cmlp.sources.encode import network_encoder
 from cmlp.sources.evaluation import Scores
-from cmlp.training.callbacks import TrainingState
 from cmlp.training.divergence import diverged
 from cmlp.training.feed import Feed, Progressed
-from cmlp.training.fit import NetworkRules, Options
-from cmlp.training.progress import Progress
+from cmlp.training.fit import Options, rules_of
 from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
 from cmlp.training.trainer import Trainer
 
-EFFICIENCY, MEASURED = 0.9, 20
+EFFICIENCY, MEASURED = 0.95, 20
 """What sync_every="auto" aims at, and the steps that it measures."""
 
 
 class Position(NamedTuple):
-    """Where a training stands: epochs and steps of the next one that are done, and rounds."""
+    """Where a training stands: epochs that are done, and steps of the next one."""
 
     epoch: int
     step: int
-    committed: int
 
 
 @dataclass
@@ -129,6 +125,8 @@ class Round:
         That this rank has used.
     computed, waited : float
         Seconds of this rank: for steps, and for the other ranks.
+    first : (float, float)
+        Those of the first step, which may have read files, and of its sum.
     """
 
     position: Position
@@ -137,16 +135,7 @@ class Round:
     rows: int = 0
     computed: float = 0.0
     waited: float = 0.0
-
-
-class RankRules(NetworkRules):
-    """The rules of :meth:`Network.fit`, with the scores of all ranks' rows."""
-
-    scores = (math.nan, math.nan)
-
-    def validate(self, data: Data) -> tuple[float, float]:
-        """Return what the ranks have found together."""
-        return self.scores
+    first: tuple[float, float] = (0.0, 0.0)
 
 
 class Rank:
@@ -174,19 +163,16 @@ class Rank:
         else:
             self.encoder = network_encoder(net, rows)
             self.latest = Data(*self.encoder(rows.first(), lambda row: rows.place(0, row)))
-        self.halt, self.committed = threading.Event(), 0
+        self.halt = threading.Event()
         self.seconds = self.waited_for_rows = self.rate = 0.0
         self.carried: tuple[int, int] | None = None
         self.shards: list[Shard] = []
-        self.state_of_fit = TrainingState(net, History(), 0, self.options.epochs)
-        self.state_of_fit.history.metric = net.history.metric = metric_of(net, self.latest.targets)
         self._seed(int(net.rng.integers(2**62)))
-        validates = validation is not None or self.options.validation_fraction > 0
-        self.rules = RankRules(
-            net, cast(Feed, self), settings.recipe, self.state_of_fit, np.arange(0),
-            self.batch_size, self.options.shuffle, self.latest if validates else None, None,
-            self.options.patience, self.options.schedules, Progress(0, 0, "", ""),
-        )  # fmt: skip
+        if validation is None and self.options.validation_fraction > 0:
+            validation = self.latest  # each shard has its own
+        self.rules = rules_of(net, cast(Feed, self), settings.recipe, self.options, validation)
+        self.rules.validate = lambda data: self.scores  # type: ignore[method-assign]
+        self.state_of_fit, self.scores = self.rules.state, (math.nan, math.nan)
         self._prepare()
 
     def _seed(self, seed: int) -> None:
@@ -213,12 +199,12 @@ class Rank:
     def waited(self) -> float:
         """Return the seconds that training has waited for rows or ranks, since the last call."""
         seconds, self.waited_for_rows = self.waited_for_rows, 0.0
-        return seconds + sum(shard.waited() for shard in self.shards)
+        return seconds + sum(shard.feed.waited() for shard in self.shards)
 
     def close_shards(self) -> None:
         """Close what rows are read from."""
         for shard in self.shards:
-            shard.close()
+            shard.feed.close()
         self.shards, self.carried = [], None
 
     def close(self) -> None:
@@ -232,13 +218,13 @@ class Rank:
     def position(self) -> Position:
         """Where this rank stands."""
         done = self.trainer.progressed
-        return Position(done.epoch, -(-done.rows // self.batch_size), self.committed)
+        return Position(done.epoch, -(-done.rows // self.batch_size))
 
     def state(self) -> dict[str, Any]:
         """Return all that training continues from: a record, as bytes, and an array of numbers."""
         net, (known, best) = self.net, self.rules.kept()
         record = {
-            "committed": self.committed, "seed": self.seed, "k": self.k, "rules": known,
+            "seed": self.seed, "k": self.k, "rules": known,
             "counts": net.optimizer_state.to_dict(), "progressed": vars(self.trainer.progressed),
             "generator": net.rng.bit_generator.state, "before": net.history,
             "history": self.state_of_fit.history, "best": best is not None,
@@ -263,8 +249,7 @@ class Rank:
             history.clear()
             history.update(record[name])
         self.trainer.progressed = Progressed(**record["progressed"])
-        self.committed, self.k = record["committed"], record["k"]
-        self.state_of_fit.epoch = self.trainer.progressed.epoch
+        self.k, self.state_of_fit.epoch = record["k"], self.trainer.progressed.epoch
         self.rules.restore(record["rules"], best, self.state_of_fit.epoch)
 
     def _digest(self) -> int:
@@ -330,14 +315,14 @@ class Rank:
             safe, before = Snapshot(self.net), replace(self.trainer.progressed)
             try:
                 found = self._train(comm, deadline, safe)
-                self._check_in_step(comm)
+                k = self._check_in_step(comm, found)
             except BaseException:
                 safe.put_back()
                 self.trainer.progressed = before
                 raise
             finally:
                 safe.close()
-        return self._commit(found, time.perf_counter() - began)
+        return self._commit(found, k, time.perf_counter() - began)
 
     def _agree(self, comm: Communicator, stop: str) -> tuple[str, str]:
         """Compare versions and settings, bring all to the furthest state; return core and stop."""
@@ -353,7 +338,7 @@ class Rank:
                         f"the ranks do not fit each other: {name} is {value} on rank 0, "
                         f"{theirs['same'].get(name)} on rank {rank}"
                     )
-        furthest = max(all_of_them, key=lambda each: each["position"][:2])
+        furthest = max(all_of_them, key=lambda each: each["position"])
         root = all_of_them.index(furthest)
         if len({(each["digest"], *each["position"]) for each in all_of_them}) > 1:
             self._spread(comm, root)
@@ -364,16 +349,14 @@ class Rank:
     def _spread(self, comm: Communicator, root: int) -> None:
         """Bring all ranks to the state of one of them."""
         state = self.state()
-        record, numbers = np.frombuffer(bytearray(state["record"]), np.uint8), state["numbers"]
-        lengths = np.array([len(record), len(numbers)])
-        comm.broadcast(lengths, root)
+        record = comm.gather(state["record"] if comm.rank == root else b"")[root]
+        numbers = state["numbers"]
         if comm.rank != root:
-            record = np.empty(lengths[0], np.uint8)
-            numbers = np.empty((lengths[1], numbers.shape[1]), numbers.dtype)
-        comm.broadcast(record, root)
+            n = 1 + len(self.net.moments) + json.loads(record)["best"]
+            numbers = np.empty((n, numbers.shape[1]), numbers.dtype)
         comm.broadcast(numbers, root)
         if comm.rank != root:
-            self.restore({"record": record.tobytes(), "numbers": numbers})
+            self.restore({"record": record, "numbers": numbers})
 
     def _train(self, comm: Communicator, deadline: float, safe: Snapshot) -> Round:
         """Take the steps of a round, and return what it has done."""
@@ -394,6 +377,8 @@ class Rank:
         while done.rows < self.n_rows and not stop and step < last:
             n = min(k, self.rules.n_steps - step)
             stop = self._steps(comm, range(step, step + n), rates, k == 1, deadline, found, safe)
+            if step == found.position.step:
+                found.first = found.computed, found.waited
             step += n
         if k > 1 and len(net.moments):
             average(comm, net.moments.reshape(-1))
@@ -403,7 +388,7 @@ class Rank:
             raise diverged(net, self.latest, self.rules.recipe, self.state_of_fit.history, safe)
         if done.rows == self.n_rows:
             net.optimizer_state.show_average(net.params)
-            self.rules.scores = self._validated(comm)
+            self.scores = self._validated(comm)
         self.rate = float(rates[0, step - 1])
         return found
 
@@ -498,22 +483,25 @@ class Rank:
             total.add(told, metric)
         return total.result()
 
-    def _check_in_step(self, comm: Communicator) -> None:
-        """Compare the weights of all ranks: the last message of a round."""
-        told = comm.gather(self._digest().to_bytes(4, "little"))
-        if len(set(told)) > 1:
-            others = [rank for rank, each in enumerate(told) if each != told[0]]
+    def _check_in_step(self, comm: Communicator, found: Round) -> int | None:
+        """Compare the weights of all ranks: the last message of a round; return `sync_every`."""
+        costs = found.computed - found.first[0], found.waited - found.first[1]
+        mine = [self._digest(), *costs]
+        told = [json.loads(each) for each in comm.gather(json.dumps(mine).encode())]
+        digests, computed, waited = zip(*told, strict=True)
+        if len(set(digests)) > 1:
+            others = [rank for rank, each in enumerate(digests) if each != digests[0]]
             raise OutOfStepError(f"the weights of ranks {others} are not those of rank 0")
+        if self.k is not None or not sum(computed):
+            return self.k
+        share: float = min(waited) * comm.size / sum(computed)  # the slowest waits for no other
+        return max(1, math.ceil(share * EFFICIENCY / (1 - EFFICIENCY)))
 
-    def _commit(self, found: Round, seconds: float) -> Round:
+    def _commit(self, found: Round, k: int | None, seconds: float) -> Round:
         """Make a round valid; nothing in here can fail."""
         done, rules = self.trainer.progressed, self.rules
-        self.committed += 1
-        self.waited_for_rows += found.waited
+        self.k, self.waited_for_rows = k, self.waited_for_rows + found.waited
         self.seconds += seconds
-        if self.k is None and found.computed:
-            k = math.ceil(found.waited * EFFICIENCY / ((1 - EFFICIENCY) * found.computed))
-            self.k = max(1, k)
         if done.rows == self.n_rows:
             loss = done.loss / done.weight if done.weight else 0.0
             rules.record(loss, self.n_rows, self.rate, self.seconds)

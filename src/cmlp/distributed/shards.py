@@ -7,7 +7,7 @@ of a batch is a piece of it. Then any number of ranks sees the same batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +21,7 @@ from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows
 from cmlp.sources.training import read_all, windowed
 from cmlp.sources.windows import WindowFeed, kept_dtype, row_bytes
-from cmlp.training.feed import Window
+from cmlp.training.feed import Feed, Window
 
 
 def dealt(n: int, counts: Sequence[int]) -> list[int]:
@@ -97,37 +97,61 @@ class Shares:
 
     def open(self, shards: range) -> list[Shard]:
         """Return some consecutive shards, read into memory where all of them would fit."""
-        if isinstance(self.rows, Data):
-            return self._resident(shards, self.rows, sum(self.sizes[: shards.start]))
-        assert self.encoder is not None
         if not self.fits:
-            memory, batch_size = self.memory // self.n_shards, self.options.batch_size
-            batch_size = batch_size and -(-batch_size // self.n_shards)
-            return [
-                Windowed(
-                    Part(self.rows, self.spans[i]), self.encoder, memory, self.options,
-                    self.held(i), self.counts[i], batch_size,
-                )
-                for i in shards
-            ]  # fmt: skip
-        union = Part(self.rows, [span for i in shards for span in self.spans[i]])
-        found = read_all(union, sum(union.blocks or ()), kept_dtype(union, self.encoder.dtype))
-        pieces = Shards(list(union.blocks or ()))
-
-        def where(row: int) -> str:
-            block, start, _ = next(pieces.pieces(row, row + 1))
-            return union.place(block, start)
-
-        return self._resident(shards, Data(*self.encoder(found, where)), 0)
-
-    def _resident(self, shards: range, data: Data, first: int) -> list[Shard]:
-        found: list[Shard] = []
+            return [self._windowed(i) for i in shards]
+        data, first = self.rows, sum(self.sizes[: shards.start])
+        if not isinstance(data, Data):
+            data, first = self._read([span for i in shards for span in self.spans[i]]), 0
+        found = []
         for i in shards:
             rows = np.arange(first, first + self.sizes[i])
-            key = [self.seed, i] if self.options.shuffle else None
-            found.append(Resident(data, rows, self.held(i), key))
             first += self.sizes[i]
+            key = [self.seed, i] if self.options.shuffle else None
+            kept = ~self.held(i).mask(0, 0, len(rows))
+            held_out = None if kept.all() else some_rows(data, rows[~kept])
+            found.append(Shard(Resident(data, rows[kept], key), held_out))
         return found
+
+    def _read(self, spans: list[tuple[int, int, int]]) -> Data:
+        """Return rows of the source, encoded."""
+        assert self.encoder is not None and not isinstance(self.rows, Data)
+        union = Part(self.rows, spans)
+        blocks = list(union.blocks or ())
+        found = read_all(union, sum(blocks), kept_dtype(union, self.encoder.dtype))
+
+        def where(row: int) -> str:
+            block, start, _ = next(Shards(blocks).pieces(row, row + 1))
+            return union.place(block, start)
+
+        return Data(*self.encoder(found, where))
+
+    def _windowed(self, shard: int) -> Shard:
+        """Return a shard that is read in windows, in the order of the training.
+
+        Raises
+        ------
+        ValueError
+            If the memory is too small for windows, or for the rows that are held out.
+        """
+        assert self.encoder is not None and not isinstance(self.rows, Data)
+        part, options, held = Part(self.rows, self.spans[shard]), self.options, self.held(shard)
+        n, encoder = self.n_shards, self.encoder
+        made = windowed(
+            part, encoder, np.random.default_rng(held.seed), memory=self.memory // n,
+            batch_size=options.batch_size and -(-options.batch_size // n), shuffle=options.shuffle,
+            validation_fraction=held.fraction, n_epochs=options.epochs, held_seed=held.seed,
+        )  # fmt: skip
+        feed = made.feed
+        if feed.n_rows != self.counts[shard]:
+            raise ValueError(
+                "the rows that are held out do not fit into a quarter of the memory: lower "
+                "validation_fraction, or give more memory"
+            )
+
+        def again() -> WindowFeed:
+            return WindowFeed(part, encoder, feed.layout, options.epochs, feed.latest)
+
+        return Shard(feed, made.held_out, again)
 
 
 def some_rows(data: Data, rows: NDArray[np.int64]) -> Data:
@@ -147,7 +171,7 @@ def merged(parts: list[tuple[Data, NDArray[np.int64]]]) -> tuple[Data, NDArray[n
 
 
 class Resident:
-    """A shard whose rows are in memory.
+    """A feed of rows that are in memory: one window an epoch.
 
     Parameters
     ----------
@@ -157,20 +181,15 @@ class Resident:
         What the order is drawn by; None keeps that of the data.
     """
 
-    def __init__(
-        self, data: Data, rows: NDArray[np.int64], held: HeldRows, key: list[int] | None
-    ) -> None:
-        kept = ~held.mask(0, 0, len(rows))
-        self.data, self.rows, self.key, self.drawn = data, rows[kept], key, -1
-        self.order = self.rows
-        self.held_out = None if kept.all() else some_rows(data, rows[~kept])
+    def __init__(self, data: Data, rows: NDArray[np.int64], key: list[int] | None) -> None:
+        self.latest, self.rows, self.n_rows, self.key = data, rows, len(rows), key
 
-    def piece(self, epoch: int, start: int, stop: int) -> tuple[Data, NDArray[np.int64]]:
-        """Return rows of the order of an epoch."""
-        if self.key is not None and epoch != self.drawn:
-            rng = np.random.default_rng([*self.key, epoch])
-            self.order, self.drawn = rng.permutation(self.rows), epoch
-        return self.data, self.order[start:stop]
+    def windows(self, epoch: int, done: int, out_of_time: Any) -> Iterator[Window]:
+        """Yield the rows of an epoch, in its order, without the first ones."""
+        rows = self.rows
+        if self.key is not None:
+            rows = np.random.default_rng([*self.key, epoch]).permutation(rows)
+        yield Window(self.latest, rows[done:])
 
     def waited(self) -> float:
         """Return the seconds that training has waited for rows."""
@@ -180,53 +199,28 @@ class Resident:
         """Leave the rows to others."""
 
 
-class Windowed:
-    """A shard that is read in windows, in the order of the training.
+class Shard:
+    """Some of the rows, in an order of their own.
 
-    Raises
-    ------
-    ValueError
-        If the memory is too small for windows, or for the rows that are held out.
+    Parameters
+    ----------
+    feed : Feed
+    held_out : Data or None
+        Rows to validate on.
+    again : callable, optional
+        Returns a new feed, where one can be read once only.
     """
 
     def __init__(
-        self,
-        part: Part,
-        encoder: RowEncoder,
-        memory: int,
-        options: Any,
-        held: HeldRows,
-        n_rows: int,
-        batch_size: int | None,
+        self, feed: Feed, held_out: Data | None, again: Callable[[], Feed] | None = None
     ) -> None:
-        made = windowed(
-            part, encoder, np.random.default_rng(held.seed), memory=memory, batch_size=batch_size,
-            shuffle=options.shuffle, validation_fraction=held.fraction, n_epochs=options.epochs,
-            held_seed=held.seed,
-        )  # fmt: skip
-        self.feed, self.held_out = made.feed, made.held_out
-        if self.feed.n_rows != n_rows:
-            raise ValueError(
-                "the rows that are held out do not fit into a quarter of the memory: lower "
-                "validation_fraction, or give more memory"
-            )
-        self.part, self.encoder, self.n_epochs = part, encoder, options.epochs
+        self.feed, self.held_out, self.again = feed, held_out, again
         self.epoch = self.at = -1
+        self.data, self.order = feed.latest, np.empty(0, np.int64)
         self.windows: Iterator[Window] = iter(())
 
-    def _begin(self, epoch: int, start: int) -> None:
-        """Read on at a place; the next epoch follows by itself, for any other place anew."""
-        feed = self.feed
-        if (self.at, epoch, start) == (feed.n_rows, self.epoch + 1, 0):
-            next(self.windows, None)  # gives the last window back
-        elif self.at >= 0:
-            feed.close()
-            self.feed = WindowFeed(self.part, self.encoder, feed.layout, self.n_epochs, feed.latest)
-        self.windows = self.feed.windows(epoch, start, never)
-        self.epoch, self.at, self.order = epoch, start, np.empty(0, np.int64)
-
     def piece(self, epoch: int, start: int, stop: int) -> tuple[Data, NDArray[np.int64]]:
-        """Return rows of the order of an epoch, copied: their window may be filled again."""
+        """Return rows of the order of an epoch; copied, if their window may be filled again."""
         if (self.epoch, self.at) != (epoch, start):
             self._begin(epoch, start)
         parts: list[tuple[Data, NDArray[np.int64]]] = []
@@ -234,18 +228,17 @@ class Windowed:
             if not len(self.order):
                 self.data, self.order = next(self.windows)
             rows, self.order = self.order[: stop - self.at], self.order[stop - self.at :]
-            parts.append((some_rows(self.data, rows), np.arange(len(rows))))
+            part = (some_rows(self.data, rows), np.arange(len(rows))) if self.again else None
+            parts.append(part or (self.data, rows))
             self.at += len(rows)
-        return merged(parts) if parts else (self.feed.latest, np.arange(0))
+        return merged(parts or [(self.feed.latest, np.arange(0))])
 
-    def waited(self) -> float:
-        """Return the seconds that training has waited for rows, since the last call."""
-        return self.feed.waited()
-
-    def close(self) -> None:
-        """End the reading."""
-        self.feed.close()
-
-
-Shard = Resident | Windowed
-"""Some of the rows, in an order of their own."""
+    def _begin(self, epoch: int, start: int) -> None:
+        """Continue at a place: the next epoch follows by itself, any other place is read anew."""
+        if (self.at, epoch, start) == (self.feed.n_rows, self.epoch + 1, 0):
+            next(self.windows, None)  # gives the last window back
+        elif self.at >= 0 and self.again is not None:
+            self.feed.close()
+            self.feed = self.again()
+        self.windows = self.feed.windows(epoch, start, never)
+        self.epoch, self.at, self.order = epoch, start, np.empty(0, np.int64)

@@ -2,19 +2,22 @@
 
 Two connections of one direction each, also between two ranks, which one thread of the caller serves
 without blocking: it sends what is queued while it waits for what it needs. A sum goes round in
-segments that are added as they arrive (reduce-scatter), then round again (all-gather); a short one
-goes round whole, and every rank adds all parts in the same order.
+segments that are added as they arrive (reduce-scatter), then round again (all-gather). A short one
+goes round whole, and every rank adds all parts in the same order; so does one of two ranks, which
+is as many bytes, and one message to wait for in place of two.
 """
 
 from __future__ import annotations
 
+import functools
 import selectors
+import socket
 import ssl
 import struct
 import threading
 import time
-import zlib
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -22,10 +25,9 @@ import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.distributed.communicator import Communicator, RingBroken
-from cmlp.distributed.threads import sum_in_order
 
 CHUNK, SHORT = 1 << 20, 1 << 16
-"""Bytes that are added while the next ones arrive; and of sums that go round whole."""
+"""Bytes that are added while the next ones arrive; and of sums that always go round whole."""
 
 LONGEST = 1 << 26
 """Bytes of a message of any length, at most: what was announced is allocated."""
@@ -69,6 +71,7 @@ class SocketRing(Communicator):
         self.step, self.closed = 0, False
         self.queue: deque[memoryview] = deque()
         self.scratch = bytearray(CHUNK)
+        self.rooms: defaultdict[int, bytearray] = defaultdict(bytearray)
         for each in (out, into) if size > 1 else ():
             each.setblocking(False)
 
@@ -77,6 +80,8 @@ class SocketRing(Communicator):
         self.closed = True
         for each in (self.out, self.into) if self.size > 1 else ():
             each.close()
+
+    __del__ = close
 
     # Bytes ---------------------------------------------------------------------------------------
 
@@ -131,12 +136,8 @@ class SocketRing(Communicator):
             return n
         return 0
 
-    def _send(self, data: Any) -> None:
-        self.queue.append(memoryview(data).cast("B"))
-
-    def _refuse(self, seen: str) -> None:
-        self.close()
-        raise RingBroken(seen, (self.rank - 1) % self.size)
+    def _send(self, *parts: Any) -> None:
+        self.queue.extend(memoryview(part).cast("B") for part in parts if len(part))
 
     def _header(self, n: int) -> bytes:
         return HEADER.pack(MAGIC, self.attempt, self.step, n)
@@ -154,9 +155,11 @@ class SocketRing(Communicator):
         magic, attempt, step, n = HEADER.unpack(header)
         known = (magic, attempt, step) == (MAGIC, self.attempt, self.step)
         if not known or (n > LONGEST if expected is None else n != expected):
-            self._refuse(
+            self.close()
+            raise RingBroken(
                 f"sent step {step} of attempt {attempt} with {n:,} bytes, not step {self.step} of "
-                f"attempt {self.attempt}" + (f" with {expected:,}" if expected is not None else "")
+                f"attempt {self.attempt}" + ("" if expected is None else f" with {expected:,}"),
+                (self.rank - 1) % self.size,
             )
         return int(n)
 
@@ -164,66 +167,64 @@ class SocketRing(Communicator):
 
     def gather(self, message: bytes) -> list[bytes]:
         """Return the messages of all ranks, to every rank."""
-        return self._gathered(message, None)
-
-    def _gathered(self, message: bytes, expected: int | None) -> list[Any]:
-        found: dict[int, Any] = {self.rank: message}
-        if self.size > 1:
-            self.step += 1
-            self._send(self._header(len(message)) + message)
-            for distance in range(1, self.size):
-                n = self._announced(expected)
-                received = bytearray(n)
-                self._transfer(received)
-                found[(self.rank - distance) % self.size] = received
-                if distance < self.size - 1:
-                    self._send(self._header(n) + received)
-            self._transfer()
+        found: dict[int, Any] = {self.rank: message, **self._gathered([message])}
         return [bytes(found[rank]) for rank in range(self.size)]
 
     def broadcast(self, array: Array, root: int = 0) -> None:
-        """Replace an array by that of a rank; it is unchanged until all has arrived, unharmed."""
-        if self.size == 1:
-            return
+        """Replace an array by that of a rank; it is unchanged until all has arrived."""
+        lengths = [array.nbytes if rank == root else 0 for rank in range(self.size)]
+        found = self._gathered([array.tobytes()] if self.rank == root else [], lengths)
+        if self.rank != root:
+            array[...] = np.frombuffer(found[root], array.dtype).reshape(array.shape)
+
+    def _gathered(
+        self, parts: Sequence[Any], lengths: Sequence[int] | None = None
+    ) -> dict[int, memoryview]:
+        """Send some bytes to all ranks, and return theirs: in memory that the next call reuses.
+
+        What arrives for others is sent to them in pieces, before all of it is here.
+        """
+        found: dict[int, memoryview] = {}
         self.step += 1
-        n, last = array.nbytes + 4, self.rank == (root - 1) % self.size
-        if self.rank == root:
-            data = bytearray(array.tobytes())
-            data += zlib.crc32(data).to_bytes(4, "little")
-            self._send(self._header(n))
-            self._send(data)
-        else:
-            self._announced(n)
-            data = bytearray(n)
-            if not last:
+        if self.size > 1:
+            self._send(self._header(sum(memoryview(part).nbytes for part in parts)), *parts)
+        for distance in range(1, self.size):
+            source = (self.rank - distance) % self.size
+            n = self._announced(None if lengths is None else lengths[source])
+            if len(self.rooms[distance]) != n:
+                self.rooms[distance] = bytearray(n)
+            room = found[source] = memoryview(self.rooms[distance])
+            passes = distance < self.size - 1
+            if passes:
                 self._send(self._header(n))
             for start in range(0, n, CHUNK):
-                part = memoryview(data)[start : start + CHUNK]
-                self._transfer(part)
-                if not last:
-                    self._send(part)
+                self._transfer(room[start : start + CHUNK])
+                if passes:
+                    self._send(room[start : start + CHUNK])
         self._transfer()
-        if zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
-            self._refuse("sent an array that is damaged")
-        array[...] = np.frombuffer(data[:-4], array.dtype).reshape(array.shape)
+        return found
 
     def allreduce(self, array: Array, tail: Array | None = None) -> None:
         """Replace an array by the sum of all ranks', the same bits on every rank."""
-        tail = np.empty(0) if tail is None else tail
+        if self.size == 1 and self.abort.is_set():
+            raise RingBroken("the training was aborted")
         if self.size == 1:
-            if self.abort.is_set():
-                raise RingBroken("the training was aborted")
             return
-        if array.nbytes <= SHORT:
-            n = array.nbytes
-            parts = self._gathered(array.tobytes() + tail.tobytes(), n + tail.nbytes)
-            array[...] = sum_in_order([np.frombuffer(part[:n], array.dtype) for part in parts])
-            tails = [np.frombuffer(part[n:]) for part in parts]
+        flat, tail = np.ravel(array), np.empty(0) if tail is None else tail
+        if self.size == 2 or flat.nbytes <= SHORT:
+            n, parts, tails = tail.nbytes, {self.rank: flat}, {self.rank: tail}
+            lengths = [n + flat.nbytes] * self.size
+            for rank, room in self._gathered([tail, flat], lengths).items():
+                tails[rank] = np.frombuffer(room[:n], tail.dtype)
+                parts[rank] = np.frombuffer(room[n:], flat.dtype)
+            add_in_order([parts[rank] for rank in range(self.size)], flat)
         else:
-            tails = self._reduced(array, tail)
-        tail[...] = sum_in_order(tails)
+            tails = self._reduced(flat, tail)
+        add_in_order([tails[rank] for rank in range(self.size)], tail)
+        if not array.flags.c_contiguous:
+            array[...] = flat.reshape(array.shape)
 
-    def _reduced(self, array: Array, tail: Array) -> list[Array]:
+    def _reduced(self, array: Array, tail: Array) -> dict[int, Array]:
         """Sum a long array, in segments; return the tails of all ranks."""
         self.step += 1
         size, n = self.size, len(array)
@@ -235,10 +236,7 @@ class SocketRing(Communicator):
             first, last = n * rank // size, n * (rank + 1) // size
             return [array[at : min(at + length, last)] for at in range(first, last, length)]
 
-        self._send(self._header(array.nbytes))
-        self._send(tails[self.rank])
-        for chunk in chunks(self.rank):
-            self._send(chunk)
+        self._send(self._header(array.nbytes), tails[self.rank], *chunks(self.rank))
         self._announced(array.nbytes)
         for distance in range(1, size):  # each segment collects all ranks' parts
             source = (self.rank - distance) % size
@@ -257,4 +255,30 @@ class SocketRing(Communicator):
                 if distance < size - 2:
                     self._send(chunk)
         self._transfer()
-        return [tails[rank] for rank in range(size)]
+        return tails
+
+
+def add_in_order(parts: list[Array], out: Array) -> None:
+    """Write the sum of some arrays, added from the first to the last; `out` may be one of them."""
+    if len(parts) == 2:
+        np.add(parts[0], parts[1], out=out)
+    else:
+        out[...] = functools.reduce(np.add, parts)
+
+
+class ThreadRing(SocketRing):
+    """A communicator of threads of one process, for tests and measurements.
+
+    Parameters
+    ----------
+    rank, size, out, into, attempt, timeout, abort : object
+        As of :class:`SocketRing`; :meth:`make` passes them.
+    """
+
+    @classmethod
+    def make(cls, n: int, timeout: float = 60.0) -> list[ThreadRing]:
+        """Return n communicators, one for each thread."""
+        pairs = [socket.socketpair() if n > 1 else (None, None) for _ in range(n)]
+        return [
+            cls(rank, n, pairs[rank][0], pairs[rank - 1][1], timeout=timeout) for rank in range(n)
+        ]
