@@ -10,7 +10,8 @@ import pytest
 import cmlp
 from cmlp.cli import main
 from cmlp.sources.plan import HeldRows
-from cmlp.sources.tables import learn, whole_table
+from cmlp.sources.survey import learn
+from cmlp.sources.tables import whole_table
 from cmlp.tables.encode import TableEncoder
 
 N = 2100

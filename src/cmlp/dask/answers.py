@@ -49,9 +49,7 @@ def predict(client: Any, net: Any, X: Any, what: str = "predict") -> Any:
         check_array("X", X, 2, sizes=False)
     sample = X._meta_nonempty if frame else np.zeros((1, int(X.shape[1])), X.dtype)
     like = np.asarray(getattr(net, what)(sample))
-    model = dask.delayed(net, pure=False, traverse=False)
-    if client is not None and sum(one.params.nbytes for one in networks_of(net)) > LARGE:
-        model = dask.delayed(client.scatter(net, broadcast=True, hash=False))
+    model = _sent(client, net)
     if frame:
         import dask.dataframe
 
@@ -68,11 +66,95 @@ def predict(client: Any, net: Any, X: Any, what: str = "predict") -> Any:
     )  # fmt: skip
 
 
-def networks_of(model: Any) -> list[Any]:
-    """Return the networks of a model: itself, its network, or its members."""
+def _sent(client: Any, model: Any) -> Any:
+    """Return a model for the graph; a large one is sent to the workers apart from it."""
+    import dask
+
     if hasattr(model, "params"):
-        return [model]
-    return list(getattr(model, "estimators_", None) or [getattr(model, "network_", None)])
+        networks = [model]
+    else:
+        names = ("networks_", "estimators_")
+        networks = next(filter(None, (getattr(model, n, None) for n in names)), []) or [
+            model.network_
+        ]
+    if client is not None and sum(one.params.nbytes for one in networks) > LARGE:
+        return dask.delayed(client.scatter(model, broadcast=True, hash=False))
+    return dask.delayed(model, pure=False, traverse=False)
+
+
+def score(client: Any, model: Any, X: Any, y: Any, weight: Any = None) -> float:
+    """Return the accuracy or R^2 of an estimator on a Dask collection, from sums of its blocks.
+
+    Parameters
+    ----------
+    y : dask Array or Series, or name of a column
+    weight : dask Array or Series, optional
+    """
+    import dask
+
+    parts = [
+        [None] * X.npartitions if part is None or isinstance(part, str) else _blocks(part)
+        for part in (X, y, weight)
+    ]
+    model, column = _sent(client, model), y if isinstance(y, str) else None
+    sums = [dask.delayed(_sums)(*each, model, column) for each in zip(*parts, strict=True)]
+    total = Sums()
+    for found in dask.compute(*sums):
+        total.add(found)
+    return total.score
+
+
+def _blocks(part: Any) -> Any:
+    return np.ravel(part.to_delayed())
+
+
+class Sums:
+    """Sums of rows: of weights, of squared errors, and of squares about the mean of targets.
+
+    Of labels an error is 0 or 1, and nothing is known about a mean.
+    """
+
+    weight, errors, mean, squares = 0.0, np.zeros(1), np.zeros(1), None
+
+    def add(self, other: Sums) -> None:
+        """Add other rows, by Chan's formula."""
+        if not other.weight:
+            return
+        total, gap = self.weight + other.weight, other.mean - self.mean
+        if other.squares is not None:
+            before = 0.0 if self.squares is None else self.squares
+            self.squares = before + other.squares + gap * gap * self.weight * other.weight / total
+        self.mean = self.mean + gap * other.weight / total
+        self.errors, self.weight = self.errors + other.errors, total
+
+    @property
+    def score(self) -> float:
+        """The accuracy; or R^2, the mean over targets, 1 or 0 for those that are constant."""
+        if self.squares is None:
+            return float(1 - self.errors[0] / self.weight)
+        constant = self.squares == 0
+        share = self.errors / np.where(constant, 1.0, self.squares)
+        return float(np.where(constant, self.errors == 0, 1 - share).mean())
+
+
+def _sums(X: Any, y: Any, weight: Any, model: Any, column: str | None) -> Sums:
+    """Return the sums of a block; runs in a worker."""
+    found = Sums()
+    if column is not None:
+        X, y = X.drop(columns=[column]), X[column]
+    if not len(X):
+        return found
+    y, answer = np.asarray(y), np.asarray(model.predict(X))
+    w = np.ones(len(y)) if weight is None else np.asarray(weight, np.float64)
+    found.weight = w.sum()
+    if model._estimator_type == "classifier":
+        wrong = answer != y
+        found.errors = np.array([w @ (wrong if wrong.ndim == 1 else wrong.any(axis=1))])
+        return found
+    y, answer = (np.asarray(each, np.float64).reshape(len(y), -1) for each in (y, answer))
+    found.mean = w @ y / max(found.weight, 1e-300)
+    found.errors, found.squares = w @ (y - answer) ** 2, w @ (y - found.mean) ** 2
+    return found
 
 
 def _answer(block: Any, net: Any, what: str) -> Any:

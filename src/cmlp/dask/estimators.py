@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cmlp.core.errors import InvalidParameterError
-from cmlp.dask.answers import predict
+from cmlp.dask.answers import predict, score
 from cmlp.dask.cluster import Cluster
 from cmlp.dask.partitions import is_collection
 from cmlp.dask.training import Training, limits_of, settings_of, source_of, validation_of
@@ -103,16 +103,11 @@ class OnCluster:
         if not is_collection(X):
             found: float = super().score(X, y, sample_weight)  # type: ignore[misc]
             return found
-        if isinstance(y, str):
-            X, y = X.drop(columns=[y]), X[y]
-        out = self.predict(X)
-        weight: Any = 1.0 if sample_weight is None else sample_weight
-        if isinstance(self, Classifies):
-            right = ((out == y) * weight).sum().compute()
-            return float(right / (len(y) if sample_weight is None else weight.sum().compute()))
-        off, mean = y - out, (y * weight).sum() / ((y * 0 + 1.0) * weight).sum()
-        residual, total = (off * off * weight).sum(), ((y - mean) ** 2 * weight).sum()
-        return float((1 - residual / total).compute())
+        return score(self._client(), self.to_local(), X, y, sample_weight)
+
+    def save(self, path: Any) -> None:
+        """Write the local form to a file, which :func:`cmlp.load` returns."""
+        self.to_local().save(path)
 
 
 class Classifies(OnCluster):

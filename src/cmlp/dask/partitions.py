@@ -113,12 +113,16 @@ class Partitions(Source):
             X = X.toarray()
         return found._replace(X=np.asarray(X, self.dtype))
 
+    def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
+        """Return targets of a partition."""
+        found = self.read_table(block, start, stop)
+        return found._replace(X=np.empty((len(found.y), 0), self.dtype))
+
     def first(self, n: int = 256, *, targets_only: bool = False) -> Block:
         """Return some of the first rows of a partition that is here."""
         for block in self.held or ():
             if self.blocks is not None and self.blocks[block]:
-                found = self.read(block, 0, n)
-                return found._replace(X=found.X[:, :0]) if targets_only else found
+                return (self.read_targets if targets_only else self.read)(block, 0, n)
         return super().first(n, targets_only=targets_only)
 
     def place(self, block: int, row: int) -> str:
@@ -162,7 +166,9 @@ def is_collection(data: Any) -> bool:
     return hasattr(data, "__dask_graph__") and hasattr(data, "npartitions")
 
 
-def partitions_of(client: Any, X: Any, y: Any, weight: Any = None) -> Partitions:
+def partitions_of(
+    client: Any, X: Any, y: Any, weight: Any = None, tables: bool = False
+) -> Partitions:
     """Compute the partitions of collections where they are, and return them as a source.
 
     Parameters
@@ -170,6 +176,8 @@ def partitions_of(client: Any, X: Any, y: Any, weight: Any = None) -> Partitions
     X : dask Array, (n, n_features), or DataFrame
     y : Array, Series, or name of a column
     weight : Array or Series, optional
+    tables : bool
+        Whether a frame may have columns of any kind, and categories that are not known.
 
     Raises
     ------
@@ -184,7 +192,8 @@ def partitions_of(client: Any, X: Any, y: Any, weight: Any = None) -> Partitions
             if not isinstance(target, str) or target not in columns:
                 raise TypeError(f"y must be a Series of Dask, or a column of X: {columns}")
             columns.remove(target)
-        _check_frame(X, columns)
+        if not tables:
+            _check_frame(X, columns)
     else:
         check_array("X", X, 2)
     parts = [X, *(part for part in (None if target is not None else y, weight) if part is not None)]

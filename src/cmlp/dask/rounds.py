@@ -305,7 +305,7 @@ class Rounds:
         ):
             arguments = self.run, self.attempt, self.port, held
             tasks.append(self.cluster.submit(address, worker.listen, *arguments))
-        limit = self.limits.wait if self.shares.are_partitions else self.limits.timeout
+        limit = self.limits.wait if self.shares.partitions else self.limits.timeout
         ended = self._ended(tasks, limit)
         if ended.is_bad:
             self._lost(ended, "a new ring")

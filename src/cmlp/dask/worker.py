@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cmlp.dask.shares import partitions_in
 from cmlp.distributed.communicator import RankError, RingBroken
 
 EVICTION = 10.0
@@ -288,7 +289,7 @@ def admit(run: str, attempt: int, place: Place) -> Outcome:
         if seat is not None:
             if seat.rank is None:
                 seat.place = place
-                if not hasattr(place.source, "held"):
+                if partitions_in(place.source) is None:
                     _make(seat, task.worker)
             task.outcome = Outcome("done")
     return task.outcome
@@ -312,7 +313,7 @@ def listen(run: str, attempt: int, port: Any, held: dict[int, Any]) -> Outcome:
     with (task := _Task(run, attempt)) as seat:
         if seat is not None and seat.place is not None:
             if held:
-                seat.place.source.held = held
+                partitions_in(seat.place.source).held = held  # type: ignore[union-attr]
                 if seat.rank is not None:
                     seat.rank.close_shards()
             if seat.rank is None:
