@@ -13,29 +13,9 @@ da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
 pd = pytest.importorskip("pandas")
 
-pytestmark = [
-    pytest.mark.filterwarnings("default"),  # Dask's own
-    pytest.mark.usefixtures("time_limit"),
-]
 
 X, Y = waves(3_000)
 NAMES = [f"c{i}" for i in range(8)]
-
-
-@pytest.fixture(scope="module")
-def processes():
-    found = Processes(2)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def client(processes):
-    while len(processes.workers) < 2:
-        processes.add()
-    with distributed.Client(processes.address(), timeout=200) as found:
-        found.wait_for_workers(2, timeout=200)
-        yield found
 
 
 def chunked(rows=500):

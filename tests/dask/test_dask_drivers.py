@@ -9,37 +9,14 @@ import threading
 
 import numpy as np
 import pytest
-from dask_processes import Processes, stored, waves
+from dask_processes import Processes, waves
 
 import cmlp
 
 distributed = pytest.importorskip("distributed", minversion="2025.1")
 
-pytestmark = [
-    pytest.mark.filterwarnings("default"),  # Dask's own
-    pytest.mark.usefixtures("time_limit"),
-]
 
 HOW = {"epochs": 3, "batch_size": 64, "learning_rate": 0.02}
-
-
-@pytest.fixture(scope="module")
-def processes():
-    found = Processes(2)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def client(processes):
-    with distributed.Client(processes.address(), timeout=200) as found:
-        found.wait_for_workers(2, timeout=200)
-        yield found
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    return stored(tmp_path_factory.mktemp("rows"), *waves(4_000))
 
 
 def network(**more):

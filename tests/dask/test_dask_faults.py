@@ -12,29 +12,10 @@ import cmlp
 
 distributed = pytest.importorskip("distributed", minversion="2025.1")
 
-pytestmark = [
-    pytest.mark.filterwarnings("default"),  # Dask's own
-    pytest.mark.usefixtures("time_limit"),
-]
+
+WORKERS = 3
 
 HOW = {"epochs": 4, "batch_size": 16, "learning_rate": 0.02, "solver": "adam"}
-
-
-@pytest.fixture(scope="module")
-def processes():
-    found = Processes(3)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def client(processes):
-    """A client of a cluster with three workers that run."""
-    while len(processes.workers) < 3:
-        processes.add()
-    with distributed.Client(processes.address(), timeout=200) as found:
-        found.wait_for_workers(3, timeout=200)
-        yield found
 
 
 @pytest.fixture(scope="module")

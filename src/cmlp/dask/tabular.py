@@ -48,6 +48,8 @@ from cmlp.training.many import DEFAULTS
 class OnTables(OnCluster):
     """How TabularClassifier and TabularRegressor train in rounds."""
 
+    callbacks: Any
+
     @undisturbed
     def fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, memory: int | str = "1 GB"
@@ -70,6 +72,7 @@ class OnTables(OnCluster):
         """
         local = self.to_local()
         local._check_parameters()
+        local.callbacks = ()  # they stay here; the rest is sent to the workers
         cluster = self._cluster()
         if isinstance(X, Source):
             no_targets(y, sample_weight)
@@ -86,7 +89,7 @@ class OnTables(OnCluster):
         ClusterFit(local, source, Storage(memory), cluster, self).run()
         for name in vars(self).keys() - vars(local).keys() - set(FITTED_BY):
             delattr(self, name)
-        vars(self).update(vars(local))
+        vars(self).update(vars(local), callbacks=self.callbacks)
         return self
 
 
@@ -153,7 +156,7 @@ class ClusterFit(StreamedFit):
         watch = () if held_out is None else (Watch(best, held_out, est.scoring),)
         given = {
             "epochs": preset.max_iter, "batch_size": min(preset.batch_size, train.n_rows or 1),
-            "schedule": preset.learning_rate, "callbacks": (*watch, *est.callbacks),
+            "schedule": preset.learning_rate, "callbacks": (*watch, *of.callbacks),
             "max_time": seconds, "n_threads": threads_of(est), "verbose": int(est.verbose),
         }  # fmt: skip
         with parameters_at_fault():
@@ -219,7 +222,7 @@ def _held_out(rows: TrainingRows, source: Source, blocks: Iterable[int]) -> Bloc
     return joined(found) if found else None
 
 
-class DaskTabularClassifier(OnTables, Classifies, TabularClassifier):
+class DaskTabularClassifier(OnTables, Classifies, TabularClassifier):  # type: ignore[misc]
     """:class:`cmlp.TabularClassifier`, trained on all workers of a Dask cluster.
 
     Columns, levels and scales are learned in one reading, of which each worker does a part; one
@@ -245,7 +248,7 @@ class DaskTabularClassifier(OnTables, Classifies, TabularClassifier):
     local = TabularClassifier
 
 
-class DaskTabularRegressor(OnTables, TabularRegressor):
+class DaskTabularRegressor(OnTables, TabularRegressor):  # type: ignore[misc]
     """:class:`cmlp.TabularRegressor`, trained on all workers of a Dask cluster.
 
     What is not listed here is as in :class:`DaskTabularClassifier`.
