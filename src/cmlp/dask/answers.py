@@ -70,13 +70,8 @@ def _sent(client: Any, model: Any) -> Any:
     """Return a model for the graph; a large one is sent to the workers apart from it."""
     import dask
 
-    if hasattr(model, "params"):
-        networks = [model]
-    else:
-        names = ("networks_", "estimators_")
-        networks = next(filter(None, (getattr(model, n, None) for n in names)), []) or [
-            model.network_
-        ]
+    many = getattr(model, "networks_", None) or getattr(model, "estimators_", None) or [model]
+    networks = [getattr(each, "network_", each) for each in many]
     if client is not None and sum(one.params.nbytes for one in networks) > LARGE:
         return dask.delayed(client.scatter(model, broadcast=True, hash=False))
     return dask.delayed(model, pure=False, traverse=False)
@@ -92,69 +87,33 @@ def score(client: Any, model: Any, X: Any, y: Any, weight: Any = None) -> float:
     """
     import dask
 
-    parts = [
-        [None] * X.npartitions if part is None or isinstance(part, str) else _blocks(part)
+    blocks = [
+        [part] * X.npartitions if part is None or isinstance(part, str)
+        else np.ravel(part.to_delayed())
         for part in (X, y, weight)
-    ]
-    model, column = _sent(client, model), y if isinstance(y, str) else None
-    sums = [dask.delayed(_sums)(*each, model, column) for each in zip(*parts, strict=True)]
-    total = Sums()
-    for found in dask.compute(*sums):
-        total.add(found)
-    return total.score
+    ]  # fmt: skip
+    sent = _sent(client, model)
+    sums = dask.compute(*(dask.delayed(_sums)(*each, sent) for each in zip(*blocks, strict=True)))
+    n, errors, mean, squares = (np.array(each) for each in zip(*filter(None, sums), strict=True))
+    squares += n[:, None] * (mean - n @ mean / n.sum()) ** 2  # about the mean of all
+    whole = squares.sum(axis=0) if model._estimator_type == "regressor" else n.sum()
+    return float(np.mean(1 - errors.sum(axis=0) / whole))
 
 
-def _blocks(part: Any) -> Any:
-    return np.ravel(part.to_delayed())
-
-
-class Sums:
-    """Sums of rows: of weights, of squared errors, and of squares about the mean of targets.
-
-    Of labels an error is 0 or 1, and nothing is known about a mean.
-    """
-
-    weight, errors, mean, squares = 0.0, np.zeros(1), np.zeros(1), None
-
-    def add(self, other: Sums) -> None:
-        """Add other rows, by Chan's formula."""
-        if not other.weight:
-            return
-        total, gap = self.weight + other.weight, other.mean - self.mean
-        if other.squares is not None:
-            before = 0.0 if self.squares is None else self.squares
-            self.squares = before + other.squares + gap * gap * self.weight * other.weight / total
-        self.mean = self.mean + gap * other.weight / total
-        self.errors, self.weight = self.errors + other.errors, total
-
-    @property
-    def score(self) -> float:
-        """The accuracy; or R^2, the mean over targets, 1 or 0 for those that are constant."""
-        if self.squares is None:
-            return float(1 - self.errors[0] / self.weight)
-        constant = self.squares == 0
-        share = self.errors / np.where(constant, 1.0, self.squares)
-        return float(np.where(constant, self.errors == 0, 1 - share).mean())
-
-
-def _sums(X: Any, y: Any, weight: Any, model: Any, column: str | None) -> Sums:
-    """Return the sums of a block; runs in a worker."""
-    found = Sums()
-    if column is not None:
-        X, y = X.drop(columns=[column]), X[column]
+def _sums(X: Any, y: Any, weight: Any, model: Any) -> Any:
+    """Return sums over a block: of weights, of squared errors, and of squares about its mean."""
+    if isinstance(y, str):
+        X, y = X.drop(columns=[y]), X[y]
     if not len(X):
-        return found
-    y, answer = np.asarray(y), np.asarray(model.predict(X))
+        return None
+    y, answer = (np.asarray(each).reshape(len(X), -1) for each in (y, model.predict(X)))
     w = np.ones(len(y)) if weight is None else np.asarray(weight, np.float64)
-    found.weight = w.sum()
     if model._estimator_type == "classifier":
-        wrong = answer != y
-        found.errors = np.array([w @ (wrong if wrong.ndim == 1 else wrong.any(axis=1))])
-        return found
-    y, answer = (np.asarray(each, np.float64).reshape(len(y), -1) for each in (y, answer))
-    found.mean = w @ y / max(found.weight, 1e-300)
-    found.errors, found.squares = w @ (y - answer) ** 2, w @ (y - found.mean) ** 2
-    return found
+        y = (answer != y).any(axis=1, keepdims=True)  # an error of 1 for each wrong label
+        answer = np.zeros_like(y)
+    y, answer = y.astype(np.float64), answer.astype(np.float64)
+    mean = w @ y / max(w.sum(), 1e-300)
+    return w.sum(), w @ (y - answer) ** 2, mean, w @ (y - mean) ** 2
 
 
 def _answer(block: Any, net: Any, what: str) -> Any:

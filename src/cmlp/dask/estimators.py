@@ -14,6 +14,8 @@ from cmlp.dask.cluster import Cluster
 from cmlp.dask.partitions import is_collection
 from cmlp.dask.training import Training, limits_of, settings_of, source_of, validation_of
 from cmlp.dask.versions import common_core
+from cmlp.data.source import Source
+from cmlp.estimators import ensemble
 from cmlp.estimators.classifier import MLPClassifier
 from cmlp.estimators.fit import recipe_of, threads_of
 from cmlp.estimators.networks import check_continues, first_network, keep
@@ -21,7 +23,10 @@ from cmlp.estimators.parameters import parameters_at_fault, random_state
 from cmlp.estimators.regressor import MLPRegressor
 from cmlp.estimators.sources import SourceFit
 from cmlp.estimators.storage import Storage
-from cmlp.sources.plan import bytes_of
+from cmlp.estimators.targets import Task
+from cmlp.sources.encode import RowEncoder
+from cmlp.sources.plan import HeldRows, bytes_of
+from cmlp.sources.tables import TrainingRows
 from cmlp.training.fit import Options
 from cmlp.training.many import DEFAULTS
 from cmlp.training.rates import RULES
@@ -139,7 +144,28 @@ class ByRounds(OnCluster):
         self
         """
         storage = Storage(memory, checkpoint, checkpoint_every, resume)
-        return self._fit_on_cluster(X, y, sample_weight, (X_val, y_val), storage, None, False)
+        given = X, y, sample_weight, (X_val, y_val), storage
+        est: Any = self
+        if isinstance(est.n_ensemble, int) and est.n_ensemble > 1:
+            return self._fit_ensemble(*given)
+        self._fit_on_cluster(*given)
+        return self
+
+    def _fit_ensemble(self, X: Any, y: Any, weight: Any, validation: Any, how: Storage) -> Any:
+        """Train the members one after the other, each on all workers."""
+        est: Any = self
+        est._check_parameters()
+        if est.warm_start or not how.is_plain:
+            raise InvalidParameterError("n_ensemble above 1 is without warm_start and checkpoints")
+        source = source_of(self._client(), X, y, weight)
+        members = ensemble.members_of(est, [], 1)
+        for member in members:
+            member.set_params(n_threads=est.n_threads, verbose=est.verbose)
+            member.client = est.client
+            task = member._fit_on_cluster(source, None, None, validation, how)
+        vars(est).pop("_random_state", None)
+        ensemble.keep_members(est, [member.to_local() for member in members], task)
+        return self
 
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, classes: Any = None, *,
@@ -151,12 +177,13 @@ class ByRounds(OnCluster):
             from cmlp.estimators.labels import Labels, read_labels
 
             named = Labels(np.unique(read_labels(classes, name="classes")))
-        nothing = (None, None)
-        return self._fit_on_cluster(X, y, sample_weight, nothing, Storage(memory), named, True)
+        self._fit_on_cluster(X, y, sample_weight, (None, None), Storage(memory), named, True)
+        return self
 
     def _fit_on_cluster(
-        self, X: Any, y: Any, weight: Any, validation: Any, how: Storage, named: Any, once: bool
-    ) -> Any:
+        self, X: Any, y: Any, weight: Any, validation: Any, how: Storage, named: Any = None,
+        once: bool = False,
+    ) -> Task:  # fmt: skip
         est: Any = self
         est._check_parameters()
         _refuse(est, once)
@@ -180,6 +207,8 @@ class ByRounds(OnCluster):
             net.classes = task.targets.outputs.classes if net.classes is None else net.classes
             net.rng = np.random.default_rng(int(random.randint(2**31 - 1)))
             options = _options(est, size, once)
+            if getattr(est, "class_weight", None) is not None:
+                source = of_classes(source, of_source.encoder(task.targets))
             recipe, every = recipe_of(est, net), est.sync_every
             settings = settings_of(
                 cluster, recipe, options, est.shards, every, bytes_of(how.memory)
@@ -194,7 +223,7 @@ class ByRounds(OnCluster):
             training.run(of_source.keeper, how.resume and not ended)
         finally:
             self._record(net, n)
-        return self
+        return task
 
     def _record(self, net: Any, n_rows: int) -> None:
         """Write the record of the network as attributes of scikit-learn's."""
@@ -209,13 +238,17 @@ class ByRounds(OnCluster):
         )  # fmt: skip
 
 
+def of_classes(source: Source, encoder: RowEncoder) -> Source:
+    """Return the same rows with their targets, and weights times those of their classes."""
+    weighted = RowEncoder(source, encoder.dtype, np.asarray, encoder.weights)
+    return TrainingRows(source, weighted, HeldRows(0, 0.0))
+
+
 def _refuse(est: Any, once: bool) -> None:
     """Refuse parameters that need all rows in one place."""
     reasons = {
-        "solver": est.solver == "lbfgs" and "needs all rows in one process",
-        "n_ensemble": est.n_ensemble > 1 and "trains one network; see cmlp.dask.fit_many",
-        "class_weight": getattr(est, "class_weight", None) is not None
-        and "is not known to the workers; give sample_weight",
+        "solver": est.solver == "lbfgs" and "needs all rows in one process: take 'adam'",
+        "n_ensemble": once and est.n_ensemble > 1 and "is not for partial_fit",
         "learning_rate": est.learning_rate in RULES[1:]
         and est.solver == "sgd"
         and "changes by the record of one process; take a schedule, such as 'cosine'",

@@ -12,8 +12,9 @@ from cmlp.data.source import Shards, Source
 
 def partitions_in(source: Any) -> Partitions | None:
     """Return the partitions that a source consists of, also if it encodes their rows."""
-    found = source if isinstance(source, Partitions) else getattr(source, "source", None)
-    return found if isinstance(found, Partitions) else None
+    while not isinstance(source, Partitions) and hasattr(source, "source"):
+        source = source.source
+    return source if isinstance(source, Partitions) else None
 
 
 UNEVEN = 1.15

@@ -127,7 +127,7 @@ class ClusterFit(StreamedFit):
         est, blocks = self.estimator, self.source.blocks or ()
         held = HeldRows(seed, est.validation_fraction if est.early_stopping else 0.0)
         held_out = None
-        given = self.source, encoded.encoder, row_encoder
+        given = encoded, row_encoder
         rows = TrainingRows(*given, held)
         if held.fraction:
             size = row_bytes(rows, rows.dtype, rows.first(1, targets_only=True).y.nbytes)
@@ -207,11 +207,10 @@ class Watch:
 
 def _on_blocks(function: Any, first: Any, source: Source, blocks: Any, held: Any) -> Any:
     """Run a function in a worker, which has partitions; or none, and reads blocks."""
-    if held:
-        for each in (source, first):
-            partitions = partitions_in(each)
-            if partitions is not None:
-                partitions.held = held
+    for each in (source, first):
+        partitions = partitions_in(each)
+        if partitions is not None:
+            partitions.held = held
     return function(first, source, blocks)
 
 

@@ -182,33 +182,28 @@ def _place_of(source: Source, piece: Piece) -> Callable[[int], str]:
     return lambda row: source.place(piece.block, piece.start + row)
 
 
-class TrainingRows(EncodedSource):
-    """Encoded rows with their encoded targets: those to train on, or those that are held out.
+class TrainingRows(Source):
+    """Rows of another source with their targets encoded: those to train on, or those held out.
 
     Parameters
     ----------
     source : Source
-        Of tables, in blocks.
+        Of numbers, in blocks.
     targets : RowEncoder
-    held : HeldRows
+    which : HeldRows
     held_out : bool
-        Which of them.
+        Which of the two.
     """
 
     def __init__(
-        self,
-        source: Source,
-        encoder: Any,
-        targets: RowEncoder,
-        held: HeldRows,
-        held_out: bool = False,
+        self, source: Source, targets: RowEncoder, which: HeldRows, held_out: bool = False
     ) -> None:
-        super().__init__(source, encoder, targets.dtype)
-        self.targets, self.which, self.held_out = targets, held, held_out
+        self.source, self.targets, self.which, self.held_out = source, targets, which, held_out
+        self.n_features, self.dtype, self.scratch = source.n_features, source.dtype, source.scratch
+        self.feature_names, self.target_name = source.feature_names, source.target_name
         whole = source.blocks or ()
-        kept = held.n_kept(whole)
+        kept = which.n_kept(whole)
         self.blocks = tuple(np.subtract(whole, kept).tolist() if held_out else kept)
-        self.rows = sum(self.blocks)
         self._of: tuple[int, Array] = (-1, np.empty(0, np.int64))
 
     def _numbers(self, block: int) -> Array:
@@ -223,42 +218,40 @@ class TrainingRows(EncodedSource):
 
     def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return rows of a block."""
-        return self._read(block, start, stop, True)
+        return self._read(self.source.read, block, start, stop)
 
     def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return targets of a block."""
-        return self._read(block, start, stop, False)
+        return self._read(self.source.read_targets, block, start, stop)
 
-    def _read(self, block: int, start: int, stop: int | None, features: bool) -> Block:
+    def _read(self, read: Any, block: int, start: int, stop: int | None) -> Block:
         rows = self._numbers(block)[start:stop]
         first, last = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
-        if features:
-            found = read_table(self.source, block, first, last)
-            X = encoded(self.encoder, found.X, lambda row: self.source.place(block, first + row))
-            found = taken(found._replace(X=X), rows - first)
-        else:
-            found = taken(self.source.read_targets(block, first, last), rows - first)
+        found = taken(read(block, first, last), rows - first)
         y, weight = self.targets.of_targets(found, lambda row: self.place(block, start + row))
         return Block(found.X, y, weight)
 
     def first(self, n: int = 256, *, targets_only: bool = False) -> Block:
         """Return some of the first rows; of partitions, of one that is in this process."""
-        for block in getattr(self.source, "held", ()):
+        innermost: Any = self.source
+        while hasattr(innermost, "source"):
+            innermost = innermost.source
+        for block in getattr(innermost, "held", ()):
             if self.blocks is not None and self.blocks[block]:
-                return self._read(block, 0, min(n, self.blocks[block]), not targets_only)
+                return (self.read_targets if targets_only else self.read)(block, 0, n)
         return super().first(n, targets_only=targets_only)
-
-    def stream(self) -> Iterator[Block]:
-        """Yield all rows in order."""
-        return Source.stream(self)
-
-    def stream_targets(self) -> Iterator[Block]:
-        """Yield all targets in order."""
-        return Source.stream_targets(self)
 
     def place(self, block: int, row: int) -> str:
         """Return where a row is."""
         return self.source.place(block, int(self._numbers(block)[row]))
+
+    def identity(self) -> Any:
+        """Return the source, and which of its rows."""
+        return self.source.fingerprint(), self.which.seed, self.which.fraction, self.held_out
+
+    def close(self) -> None:
+        """Close open files."""
+        self.source.close()
 
     def reopened(self) -> TrainingRows:
         """Return the same with files of its own."""
