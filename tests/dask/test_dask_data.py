@@ -147,6 +147,49 @@ def test_estimators(client):
         cmlp.dask.DaskMLPClassifier(solver="lbfgs").fit(A, b)
 
 
+def test_classes_are_weighted_by_the_labels_of_all_workers(client):
+    """As sample weights of the same numbers do."""
+    A, b = chunked()
+    how = {"max_iter": 2, "random_state": 0, "timeout": 10}
+    counts = np.bincount(Y)
+    for given, factor in (
+        ({0: 1, 1: 5, 2: 0.5}, np.array([1, 5, 0.5])), ("balanced", len(Y) / (3 * counts)),
+    ):  # fmt: skip
+        weighted = cmlp.dask.DaskMLPClassifier((4,), class_weight=given, **how).fit(A, b)
+        weight = da.from_array(factor[Y], chunks=500)
+        other = cmlp.dask.DaskMLPClassifier((4,), **how).fit(A, b, weight)
+        np.testing.assert_array_equal(weighted.network_.params, other.network_.params)
+
+
+def test_an_ensemble_predicts_the_mean_of_its_members(client, tmp_path):
+    A, b = chunked()
+    make = cmlp.dask.DaskMLPClassifier
+    model = make((8,), n_ensemble=2, max_iter=2, random_state=0, timeout=10).fit(A, b)
+    parts = [member.predict_proba(X) for member in model.estimators_]
+    assert len(parts) == 2 and np.abs(parts[0] - parts[1]).max() > 1e-3
+    np.testing.assert_allclose(model.predict_proba(A).compute(), np.mean(parts, axis=0), rtol=1e-12)
+    alone = make((8,), max_iter=2, random_state=model.estimators_[1].random_state, timeout=10)
+    np.testing.assert_array_equal(alone.fit(A, b).predict_proba(X), parts[1])
+    model.save(tmp_path / "model.cmlp")
+    for how, given in (({"warm_start": True}, {}), ({}, {"checkpoint": tmp_path / "run.cmlp"})):
+        with pytest.raises(ValueError, match="without warm_start and checkpoints"):
+            make((8,), n_ensemble=2, **how).fit(A, b, **given)
+
+
+@pytest.mark.parametrize(
+    "how, said",
+    [
+        ({"solver": "lbfgs"}, "needs all rows in one process"),
+        ({"solver": "sgd", "learning_rate": "adaptive"}, "take a schedule"),
+        ({"n_ensemble": 2}, "is not for partial_fit"),
+        ({"early_stopping": True}, "is not for partial_fit"),
+    ],
+)
+def test_parameters_that_need_all_rows_in_one_place(client, how, said):
+    with pytest.raises(ValueError, match=said):
+        cmlp.dask.DaskMLPClassifier(**how).partial_fit(X, Y, classes=[0, 1, 2])
+
+
 def test_estimators_can_be_cloned(client):
     base = pytest.importorskip("sklearn.base")
     clf = cmlp.dask.DaskMLPClassifier((4,), client=client, retries=7)

@@ -53,17 +53,12 @@ def driver(processes, source, timeout=60):
     return found
 
 
-def test_a_driver_that_is_killed_leaves_its_workers_free_at_once(client, processes, source):
-    other = driver(processes, source, timeout=10_000)  # a claim that is forgotten outlasts the test
-    other.kill()
-    other.wait()
-    other.stdout.close()
-    train(client, source)
-
-
-def test_workers_of_a_driver_that_is_stopped_are_free_after_the_timeout(client, processes, source):
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
+def test_workers_of_a_driver_that_has_gone_are_free_after_the_timeout(
+    client, processes, source, sent
+):
     other = driver(processes, source, timeout=3)
-    other.send_signal(signal.SIGSTOP)
+    other.send_signal(sent)
     try:
         train(client, source)
     finally:

@@ -31,7 +31,7 @@ def network():
 def undisturbed(processes, source):
     net = network()
     with distributed.Client(processes.address(), timeout=200) as client:
-        client.wait_for_workers(3, timeout=200)
+        client.wait_for_workers(1, timeout=200)
         cmlp.dask.train(client, net, source, workers=1, **HOW)
     return net
 
@@ -157,6 +157,38 @@ def test_a_retired_worker_leaves(client, processes, source, undisturbed):
     net = trained(client, source, retire)
     processes.workers.pop(name).wait(200)
     close_to(net, undisturbed)
+
+
+def test_adaptive_scaling_up_and_down_costs_rounds_and_nothing_else(source):
+    """Dask starts workers by itself, and retires them."""
+    net, other, sizes = network(), network(), []
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster, timeout=200) as client,
+    ):
+        steps = iter(((1, 1), (3, 3), (1, 1)))
+
+        def scale(state):
+            """Ask for another number of workers whenever the ring has as many as asked for."""
+            time.sleep(0.1)
+            found = sorted(client.run(ring_of, on_error="return").values(), key=str)
+            wanted = sizes[-1] if sizes else None
+            if wanted is None or found == [wanted] * wanted:
+                step = next(steps, None)
+                if step is None:
+                    return True
+                sizes.append(step[0])
+                cluster.adapt(minimum=step[0], maximum=step[1], interval="100ms", wait_count=1)
+            return False
+
+        how = {"timeout": 20, "wait": 200} | HOW
+        cmlp.dask.train(client, net, source, callbacks=[scale], **how | {"epochs": 10_000})
+        assert sizes == [1, 3, 1] and net.history.stopped == "callback"
+        epochs = net.history.epochs
+        cmlp.dask.train(client, other, source, **how | {"epochs": epochs, "workers": 1})
+    close_to(net, other)
 
 
 def test_too_few_workers_end_a_training_with_its_story(client, processes, source):

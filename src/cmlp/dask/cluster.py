@@ -115,18 +115,6 @@ class Cluster:
             if not isinstance(answer, OSError)
         }
 
-    def clients(self) -> list[str] | None:
-        """Return the clients that the scheduler knows; None if it does not answer just now."""
-
-        def known(dask_scheduler: Any) -> list[str]:
-            return list(dask_scheduler.clients)
-
-        try:
-            found: list[str] = self._sync(lambda: self.client.run_on_scheduler(known), 5)
-        except (OSError, TimeoutError):
-            return None
-        return found
-
     def submit(self, address: str, function: Any, *args: Any) -> Task:
         """Start a task in one worker, which is never run anywhere else."""
         future = self.client.submit(

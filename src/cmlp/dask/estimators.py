@@ -12,7 +12,8 @@ from cmlp.core.errors import InvalidParameterError
 from cmlp.dask.answers import predict, score
 from cmlp.dask.cluster import Cluster
 from cmlp.dask.partitions import is_collection
-from cmlp.dask.training import Training, limits_of, settings_of, source_of, validation_of
+from cmlp.dask.rounds import Limits
+from cmlp.dask.training import Training, settings_of, source_of, validation_of
 from cmlp.dask.versions import common_core
 from cmlp.data.source import Source
 from cmlp.estimators import ensemble
@@ -84,7 +85,7 @@ class OnCluster:
 
     def _limits(self) -> Any:
         names = ("min_workers", "wait", "timeout", "retries", "round_seconds")
-        return limits_of(*(getattr(self, name) for name in names))
+        return Limits(*(getattr(self, name) for name in names))
 
     def to_local(self) -> Any:
         """Return an ordinary estimator with the same parameters and the same network."""
