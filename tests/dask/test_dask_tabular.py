@@ -153,6 +153,7 @@ def test_what_cannot_be_is_refused(client, trips):
         ({}, (stream,), TypeError, "a stream has no blocks"),
         ({"cv": 3}, (trips,), ValueError, "cv needs all rows"),
         ({"scoring": "max_error"}, (trips,), ValueError, "scoring must be"),
+        ({"missing_targets": True}, (frame(fare=FARE), "fare"), ValueError, "dropna"),
         ({"max_iter": 0}, (trips,), ValueError, "max_iter"),
     ):
         with pytest.raises(error, match=said):

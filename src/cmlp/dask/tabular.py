@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cmlp.core.errors import ConvergenceWarning, warn
+from cmlp.core.errors import ConvergenceWarning, InvalidParameterError, warn
 from cmlp.core.errstate import undisturbed
 from cmlp.dask.cluster import Cluster
 from cmlp.dask.estimators import FITTED_BY, Classifies, OnCluster
@@ -24,7 +24,7 @@ from cmlp.estimators.tabular.network import recipe_of
 from cmlp.estimators.tabular.parameters import threads_of
 from cmlp.estimators.tabular.presets import Preset
 from cmlp.estimators.tabular.regressor import TabularRegressor
-from cmlp.estimators.tabular.sources import StreamedFit
+from cmlp.estimators.tabular.sources import StreamedFit, without_gaps
 from cmlp.estimators.tabular.training import (
     EQUAL_SHARES,
     Best,
@@ -76,8 +76,12 @@ class OnTables(OnCluster):
         cluster = self._cluster()
         if isinstance(X, Source):
             no_targets(y, sample_weight)
-            source = X
+            source = without_gaps(local, X)
         elif is_collection(X):
+            if local.missing_targets:
+                raise InvalidParameterError(
+                    "missing_targets=True is for sources; of a frame: X.dropna(subset=[y])"
+                )
             source = partitions_of(cluster.client, X, y, sample_weight, tables=True)
         else:
             name = type(local).__name__
@@ -138,7 +142,7 @@ class ClusterFit(StreamedFit):
             if found:
                 data = Data(*joined(found))
                 held_out = HeldOut(data, None, data.X, data.targets)
-        self.divided = rows, held_out
+        self.divided, self.held = (rows, held_out), held
         return self.divided
 
     def _train(

@@ -52,8 +52,7 @@ def fit_source(
     memory = bytes_of(how.memory)
     estimator._check_parameters()
     who = type(estimator).__name__
-    if estimator.missing_targets and source.blocks is not None and has_one_target(source):
-        source = Skipping(source, "targets")
+    source = without_gaps(estimator, source)
     if how.is_plain and number_of_rows(source) * source.n_features * CELL <= memory:
         X, y, weights = whole_table(source, who)
         return estimator._fit(X, y, weights, validation)
@@ -62,6 +61,13 @@ def fit_source(
             "rows to validate on are held out of a source by validation_fraction; leave X_val out"
         )
     return StreamedFit(estimator, source, how, memory).run()
+
+
+def without_gaps(estimator: Any, source: Source) -> Source:
+    """Return the rows with a target, where an estimator leaves out the others."""
+    if estimator.missing_targets and source.blocks is not None and has_one_target(source):
+        return Skipping(source, "targets")
+    return source
 
 
 class StreamedFit:
