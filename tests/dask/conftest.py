@@ -1,4 +1,4 @@
-"""One cluster of real processes for all files; each test has as many workers as its file says."""
+"""One cluster of real processes for all files; each test has as many workers as its file names."""
 
 import time
 

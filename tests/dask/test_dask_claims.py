@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from cmlp.dask import worker
-from cmlp.dask.keeper import Keeper
+from cmlp.dask.rounds import Keeper
 from cmlp.dask.training import Training
 from cmlp.distributed.rank import Position, Round
 

@@ -221,3 +221,17 @@ def test_one_machine_continues_a_checkpoint(client, source, tmp_path):
     assert net.history.epochs == 3
     again = train(client, source, epochs=4, checkpoint=path, resume=True)
     assert again.history.epochs == 4
+
+
+def test_tabular_estimators_learn_the_same_with_one_and_two_workers(client, tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        cells = rng.integers(0, 9, (300, 2))
+        rows = [f"city {city},{distance},{distance + city}" for city, distance in cells]
+        (tmp_path / f"{number}.csv").write_text("\n".join(["city,distance,fare", *rows]))
+    source, models = cmlp.data.csv(tmp_path / "*.csv", "fare"), []
+    for n in (1, 2):
+        how = {"max_iter": 3, "hidden_layer_sizes": 8, "random_state": 0, "dtype": "float64"}
+        models.append(cmlp.dask.DaskTabularRegressor(**how, workers=n, timeout=30).fit(source))
+    params = [model.to_local().network_.params for model in models]
+    np.testing.assert_allclose(*params, rtol=1e-9, atol=1e-9)

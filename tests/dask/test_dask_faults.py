@@ -171,7 +171,7 @@ def test_adaptive_scaling_up_and_down_costs_rounds_and_nothing_else(source):
         steps = iter(((1, 1), (3, 3), (1, 1)))
 
         def scale(state):
-            """Ask for another number of workers whenever the ring has as many as asked for."""
+            """Change the number of workers whenever the ring has as many as it should."""
             time.sleep(0.1)
             found = sorted(client.run(ring_of, on_error="return").values(), key=str)
             wanted = sizes[-1] if sizes else None

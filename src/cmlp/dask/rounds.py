@@ -8,7 +8,9 @@ is among the members, a task to admit it waits there until it can run.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import threading
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -19,7 +21,6 @@ from cmlp.core.errors import warn
 from cmlp.dask import worker
 from cmlp.dask.cluster import ANSWER, Cluster, Task, Waiting
 from cmlp.dask.errors import TrainingFailed
-from cmlp.dask.keeper import Keeper
 from cmlp.dask.shares import Shares
 from cmlp.dask.worker import EVICTION, Outcome, Place, Ring
 from cmlp.distributed.rank import Round
@@ -376,3 +377,26 @@ class Rounds:
         error: BaseException = outcome.value
         error.add_note(f"This is of the worker {address}:\n{outcome.seen}")
         raise error
+
+
+class Keeper:
+    """A thread of the driver that tells its workers that it is alive.
+
+    It renews claims several times in each `timeout`, also while a callback takes long.
+    """
+
+    def __init__(self, cluster: Cluster, run: str, timeout: float, members: set[str]) -> None:
+        self.cluster, self.run, self.members = cluster, run, members
+        self.every, self.ended = max(0.2, timeout / 4), threading.Event()
+        self.thread = threading.Thread(target=self._renew, name="cmlp keeper", daemon=True)
+        self.thread.start()
+
+    def _renew(self) -> None:
+        while not self.ended.wait(self.every):
+            with contextlib.suppress(Exception):  # as of a set that has changed just now
+                limit = min(ANSWER, self.every)  # one that is stopped delays no others
+                self.cluster.tell(list(self.members), worker.renew, self.run, limit=limit)
+
+    def close(self) -> None:
+        """End the thread."""
+        self.ended.set()
