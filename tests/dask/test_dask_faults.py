@@ -193,11 +193,11 @@ def test_adaptive_scaling_up_and_down_costs_rounds_and_nothing_else(source):
 
 def test_too_few_workers_end_a_training_with_its_story(client, processes, source):
     victim = sorted(processes.workers)[0]
+    how = {"min_workers": 3, "timeout": 5} | HOW
+    cmlp.dask.train(client, network(), source, **how | {"epochs": 1})  # all have imported cmlp
     with pytest.raises(cmlp.dask.TrainingFailed, match="2 workers can take part, and at least 3"):
         net = network()
         at = At(lambda: processes.kill(victim))
-        cmlp.dask.train(
-            client, net, source, callbacks=[at], min_workers=3, wait=1, timeout=5, **HOW
-        )
+        cmlp.dask.train(client, net, source, callbacks=[at], wait=5, **how)
     assert net.history.epochs == len(at.epochs) >= 1
     assert net.history.stopped == "error"
