@@ -112,8 +112,8 @@ class Rounds:
 
     # What a training calls
 
-    def next(self, seconds: float) -> Round:
-        """Return the next round that was finished, and whose state is here.
+    def next(self, seconds: float, fetches: bool) -> Round:
+        """Return the next round that rank 0 has finished; its state is here, if it is wanted.
 
         Raises
         ------
@@ -131,20 +131,21 @@ class Rounds:
             tasks = [
                 self.cluster.submit(
                     address, worker.work, self.run, self.attempt, self.number,
-                    self.first and self.first[rank], seconds,
+                    self.first and self.first[rank], seconds, fetches,
                 )
                 for rank, address in enumerate(self.ring)
             ]  # fmt: skip
             ended = self._ended(tasks, seconds + 2 * self.limits.timeout + EVICTION)
             self.first = None
-            done = [one.value for one in ended.outcomes.values() if one.kind == "done"]
+            done = {at: one.value for at, one in ended.outcomes.items() if one.kind == "done"}
+            found, state = done.get(self.ring[0], (None, None))
             if ended.is_bad:
                 self._lost(ended, "round", finished=bool(done))
             self.failures = 0 if done else self.failures
-            for found, state in done:
-                if state is not None:
-                    self.position, self.state = found.position, state
-                    return cast(Round, found)
+            if state is not None:
+                self.position, self.state = found.position, state
+            if found is not None:
+                return cast(Round, found)
 
     def interrupt(self) -> None:
         """End the running round."""

@@ -40,6 +40,9 @@ from cmlp.training.stopping import Deadline
 POOR, GOOD = 0.7, 0.85
 """Shares of computing in the time, below which a warning names how to come to the other."""
 
+FETCHED = 10.0
+"""Seconds from which the state in this process is old: all that is lost if all workers are."""
+
 PER_WORKER, LEAST = 4, 16
 """Shards for each of the first workers, and at least."""
 
@@ -217,7 +220,9 @@ class Training:
         self.settings, self.options, self.port = settings, settings.options, port
         self.held_out = held_out
         self.rank: Rank = None  # type: ignore[assignment]  # made in `run`
-        self.computed = self.waited = 0.0
+        self.computed = self.waited = self.fetched = 0.0
+        self.shown: Any = None
+        self.told = 0
         self.advised = False
 
     def run(self, keeper: Checkpoint | None, resume: bool) -> History:
@@ -271,7 +276,8 @@ class Training:
         place = Place(self.net, self.source, settings, self.held_out)
         shares = Shares(self.source, self.settings.n_shards, self.options.verbose)
         rounds = Rounds(self.cluster, self.limits, place, shares, self.port)
-        rounds.position, rounds.state = self.rank.position, first
+        rounds.position, rounds.state, self.shown = self.rank.position, first, first
+        self.told, self.fetched = self.rank.position.epoch, time.perf_counter()
         return rounds
 
     def _round(
@@ -279,20 +285,33 @@ class Training:
         callbacks: tuple[Any, ...],
     ) -> str:  # fmt: skip
         """Run a round; return why training ends with it, or nothing."""
-        left, before = deadline.end - time.perf_counter(), self.rank.position.epoch
-        found = rounds.next(min(self.limits.round_seconds, max(0.0, left)))
-        self.rank.restore(rounds.state)
+        now = time.perf_counter()
+        left, due = deadline.end - now, keeper is not None and now - keeper.last >= keeper.every
+        old = now - self.fetched > FETCHED or left < 2 * self.limits.round_seconds
+        fetches = bool(callbacks) or due or old
+        found = rounds.next(min(self.limits.round_seconds, max(0.0, left)), fetches)
+        records = found.records
+        if rounds.state is not self.shown:
+            self._show(rounds.state)
+            first, columns = self.told - found.position.epoch, self.net.history.items()
+            # workers may be further than the last round that was heard of
+            records = [{name: column[i] for name, column in columns} for i in range(first, 0)]
+        self.told = max(self.told, found.position.epoch)
         self._advise(found, len(rounds.ring))
-        history, now = self.net.history, found.position.epoch
-        for epoch in range(before - now, 0):  # workers may be further than what was heard of last
-            progress.epoch({name: column[epoch] for name, column in history.items()})
+        for values in records:
+            progress.epoch(values)
             call_back(callbacks, "on_epoch_end", self.rank.state_of_fit)
-        if keeper is not None and time.perf_counter() - keeper.last >= keeper.every:
+        if keeper is not None and due:
             keeper.trainer = self.rank.trainer
             keeper.save()
         if found.ended:
             return found.ended
         return "callback" if self.rank.state_of_fit.stop else deadline.reason
+
+    def _show(self, state: Any) -> None:
+        """Write a state into the network."""
+        self.rank.restore(state)
+        self.shown, self.fetched = state, time.perf_counter()
 
     def _advise(self, found: Round, n_ranks: int) -> None:
         """Warn once, after some steps, if workers wait for each other more than they compute."""

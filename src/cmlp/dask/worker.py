@@ -309,8 +309,10 @@ def listen(run: str, attempt: int, port: Any, held: dict[int, Any]) -> Outcome:
     return task.outcome
 
 
-def work(run: str, attempt: int, number: int, ring: Ring | None, seconds: float) -> Outcome:
-    """Run a round, the first one of a ring after connecting it; rank 0 returns its state, too.
+def work(
+    run: str, attempt: int, number: int, ring: Ring | None, seconds: float, fetches: bool
+) -> Outcome:
+    """Run a round, the first one of a ring after connecting it; rank 0 may return its state, too.
 
     `number` counts the rounds of all rings: Dask runs a task again whose result it has lost.
     """
@@ -321,7 +323,8 @@ def work(run: str, attempt: int, number: int, ring: Ring | None, seconds: float)
             if ring is not None:
                 _connect(seat, ring, attempt, task.worker)
             found = seat.rank.round(seat.comm, seconds)
-            state = seat.rank.state() if seat.comm.rank == 0 else None
+            wanted = seat.comm.rank == 0 and (fetches or found.ended)
+            state = seat.rank.state() if wanted else None
             task.outcome = Outcome("done", (found, state))
     return task.outcome
 
