@@ -111,10 +111,6 @@ class OnCluster:
             return found
         return score(self._client(), self.to_local(), X, y, sample_weight)
 
-    def save(self, path: Any) -> None:
-        """Write the local form to a file, which :func:`cmlp.load` returns."""
-        self.to_local().save(path)
-
 
 class Classifies(OnCluster):
     """Lazy answers of a classifier."""

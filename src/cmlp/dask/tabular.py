@@ -96,6 +96,10 @@ class OnTables(OnCluster):
         vars(self).update(vars(local), callbacks=self.callbacks)
         return self
 
+    def save(self, path: Any) -> None:
+        """Write the local form to a file, which :func:`cmlp.load` returns."""
+        self.to_local().save(path)
+
 
 class ClusterFit(StreamedFit):
     """A fit whose source is read by all workers, and whose members are trained in rounds."""
