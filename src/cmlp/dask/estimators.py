@@ -155,13 +155,16 @@ class ByRounds(OnCluster):
         if est.warm_start or not how.is_plain:
             raise InvalidParameterError("n_ensemble above 1 is without warm_start and checkpoints")
         source = source_of(self._client(), X, y, weight)
-        members = ensemble.members_of(est, [], 1)
-        for member in members:
+        trained = []
+        for member in ensemble.members_of(est, [], 1):
             member.set_params(n_threads=est.n_threads, verbose=est.verbose)
             member.client = est.client
             task = member._fit_on_cluster(source, None, None, validation, how)
+            trained.append(member.to_local())
+            if member.history_.stopped == "interrupted":
+                break
         vars(est).pop("_random_state", None)
-        ensemble.keep_members(est, [member.to_local() for member in members], task)
+        ensemble.keep_members(est, trained, task)
         return self
 
     def partial_fit(

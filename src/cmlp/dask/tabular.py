@@ -143,21 +143,19 @@ class ClusterFit(StreamedFit):
             rows, others = TrainingRows(*given, held), TrainingRows(*given, held, True)
             groups = Survey(self.source, "", held, 1, 1, 0).groups()
             found = [part for part in self._spread(_held_out, others, groups) if part is not None]
-            if found:
-                data = Data(*joined(found))
-                held_out = HeldOut(data, None, data.X, data.targets)
+            if not found:
+                raise ValueError(
+                    f"validation_fraction={held.fraction:g} of the rows leaves none to validate on"
+                )
+            data = Data(*joined(found))
+            held_out = HeldOut(data, None, data.X, data.targets)
         self.divided, self.held = (rows, held_out), held
         return self.divided
 
     def _train(
-        self,
-        net: Network,
-        rows: EncodedSource,
-        row_encoder: RowEncoder,
-        preset: Preset,
-        held_seed: int,
-        seconds: float | None,
-    ) -> None:
+        self, net: Network, rows: EncodedSource, row_encoder: RowEncoder, preset: Preset,
+        held_seed: int, seconds: float | None,
+    ) -> None:  # fmt: skip
         est, of = self.estimator, self.of
         train, held_out = self._divide(rows, row_encoder, held_seed)
         best = Best(preset, EQUAL_SHARES if est.scoring == "accuracy" else 0.0)

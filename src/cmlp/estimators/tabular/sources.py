@@ -117,10 +117,12 @@ class StreamedFit:
         scale = self._scale(targets, learned, preset)
         rows = EncodedSource(self.source, encoder, check_dtype(est.dtype))
         row_encoder = self._row_encoder(rows, targets, scale, learned)
-        members = [
-            self._member(rows, row_encoder, targets, preset, scale, seeds[0], int(seed), number)
-            for number, seed in enumerate(random.randint(2**31 - 1, size=preset.n_ensemble))
-        ]
+        members: list[Member] = []
+        for number, seed in enumerate(random.randint(2**31 - 1, size=preset.n_ensemble)):
+            given = rows, row_encoder, targets, preset, scale, seeds[0], int(seed), number
+            members.append(self._member(*given))
+            if members[-1].network.history.stopped == "interrupted":
+                break
         est._restore(members, [encoder], targets.outputs.labels, dict(vars(preset)))
         est._held_rows, est._held_of_source = [], self.held
         return est
