@@ -12,7 +12,7 @@ from cmlp.cli import main
 from cmlp.data.source import streamed
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows
-from cmlp.sources.survey import learn
+from cmlp.sources.survey import Survey, learn
 from cmlp.sources.tables import TrainingRows, whole_table
 from cmlp.tables.encode import TableEncoder
 
@@ -89,6 +89,16 @@ def test_parts_of_a_reading_put_together_are_the_whole(trips, most, monkeypatch)
         *(vars(each.moments.statistics()).values() for each in found), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=N * 2.0**-53, atol=1e-300)
+
+
+def test_parts_of_a_sample_have_together_hardly_more_rows_than_it(trips, monkeypatch):
+    """Each row is in one by a chance of (300 + 8 sqrt(300) + 64) / n: so many, and 6 deviations."""
+    monkeypatch.setattr("cmlp.sources.survey.GROUP", 1)
+    source = cmlp.data.csv(trips, "fare")
+    survey = Survey(source, "a test", HeldRows(0, 0.0), 300, 10, seed=1)
+    n = sum(survey.of(source, blocks).sample.n for blocks in survey.groups())
+    expected = 300 + 8 * np.sqrt(300) + 64
+    assert 300 <= n <= expected + 6 * np.sqrt(expected) < N
 
 
 def test_rows_to_train_on_and_those_held_out_are_all(trips):
