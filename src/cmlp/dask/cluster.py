@@ -123,6 +123,13 @@ class Cluster:
         )  # fmt: skip
         return Task(address, future)
 
+    def forget(self, tasks: Iterable[Task]) -> None:
+        """Take back tasks that are not waited for any more: none of them starts late."""
+        futures = [task.future for task in tasks]
+        if futures:
+            with contextlib.suppress(Exception):  # a client that is closed has none any more
+                self._sync(lambda: self.client.cancel(futures, asynchronous=True), ANSWER)
+
     def spread(
         self, function: Any, arguments: list[Any], timeout: float, wait: float
     ) -> Iterator[Any]:
@@ -174,13 +181,6 @@ class Cluster:
                     begin({i, *left} if new else [])  # Dask forgets those that are not kept here
             del tasks[i]
             yield found
-
-    def forget(self, tasks: Iterable[Task]) -> None:
-        """Take back tasks that are not waited for any more: none of them starts late."""
-        futures = [task.future for task in tasks]
-        if futures:
-            with contextlib.suppress(Exception):  # a client that is closed has none any more
-                self._sync(lambda: self.client.cancel(futures, asynchronous=True), ANSWER)
 
 
 def _order(name: Any) -> Any:
