@@ -28,9 +28,11 @@ def test_it_fits_three_screens():
 def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     namespace = {}
-    assert len(blocks("python")) == 3
+    assert len(blocks("python")) == 4
     for number, block in enumerate(blocks("python"), 1):
-        exec(compile(block, f"README.md, python block {number}", "exec"), namespace)
+        dask = getattr(find_spec("distributed"), "origin", None)  # a folder of tests has none
+        if dask or "distributed" not in block:
+            exec(compile(block, f"README.md, python block {number}", "exec"), namespace)
     text = capsys.readouterr().out
     (accuracy,) = re.findall(r"test accuracy ([\d.]+)", text)
     assert float(accuracy) > 0.9

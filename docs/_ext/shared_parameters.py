@@ -11,6 +11,12 @@ SIBLINGS = {
     "cmlp.TabularRegressor": (cmlp.TabularClassifier,),
     "cmlp.dask.DaskMLPClassifier": (cmlp.MLPClassifier, cmlp.dask.train),
     "cmlp.dask.DaskMLPRegressor": (cmlp.MLPClassifier, cmlp.MLPRegressor, cmlp.dask.train),
+    "cmlp.dask.DaskTabularClassifier": (cmlp.TabularClassifier, cmlp.dask.train),
+    "cmlp.dask.DaskTabularRegressor": (
+        cmlp.TabularRegressor,
+        cmlp.TabularClassifier,
+        cmlp.dask.train,
+    ),
 }
 
 METHODS = {

@@ -13,29 +13,9 @@ da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
 pd = pytest.importorskip("pandas")
 
-pytestmark = [
-    pytest.mark.filterwarnings("default"),  # Dask's own
-    pytest.mark.usefixtures("time_limit"),
-]
 
 X, Y = waves(3_000)
 NAMES = [f"c{i}" for i in range(8)]
-
-
-@pytest.fixture(scope="module")
-def processes():
-    found = Processes(2)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def client(processes):
-    while len(processes.workers) < 2:
-        processes.add()
-    with distributed.Client(processes.address(), timeout=200) as found:
-        found.wait_for_workers(2, timeout=200)
-        yield found
 
 
 def chunked(rows=500):
@@ -165,6 +145,52 @@ def test_estimators(client):
     assert some.n_iter_ == 3 and some.score(X, Y) > 0.5
     with pytest.raises(ValueError, match="needs all rows"):
         cmlp.dask.DaskMLPClassifier(solver="lbfgs").fit(A, b)
+
+
+def test_classes_are_weighted_by_the_labels_of_all_workers(client):
+    """As sample weights of the same numbers do."""
+    how = {"max_iter": 2, "random_state": 0, "timeout": 10, "dtype": "float64"}
+    counts, source = np.bincount(Y), cmlp.data.arrays
+    for given, factor in (
+        ({0: 1, 1: 5, 2: 0.5}, np.array([1, 5, 0.5])), ("balanced", len(Y) / (3 * counts)),
+    ):  # fmt: skip
+        weighted = cmlp.dask.DaskMLPClassifier((4,), class_weight=given, **how).fit(source(X, Y))
+        other = cmlp.dask.DaskMLPClassifier((4,), **how).fit(source(X, Y, factor[Y]))
+        params = [model.network_.params for model in (weighted, other)]
+        np.testing.assert_allclose(*params, rtol=1e-9, atol=1e-12)
+    A, b = chunked()
+    balanced = cmlp.dask.DaskMLPClassifier((4,), class_weight="balanced", **how).fit(A, b)
+    assert abs(balanced.loss_ - other.loss_) < 0.1  # in another order
+
+
+def test_an_ensemble_predicts_the_mean_of_its_members(client, tmp_path):
+    A, b = chunked()
+    make = cmlp.dask.DaskMLPClassifier
+    how = {"max_iter": 2, "timeout": 10, "dtype": "float64"}
+    source = cmlp.data.arrays(X, Y)
+    model = make((8,), n_ensemble=2, random_state=0, **how).fit(source)
+    parts = [member.predict_proba(X) for member in model.estimators_]
+    assert len(parts) == 2 and np.abs(parts[0] - parts[1]).max() > 1e-3
+    np.testing.assert_allclose(model.predict_proba(A).compute(), np.mean(parts, axis=0), rtol=1e-12)
+    alone = make((8,), random_state=model.estimators_[1].random_state, **how).fit(source)
+    np.testing.assert_allclose(alone.predict_proba(X), parts[1], rtol=1e-9)
+    for how, given in (({"warm_start": True}, {}), ({}, {"checkpoint": tmp_path / "run.cmlp"})):
+        with pytest.raises(ValueError, match="without warm_start and checkpoints"):
+            make((8,), n_ensemble=2, **how).fit(A, b, **given)
+
+
+@pytest.mark.parametrize(
+    "how, said",
+    [
+        ({"solver": "lbfgs"}, "needs all rows in one process"),
+        ({"solver": "sgd", "learning_rate": "adaptive"}, "take a schedule"),
+        ({"n_ensemble": 2}, "is not for partial_fit"),
+        ({"early_stopping": True}, "is not for partial_fit"),
+    ],
+)
+def test_parameters_that_need_all_rows_in_one_place(client, how, said):
+    with pytest.raises(ValueError, match=said):
+        cmlp.dask.DaskMLPClassifier(**how).partial_fit(X, Y, classes=[0, 1, 2])
 
 
 def test_estimators_can_be_cloned(client):

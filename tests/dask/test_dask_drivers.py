@@ -9,37 +9,14 @@ import threading
 
 import numpy as np
 import pytest
-from dask_processes import Processes, stored, waves
+from dask_processes import Processes, waves
 
 import cmlp
 
 distributed = pytest.importorskip("distributed", minversion="2025.1")
 
-pytestmark = [
-    pytest.mark.filterwarnings("default"),  # Dask's own
-    pytest.mark.usefixtures("time_limit"),
-]
 
 HOW = {"epochs": 3, "batch_size": 64, "learning_rate": 0.02}
-
-
-@pytest.fixture(scope="module")
-def processes():
-    found = Processes(2)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def client(processes):
-    with distributed.Client(processes.address(), timeout=200) as found:
-        found.wait_for_workers(2, timeout=200)
-        yield found
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    return stored(tmp_path_factory.mktemp("rows"), *waves(4_000))
 
 
 def network(**more):
@@ -76,17 +53,12 @@ def driver(processes, source, timeout=60):
     return found
 
 
-def test_a_driver_that_is_killed_leaves_its_workers_free_at_once(client, processes, source):
-    other = driver(processes, source, timeout=10_000)  # a claim that is forgotten outlasts the test
-    other.kill()
-    other.wait()
-    other.stdout.close()
-    train(client, source)
-
-
-def test_workers_of_a_driver_that_is_stopped_are_free_after_the_timeout(client, processes, source):
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
+def test_workers_of_a_driver_that_has_gone_are_free_after_the_timeout(
+    client, processes, source, sent
+):
     other = driver(processes, source, timeout=3)
-    other.send_signal(signal.SIGSTOP)
+    other.send_signal(sent)
     try:
         train(client, source)
     finally:
@@ -249,3 +221,17 @@ def test_one_machine_continues_a_checkpoint(client, source, tmp_path):
     assert net.history.epochs == 3
     again = train(client, source, epochs=4, checkpoint=path, resume=True)
     assert again.history.epochs == 4
+
+
+def test_tabular_estimators_learn_the_same_with_one_and_two_workers(client, tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        cells = rng.integers(0, 9, (300, 2))
+        rows = [f"city {city},{distance},{distance + city}" for city, distance in cells]
+        (tmp_path / f"{number}.csv").write_text("\n".join(["city,distance,fare", *rows]))
+    source, models = cmlp.data.csv(tmp_path / "*.csv", "fare"), []
+    for n in (1, 2):
+        how = {"max_iter": 3, "hidden_layer_sizes": 8, "random_state": 0, "dtype": "float64"}
+        models.append(cmlp.dask.DaskTabularRegressor(**how, workers=n, timeout=30).fit(source))
+    params = [model.to_local().network_.params for model in models]
+    np.testing.assert_allclose(*params, rtol=1e-9, atol=1e-9)

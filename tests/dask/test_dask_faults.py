@@ -12,29 +12,10 @@ import cmlp
 
 distributed = pytest.importorskip("distributed", minversion="2025.1")
 
-pytestmark = [
-    pytest.mark.filterwarnings("default"),  # Dask's own
-    pytest.mark.usefixtures("time_limit"),
-]
+
+WORKERS = 3
 
 HOW = {"epochs": 4, "batch_size": 16, "learning_rate": 0.02, "solver": "adam"}
-
-
-@pytest.fixture(scope="module")
-def processes():
-    found = Processes(3)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def client(processes):
-    """A client of a cluster with three workers that run."""
-    while len(processes.workers) < 3:
-        processes.add()
-    with distributed.Client(processes.address(), timeout=200) as found:
-        found.wait_for_workers(3, timeout=200)
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +31,7 @@ def network():
 def undisturbed(processes, source):
     net = network()
     with distributed.Client(processes.address(), timeout=200) as client:
-        client.wait_for_workers(3, timeout=200)
+        client.wait_for_workers(1, timeout=200)
         cmlp.dask.train(client, net, source, workers=1, **HOW)
     return net
 
@@ -178,13 +159,45 @@ def test_a_retired_worker_leaves(client, processes, source, undisturbed):
     close_to(net, undisturbed)
 
 
+def test_adaptive_scaling_up_and_down_costs_rounds_and_nothing_else(source):
+    """Dask starts workers by itself, and retires them."""
+    net, other, sizes = network(), network(), []
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster, timeout=200) as client,
+    ):
+        steps = iter(((1, 1), (3, 3), (1, 1)))
+
+        def scale(state):
+            """Change the number of workers whenever the ring has as many as it should."""
+            time.sleep(0.1)
+            found = sorted(client.run(ring_of, on_error="return").values(), key=str)
+            wanted = sizes[-1] if sizes else None
+            if wanted is None or found == [wanted] * wanted:
+                step = next(steps, None)
+                if step is None:
+                    return True
+                sizes.append(step[0])
+                cluster.adapt(minimum=step[0], maximum=step[1], interval="100ms", wait_count=1)
+            return False
+
+        how = {"timeout": 20, "wait": 200} | HOW
+        cmlp.dask.train(client, net, source, callbacks=[scale], **how | {"epochs": 10_000})
+        assert sizes == [1, 3, 1] and net.history.stopped == "callback"
+        epochs = net.history.epochs
+        cmlp.dask.train(client, other, source, **how | {"epochs": epochs, "workers": 1})
+    close_to(net, other)
+
+
 def test_too_few_workers_end_a_training_with_its_story(client, processes, source):
     victim = sorted(processes.workers)[0]
+    how = {"min_workers": 3, "timeout": 5} | HOW
+    cmlp.dask.train(client, network(), source, **how | {"epochs": 1})  # all have imported cmlp
     with pytest.raises(cmlp.dask.TrainingFailed, match="2 workers can take part, and at least 3"):
         net = network()
         at = At(lambda: processes.kill(victim))
-        cmlp.dask.train(
-            client, net, source, callbacks=[at], min_workers=3, wait=1, timeout=5, **HOW
-        )
+        cmlp.dask.train(client, net, source, callbacks=[at], wait=5, **how)
     assert net.history.epochs == len(at.epochs) >= 1
     assert net.history.stopped == "error"

@@ -2,30 +2,15 @@
 
 import numpy as np
 import pytest
-from dask_processes import Processes, waves
+from dask_processes import waves
 
 import cmlp
 
 distributed = pytest.importorskip("distributed", minversion="2025.1")
 da = pytest.importorskip("dask.array")
 
-pytestmark = [
-    pytest.mark.filterwarnings("default"),  # theirs
-    pytest.mark.usefixtures("time_limit"),
-]
 
 X, Y = waves(1_000)
-
-
-@pytest.fixture(scope="module")
-def client():
-    found = Processes(2)
-    try:
-        with distributed.Client(found.address(), timeout=200) as client:
-            client.wait_for_workers(2, timeout=200)
-            yield client
-    finally:
-        found.close()
 
 
 def classifier(**more):

@@ -10,11 +10,6 @@ import cmlp
 
 distributed = pytest.importorskip("distributed", minversion="2025.1")
 
-pytestmark = [
-    pytest.mark.filterwarnings("default"),  # Dask's own
-    pytest.mark.usefixtures("time_limit"),
-]
-
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):

@@ -9,8 +9,11 @@ import pytest
 
 import cmlp
 from cmlp.cli import main
+from cmlp.data.source import streamed
+from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows
-from cmlp.sources.tables import learn, whole_table
+from cmlp.sources.survey import Survey, learn
+from cmlp.sources.tables import TrainingRows, whole_table
 from cmlp.tables.encode import TableEncoder
 
 N = 2100
@@ -64,6 +67,53 @@ def test_one_reading_learns_kinds_levels_and_scales(trips):
         HeldRows(5, 0.25).n_kept(source.blocks)[1:]
     )
     assert len(held.sample.forms[1].values) in (held.n_rows, held.n_rows + 1)
+
+
+@pytest.mark.parametrize("most", [300, 10_000])
+def test_parts_of_a_reading_put_together_are_the_whole(trips, most, monkeypatch):
+    """A block each, or all of them: the same sample, levels and labels; sums round differently."""
+    source = cmlp.data.csv(trips, "fare")
+    assert len(source.blocks) > 3
+    held, found = HeldRows(5, 0.2), []
+    for n in (1, 10**6):
+        monkeypatch.setattr("cmlp.sources.survey.GROUP", n)
+        found.append(learn(source, "a test", held, most, 10, seed=1))
+    parts, whole = found
+    assert parts.n_rows == whole.n_rows == sum(held.n_kept(source.blocks))
+    np.testing.assert_array_equal(parts.labels, whole.labels)
+    np.testing.assert_array_equal(parts.counts, whole.counts)
+    fitted = [TableEncoder(min_rows=10).fit(each.sample) for each in found]
+    every, _, _ = whole_table(source, "a test")
+    np.testing.assert_array_equal(*(each.transform(every) for each in fitted))
+    for one, other in zip(
+        *(vars(each.moments.statistics()).values() for each in found), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=N * 2.0**-53, atol=1e-300)
+
+
+def test_parts_of_a_sample_have_together_hardly_more_rows_than_it(trips, monkeypatch):
+    """Each row is in one by a chance of (300 + 8 sqrt(300) + 64) / n: so many, and 6 deviations."""
+    monkeypatch.setattr("cmlp.sources.survey.GROUP", 1)
+    source = cmlp.data.csv(trips, "fare")
+    survey = Survey(source, "a test", HeldRows(0, 0.0), 300, 10, seed=1)
+    n = sum(survey.of(source, blocks).sample.n for blocks in survey.groups())
+    expected = 300 + 8 * np.sqrt(300) + 64
+    assert 300 <= n <= expected + 6 * np.sqrt(expected) < N
+
+
+def test_rows_to_train_on_and_those_held_out_are_all(trips):
+    source = cmlp.data.csv(trips, "fare", ["distance"], missing=0.0)
+    as_they_are = RowEncoder(source, np.dtype(np.float64), np.asarray, lambda y: y * 0 + 2)
+    both = [TrainingRows(source, as_they_are, HeldRows(3, 0.25), out) for out in (False, True)]
+    assert 0.6 < both[0].n_rows / N < 0.9 and sum(each.n_rows for each in both) == N
+    pieces = [list(streamed(each)) for each in both]
+    y = np.sort(np.concatenate([piece.y for part in pieces for piece in part]))
+    np.testing.assert_array_equal(y, np.sort(np.concatenate([p.y for p in streamed(source)])))
+    assert all((piece.weight == 2).all() for part in pieces for piece in part)
+    block = next(i for i, n in enumerate(both[1].blocks) if n > 2)
+    some = both[1].read(block, 1, 3)
+    np.testing.assert_array_equal(some.y, both[1].read(block).y[1:3])
+    assert both[0].fingerprint() != both[1].fingerprint()
 
 
 @pytest.mark.parametrize("kind", ["classifier", "regressor"])

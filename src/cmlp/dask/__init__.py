@@ -2,6 +2,7 @@
 
 - :func:`train`: one network, on all workers at once
 - :class:`DaskMLPClassifier`, :class:`DaskMLPRegressor`: the same as estimators
+- :class:`DaskTabularClassifier`, :class:`DaskTabularRegressor`: of tables as people have them
 - :func:`predict`: lazy answers about Dask arrays and frames
 - :func:`fit_many`: many networks, each in one worker
 - :func:`report`: what the workers have: rows, memory, versions
@@ -16,6 +17,8 @@ _LAZY = {
     "ClusterLost": "errors",
     "DaskMLPClassifier": "estimators",
     "DaskMLPRegressor": "estimators",
+    "DaskTabularClassifier": "tabular",
+    "DaskTabularRegressor": "tabular",
     "TrainingFailed": "errors",
     "fit_many": "many",
     "predict": "answers",
@@ -24,8 +27,8 @@ _LAZY = {
 }
 
 __all__ = [
-    "ClusterLost", "DaskMLPClassifier", "DaskMLPRegressor", "TrainingFailed", "fit_many", "predict",
-    "report", "train",
+    "ClusterLost", "DaskMLPClassifier", "DaskMLPRegressor", "DaskTabularClassifier",
+    "DaskTabularRegressor", "TrainingFailed", "fit_many", "predict", "report", "train",
 ]  # fmt: skip
 
 

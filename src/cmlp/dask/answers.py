@@ -49,9 +49,7 @@ def predict(client: Any, net: Any, X: Any, what: str = "predict") -> Any:
         check_array("X", X, 2, sizes=False)
     sample = X._meta_nonempty if frame else np.zeros((1, int(X.shape[1])), X.dtype)
     like = np.asarray(getattr(net, what)(sample))
-    model = dask.delayed(net, pure=False, traverse=False)
-    if client is not None and sum(one.params.nbytes for one in networks_of(net)) > LARGE:
-        model = dask.delayed(client.scatter(net, broadcast=True, hash=False))
+    model = _sent(client, net)
     if frame:
         import dask.dataframe
 
@@ -68,11 +66,54 @@ def predict(client: Any, net: Any, X: Any, what: str = "predict") -> Any:
     )  # fmt: skip
 
 
-def networks_of(model: Any) -> list[Any]:
-    """Return the networks of a model: itself, its network, or its members."""
-    if hasattr(model, "params"):
-        return [model]
-    return list(getattr(model, "estimators_", None) or [getattr(model, "network_", None)])
+def _sent(client: Any, model: Any) -> Any:
+    """Return a model for the graph; a large one is sent to the workers apart from it."""
+    import dask
+
+    many = getattr(model, "networks_", None) or getattr(model, "estimators_", None) or [model]
+    networks = [getattr(each, "network_", each) for each in many]
+    if client is not None and sum(one.params.nbytes for one in networks) > LARGE:
+        return dask.delayed(client.scatter(model, broadcast=True, hash=False))
+    return dask.delayed(model, pure=False, traverse=False)
+
+
+def score(client: Any, model: Any, X: Any, y: Any, weight: Any = None) -> float:
+    """Return the accuracy or R^2 of an estimator on a Dask collection, from sums of its blocks.
+
+    Parameters
+    ----------
+    y : dask Array or Series, or name of a column
+    weight : dask Array or Series, optional
+    """
+    import dask
+
+    blocks = [
+        [part] * X.npartitions if part is None or isinstance(part, str)
+        else np.ravel(part.to_delayed())
+        for part in (X, y, weight)
+    ]  # fmt: skip
+    sent = _sent(client, model)
+    sums = dask.compute(*(dask.delayed(_sums)(*each, sent) for each in zip(*blocks, strict=True)))
+    n, errors, mean, squares = (np.array(each) for each in zip(*filter(None, sums), strict=True))
+    squares += n[:, None] * (mean - n @ mean / n.sum()) ** 2  # about the mean of all
+    whole = squares.sum(axis=0) if model._estimator_type == "regressor" else n.sum()
+    return float(np.mean(1 - errors.sum(axis=0) / whole))
+
+
+def _sums(X: Any, y: Any, weight: Any, model: Any) -> Any:
+    """Return sums over a block: of weights, of squared errors, and of squares about its mean."""
+    if isinstance(y, str):
+        X, y = X.drop(columns=[y]), X[y]
+    if not len(X):
+        return None
+    y, answer = (np.asarray(each).reshape(len(X), -1) for each in (y, model.predict(X)))
+    w = np.ones(len(y)) if weight is None else np.asarray(weight, np.float64)
+    if model._estimator_type == "classifier":
+        y = (answer != y).any(axis=1, keepdims=True)  # an error of 1 for each wrong label
+        answer = np.zeros_like(y)
+    y, answer = y.astype(np.float64), answer.astype(np.float64)
+    mean = w @ y / max(w.sum(), 1e-300)
+    return w.sum(), w @ (y - answer) ** 2, mean, w @ (y - mean) ** 2
 
 
 def _answer(block: Any, net: Any, what: str) -> Any:

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from cmlp.dask.errors import ClusterLost
+from cmlp.dask.errors import ClusterLost, TrainingFailed
 
 ANSWER = 2.0
 """Seconds that a worker's event loop has to answer; it is busy at times, but never for long."""
@@ -115,18 +115,6 @@ class Cluster:
             if not isinstance(answer, OSError)
         }
 
-    def clients(self) -> list[str] | None:
-        """Return the clients that the scheduler knows; None if it does not answer just now."""
-
-        def known(dask_scheduler: Any) -> list[str]:
-            return list(dask_scheduler.clients)
-
-        try:
-            found: list[str] = self._sync(lambda: self.client.run_on_scheduler(known), 5)
-        except (OSError, TimeoutError):
-            return None
-        return found
-
     def submit(self, address: str, function: Any, *args: Any) -> Task:
         """Start a task in one worker, which is never run anywhere else."""
         future = self.client.submit(
@@ -141,6 +129,58 @@ class Cluster:
         if futures:
             with contextlib.suppress(Exception):  # a client that is closed has none any more
                 self._sync(lambda: self.client.cancel(futures, asynchronous=True), ANSWER)
+
+    def spread(
+        self, function: Any, arguments: list[Any], timeout: float, wait: float
+    ) -> Iterator[Any]:
+        """Run a task for each of some arguments, in any workers; yield the results in order.
+
+        Tasks of a worker that is lost run again; so do those of one that does not answer when
+        nothing has ended for `timeout` seconds.
+
+        Raises
+        ------
+        TrainingFailed
+            If nothing has ended for `wait` seconds more.
+        """
+        silent: set[str] = set()
+
+        def begin(numbers: Iterable[int]) -> None:
+            there = list(self.members())
+            some = [address for address in there if address not in silent] or there
+            chosen = some if silent or self.only is not None else None
+            for i in numbers:
+                tasks[i] = self.client.submit(function, *arguments[i], workers=chosen, pure=False)
+
+        tasks: dict[int, Any] = {}
+        begin(range(len(arguments)))
+        n_left, since = len(tasks), time.monotonic()
+        for i in range(len(arguments)):
+            while True:
+                try:
+                    found = tasks[i].result(timeout=1)
+                    break
+                except TimeoutError:
+                    members, now = self.members(), time.monotonic()
+                except Exception:
+                    if tasks[i].status == "error":
+                        raise
+                    begin([i])  # its result was lost
+                    continue
+                left = [j for j, task in tasks.items() if not task.done()]
+                if len(left) != n_left:
+                    n_left, since = len(left), now
+                elif now - since > timeout + wait:
+                    raise TrainingFailed(
+                        f"no worker has finished a task for {now - since:.0f} s: they are busy, "
+                        "paused or stopped"
+                    )
+                elif now - since > timeout:
+                    new = members.keys() - self.tell(members, str).keys() - silent
+                    silent |= new
+                    begin({i, *left} if new else [])  # Dask forgets those that are not kept here
+            del tasks[i]
+            yield found
 
 
 def _order(name: Any) -> Any:

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from cmlp.core.errors import InvalidParameterError
-from cmlp.dask.answers import predict
+from cmlp.dask.answers import predict, score
 from cmlp.dask.cluster import Cluster
 from cmlp.dask.partitions import is_collection
-from cmlp.dask.training import Training, limits_of, settings_of, source_of, validation_of
+from cmlp.dask.rounds import Limits
+from cmlp.dask.training import Training, settings_of, source_of, validation_of
 from cmlp.dask.versions import common_core
+from cmlp.data.source import Source
+from cmlp.estimators import ensemble
 from cmlp.estimators.classifier import MLPClassifier
 from cmlp.estimators.fit import recipe_of, threads_of
 from cmlp.estimators.networks import check_continues, first_network, keep
@@ -21,7 +24,10 @@ from cmlp.estimators.parameters import parameters_at_fault, random_state
 from cmlp.estimators.regressor import MLPRegressor
 from cmlp.estimators.sources import SourceFit
 from cmlp.estimators.storage import Storage
-from cmlp.sources.plan import bytes_of
+from cmlp.estimators.targets import Task
+from cmlp.sources.encode import RowEncoder
+from cmlp.sources.plan import HeldRows, bytes_of
+from cmlp.sources.tables import TrainingRows
 from cmlp.training.fit import Options
 from cmlp.training.many import DEFAULTS
 from cmlp.training.rates import RULES
@@ -79,7 +85,7 @@ class OnCluster:
 
     def _limits(self) -> Any:
         names = ("min_workers", "wait", "timeout", "retries", "round_seconds")
-        return limits_of(*(getattr(self, name) for name in names))
+        return Limits(*(getattr(self, name) for name in names))
 
     def to_local(self) -> Any:
         """Return an ordinary estimator with the same parameters and the same network."""
@@ -103,16 +109,7 @@ class OnCluster:
         if not is_collection(X):
             found: float = super().score(X, y, sample_weight)  # type: ignore[misc]
             return found
-        if isinstance(y, str):
-            X, y = X.drop(columns=[y]), X[y]
-        out = self.predict(X)
-        weight: Any = 1.0 if sample_weight is None else sample_weight
-        if isinstance(self, Classifies):
-            right = ((out == y) * weight).sum().compute()
-            return float(right / (len(y) if sample_weight is None else weight.sum().compute()))
-        off, mean = y - out, (y * weight).sum() / ((y * 0 + 1.0) * weight).sum()
-        residual, total = (off * off * weight).sum(), ((y - mean) ** 2 * weight).sum()
-        return float((1 - residual / total).compute())
+        return score(self._client(), self.to_local(), X, y, sample_weight)
 
 
 class Classifies(OnCluster):
@@ -144,7 +141,31 @@ class ByRounds(OnCluster):
         self
         """
         storage = Storage(memory, checkpoint, checkpoint_every, resume)
-        return self._fit_on_cluster(X, y, sample_weight, (X_val, y_val), storage, None, False)
+        given = X, y, sample_weight, (X_val, y_val), storage
+        est: Any = self
+        if isinstance(est.n_ensemble, int) and est.n_ensemble > 1:
+            return self._fit_ensemble(*given)
+        self._fit_on_cluster(*given)
+        return self
+
+    def _fit_ensemble(self, X: Any, y: Any, weight: Any, validation: Any, how: Storage) -> Any:
+        """Train the members one after the other, each on all workers."""
+        est: Any = self
+        est._check_parameters()
+        if est.warm_start or not how.is_plain:
+            raise InvalidParameterError("n_ensemble above 1 is without warm_start and checkpoints")
+        source = source_of(self._client(), X, y, weight)
+        trained = []
+        for member in ensemble.members_of(est, [], 1):
+            member.set_params(n_threads=est.n_threads, verbose=est.verbose)
+            member.client = est.client
+            task = member._fit_on_cluster(source, None, None, validation, how)
+            trained.append(member.to_local())
+            if member.history_.stopped == "interrupted":
+                break
+        vars(est).pop("_random_state", None)
+        ensemble.keep_members(est, trained, task)
+        return self
 
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, classes: Any = None, *,
@@ -156,12 +177,13 @@ class ByRounds(OnCluster):
             from cmlp.estimators.labels import Labels, read_labels
 
             named = Labels(np.unique(read_labels(classes, name="classes")))
-        nothing = (None, None)
-        return self._fit_on_cluster(X, y, sample_weight, nothing, Storage(memory), named, True)
+        self._fit_on_cluster(X, y, sample_weight, (None, None), Storage(memory), named, True)
+        return self
 
     def _fit_on_cluster(
-        self, X: Any, y: Any, weight: Any, validation: Any, how: Storage, named: Any, once: bool
-    ) -> Any:
+        self, X: Any, y: Any, weight: Any, validation: Any, how: Storage, named: Any = None,
+        once: bool = False,
+    ) -> Task:  # fmt: skip
         est: Any = self
         est._check_parameters()
         _refuse(est, once)
@@ -185,6 +207,8 @@ class ByRounds(OnCluster):
             net.classes = task.targets.outputs.classes if net.classes is None else net.classes
             net.rng = np.random.default_rng(int(random.randint(2**31 - 1)))
             options = _options(est, size, once)
+            if getattr(est, "class_weight", None) is not None:
+                source = of_classes(source, of_source.encoder(task.targets))
             recipe, every = recipe_of(est, net), est.sync_every
             settings = settings_of(
                 cluster, recipe, options, est.shards, every, bytes_of(how.memory)
@@ -199,7 +223,7 @@ class ByRounds(OnCluster):
             training.run(of_source.keeper, how.resume and not ended)
         finally:
             self._record(net, n)
-        return self
+        return task
 
     def _record(self, net: Any, n_rows: int) -> None:
         """Write the record of the network as attributes of scikit-learn's."""
@@ -214,13 +238,17 @@ class ByRounds(OnCluster):
         )  # fmt: skip
 
 
+def of_classes(source: Source, encoder: RowEncoder) -> Source:
+    """Return the same rows with their targets, and weights times those of their classes."""
+    weighted = RowEncoder(source, encoder.dtype, np.asarray, encoder.weights)
+    return TrainingRows(source, weighted, HeldRows(0, 0.0))
+
+
 def _refuse(est: Any, once: bool) -> None:
     """Refuse parameters that need all rows in one place."""
     reasons = {
-        "solver": est.solver == "lbfgs" and "needs all rows in one process",
-        "n_ensemble": est.n_ensemble > 1 and "trains one network; see cmlp.dask.fit_many",
-        "class_weight": getattr(est, "class_weight", None) is not None
-        and "is not known to the workers; give sample_weight",
+        "solver": est.solver == "lbfgs" and "needs all rows in one process: take 'adam'",
+        "n_ensemble": once and est.n_ensemble > 1 and "is not for partial_fit",
         "learning_rate": est.learning_rate in RULES[1:]
         and est.solver == "sgd"
         and "changes by the record of one process; take a schedule, such as 'cosine'",

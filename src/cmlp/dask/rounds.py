@@ -8,20 +8,24 @@ is among the members, a task to admit it waits there until it can run.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+from cmlp.core.checks import check_integer, check_number
 from cmlp.core.errors import warn
 from cmlp.dask import worker
 from cmlp.dask.cluster import ANSWER, Cluster, Task, Waiting
 from cmlp.dask.errors import TrainingFailed
-from cmlp.dask.keeper import Keeper
 from cmlp.dask.shares import Shares
 from cmlp.dask.worker import EVICTION, Outcome, Place, Ring
 from cmlp.distributed.rank import Round
+
+SILENT = "does not answer"
 
 SETTLE = 0.3
 """Seconds in which a broken ring ends by itself."""
@@ -29,13 +33,19 @@ SETTLE = 0.3
 
 @dataclass
 class Limits:
-    """Seconds to wait for what; see :func:`cmlp.dask.train`."""
+    """How long to wait for what; see :func:`cmlp.dask.train`. Checked when made."""
 
     min_workers: int
     wait: float
     timeout: float
     retries: int
     round_seconds: float
+
+    def __post_init__(self) -> None:
+        check_integer("min_workers", self.min_workers, 1)
+        check_integer("retries", self.retries, 0)
+        for name, least in (("wait", 0), ("timeout", 0.001), ("round_seconds", 0.001)):
+            check_number(name, getattr(self, name), least)
 
 
 @dataclass
@@ -103,7 +113,7 @@ class Rounds:
     # What a training calls
 
     def next(self, seconds: float, fetches: bool) -> Round:
-        """Return the next round that was finished; its state is here, if it is wanted.
+        """Return the next round that rank 0 has finished; its state is here, if it is wanted.
 
         Raises
         ------
@@ -117,46 +127,29 @@ class Rounds:
                 self._assemble()
                 if not self._form():
                     continue
-            tasks, self.number = [], self.number + 1
-            for rank, address in enumerate(self.ring):
-                ring = self.first and self.first[rank]
-                arguments = self.run, self.attempt, self.number, ring, seconds, fetches, rank == 0
-                tasks.append(self.cluster.submit(address, worker.work, *arguments))
+            self.number += 1
+            tasks = [
+                self.cluster.submit(
+                    address, worker.work, self.run, self.attempt, self.number,
+                    self.first and self.first[rank], seconds, fetches,
+                )
+                for rank, address in enumerate(self.ring)
+            ]  # fmt: skip
             ended = self._ended(tasks, seconds + 2 * self.limits.timeout + EVICTION)
             self.first = None
-            done = [one.value for one in ended.outcomes.values() if one.kind == "done"]
+            done = {at: one.value for at, one in ended.outcomes.items() if one.kind == "done"}
+            found, state = done.get(self.ring[0], (None, None))
             if ended.is_bad:
                 self._lost(ended, "round", finished=bool(done))
-            if not done:
-                continue
-            self.failures = 0
-            found: Round = done[0][0]
-            for _, state in done:
-                self._keep(found.position, state)
-            if not (fetches or found.ended) or self.fetch(found.position):
-                return found
-
-    def _keep(self, position: Any, state: Any) -> None:
-        """Keep a state to begin from if all workers are lost."""
-        if state is not None and (self.position is None or position >= self.position):
-            self.position, self.state = position, state
-
-    def fetch(self, wanted: Any = None) -> bool:
-        """Get the latest state of the workers; return whether it is of the position wanted."""
-        for address in sorted(self.admitted):
-            if wanted is not None and self.position >= wanted:
-                break
-            task = self.cluster.submit(address, worker.state_of, self.run, self.attempt)
-            outcome = self._ended([task], self.limits.timeout).outcomes.get(address)
-            if outcome is not None and outcome.kind == "done":
-                self._keep(*outcome.value)
-                if wanted is None:
-                    break
-        return wanted is None or bool(self.position >= wanted)
+            self.failures = 0 if done else self.failures
+            if state is not None:
+                self.position, self.state = found.position, state
+            if found is not None:
+                return cast(Round, found)
 
     def interrupt(self) -> None:
         """End the running round."""
-        self.cluster.tell(self.ring, worker.interrupt, self.run, self.attempt)
+        self.cluster.tell(self.ring, worker.renew, self.run, self.attempt)
 
     def close(self, lost: bool = False) -> None:
         """Free the workers, unless the cluster was lost."""
@@ -191,14 +184,9 @@ class Rounds:
 
     def _admit(self, eligible: list[str]) -> None:
         """Begin to admit workers, and see who is."""
-        now = time.monotonic()
         for address in eligible:
-            if address not in self.claimed and self.later.get(address, 0.0) < now:
-                answer = self._claim([address]).get(address, "does not answer")
-                if answer:
-                    self.refused[address], self.later[address] = answer, now + 2 * ANSWER
-                else:
-                    self.refused.pop(address, None)
+            if address not in self.claimed and self.later.get(address, 0.0) < time.monotonic():
+                self._claim(address)
         for address, task in list(self.admitting.items()):
             if task.ended:
                 del self.admitting[address]
@@ -215,61 +203,43 @@ class Rounds:
                 arguments = self.run, self.attempt, self.place
                 self.admitting[address] = self.cluster.submit(address, worker.admit, *arguments)
 
-    def _claim(self, addresses: list[str], all_or_none: bool = True) -> dict[str, str]:
-        """Claim workers one after another, in this order; return what refuses, or nothing."""
-        answers: dict[str, str] = {}
-        for address in addresses:
-            self.asked.add(address)
-            answer = self._claim_one(address, None)
-            if answer is not None and answer[0] and answer[1]:
-                clients = self.cluster.clients()  # later than the claim: who is not there has gone
-                if clients is not None and answer[1] not in clients:
-                    answer = self._claim_one(address, answer[1])
-            if answer is None:
-                continue
-            answers[address] = answer[0]
-            if not answer[0]:
-                self.claimed.add(address)
-            elif all_or_none:
-                break
-        return answers
-
-    def _claim_one(self, address: str, gone: str | None) -> tuple[str, str] | None:
-        """Claim a worker; return what refuses it, and whose it is; None if it does not answer."""
-        arguments = self.run, self.cluster.client.id, self.limits.timeout, gone
-        answer = self.cluster.tell([address], worker.claim, *arguments).get(address)
-        return (repr(answer), "") if isinstance(answer, Exception) else answer
+    def _claim(self, address: str) -> str:
+        """Claim a worker; return what refuses, or nothing."""
+        self.asked.add(address)
+        arguments = worker.claim, self.run, self.limits.timeout
+        refused = str(self.cluster.tell([address], *arguments).get(address, SILENT))
+        if refused:
+            self.refused[address], self.later[address] = refused, time.monotonic() + 2 * ANSWER
+        else:
+            self.claimed.add(address)
+            self.refused.pop(address, None)
+        return refused
 
     def _claim_all(self) -> None:
         """Claim all workers or none, so that of two trainings one waits for the other."""
-        end, delay = time.monotonic() + self.limits.wait, 0.1
+        end, delay, last = time.monotonic() + self.limits.wait, 0.1, False
         while True:
-            eligible = sorted(self._eligible())
-            last = time.monotonic() > end
-            answers = self._claim(eligible, all_or_none=not last)
-            busy = {address: why for address, why in answers.items() if why}
-            silent = [address for address in eligible if address not in answers]
-            enough = len(self.claimed) >= self.limits.min_workers
-            if eligible and not busy and enough:
-                for address in silent:
-                    self.later[address] = time.monotonic() + 2 * ANSWER
+            for address in sorted(self._eligible()):
+                if self._claim(address) not in ("", SILENT) and not last:
+                    break
+            busy = set(self.refused.values()) - {SILENT}
+            if len(self.claimed) >= self.limits.min_workers and (last or not busy):
                 return
             if last:
-                if self.claimed and enough:
-                    return
-                told = [f"{address}: {why}" for address, why in busy.items()]
-                raise self._too_few(len(self.claimed), told)
+                raise self._too_few(len(self.claimed))
             if busy:
                 self.cluster.tell(self.claimed, worker.leave, self.run, False)
                 self.claimed.clear()
+                self.refused.clear()
             time.sleep(delay)
-            delay = min(1.0, 1.5 * delay)
+            delay, last = min(1.0, 1.5 * delay), time.monotonic() > end
 
-    def _too_few(self, n: int, told: list[str]) -> TrainingFailed:
+    def _too_few(self, n: int) -> TrainingFailed:
+        told = self.refused | dict.fromkeys(self.admitting, "busy: no task starts there")
         least = self.limits.min_workers
         return TrainingFailed(
             f"{n} workers can take part, and at least {least} must; waited {self.limits.wait:g} s",
-            self.story + told,
+            self.story + [f"{address}: {why}" for address, why in told.items()],
         )
 
     def _assemble(self) -> None:
@@ -287,8 +257,7 @@ class Rounds:
                 self.ring = ready
                 return
             if waited > self.limits.wait:
-                told = self.refused | dict.fromkeys(self.admitting, "busy: no task starts there")
-                raise self._too_few(len(ready), [f"{a}: {why}" for a, why in told.items()])
+                raise self._too_few(len(ready))
             if self.admitting:
                 Waiting(self.admitting.values()).wait(0.2)
             else:
@@ -305,7 +274,7 @@ class Rounds:
         ):
             arguments = self.run, self.attempt, self.port, held
             tasks.append(self.cluster.submit(address, worker.listen, *arguments))
-        limit = self.limits.wait if self.shares.are_partitions else self.limits.timeout
+        limit = self.limits.wait if self.shares.partitions else self.limits.timeout
         ended = self._ended(tasks, limit)
         if ended.is_bad:
             self._lost(ended, "a new ring")
@@ -367,7 +336,7 @@ class Rounds:
             running = self.cluster.tell(addresses, worker.renew, self.run)
             if len(running) == len(pending) and all(each is True for each in running.values()):
                 return False
-        answers = self.cluster.tell(addresses, worker.interrupt, self.run, self.attempt)
+        answers = self.cluster.tell(addresses, worker.renew, self.run, self.attempt)
         silent = [task for task in pending if task.address not in answers]
         self.cluster.forget(silent)
         for task in silent:
@@ -409,3 +378,26 @@ class Rounds:
         error: BaseException = outcome.value
         error.add_note(f"This is of the worker {address}:\n{outcome.seen}")
         raise error
+
+
+class Keeper:
+    """A thread of the driver that tells its workers that it is alive.
+
+    It renews claims several times in each `timeout`, also while a callback takes long.
+    """
+
+    def __init__(self, cluster: Cluster, run: str, timeout: float, members: set[str]) -> None:
+        self.cluster, self.run, self.members = cluster, run, members
+        self.every, self.ended = max(0.2, timeout / 4), threading.Event()
+        self.thread = threading.Thread(target=self._renew, name="cmlp keeper", daemon=True)
+        self.thread.start()
+
+    def _renew(self) -> None:
+        while not self.ended.wait(self.every):
+            with contextlib.suppress(Exception):  # as of a set that has changed just now
+                limit = min(ANSWER, self.every)  # one that is stopped delays no others
+                self.cluster.tell(list(self.members), worker.renew, self.run, limit=limit)
+
+    def close(self) -> None:
+        """End the thread."""
+        self.ended.set()

@@ -9,6 +9,14 @@ from cmlp.core.errors import warn
 from cmlp.dask.partitions import Partitions
 from cmlp.data.source import Shards, Source
 
+
+def partitions_in(source: Any) -> Partitions | None:
+    """Return the partitions that a source consists of, also if it encodes their rows."""
+    while not isinstance(source, Partitions) and hasattr(source, "source"):
+        source = source.source
+    return source if isinstance(source, Partitions) else None
+
+
 UNEVEN = 1.15
 """Rows of a rank, as a multiple of the mean, from which there is a warning."""
 
@@ -25,7 +33,7 @@ class Shares:
 
     def __init__(self, source: Source, n_shards: int, verbose: int) -> None:
         self.source, self.n_shards, self.verbose, self.warned = source, n_shards, verbose, False
-        self.are_partitions = isinstance(source, Partitions)
+        self.partitions = partitions_in(source)
 
     def held(self, client: Any, ring: list[str]) -> list[dict[int, Any]]:
         """Return the partitions that each rank carries: futures, which Dask brings there."""
@@ -34,9 +42,9 @@ class Shares:
         borders = [n * (k * rank // size) // k for rank in range(size + 1)]
         rows = [stop - start for start, stop in pairwise(borders)]
         self._tell(ring, rows)
-        if not isinstance(self.source, Partitions):
+        if self.partitions is None:
             return [{} for _ in ring]
-        futures = self.source.living(client)
+        futures = self.partitions.living(client)
         return [
             {block: futures[block] for block, _, _ in pieces.pieces(start, stop)}
             for start, stop in pairwise(borders)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from cmlp.core import dispatch
 from cmlp.core.checks import check_integer, check_number
 from cmlp.core.errors import warn
 from cmlp.dask.cluster import Cluster
-from cmlp.dask.errors import ClusterLost, TrainingFailed
+from cmlp.dask.errors import ClusterLost
 from cmlp.dask.partitions import is_collection, partitions_of, scattered
 from cmlp.dask.rounds import Limits, Rounds
 from cmlp.dask.shares import Shares
@@ -39,6 +39,9 @@ from cmlp.training.stopping import Deadline
 
 POOR, GOOD = 0.7, 0.85
 """Shares of computing in the time, below which a warning names how to come to the other."""
+
+FETCHED = 10.0
+"""Seconds from which the state in this process is old: all that is lost if all workers are."""
 
 PER_WORKER, LEAST = 4, 16
 """Shards for each of the first workers, and at least."""
@@ -147,7 +150,7 @@ def train(
         raise ValueError("resume=True needs the file to continue from: checkpoint=...")
     options = Options(**chosen(Options, DEFAULTS | given))
     made = Recipe(**{name: given[name] for name in PARAMETERS if name in given})
-    limits = limits_of(min_workers, wait, timeout, retries, round_seconds)
+    limits = Limits(min_workers, wait, timeout, retries, round_seconds)
     cluster = Cluster(client, workers)
     common_core(cluster, list(cluster.members()))
     settings = settings_of(cluster, made, options, shards, sync_every, bytes_of(memory))
@@ -177,19 +180,6 @@ def settings_of(
     if shards is not None:
         n_shards = check_integer("shards", shards, 1)
     return Settings(recipe, options, n_shards, every, memory)
-
-
-def limits_of(
-    min_workers: int, wait: float, timeout: float, retries: int, round_seconds: float
-) -> Limits:
-    """Return checked limits."""
-    return Limits(
-        check_integer("min_workers", min_workers, 1),
-        check_number("wait", wait, 0),
-        check_number("timeout", timeout, 0.001),
-        check_integer("retries", retries, 0),
-        check_number("round_seconds", round_seconds, 0.001),
-    )
 
 
 def source_of(client: Any, data: Any, y: Any, weight: Any) -> Source:
@@ -230,9 +220,9 @@ class Training:
         self.settings, self.options, self.port = settings, settings.options, port
         self.held_out = held_out
         self.rank: Rank = None  # type: ignore[assignment]  # made in `run`
+        self.computed = self.waited = self.fetched = 0.0
         self.shown: Any = None
         self.told = 0
-        self.computed = self.waited = 0.0
         self.advised = False
 
     def run(self, keeper: Checkpoint | None, resume: bool) -> History:
@@ -264,14 +254,10 @@ class Training:
             stopped = "interrupted"
             if rounds is not None:
                 rounds.interrupt()
-                self._salvage(rounds)
         finally:
             progress.close()
             if rounds is not None:
-                if stopped == "error" and not lost:
-                    self._salvage(rounds)
                 rounds.close(lost)
-                self._show(rounds)
             rank.close()
             if stopped != "error" and rank.rules.patience.params is not None:
                 self.net.params[:] = rank.rules.patience.params
@@ -283,40 +269,36 @@ class Training:
         call_back(callbacks, "on_train_end", state)
         return state.history
 
-    def _salvage(self, rounds: Rounds) -> None:
-        """Get what the workers have, if any still has it."""
-        with contextlib.suppress(TrainingFailed):
-            rounds.fetch()
-
     def _rounds(self) -> Rounds:
         first = self.rank.state()
-        place = Place(self.net, self.source, self._remote_settings(), self.held_out)
+        options = replace(self.options, callbacks=(), verbose=0, max_time=None)  # these stay here
+        settings = replace(self.settings, options=options)
+        place = Place(self.net, self.source, settings, self.held_out)
         shares = Shares(self.source, self.settings.n_shards, self.options.verbose)
         rounds = Rounds(self.cluster, self.limits, place, shares, self.port)
-        rounds.position, rounds.state = self.rank.position, first
-        self.shown, self.told = first, self.rank.position.epoch
+        rounds.position, rounds.state, self.shown = self.rank.position, first, first
+        self.told, self.fetched = self.rank.position.epoch, time.perf_counter()
         return rounds
-
-    def _remote_settings(self) -> Settings:
-        """Return the settings without what stays here."""
-        from dataclasses import replace
-
-        options = replace(self.options, callbacks=(), verbose=0, max_time=None)
-        return replace(self.settings, options=options)
 
     def _round(
         self, rounds: Rounds, deadline: Deadline, keeper: Checkpoint | None, progress: Progress,
         callbacks: tuple[Any, ...],
     ) -> str:  # fmt: skip
         """Run a round; return why training ends with it, or nothing."""
-        left = deadline.end - time.perf_counter()
-        seconds = min(self.limits.round_seconds, max(0.0, left))
-        due = keeper is not None and time.perf_counter() - keeper.last >= keeper.every
-        fetches = bool(callbacks) or due or left <= 2 * self.limits.round_seconds
-        found: Round = rounds.next(seconds, fetches)
-        self._show(rounds)
+        now = time.perf_counter()
+        left, due = deadline.end - now, keeper is not None and now - keeper.last >= keeper.every
+        old = now - self.fetched > FETCHED or left < 2 * self.limits.round_seconds
+        fetches = bool(callbacks) or due or old
+        found = rounds.next(min(self.limits.round_seconds, max(0.0, left)), fetches)
+        records = found.records
+        if rounds.state is not self.shown:
+            self._show(rounds.state)
+            first, columns = self.told - found.position.epoch, self.net.history.items()
+            # workers may be further than the last round that was heard of
+            records = [{name: column[i] for name, column in columns} for i in range(first, 0)]
+        self.told = max(self.told, found.position.epoch)
         self._advise(found, len(rounds.ring))
-        for values in self._untold(found, fetches or bool(found.ended)):
+        for values in records:
             progress.epoch(values)
             call_back(callbacks, "on_epoch_end", self.rank.state_of_fit)
         if keeper is not None and due:
@@ -326,20 +308,10 @@ class Training:
             return found.ended
         return "callback" if self.rank.state_of_fit.stop else deadline.reason
 
-    def _untold(self, found: Round, fetched: bool) -> list[dict[str, float]]:
-        """Return the records of the epochs that were not shown yet.
-
-        A round has its own; but workers may be further than the last round that was heard of.
-        """
-        first, history = self.told, self.net.history
-        self.told = max(first, found.position.epoch)
-        if not fetched:
-            return found.records
-        before = history.epochs - found.position.epoch  # of other trainings
-        return [
-            {name: column[before + epoch] for name, column in history.items()}
-            for epoch in range(first, self.told)
-        ]
+    def _show(self, state: Any) -> None:
+        """Write a state into the network."""
+        self.rank.restore(state)
+        self.shown, self.fetched = state, time.perf_counter()
 
     def _advise(self, found: Round, n_ranks: int) -> None:
         """Warn once, after some steps, if workers wait for each other more than they compute."""
@@ -349,16 +321,10 @@ class Training:
             return
         self.advised, share = True, self.computed / max(1e-9, self.computed + self.waited)
         if share < POOR:
-            k = math.ceil(self.waited / self.computed * GOOD / (1 - GOOD))
+            k = math.ceil(self.waited / max(1e-9, self.computed) * GOOD / (1 - GOOD))
             size = k * self.rank.batch_size
             warn(
                 f"workers compute {100 * share:.0f} % of the time, and wait for each other else; "
                 f"batch_size={size} or sync_every={k * (self.rank.k or 1)} would make it about "
                 f"{100 * GOOD:.0f} %, or one machine is enough"
             )
-
-    def _show(self, rounds: Rounds) -> None:
-        """Write the latest state that is here into the network."""
-        if rounds.state is not self.shown:
-            self.rank.restore(rounds.state)
-            self.shown = rounds.state

@@ -1,8 +1,7 @@
 """What runs in Dask workers: a claim for one training, and the rank that lives between rounds.
 
 A worker's process is claimed by one training at a time. The claim ends with the training; it also
-ends `timeout` seconds (10 at least) after the driver was last heard of, and at once when another
-driver finds that the scheduler knows that one no more.
+ends `timeout` seconds (10 at least) after the driver was last heard of.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cmlp.dask.shares import partitions_in
 from cmlp.distributed.communicator import RankError, RingBroken
 
 EVICTION = 10.0
@@ -52,18 +52,15 @@ class Seat:
 
     Attributes
     ----------
-    owner : str
-        The client that trains.
     rank : Rank or None
         Parameters, optimizer and position, which stay between rounds.
-    running : int
-        Tasks of this training that are running.
+    running : bool
+        Whether a task of this training is running.
     left : bool
         Whether the training has ended, and the running task is to vacate the place.
     """
 
     run: str
-    owner: str
     timeout: float
     since: str = field(default_factory=lambda: time.strftime("%H:%M:%S"))
     attempt: int = -1
@@ -72,7 +69,7 @@ class Seat:
     listener: Any = None
     comm: Any = None
     place: Any = None
-    running: int = 0
+    running: bool = False
     left: bool = False
     abort: threading.Event = field(default_factory=threading.Event)
     heard: float = field(default_factory=time.monotonic)
@@ -103,52 +100,40 @@ _lock = threading.Lock()
 # What the driver asks at any time; it is answered by the worker's event loop, and takes no time
 
 
-def claim(
-    run: str, owner: str, timeout: float, gone: str | None, dask_worker: Any
-) -> tuple[str, str]:
-    """Claim this worker for a training; return what keeps it from that, if any, and whose it is.
-
-    `gone` is a driver that the scheduler knows no more, though it had a claim here.
-    """
+def claim(run: str, timeout: float, dask_worker: Any) -> str:
+    """Claim this worker for a training; return what keeps it from that, if anything does."""
     with _lock:
         seat = _seats.get(dask_worker.address)
         if run in _over:
-            return "this training has ended", owner
+            return "this training has ended"
         if seat is not None and seat.run == run:
             seat.heard = time.monotonic()
-            return "", owner
+            return ""
         if seat is not None:
-            if not (seat.is_stale or seat.owner == gone):
-                return f"busy with training {seat.run} since {seat.since}", seat.owner
+            if not seat.is_stale:
+                return f"busy with training {seat.run} since {seat.since}"
             seat.abort.set()
             if seat.running:
-                return f"training {seat.run}, whose driver has gone, is ending", seat.owner
+                return f"training {seat.run}, whose driver has gone, is ending"
             _vacate(dask_worker.address, seat)
-        seat = _seats[dask_worker.address] = Seat(run, owner, timeout)
+        seat = _seats[dask_worker.address] = Seat(run, timeout)
         _watch(dask_worker.address, seat)
-    return "", owner
+    return ""
 
 
-def renew(run: str, dask_worker: Any) -> bool:
-    """Tell that the driver is alive; return whether a task of this training is running."""
+def renew(run: str, ends: int = -1, *, dask_worker: Any) -> bool:
+    """Tell that the driver is alive; return whether a task of this training is running.
+
+    `ends` is an attempt whose round, or that of an earlier one, is to end.
+    """
     with _lock:
         seat = _seats.get(dask_worker.address)
         if seat is None or seat.run != run:
             return False
         seat.heard = time.monotonic()
-        return seat.running > 0
-
-
-def interrupt(run: str, attempt: int, dask_worker: Any) -> bool:
-    """End the round of this attempt or an earlier one; return whether one is running."""
-    with _lock:
-        seat = _seats.get(dask_worker.address)
-        if seat is None or seat.run != run:
-            return False
-        seat.heard = time.monotonic()
-        if seat.attempt <= attempt:
+        if seat.attempt <= ends:
             seat.abort.set()
-        return seat.running > 0
+        return seat.running
 
 
 def leave(run: str, ended: bool, dask_worker: Any) -> None:
@@ -246,7 +231,7 @@ class _Task:
                 if seat is None or seat.run != self.run or seat.attempt > self.attempt:
                     return None
                 if not seat.running:
-                    seat.running, seat.attempt, seat.heard = 1, self.attempt, time.monotonic()
+                    seat.running, seat.attempt, seat.heard = True, self.attempt, time.monotonic()
                     seat.abort.clear()
                     self.seat = seat
                     return seat
@@ -260,7 +245,7 @@ class _Task:
             self.outcome = failed(error)
         if self.seat is not None:
             with _lock:
-                self.seat.running, self.seat.heard = 0, time.monotonic()
+                self.seat.running, self.seat.heard = False, time.monotonic()
                 if error is not None:
                     self.seat.disconnect()
                 if self.seat.left:
@@ -288,7 +273,7 @@ def admit(run: str, attempt: int, place: Place) -> Outcome:
         if seat is not None:
             if seat.rank is None:
                 seat.place = place
-                if not hasattr(place.source, "held"):
+                if partitions_in(place.source) is None:
                     _make(seat, task.worker)
             task.outcome = Outcome("done")
     return task.outcome
@@ -312,7 +297,7 @@ def listen(run: str, attempt: int, port: Any, held: dict[int, Any]) -> Outcome:
     with (task := _Task(run, attempt)) as seat:
         if seat is not None and seat.place is not None:
             if held:
-                seat.place.source.held = held
+                partitions_in(seat.place.source).held = held  # type: ignore[union-attr]
                 if seat.rank is not None:
                     seat.rank.close_shards()
             if seat.rank is None:
@@ -325,15 +310,9 @@ def listen(run: str, attempt: int, port: Any, held: dict[int, Any]) -> Outcome:
 
 
 def work(
-    run: str,
-    attempt: int,
-    number: int,
-    ring: Ring | None,
-    seconds: float,
-    fetches: bool,
-    leads: bool,
+    run: str, attempt: int, number: int, ring: Ring | None, seconds: float, fetches: bool
 ) -> Outcome:
-    """Run a round, the first one of a ring after connecting it.
+    """Run a round, the first one of a ring after connecting it; rank 0 may return its state, too.
 
     `number` counts the rounds of all rings: Dask runs a task again whose result it has lost.
     """
@@ -344,7 +323,8 @@ def work(
             if ring is not None:
                 _connect(seat, ring, attempt, task.worker)
             found = seat.rank.round(seat.comm, seconds)
-            state = seat.rank.state() if leads and (fetches or found.ended) else None
+            wanted = seat.comm.rank == 0 and (fetches or found.ended)
+            state = seat.rank.state() if wanted else None
             task.outcome = Outcome("done", (found, state))
     return task.outcome
 
@@ -365,11 +345,3 @@ def _connect(seat: Seat, ring: Ring, attempt: int, worker: Any) -> None:
     seat.listener = None
     if ring.state is not None:
         seat.rank.restore(ring.state)
-
-
-def state_of(run: str, attempt: int) -> Outcome:
-    """Return the state of this rank, as of its last round."""
-    with (task := _Task(run, attempt)) as seat:
-        if seat is not None and seat.rank is not None:
-            task.outcome = Outcome("done", (seat.rank.position, seat.rank.state()))
-    return task.outcome

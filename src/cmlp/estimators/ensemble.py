@@ -39,14 +39,14 @@ def fit(ensemble: Any, task: Task) -> None:
     n = ensemble.n_ensemble
     pool = Pool(min(n, dispatch.threads_for(threads_of(ensemble))))
     present = [] if task.first else ensemble.estimators_
-    members = _members(ensemble, present, pool.n_workers)
+    members = members_of(ensemble, present, pool.n_workers)
     task = dataclasses.replace(task, halted=pool.stopped)
     works = [
         (member, dataclasses.replace(task, first=number >= len(present)))
         for number, member in enumerate(members)
     ]
     trained = train_all(works, pool, functools.partial(_report, ensemble, members))
-    _keep(ensemble, members, task)
+    keep_members(ensemble, members, task)
     repeat_warnings(
         [each.warnings for each in trained if each is not None and not each.divergence], n
     )
@@ -63,7 +63,7 @@ def _report(ensemble: Any, members: list[Any], number: int) -> None:
         print(f"estimators_[{number}]: {member.n_iter_} iterations, loss = {loss}")
 
 
-def _members(ensemble: Any, present: Sequence[Any], workers: int) -> list[Any]:
+def members_of(ensemble: Any, present: Sequence[Any], workers: int) -> list[Any]:
     """Return the earlier members and new ones, with the present parameters."""
     n = ensemble.n_ensemble
     parameters = ensemble.get_params(deep=False)
@@ -87,7 +87,7 @@ def _members(ensemble: Any, present: Sequence[Any], workers: int) -> list[Any]:
     return members
 
 
-def _keep(ensemble: Any, members: list[Any], task: Task) -> None:
+def keep_members(ensemble: Any, members: list[Any], task: Task) -> None:
     """Keep the members that were trained, and write what they have in common or in the mean."""
     kept = [member for member in members if hasattr(member, "network_")]
     if not kept:

@@ -84,12 +84,13 @@ class SourceFit:
 
     def task(self, targets: Targets, init: Any, first: bool, once: bool) -> Task:
         """Return the problem, whose rows are read in windows."""
-        encoder = self._encoder(targets)
+        encoder = self.encoder(targets)
         data = Data(*encoder(self.source.first(), lambda row: self.source.place(0, row)))
         columns = Columns(self.source.n_features, self.names)
         return Task(data, targets, columns, None, init, first, once, windows=self._windows)
 
-    def _encoder(self, targets: Targets) -> RowEncoder:
+    def encoder(self, targets: Targets) -> RowEncoder:
+        """Return what encodes rows, and weights them by their classes."""
         est, outputs = self.estimator, targets.outputs
 
         def encoded(y: Array) -> Array:
@@ -129,7 +130,7 @@ class SourceFit:
         est, n = self.estimator, number_of_rows(self.source)
         size = min(200, n) if isinstance(est.batch_size, str) else min(int(est.batch_size), n)
         made = windowed(
-            self.source, self._encoder(task.targets),
+            self.source, self.encoder(task.targets),
             np.random.default_rng(int(random.randint(2**31 - 1))),
             memory=self.memory, batch_size=size, shuffle=est.shuffle,
             validation_fraction=est.validation_fraction if est.early_stopping else 0.0,

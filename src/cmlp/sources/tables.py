@@ -1,19 +1,18 @@
-"""Tables in sources: read in pieces, learned from in one pass, and encoded as they are read."""
+"""Tables in sources: read in pieces, and encoded as they are read."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cmlp.core.layout import Array
 from cmlp.data.cells import DataError, show
-from cmlp.data.source import Block, Source
-from cmlp.data.summary import Labels, Moments
+from cmlp.data.source import Block, Source, taken
+from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows
 from cmlp.sources.windows import PIECE
 from cmlp.tables.columns import ColumnError, Form, Levels, Numbers
@@ -21,9 +20,6 @@ from cmlp.tables.columns import Moments as Dates
 from cmlp.tables.containers import columns_of
 from cmlp.tables.forms import FormColumn, FormTable
 from cmlp.tables.readers import read_column
-
-MOST_LEVELS = 100_000
-"""Levels of a column that are counted; of a column with more, those of the sample are known."""
 
 
 class Piece(NamedTuple):
@@ -50,8 +46,8 @@ def _named(source: Source, found: Block) -> Block:
     return found
 
 
-def pieces_of(source: Source) -> Iterator[Piece]:
-    """Yield all rows in order, in pieces."""
+def pieces_of(source: Source, blocks: Iterable[int] | None = None) -> Iterator[Piece]:
+    """Yield all rows in order, or those of some blocks, in pieces."""
     with contextlib.closing(source.reopened()) as own:
         if own.blocks is None:
             start = 0
@@ -60,7 +56,8 @@ def pieces_of(source: Source) -> Iterator[Piece]:
                 start += len(found.y)
             return
         rows = max(256, PIECE // (8 * max(1, own.n_features)))
-        for block, n in enumerate(own.blocks):
+        for block in range(len(own.blocks)) if blocks is None else blocks:
+            n = own.blocks[block]
             for start in range(0, n, rows):
                 found = read_table(own, block, start, min(start + rows, n))
                 yield Piece(*found, block, start)
@@ -120,169 +117,6 @@ def whole_table(source: Source, who: str) -> tuple[FormTable, Array, Array | Non
     joined = [joined_forms(column) for column in zip(*parts, strict=True)]
     y = np.concatenate(targets)
     return FormTable(names, joined, len(y)), y, np.concatenate(weights) if weights else None
-
-
-# One pass ----------------------------------------------------------------------------------------
-
-
-@dataclass
-class Learned:
-    """What one reading has found, in bounded memory.
-
-    Attributes
-    ----------
-    sample : FormTable
-        Rows to train on, drawn at random; columns of levels may be longer: they have each level,
-        on as many rows as it has, up to `min_rows`. A column of numbers has a gap if there is one.
-    n_rows : int
-        Rows to train on.
-    labels, counts : ndarray or None
-        The distinct targets, and on how many rows they are; None for several targets per row.
-    low, high, mean, deviation : ndarray
-        Of targets that are numbers, (n_targets,).
-    """
-
-    sample: FormTable
-    n_rows: int
-    labels: Array | None
-    counts: NDArray[np.int64] | None
-    moments: Moments
-
-
-def learn(source: Source, who: str, held: HeldRows, most: int, min_rows: int, seed: int) -> Learned:
-    """Read a source once, and return a sample of the rows to train on and what all of them hold.
-
-    Parameters
-    ----------
-    most : int
-        Rows of the sample; if there are no more than these, all are in it.
-    """
-    sample = _Sample(most, seed)
-    levels: dict[int, _Rare] = {}
-    labels, moments = Labels(), Moments()
-    names, n = None, 0
-    for piece in pieces_of(source):
-        rows = np.arange(piece.start, piece.start + len(piece.y))
-        mask = held.mask(piece.block, piece.start, piece.start + len(piece.y))
-        kept = np.flatnonzero(~mask)
-        names, forms = forms_of(piece.X, who)
-        if len(kept) < len(rows):
-            forms, y = [some_rows(form, kept) for form in forms], piece.y[kept]
-        else:
-            y = piece.y
-        n += len(y)
-        _see_targets(y, labels, moments)
-        sample.add(forms, piece.block, rows[kept])
-        for place, form in enumerate(forms):
-            levels.setdefault(place, _Rare(min_rows)).see(form, piece.block, rows[kept])
-    forms = sample.forms()
-    for place, rare in levels.items():
-        forms[place] = rare.added(forms[place], sample.ids)
-    table = FormTable(names, forms, len(sample.ids))
-    return Learned(table, n, labels.labels, labels.counts, moments)
-
-
-def _see_targets(y: Array, labels: Labels, moments: Moments) -> None:
-    if y.ndim == 1 or y.shape[1] == 1:
-        labels.see(y.reshape(-1))
-    if y.dtype.kind in "fiub":
-        moments.see(y.reshape(len(y), -1))
-
-
-class _Sample:
-    """The rows with the smallest hashes: a sample that is drawn at random, without replacement."""
-
-    def __init__(self, most: int, seed: int) -> None:
-        self.most, self.hashes = most, HeldRows(seed, 0.0)
-        self.limit = np.uint64(2**64 - 1)
-        self.parts: list[tuple[list[Form], NDArray[np.uint64], Array]] = []
-        self.n = 0
-        self.ids: Array = np.zeros((0, 2), np.int64)
-
-    def add(self, forms: list[Form], block: int, rows: Array) -> None:
-        """Add rows of a block."""
-        keys = self.hashes.hashes(block, rows)
-        taken = np.flatnonzero(keys <= self.limit)
-        if len(taken) < len(rows):
-            forms = [some_rows(form, taken) for form in forms]
-        ids = np.column_stack([np.full(len(taken), block), rows[taken]])
-        self.parts.append((forms, keys[taken], ids))
-        self.n += len(taken)
-        if self.n > 2 * self.most:
-            self._cut()
-
-    def _cut(self) -> None:
-        """Keep the rows with the smallest hashes, in their order."""
-        forms = [joined_forms(column) for column in zip(*(p[0] for p in self.parts), strict=True)]
-        keys = np.concatenate([part[1] for part in self.parts])
-        ids = np.concatenate([part[2] for part in self.parts])
-        if len(keys) > self.most:
-            self.limit = np.partition(keys, self.most - 1)[self.most - 1]
-            rows = np.flatnonzero(keys <= self.limit)
-            forms = [_pruned(some_rows(form, rows)) for form in forms]
-            keys, ids = keys[rows], ids[rows]
-        self.parts, self.n = [(forms, keys, ids)], len(keys)
-
-    def forms(self) -> list[Form]:
-        """Return the columns of the sample."""
-        self._cut()
-        forms, _, self.ids = self.parts[0]
-        return list(forms)
-
-
-def _pruned(form: Form) -> Form:
-    """Return levels without those that no row has."""
-    if not isinstance(form, Levels):
-        return form
-    used, codes = np.unique(form.codes, return_inverse=True)
-    shift = int(len(used) > 0 and used[0] < 0)
-    values = [form.values[code] for code in used[shift:].tolist()]
-    return form._replace(codes=codes - shift, values=values)
-
-
-@dataclass
-class _Rare:
-    """The first rows of each level of a column, and whether it has a gap."""
-
-    min_rows: int
-    counts: dict[Any, int] = field(default_factory=dict)
-    parts: list[tuple[Form, Array]] = field(default_factory=list)
-    gap: bool = False
-    gave_up: bool = False
-
-    def see(self, form: Form, block: int, rows: Array) -> None:
-        """Add rows of a block."""
-        if not isinstance(form, Levels):
-            self.gap = self.gap or bool(form[0].dtype.kind == "f" and np.isnan(form[0]).any())
-            return
-        if self.gave_up:
-            return
-        present = np.bincount(form.codes[form.codes >= 0], minlength=len(form.values))
-        taken = []
-        for code in np.flatnonzero(present).tolist():
-            value = form.values[code]
-            before = self.counts.get(value, 0)
-            if before < self.min_rows:
-                taken.append(np.flatnonzero(form.codes == code)[: self.min_rows - before])
-                self.counts[value] = before + int(present[code])
-        if len(self.counts) > MOST_LEVELS:
-            self.gave_up, self.parts = True, []
-        elif taken:
-            where = np.sort(np.concatenate(taken))
-            ids = np.column_stack([np.full(len(where), block), rows[where]])
-            self.parts.append((_pruned(some_rows(form, where)), ids))
-
-    def added(self, form: Form, ids: Array) -> Form:
-        """Return a column of the sample with these rows, but for those that it has already."""
-        if self.gap and isinstance(form, Numbers) and not np.isnan(form.values).any():
-            return Numbers(np.append(form.values.astype(np.float64), np.nan))
-        known = set(map(tuple, ids.tolist())) if self.parts else set()
-        parts = [form]
-        for found, its_ids in self.parts:
-            new = [row for row, key in enumerate(map(tuple, its_ids.tolist())) if key not in known]
-            if new:
-                parts.append(some_rows(found, np.array(new)))
-        return joined_forms(parts)
 
 
 # Encoded -----------------------------------------------------------------------------------------
@@ -346,6 +180,87 @@ class EncodedSource(Source):
 
 def _place_of(source: Source, piece: Piece) -> Callable[[int], str]:
     return lambda row: source.place(piece.block, piece.start + row)
+
+
+class TrainingRows(Source):
+    """Rows of another source with their targets encoded: those to train on, or those held out.
+
+    Parameters
+    ----------
+    source : Source
+        Of numbers, in blocks.
+    targets : RowEncoder
+    which : HeldRows
+    held_out : bool
+        Which of the two.
+    """
+
+    def __init__(
+        self, source: Source, targets: RowEncoder, which: HeldRows, held_out: bool = False
+    ) -> None:
+        self.source, self.targets, self.which, self.held_out = source, targets, which, held_out
+        self.n_features, self.dtype, self.scratch = source.n_features, source.dtype, source.scratch
+        self.feature_names, self.target_name = source.feature_names, source.target_name
+        whole = source.blocks or ()
+        kept = which.n_kept(whole)
+        self.blocks = tuple(np.subtract(whole, kept).tolist() if held_out else kept)
+        self._of: tuple[int, Array] = (-1, np.empty(0, np.int64))
+
+    def _numbers(self, block: int) -> Array:
+        """Return the numbers of the rows among all of their block."""
+        of, rows = self._of
+        if of != block:
+            assert self.source.blocks is not None
+            mask = self.which.mask(block, 0, self.source.blocks[block])
+            rows = np.flatnonzero(mask if self.held_out else ~mask)
+            self._of = block, rows
+        return rows
+
+    def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
+        """Return rows of a block."""
+        return self._read(self.source.read, block, start, stop)
+
+    def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
+        """Return targets of a block."""
+        return self._read(self.source.read_targets, block, start, stop)
+
+    def _read(self, read: Any, block: int, start: int, stop: int | None) -> Block:
+        rows = self._numbers(block)[start:stop]
+        first, last = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        found = taken(read(block, first, last), rows - first)
+        y, weight = self.targets.of_targets(found, lambda row: self.place(block, start + row))
+        return Block(found.X, y, weight)
+
+    def first(self, n: int = 256, *, targets_only: bool = False) -> Block:
+        """Return some of the first rows; of partitions, of one that is in this process."""
+        innermost: Any = self.source
+        while hasattr(innermost, "source"):
+            innermost = innermost.source
+        for block in getattr(innermost, "held", ()):
+            if self.blocks is not None and self.blocks[block]:
+                return (self.read_targets if targets_only else self.read)(block, 0, n)
+        return super().first(n, targets_only=targets_only)
+
+    def place(self, block: int, row: int) -> str:
+        """Return where a row is."""
+        return self.source.place(block, int(self._numbers(block)[row]))
+
+    def identity(self) -> Any:
+        """Return the source, and which of its rows."""
+        return self.source.fingerprint(), self.which.seed, self.which.fraction, self.held_out
+
+    def close(self) -> None:
+        """Close open files."""
+        self.source.close()
+
+    def reopened(self) -> TrainingRows:
+        """Return the same with files of its own."""
+        other = copy.copy(self)
+        other.source = self.source.reopened()
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_of": (-1, np.empty(0, np.int64))}
 
 
 def encoded(encoder: Any, X: Any, where: Callable[[int], str]) -> Array:

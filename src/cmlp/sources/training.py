@@ -118,7 +118,7 @@ def windowed(
     held = HeldRows(held_seed, validation_fraction if given is None else given["held"])
     if validation_fraction:
         room = memory // HELD_SHARE
-        held = held if given is not None else _that_fit(held, sum(blocks), room // size)
+        held = held if given is not None else that_fit(held, sum(blocks), room // size)
         memory -= room
     counts = held.n_kept(blocks)
     lanes = lanes_in(memory, source) if given is None else given["lanes"]
@@ -139,7 +139,7 @@ def windowed(
     return Windowed(WindowFeed(source, encoder, layout, n_epochs, some), held_out)
 
 
-def _that_fit(held: HeldRows, n: int, most: int) -> HeldRows:
+def that_fit(held: HeldRows, n: int, most: int) -> HeldRows:
     """Return fewer held-out rows where they would not fit into memory."""
     fraction = held.fraction
     if n * fraction <= most:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -27,11 +28,13 @@ from cmlp.estimators.tabular.targets import Rows, Scale
 from cmlp.estimators.tabular.training import Job, name_of_score, train_member
 from cmlp.estimators.targets import Targets
 from cmlp.formats.checkpoint import Checkpoint, read_checkpoint
+from cmlp.network import Network
 from cmlp.sources.columns import NO_TARGET
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows, bytes_of
 from cmlp.sources.skipping import Skipping, has_one_target
-from cmlp.sources.tables import EncodedSource, Learned, learn, whole_table
+from cmlp.sources.survey import Learned, Seen, Survey
+from cmlp.sources.tables import EncodedSource, whole_table
 from cmlp.sources.training import windowed
 from cmlp.training.stopping import Deadline
 
@@ -49,8 +52,7 @@ def fit_source(
     memory = bytes_of(how.memory)
     estimator._check_parameters()
     who = type(estimator).__name__
-    if estimator.missing_targets and source.blocks is not None and has_one_target(source):
-        source = Skipping(source, "targets")
+    source = without_gaps(estimator, source)
     if how.is_plain and number_of_rows(source) * source.n_features * CELL <= memory:
         X, y, weights = whole_table(source, who)
         return estimator._fit(X, y, weights, validation)
@@ -59,6 +61,13 @@ def fit_source(
             "rows to validate on are held out of a source by validation_fraction; leave X_val out"
         )
     return StreamedFit(estimator, source, how, memory).run()
+
+
+def without_gaps(estimator: Any, source: Source) -> Source:
+    """Return the rows with a target, where an estimator leaves out the others."""
+    if estimator.missing_targets and source.blocks is not None and has_one_target(source):
+        return Skipping(source, "targets")
+    return source
 
 
 class StreamedFit:
@@ -108,10 +117,12 @@ class StreamedFit:
         scale = self._scale(targets, learned, preset)
         rows = EncodedSource(self.source, encoder, check_dtype(est.dtype))
         row_encoder = self._row_encoder(rows, targets, scale, learned)
-        members = [
-            self._member(rows, row_encoder, targets, preset, scale, seeds[0], int(seed), number)
-            for number, seed in enumerate(random.randint(2**31 - 1, size=preset.n_ensemble))
-        ]
+        members: list[Member] = []
+        for number, seed in enumerate(random.randint(2**31 - 1, size=preset.n_ensemble)):
+            given = rows, row_encoder, targets, preset, scale, seeds[0], int(seed), number
+            members.append(self._member(*given))
+            if members[-1].network.history.stopped == "interrupted":
+                break
         est._restore(members, [encoder], targets.outputs.labels, dict(vars(preset)))
         est._held_rows, est._held_of_source = [], self.held
         return est
@@ -119,7 +130,12 @@ class StreamedFit:
     def _learned(self, held: HeldRows, seed: int) -> Learned:
         most = self.memory // 4 // (CELL * max(1, self.source.n_features))
         most = int(min(max(most, 1000), MOST_SAMPLED))
-        return learn(self.source, type(self.estimator).__name__, held, most, 10, seed)
+        survey = Survey(self.source, type(self.estimator).__name__, held, most, 10, seed)
+        return survey.learned(self._parts(survey))
+
+    def _parts(self, survey: Survey) -> Iterable[Seen]:
+        """Return what the parts of the source hold."""
+        return (survey.of(self.source, blocks) for blocks in survey.groups())
 
     def _targets(self, learned: Learned) -> Targets:
         """Return what the outputs stand for."""
@@ -205,18 +221,33 @@ class StreamedFit:
             rows.encoder.outputs_, preset, targets.outputs, seed, dtype=est.dtype,
             **est._loss_options(),
         )  # fmt: skip
-        keeper, ended = self._keeper(net, preset)
-        feed, held_out = self._rows(rows, row_encoder, preset, net, held_seed, keeper)
         seconds = None
         if est.max_time is not None:
             left = self.began + est.max_time - time.perf_counter()
             seconds = max(0.0, left / max(1, preset.n_ensemble - number))
+        its_own = preset if preset.n_ensemble == 1 else preset.of_member(number)
+        self._train(net, rows, row_encoder, its_own, held_seed, seconds)
+        return Member(net, 0, scale)
+
+    def _train(
+        self,
+        net: Network,
+        rows: EncodedSource,
+        row_encoder: RowEncoder,
+        preset: Preset,
+        held_seed: int,
+        seconds: float | None,
+    ) -> None:
+        """Train a network, and leave the weights of its best epoch in it."""
+        est = self.estimator
+        keeper, ended = self._keeper(net, preset)
+        feed, held_out = self._rows(rows, row_encoder, preset, net, held_seed, keeper)
         job = Job(
             net=net,
             data=feed,
             rows=np.empty(0, np.int64),
             held_out=held_out,
-            preset=preset if preset.n_ensemble == 1 else preset.of_member(number),
+            preset=preset,
             scoring=est.scoring,
             name=name_of_score(est.scoring, net, feed.latest.targets),
             deadline=Deadline(seconds),
@@ -231,7 +262,6 @@ class StreamedFit:
             train_member(job)
         finally:
             feed.close()
-        return Member(net, 0, scale)
 
     def _keeper(self, net: Any, preset: Preset) -> tuple[Checkpoint | None, bool]:
         """Return what writes checkpoints, and whether there is nothing left to train."""

@@ -271,15 +271,20 @@ def train_member(job: Job) -> History:
     finally:
         rules.progress.close()
         trainer.close()
-        if best.params is not None:
-            net.params[:] = best.params
-            if job.held_out is not None:
-                divide_by_temperature(net, validate(net, job.held_out)[2])
-        net.history.metric = job.name
-        net.history.end(stopped, best.epoch or None, best.params is not None)
+        keep_best(net, best, job.held_out, job.name, stopped)
     call_back(callbacks, "on_train_end", state)
     net.forget_optimizer()
     return net.history
+
+
+def keep_best(net: Network, best: Best, held_out: HeldOut | None, name: str, stopped: str) -> None:
+    """Leave the best epoch's weights in a network, a classifier's at the best temperature."""
+    if best.params is not None:
+        net.params[:] = best.params
+        if held_out is not None:
+            divide_by_temperature(net, validate(net, held_out)[2])
+    net.history.metric = name
+    net.history.end(stopped, best.epoch or None, best.params is not None)
 
 
 def name_of_score(scoring: Any, net: Network, targets: Array) -> str:
