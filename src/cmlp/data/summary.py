@@ -69,14 +69,22 @@ class Moments:
             off = np.where(known, part - np.where(known, mean, 0.0), 0.0) if not known.all() else (
                 part - mean
             )  # fmt: skip
-            total = np.maximum(self.n + n, 1)
-            gap = mean - self.mean
-            self.squares = self.squares + (off * off).sum(axis=0) + gap * gap * self.n * n / total
-            self.mean = self.mean + gap * n / total
-            self.n = self.n + n
-            self.n_missing = self.n_missing + (len(part) - n)
-            self.low = np.minimum(self.low, np.where(known, part, np.inf).min(axis=0))
-            self.high = np.maximum(self.high, np.where(known, part, -np.inf).max(axis=0))
+            other = Moments()
+            other.n, other.mean, other.squares = n, mean, (off * off).sum(axis=0)
+            other.n_missing = len(part) - n
+            other.low = np.where(known, part, np.inf).min(axis=0)
+            other.high = np.where(known, part, -np.inf).max(axis=0)
+            self.merge(other)
+
+    def merge(self, other: Moments) -> None:
+        """Add the rows that another one has seen."""
+        total = np.maximum(self.n + other.n, 1)
+        gap = other.mean - self.mean
+        self.squares = self.squares + other.squares + gap * gap * self.n * other.n / total
+        self.mean = self.mean + gap * other.n / total
+        self.n = self.n + other.n
+        self.n_missing = self.n_missing + other.n_missing
+        self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
 
     def statistics(self) -> Statistics:
         """Return what was seen."""
@@ -94,22 +102,33 @@ class Labels:
 
     def see(self, y: Array) -> None:
         """Add targets, (n,)."""
-        if self.gave_up or not len(y):
-            return
-        try:
-            found, counts = np.unique(y, return_counts=True)
-            if self.labels is not None and self.counts is not None:
-                both = np.concatenate([self.labels, found])
-                found, place = np.unique(both, return_inverse=True)
-                counts = np.bincount(
-                    place, np.concatenate([self.counts, counts]), len(found)
-                ).astype(np.int64)
-        except TypeError:  # objects that have no order
-            self.gave_up = True
-        if self.gave_up or len(found) > MOST_LABELS:
-            self.labels, self.counts, self.gave_up = None, None, True
-        else:
-            self.labels, self.counts = found, counts
+        if not self.gave_up and len(y):
+            try:
+                self._add(*np.unique(y, return_counts=True))
+            except TypeError:  # objects that have no order
+                self.give_up()
+
+    def merge(self, other: Labels) -> None:
+        """Add the targets that another one has seen."""
+        if other.gave_up:
+            self.give_up()
+        elif not self.gave_up and other.labels is not None and other.counts is not None:
+            self._add(other.labels, other.counts)
+
+    def _add(self, found: Array, counts: NDArray[np.int64]) -> None:
+        if self.labels is not None and self.counts is not None:
+            both = np.concatenate([self.labels, found])
+            found, place = np.unique(both, return_inverse=True)
+            counts = np.bincount(place, np.concatenate([self.counts, counts]), len(found)).astype(
+                np.int64
+            )
+        self.labels, self.counts = found, counts
+        if len(found) > MOST_LABELS:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Count no more: there are too many, or several for each row."""
+        self.labels, self.counts, self.gave_up = None, None, True
 
 
 def summary_of(pieces: Iterable[Any], features: bool) -> Summary:
