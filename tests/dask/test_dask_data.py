@@ -1,6 +1,7 @@
 """Arrays and frames of Dask, estimators, lazy predictions, many networks."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -208,6 +209,38 @@ def test_many_networks_come_also_when_a_worker_is_lost(client, processes):
     np.testing.assert_allclose(one.network.params, alone.params, rtol=1e-3, atol=1e-5)
     with pytest.raises(ValueError, match="the jobs"):
         list(cmlp.dask.fit_many(client, [(cmlp.Network([5, 3]), {})], (X, Y)))
+
+
+def test_jobs_of_a_stopped_and_of_a_busy_worker_are_done_by_others(client, processes):
+    jobs = [(cmlp.Network([8, 8, 3], seed=i), {"epochs": 2}) for i in range(12)]
+    addresses = {w["name"]: a for a, w in client.scheduler_info()["workers"].items()}
+    victim = min(processes.workers)
+    event = distributed.Event("done", client)
+    wait = lambda: distributed.Event("done").wait()  # noqa: E731
+    busy = client.submit(wait, workers=[addresses[victim]], pure=False)
+    found = list(cmlp.dask.fit_many(client, jobs, (X, Y), timeout=2))
+    assert {each.number for each in found} == set(range(12)) and busy.status == "pending"
+    event.set()
+    busy.result()
+    training = cmlp.dask.fit_many(client, jobs, (X, Y), timeout=2)
+    numbers = [next(training).number]
+    processes.signal(victim, signal.SIGSTOP)
+    try:
+        numbers += [each.number for each in training]
+    finally:
+        processes.signal(victim, signal.SIGCONT)
+    assert sorted(numbers) == list(range(12))
+
+
+def test_many_networks_need_a_worker(client):
+    job = cmlp.Network([8, 8, 3], seed=0), {}
+    event, wait = distributed.Event("last", client), lambda: distributed.Event("last").wait()
+    addresses = client.scheduler_info()["workers"]
+    tasks = [client.submit(wait, workers=[each], pure=False) for each in addresses]
+    with pytest.raises(cmlp.dask.TrainingFailed, match="no worker has trained"):
+        list(cmlp.dask.fit_many(client, [job], (X, Y), timeout=1, wait=2))
+    event.set()
+    client.gather(tasks)
 
 
 def test_report(client):

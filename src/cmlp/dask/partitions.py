@@ -65,11 +65,7 @@ class Partitions(Source):
                 raise DataError(f"partition {self.numbers[block]} is not in this worker")
             x, y, w = (None if each is None else each.result() for each in self.futures[block])
             self.held = {block: (x, y, w)}
-        parts: Any = (  # these rows alone are copied
-            part if part is None else getattr(part, "iloc", part)[start:stop]
-            for part in self.held[block]
-        )
-        X, y, weight = parts
+        X, y, weight = (_sliced(part, slice(start, stop)) for part in self.held[block])
         if self.columns is not None:
             X, y = X[self.columns], X[self.target] if y is None else y
         weight = None if weight is None else np.asarray(weight, np.float64)
@@ -123,6 +119,11 @@ class Partitions(Source):
                 )
             self.futures[block] = _sent(client, self.arrays, block)
         return self.futures
+
+
+def _sliced(part: Any, rows: slice) -> Any:
+    """Return rows of an array or a frame: these alone are copied."""
+    return None if part is None else getattr(part, "iloc", part)[rows]
 
 
 def _targets(y: Any) -> Array:
