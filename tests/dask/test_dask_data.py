@@ -120,6 +120,21 @@ def test_an_empty_worker_and_one_with_ten_times_the_rows(client):
     del C, d
 
 
+def test_partitions_follow_each_other_as_ranks_do(client, monkeypatch):
+    """Otherwise two workers exchange all that they have."""
+    from cmlp.dask.cluster import Cluster
+    from cmlp.dask.partitions import partitions_of
+
+    (A, b), order = client.persist(list(chunked())), list(Cluster(client, None).members())
+    distributed.wait([A, b])
+    for ranks in (order, order[::-1]):
+        monkeypatch.setattr(Cluster, "members", lambda self, ranks=ranks: dict.fromkeys(ranks))
+        source = partitions_of(client, A, b)
+        places = client.who_has([x for x, _, _ in source.futures])
+        found = [places[x.key][0] for x, _, _ in source.futures]
+        assert found == sorted(found, key=ranks.index) and set(found) == set(ranks)
+
+
 @pytest.mark.parametrize(
     "data, said",
     [

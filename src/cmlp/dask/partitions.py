@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cmlp.core.layout import Array
+from cmlp.dask.cluster import Cluster
 from cmlp.data.cells import DataError
 from cmlp.data.labels import label_array
 from cmlp.data.numbers import READABLE, REAL, float_for
@@ -274,9 +275,9 @@ def _futures(client: Any, parts: list[Any]) -> list[Held]:
 
 
 def _described(client: Any, futures: list[Held], target: Any) -> tuple[dict[int, int], Summary]:
-    """Return rows of all partitions by number, in order of their places, and all labels.
+    """Return rows of all partitions by number, and all labels, counted where they are.
 
-    They are counted where they are, once all of them are computed.
+    The partitions of a worker follow each other, and workers as ranks do: then hardly any moves.
     """
     from distributed import wait
 
@@ -284,12 +285,12 @@ def _described(client: Any, futures: list[Held], target: Any) -> tuple[dict[int,
         if part.status != "finished":
             part.result()  # raises what computing it has raised
     places = client.who_has([x for x, _, _ in futures])
-    by_worker: dict[str, list[int]] = {}
+    by_worker: dict[str, list[int]] = {each: [] for each in Cluster(client, None).members()}
     for number, (x, _, _) in enumerate(futures):
         by_worker.setdefault(min(places.get(x.key, ()), default=""), []).append(number)
     pieces = [
         numbers[start : start + PIECE]
-        for _, numbers in sorted(by_worker.items())
+        for numbers in by_worker.values()
         for start in range(0, len(numbers), PIECE)
     ]
     tasks = [
