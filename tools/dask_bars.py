@@ -192,7 +192,7 @@ def alone(numbers, X, y, epochs, barrier):
     return began, time.monotonic()
 
 
-def many(epochs=12, turns=3):
+def many(epochs=60, turns=2):
     """200 networks: two workers, and in turns two plain processes with half of them each."""
     import multiprocessing
 
@@ -236,7 +236,7 @@ def many(epochs=12, turns=3):
 HOW = {"batch_size": 32, "learning_rate": 0.02, "solver": "adam", "timeout": 5, "round_seconds": 2}
 
 
-def gap(client, source, do, epochs=12, **more):
+def gap(client, source, do, epochs=6, **more):
     """Train, and let something happen; return the longest pause between epochs, and the usual."""
     times = []
 
@@ -249,7 +249,8 @@ def gap(client, source, do, epochs=12, **more):
     cmlp.dask.train(client, net, source, epochs=epochs, callbacks=[at], **HOW | more)
     other = network()
     cmlp.dask.train(client, other, source, workers=1, epochs=epochs, **HOW | more)
-    assert np.abs(net.params - other.params).max() < 1e-9
+    off = np.abs(net.params - other.params).max()
+    assert off < 1e-9, f"weights differ by {off} after {net.history} and {other.history}"
     pauses = np.diff(times)
     return pauses.max(), np.median(pauses)
 
@@ -257,8 +258,8 @@ def gap(client, source, do, epochs=12, **more):
 def stop():
     """A worker is stopped with a timeout of 5 s."""
     with cluster(3) as (processes, client), tempfile.TemporaryDirectory() as folder:
-        source = stored(folder, *waves(12_000))
-        for victim in sorted(processes.workers):
+        source = stored(folder, *waves(4_000))
+        for victim in sorted(processes.workers)[:2]:
             pause, usual = gap(client, source, lambda v=victim: processes.signal(v, signal.SIGSTOP))
             processes.signal(victim, signal.SIGCONT)
             print(
@@ -270,7 +271,7 @@ def stop():
 def kill():
     """A worker is killed: that with rank 0, another one, two at once, one that has a nanny."""
     with cluster(3) as (processes, client), tempfile.TemporaryDirectory() as folder:
-        source = stored(folder, *waves(12_000))
+        source = stored(folder, *waves(4_000))
         for what in ("first", "last", "two", "nanny"):
             while len(processes.workers) < 3:
                 processes.add(*(["--nanny"] if what == "nanny" else []))
@@ -300,7 +301,7 @@ def lost():
     import pickle
 
     with cluster(2) as (processes, client), tempfile.TemporaryDirectory() as folder:
-        source = stored(folder, *waves(12_000))
+        source = stored(folder, *waves(4_000))
         for what, timeout in ((signal.SIGKILL, 60), (signal.SIGSTOP, 5)):
             arguments = [processes.address(), pickle.dumps(source).hex(), str(timeout)]
             driver = subprocess.Popen(
@@ -531,19 +532,22 @@ def cut_inside():
         ):
             client.wait_for_workers(3, timeout=200)
             client.run(import_all)
-            source = stored(folder, *waves(12_000))
-            pause, usual = gap(client, source, lambda: link("down"), epochs=8)
-            link("up")
+            source = stored(folder, *waves(4_000))
+            up = threading.Timer(15, link, ["up"])
+
+            def down():
+                link("down")
+                up.start()
+
+            pause, usual = gap(client, source, down)
+            up.join()
             print(
                 f"cut: the line of a worker is down: goes on without it after {pause:.1f} s (at "
                 f"most 10; other epochs take {usual:.2f} s)"
             )
             began = time.monotonic()
-            with contextlib.suppress(TimeoutError):
-                client.wait_for_workers(3, timeout=120)
-            net = network()
-            cmlp.dask.train(client, net, source, epochs=2, min_workers=3, **HOW)
-            print(f"cut: it is used again {time.monotonic() - began:.1f} s after the line is up")
+            cmlp.dask.train(client, network(), source, epochs=1, min_workers=3, **HOW)
+            print(f"cut: a training that needs it has ended {time.monotonic() - began:.1f} s later")
     finally:
         processes.close()
 

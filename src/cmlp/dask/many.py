@@ -155,6 +155,7 @@ class _Many:
             self.sent[address] = data
             taken[address] += 1
             size = min(self.size, MOST, math.ceil(len(self.left) / n))
+            size -= size % (16 if size > 16 else 8 if size > 8 else 1)  # all lanes of vectors
             numbers, self.left = self.left[:size], self.left[size:]
             nets, settings = zip(*(self.jobs[i] for i in numbers), strict=True)
             task = self.cluster.submit(address, train_group, nets, settings, data, self.n_threads)
