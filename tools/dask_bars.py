@@ -236,7 +236,7 @@ def many(epochs=60, turns=2):
 HOW = {"batch_size": 32, "learning_rate": 0.02, "solver": "adam", "timeout": 5, "round_seconds": 2}
 
 
-def gap(client, source, do, epochs=6, **more):
+def gap(client, source, do, undo=lambda: None, epochs=6):
     """Train, and let something happen; return the longest pause between epochs, and the usual."""
     times = []
 
@@ -246,9 +246,10 @@ def gap(client, source, do, epochs=6, **more):
             threading.Timer(0.05, do).start()
 
     net = network()
-    cmlp.dask.train(client, net, source, epochs=epochs, callbacks=[at], **HOW | more)
+    cmlp.dask.train(client, net, source, epochs=epochs, callbacks=[at], **HOW)
+    undo()
     other = network()
-    cmlp.dask.train(client, other, source, workers=1, epochs=epochs, **HOW | more)
+    cmlp.dask.train(client, other, source, workers=1, epochs=epochs, **HOW)
     off = np.abs(net.params - other.params).max()
     assert off < 1e-9, f"weights differ by {off} after {net.history} and {other.history}"
     pauses = np.diff(times)
@@ -260,8 +261,8 @@ def stop():
     with cluster(3) as (processes, client), tempfile.TemporaryDirectory() as folder:
         source = stored(folder, *waves(4_000))
         for victim in sorted(processes.workers)[:2]:
-            pause, usual = gap(client, source, lambda v=victim: processes.signal(v, signal.SIGSTOP))
-            processes.signal(victim, signal.SIGCONT)
+            send = lambda number, v=victim: lambda: processes.signal(v, number)  # noqa: E731
+            pause, usual = gap(client, source, send(signal.SIGSTOP), send(signal.SIGCONT))
             print(
                 f"stop: {victim} is stopped: goes on without it after {pause:.1f} s (at most 10; "
                 f"other epochs take {usual:.2f} s)"
@@ -539,8 +540,7 @@ def cut_inside():
                 link("down")
                 up.start()
 
-            pause, usual = gap(client, source, down)
-            up.join()
+            pause, usual = gap(client, source, down, up.join)
             print(
                 f"cut: the line of a worker is down: goes on without it after {pause:.1f} s (at "
                 f"most 10; other epochs take {usual:.2f} s)"

@@ -82,6 +82,11 @@ class Partitions(Source):
             X = X.toarray()
         return found._replace(X=np.asarray(X, self.dtype))
 
+    def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
+        """Return targets of a partition."""
+        found = self.read_table(block, start, stop)
+        return found._replace(X=np.empty((len(found.y), 0), self.dtype))
+
     def first(self, n: int = 256, *, targets_only: bool = False) -> Block:
         """Return some of the first rows of a partition that is here."""
         for block in self.held:
@@ -139,7 +144,9 @@ def is_collection(data: Any) -> bool:
     return hasattr(data, "__dask_graph__") and hasattr(data, "npartitions")
 
 
-def partitions_of(client: Any, X: Any, y: Any, weight: Any = None) -> Partitions:
+def partitions_of(
+    client: Any, X: Any, y: Any, weight: Any = None, tables: bool = False
+) -> Partitions:
     """Compute the partitions of collections where they are, and return them as a source.
 
     Parameters
@@ -147,6 +154,8 @@ def partitions_of(client: Any, X: Any, y: Any, weight: Any = None) -> Partitions
     X : dask Array, (n, n_features), or DataFrame
     y : Array, Series, or name of a column
     weight : Array or Series, optional
+    tables : bool
+        Whether a frame may have columns of any kind, and categories that are not known.
 
     Raises
     ------
@@ -161,7 +170,7 @@ def partitions_of(client: Any, X: Any, y: Any, weight: Any = None) -> Partitions
             if not isinstance(target, str) or target not in columns:
                 raise TypeError(f"y must be a Series of Dask, or a column of X: {columns}")
             columns.remove(target)
-        dtype = np.result_type(*(_column_type(X, name) for name in columns))
+        dtype = np.result_type(*(_column_type(X, name, tables) for name in columns))
     else:
         check_array("X", X, 2)
         dtype = X.dtype
@@ -219,18 +228,18 @@ def check_array(name: str, array: Any, n: int | None = None, sizes: bool = True)
         )
 
 
-def _column_type(X: Any, name: Any) -> np.dtype[Any]:
+def _column_type(X: Any, name: Any, tables: bool) -> np.dtype[Any]:
     """Return what a column is read as, after it was checked; numbers with gaps as float64."""
     column, dtype = X[name], X.dtypes[name]
+    if isinstance(dtype, np.dtype) and dtype.kind in REAL:
+        return dtype
+    if tables or getattr(getattr(dtype, "numpy_dtype", None), "kind", "O") in REAL:
+        return np.dtype(np.float64)
     if str(dtype) == "category" and not column.cat.known:
         raise ValueError(
             f"the categories of column {name!r} are not known, and partitions may differ in "
             f"them; collect them: X = X.categorize(columns=[{name!r}])"
         )
-    if isinstance(dtype, np.dtype) and dtype.kind in REAL:
-        return dtype
-    if getattr(getattr(dtype, "numpy_dtype", None), "kind", "O") in REAL:
-        return np.dtype(np.float64)
     raise TypeError(
         f"column {name!r} holds {dtype}, and a network reads numbers: take indicators, "
         f"X = dask.dataframe.get_dummies(X.categorize()), or leave it out: "
