@@ -264,7 +264,7 @@ def stop():
             send = lambda number, v=victim: lambda: processes.signal(v, number)  # noqa: E731
             pause, usual = gap(client, source, send(signal.SIGSTOP), send(signal.SIGCONT))
             print(
-                f"stop: {victim} is stopped: goes on without it after {pause:.1f} s (at most 10; "
+                f"stop: {victim} is stopped: continues without it after {pause:.1f} s (at most 10; "
                 f"other epochs take {usual:.2f} s)"
             )
 
@@ -542,7 +542,7 @@ def cut_inside():
 
             pause, usual = gap(client, source, down, up.join)
             print(
-                f"cut: the line of a worker is down: goes on without it after {pause:.1f} s (at "
+                f"cut: the line of a worker is down: continues without it after {pause:.1f} s (at "
                 f"most 10; other epochs take {usual:.2f} s)"
             )
             began = time.monotonic()
