@@ -1,6 +1,7 @@
 """Arrays and frames of Dask, estimators, lazy predictions, many networks."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -97,6 +98,21 @@ def test_an_empty_worker_and_one_with_ten_times_the_rows(client):
     uneven = client.persist([A.rechunk((sizes, 8)), b.rechunk((sizes,))])
     assert train(client, *uneven).score(X, Y) > 0.95
     del C, d
+
+
+def test_partitions_follow_each_other_as_ranks_do(client, monkeypatch):
+    """Otherwise two workers exchange all that they have."""
+    from cmlp.dask.cluster import Cluster
+    from cmlp.dask.partitions import partitions_of
+
+    (A, b), order = client.persist(list(chunked())), list(Cluster(client, None).members())
+    distributed.wait([A, b])
+    for ranks in (order, order[::-1]):
+        monkeypatch.setattr(Cluster, "members", lambda self, ranks=ranks: dict.fromkeys(ranks))
+        source = partitions_of(client, A, b)
+        places = client.who_has([x for x, _, _ in source.futures])
+        found = [places[x.key][0] for x, _, _ in source.futures]
+        assert found == sorted(found, key=ranks.index) and set(found) == set(ranks)
 
 
 @pytest.mark.parametrize(
@@ -234,6 +250,38 @@ def test_many_networks_come_also_when_a_worker_is_lost(client, processes):
     np.testing.assert_allclose(one.network.params, alone.params, rtol=1e-3, atol=1e-5)
     with pytest.raises(ValueError, match="the jobs"):
         list(cmlp.dask.fit_many(client, [(cmlp.Network([5, 3]), {})], (X, Y)))
+
+
+def test_jobs_of_a_stopped_and_of_a_busy_worker_are_done_by_others(client, processes):
+    jobs = [(cmlp.Network([8, 8, 3], seed=i), {"epochs": 2}) for i in range(12)]
+    addresses = {w["name"]: a for a, w in client.scheduler_info()["workers"].items()}
+    victim = min(processes.workers)
+    event = distributed.Event("done", client)
+    wait = lambda: distributed.Event("done").wait()  # noqa: E731
+    busy = client.submit(wait, workers=[addresses[victim]], pure=False)
+    found = list(cmlp.dask.fit_many(client, jobs, (X, Y), timeout=2))
+    assert {each.number for each in found} == set(range(12)) and busy.status == "pending"
+    event.set()
+    busy.result()
+    training = cmlp.dask.fit_many(client, jobs, (X, Y), timeout=2)
+    numbers = [next(training).number]
+    processes.signal(victim, signal.SIGSTOP)
+    try:
+        numbers += [each.number for each in training]
+    finally:
+        processes.signal(victim, signal.SIGCONT)
+    assert sorted(numbers) == list(range(12))
+
+
+def test_many_networks_need_a_worker(client):
+    job = cmlp.Network([8, 8, 3], seed=0), {}
+    event, wait = distributed.Event("last", client), lambda: distributed.Event("last").wait()
+    addresses = client.scheduler_info()["workers"]
+    tasks = [client.submit(wait, workers=[each], pure=False) for each in addresses]
+    with pytest.raises(cmlp.dask.TrainingFailed, match="no worker has trained"):
+        list(cmlp.dask.fit_many(client, [job], (X, Y), timeout=1, wait=2))
+    event.set()
+    client.gather(tasks)
 
 
 def test_report(client):

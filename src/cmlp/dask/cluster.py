@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -122,6 +123,16 @@ class Cluster:
             priority=100,
         )  # fmt: skip
         return Task(address, future)
+
+    def send(self, address: str, data: Any, limit: float) -> Any:
+        """Send data to a worker; return their future, or None if it has not taken them in time."""
+        made = functools.partial(
+            self.client.scatter, [data], workers=[address], hash=False, asynchronous=True
+        )
+        try:
+            return self._sync(made, limit)[0]
+        except (OSError, TimeoutError):
+            return None
 
     def forget(self, tasks: Iterable[Task]) -> None:
         """Take back tasks that are not waited for any more: none of them starts late."""

@@ -26,7 +26,13 @@ class Worker:
     core: str
     rows: int = 0
     partitions: int = 0
-    busy: str = ""
+
+    def __str__(self) -> str:
+        memory = f"{number(self.memory / 1e9, 3)} GB" if self.memory else "no limit"
+        return (
+            f"({self.name}): {self.status}, {self.threads} threads, {memory}, cmlp {self.version} "
+            f"{self.core}, {self.rows:,} rows in {self.partitions} partitions"
+        )
 
 
 @dataclass
@@ -48,14 +54,9 @@ class Report:
     remarks: list[str]
 
     def __str__(self) -> str:
-        lines = [f"{self.rows:,} rows, {len(self.workers)} workers; cmlp {cmlp.__version__} here"]
-        for address, one in self.workers.items():
-            memory = f"{number(one.memory / 1e9, 3)} GB" if one.memory else "no limit"
-            lines.append(
-                f"{address} ({one.name}): {one.status}, {one.threads} threads, {memory}, cmlp "
-                f"{one.version} {one.core}, {one.rows:,} rows in {one.partitions} partitions"
-            )
-        return "\n".join(lines + self.remarks)
+        first = f"{self.rows:,} rows, {len(self.workers)} workers; cmlp {cmlp.__version__} here"
+        workers = [f"{address} {one}" for address, one in self.workers.items()]
+        return "\n".join([first, *workers, *self.remarks])
 
 
 def report(client: Any, data: Any = None) -> Report:
@@ -69,33 +70,25 @@ def report(client: Any, data: Any = None) -> Report:
         opens the first rows, and what it cannot open is a remark.
     """
     cluster = Cluster(client, None)
-    members, remarks = cluster.members(), []
+    members, found = cluster.members(), Report({}, 0, [])
     answers = cluster.tell(members, found_in_worker(), limit=LIMIT)
-    workers = {}
     for address, about in members.items():
         told = answers.get(address, ("does not answer", ""))
         version, core = (type(told).__name__, "") if isinstance(told, Exception) else told
-        workers[address] = Worker(
+        found.workers[address] = Worker(
             str(about["name"]), about["nthreads"], about["memory_limit"] or 0, about["status"],
             version, core,
         )  # fmt: skip
         if version != cmlp.__version__:
-            remarks.append(f"{address}: cmlp is {version}, here {cmlp.__version__}")
-    n_rows = 0
+            found.remarks.append(f"{address}: cmlp is {version}, here {cmlp.__version__}")
     if is_source(data):
-        n_rows = data.n_rows or 0
+        found.rows = data.n_rows or 0
         for address, told in cluster.tell(members, _opens, data, limit=LIMIT).items():
             if told:
-                remarks.append(f"{address} cannot read the source: {told}")
+                found.remarks.append(f"{address} cannot read the source: {told}")
     elif is_collection(data):
-        n_rows = _count(client, data, workers)
-        most = max((one.rows for one in workers.values()), default=0) * len(workers)
-        if n_rows and most / n_rows > UNEVEN:
-            remarks.append(
-                f"the largest share has {most / n_rows:.2f} times the mean; a training moves "
-                "partitions so that all have about as many rows"
-            )
-    return Report(workers, n_rows, remarks)
+        _count(client, data, found)
+    return found
 
 
 def _opens(source: Any) -> str:
@@ -107,16 +100,20 @@ def _opens(source: Any) -> str:
     return ""
 
 
-def _count(client: Any, data: Any, workers: dict[str, Worker]) -> int:
+def _count(client: Any, data: Any, found: Report) -> None:
     """Count the rows of computed partitions, each where it is."""
     from distributed import futures_of
 
     futures = [future for future in futures_of(data) if future.status == "finished"]
-    lengths = client.gather([client.submit(len, future, pure=False) for future in futures])
-    places = client.who_has(futures)
+    places, lengths = client.who_has(futures), client.gather(client.map(len, futures, pure=False))
     for future, n in zip(futures, lengths, strict=True):
-        for address in places.get(future.key, ())[:1]:
-            if address in workers:
-                workers[address].rows += n
-                workers[address].partitions += 1
-    return sum(lengths)
+        worker = found.workers.get(min(places.get(future.key, ()), default=""))
+        if worker is not None:
+            worker.rows, worker.partitions = worker.rows + n, worker.partitions + 1
+    found.rows = sum(lengths)
+    most = max((one.rows for one in found.workers.values()), default=0) * len(found.workers)
+    if found.rows and most / found.rows > UNEVEN:
+        found.remarks.append(
+            f"the largest share has {most / found.rows:.2f} times the mean; a training moves "
+            "partitions so that all have about as many rows"
+        )
