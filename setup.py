@@ -53,6 +53,7 @@ CHECKS = ("boundscheck", "wraparound", "initializedcheck", "nonecheck")
 DIRECTIVES = {
     **dict.fromkeys(CHECKS, DEBUG),
     "cdivision": not DEBUG,
+    "cpow": True,  # powers of doubles are C's, not complex numbers
     "binding": False,  # functions of C: smaller, and quicker to call
     "embedsignature": True,  # which inspect.signature reads: the twins have the same
     "embedsignature.format": "clinic",
