@@ -32,9 +32,11 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512cd", "-mavx512vl", "-mavx512bw", "-mavx51
 UNIX_FLAGS = ["-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 UNIX_FLAGS += ["-O1", "-g1"] if DEBUG else ["-O3", "-g0"]  # -g, of some Pythons, takes time
 # Smaller, and as fast or faster (docs/decisions.md): Clang unrolls loops that are unrolled enough,
-# GCC copies functions that are not marked as inline, and loops for strides of 1.
+# GCC copies functions that are not marked as inline, and loops for strides of 1. In a function of more
+# than 100 loops, as the tile, GCC allocates registers for all of them together: strides are reloaded.
 SMALLER = "-fno-unroll-loops"
 SMALLER_WITH_GCC = ("-fno-inline-small-functions", "-fno-version-loops-for-strides")
+REGISTERS_WITH_GCC = "--param=ira-max-loops-num=1000"
 # The level of x86 processors before 2013: 17 % smaller, its products, in vectors, as fast.
 FALLBACK_WITH_GCC = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"]
 MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
@@ -137,7 +139,8 @@ class Build(build_ext):
         translate(self.extensions)
         msvc = self.compiler.compiler_type == "msvc"
         flags = MSVC_FLAGS if msvc else [*UNIX_FLAGS, SMALLER]
-        of_gcc = [] if msvc else [flag for flag in SMALLER_WITH_GCC if self.compiler_knows(flag)]
+        of_gcc = [*SMALLER_WITH_GCC, REGISTERS_WITH_GCC]
+        of_gcc = [] if msvc else [flag for flag in of_gcc if self.compiler_knows(flag)]
         for extension in self.extensions:
             extension.extra_compile_args += flags + of_gcc
             if of_gcc and not DEBUG and self.falls_back(extension):
