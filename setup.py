@@ -32,8 +32,8 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512cd", "-mavx512vl", "-mavx512bw", "-mavx51
 UNIX_FLAGS = ["-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 UNIX_FLAGS += ["-O1", "-g1"] if DEBUG else ["-O3", "-g0"]  # -g, of some Pythons, takes time
 # Smaller, and as fast or faster (docs/decisions.md): Clang unrolls loops that are unrolled enough,
-# GCC copies functions that are not marked as inline, and loops for strides of 1. In a function of more
-# than 100 loops, as the tile, GCC allocates registers for all of them together: strides are reloaded.
+# GCC copies functions that are not marked as inline, and loops for strides of 1. In a function of
+# more than 100 loops, as the tile, GCC allocates registers for all together, and reloads strides.
 SMALLER = "-fno-unroll-loops"
 SMALLER_WITH_GCC = ("-fno-inline-small-functions", "-fno-version-loops-for-strides")
 REGISTERS_WITH_GCC = "--param=ira-max-loops-num=1000"

@@ -484,7 +484,7 @@ def test_a_penalty_that_is_not_finite_stops(core):
 
 @pytest.mark.parametrize("l2, expected", [(1e-30, 0.5 * (1e-30 * 1e20) * 1e20), (1, None)])
 def test_a_penalty_has_the_products_of_its_type(core, l2, expected):
-    """(l2 w) w in float32: a net that trains by itself, and nets side by side, agree if it is finite."""
+    """(l2 w) w in float32, of a net that trains by itself and of nets side by side."""
     nets = [
         network([1, 1, 1], ["relu"], "identity", "squared_error", [[[-1.0]], [[1e20]]],
                 [[0.0], [0.0]], np.float32)
@@ -508,7 +508,7 @@ def test_a_rate_that_overflows_is_infinite(core):
     """Adam divides it by 1 - beta_1: powers are numbers of C, not complex ones that raise."""
     net = cmlp.Network([2, 3, 1], "tanh", loss="squared_error", dtype="float64", seed=0)
     with pytest.raises(cmlp.DivergenceError):
-        net.fit([[1.0, 2.0]], [[0.5]], epochs=1, solver="adam", learning_rate=1e300, beta_1=1 - 1e-10)
+        net.fit([[1, 2]], [[0.5]], epochs=1, solver="adam", learning_rate=1e300, beta_1=1 - 1e-10)
 
 
 @pytest.mark.parametrize("loss, out", [

@@ -97,7 +97,7 @@ def test_columns_that_keep_what_they_tell(column):
 @pytest.mark.parametrize("deviation", [1e-22, 1.0, 1e22])
 @pytest.mark.parametrize("mean", [0.0, 3.0, 4.5, 7.0])
 def test_columns_are_screened_without_a_loss(mean, deviation):
-    """Columns that are not examined closely are none that would be refused; squares may overflow."""
+    """No column that would be refused is left out of the closer look; squares may overflow."""
     rng = np.random.default_rng(0)
     x = ((rng.standard_normal((1000, 20)) + mean) * deviation).astype(np.float32)
     errors = (rounded(x) - x).std(axis=0, dtype=np.float64)
