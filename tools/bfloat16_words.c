@@ -1,5 +1,5 @@
 /* Compares the products of words, which use the processor's bfloat16 instructions, with their emulation in
- * float32 and with the definition, bit by bit: conversions, both kinds of pairs, and every shape of tile.
+ * float32 and with the definition, bit by bit: all kinds of pairs, and every shape of tile.
  *
  *     cc -O2 -std=gnu11 -mavx2 -mfma -mbmi -mbmi2 -mf16c -mlzcnt -mavx512f -mavx512cd -mavx512vl \
  *        -mavx512bw -mavx512dq -ffp-contract=fast -fno-trapping-math -static \
@@ -67,30 +67,49 @@ static float multiply_add(float a, float b, float s)
     return flushed(fmaf(flushed(a), flushed(b), flushed(s)));
 }
 
+/* A word and its numbers; NULL: none was to be written there. */
+static void compare_word(const char *what, float word, const float *odd, const float *even)
+{
+    compare(what, of_bits(bits_of(word) & 0xffff0000), odd ? *odd : of_bits(0x55550000));
+    compare(what, of_bits(bits_of(word) << 16), even ? *even : of_bits(0x55550000));
+}
+
 static void check_conversions(int kind)
 {
-    float x[77], words[48], two[80], across[80], both[160];
+    static float x[77 + 16 * DEPTH], words[DEPTH * COLUMNS], two[2 * DEPTH * COLUMNS];
     for (int n = 1; n <= 77; n++) {
         for (int k = 0; k < n; k++) x[k] = random_number(kind);
         memset(words, 0x55, sizeof words);
         pairs_along(1, words, x, n);
         pairs_along(0, two, x, n);
-        for (int k = 0; k < n + n % 2; k++) {
-            float half = of_bits(bits_of(words[k / 2]) << (k % 2 ? 0 : 16) & 0xffff0000);
-            compare("along", half, two[k ^ 1]);
-        }
-        for (int k = (n + 1) / 2; k < 48; k++) compare("after the row", words[k], of_bits(0x55555555));
-        if (n % 2) continue; /* two rows of n / 2 columns, then one */
-        for (int depth = 1; depth <= 2; depth++) {
-            memset(across, 0x55, sizeof across);
-            pairs_across(1, across, x, n / 2, depth, n / 2);
-            pairs_across(0, both, x, n / 2, depth, n / 2);
-            for (int j = 0; j < n / 2; j++) {
-                compare("across, odd", of_bits(bits_of(across[j]) & 0xffff0000), both[j]);
-                compare("across, even", of_bits(bits_of(across[j]) << 16), both[n / 2 + j]);
+        for (int k = 0; k < 48; k++)
+            compare_word("along", words[k], 2 * k < n ? &two[2 * k] : NULL,
+                         2 * k < n ? &two[2 * k + 1] : NULL);
+    }
+    for (int i = 0; i < 77 + 16 * DEPTH; i++) x[i] = random_number(kind);
+    for (int depth = 1; depth <= 9; depth++) {
+        int n = depth / 2 + depth % 2;
+        for (int columns = 16; columns <= 64; columns += 16) {
+            memset(words, 0x55, sizeof words);
+            pairs_across(1, words, x, 80, depth, columns);
+            pairs_across(0, two, x, 80, depth, columns);
+            for (int i = 0; i < n * columns + 16; i++) {
+                float *odd = &two[i / columns * 2 * columns + i % columns];
+                int there = i < n * columns;
+                compare_word("across", words[i], there ? odd : NULL, there ? odd + columns : NULL);
             }
-            compare("after the columns", across[n / 2], of_bits(0x55555555));
         }
+        for (int rows = 6; rows <= 12; rows += rows == 6 ? 2 : 4)
+            for (int tiles = 1; tiles <= 6; tiles++) {
+                memset(words, 0x55, sizeof words);
+                pairs_tiles(1, words, rows, tiles, x, 80, depth);
+                pairs_tiles(0, two, rows, tiles, x, 80, depth);
+                for (int i = 0; i < tiles * n * rows + 16; i++) {
+                    float *odd = &two[i / rows * 2 * rows + i % rows];
+                    int there = i < tiles * n * rows;
+                    compare_word("tiles", words[i], there ? odd : NULL, there ? odd + rows : NULL);
+                }
+            }
     }
 }
 

@@ -482,6 +482,35 @@ def test_a_penalty_that_is_not_finite_stops(core):
     assert net.steps == 0 and net.weights[1][0, 0] == 1e200
 
 
+@pytest.mark.parametrize("l2, expected", [(1e-30, 0.5 * (1e-30 * 1e20) * 1e20), (1, None)])
+def test_a_penalty_has_the_products_of_its_type(core, l2, expected):
+    """(l2 w) w in float32, of a net that trains by itself and of nets side by side."""
+    nets = [
+        network([1, 1, 1], ["relu"], "identity", "squared_error", [[[-1.0]], [[1e20]]],
+                [[0.0], [0.0]], np.float32)
+        for _ in range(16)
+    ]  # fmt: skip
+    *many, alone = nets
+    settings = {"epochs": 1, "learning_rate": 1e-9, "l2": l2}
+    if expected:
+        record = alone.fit([[1.0]], [[0.0]], **settings)
+        records = cmlp.fit_many(many, [[1.0]], [[0.0]], **settings)
+        for loss in (record["loss"], *(one["loss"] for one in records)):
+            assert loss == pytest.approx([expected], rel=1e-6)
+        return
+    with pytest.raises(cmlp.DivergenceError):
+        alone.fit([[1.0]], [[0.0]], **settings)
+    with pytest.warns(cmlp.ConvergenceWarning, match="15 of 15"):
+        cmlp.fit_many(many, [[1.0]], [[0.0]], **settings)
+
+
+def test_a_rate_that_overflows_is_infinite(core):
+    """Adam divides it by 1 - beta_1: powers are numbers of C, not complex ones that raise."""
+    net = cmlp.Network([2, 3, 1], "tanh", loss="squared_error", dtype="float64", seed=0)
+    with pytest.raises(cmlp.DivergenceError):
+        net.fit([[1, 2]], [[0.5]], epochs=1, solver="adam", learning_rate=1e300, beta_1=1 - 1e-10)
+
+
 @pytest.mark.parametrize("loss, out", [
     ("bce", "hard_sigmoid"), ("poisson", "softplus"), ("categorical_crossentropy", "logistic"),
     ("huber", "identity"), ("absolute_error", "identity"), ("quantile", "identity"),

@@ -10,6 +10,7 @@ from helpers import blobs, data_for, fit_quietly, refused, waves
 import cmlp
 from cmlp.core import dispatch
 from cmlp.core.reference.bfloat16 import rounded
+from cmlp.model import precision
 
 EMULATED = "bfloat16-emulated"
 
@@ -91,6 +92,20 @@ def test_columns_that_keep_what_they_tell(column):
     X, y = waves(300)
     X[:, 1] = column
     network((3, 20, 1), loss="squared_error").fit(X, y, epochs=1, learning_rate=1e-9)
+
+
+@pytest.mark.parametrize("deviation", [1e-22, 1.0, 1e22])
+@pytest.mark.parametrize("mean", [0.0, 3.0, 4.5, 7.0])
+def test_columns_are_screened_without_a_loss(mean, deviation):
+    """No column that would be refused is left out of the closer look; squares may overflow."""
+    rng = np.random.default_rng(0)
+    x = ((rng.standard_normal((1000, 20)) + mean) * deviation).astype(np.float32)
+    errors = (rounded(x) - x).std(axis=0, dtype=np.float64)
+    lost = errors > precision.MOST_LOST * x.std(axis=0, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        kept = precision._surely_kept(x)
+    assert not (lost & kept).any()
+    assert kept.all() == (mean < 3.5 and deviation == 1)
 
 
 def test_narrow_first_layers_and_tables_take_raw_columns():

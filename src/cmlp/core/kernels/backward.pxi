@@ -25,7 +25,7 @@ cdef void backward_inputs(
     if n == 1 and not rounds:
         backward_row(run, layer, params, ws, delta, to, stride, code, parameter, a, slopes)
         return
-    grid = grid_of(n, stride, sizeof(real), run)
+    grid = grid_of(n, stride, sizeof(real), run, STRIP_VECTORS)
     for column_tile in range(grid.column_tiles):
         if not has_tiles(&grid, column_tile):
             continue
@@ -51,7 +51,7 @@ cdef void backward_inputs(
             ahead = prefetch_of(
                 &params[layer.weights + row * layer.stride + start],
                 min(columns, layer.n_in - row) if large else 0, depth, layer.stride,
-                depth * grid.row_tiles * grid.across,
+                length * grid.row_tiles * grid.across,
             )
             for i in range(
                 first_row_tile(&grid, column_tile), last_row_tile(&grid, column_tile)
@@ -127,7 +127,7 @@ cdef void backward_weights(
     """
     cdef Py_ssize_t lanes = vector_lanes(sizeof(real)), stride = layer.stride
     cdef Py_ssize_t column_tile, column, columns, wanted, i, row, m, at, a_stride, b_stride
-    cdef Grid grid = grid_of(layer.n_in, stride, sizeof(real), run)
+    cdef Grid grid = grid_of(layer.n_in, stride, sizeof(real), run, gradient_vectors(layer))
     cdef Py_ssize_t scratch = run.to.tiles + run.rank * run.to.tile_size
     cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
     cdef Py_ssize_t copies = run.to.copies + run.rank * run.to.copy_size
@@ -186,11 +186,11 @@ cdef void backward_weights(
             at = layer.weights + row * stride + column
             a, a_stride = &ws[from_ + row], from_stride
             if copied:
-                a, a_stride = &ws[copies + row * length], m if rounds else grid.m
+                a, a_stride = &ws[copies + row * length], grid.m
             if run.fused:
                 if large:
                     ahead = weights_to_prefetch(
-                        run, params, state, at, m, columns, stride, n * grid.across
+                        run, params, state, at, m, columns, stride, length * grid.across
                     )
                 tile_of(
                     layer, m, columns, wanted, length, a, 1, a_stride, b, b_stride, copy,

@@ -9,6 +9,8 @@ cdef extern from "simd.h" nogil:
     void pairs_along(bint words, float *to, const float *x, Py_ssize_t n)
     void pairs_across(bint words, float *to, const float *x, Py_ssize_t x_row, Py_ssize_t depth,
                       Py_ssize_t n)
+    void pairs_tiles(bint words, float *to, Py_ssize_t rows, Py_ssize_t tiles, const float *x,
+                     Py_ssize_t x_row, Py_ssize_t depth)
     void pair_tile(bint words, Py_ssize_t rows, Py_ssize_t vectors, bint half, Py_ssize_t depth,
                    const float *a, Py_ssize_t a_row, Py_ssize_t a_depth, const float *b,
                    Py_ssize_t b_depth, const float *init, Py_ssize_t init_row, float *c,
@@ -29,6 +31,17 @@ cdef inline Py_ssize_t pair_stride(const Layer *layer, Py_ssize_t depth) noexcep
 cdef inline float one_of(const Layer *layer) noexcept nogil:
     """Return the first operand of a product that adds the rows of the second one up."""
     return PAIR_OF_ONES if layer.precision == BFLOAT16 else 1
+
+
+cdef inline Py_ssize_t gradient_vectors(const Layer *layer) noexcept nogil:
+    """Return the vectors of a strip of a weight gradient; three, of words, unless one is left over.
+
+    With 32 registers, tiles of 8 x 3 read less of B than those of 6 x 4: 2 to 5 % faster.
+    """
+    if layer.precision == BFLOAT16 and TILE_VECTORS > 3:
+        if layer.stride // vector_lanes(sizeof(float)) % 3 != 1:
+            return 3
+    return STRIP_VECTORS
 
 
 cdef inline void tile_of(
@@ -71,16 +84,12 @@ cdef void round_tiles(
     Py_ssize_t n, const Grid *grid,
 ) noexcept nogil:
     """Round A for a weight gradient, whose depth is the rows: one tile after the other, [depth][m]."""
-    cdef Py_ssize_t i, row, at = run.to.pair_tiles, depth = pairs(layer, n)
-    for i in range(
-        share(grid.row_tiles, run.rank, run.n_threads),
-        share(grid.row_tiles, run.rank + 1, run.n_threads),
-    ):
-        row = i * grid.m
-        pairs_across(
-            layer.precision == BFLOAT16, &ws[at + row * depth], a + row, a_stride, n,
-            min(grid.m, layer.n_in - row),
-        )
+    cdef Py_ssize_t first = share(grid.row_tiles, run.rank, run.n_threads)
+    cdef Py_ssize_t last = share(grid.row_tiles, run.rank + 1, run.n_threads)
+    pairs_tiles(
+        layer.precision == BFLOAT16, &ws[run.to.pair_tiles + first * grid.m * pairs(layer, n)],
+        grid.m, last - first, a + first * grid.m, a_stride, n,
+    )
     barrier(run)
 
 

@@ -45,7 +45,7 @@ cdef void forward_rows(
     ):
         forward_narrow(run, layer, params, ws, a, a_stride, to, n, code, slopes, drop)
         return
-    grid = grid_of(n, stride, sizeof(real), run)
+    grid = grid_of(n, stride, sizeof(real), run, STRIP_VECTORS)
     for column_tile in range(grid.column_tiles):
         if not has_tiles(&grid, column_tile):
             continue
@@ -77,7 +77,7 @@ cdef void forward_rows(
             ahead = prefetch_of(  # the next panel, if there is one
                 &params[layer.weights + start * stride + column + columns],
                 depth if large and column + columns < stride else 0, columns, stride,
-                depth * grid.row_tiles * grid.across,
+                length * grid.row_tiles * grid.across,
             )
             for i in range(
                 first_row_tile(&grid, column_tile), last_row_tile(&grid, column_tile)
@@ -110,7 +110,7 @@ cdef void forward_narrow(
     """Do the same for a layer of few units, whose tiles would be padding for the most part."""
     cdef Py_ssize_t stride = layer.stride, at
     cdef Py_ssize_t panel = run.to.panels + run.rank * run.to.panel_size
-    cdef Grid grid = grid_of(n, stride, sizeof(real), run)  # who has which rows
+    cdef Grid grid = grid_of(n, stride, sizeof(real), run, STRIP_VECTORS)  # who has which rows
     cdef Py_ssize_t row = grid.first * grid.m, m = min(n, grid.last * grid.m) - row
     if m <= 0:
         return

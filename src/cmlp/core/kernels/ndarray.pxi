@@ -68,7 +68,8 @@ cdef Py_ssize_t see_rows(object array, Rows *rows) noexcept:
     if not 0 <= number < DTYPES or not (a.dtype.byteorder == b"=" or a.dtype.byteorder == b"|"):
         return 0
     rows.data, rows.labels, rows.scale, rows.kind = a.data, False, 1, kinds[number]
-    rows.indices = NULL
+    rows.indices = rows.indptr = NULL
+    rows.stored, rows.wide = 0, False
     rows.n = a.shape[0] if a.ndim == 2 else 1
     rows.row_stride = a.strides[0] if a.ndim == 2 else 0
     rows.width, rows.column_stride = a.shape[a.ndim - 1], a.strides[a.ndim - 1]

@@ -230,19 +230,19 @@ cdef Layout layout_of(
     if rounds_products(layers, n_layers):
         to.pairs, to.pair_stride = to.size, padded(widest, lanes)
         to.pair_tiles = to.pairs + to.batch * to.pair_stride
-        to.size = to.pair_tiles + to.pair_stride * padded(to.batch, 2)
+        to.size = to.pair_tiles + padded(widest + TILE_ROWS, lanes) * padded(to.batch, 2)
     return to
 
 
 cdef inline Grid grid_of(
-    Py_ssize_t n, Py_ssize_t stride, Py_ssize_t itemsize, const Run *run
+    Py_ssize_t n, Py_ssize_t stride, Py_ssize_t itemsize, const Run *run, Py_ssize_t most
 ) noexcept nogil:
-    """Cut n rows of `stride` columns into tiles, and find this thread's share of them."""
+    """Cut n rows of `stride` columns into strips of `most` vectors; find this thread's share."""
     cdef Py_ssize_t lanes = vector_lanes(itemsize), vectors = stride // lanes, tiles
     cdef Grid grid
     grid.column_tiles, grid.vectors = 1, vectors
-    if vectors > STRIP_VECTORS:
-        grid.vectors = blocks(vectors, blocks(vectors, STRIP_VECTORS))
+    if vectors > most:
+        grid.vectors = blocks(vectors, blocks(vectors, most))
         if grid.vectors > TILE_VECTORS:
             grid.vectors = padded(grid.vectors, TILE_VECTORS)
         grid.column_tiles = blocks(vectors, grid.vectors)

@@ -114,7 +114,7 @@ cdef double forward_pass(
         if number < last and barrier_or_stop(run):
             return NAN
         from_, from_stride = run.to.activations + at, layer.stride
-    grid = grid_of(now.n, run.layers[last].stride, sizeof(real), run)
+    grid = grid_of(now.n, run.layers[last].stride, sizeof(real), run, STRIP_VECTORS)
     if grid.column_tiles > 1:  # else each thread finishes the rows that it has computed
         barrier(run)
     at = share(grid.row_tiles, run.rank, run.n_threads) * grid.m

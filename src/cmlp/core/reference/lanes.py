@@ -7,6 +7,7 @@ import numpy as np
 from cmlp.core import layout, seam, vocabulary
 from cmlp.core.reference.activations import function, slope
 from cmlp.core.reference.losses import row_costs
+from cmlp.core.reference.updates import size_of
 
 _CODES = {row.name: row.code for row in vocabulary.LOSSES}
 
@@ -63,7 +64,7 @@ def train_lanes(plan, memory, data, weights, rows, numbers, lanes, loss, rule, m
         penalties = settings[:, 4:6].T.copy()
         penalties /= np.where((settings[:, 8] > 0) & (weight > 0), weight, 1)
         value = settings[:, 7] * np.where(share > 0, costs * weights[order], 0).sum(axis=1)
-        value += _penalties(params, is_weight, penalties) * weight
+        value += size_of(params * is_weight, penalties[0], 0.5 * penalties[1]) * weight
         failed[active] = ~np.isfinite(value[active])
         if failed.any():
             return step
@@ -138,12 +139,6 @@ def _backpropagate(plan, params, x, y, share, objective):
             da = slope(code, parameter, zs[number - 1], activations[number])
             delta = np.asarray((delta @ np.swapaxes(W, 1, 2)) * da, x.dtype)
     return costs, grads
-
-
-def _penalties(params, is_weight, penalties):
-    """Return ``l1 sum|W| + l2/2 sum W^2`` of each net."""
-    W, (l1, l2) = (params * is_weight).astype(np.float64), penalties
-    return l1 * np.abs(W).sum(axis=0) + 0.5 * l2 * np.square(W).sum(axis=0)
 
 
 def _move(rule, params, moments, grads, is_weight, settings, penalties, rate, t):

@@ -21,17 +21,20 @@ def share_penalties(objective, weight):
     return objective._replace(l1=objective.l1 / weight, l2=objective.l2 / weight)
 
 
+def size_of(x, l1, l2):
+    """Sum ``l1 |x| + l2 x^2`` over the rows of x; the products are of its number type."""
+    l1, l2 = np.asarray(l1, x.dtype), np.asarray(l2, x.dtype)
+    return (l1 * np.abs(x) + l2 * x * x).sum(axis=0, dtype=np.float64)
+
+
 def penalise(W, dW, objective):
     """Add the gradient of ``l1 sum|W| + l2/2 sum W^2`` to dW, and return its value."""
     l1, l2 = objective.l1, objective.l2
-    value = 0.0
     if l1:
         dW += np.asarray(l1, W.dtype) * np.sign(W)
-        value += l1 * float(np.abs(W).sum(dtype=np.float64))
     if l2:
         dW += np.asarray(l2, W.dtype) * W
-        value += 0.5 * l2 * float(np.square(W).sum(dtype=np.float64))
-    return value
+    return float(size_of(W, l1, 0.5 * l2).sum()) if l1 or l2 else 0.0
 
 
 @np.errstate(all="ignore")

@@ -40,12 +40,13 @@ INLINE __mmask16 first_lanes(ptrdiff_t n) { return (__mmask16)(n < 16 ? (1 << n)
 
 WITH_WORDS FUNCTION void words_along(float *to, const float *x, ptrdiff_t n)
 {
-    for (ptrdiff_t k = 0; k < n; k += 32, to += 16) {
-        __m512 low = _mm512_maskz_loadu_ps(first_lanes(n - k), x + k), high = _mm512_setzero_ps();
-        if (n - k > 16) high = _mm512_maskz_loadu_ps(first_lanes(n - k - 16), x + k + 16);
-        __m512i words = (__m512i)_mm512_cvtne2ps_pbh(high, low);
-        _mm512_mask_storeu_epi32(to, first_lanes((n - k + 1) / 2), words);
-    }
+    for (; n >= 32; n -= 32, x += 32, to += 16)
+        _mm512_storeu_si512(
+            to, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 16), _mm512_loadu_ps(x)));
+    if (n <= 0) return;
+    __m512 low = _mm512_maskz_loadu_ps(first_lanes(n), x), high = _mm512_setzero_ps();
+    if (n > 16) high = _mm512_maskz_loadu_ps(first_lanes(n - 16), x + 16);
+    _mm512_mask_storeu_epi32(to, first_lanes((n + 1) / 2), (__m512i)_mm512_cvtne2ps_pbh(high, low));
 }
 
 /* The words of two vectors. */
@@ -58,14 +59,40 @@ WITH_WORDS static inline __attribute__((always_inline)) __m512i interleaved(__m5
     return _mm512_permutexvar_epi16(turn, (__m512i)_mm512_cvtne2ps_pbh(odd, even));
 }
 
-WITH_WORDS FUNCTION void words_across(float *to, const float *even, const float *odd, ptrdiff_t n)
+WITH_WORDS FUNCTION void words_across(float *to, const float *x, ptrdiff_t x_row, ptrdiff_t depth,
+                                      ptrdiff_t n)
 {
-    for (ptrdiff_t j = 0; j < n; j += 16) {
-        __mmask16 lanes = first_lanes(n - j);
-        __m512 low = _mm512_maskz_loadu_ps(lanes, even + j), high = _mm512_setzero_ps();
-        if (odd) high = _mm512_maskz_loadu_ps(lanes, odd + j);
-        _mm512_mask_storeu_epi32(to + j, lanes, interleaved(low, high));
-    }
+    for (; depth > 1; depth -= 2, x += 2 * x_row)
+        for (ptrdiff_t j = 0; j < n; j += 16, to += 16)
+            _mm512_storeu_si512(
+                to, interleaved(_mm512_loadu_ps(x + j), _mm512_loadu_ps(x + x_row + j)));
+    for (ptrdiff_t j = 0; depth > 0 && j < n; j += 16, to += 16)
+        _mm512_storeu_si512(to, interleaved(_mm512_loadu_ps(x + j), _mm512_setzero_ps()));
+}
+
+/* Four tiles at a time: a row, of which each takes a part of a line, is then brought once. Their rows, 12,
+ * 8 or 6 words, are stored without a mask, which some processors are slow with. */
+WITH_WORDS FUNCTION void words_tiles(float *to, ptrdiff_t rows, ptrdiff_t tiles, const float *x,
+                                     ptrdiff_t x_row, ptrdiff_t depth)
+{
+    const ptrdiff_t size = (depth + 1) / 2 * rows;
+    for (; tiles > 0; tiles -= 4, x += 4 * rows, to += 4 * size)
+        for (ptrdiff_t k = 0; k < depth; k += 2)
+            for (ptrdiff_t i = 0; i < 4 && i < tiles; i++) {
+                const float *even = x + k * x_row + i * rows;
+                float *at = to + i * size + k / 2 * rows;
+                __m512 odd = _mm512_setzero_ps();
+                if (k + 1 < depth) odd = _mm512_loadu_ps(even + x_row);
+                __m512i words = interleaved(_mm512_loadu_ps(even), odd);
+                if (rows == 6) {
+                    _mm_storeu_si128((__m128i *)at, _mm512_castsi512_si128(words));
+                    _mm_storel_epi64((__m128i *)(at + 4), _mm512_extracti32x4_epi32(words, 1));
+                    continue;
+                }
+                _mm256_storeu_si256((__m256i *)at, _mm512_castsi512_si256(words));
+                if (rows == 12)
+                    _mm_storeu_si128((__m128i *)(at + 8), _mm512_extracti32x4_epi32(words, 2));
+            }
 }
 
 /* tile_f32 of words: see simd_tile.h. */
@@ -155,7 +182,8 @@ WITH_WORDS FUNCTION void word_row(ptrdiff_t vectors, ptrdiff_t depth, const floa
 #define WORDS 0
 #define words_run() 0
 #define words_along(to, x, n) ((void)0)
-#define words_across(to, even, odd, n) ((void)0)
+#define words_across(to, x, x_row, depth, n) ((void)0)
+#define words_tiles(to, rows, tiles, x, x_row, depth) ((void)0)
 #define word_tile(...) ((void)0)
 #define word_row(vectors, depth, a, b, b_depth, init, c) ((void)(init))
 #endif
@@ -171,21 +199,31 @@ FUNCTION void pairs_along(int words, float *to, const float *x, ptrdiff_t n)
     if (n % 2) to[n - 1] = 0, to[n] = rounded(x[n - 1]);
 }
 
-/* The pairs of n columns of `depth` rows, x_row apart: [word][n], or [number][n]. */
+/* The pairs of n columns, whole vectors, of `depth` rows, x_row apart: [word][n], or [number][n]. */
 FUNCTION void pairs_across(int words, float *to, const float *x, ptrdiff_t x_row, ptrdiff_t depth,
                            ptrdiff_t n)
 {
-    for (ptrdiff_t k = 0; k < depth; k += 2, x += 2 * x_row) {
-        const float *odd = k + 1 < depth ? x + x_row : NULL;
-        if (words) {
-            words_across(to, x, odd, n);
-            to += n;
-            continue;
-        }
-        for (ptrdiff_t j = 0; j < n; j++) to[j] = odd ? rounded(odd[j]) : 0;
-        for (ptrdiff_t j = 0; j < n; j++) to[n + j] = rounded(x[j]);
-        to += 2 * n;
+    if (words) {
+        words_across(to, x, x_row, depth, n);
+        return;
     }
+    for (ptrdiff_t k = 0; k < depth; k += 2, x += 2 * x_row, to += 2 * n) {
+        for (ptrdiff_t j = 0; j < n; j++) to[j] = k + 1 < depth ? rounded(x[x_row + j]) : 0;
+        for (ptrdiff_t j = 0; j < n; j++) to[n + j] = rounded(x[j]);
+    }
+}
+
+/* The pairs of tiles of `rows` columns (6, 8, 12: see simd_tile.h), one tile after the other. Of the last
+ * one some may be padding; reads up to two vectors beyond it. */
+FUNCTION void pairs_tiles(int words, float *to, ptrdiff_t rows, ptrdiff_t tiles, const float *x,
+                          ptrdiff_t x_row, ptrdiff_t depth)
+{
+    if (words) {
+        words_tiles(to, rows, tiles, x, x_row, depth);
+        return;
+    }
+    for (; tiles > 0; tiles--, x += rows, to += (depth + depth % 2) * rows)
+        pairs_across(0, to, x, x_row, depth, rows);
 }
 
 /* C = init + A B of pairs: the depth counts words, or numbers. */

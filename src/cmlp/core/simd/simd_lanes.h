@@ -176,7 +176,7 @@ FUNCTION void NAME(lane_penalty)(ptrdiff_t n, const REAL *params, const REAL *ru
         VEC sum = NAME(splat)(0);
         for (; i < end; i++) {
             VEC w = NAME(load)(params + i * LANES);
-            sum += NAME(load)(rules + LANE_L2 * LANES) * (w * w) * (REAL)0.5;
+            sum += NAME(load)(rules + LANE_L2 * LANES) * (REAL)0.5 * w * w; /* as in size_of */
             sum += NAME(load)(rules + LANE_L1 * LANES) * NAME(v_abs)(w);
         }
         NAME(store)(lanes, sum);

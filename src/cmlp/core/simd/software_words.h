@@ -14,9 +14,16 @@ FUNCTION void words_along(float *to, const float *x, ptrdiff_t n)
 {
     for (ptrdiff_t k = 0; k < n; k += 2) to[k / 2] = word_of(x[k], k + 1 < n ? x[k + 1] : 0);
 }
-FUNCTION void words_across(float *to, const float *even, const float *odd, ptrdiff_t n)
+FUNCTION void words_across(float *to, const float *x, ptrdiff_t x_row, ptrdiff_t depth, ptrdiff_t n)
 {
-    for (ptrdiff_t j = 0; j < n; j++) to[j] = word_of(even[j], odd ? odd[j] : 0);
+    for (ptrdiff_t k = 0; k < depth; k += 2, x += 2 * x_row, to += n)
+        for (ptrdiff_t j = 0; j < n; j++) to[j] = word_of(x[j], k + 1 < depth ? x[x_row + j] : 0);
+}
+FUNCTION void words_tiles(float *to, ptrdiff_t rows, ptrdiff_t tiles, const float *x, ptrdiff_t x_row,
+                          ptrdiff_t depth)
+{
+    for (; tiles > 0; tiles--, x += rows, to += (depth + 1) / 2 * rows)
+        words_across(to, x, x_row, depth, rows);
 }
 FUNCTION void word_tile(ptrdiff_t rows, ptrdiff_t vectors, ptrdiff_t depth, const float *a,
                         ptrdiff_t a_row, ptrdiff_t a_depth, const float *b, ptrdiff_t b_depth,
