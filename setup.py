@@ -33,10 +33,11 @@ UNIX_FLAGS = ["-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibili
 UNIX_FLAGS.append("-Wno-all")  # Python's -Wall: a twentieth of the time, about code of Cython's
 UNIX_FLAGS += ["-O1", "-g1"] if DEBUG else ["-O3", "-g0"]  # -g, of some Pythons, takes time
 # Smaller, and as fast or faster (docs/decisions.md): Clang unrolls loops that are unrolled enough,
-# GCC copies functions that are not marked as inline, and loops for strides of 1. In a function of
-# more than 100 loops, as the tile, GCC allocates registers for all together, and reloads strides.
+# GCC copies functions that are not marked as inline, and loops for strides of 1.
 SMALLER = "-fno-unroll-loops"
 SMALLER_WITH_GCC = ("-fno-inline-small-functions", "-fno-version-loops-for-strides")
+# In a function of more than 100 loops, as the tile, GCC allocates registers for all of them together,
+# and reloads strides in the loops of AVX-512.
 REGISTERS_WITH_GCC = "--param=ira-max-loops-num=1000"
 # The level of x86 processors before 2013: 17 % smaller, its products, in vectors, as fast.
 FALLBACK_WITH_GCC = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"]
@@ -141,10 +142,11 @@ class Build(build_ext):
         translate(self.extensions)
         msvc = self.compiler.compiler_type == "msvc"
         flags = MSVC_FLAGS if msvc else [*UNIX_FLAGS, SMALLER]
-        of_gcc = [*SMALLER_WITH_GCC, REGISTERS_WITH_GCC]
-        of_gcc = [] if msvc else [flag for flag in of_gcc if self.compiler_knows(flag)]
+        of_gcc = [] if msvc else [flag for flag in SMALLER_WITH_GCC if self.compiler_knows(flag)]
         for extension in self.extensions:
             extension.extra_compile_args += flags + of_gcc
+            if of_gcc and extension.name.endswith("avx512"):
+                extension.extra_compile_args.append(REGISTERS_WITH_GCC)
             if of_gcc and not DEBUG and self.falls_back(extension):
                 extension.extra_compile_args += FALLBACK_WITH_GCC
             if sys.platform == "linux" and not DEBUG:
