@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -278,9 +279,14 @@ def test_many_networks_need_a_worker(client):
     event, wait = distributed.Event("last", client), lambda: distributed.Event("last").wait()
     addresses = client.scheduler_info()["workers"]
     tasks = [client.submit(wait, workers=[each], pure=False) for each in addresses]
-    with pytest.raises(cmlp.dask.TrainingFailed, match="no worker has trained"):
-        list(cmlp.dask.fit_many(client, [job], (X, Y), timeout=1, wait=2))
-    event.set()
+    begun = lambda dask_worker: dask_worker.state.executing_count  # noqa: E731
+    while not all(client.run(begun).values()):
+        time.sleep(0.05)
+    try:
+        with pytest.raises(cmlp.dask.TrainingFailed, match="no worker has trained"):
+            list(cmlp.dask.fit_many(client, [job], (X, Y), timeout=1, wait=2))
+    finally:
+        event.set()
     client.gather(tasks)
 
 
