@@ -36,8 +36,8 @@ UNIX_FLAGS += ["-O1", "-g1"] if DEBUG else ["-O3", "-g0"]  # -g, of some Pythons
 # GCC copies functions that are not marked as inline, and loops for strides of 1.
 SMALLER = "-fno-unroll-loops"
 SMALLER_WITH_GCC = ("-fno-inline-small-functions", "-fno-version-loops-for-strides")
-# In a function of more than 100 loops, as the tile, GCC allocates registers for all of them together,
-# and reloads strides in the loops of AVX-512.
+# In a function of more than 100 loops, as the tile, GCC allocates registers for all of them
+# together, and reloads strides in the loops of AVX-512.
 REGISTERS_WITH_GCC = "--param=ira-max-loops-num=1000"
 # The level of x86 processors before 2013: 17 % smaller, its products, in vectors, as fast.
 FALLBACK_WITH_GCC = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"]
