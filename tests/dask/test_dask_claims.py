@@ -110,7 +110,7 @@ def advise(computed, waited, *, n_ranks=2, step=25, k=1):
     training.rank = SimpleNamespace(n_rows=10_000, batch_size=32, k=k)
     training.computed, training.waited, training.advised = 0.0, 0.0, False
     for _ in range(2):  # it warns once
-        round_ = Round(Position(0, step, 1), [], computed=computed, waited=waited)
+        round_ = Round(Position(0, step), [], computed=computed, waited=waited)
         training._advise(round_, n_ranks)
 
 
