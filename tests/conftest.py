@@ -16,17 +16,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from cores import COMPILED, CORES, ENGINES
 
 import cmlp
 from cmlp.core import dispatch, processors
 from cmlp.training import trainer
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-
-FORCED = os.environ.get("CMLP_CORE") or "auto"
-CORES = tuple(dispatch._cores) if FORCED == "auto" else (FORCED,)
-ENGINES = tuple(dict.fromkeys((CORES[0], CORES[-1])))
-COMPILED = tuple(name for name in CORES if name != "python")
 
 
 def in_use(request):

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import CORES
+from cores import CORES
 from helpers import python_output
 
 import cmlp

@@ -6,7 +6,7 @@ import types
 
 import numpy as np
 import pytest
-from conftest import CORES
+from cores import CORES
 from helpers import python_output, refused
 
 import cmlp

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import CORES
+from cores import CORES
 from helpers import DTYPES, alternating, blobs, covering, refused, squared_error
 from oracle import (
     QUIET,

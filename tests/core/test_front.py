@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import COMPILED, CORES
+from cores import COMPILED, CORES
 from helpers import alternating, covering, dealt
 
 import cmlp

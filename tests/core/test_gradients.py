@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from conftest import ENGINES
+from cores import ENGINES
 from oracle import HIDDEN, KINKS, LOSSES, PAIRS, QUIET, Oracle, Problem, layers
 
 import cmlp

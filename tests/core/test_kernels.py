@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import CORES
+from cores import CORES
 from helpers import DTYPES, alternating, covering
 from oracle import (
     HIDDEN,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import COMPILED, CORES, ENGINES
+from cores import COMPILED, CORES, ENGINES
 from helpers import blobs, python_output
 
 from cmlp import MLPClassifier, Network

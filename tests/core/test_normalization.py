@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import CORES, ENGINES
+from cores import CORES, ENGINES
 from helpers import DTYPES, alternating, blobs, covering, refused, squared_error, waves
 from oracle import HIDDEN, QUIET, SOLVERS, check_same
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import CORES
+from cores import CORES
 from helpers import python_output
 
 from cmlp.core import dispatch

@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import CORES, ENGINES
+from cores import CORES, ENGINES
 from helpers import DTYPES, alternating, covering, refused, squared_error, waves
 from oracle import HIDDEN, QUIET, check_same
 from test_normalization import (

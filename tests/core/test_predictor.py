@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import CORES
+from cores import CORES
 from helpers import alternating, blobs, python_output, refused
 from oracle import check_same
 

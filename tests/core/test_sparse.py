@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import ENGINES
+from cores import ENGINES
 from helpers import DTYPES, alternating, covering, refused
 from oracle import QUIET, Problem, check_same
 

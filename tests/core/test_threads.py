@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import CORES
+from cores import CORES
 from helpers import blobs, python_output, refused
 
 import cmlp

@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import CORES
+from cores import CORES
 from helpers import blobs, covering, fit_quietly, refused, waves
 
 import cmlp

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import CORES
+from cores import CORES
 
 import cmlp
 from cmlp import to_c

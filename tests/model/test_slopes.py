@@ -10,7 +10,7 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import COMPILED
+from cores import COMPILED
 from helpers import blobs, covering, data_for, fit_quietly, refused
 
 import cmlp

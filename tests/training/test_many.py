@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import CORES
+from cores import CORES
 from helpers import blobs, covering, dealt, refused, squared_error, waves
 
 import cmlp

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import CORES
+from cores import CORES
 from helpers import blobs, covering, data_for, python_process, refused, squared_error, waves
 
 import cmlp
