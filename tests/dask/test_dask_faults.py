@@ -160,6 +160,18 @@ def test_a_retired_worker_leaves(client, processes, source, undisturbed):
     close_to(net, undisturbed)
 
 
+def test_a_stopped_worker_has_no_place_of_few(client, processes, source, undisturbed):
+    """The first of `workers=1` does not answer: another one trains."""
+    _, about = min(client.scheduler_info()["workers"].items())
+    processes.signal(about["name"], signal.SIGSTOP)
+    try:
+        net = network()
+        cmlp.dask.train(client, net, source, workers=1, timeout=2, wait=200, **HOW)
+    finally:
+        processes.signal(about["name"], signal.SIGCONT)
+    close_to(net, undisturbed)
+
+
 def test_adaptive_scaling_up_and_down_costs_rounds_and_nothing_else(source):
     """Dask starts workers by itself, and retires them."""
     net, other, sizes = network(), network(), []

@@ -80,7 +80,7 @@ class OnCluster:
 
     def _cluster(self) -> Cluster:
         cluster = Cluster(self._client(), self.workers)
-        common_core(cluster, list(cluster.members()))
+        common_core(cluster, self._limits().timeout)
         return cluster
 
     def _limits(self) -> Any:

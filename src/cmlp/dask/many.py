@@ -91,7 +91,7 @@ def fit_many(
         check_number("timeout", timeout, 0.001),
     )
     cluster = Cluster(client, None)
-    common_core(cluster, list(cluster.members()))
+    common_core(cluster, timeout)
     return _Many(cluster, given, data, limits, n_threads).run()
 
 

@@ -171,9 +171,14 @@ class Rounds:
             del self.admitting[address]
         found = [address for address, about in members.items() if about["status"] == "running"]
         if self.cluster.most is not None:
-            mine = sorted(found, key=lambda address: address not in self.claimed)  # stable
+            mine = sorted(found, key=self._rank_of)  # stable
             found = [each for each in found if each in mine[: self.cluster.most]]
         return found
+
+    def _rank_of(self, address: str) -> int:
+        """Whose place is first: those who take part, then others, then those who do not answer."""
+        silent = self.refused.get(address) == SILENT
+        return 0 if address in self.claimed else 2 if silent else 1
 
     def _is_current(self) -> bool:
         """Whether the ring has those who are ready, and no others; admit new workers."""

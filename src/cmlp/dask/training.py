@@ -152,7 +152,7 @@ def train(
     made = Recipe(**{name: given[name] for name in PARAMETERS if name in given})
     limits = Limits(min_workers, wait, timeout, retries, round_seconds)
     cluster = Cluster(client, workers)
-    common_core(cluster, list(cluster.members()))
+    common_core(cluster, limits.timeout)
     settings = settings_of(cluster, made, options, shards, sync_every, bytes_of(memory))
     settings.check(net)
     classes = net.classes

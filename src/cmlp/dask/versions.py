@@ -23,17 +23,19 @@ def found_in_worker() -> Any:
     return found
 
 
-def common_core(cluster: Cluster, addresses: list[str]) -> str:
+def common_core(cluster: Cluster, timeout: float) -> str:
     """Return the slowest core of the workers, which all can run.
 
-    Ranks that round in other ways would drift apart.
+    Ranks that round in other ways would drift apart. Workers that do not answer within `timeout`
+    seconds are left out: ranks compare their versions once more.
 
     Raises
     ------
     RuntimeError
         If cmlp is missing in a worker, or is of another version.
     """
-    answers = cluster.tell(addresses, found_in_worker(), limit=LIMIT)
+    addresses = list(cluster.members())
+    answers = cluster.tell(addresses, found_in_worker(), limit=min(timeout, LIMIT))
     missing = [each for each, told in answers.items() if isinstance(told, ModuleNotFoundError)]
     if missing:
         raise RuntimeError(
