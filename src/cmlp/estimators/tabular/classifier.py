@@ -35,7 +35,7 @@ class TabularClassifier(Tabular):
     hidden_layer_sizes : int, sequence of int or 'auto'
         Units of each hidden layer.
     activation : str, sequence of str or 'auto'
-        Of the hidden layers, as :class:`MLPClassifier` has them.
+        Of the hidden layers, as :class:`cmlp.MLPClassifier` has them.
     categorical_features : 'from_dtype', list of names, of numbers or of bool, or None
         Which columns are categories. 'from_dtype': text, objects, categories, enumerations and
         truth values are; numbers are not.
@@ -52,13 +52,13 @@ class TabularClassifier(Tabular):
         between quantiles, for each unit of the first layer ('piecewise', which 'auto' is); learned
         sums of cosines ('periodic'); or nothing.
     solver : str
-        'auto' or one of :class:`MLPClassifier`'s that takes a step per batch.
+        'auto' or one of :class:`cmlp.MLPClassifier`'s that takes a step per batch.
     learning_rate_init, learning_rate : float, str or Schedule
-        The rate, and its schedule, as in :class:`MLPClassifier`.
+        The rate, and its schedule, as in :class:`cmlp.MLPClassifier`.
     batch_size, max_iter : int or 'auto'
         Rows per step; epochs.
     weight_decay, dropout, label_smoothing : float or 'auto'
-        As in :class:`MLPClassifier`. Where dropout is 'auto', members have less and more of it in
+        As in :class:`cmlp.MLPClassifier`. Where dropout is 'auto', members have less and more of it in
         turn.
     scoring : str or callable
         What decides which epoch is the best, the latest of equals: 'loss', the log-loss at the best
