@@ -58,8 +58,8 @@ class TabularClassifier(Tabular):
     batch_size, max_iter : int or 'auto'
         Rows per step; epochs.
     weight_decay, dropout, label_smoothing : float or 'auto'
-        As in :class:`cmlp.MLPClassifier`. Where dropout is 'auto', members have less and more of it in
-        turn.
+        As in :class:`cmlp.MLPClassifier`. Where dropout is 'auto', members have less and more of it
+        in turn.
     scoring : str or callable
         What decides which epoch is the best, the latest of equals: 'loss', the log-loss at the best
         temperature (see Notes); 'accuracy'; the name of one of scikit-learn's scorers; or a
