@@ -112,7 +112,7 @@ def test_digits_of_the_test_writers(tab):
     run = build.new_run(setup, build.rows_of(setup, None))
     digits = cmlp.load_digits()
     page.until(lambda s: s["truth"])
-    for row in range(1, 6):
+    for row in range(1, 11):
         page.press("t")
         state = page.until(lambda s, row=row: f"digit {row}," in s["truth"])
         state = page.until(
@@ -124,7 +124,7 @@ def test_digits_of_the_test_writers(tab):
         shown = f"{100 * expected.max():.1f} %"
         page.until(lambda s, shown=shown: shown in s["bars"])
     page.press("w")
-    page.until(lambda s: "a 2" in s["truth"] or "digit 5" not in s["truth"])
+    page.until(lambda s: "a 2" in s["truth"] or "digit 10" not in s["truth"])
     page.click("Draw by keys")
     page.press("Delete", "4", "ArrowRight", "8", "ArrowDown", "2", "ArrowLeft", "6", "ArrowUp")
     page.until(lambda s: [s["counts"][i] for i in (0, 1, 9, 8)] == [8, 16, 4, 12])
