@@ -298,7 +298,8 @@ class Training:
             records = [{name: column[i] for name, column in columns} for i in range(first, 0)]
         self.told = max(self.told, found.position.epoch)
         self._advise(found, len(rounds.ring))
-        for values in records:
+        for epoch, values in enumerate(records, self.told - len(records) + 1):
+            self.rank.state_of_fit.epoch = epoch  # the end of one before can have been lost
             progress.epoch(values)
             call_back(callbacks, "on_epoch_end", self.rank.state_of_fit)
         if keeper is not None and due:
