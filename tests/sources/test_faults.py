@@ -10,6 +10,7 @@ import pytest
 import cmlp
 from cmlp.data import DataError
 from cmlp.sources import csv as csv_file
+from cmlp.sources.columns import rows_of_table
 from cmlp.sources.parquet import ParquetSource
 from cmlp.sources.tables import whole_table
 
@@ -268,3 +269,31 @@ def test_parquet_files(tmp_path):
     text = cmlp.data.parquet(tmp_path / "t0.parquet", "c0")
     with pytest.raises(DataError, match="the column 'target' holds string, but a network needs"):
         cmlp.Network([made.D, 3, 1]).fit(text)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ["float16"] * 2,
+        ["float32"] * 3,
+        ["float64"] * 2,
+        ["float32", "int16", "bool_", "null", "float64"],
+        ["int64"] * 2,
+    ],
+)
+def test_gaps_of_columns_of_any_type_are_filled(kinds):
+    """Columns of one type are turned into rows by Arrow, others one by one."""
+    pa = pytest.importorskip("pyarrow")
+    columns = {
+        "bool_": [True, None, False, True],
+        "null": [None] * 4,
+        "float16": [None if value is None else np.float16(value) for value in (1.5, None, 0, -2)],
+    }
+    table = pa.table([
+        pa.array(columns.get(kind, [1, None, 0, 2]), getattr(pa, kind)()) for kind in kinds
+    ], names=list("abcde")[: len(kinds)])  # fmt: skip
+    parts = pa.concat_tables([table.slice(2), table])  # in two pieces
+    expected = [[-3.0 if value is None else float(value) for value in column.to_pylist()]
+                for column in parts.columns]  # fmt: skip
+    rows = rows_of_table(parts, np.dtype(np.float32), -3.0)
+    np.testing.assert_array_equal(rows, np.transpose(expected))

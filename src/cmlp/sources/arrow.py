@@ -15,9 +15,8 @@ from cmlp.sources.columns import (
     chosen_columns,
     dtype_of,
     is_number,
-    matrix_of,
-    numbers_of,
     pyarrow,
+    rows_of_table,
     targets_of,
     text_among,
 )
@@ -94,10 +93,8 @@ class ArrowSource(Source):
         text = text_among(self.types, self.feature_names, "the stream")
         if text:
             raise DataError(text)
-        for batch, first in self._batches():
-            arrays = [numbers_of(batch.column(name)) for name in self.feature_names]
-            X = matrix_of(arrays, batch.num_rows, self.dtype, self.missing)
-            yield Block(X, *self._targets(batch, first))
+        for found in self.stream_tables():
+            yield found._replace(X=rows_of_table(found.X, self.dtype, self.missing))
 
     def stream_targets(self) -> Iterator[Block]:
         """Yield all targets."""

@@ -12,9 +12,6 @@ import numpy as np
 from cmlp.core.layout import Array
 from cmlp.data.cells import DataError, listed_near, show
 
-TILE = 1 << 18
-"""Bytes of rows that are written at a time: they stay in a cache while all columns are."""
-
 Missing = str | float
 
 
@@ -77,13 +74,34 @@ def numbers_of(column: Any) -> Array:
 def matrix_of(columns: Sequence[Array], n: int, dtype: np.dtype[Any], missing: Missing) -> Array:
     """Return columns of numbers as rows, with missing ones replaced where there is a number."""
     out = np.empty((n, len(columns)), dtype)
-    rows = max(1, TILE // max(1, out.itemsize * len(columns)))
-    for start in range(0, n, rows):
-        for number, column in enumerate(columns):
-            out[start : start + rows, number] = column[start : start + rows]
+    for number, column in enumerate(columns):
+        out[:, number] = column
+    return _filled(out, missing)
+
+
+def rows_of_table(table: Any, dtype: np.dtype[Any], missing: Missing) -> Array:
+    """Return a table of Arrow with columns of numbers as rows; see :func:`matrix_of`.
+
+    Columns of one type are turned into rows by Arrow, which is several times as fast.
+    """
+    out, start, types = np.empty(table.shape, dtype), 0, set(table.schema.types)
+    alike = len(types) == 1 and pyarrow("pyarrow.types").is_floating(*types)
+    for batch in table.to_batches():
+        part = out[start : start + batch.num_rows]
+        if alike and hasattr(batch, "to_tensor"):  # since version 17
+            part[...] = batch.to_tensor(null_to_nan=True).to_numpy()
+        else:
+            for number, column in enumerate(batch.columns):
+                part[:, number] = numbers_of(column)
+        start += batch.num_rows
+    return _filled(out, missing)
+
+
+def _filled(rows: Array, missing: Missing) -> Array:
+    """Return rows with missing numbers replaced where there is a number."""
     if isinstance(missing, float):
-        out[np.isnan(out)] = missing
-    return out
+        rows[np.isnan(rows)] = missing
+    return rows
 
 
 NO_TARGET = (

@@ -15,16 +15,15 @@ from cmlp.sources.columns import (
     chosen_columns,
     dtype_of,
     is_number,
-    matrix_of,
-    numbers_of,
     pyarrow,
+    rows_of_table,
     targets_of,
     text_among,
 )
 from cmlp.sources.paths import File, Paths, identity_of, is_address, listed_files, open_file
 from cmlp.sources.skipping import Skipping
 
-BATCH_BYTES, BATCH_ROWS = 1 << 20, 2048
+BATCH_BYTES, BATCH_ROWS = 1 << 20, 4096
 """Size of a batch that is decoded at a time: of many columns it has so many rows at least."""
 
 PAGE = 1 << 20
@@ -143,8 +142,7 @@ class ParquetSource(Source):
         if self.text:
             raise DataError(self.text)
         batch = self._rows(block, start, stop, self.feature_names)
-        arrays = [numbers_of(batch.column(name)) for name in self.feature_names]
-        X = matrix_of(arrays, batch.num_rows, self.dtype, self.missing)
+        X = rows_of_table(batch.select(self.feature_names), self.dtype, self.missing)
         return Block(X, *self._targets(batch, block, start))
 
     def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
