@@ -36,6 +36,9 @@ UNIX_FLAGS += ["-O1", "-g1"] if DEBUG else ["-O3", "-g0"]  # -g, of some Pythons
 # GCC copies functions that are not marked as inline, and loops for strides of 1.
 SMALLER = "-fno-unroll-loops"
 SMALLER_WITH_GCC = ("-fno-inline-small-functions", "-fno-version-loops-for-strides")
+# GCC 14 and later, tuning for all processors, multiply and add in two roundings where a sum is the
+# only one of a loop: the numbers of a row would depend on how many rows are computed with it.
+FUSED_WITH_GCC = "--param=avoid-fma-max-bits=0"
 # In a function of more than 100 loops, as the tile, GCC allocates registers for all of them
 # together, and reloads strides in the loops of AVX-512.
 REGISTERS_WITH_GCC = "--param=ira-max-loops-num=1000"
@@ -143,6 +146,8 @@ class Build(build_ext):
         msvc = self.compiler.compiler_type == "msvc"
         flags = MSVC_FLAGS if msvc else [*UNIX_FLAGS, SMALLER]
         of_gcc = [] if msvc else [flag for flag in SMALLER_WITH_GCC if self.compiler_knows(flag)]
+        if of_gcc:
+            of_gcc.append(FUSED_WITH_GCC)
         for extension in self.extensions:
             extension.extra_compile_args += flags + of_gcc
             if of_gcc and extension.name.endswith("avx512"):
