@@ -146,3 +146,43 @@ def test_places_are_lines_of_the_file(tmp_path, end):
     assert table.notes == ["1 row without a target is left out; the first one: line 5, column 'y'"]
     error = table.error(ColumnError("it is odd", "a", 1))
     assert isinstance(error, DataError) and str(error) == f"{path}: line 6, column 'a': it is odd"
+
+
+COLUMNS = {
+    "numbers": ["1", "-2.5", "+4", ".5", "5.", "1e5", "9007199254740993", "1e-320"],
+    "gaps": ["1", "", "NA", "nan", "2.5", "#N/A", "-", " ? "],
+    "codes": ["007", "1", "2", "3", "4", "5", "6", "7"],
+    "infinite": ["1", "inf", "3", "nan", "5", "6", "7", "8"],
+    "too large": ["1", "1e400", "3", "4", "5", "6", "7", "8"],
+    "joined": ["1_000", "2", "3", "4", "5", "6", "7", "8"],
+    "text": ["x", " y ", "Ünï", "NA", "", "it's", "x", "1"],
+    "blanks": [" 1", "2 ", "\t3", "4", "5", "6", "7", "8"],
+}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("broken", ["", "a line of blanks", "a short row"])
+def test_arrow_reads_what_csv_reads(monkeypatch, end, broken):
+    """Where pyarrow is installed it reads long files; values, texts and messages are the same."""
+    pytest.importorskip("pyarrow.csv")
+    rows = [";".join(COLUMNS), *map(";".join, zip(*COLUMNS.values(), strict=True))]
+    rows[3:3] = {"": [], "a line of blanks": ["  "], "a short row": ["1;2"]}[broken]
+    data = text_of(end.join(rows).encode())
+    layout = layout_of(data, Selection("text"), ";")
+    body = data.split(b"\n", layout.first_line - 1)[-1]
+    assert (csv_columns.columns_of(body, layout) is None) == bool(broken)
+
+    def read():
+        try:
+            found = csv_columns.read_columns(data, layout, (0,))
+        except DataError as error:
+            return str(error)
+        forms = [
+            form.values.tobytes() if isinstance(form, Numbers) else values_of(form)
+            for form in found.forms
+        ]
+        return forms, [*map(str.strip, found.target)], found.n_rows, found.notes
+
+    by_arrow = read()
+    monkeypatch.setattr(csv_columns, "columns_of", lambda body, layout: None)
+    assert by_arrow == read()

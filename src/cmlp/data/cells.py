@@ -38,10 +38,11 @@ NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.I | re.A).fu
 INTEGER = re.compile(r"[+-]?\d+", re.A).fullmatch
 
 
-MISSING = re.compile(  # as R, pandas, SQL, SAS and Excel write it
+GAP = (  # as R, pandas, SQL, SAS and Excel write it
     r"\s*([+-]?(nan|inf|infinity)|n/?a|<na>|null|none|\?|\.|-{1,3}"
-    r"|#(n/?a|div/0!|value!|ref!|name\?|num!|null!)|)\s*", re.I,
-).fullmatch  # fmt: skip
+    r"|#(n/?a|div/0!|value!|ref!|name\?|num!|null!)|)\s*"
+)
+MISSING = re.compile(GAP, re.I).fullmatch
 
 
 PADDED = re.compile(r"[+-]?0\d+", re.A).fullmatch

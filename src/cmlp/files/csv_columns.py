@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmlp.core.layout import Array
 from cmlp.data.cells import INTEGER, MISSING, NUMBER, PADDED
+from cmlp.files.csv_arrow import columns_of, numbers_in
 from cmlp.files.csv_file import BLOCK, EXACT, rounded, wrong_width
 from cmlp.files.csv_layout import Layout
 from cmlp.tables.columns import Form, Levels, Numbers
@@ -52,6 +53,43 @@ def read_columns(data: bytes, layout: Layout, as_text: Collection[int]) -> CsvCo
     readers: dict[int, _Reader] = {
         i: _Texts() if i in as_text else _Numbers(strange) for i in layout.features
     }
+    columns = columns_of(body, layout)
+    if columns is None:
+        target, n_rows = _read_by_rows(data, layout, readers)
+    else:
+        target, n_rows = _read_by_columns(columns, layout, readers)
+    notes = [
+        rounded(layout.place(next(layout.rows(data, after=row))[0], i), cell)
+        for i, reader in readers.items()
+        if isinstance(reader, _Numbers)
+        for row, cell in reader.large
+    ]
+    return CsvColumns([readers[i].form() for i in layout.features], target, n_rows, notes[:1])
+
+
+def _read_by_columns(
+    columns: list[Any], layout: Layout, readers: dict[int, _Reader]
+) -> tuple[list[str], int]:
+    """Read columns of Arrow; return the target and the number of rows."""
+    for i, reader in readers.items():
+        column = columns[i]
+        if isinstance(reader, _Numbers):
+            values = numbers_in(column)
+            if values is not None:
+                reader.keep(values, column)
+                continue
+        cells = column.to_pylist()
+        if not reader.add(cells):
+            readers[i] = _Texts()
+            readers[i].add(cells)
+    target = columns[layout.target].to_pylist() if layout.target >= 0 else []
+    return target, len(columns[0])
+
+
+def _read_by_rows(
+    data: bytes, layout: Layout, readers: dict[int, _Reader]
+) -> tuple[list[str], int]:
+    """Read rows of Python's csv; return the target and the number of rows."""
     target: list[str] = []
     late, n_rows = list[int](), 0
     for block in _blocks(data, layout):
@@ -74,13 +112,7 @@ def read_columns(data: bytes, layout: Layout, as_text: Collection[int]) -> CsvCo
             for i, reader in texts.items():
                 reader.add([row[i] for row in block])
         readers |= texts
-    notes = [
-        rounded(layout.place(next(layout.rows(data, after=row))[0], i), cell)
-        for i, reader in readers.items()
-        if isinstance(reader, _Numbers)
-        for row, cell in reader.large
-    ]
-    return CsvColumns([readers[i].form() for i in layout.features], target, n_rows, notes[:1])
+    return target, n_rows
 
 
 def _blocks(data: bytes, layout: Layout) -> Iterator[list[list[str]]]:
@@ -110,13 +142,18 @@ class _Numbers:
             values = self._with_gaps(cells)
             if values is None:
                 return False
+        self.keep(values, cells)
+        return True
+
+    def keep(self, values: Array, cells: Any) -> None:
+        """Add values to those before; the cells are needed for a message."""
         if not self.large and np.nanmax(np.abs(values), initial=0) >= EXACT:
             row = int(np.argmax(np.abs(np.nan_to_num(values)) >= EXACT))
-            if INTEGER(cells[row].strip()):
-                self.large.append((self.n_rows + row, cells[row].strip()))
+            text = str(cells[row]).strip()
+            if INTEGER(text):
+                self.large.append((self.n_rows + row, text))
         self.parts.append(values)
-        self.n_rows += len(cells)
-        return True
+        self.n_rows += len(values)
 
     def _plain(self, cells: Sequence[str]) -> NDArray[np.float64] | None:
         """Return the values of cells that are all finite numbers without zeros in front."""
