@@ -62,6 +62,8 @@ class Schedule:
 
         `losses` are those of earlier epochs: validation losses if there are any.
         """
+        if type(self).factor is Schedule.factor and not self.warmup_fraction:
+            return np.full(n_steps, learning_rate, float)  # in a tenth of the time
         done = epoch + np.arange(n_steps) / n_steps
         progress = done / epochs
         factor = self.factor(progress, done)

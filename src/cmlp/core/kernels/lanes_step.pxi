@@ -61,17 +61,20 @@ cdef void gather_lanes(
     cdef Py_ssize_t n_in = run.layers[0].n_in, n_out = run.layers[run.n_layers - 1].n_out
     cdef const float *x[MAX_LANES]
     cdef const float *y[MAX_LANES]
+    cdef double[MAX_LANES] part  # of a row of weight 1; one division, not one for each row
     cdef const Cursor *at
+    cdef float share
+    for l in range(lanes):
+        part[l] = 1 / cursors[l].weight if cursors[l].weight > 0 else 0
     for i in range(n):
         for l in range(lanes):
-            at = &cursors[l]
-            row = run.rows[at.row + first + i] if first + i < at.size else 0
+            at, row, share = &cursors[l], 0, 0
+            if first + i < at.size:
+                row, share = run.rows[at.row + first + i], <float>part[l]
+                if run.weights is not NULL and at.weight > 0:
+                    share = <float>(run.weights[row] / at.weight)
             x[l], y[l] = run.X + row * n_in, run.Y + row * n_out
-            ws[run.shares + i * lanes + l] = 0
-            if first + i < at.size and at.weight > 0:
-                ws[run.shares + i * lanes + l] = <float>(
-                    (1 if run.weights is NULL else run.weights[row]) / at.weight
-                )
+            ws[run.shares + i * lanes + l] = share
         lane_gather_f32(x, n_in, &ws[run.inputs + i * n_in * lanes])
         lane_gather_f32(y, n_out, &ws[run.targets + i * n_out * lanes])
 
@@ -83,8 +86,7 @@ cdef bint lanes_forward(
     cdef Py_ssize_t number, i, l, row, lanes = vector_lanes(4), at = 0, w = 0
     cdef Py_ssize_t from_ = run.inputs, done = 0
     cdef const Layer *layer = run.layers
-    cdef double[MAX_LANES] penalties
-    cdef double scale
+    cdef double[MAX_LANES] penalties, scales
     cdef bint finite = True
     memset(penalties, 0, sizeof(penalties))
     for number in range(run.n_layers):
@@ -110,14 +112,17 @@ cdef bint lanes_forward(
         &ws[run.deltas + at], &ws[run.costs],
     )
     for l in range(lanes):
-        scale = run.numbers[run.lanes[l].settings + 7]
+        scales[l] = run.numbers[run.lanes[l].settings + 7]
         if cursors[l].size:
             cursors[l].cost += penalties[l] * cursors[l].weight
-        for i in range(min(n, cursors[l].size - first)):
-            row = cursors[l].row + first + i
-            cursors[l].cost += scale * ws[run.costs + i * lanes + l] * (
-                1 if run.weights is NULL else run.weights[run.rows[row]]
-            )
+    for i in range(n):  # lane after lane, as the additions of one wait for each other
+        for l in range(lanes):
+            if first + i < cursors[l].size:
+                row = cursors[l].row + first + i
+                cursors[l].cost += scales[l] * ws[run.costs + i * lanes + l] * (
+                    1 if run.weights is NULL else run.weights[run.rows[row]]
+                )
+    for l in range(lanes):
         finite = finite and isfinite(cursors[l].cost)
     return finite
 
