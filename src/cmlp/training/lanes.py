@@ -64,7 +64,10 @@ BLOCK = 4
 
 
 SMALL = 2**15
-"""Parameters of all lanes that fit into the first cache, or nearly."""
+"""Parameters of all lanes beyond which batches of more than :data:`FEW_ROWS` are faster alone."""
+
+
+FEW_ROWS = LANE_ROWS // 4
 
 
 class LaneRules(Rules, Protocol):
@@ -213,7 +216,7 @@ def kind_of(net: State, recipe: Recipe, data: Data, batch_size: int) -> Kind | N
     small = (
         batch_size <= MAX_BATCH
         and n_lanes * sizes[0] <= MOST_INPUTS
-        and n_lanes * about.n_params <= MOST_PARAMETERS
+        and n_lanes * about.n_params <= (MOST_PARAMETERS if batch_size <= FEW_ROWS else SMALL)
     )
     weighs = data.weights is not None and recipe.objective(about).per_batch
     if not small or weighs:
@@ -227,12 +230,12 @@ def kind_of(net: State, recipe: Recipe, data: Data, batch_size: int) -> Kind | N
 def fewest_of(net: State, batch_size: int) -> int:
     """Return how many networks have to share a call: a step takes as long for one as for all.
 
-    With all lanes in use it takes 1 / 1.2 to 1 / 2 of the time of networks alone, the less the
-    smaller they are, see docs/decisions.md.
+    With all lanes in use a step takes 0.5 of the time of networks alone up to 500 parameters, 0.7 up
+    to 2,000, up to 0.9 beyond; more for batches of several passes. See docs/decisions.md.
     """
     n_lanes = lanes_of_core()
     n_params = n_lanes * net.n_params
-    part = 0.6 if n_params <= SMALL // 2 else 0.75 if n_params <= SMALL else 0.85
+    part = 0.5 if n_params <= SMALL // 8 else 0.75 if n_params <= SMALL // 2 else 1.0
     return math.ceil(n_lanes * min(1.0, part + (0.125 if batch_size > LANE_ROWS else 0.0)))
 
 
