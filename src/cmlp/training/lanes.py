@@ -230,13 +230,13 @@ def kind_of(net: State, recipe: Recipe, data: Data, batch_size: int) -> Kind | N
 def fewest_of(net: State, batch_size: int) -> int:
     """Return how many networks have to share a call: a step takes as long for one as for all.
 
-    With all lanes in use a step takes 0.5 of the time of networks alone up to 500 parameters, 0.7 up
-    to 2,000, up to 0.9 beyond; more for batches of several passes. See docs/decisions.md.
+    With all lanes in use it takes 0.4 to 0.7 of the time of networks alone up to 2,000 parameters, up
+    to 0.95 beyond, and more in batches of several passes: see docs/decisions.md.
     """
     n_lanes = lanes_of_core()
     n_params = n_lanes * net.n_params
-    part = 0.5 if n_params <= SMALL // 8 else 0.75 if n_params <= SMALL // 2 else 1.0
-    return math.ceil(n_lanes * min(1.0, part + (0.125 if batch_size > LANE_ROWS else 0.0)))
+    part = 0.6 if n_params <= SMALL // 2 else 0.85 if n_params <= SMALL else 1.0
+    return math.ceil(n_lanes * min(1.0, part + (0.25 if batch_size > LANE_ROWS else 0.0)))
 
 
 def train_side_by_side(
