@@ -230,8 +230,8 @@ def kind_of(net: State, recipe: Recipe, data: Data, batch_size: int) -> Kind | N
 def fewest_of(net: State, batch_size: int) -> int:
     """Return how many networks have to share a call: a step takes as long for one as for all.
 
-    With all lanes in use it takes 0.4 to 0.7 of the time of networks alone up to 2,000 parameters, up
-    to 0.95 beyond, and more in batches of several passes: see docs/decisions.md.
+    With all lanes in use it takes 0.4 to 0.7 of the time of networks alone up to 2,000 parameters,
+    up to 0.95 beyond, and more in batches of several passes: see docs/decisions.md.
     """
     n_lanes = lanes_of_core()
     n_params = n_lanes * net.n_params
