@@ -86,7 +86,8 @@ cdef bint lanes_forward(
     cdef Py_ssize_t number, i, l, row, lanes = vector_lanes(4), at = 0, w = 0
     cdef Py_ssize_t from_ = run.inputs, done = 0
     cdef const Layer *layer = run.layers
-    cdef double[MAX_LANES] penalties, scales
+    cdef double[MAX_LANES] penalties
+    cdef double scale
     cdef bint finite = True
     memset(penalties, 0, sizeof(penalties))
     for number in range(run.n_layers):
@@ -112,17 +113,14 @@ cdef bint lanes_forward(
         &ws[run.deltas + at], &ws[run.costs],
     )
     for l in range(lanes):
-        scales[l] = run.numbers[run.lanes[l].settings + 7]
+        scale = run.numbers[run.lanes[l].settings + 7]
         if cursors[l].size:
             cursors[l].cost += penalties[l] * cursors[l].weight
-    for i in range(n):  # lane after lane, as the additions of one wait for each other
-        for l in range(lanes):
-            if first + i < cursors[l].size:
-                row = cursors[l].row + first + i
-                cursors[l].cost += scales[l] * ws[run.costs + i * lanes + l] * (
-                    1 if run.weights is NULL else run.weights[run.rows[row]]
-                )
-    for l in range(lanes):
+        for i in range(min(n, cursors[l].size - first)):
+            row = cursors[l].row + first + i
+            cursors[l].cost += scale * ws[run.costs + i * lanes + l] * (
+                1 if run.weights is NULL else run.weights[run.rows[row]]
+            )
         finite = finite and isfinite(cursors[l].cost)
     return finite
 
