@@ -1,5 +1,5 @@
-/* Compares the products of words, which use the processor's bfloat16 instructions, with their emulation in
- * float32 and with the definition, bit by bit: all kinds of pairs, and every shape of tile.
+/* Compares the products of words, which use the processor's bfloat16 instructions, with the definition and,
+ * on x86, with their emulation in float32, bit by bit: all kinds of pairs, and every shape of tile.
  *
  *     cc -O2 -std=gnu11 -mavx2 -mfma -mbmi -mbmi2 -mf16c -mlzcnt -mavx512f -mavx512cd -mavx512vl \
  *        -mavx512bw -mavx512dq -ffp-contract=fast -fno-trapping-math -static \
@@ -7,17 +7,19 @@
  *
  * It needs a processor with AVX512_BF16, or an emulator of one: Bochs 3 has such models (cpu:
  * model=sapphire_rapids), and boots a Linux kernel whose initial file system is this program as /init.
+ * For ARM it is compiled without the -m, and needs FEAT_BF16, or qemu-aarch64 -cpu max.
  * The last line tells how many numbers were compared, and how many differ. */
 #include "simd.h"
 
+#include <fenv.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #if !WORDS
-#error "compile with the flags of the level avx512, see setup.py"
+#error "compile for ARM, or with the flags of the level avx512, see setup.py"
 #endif
 
-enum { DEPTH = 80, COLUMNS = 64, ROWS = 12 };
+enum { DEPTH = 80, LANES = VECTOR_BYTES / 4, COLUMNS = 4 * LANES, ROWS = 12 };
 
 static uint64_t state = 0x9e3779b97f4a7c15u;
 static uint32_t random_bits(void)
@@ -61,11 +63,41 @@ static float flushed(float x)
     return bits_of(x) & 0x7f800000 ? x : of_bits(bits_of(x) & 0x80000000);
 }
 
-/* s + a b with one rounding, as the instruction computes it. */
+#ifdef ARM_WORDS
+enum { TOGETHER = 4 }; /* numbers along the depth; zeros make them up */
+
+/* x + y, rounded to odd. */
+static float add(float x, float y)
+{
+    feclearexcept(FE_ALL_EXCEPT);
+    fesetround(FE_TOWARDZERO);
+    volatile float sum = flushed(x);
+    sum += flushed(y);
+    fesetround(FE_TONEAREST);
+    if (fetestexcept(FE_OVERFLOW)) return copysignf(INFINITY, sum);
+    return flushed(of_bits(bits_of(sum) | !!fetestexcept(FE_INEXACT)));
+}
+
+/* s and the product of two words, as bfmmla computes it. */
+static float with_word(float odd, float odd_too, float even, float even_too, float s)
+{
+    return add(s, add(flushed(flushed(odd) * flushed(odd_too)), flushed(flushed(even) * flushed(even_too))));
+}
+#else
+enum { TOGETHER = 2 };
+
+/* s + a b with one rounding. */
 static float multiply_add(float a, float b, float s)
 {
     return flushed(fmaf(flushed(a), flushed(b), flushed(s)));
 }
+
+/* s and the product of two words, as vdpbf16ps computes it. */
+static float with_word(float odd, float odd_too, float even, float even_too, float s)
+{
+    return multiply_add(even, even_too, multiply_add(odd, odd_too, s));
+}
+#endif
 
 /* A word and its numbers; NULL: none was to be written there. */
 static void compare_word(const char *what, float word, const float *odd, const float *even)
@@ -89,7 +121,7 @@ static void check_conversions(int kind)
     for (int i = 0; i < 77 + 16 * DEPTH; i++) x[i] = random_number(kind);
     for (int depth = 1; depth <= 9; depth++) {
         int n = depth / 2 + depth % 2;
-        for (int columns = 16; columns <= 64; columns += 16) {
+        for (int columns = LANES; columns <= COLUMNS; columns += LANES) {
             memset(words, 0x55, sizeof words);
             pairs_across(1, words, x, 80, depth, columns);
             pairs_across(0, two, x, 80, depth, columns);
@@ -115,11 +147,11 @@ static void check_conversions(int kind)
 
 static void check_tile(int rows, int vectors, int depth, int kind)
 {
-    static float A[ROWS][DEPTH], B[DEPTH][COLUMNS], init[ROWS][COLUMNS];
-    static float a[ROWS][DEPTH], b[DEPTH][COLUMNS], c[3][ROWS][COLUMNS];
-    int n = vectors * 16, with_init = random_bits() % 2;
+    static float A[ROWS][DEPTH], At[DEPTH + 2][ROWS], B[DEPTH][COLUMNS], init[ROWS][COLUMNS];
+    static float a[ROWS][DEPTH], at[DEPTH * ROWS], b[DEPTH][COLUMNS], c[4][ROWS][COLUMNS];
+    int n = vectors * LANES, with_init = random_bits() % 2;
     for (int i = 0; i < rows; i++)
-        for (int k = 0; k < depth; k++) A[i][k] = random_number(kind);
+        for (int k = 0; k < depth; k++) A[i][k] = At[k][i] = random_number(kind);
     for (int k = 0; k < depth; k++)
         for (int j = 0; j < n; j++) B[k][j] = random_number(kind);
     for (int i = 0; i < rows; i++)
@@ -130,19 +162,27 @@ static void check_tile(int rows, int vectors, int depth, int kind)
         pair_tile(words, rows, vectors, 0, (depth + 1) / 2 * (words ? 1 : 2), a[0], DEPTH, 1, b[0], n,
                   with_init ? init[0] : NULL, COLUMNS, c[words][0], COLUMNS, NULL);
     }
+    int as_tiles = rows == 6 || rows == 8 || rows == 12; /* A as that of a weight gradient */
+    if (as_tiles) {
+        pairs_tiles(1, at, rows, 1, At[0], ROWS, depth);
+        pair_tile(1, rows, vectors, 0, (depth + 1) / 2, at, 1, rows, b[0], n,
+                  with_init ? init[0] : NULL, COLUMNS, c[3][0], COLUMNS, NULL);
+    }
     for (int i = 0; i < rows; i++)
         word_row(vectors, depth, a[i], B[0], COLUMNS, with_init ? init[i] : NULL, c[2][i]);
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < n; j++) {
             float sum = with_init ? init[i][j] : 0;
-            for (int k = 0; k < depth; k += 2) {
-                int odd = k + 1 < depth;
-                sum = multiply_add(odd ? rounded(A[i][k + 1]) : 0, odd ? rounded(B[k + 1][j]) : 0, sum);
-                sum = multiply_add(rounded(A[i][k]), rounded(B[k][j]), sum);
-            }
+            float x[DEPTH + TOGETHER] = {0}, y[DEPTH + TOGETHER] = {0};
+            for (int k = 0; k < depth; k++) x[k] = rounded(A[i][k]), y[k] = rounded(B[k][j]);
+            for (int k = 0; k < depth || k % TOGETHER; k += 2)
+                sum = with_word(x[k + 1], y[k + 1], x[k], y[k], sum);
             compare("words", c[1][i][j], sum);
+#ifndef ARM_WORDS
             compare("emulation", c[0][i][j], sum);
+#endif
             compare("one row", c[2][i][j], sum);
+            if (as_tiles) compare("words of tiles", c[3][i][j], sum);
         }
 }
 
@@ -151,7 +191,7 @@ int main(int n_arguments, char **arguments)
     const int most[5] = {0, 12, 12, 8, 6};
     int rounds = n_arguments > 1 ? atoi(arguments[1]) : 3;
     if (!words_run()) {
-        printf("this processor has no AVX512_BF16\n");
+        printf("this processor has no instructions for bfloat16\n");
         return 2;
     }
     for (int round = 0; round < rounds; round++)

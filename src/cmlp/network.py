@@ -125,8 +125,8 @@ class Network(State):
     precision : {None, 'bfloat16', 'bfloat16-emulated'}
         What the operands of the products are rounded to, in training and prediction: with None
         they are what the dtype is. 'bfloat16' (8 bits, to nearest even) is for processors with
-        AVX512_BF16, whose products of layers from 64 units on take about half as long;
-        'bfloat16-emulated' computes the same numbers on any, in software, for tests. Sums,
+        AVX512_BF16, whose products of layers from 64 units on take about half as long, and for
+        ARM with FEAT_BF16; 'bfloat16-emulated' rounds them on any, in software, for tests. Sums,
         activations, weights, moments and updates stay float32, and so do the products of layers
         of up to 16 units. Standardise X: a column that loses what its numbers differ by is refused.
         Files keep the precision; other formats, :meth:`check_gradients` and attributions are of

@@ -32,9 +32,10 @@ def check_runs(precision: str | None) -> None:
     """
     if precision == "bfloat16" and not dispatch.core.bfloat16:
         raise ValueError(
-            "precision='bfloat16' needs a processor with AVX512_BF16 and the core 'avx512'; the "
-            f"core in use is {dispatch.core.name!r}. precision='bfloat16-emulated' computes the "
-            "same numbers in software, more slowly than float32; None is float32"
+            "precision='bfloat16' needs a processor with AVX512_BF16 and the core 'avx512', or an "
+            "ARM with FEAT_BF16 and Linux; the core in use is "
+            f"{dispatch.core.name!r}. precision='bfloat16-emulated' rounds the same numbers in "
+            "software, more slowly than float32; None is float32"
         )
 
 

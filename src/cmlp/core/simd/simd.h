@@ -2,7 +2,7 @@
  *
  * A. The vector is the widest one that the compiler's target has (the build makes one core per level);
  *    it is a compiler vector type (GCC, clang), so `a * b + c` is plain C and the compiler schedules it.
- *    No intrinsics but in simd_bfloat16.h: nothing else needs an instruction that the compilers do not find
+ *    No intrinsics but for bfloat16: nothing else needs an instruction that the compilers do not find
  *    by themselves.
  * B. A compiler without vector types (MSVC) gets the same code with vectors of one lane. Only what C
  *    spells differently for a scalar has two definitions: the types and VEC_LESS.

@@ -4,8 +4,9 @@
  * s = fma(odd, odd', s); s = fma(even, even', s), each rounded to nearest even: so does vdpbf16ps. Denormal
  * numbers are zero, results too. An odd depth ends with (even, 0), on both sides.
  * Where the processor has the instruction, a pair is a word: 32 bits of an array of floats, the even number
- * in the low half. Elsewhere it is two floats, the odd one first: the tile of float32 then computes the same
- * bits, as a product of two rounded numbers is exact. `words` tells which. */
+ * in the low half; ARM's instruction sums words in its own way, see arm_words.h. Elsewhere a pair is two
+ * floats, the odd one first: the tile of float32 then computes the bits of vdpbf16ps, as a product of two
+ * rounded numbers is exact. `words` tells which. */
 
 enum { FLOAT32, BFLOAT16, BFLOAT16_EMULATED }; /* vocabulary.PRECISIONS */
 #define PAIR_OF_ONES 0x1.007fp+0f /* two bfloat16 of 1, 0x3f803f80, read as a float */
@@ -22,6 +23,10 @@ INLINE float rounded(float x)
     return x;
 }
 
+#if defined(__AARCH64EL__) && defined(__linux__) && !defined(SOFTWARE_WORDS) && \
+    (defined(__clang__) ? __clang_major__ >= 16 : __GNUC__ >= 10)
+#define ARM_WORDS 1
+#endif
 #if defined(__AVX512BW__) && (__GNUC__ >= 10 || __clang_major__ >= 9) && !defined(SOFTWARE_WORDS)
 #define WORDS 1
 #include <cpuid.h>
@@ -174,9 +179,8 @@ WITH_WORDS FUNCTION void word_row(ptrdiff_t vectors, ptrdiff_t depth, const floa
     WORD_ROW(1)
 }
 #undef WORD_ROW
-#elif defined(SOFTWARE_WORDS)
+#elif defined(SOFTWARE_WORDS) || defined(ARM_WORDS)
 #define WORDS 1
-#define words_run() 1
 #include "software_words.h"
 #else
 #define WORDS 0

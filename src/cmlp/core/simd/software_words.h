@@ -1,5 +1,5 @@
-/* Words of bfloat16 without the instructions: what simd_bfloat16.h does with them, number by number. Builds
- * for tests (CMLP_DEBUG=1) have it on every processor, so that the layers are tried with words. */
+/* Words of bfloat16 in plain C. Their tile is that of arm_words.h; or number by number, in builds for tests
+ * (CMLP_DEBUG=1), which have words on every processor, so that the layers are tried with them. */
 
 FUNCTION float word_of(float even, float odd)
 {
@@ -25,6 +25,9 @@ FUNCTION void words_tiles(float *to, ptrdiff_t rows, ptrdiff_t tiles, const floa
     for (; tiles > 0; tiles--, x += rows, to += (depth + 1) / 2 * rows)
         words_across(to, x, x_row, depth, rows);
 }
+
+#ifdef SOFTWARE_WORDS
+#define words_run() 1
 FUNCTION void word_tile(ptrdiff_t rows, ptrdiff_t vectors, ptrdiff_t depth, const float *a,
                         ptrdiff_t a_row, ptrdiff_t a_depth, const float *b, ptrdiff_t b_depth,
                         const float *init, ptrdiff_t init_row, float *c, ptrdiff_t c_row, prefetch_t *ahead)
@@ -50,14 +53,24 @@ FUNCTION void word_tile(ptrdiff_t rows, ptrdiff_t vectors, ptrdiff_t depth, cons
         }
     restore_denormals(before);
 }
+#else
+#include "arm_words.h"
+#endif
+
+/* One row, c = init + a B, whose B lies in float32: some rows of it at a time become a panel. */
 FUNCTION void word_row(ptrdiff_t vectors, ptrdiff_t depth, const float *a, const float *b,
                        ptrdiff_t b_depth, const float *init, float *c)
 {
-    for (ptrdiff_t j = 0; j < vectors * (VECTOR_BYTES / 4); j++)
-        for (ptrdiff_t k = 0; k < depth; k += 2) {
-            float word = word_of(b[k * b_depth + j], k + 1 < depth ? b[(k + 1) * b_depth + j] : 0);
-            float pair[16] = {word}, from[16] = {k ? c[j] : init ? init[j] : 0}, sum[16];
-            word_tile(1, 1, 1, a + k / 2, 0, 0, pair, 0, from, 0, sum, 0, NULL);
-            c[j] = sum[0];
+    enum { ROWS = 32, COLUMNS = TILE_VECTORS * (VECTOR_BYTES / 4) };
+    float panel[ROWS / 2 * COLUMNS];
+    for (; vectors > 0; vectors -= TILE_VECTORS, b += COLUMNS, c += COLUMNS) {
+        ptrdiff_t n = vectors < TILE_VECTORS ? vectors : TILE_VECTORS;
+        ptrdiff_t columns = n * (VECTOR_BYTES / 4);
+        for (ptrdiff_t k = 0; k < depth; k += ROWS) {
+            ptrdiff_t rows = depth - k < ROWS ? depth - k : ROWS;
+            words_across(panel, b + k * b_depth, b_depth, rows, columns);
+            word_tile(1, n, (rows + 1) / 2, a + k / 2, 0, 1, panel, columns, k ? c : init, 0, c, 0, NULL);
         }
+        if (init) init += COLUMNS;
+    }
 }
