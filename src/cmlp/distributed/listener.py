@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import queue
@@ -14,12 +13,13 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 from cmlp.distributed.communicator import RingBroken
-from cmlp.distributed.sockets import SLICE, SocketRing
+from cmlp.distributed.sockets import SocketRing
 
-NONCE = DIGEST = 32
+NONCE = 32
 """Bytes of a challenge, and of its answer."""
 
 GREETING = 5.0
@@ -27,6 +27,9 @@ GREETING = 5.0
 
 MOST_STRANGERS = 32
 """Connections that may do so at a time."""
+
+POLL = 0.02
+"""Seconds between two looks at who has come."""
 
 HAS_NAMES = sys.platform == "linux"
 """Whether sockets of one host can have names that are not of files."""
@@ -43,21 +46,6 @@ def name_of(address: str) -> str:
     return f"\0cmlp-ring-{address}"
 
 
-def _answer(token: bytes, role: bytes, ranks: bytes, challenge: bytes, own: bytes) -> bytes:
-    return hmac.new(token, role + ranks + challenge + own, hashlib.sha256).digest()
-
-
-def _received(connection: socket.socket, n: int) -> bytes:
-    data, deadline = b"", time.monotonic() + (connection.gettimeout() or GREETING)
-    while len(data) < n:
-        connection.settimeout(max(0.001, deadline - time.monotonic()))
-        part = connection.recv(n - len(data))
-        if not part:
-            raise ConnectionError("closed its connection instead of identifying itself")
-        data += part
-    return data
-
-
 def identify(connection: socket.socket, token: bytes, ranks: bytes, connects: bool) -> None:
     """Show that this side knows the token, and find out whether the other one does.
 
@@ -66,13 +54,27 @@ def identify(connection: socket.socket, token: bytes, ranks: bytes, connects: bo
     OSError
         If it does not, or is another rank, of another ring, or silent.
     """
-    role, theirs_role = (b"connects", b"accepts") if connects else (b"accepts", b"connects")
+    deadline = time.monotonic() + (connection.gettimeout() or GREETING)
+
+    def received() -> bytes:
+        data = b""
+        while len(data) < NONCE:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            part = connection.recv(NONCE - len(data))
+            if not part:
+                raise ConnectionError("closed its connection instead of identifying itself")
+            data += part
+        return data
+
+    def answer(role: bytes, challenge: bytes, own: bytes) -> bytes:
+        return hmac.digest(token, role + ranks + challenge + own, "sha256")
+
+    mine, other = (b"connects", b"accepts") if connects else (b"accepts", b"connects")
     own = os.urandom(NONCE)
     connection.sendall(own)
-    theirs = _received(connection, NONCE)
-    connection.sendall(_answer(token, role, ranks, theirs, own))
-    wanted = _answer(token, theirs_role, ranks, own, theirs)
-    if not hmac.compare_digest(_received(connection, DIGEST), wanted):
+    theirs = received()
+    connection.sendall(answer(mine, theirs, own))
+    if not hmac.compare_digest(received(), answer(other, own, theirs)):
         raise ConnectionError("does not know the token, or is of another ring")
 
 
@@ -101,15 +103,11 @@ class Listener:
                 name, backlog = name_of(self.address), MOST_STRANGERS
                 local = socket.create_server(name, family=socket.AF_UNIX, backlog=backlog)
                 self.sockets.append(local)
-        self.doors: list[threading.Thread] = []
+        for each in self.sockets:
+            each.setblocking(False)
 
     def close(self) -> None:
         """Close the port; a ring that stands is not touched."""
-        for each in self.sockets:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)  # ends the wait of its thread
-        for door in self.doors:
-            door.join()
         for each in self.sockets:
             each.close()
 
@@ -158,78 +156,65 @@ class Listener:
         size, abort, done = len(addresses), abort or threading.Event(), threading.Event()
         deadline, seen = time.monotonic() + timeout, "it did not answer"
         after, before = (rank + 1) % size, (rank - 1) % size
-        out: socket.socket | None = None
-        into: socket.socket | None = None
-        met: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
-        given = token, RANKS.pack(attempt, size, before, rank), server, met, done
-        for each in self.sockets if size > 1 else ():
-            self.doors.append(threading.Thread(target=accept, args=(each, *given), daemon=True))
-            self.doors[-1].start()
-        try:
-            while size > 1 and into is None:
-                if abort.is_set():
-                    raise RingBroken("the training was aborted")
-                if time.monotonic() >= deadline and out is None:
-                    raise RingBroken(f"no connection to {addresses[after]}: {seen}", after)
-                if time.monotonic() >= deadline:
-                    raise RingBroken(f"it did not connect within {timeout:g} s", before)
+        met: queue.SimpleQueue[tuple[bool, socket.socket]] = queue.SimpleQueue()
+        busy, ends = threading.Semaphore(MOST_STRANGERS), dict[bool, socket.socket]()
+
+        def connect() -> None:
+            nonlocal seen
+            who = token, RANKS.pack(attempt, size, rank, after), True
+            while not done.is_set():
                 try:
-                    if out is None:
-                        ranks = RANKS.pack(attempt, size, rank, after)
-                        out = connected(addresses[after], token, ranks, client, deadline)
-                    with suppress(queue.Empty):
-                        into = met.get(timeout=SLICE / 4)
+                    met.put((True, connected(addresses[after], deadline, who, client)))
+                    return
                 except OSError as error:
                     seen = str(error) or type(error).__name__
                     time.sleep(0.05)
-            return SocketRing(rank, size, out, into, attempt=attempt, timeout=timeout, abort=abort)
+
+        def accept(connection: socket.socket) -> None:
+            who = token, RANKS.pack(attempt, size, before, rank), False
+            with suppress(OSError, ValueError):  # a stranger, or garbage: it is turned away
+                met.put((False, known(connection, GREETING, who, server, server_side=True)))
+            busy.release()
+
+        try:
+            if size > 1:
+                Thread(target=connect, daemon=True).start()
+            while size > 1 and len(ends) < 2:
+                if abort.is_set():
+                    raise RingBroken("the training was aborted")
+                if time.monotonic() >= deadline and True not in ends:
+                    raise RingBroken(f"no connection to {addresses[after]}: {seen}", after)
+                if time.monotonic() >= deadline:
+                    raise RingBroken(f"it did not connect within {timeout:g} s", before)
+                for port in self.sockets:
+                    with suppress(OSError):  # as when no one has come
+                        for _ in range(MOST_STRANGERS):
+                            connection, _ = port.accept()
+                            if busy.acquire(blocking=False):
+                                Thread(target=accept, args=[connection], daemon=True).start()
+                            else:
+                                connection.close()
+                with suppress(queue.Empty):
+                    outward, connection = met.get(timeout=POLL)
+                    if ends.setdefault(outward, connection) is not connection:
+                        connection.close()
+            return SocketRing(
+                rank, size, ends.get(True), ends.get(False), attempt=attempt, timeout=timeout,
+                abort=abort,
+            )  # fmt: skip
         except BaseException:
-            if out is not None:
-                out.close()
+            for each in ends.values():
+                each.close()
             raise
         finally:
             done.set()
             self.close()
-            with suppress(queue.Empty):
-                while True:
-                    met.get_nowait().close()  # who came too late, or twice
-
-
-def accept(
-    port: socket.socket, token: bytes, ranks: bytes, context: ssl.SSLContext | None,
-    into: queue.SimpleQueue[socket.socket], done: threading.Event,
-) -> None:  # fmt: skip
-    """Let strangers identify themselves, each in a thread, until the port is closed."""
-    busy = threading.BoundedSemaphore(MOST_STRANGERS)
-
-    def meet(connection: socket.socket) -> None:
-        try:
-            connection = prepared(
-                connection, GREETING, context and context.wrap_socket, server_side=True
-            )
-            identify(connection, token, ranks, connects=False)
-            into.put(connection)
-        except (OSError, ValueError):  # a stranger, or garbage: it is turned away
-            connection.close()
-        finally:
-            busy.release()
-
-    port.settimeout(SLICE / 4)
-    while not done.is_set():
-        try:
-            connection, _ = port.accept()
-        except TimeoutError:
-            continue
-        except OSError:
-            return
-        if busy.acquire(blocking=False):
-            threading.Thread(target=meet, args=(connection,), daemon=True).start()
-        else:
-            connection.close()
+            while not met.empty():
+                met.get()[1].close()  # who came too late, or twice
 
 
 def connected(
-    address: str, token: bytes, ranks: bytes, context: ssl.SSLContext | None, deadline: float
+    address: str, deadline: float, who: tuple[bytes, bytes, bool], context: ssl.SSLContext | None
 ) -> socket.socket:
     """Return a connection to a rank, after both sides have identified themselves.
 
@@ -237,32 +222,35 @@ def connected(
     """
     host, _, port = address.rpartition(":")
     left = max(0.1, min(GREETING, deadline - time.monotonic()))
-
-    def met(connection: socket.socket) -> socket.socket:
-        try:
-            wrap = context and context.wrap_socket
-            connection = prepared(connection, left, wrap, server_hostname=host)
-            identify(connection, token, ranks, connects=True)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
     if HAS_NAMES:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(left)
         with suppress(OSError):
             if not connection.connect_ex(name_of(address)):
-                return met(connection)
+                return known(connection, left, who, context, server_hostname=host)
         connection.close()
-    return met(socket.create_connection((host.strip("[]"), int(port)), timeout=left))
+    connection = socket.create_connection((host.strip("[]"), int(port)), timeout=left)
+    return known(connection, left, who, context, server_hostname=host)
 
 
-def prepared(connection: socket.socket, seconds: float, wrap: Any, **side: Any) -> socket.socket:
-    """Return a connection without delays, encrypted if there is a context."""
-    connection.settimeout(seconds)
-    if connection.family in (socket.AF_INET, socket.AF_INET6):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    else:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
-    return connection if wrap is None else wrap(connection, **side)
+def known(
+    connection: socket.socket, seconds: float, who: tuple[bytes, bytes, bool],
+    context: ssl.SSLContext | None, **side: Any,
+) -> socket.socket:  # fmt: skip
+    """Return a connection whose other side has identified itself, encrypted if there is a context.
+
+    Any other one is closed.
+    """
+    try:
+        connection.settimeout(seconds)
+        if connection.family in (socket.AF_INET, socket.AF_INET6):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        else:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
+        if context is not None:
+            connection = context.wrap_socket(connection, **side)
+        identify(connection, *who)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

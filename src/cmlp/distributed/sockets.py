@@ -87,23 +87,29 @@ class SocketRing(Communicator):
 
     def _transfer(self, wanted: Any = None) -> None:
         """Receive `wanted`, and send what is queued meanwhile; without it, send all."""
-        room = memoryview(b"") if wanted is None else memoryview(wanted).cast("B")
+        room = memoryview(b"" if wanted is None else wanted).cast("B")
         waits_for = (self.rank + (1 if wanted is None else -1)) % self.size
-        received, heard = 0, time.monotonic()
+        heard = time.monotonic()
         try:
-            while received < len(room) or (wanted is None and self.queue):
-                sent = self._send_some()
-                n = self._receive_some(room[received:]) if received < len(room) else 0
-                received += n
+            while len(room) or (wanted is None and self.queue):
+                sent = self.queue and at_once(self.out.send, self.queue[0])
+                if sent:
+                    self.queue[0] = self.queue[0][sent:]
+                    if not len(self.queue[0]):
+                        self.queue.popleft()
+                n = at_once(self.into.recv_into, room) if len(room) else None
+                if n == 0:
+                    raise RingBroken("closed its connection", waits_for)
+                room = room[n or 0 :]
                 if sent or n:
                     heard = time.monotonic()
                 elif time.monotonic() - heard > self.timeout:
                     raise RingBroken(f"no byte for {self.timeout:g} s", waits_for)
                 elif self.abort.is_set():
                     raise RingBroken("the training was aborted")
-                elif received < len(room) or self.queue:
+                else:
                     with Selector() as waiting:
-                        if received < len(room):
+                        if len(room):
                             waiting.register(self.into, selectors.EVENT_READ)
                         if self.queue:
                             waiting.register(self.out, selectors.EVENT_WRITE)
@@ -114,27 +120,6 @@ class SocketRing(Communicator):
             if isinstance(error, (OSError, ValueError)) and not isinstance(error, RingBroken):
                 raise RingBroken(seen, waits_for) from error
             raise
-
-    def _send_some(self) -> bool:
-        """Send what the connection takes of the queue; return whether it took any."""
-        sent = False
-        with suppress(*NOT_NOW):
-            while self.queue:
-                data = self.queue[0]
-                self.queue[0] = data[self.out.send(data) :]
-                sent = True
-                if not len(self.queue[0]):
-                    self.queue.popleft()
-        return sent
-
-    def _receive_some(self, room: memoryview) -> int:
-        """Receive what has arrived; return how many bytes."""
-        with suppress(*NOT_NOW):
-            n: int = self.into.recv_into(room)
-            if not n:
-                raise RingBroken("closed its connection", (self.rank - 1) % self.size)
-            return n
-        return 0
 
     def _send(self, *parts: Any) -> None:
         self.queue.extend(memoryview(part).cast("B") for part in parts if len(part))
@@ -167,34 +152,31 @@ class SocketRing(Communicator):
 
     def gather(self, message: bytes) -> list[bytes]:
         """Return the messages of all ranks, to every rank."""
-        found: dict[int, Any] = {self.rank: message, **self._gathered([message])}
-        return [bytes(found[rank]) for rank in range(self.size)]
+        return [bytes(found) for found in self._gathered([message])]
 
     def broadcast(self, array: Array, root: int = 0) -> None:
         """Replace an array by that of a rank; it is unchanged until all has arrived."""
+        mine = [array.tobytes()] if self.rank == root else []
         lengths = [array.nbytes if rank == root else 0 for rank in range(self.size)]
-        found = self._gathered([array.tobytes()] if self.rank == root else [], lengths)
-        if self.rank != root:
-            array[...] = np.frombuffer(found[root], array.dtype).reshape(array.shape)
+        found = self._gathered(mine, lengths)[root]
+        array[...] = np.frombuffer(found, array.dtype).reshape(array.shape)
 
-    def _gathered(
-        self, parts: Sequence[Any], lengths: Sequence[int] | None = None
-    ) -> dict[int, memoryview]:
-        """Send some bytes to all ranks, and return theirs: in memory that the next call reuses.
+    def _gathered(self, parts: Sequence[Any], lengths: Sequence[int] | None = None) -> list[Any]:
+        """Send some bytes to all ranks, and return those of all: in memory that is reused.
 
-        What arrives for others is sent to them in pieces, before all of it is here.
+        What arrives for others is sent to them in pieces, before all of it is here. Of this rank's
+        own parts the last one is returned.
         """
-        found: dict[int, memoryview] = {}
+        found = [parts[-1] if parts else b""] * self.size
         self.step += 1
         if self.size > 1:
             self._send(self._header(sum(memoryview(part).nbytes for part in parts)), *parts)
         for distance in range(1, self.size):
-            source = (self.rank - distance) % self.size
+            source, passes = (self.rank - distance) % self.size, distance < self.size - 1
             n = self._announced(None if lengths is None else lengths[source])
             if len(self.rooms[distance]) != n:
                 self.rooms[distance] = bytearray(n)
             room = found[source] = memoryview(self.rooms[distance])
-            passes = distance < self.size - 1
             if passes:
                 self._send(self._header(n))
             for start in range(0, n, CHUNK):
@@ -211,51 +193,59 @@ class SocketRing(Communicator):
         if self.size == 1:
             return
         flat, tail = np.ravel(array), np.empty(0) if tail is None else tail
-        if self.size == 2 or flat.nbytes <= SHORT:
-            n, parts, tails = tail.nbytes, {self.rank: flat}, {self.rank: tail}
-            lengths = [n + flat.nbytes] * self.size
-            for rank, room in self._gathered([tail, flat], lengths).items():
+        places = [slice(None)] * self.size
+        if self.size > 2 and flat.nbytes > SHORT:
+            places = self._scatter(flat)
+        mine, n = flat[places[self.rank]], tail.nbytes
+        lengths = [n + flat[place].nbytes for place in places]
+        parts, tails = [mine] * self.size, [tail] * self.size
+        for rank, room in enumerate(self._gathered([tail, mine], lengths)):
+            if rank != self.rank:
                 tails[rank] = np.frombuffer(room[:n], tail.dtype)
                 parts[rank] = np.frombuffer(room[n:], flat.dtype)
-            add_in_order([parts[rank] for rank in range(self.size)], flat)
+        add_in_order(tails, tail)
+        if places[0] == slice(None):
+            add_in_order(parts, flat)
         else:
-            tails = self._reduced(flat, tail)
-        add_in_order([tails[rank] for rank in range(self.size)], tail)
+            for place, part in zip(places, parts, strict=True):
+                flat[place] = part
         if not array.flags.c_contiguous:
             array[...] = flat.reshape(array.shape)
 
-    def _reduced(self, array: Array, tail: Array) -> dict[int, Array]:
-        """Sum a long array, in segments; return the tails of all ranks."""
-        self.step += 1
+    def _scatter(self, array: Array) -> list[slice]:
+        """Sum a long array in segments, each on one rank; return which segment each rank has.
+
+        A segment collects all ranks' parts on its way round.
+        """
         size, n = self.size, len(array)
+        cuts = [n * rank // size for rank in range(size + 1)]
         length = max(1, CHUNK // array.itemsize)
-        tails = {self.rank: tail.copy()}
 
         def chunks(rank: int) -> list[Array]:
-            rank %= size
-            first, last = n * rank // size, n * (rank + 1) // size
+            first, last = cuts[rank % size], cuts[rank % size + 1]
             return [array[at : min(at + length, last)] for at in range(first, last, length)]
 
-        self._send(self._header(array.nbytes), tails[self.rank], *chunks(self.rank))
+        self.step += 1
+        self._send(self._header(array.nbytes), *chunks(self.rank))
         self._announced(array.nbytes)
-        for distance in range(1, size):  # each segment collects all ranks' parts
-            source = (self.rank - distance) % size
-            tails[source] = np.empty_like(tail)
-            self._transfer(tails[source])
-            if distance < size - 1:
-                self._send(tails[source])
-            for chunk in chunks(source):
+        for distance in range(1, size):
+            for chunk in chunks(self.rank - distance):
                 arrived = memoryview(self.scratch)[: chunk.nbytes]
                 self._transfer(arrived)
                 chunk += np.frombuffer(arrived, chunk.dtype)
-                self._send(chunk)
-        for distance in range(size - 1):  # and goes to all of them
-            for chunk in chunks(self.rank - distance):
-                self._transfer(chunk)
-                if distance < size - 2:
+                if distance < size - 1:
                     self._send(chunk)
         self._transfer()
-        return tails
+        owned = [(rank + 1) % size for rank in range(size)]
+        return [slice(cuts[segment], cuts[segment + 1]) for segment in owned]
+
+
+def at_once(call: Any, data: Any) -> int | None:
+    """Return how many bytes a connection takes or has at the moment; None if none."""
+    with suppress(*NOT_NOW):
+        n: int = call(data)
+        return n
+    return None
 
 
 def add_in_order(parts: list[Array], out: Array) -> None:

@@ -146,6 +146,7 @@ class Loop:
         trainer, net = self.trainer, self.trainer.net
         if trainer.progressed.epoch < self.state.epoch:
             trainer.progressed = Progressed(self.state.epoch, first_step=net.steps)
+        began -= trainer.progressed.seconds
         loss, n_rows = trainer.epoch(order, rates, self.deadline)
         seconds = time.perf_counter() - began
         if not n_rows and not math.isnan(loss):
