@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -43,16 +41,25 @@ def fit(
     rank.comm, rank.stop = comm, checkpoint.finished if checkpoint and ended else ""
     if comm.rank:
         rank.rules.interrupted = lambda: None  # type: ignore[method-assign]  # rank 0 warns
+
+    def halt(number: int, frame: Any) -> None:
+        """End all ranks after the same step; at a second Ctrl-C, this one at once."""
+        if rank.halt.is_set():
+            comm.close(error := KeyboardInterrupt())
+            raise error
+        rank.halt.set()
+
+    handler = signal.signal(signal.SIGINT, halt) if in_main_thread() else None
     try:
         rank.keeper = kept(checkpoint, rank)
-        with halting(rank):
-            return run_loop(rank, rank.rules, rank.keeper)
-    except DivergenceError:  # on every rank alike
-        raise
+        return run_loop(rank, rank.rules, rank.keeper)
     except BaseException as error:
-        comm.close(error)
+        if not isinstance(error, DivergenceError):  # which all ranks raise alike
+            comm.close(error)
         raise
     finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
         rank.close()
 
 
@@ -69,24 +76,3 @@ def kept(checkpoint: Checkpoint | None, rank: Rank) -> Checkpoint | None:
             "epoch, some rows are used twice and some not at all"
         )
     return keeper
-
-
-@contextlib.contextmanager
-def halting(rank: Rank) -> Iterator[None]:
-    """End all ranks after the same step at the first Ctrl-C, and this one at the second."""
-    if not in_main_thread():
-        yield
-        return
-
-    def handler(number: int, frame: Any) -> None:
-        if rank.halt.is_set():
-            error = KeyboardInterrupt()
-            rank.comm.close(error)
-            raise error
-        rank.halt.set()
-
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

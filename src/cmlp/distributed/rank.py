@@ -204,7 +204,7 @@ class Rank(Loop):
             "generator": net.rng.bit_generator.state, "before": net.history,
             "history": self.state_of_fit.history, "best": best is not None,
         }  # fmt: skip
-        arrays = [net.params, *net.moments] + ([] if best is None else [best])
+        arrays = [net.params, *net.moments, net.params if best is None else best]
         text = json.dumps(record, default=lambda value: value.tolist())
         return {"record": text.encode(), "numbers": np.stack(arrays)}
 
@@ -217,7 +217,7 @@ class Rank(Loop):
             self._prepare()
             self.rules.n_rows, self.rules.n_steps = self.n_rows, -(-self.n_rows // self.batch_size)
         memory, best = net.optimizer_state, numbers[-1].copy() if record["best"] else None
-        net.params[:], memory.moments[...] = numbers[0], numbers[1 : 1 + len(memory.moments)]
+        net.params[:], memory.moments[...] = numbers[0], numbers[1:-1]
         memory.set_counts(record["counts"])
         net.rng, self.k = generator(record["generator"]), record["k"]
         for history, name in ((net.history, "before"), (self.state_of_fit.history, "history")):
@@ -312,20 +312,11 @@ class Rank(Loop):
                 self.keeper.trainer = self.trainer  # type: ignore[attr-defined]
         root = told.index(max(told, key=lambda each: each["position"]))
         if len({(each["digest"], *each["position"]) for each in told}) > 1:
-            self._spread(comm, root)
+            state = self.saved()
+            state["record"] = comm.gather(state["record"] if comm.rank == root else b"")[root]
+            comm.broadcast(state["numbers"], root)
+            self.restore(state)
         return next((each["stop"] for each in told if each["stop"]), "")
-
-    def _spread(self, comm: Communicator, root: int) -> None:
-        """Bring all ranks to the state of one of them."""
-        state = self.saved()
-        record = comm.gather(state["record"] if comm.rank == root else b"")[root]
-        numbers = state["numbers"]
-        if comm.rank != root:
-            n = 1 + len(self.net.moments) + json.loads(record)["best"]
-            numbers = np.empty((n, numbers.shape[1]), numbers.dtype)
-        comm.broadcast(numbers, root)
-        if comm.rank != root:
-            self.restore({"record": record, "numbers": numbers})
 
     def _epochs(self) -> str:
         """Train a round; what fails before its record is undone. Return why all ranks end."""
@@ -350,15 +341,13 @@ class Rank(Loop):
 
     def _agreed(self, reason: str) -> str:
         """Compare the weights of all ranks; return why training ends, if it does on any of them."""
-        trainer, first = self.trainer, self.trainer.first
-        costs = trainer.computed - first[0], trainer.waited - first[1]
-        mine = reason, self._digest(), *costs
+        mine = reason, self._digest(), self.trainer.computed, self.trainer.waited
         told = [json.loads(each) for each in self.comm.gather(json.dumps(mine).encode())]
         reasons, digests, computed, waited = zip(*told, strict=True)
         if len(set(digests)) > 1:
             others = [rank for rank, each in enumerate(digests) if each != digests[0]]
             raise OutOfStepError(f"the weights of ranks {others} are not those of rank 0")
-        if self.k is None and sum(computed):
+        if self.k is None:
             share = min(waited) * self.comm.size / sum(computed)  # the slowest waits for no other
             self.k = max(1, math.ceil(share * EFFICIENCY / (1 - EFFICIENCY)))
         return next(filter(None, reasons), "")

@@ -37,19 +37,17 @@ class RankTrainer(Trainer):
     k : int
         Steps between two sums: of gradients, if it is 1; else of weights, which are averaged.
     most : float
-        Sums after which the epoch is paused.
+        Sums after which the epoch is paused, to see what they cost.
     pauses : float
         When it is paused, by this rank's clock.
     computed, waited : float
-        Seconds of this call: for steps, and for the other ranks.
-    first : (float, float)
-        Those of the first step, which may have read files, and of its sum.
+        Seconds of the last call: for steps, and for the other ranks.
     """
 
     comm: Any
     feed: Shares
     k, most, pauses = 1, math.inf, math.inf
-    computed, waited, first = 0.0, 0.0, (0.0, 0.0)
+    computed = waited = 0.0
 
     def __init__(self, net: State, feed: Shares, recipe: Recipe, n_threads: int | None) -> None:
         random = net.rng.bit_generator.state
@@ -62,9 +60,8 @@ class RankTrainer(Trainer):
         self, rows: NDArray[np.int64], rates: Array, out_of_time: Callable[[], bool]
     ) -> tuple[float, int]:
         """Take the steps of an epoch, as far as all ranks come; 0 rows if it is not done then."""
-        began = self.since = time.perf_counter()
-        self.step = -(-self.progressed.rows // self.batch_size)
-        self.computed, self.waited, self.n_sums, self.tail = 0.0, 0.0, 0, np.zeros(4)
+        self.began, self.waited, self.n_sums = time.perf_counter(), 0.0, 0
+        self.step, self.tail = -(-self.progressed.rows // self.batch_size), np.zeros(4)
         own = 0 if self.k == 1 else self.feed.place[0]
         self.noise = self.noise._replace(seed=self.feed.seed + own)
         try:
@@ -78,7 +75,9 @@ class RankTrainer(Trainer):
             raise
         if not is_finite(self.net.params):
             return math.nan, n_rows
-        self.progressed.seconds += time.perf_counter() - began
+        seconds = time.perf_counter() - self.began
+        self.progressed.seconds += seconds
+        self.computed = seconds - self.waited
         return loss, n_rows if n_rows == self.feed.n_rows else 0
 
     def _take(
@@ -130,11 +129,11 @@ class RankTrainer(Trainer):
             self.comm.allreduce(self.total, self.tail)
         else:
             self._average(self.net.params, self.tail)
-        now, self.n_sums = time.perf_counter(), self.n_sums + 1
-        self.computed, self.waited = self.computed + ready - self.since, self.waited + now - ready
-        self.feed.seconds, self.since = self.feed.seconds + now - ready, now
-        if self.n_sums == 1:
-            self.first = self.computed, self.waited
+        waited, self.n_sums = time.perf_counter() - ready, self.n_sums + 1
+        self.waited += waited
+        self.feed.seconds += waited
+        if self.n_sums == 1 and self.most < math.inf:  # the first step may have read files
+            self.began, self.waited = time.perf_counter(), 0.0
         if self.tail[ERROR]:
             text = "" if problem is None else f"{type(problem).__name__}: {problem}"
             told = [each.decode() for each in self.comm.gather(text.encode())]
