@@ -7,7 +7,6 @@ import os
 import queue
 import socket
 import ssl
-import struct
 import sys
 import threading
 import time
@@ -37,8 +36,9 @@ HAS_NAMES = sys.platform == "linux"
 ROOM = 1 << 22
 """Bytes that such a socket takes before the other side reads, if the system allows it."""
 
-RANKS = struct.Struct("<QQQQ")
-"""Attempt, number of ranks, who connects, and to whom."""
+
+Who = tuple[bytes, str, bool]
+"""The token; attempt, number of ranks, who connects, and to whom; and whether this side does."""
 
 
 def name_of(address: str) -> str:
@@ -46,7 +46,7 @@ def name_of(address: str) -> str:
     return f"\0cmlp-ring-{address}"
 
 
-def identify(connection: socket.socket, token: bytes, ranks: bytes, connects: bool) -> None:
+def identify(connection: socket.socket, token: bytes, ranks: str, connects: bool) -> None:
     """Show that this side knows the token, and find out whether the other one does.
 
     Raises
@@ -66,15 +66,14 @@ def identify(connection: socket.socket, token: bytes, ranks: bytes, connects: bo
             data += part
         return data
 
-    def answer(role: bytes, challenge: bytes, own: bytes) -> bytes:
-        return hmac.digest(token, role + ranks + challenge + own, "sha256")
+    def answer(connects: bool, challenge: bytes, own: bytes) -> bytes:
+        return hmac.digest(token, f"{connects} {ranks} ".encode() + challenge + own, "sha256")
 
-    mine, other = (b"connects", b"accepts") if connects else (b"accepts", b"connects")
     own = os.urandom(NONCE)
     connection.sendall(own)
     theirs = received()
-    connection.sendall(answer(mine, theirs, own))
-    if not hmac.compare_digest(received(), answer(other, own, theirs)):
+    connection.sendall(answer(connects, theirs, own))
+    if not hmac.compare_digest(received(), answer(not connects, own, theirs)):
         raise ConnectionError("does not know the token, or is of another ring")
 
 
@@ -161,7 +160,7 @@ class Listener:
 
         def connect() -> None:
             nonlocal seen
-            who = token, RANKS.pack(attempt, size, rank, after), True
+            who = token, f"{attempt} {size} {rank} {after}", True
             while not done.is_set():
                 try:
                     met.put((True, connected(addresses[after], deadline, who, client)))
@@ -171,7 +170,7 @@ class Listener:
                     time.sleep(0.05)
 
         def accept(connection: socket.socket) -> None:
-            who = token, RANKS.pack(attempt, size, before, rank), False
+            who = token, f"{attempt} {size} {before} {rank}", False
             with suppress(OSError, ValueError):  # a stranger, or garbage: it is turned away
                 met.put((False, known(connection, GREETING, who, server, server_side=True)))
             busy.release()
@@ -214,7 +213,7 @@ class Listener:
 
 
 def connected(
-    address: str, deadline: float, who: tuple[bytes, bytes, bool], context: ssl.SSLContext | None
+    address: str, deadline: float, who: Who, context: ssl.SSLContext | None
 ) -> socket.socket:
     """Return a connection to a rank, after both sides have identified themselves.
 
@@ -234,7 +233,7 @@ def connected(
 
 
 def known(
-    connection: socket.socket, seconds: float, who: tuple[bytes, bytes, bool],
+    connection: socket.socket, seconds: float, who: Who,
     context: ssl.SSLContext | None, **side: Any,
 ) -> socket.socket:  # fmt: skip
     """Return a connection whose other side has identified itself, encrypted if there is a context.

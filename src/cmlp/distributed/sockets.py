@@ -18,7 +18,6 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -92,16 +91,16 @@ class SocketRing(Communicator):
         heard = time.monotonic()
         try:
             while len(room) or (wanted is None and self.queue):
-                sent = self.queue and at_once(self.out.send, self.queue[0])
-                if sent:
-                    self.queue[0] = self.queue[0][sent:]
+                moved = 0
+                while self.queue and (n := at_once(self.out.send, self.queue[0])):
+                    moved, self.queue[0] = n, self.queue[0][n:]
                     if not len(self.queue[0]):
                         self.queue.popleft()
-                n = at_once(self.into.recv_into, room) if len(room) else None
-                if n == 0:
-                    raise RingBroken("closed its connection", waits_for)
-                room = room[n or 0 :]
-                if sent or n:
+                if len(room) and (n := at_once(self.into.recv_into, room)) is not None:
+                    if not n:
+                        raise RingBroken("closed its connection", waits_for)
+                    moved, room = n, room[n:]
+                if moved:
                     heard = time.monotonic()
                 elif time.monotonic() - heard > self.timeout:
                     raise RingBroken(f"no byte for {self.timeout:g} s", waits_for)
@@ -152,22 +151,28 @@ class SocketRing(Communicator):
 
     def gather(self, message: bytes) -> list[bytes]:
         """Return the messages of all ranks, to every rank."""
-        return [bytes(found) for found in self._gathered([message])]
+        found = self._gathered([message])
+        return [message if room is None else bytes(room) for room in found]
 
     def broadcast(self, array: Array, root: int = 0) -> None:
         """Replace an array by that of a rank; it is unchanged until all has arrived."""
         mine = [array.tobytes()] if self.rank == root else []
         lengths = [array.nbytes if rank == root else 0 for rank in range(self.size)]
         found = self._gathered(mine, lengths)[root]
-        array[...] = np.frombuffer(found, array.dtype).reshape(array.shape)
+        if found is not None:
+            array[...] = np.frombuffer(found, array.dtype).reshape(array.shape)
 
-    def _gathered(self, parts: Sequence[Any], lengths: Sequence[int] | None = None) -> list[Any]:
-        """Send some bytes to all ranks, and return those of all: in memory that is reused.
+    def _gathered(
+        self, parts: Sequence[Any], lengths: Sequence[int] | None = None
+    ) -> list[memoryview | None]:
+        """Send some bytes to all ranks, and return theirs: in memory that the next call reuses.
 
-        What arrives for others is sent to them in pieces, before all of it is here. Of this rank's
-        own parts the last one is returned.
+        What arrives for others is sent to them in pieces, before all of it is here.
         """
-        found = [parts[-1] if parts else b""] * self.size
+        if self.abort.is_set():
+            self.close()
+            raise RingBroken("the training was aborted")
+        found: list[memoryview | None] = [None] * self.size
         self.step += 1
         if self.size > 1:
             self._send(self._header(sum(memoryview(part).nbytes for part in parts)), *parts)
@@ -188,24 +193,15 @@ class SocketRing(Communicator):
 
     def allreduce(self, array: Array, tail: Array | None = None) -> None:
         """Replace an array by the sum of all ranks', the same bits on every rank."""
-        if self.size == 1 and self.abort.is_set():
-            raise RingBroken("the training was aborted")
-        if self.size == 1:
-            return
         flat, tail = np.ravel(array), np.empty(0) if tail is None else tail
-        places = [slice(None)] * self.size
-        if self.size > 2 and flat.nbytes > SHORT:
-            places = self._scatter(flat)
+        whole = self.size <= 2 or flat.nbytes <= SHORT
+        places = [slice(None)] * self.size if whole else self._scatter(flat)
         mine, n = flat[places[self.rank]], tail.nbytes
-        lengths = [n + flat[place].nbytes for place in places]
-        parts, tails = [mine] * self.size, [tail] * self.size
-        for rank, room in enumerate(self._gathered([tail, mine], lengths)):
-            if rank != self.rank:
-                tails[rank] = np.frombuffer(room[:n], tail.dtype)
-                parts[rank] = np.frombuffer(room[n:], flat.dtype)
-        add_in_order(tails, tail)
-        if places[0] == slice(None):
-            add_in_order(parts, flat)
+        found = self._gathered([tail, mine], [n + flat[place].nbytes for place in places])
+        add_up([tail if each is None else np.frombuffer(each[:n]) for each in found], tail)
+        parts = [mine if each is None else np.frombuffer(each[n:], mine.dtype) for each in found]
+        if whole:
+            add_up(parts, flat)
         else:
             for place, part in zip(places, parts, strict=True):
                 flat[place] = part
@@ -242,18 +238,17 @@ class SocketRing(Communicator):
 
 def at_once(call: Any, data: Any) -> int | None:
     """Return how many bytes a connection takes or has at the moment; None if none."""
-    with suppress(*NOT_NOW):
+    try:
         n: int = call(data)
-        return n
-    return None
+    except NOT_NOW:
+        return None
+    return n
 
 
-def add_in_order(parts: list[Array], out: Array) -> None:
+def add_up(parts: list[Array], out: Array) -> None:
     """Write the sum of some arrays, added from the first to the last; `out` may be one of them."""
-    if len(parts) == 2:
-        np.add(parts[0], parts[1], out=out)
-    else:
-        out[...] = functools.reduce(np.add, parts)
+    if len(parts) > 1:
+        np.add(functools.reduce(np.add, parts[:-1]), parts[-1], out=out)
 
 
 class ThreadRing(SocketRing):
