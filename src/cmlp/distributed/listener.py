@@ -66,15 +66,18 @@ def identify(connection: socket.socket, token: bytes, ranks: str, connects: bool
             data += part
         return data
 
-    def answer(connects: bool, challenge: bytes, own: bytes) -> bytes:
+    def proof(connects: bool, challenge: bytes, own: bytes) -> bytes:
         return hmac.digest(token, f"{connects} {ranks} ".encode() + challenge + own, "sha256")
 
     own = os.urandom(NONCE)
     connection.sendall(own)
     theirs = received()
-    connection.sendall(answer(connects, theirs, own))
-    if not hmac.compare_digest(received(), answer(not connects, own, theirs)):
+    if not connects:
+        connection.sendall(proof(False, theirs, own))
+    if not hmac.compare_digest(received(), proof(not connects, own, theirs)):
         raise ConnectionError("does not know the token, or is of another ring")
+    if connects:  # last: who has accepted then knows that this side did not give up
+        connection.sendall(proof(True, theirs, own))
 
 
 class Listener:
