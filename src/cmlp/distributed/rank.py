@@ -161,6 +161,7 @@ class Rank(Loop):
         self.net, self.settings, self.validation, self.k = net, settings, validation, settings.k
         self.feed = Shares(net, rows, options, settings.n_shards, settings.memory)
         self.feed.draw(int(net.rng.integers(2**62)))
+        self.close_shards = self.feed.close
         self._prepare()
         if validation is None and options.validation_fraction:
             validation = self.feed.latest  # each shard has its own
@@ -177,13 +178,9 @@ class Rank(Loop):
         self.trainer = RankTrainer(self.net, self.feed, self.settings.recipe, n_threads)
         self.trainer.comm = self.comm
 
-    def close_shards(self) -> None:
-        """Close what rows are read from."""
-        self.feed.close()
-
     def close(self) -> None:
         """End the threads, and leave the mean of the weights in the network, if there is one."""
-        self.close_shards()
+        self.feed.close()
         self.trainer.close()
         self.comm = self.trainer.comm = None  # the ring is not a part of a circle of references
 
@@ -257,12 +254,12 @@ class Rank(Loop):
         DivergenceError
             If the loss or a weight is not finite; on every rank alike.
         """
-        began, epoch = time.perf_counter(), self.state_of_fit.epoch
+        began = time.perf_counter()
         if comm is not self.comm:
             self.meet(comm)
-            epoch = self.state_of_fit.epoch
-        self.trainer.computed = self.trainer.waited = 0.0
-        self.trainer.pauses = began + seconds if comm.rank == 0 else math.inf
+        epoch, trainer = self.state_of_fit.epoch, self.trainer
+        trainer.computed = trainer.waited = 0.0
+        trainer.pauses = began + seconds if comm.rank == 0 else math.inf
         if not (ended := self._ended()):
             self.safe = Snapshot(self.net)
             try:
@@ -271,7 +268,7 @@ class Rank(Loop):
                 self.safe.close()
         new = self.state_of_fit.epoch > epoch
         records = [{key: column[-1] for key, column in self.net.history.items()}] if new else []
-        return Round(self.position, records, ended, self.trainer.computed, self.trainer.waited)
+        return Round(self.position, records, ended, trainer.computed, trainer.waited)
 
     def _ended(self) -> str:
         """Return why training has ended; empty if it continues."""

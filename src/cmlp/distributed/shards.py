@@ -19,9 +19,10 @@ from cmlp.data.rows import Data
 from cmlp.data.source import Block, Part, Shards, Source, joined
 from cmlp.model.state import State
 from cmlp.sources.encode import network_encoder
+from cmlp.sources.fitting import rows_in_memory
 from cmlp.sources.plan import HeldRows
-from cmlp.sources.training import read_all, windowed
-from cmlp.sources.windows import WindowFeed, kept_dtype, row_bytes
+from cmlp.sources.training import windowed
+from cmlp.sources.windows import WindowFeed, row_bytes
 from cmlp.training.feed import Window
 
 Rows = tuple[Data, NDArray[np.int64]]
@@ -81,7 +82,7 @@ class Shares:
         self, net: State, rows: Data | Source, options: Any, n_shards: int, memory: int
     ) -> None:
         self.rows, self.options, self.n_shards, self.memory = rows, options, n_shards, memory
-        self.fits = isinstance(rows, Data)
+        self.net, self.fits = net, isinstance(rows, Data)
         if isinstance(rows, Data):
             self.latest, blocks = some_rows(rows, np.arange(min(256, len(rows.X)))), [len(rows.X)]
         else:
@@ -155,8 +156,10 @@ class Shares:
         if mine != self.carried:
             self.close()
             data, first = self.rows, 0
-            if self.fits and mine and not isinstance(data, Data):
-                data, first = self._read(mine), self.cuts[mine.start]
+            if self.fits and mine and isinstance(data, Source):
+                part = Part(data, [span for i in mine for span in self.spans[i]])
+                read, first = rows_in_memory(self.net, part, self.memory), self.cuts[mine.start]
+                data = read or data
             self.shards = [
                 self._resident(i, data, first) if isinstance(data, Data) else self._windowed(i)
                 for i in mine
@@ -165,19 +168,6 @@ class Shares:
         self.readers = [
             Reader(begin(epoch, starts[i])) for i, begin in zip(mine, self.shards, strict=True)
         ]
-
-    def _read(self, shards: range) -> Data:
-        """Return the rows of some shards, encoded."""
-        assert isinstance(self.rows, Source)
-        union = Part(self.rows, [span for i in shards for span in self.spans[i]])
-        blocks = list(union.blocks or ())
-        found = read_all(union, sum(blocks), kept_dtype(union, self.encoder.dtype))
-
-        def where(row: int) -> str:
-            block, start, _ = next(Shards(blocks).pieces(row, row + 1))
-            return union.place(block, start)
-
-        return Data(*self.encoder(found, where))
 
     def _resident(self, shard: int, data: Data, first: int) -> Begin:
         """Return how a shard is read that is in memory, where `first` is the first of the rows."""
