@@ -156,7 +156,7 @@ class Listener:
         if (client is None) != (server is None):
             raise ValueError("give both contexts, client and server, or none")
         size, abort, done = len(addresses), abort or threading.Event(), threading.Event()
-        deadline, seen = time.monotonic() + timeout, "it did not answer"
+        left, seen = timeout, "it did not answer"  # counted: this process may be stopped itself
         after, before = (rank + 1) % size, (rank - 1) % size
         met: queue.SimpleQueue[tuple[bool, socket.socket]] = queue.SimpleQueue()
         busy, ends = threading.Semaphore(MOST_STRANGERS), dict[bool, socket.socket]()
@@ -166,7 +166,7 @@ class Listener:
             who = token, f"{attempt} {size} {rank} {after}", True
             while not done.is_set():
                 try:
-                    met.put((True, connected(addresses[after], deadline, who, client)))
+                    met.put((True, connected(addresses[after], left, who, client)))
                     return
                 except OSError as error:
                     seen = str(error) or type(error).__name__
@@ -184,9 +184,9 @@ class Listener:
             while size > 1 and len(ends) < 2:
                 if abort.is_set():
                     raise RingBroken("the training was aborted")
-                if time.monotonic() >= deadline and True not in ends:
+                if left <= 0 and True not in ends:
                     raise RingBroken(f"no connection to {addresses[after]}: {seen}", after)
-                if time.monotonic() >= deadline:
+                if left <= 0:
                     raise RingBroken(f"it did not connect within {timeout:g} s", before)
                 for port in self.sockets:
                     with suppress(OSError):  # as when no one has come
@@ -196,6 +196,7 @@ class Listener:
                                 Thread(target=accept, args=[connection], daemon=True).start()
                             else:
                                 connection.close()
+                left -= POLL
                 with suppress(queue.Empty):
                     outward, connection = met.get(timeout=POLL)
                     if ends.setdefault(outward, connection) is not connection:
@@ -215,15 +216,13 @@ class Listener:
                 met.get()[1].close()  # who came too late, or twice
 
 
-def connected(
-    address: str, deadline: float, who: Who, context: ssl.SSLContext | None
-) -> socket.socket:
+def connected(address: str, left: float, who: Who, context: ssl.SSLContext | None) -> socket.socket:
     """Return a connection to a rank, after both sides have identified themselves.
 
     Within a host without TCP, which takes longer.
     """
     host, _, port = address.rpartition(":")
-    left = max(0.1, min(GREETING, deadline - time.monotonic()))
+    left = max(0.1, min(GREETING, left))
     if HAS_NAMES:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(left)
