@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cmlp.core import dispatch
 from cmlp.core.layout import Array, layers_of
 from cmlp.core.scratch import Scratch
-from cmlp.core.seam import MAX_BATCH, TEAM_STEPS, TEAM_STOP, Noise, Objective, Places, places
+from cmlp.core.seam import MAX_BATCH, TEAM_STEPS, TEAM_STOP, Places, places
 from cmlp.core.team import Team, never
 from cmlp.data.rows import Data
 from cmlp.model import passes
@@ -207,9 +207,22 @@ class Trainer:
 
         The callable runs in the thread that called.
         """
-        net, total, taken = self.net, 0.0, 0
+        net, data = self.net, self.data
+        total, taken = 0.0, 0
         learning_rates, *factors = rates if rates.ndim == 2 else (rates,)
         noise, optimizer = self.noise, self.optimizer
+
+        def forward(rank: int, team: Places) -> Array:
+            return passes.evaluate(
+                net, data, self.objective, batch, noise=noise, step=net.steps,
+                workspace=self.workspace, team=team,
+            )[0]  # fmt: skip
+
+        def backward(rank: int, team: Places) -> float:
+            return passes.backpropagate_slope(
+                net, data.X[batch], slope, objective, self.grads, self.workspace,
+                noise=noise, step=net.steps, team=team,
+            )  # fmt: skip
 
         def update(rank: int, team: Places) -> None:
             passes.update(net, self.grads, optimizer, learning_rates[taken])
@@ -220,56 +233,24 @@ class Trainer:
                 noise = noise._replace(dropout=self.noise.dropout * factors[0][taken])
                 decay = self.optimizer.weight_decay * factors[1][taken]
                 optimizer = optimizer._replace(weight_decay=decay)
-            weights = None if self.data.weights is None else self.data.weights[batch]
-            objective = passes.shared_penalties(self.objective, weights)
-            loss = self._custom_gradient(batch, objective, noise, team, ends)
+            weights = None if data.weights is None else data.weights[batch]
+            y = net.target_matrix(data.targets[batch])
+            out = self.team.run(forward, team, ends)
             if team[TEAM_STOP]:
                 break
-            if not math.isfinite(loss):
+            value, slope = net.architecture.call_loss(out, y, weights)
+            objective = passes.shared_penalties(self.objective, weights)
+            penalty = self.team.run(backward, team, ends)
+            if team[TEAM_STOP]:
+                break
+            if not math.isfinite(value + penalty):
                 return total, taken
             self.team.run(update, team)
             taken += 1
-            total += loss * (
+            total += (value + penalty) * (
                 len(batch) if weights is None or objective.per_batch else float(weights.sum())
             )
         return total, taken
-
-    def _custom_gradient(
-        self,
-        batch: NDArray[np.int64],
-        objective: Objective,
-        noise: Noise,
-        team: Places,
-        ends: Callable[[], bool] | None = None,
-        first_row: int = 0,
-    ) -> float:
-        """Write the gradient of a loss in Python to `grads`; return the loss, with penalties.
-
-        Neither is of use if the `team` has stopped.
-        """
-        net, data = self.net, self.data
-
-        def forward(rank: int, team: Places) -> Array:
-            return passes.evaluate(
-                net, data, objective, batch, noise=noise, step=net.steps,
-                workspace=self.workspace, team=team, first_row=first_row,
-            )[0]  # fmt: skip
-
-        def backward(rank: int, team: Places) -> float:
-            return passes.backpropagate_slope(
-                net, data.X[batch], slope, objective, self.grads, self.workspace,
-                noise=noise, step=net.steps, team=team, first_row=first_row,
-            )  # fmt: skip
-
-        value, slope = 0.0, np.zeros((0, net.sizes[-1]), net.dtype)
-        if len(batch):
-            out = self.team.run(forward, team, ends)
-            if team[TEAM_STOP]:
-                return math.nan
-            weights = None if data.weights is None else data.weights[batch]
-            y = net.target_matrix(data.targets[batch])
-            value, slope = net.architecture.call_loss(out, y, weights)
-        return value + self.team.run(backward, team, ends)
 
     def epoch(
         self,
