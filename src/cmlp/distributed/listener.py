@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hmac
 import os
-import queue
 import socket
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from threading import Thread
 from typing import Any
 
 from cmlp.distributed.communicator import RingBroken
@@ -27,18 +25,14 @@ GREETING = 5.0
 MOST_STRANGERS = 32
 """Connections that may do so at a time."""
 
-POLL = 0.02
-"""Seconds between two looks at who has come."""
+POLL, PAUSE = 0.005, 0.05
+"""Seconds between two looks at who has come, and after a look for a connection that was in vain."""
 
 HAS_NAMES = sys.platform == "linux"
 """Whether sockets of one host can have names that are not of files."""
 
 ROOM = 1 << 22
 """Bytes that such a socket takes before the other side reads, if the system allows it."""
-
-
-Who = tuple[bytes, str, bool]
-"""The token; attempt, number of ranks, who connects, and to whom; and whether this side does."""
 
 
 def name_of(address: str) -> str:
@@ -78,6 +72,56 @@ def identify(connection: socket.socket, token: bytes, ranks: str, connects: bool
         raise ConnectionError("does not know the token, or is of another ring")
     if connects:  # last: who has accepted then knows that this side did not give up
         connection.sendall(proof(True, theirs, own))
+
+
+class End:
+    """One of the two connections of a rank, for which threads look.
+
+    Parameters
+    ----------
+    ranks : str
+        Attempt, number of ranks, who connects, and to whom.
+    most : int
+        Threads that look at a time.
+
+    Attributes
+    ----------
+    found : socket or None
+    seen : str
+        Of the last one that was turned away.
+    """
+
+    def __init__(self, token: bytes, ranks: str, tls: ssl.SSLContext | None, most: int) -> None:
+        self.known_by, self.slots = (token, ranks, tls), threading.Semaphore(most)
+        self.found: socket.socket | None = None
+        self.seen, self.closed, self.lock = "it did not answer", False, threading.Lock()
+
+    def look(self, connect: Callable[..., socket.socket], *given: Any) -> bool:
+        """Look for it in a thread; return whether there is one left."""
+        if not self.slots.acquire(blocking=False):
+            return False
+        threading.Thread(target=self._look, args=(connect, *given), daemon=True).start()
+        return True
+
+    def _look(self, connect: Callable[..., socket.socket], *given: Any) -> None:
+        try:
+            connection = connect(*given, *self.known_by)
+            with self.lock:
+                late = self.closed or self.found is not None
+                self.found = self.found or connection
+            if late:
+                connection.close()
+        except (OSError, ValueError) as error:  # a stranger, or garbage: it is turned away
+            self.seen = str(error) or type(error).__name__
+            time.sleep(PAUSE)
+        self.slots.release()
+
+    def close(self) -> None:
+        """Close it, and what comes later."""
+        with self.lock:
+            self.closed = True
+        if self.found is not None:
+            self.found.close()
 
 
 class Listener:
@@ -155,68 +199,46 @@ class Listener:
             raise ValueError("the token of a ring must be secret; it is empty")
         if (client is None) != (server is None):
             raise ValueError("give both contexts, client and server, or none")
-        size, abort, done = len(addresses), abort or threading.Event(), threading.Event()
-        left, seen = timeout, "it did not answer"  # counted: this process may be stopped itself
+        size, abort, left = len(addresses), abort or threading.Event(), timeout
         after, before = (rank + 1) % size, (rank - 1) % size
-        met: queue.SimpleQueue[tuple[bool, socket.socket]] = queue.SimpleQueue()
-        busy, ends = threading.Semaphore(MOST_STRANGERS), dict[bool, socket.socket]()
-
-        def connect() -> None:
-            nonlocal seen
-            who = token, f"{attempt} {size} {rank} {after}", True
-            while not done.is_set():
-                try:
-                    met.put((True, connected(addresses[after], left, who, client)))
-                    return
-                except OSError as error:
-                    seen = str(error) or type(error).__name__
-                    time.sleep(0.05)
-
-        def accept(connection: socket.socket) -> None:
-            who = token, f"{attempt} {size} {before} {rank}", False
-            with suppress(OSError, ValueError):  # a stranger, or garbage: it is turned away
-                met.put((False, known(connection, GREETING, who, server, server_side=True)))
-            busy.release()
-
+        out = End(token, f"{attempt} {size} {rank} {after}", client, 1)
+        into = End(token, f"{attempt} {size} {before} {rank}", server, MOST_STRANGERS)
         try:
-            if size > 1:
-                Thread(target=connect, daemon=True).start()
-            while size > 1 and len(ends) < 2:
+            while size > 1 and (out.found is None or into.found is None):
                 if abort.is_set():
                     raise RingBroken("the training was aborted")
-                if left <= 0 and True not in ends:
-                    raise RingBroken(f"no connection to {addresses[after]}: {seen}", after)
+                if left <= 0 and out.found is None:
+                    raise RingBroken(f"no connection to {addresses[after]}: {out.seen}", after)
                 if left <= 0:
                     raise RingBroken(f"it did not connect within {timeout:g} s", before)
-                for port in self.sockets:
-                    with suppress(OSError):  # as when no one has come
-                        for _ in range(MOST_STRANGERS):
-                            connection, _ = port.accept()
-                            if busy.acquire(blocking=False):
-                                Thread(target=accept, args=[connection], daemon=True).start()
-                            else:
-                                connection.close()
-                left -= POLL
-                with suppress(queue.Empty):
-                    outward, connection = met.get(timeout=POLL)
-                    if ends.setdefault(outward, connection) is not connection:
-                        connection.close()
+                if out.found is None:
+                    out.look(connected, addresses[after], left)
+                for visitor in self._visitors():
+                    if not into.look(known, visitor, None, GREETING):
+                        visitor.close()
+                time.sleep(POLL)
+                left -= POLL  # not by the clock: this process may be stopped itself
             return SocketRing(
-                rank, size, ends.get(True), ends.get(False), attempt=attempt, timeout=timeout,
-                abort=abort,
-            )  # fmt: skip
+                rank, size, out.found, into.found, attempt=attempt, timeout=timeout, abort=abort
+            )
         except BaseException:
-            for each in ends.values():
-                each.close()
+            out.close()
+            into.close()
             raise
         finally:
-            done.set()
             self.close()
-            while not met.empty():
-                met.get()[1].close()  # who came too late, or twice
+
+    def _visitors(self) -> Iterator[socket.socket]:
+        """Yield who has come."""
+        for port in self.sockets:
+            with suppress(OSError):  # as when no one has
+                for _ in range(MOST_STRANGERS):
+                    yield port.accept()[0]
 
 
-def connected(address: str, left: float, who: Who, context: ssl.SSLContext | None) -> socket.socket:
+def connected(
+    address: str, left: float, token: bytes, ranks: str, tls: ssl.SSLContext | None
+) -> socket.socket:
     """Return a connection to a rank, after both sides have identified themselves.
 
     Within a host without TCP, which takes longer.
@@ -228,19 +250,19 @@ def connected(address: str, left: float, who: Who, context: ssl.SSLContext | Non
         connection.settimeout(left)
         with suppress(OSError):
             if not connection.connect_ex(name_of(address)):
-                return known(connection, left, who, context, server_hostname=host)
+                return known(connection, host, left, token, ranks, tls)
         connection.close()
     connection = socket.create_connection((host.strip("[]"), int(port)), timeout=left)
-    return known(connection, left, who, context, server_hostname=host)
+    return known(connection, host, left, token, ranks, tls)
 
 
 def known(
-    connection: socket.socket, seconds: float, who: Who,
-    context: ssl.SSLContext | None, **side: Any,
+    connection: socket.socket, host: str | None, seconds: float, token: bytes, ranks: str,
+    tls: ssl.SSLContext | None,
 ) -> socket.socket:  # fmt: skip
     """Return a connection whose other side has identified itself, encrypted if there is a context.
 
-    Any other one is closed.
+    Any other one is closed. The side that connects knows the host.
     """
     try:
         connection.settimeout(seconds)
@@ -248,9 +270,9 @@ def known(
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         else:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
-        if context is not None:
-            connection = context.wrap_socket(connection, **side)
-        identify(connection, *who)
+        if tls is not None:
+            connection = tls.wrap_socket(connection, host is None, server_hostname=host)
+        identify(connection, token, ranks, connects=host is not None)
     except BaseException:
         connection.close()
         raise
