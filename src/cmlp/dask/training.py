@@ -270,7 +270,7 @@ class Training:
         return state.history
 
     def _rounds(self) -> Rounds:
-        first = self.rank.saved()
+        first = self.rank.state()
         options = replace(self.options, callbacks=(), verbose=0, max_time=None)  # these stay here
         settings = replace(self.settings, options=options)
         place = Place(self.net, self.source, settings, self.held_out)

@@ -324,7 +324,7 @@ def work(
                 _connect(seat, ring, attempt, task.worker)
             found = seat.rank.round(seat.comm, seconds)
             wanted = seat.comm.rank == 0 and (fetches or found.ended)
-            state = seat.rank.saved() if wanted else None
+            state = seat.rank.state() if wanted else None
             task.outcome = Outcome("done", (found, state))
     return task.outcome
 

@@ -130,9 +130,9 @@ class Round:
 
     position: Position
     records: list[dict[str, float]]
-    ended: str
-    computed: float
-    waited: float
+    ended: str = ""
+    computed: float = 0.0
+    waited: float = 0.0
 
 
 class Rank(Loop):
@@ -192,7 +192,7 @@ class Rank(Loop):
         done, epoch = self.trainer.progressed, self.state_of_fit.epoch
         return Position(epoch, -(-done.rows // self.batch_size) if done.epoch == epoch else 0)
 
-    def saved(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Return all that training continues from: a record, as bytes, and an array of numbers."""
         net, (known, best) = self.net, self.rules.kept()
         record = {
@@ -206,7 +206,7 @@ class Rank(Loop):
         return {"record": text.encode(), "numbers": np.stack(arrays)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`saved` has returned, here or on another rank."""
+        """Continue from what :meth:`state` has returned, here or on another rank."""
         net, record, numbers = self.net, json.loads(state["record"]), state["numbers"]
         if record["seed"] != self.feed.seed:
             self.feed.draw(record["seed"])
@@ -309,7 +309,7 @@ class Rank(Loop):
                 self.keeper.trainer = self.trainer  # type: ignore[attr-defined]
         root = told.index(max(told, key=lambda each: each["position"]))
         if len({(each["digest"], *each["position"]) for each in told}) > 1:
-            state = self.saved()
+            state = self.state()
             state["record"] = comm.gather(state["record"] if comm.rank == root else b"")[root]
             comm.broadcast(state["numbers"], root)
             self.restore(state)
