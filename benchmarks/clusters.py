@@ -19,10 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cmlp
-from cmlp.core.seam import Noise
-from cmlp.distributed.steps import Stepper
-from cmlp.training.recipe import Recipe
-from cmlp.training.trainer import Trainer
+from cmlp.distributed import ThreadRing
 
 CASES = [([784, 128, 10], 1024), ([64, 256, 256, 256, 2], 512), ([784, 512, 512, 10], 2048)]
 """Networks, and rows of a worker and step."""
@@ -36,20 +33,24 @@ ADDING = 4e9
 Times = NDArray[np.float64]
 
 
+class Clock(ThreadRing):
+    """A communicator of one rank, which remembers when each sum was due."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+        self.times: list[float] = []
+
+    def allreduce(self, array: Any, tail: Any = None) -> None:
+        self.times.append(time.perf_counter())
+
+
 def step_times(sizes: list[int], rows: int, n: int) -> Times:
-    """Measure the gradient and the update of some steps, on one thread."""
-    net = cmlp.Network(sizes, seed=0)
-    X = np.random.default_rng(0).normal(size=(rows, sizes[0])).astype(np.float32)
-    data = net.encode_rows(X, np.arange(rows) % sizes[-1])
-    trainer, numbers, found = Trainer(net, data, Recipe(), rows, 1), np.arange(rows), []
-    trainer.noise, stepper = Noise(), Stepper(net, trainer)
-    for _ in range(n):
-        began = time.perf_counter()
-        _, weight = stepper.gradient(data, numbers, 0, 1, np.empty(0))
-        stepper.update(weight, 0.001, np.empty(0))
-        found.append(time.perf_counter() - began)
-    trainer.close()
-    return np.array(found[1:])
+    """Measure some steps of a rank, on one thread."""
+    rng, comm = np.random.default_rng(0), Clock()
+    X = rng.standard_normal((rows * (n + 1), sizes[0]), np.float32)
+    net, y = cmlp.Network(sizes, seed=0), np.arange(len(X)) % sizes[-1]
+    net.fit(X, y, epochs=1, batch_size=rows, n_threads=1, comm=comm)
+    return np.diff(comm.times)[1:]
 
 
 def ring(ready: Times, size: float, bandwidth: float, latency: float) -> Times:

@@ -88,15 +88,15 @@ def run_rank(
         ranks.round(comm, 0.5)
         for _ in range(turns):
             comm.gather(b"")
-            began, done, used, computed, waited = time.perf_counter(), False, 0, 0.0, 0.0
-            before = net.steps
-            while not done:  # whole epochs, each a round
-                over = time.perf_counter() - began > seconds
-                part = ranks.round(comm, stop="time is over" if over and rank == 0 else "")
-                done, used = bool(part.ended), used + part.rows
+            began, before, computed, waited = time.perf_counter(), net.steps, 0.0, 0.0
+            while True:  # whole epochs, each a round
+                over = rank == 0 and time.perf_counter() - began > seconds
+                if any(comm.gather(b"over" if over else b"")):
+                    break
+                part = ranks.round(comm)
                 computed, waited = computed + part.computed, waited + part.waited
-            found["together"].append(used / (time.perf_counter() - began))
             steps = net.steps - before
+            found["together"].append(steps * rows / (time.perf_counter() - began))
             found["step"].append(computed / steps)
             found["sum"].append(waited / steps)
             found["every"] = ranks.k

@@ -11,8 +11,9 @@ from ranks import Faulty, Stored, rows, together, trained
 
 import cmlp
 from cmlp.distributed import OutOfStepError, RankError, RingBroken, ThreadRing
-from cmlp.distributed import rank as rank_module
+from cmlp.distributed.rank import Settings
 from cmlp.distributed.shards import dealt
+from cmlp.distributed.steps import RankTrainer
 from cmlp.sources import windows
 
 X, y, weights = rows(640)
@@ -246,14 +247,14 @@ def test_a_ring_that_breaks_leaves_the_last_whole_round():
 
 @pytest.mark.parametrize(
     "name, change",
-    [("settings", {"batch_size": 31}), ("settings", {"l2": 0.1}), ("architecture", {}),
+    [("batch_size", {"batch_size": 31}), ("l2", {"l2": 0.1}), ("sizes", {}),
      ("dtype", {}), ("rows", {}), ("cmlp version", {})],
 )  # fmt: skip
 def test_ranks_that_do_not_fit_each_other_say_why(name, change, monkeypatch):
     def work(net, comm):
         data = (X, y)
         if comm.rank == 1:
-            if name == "architecture":
+            if name == "sizes":
                 net = cmlp.Network([5, 9, 1], dtype="float64")
             elif name == "dtype":
                 net = network(dtype="float32")
@@ -263,11 +264,11 @@ def test_ranks_that_do_not_fit_each_other_say_why(name, change, monkeypatch):
         return fit(*data)(net, comm)
 
     if name == "cmlp version":
-        described = rank_module.Rank._described
+        described = Settings.described
         numbers = iter("12")
         monkeypatch.setattr(
-            rank_module.Rank, "_described",
-            lambda rank: described(rank) | {"cmlp version": next(numbers)},
+            Settings, "described",
+            lambda *arguments: described(*arguments) | {"cmlp version": next(numbers)},
         )  # fmt: skip
     _, found = errors(2, work)
     for error in found:
@@ -275,14 +276,14 @@ def test_ranks_that_do_not_fit_each_other_say_why(name, change, monkeypatch):
 
 
 def test_weights_that_differ_are_found(monkeypatch):
-    update = rank_module.Stepper.update
+    update = RankTrainer._update
 
-    def wrong(stepper, *arguments):
-        update(stepper, *arguments)
+    def wrong(trainer, *arguments):
+        update(trainer, *arguments)
         if threading.current_thread().name.endswith("rank 1"):
-            stepper.net.params[0] += 1e-9
+            trainer.net.params[0] += 1e-9
 
-    monkeypatch.setattr(rank_module.Stepper, "update", wrong)
+    monkeypatch.setattr(RankTrainer, "_update", wrong)
 
     def work(net, comm):
         threading.current_thread().name += f"rank {comm.rank}"

@@ -73,15 +73,15 @@ def made(dtype, recipe, weighted, options, epochs=1):
 
 def alone(rank):
     """Train as one process does, in the order of the ranks: fused, by the core's epoch."""
-    net, epochs = rank.net, rank.options.epochs
-    trainer = Trainer(net, rank.rows, rank.settings.recipe, BATCH, 1)
-    trainer.noise = trainer.noise._replace(seed=rank.seed)
-    solo, losses = ThreadRing.make(1)[0], []
+    net, epochs = rank.net, rank.settings.options.epochs
+    trainer = Trainer(net, rank.feed.rows, rank.settings.recipe, BATCH, 1)
+    trainer.noise = trainer.noise._replace(seed=rank.feed.seed)
+    losses = []
     for epoch in range(epochs):
-        rank.trainer.progressed.epoch = trainer.progressed.epoch = epoch
+        trainer.progressed.epoch = epoch
         trainer.progressed.rows = 0
         trainer.progressed.loss = trainer.progressed.weight = 0.0
-        order = np.concatenate([rank._batch(solo, step)[1] for step in range(rank.rules.n_steps)])
+        order = np.concatenate([part.order for part in rank.feed.windows(epoch, 0, None)])
         rates = np.empty((3, rank.rules.n_steps))
         rank.rules.drawn = epoch
         rank.rules.draw(np.empty(0, np.int64), rates)

@@ -1,12 +1,8 @@
-"""``net.fit(..., comm=comm)``: rounds, until a rule, a clock or Ctrl-C ends them."""
+"""``net.fit(..., comm=comm)``: a rank in the ordinary fit, with Ctrl-C and a checkpoint of all."""
 
 from __future__ import annotations
 
-import contextlib
 import signal
-import threading
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +14,8 @@ from cmlp.distributed.rank import Rank, Settings
 from cmlp.formats.checkpoint import Checkpoint
 from cmlp.model.history import History
 from cmlp.model.state import State
-from cmlp.training.callbacks import call_back
 from cmlp.training.divergence import DivergenceError
-from cmlp.training.fit import warn_of_interrupt
-from cmlp.training.stopping import Deadline
+from cmlp.training.fit import run_loop
 from cmlp.training.trainer import in_main_thread
 
 
@@ -39,51 +33,34 @@ def fit(
     Callbacks, output and checkpoints are rank 0's, and so is the file that it resumes from: the
     others get its state.
     """
-    leads, ended = comm.rank == 0, ""
-    if not leads:
-        quiet = replace(settings.options, verbose=0, callbacks=())
+    if comm.rank:
+        quiet = replace(settings.options, verbose=0, callbacks=(), max_time=None)
         settings, checkpoint = replace(settings, options=quiet), None
-    options = settings.options
-    if checkpoint is not None and resume and checkpoint.resume(options.epochs):
-        ended = checkpoint.finished
+    ended = checkpoint is not None and resume and checkpoint.resume(settings.options.epochs)
     rank = Rank(net, rows, settings, validation)
-    state, deadline = rank.state_of_fit, Deadline(options.max_time)
-    callbacks, stopped = tuple(options.callbacks), "error"
+    rank.comm, rank.stop = comm, checkpoint.finished if checkpoint and ended else ""
+    if comm.rank:
+        rank.rules.interrupted = lambda: None  # type: ignore[method-assign]  # rank 0 warns
+
+    def halt(number: int, frame: Any) -> None:
+        """End all ranks after the same step; at a second Ctrl-C, this one at once."""
+        if rank.halt.is_set():
+            comm.close(error := KeyboardInterrupt())
+            raise error
+        rank.halt.set()
+
+    handler = signal.signal(signal.SIGINT, halt) if in_main_thread() else None
     try:
-        keeper = kept(checkpoint, rank)
-        with halting(rank.halt):
-            call_back(callbacks, "on_train_begin", state)
-            while True:
-                why = "interrupted" if rank.halt.is_set() else "callback" if state.stop else ""
-                why = ended or why or deadline.reason
-                found = rank.round(comm, deadline.end - time.perf_counter(), why)
-                for _ in found.records:
-                    call_back(callbacks, "on_epoch_end", state)
-                if keeper is not None:
-                    keeper.trainer = rank.trainer
-                    keeper.save(now=found.ended in ("max_time", "interrupted"))
-                if found.ended:
-                    stopped = found.ended
-                    break
-        rank.close()
-        if rank.rules.patience.params is not None:
-            net.params[:] = rank.rules.patience.params
-    except DivergenceError:
-        stopped = "diverged"  # on every rank alike
-        raise
+        rank.keeper = kept(checkpoint, rank)
+        return run_loop(rank, rank.rules, rank.keeper)
     except BaseException as error:
-        comm.close(error)
+        if not isinstance(error, DivergenceError):  # which all ranks raise alike
+            comm.close(error)
         raise
     finally:
-        rank.rules.progress.close()
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
         rank.close()
-        rank.rules.end(stopped)
-    if stopped == "interrupted" and leads:
-        warn_of_interrupt(state.epoch, options.epochs)
-    if keeper is not None:
-        keeper.end(stopped)
-    call_back(callbacks, "on_train_end", state)
-    return state.history
 
 
 def kept(checkpoint: Checkpoint | None, rank: Rank) -> Checkpoint | None:
@@ -99,22 +76,3 @@ def kept(checkpoint: Checkpoint | None, rank: Rank) -> Checkpoint | None:
             "epoch, some rows are used twice and some not at all"
         )
     return keeper
-
-
-@contextlib.contextmanager
-def halting(event: threading.Event) -> Iterator[None]:
-    """Set an event at the first Ctrl-C, which ends all ranks after the same step."""
-    if not in_main_thread():
-        yield
-        return
-
-    def handler(number: int, frame: Any) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

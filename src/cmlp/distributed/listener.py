@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
-import queue
 import socket
 import ssl
-import struct
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 from cmlp.distributed.communicator import RingBroken
-from cmlp.distributed.sockets import SLICE, SocketRing
+from cmlp.distributed.sockets import SocketRing
 
-NONCE = DIGEST = 32
+NONCE = 32
 """Bytes of a challenge, and of its answer."""
 
 GREETING = 5.0
@@ -28,14 +25,14 @@ GREETING = 5.0
 MOST_STRANGERS = 32
 """Connections that may do so at a time."""
 
+POLL, PAUSE = 0.005, 0.05
+"""Seconds between two looks at who has come, and after a look for a connection that was in vain."""
+
 HAS_NAMES = sys.platform == "linux"
 """Whether sockets of one host can have names that are not of files."""
 
 ROOM = 1 << 22
 """Bytes that such a socket takes before the other side reads, if the system allows it."""
-
-RANKS = struct.Struct("<QQQQ")
-"""Attempt, number of ranks, who connects, and to whom."""
 
 
 def name_of(address: str) -> str:
@@ -43,22 +40,7 @@ def name_of(address: str) -> str:
     return f"\0cmlp-ring-{address}"
 
 
-def _answer(token: bytes, role: bytes, ranks: bytes, challenge: bytes, own: bytes) -> bytes:
-    return hmac.new(token, role + ranks + challenge + own, hashlib.sha256).digest()
-
-
-def _received(connection: socket.socket, n: int) -> bytes:
-    data, deadline = b"", time.monotonic() + (connection.gettimeout() or GREETING)
-    while len(data) < n:
-        connection.settimeout(max(0.001, deadline - time.monotonic()))
-        part = connection.recv(n - len(data))
-        if not part:
-            raise ConnectionError("closed its connection instead of identifying itself")
-        data += part
-    return data
-
-
-def identify(connection: socket.socket, token: bytes, ranks: bytes, connects: bool) -> None:
+def identify(connection: socket.socket, token: bytes, ranks: str, connects: bool) -> None:
     """Show that this side knows the token, and find out whether the other one does.
 
     Raises
@@ -66,14 +48,80 @@ def identify(connection: socket.socket, token: bytes, ranks: bytes, connects: bo
     OSError
         If it does not, or is another rank, of another ring, or silent.
     """
-    role, theirs_role = (b"connects", b"accepts") if connects else (b"accepts", b"connects")
+    deadline = time.monotonic() + (connection.gettimeout() or GREETING)
+
+    def received() -> bytes:
+        data = b""
+        while len(data) < NONCE:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            part = connection.recv(NONCE - len(data))
+            if not part:
+                raise ConnectionError("closed its connection instead of identifying itself")
+            data += part
+        return data
+
+    def proof(connects: bool, challenge: bytes, own: bytes) -> bytes:
+        return hmac.digest(token, f"{connects} {ranks} ".encode() + challenge + own, "sha256")
+
     own = os.urandom(NONCE)
     connection.sendall(own)
-    theirs = _received(connection, NONCE)
-    connection.sendall(_answer(token, role, ranks, theirs, own))
-    wanted = _answer(token, theirs_role, ranks, own, theirs)
-    if not hmac.compare_digest(_received(connection, DIGEST), wanted):
+    theirs = received()
+    if not connects:
+        connection.sendall(proof(False, theirs, own))
+    if not hmac.compare_digest(received(), proof(not connects, own, theirs)):
         raise ConnectionError("does not know the token, or is of another ring")
+    if connects:  # last: who has accepted then knows that this side did not give up
+        connection.sendall(proof(True, theirs, own))
+
+
+class End:
+    """One of the two connections of a rank, for which threads look.
+
+    Parameters
+    ----------
+    ranks : str
+        Attempt, number of ranks, who connects, and to whom.
+    most : int
+        Threads that look at a time.
+
+    Attributes
+    ----------
+    found : socket or None
+    seen : str
+        Of the last one that was turned away.
+    """
+
+    def __init__(self, token: bytes, ranks: str, tls: ssl.SSLContext | None, most: int) -> None:
+        self.known_by, self.slots = (token, ranks, tls), threading.Semaphore(most)
+        self.found: socket.socket | None = None
+        self.seen, self.closed, self.lock = "it did not answer", False, threading.Lock()
+
+    def look(self, connect: Callable[..., socket.socket], *given: Any) -> bool:
+        """Look for it in a thread; return whether there is one left."""
+        if not self.slots.acquire(blocking=False):
+            return False
+        threading.Thread(target=self._look, args=(connect, *given), daemon=True).start()
+        return True
+
+    def _look(self, connect: Callable[..., socket.socket], *given: Any) -> None:
+        try:
+            connection = connect(*given, *self.known_by)
+            with self.lock:
+                late = self.closed or self.found is not None
+                self.found = self.found or connection
+            if late:
+                connection.close()
+        except (OSError, ValueError) as error:  # a stranger, or garbage: it is turned away
+            self.seen = str(error) or type(error).__name__
+            time.sleep(PAUSE)
+        self.slots.release()
+
+    def close(self) -> None:
+        """Close it, and what comes later."""
+        with self.lock:
+            self.closed = True
+        if self.found is not None:
+            self.found.close()
 
 
 class Listener:
@@ -101,15 +149,11 @@ class Listener:
                 name, backlog = name_of(self.address), MOST_STRANGERS
                 local = socket.create_server(name, family=socket.AF_UNIX, backlog=backlog)
                 self.sockets.append(local)
-        self.doors: list[threading.Thread] = []
+        for each in self.sockets:
+            each.setblocking(False)
 
     def close(self) -> None:
         """Close the port; a ring that stands is not touched."""
-        for each in self.sockets:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)  # ends the wait of its thread
-        for door in self.doors:
-            door.join()
         for each in self.sockets:
             each.close()
 
@@ -155,114 +199,81 @@ class Listener:
             raise ValueError("the token of a ring must be secret; it is empty")
         if (client is None) != (server is None):
             raise ValueError("give both contexts, client and server, or none")
-        size, abort, done = len(addresses), abort or threading.Event(), threading.Event()
-        deadline, seen = time.monotonic() + timeout, "it did not answer"
+        size, abort, left = len(addresses), abort or threading.Event(), timeout
         after, before = (rank + 1) % size, (rank - 1) % size
-        out: socket.socket | None = None
-        into: socket.socket | None = None
-        met: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
-        given = token, RANKS.pack(attempt, size, before, rank), server, met, done
-        for each in self.sockets if size > 1 else ():
-            self.doors.append(threading.Thread(target=accept, args=(each, *given), daemon=True))
-            self.doors[-1].start()
+        out = End(token, f"{attempt} {size} {rank} {after}", client, 1)
+        into = End(token, f"{attempt} {size} {before} {rank}", server, MOST_STRANGERS)
         try:
-            while size > 1 and into is None:
+            while size > 1 and (out.found is None or into.found is None):
                 if abort.is_set():
                     raise RingBroken("the training was aborted")
-                if time.monotonic() >= deadline and out is None:
-                    raise RingBroken(f"no connection to {addresses[after]}: {seen}", after)
-                if time.monotonic() >= deadline:
+                if left <= 0 and out.found is None:
+                    raise RingBroken(f"no connection to {addresses[after]}: {out.seen}", after)
+                if left <= 0:
                     raise RingBroken(f"it did not connect within {timeout:g} s", before)
-                try:
-                    if out is None:
-                        ranks = RANKS.pack(attempt, size, rank, after)
-                        out = connected(addresses[after], token, ranks, client, deadline)
-                    with suppress(queue.Empty):
-                        into = met.get(timeout=SLICE / 4)
-                except OSError as error:
-                    seen = str(error) or type(error).__name__
-                    time.sleep(0.05)
-            return SocketRing(rank, size, out, into, attempt=attempt, timeout=timeout, abort=abort)
+                if out.found is None:
+                    out.look(connected, addresses[after], left)
+                for visitor in self._visitors():
+                    if not into.look(known, visitor, None, GREETING):
+                        visitor.close()
+                time.sleep(POLL)
+                left -= POLL  # not by the clock: this process may be stopped itself
+            return SocketRing(
+                rank, size, out.found, into.found, attempt=attempt, timeout=timeout, abort=abort
+            )
         except BaseException:
-            if out is not None:
-                out.close()
+            out.close()
+            into.close()
             raise
         finally:
-            done.set()
             self.close()
-            with suppress(queue.Empty):
-                while True:
-                    met.get_nowait().close()  # who came too late, or twice
 
-
-def accept(
-    port: socket.socket, token: bytes, ranks: bytes, context: ssl.SSLContext | None,
-    into: queue.SimpleQueue[socket.socket], done: threading.Event,
-) -> None:  # fmt: skip
-    """Let strangers identify themselves, each in a thread, until the port is closed."""
-    busy = threading.BoundedSemaphore(MOST_STRANGERS)
-
-    def meet(connection: socket.socket) -> None:
-        try:
-            connection = prepared(
-                connection, GREETING, context and context.wrap_socket, server_side=True
-            )
-            identify(connection, token, ranks, connects=False)
-            into.put(connection)
-        except (OSError, ValueError):  # a stranger, or garbage: it is turned away
-            connection.close()
-        finally:
-            busy.release()
-
-    port.settimeout(SLICE / 4)
-    while not done.is_set():
-        try:
-            connection, _ = port.accept()
-        except TimeoutError:
-            continue
-        except OSError:
-            return
-        if busy.acquire(blocking=False):
-            threading.Thread(target=meet, args=(connection,), daemon=True).start()
-        else:
-            connection.close()
+    def _visitors(self) -> Iterator[socket.socket]:
+        """Yield who has come."""
+        for port in self.sockets:
+            with suppress(OSError):  # as when no one has
+                for _ in range(MOST_STRANGERS):
+                    yield port.accept()[0]
 
 
 def connected(
-    address: str, token: bytes, ranks: bytes, context: ssl.SSLContext | None, deadline: float
+    address: str, left: float, token: bytes, ranks: str, tls: ssl.SSLContext | None
 ) -> socket.socket:
     """Return a connection to a rank, after both sides have identified themselves.
 
     Within a host without TCP, which takes longer.
     """
     host, _, port = address.rpartition(":")
-    left = max(0.1, min(GREETING, deadline - time.monotonic()))
-
-    def met(connection: socket.socket) -> socket.socket:
-        try:
-            wrap = context and context.wrap_socket
-            connection = prepared(connection, left, wrap, server_hostname=host)
-            identify(connection, token, ranks, connects=True)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
+    left = max(0.1, min(GREETING, left))
     if HAS_NAMES:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(left)
         with suppress(OSError):
             if not connection.connect_ex(name_of(address)):
-                return met(connection)
+                return known(connection, host, left, token, ranks, tls)
         connection.close()
-    return met(socket.create_connection((host.strip("[]"), int(port)), timeout=left))
+    connection = socket.create_connection((host.strip("[]"), int(port)), timeout=left)
+    return known(connection, host, left, token, ranks, tls)
 
 
-def prepared(connection: socket.socket, seconds: float, wrap: Any, **side: Any) -> socket.socket:
-    """Return a connection without delays, encrypted if there is a context."""
-    connection.settimeout(seconds)
-    if connection.family in (socket.AF_INET, socket.AF_INET6):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    else:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
-    return connection if wrap is None else wrap(connection, **side)
+def known(
+    connection: socket.socket, host: str | None, seconds: float, token: bytes, ranks: str,
+    tls: ssl.SSLContext | None,
+) -> socket.socket:  # fmt: skip
+    """Return a connection whose other side has identified itself, encrypted if there is a context.
+
+    Any other one is closed. The side that connects knows the host.
+    """
+    try:
+        connection.settimeout(seconds)
+        if connection.family in (socket.AF_INET, socket.AF_INET6):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        else:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
+        if tls is not None:
+            connection = tls.wrap_socket(connection, host is None, server_hostname=host)
+        identify(connection, token, ranks, connects=host is not None)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

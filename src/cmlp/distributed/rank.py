@@ -1,9 +1,9 @@
-"""Rank: one process of a training, which is made of rounds.
+"""Rank: one process of a training, which is an ordinary training loop but for what ranks share.
 
-A round is an epoch, or some seconds of one. What it changes (weights, moments, statistics, random
-state, position, record) becomes valid in one piece, after its last message has arrived; whatever
-fails before that restores what was valid before. So each rank holds a state from which training can
-continue, and the others get that of the rank that is furthest.
+Its feed (``shards``) yields its part of each batch, its trainer (``steps``) adds up the gradients
+of all ranks, and what is decided after an epoch is decided together. An epoch, or part of one, is a
+round: what fails before it is recorded restores what was valid before. So each rank holds a state
+from which training can continue, and the others get that of the rank that is furthest.
 """
 
 from __future__ import annotations
@@ -14,36 +14,34 @@ import sys
 import threading
 import time
 import zlib
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cmlp.core import dispatch
 from cmlp.core.checks import check_integer
-from cmlp.core.layout import Array
-from cmlp.data.numbers import is_finite
 from cmlp.data.rows import Data
 from cmlp.data.source import Source
-from cmlp.distributed.communicator import Communicator, OutOfStepError, RankError
-from cmlp.distributed.shards import Shard, Shares, dealt, merged, some_rows
-from cmlp.distributed.steps import ERROR, LOSS, STOP, WEIGHT, Stepper, average
+from cmlp.distributed.communicator import Communicator, OutOfStepError
+from cmlp.distributed.shards import Shares, some_rows
+from cmlp.distributed.steps import RankTrainer
 from cmlp.formats.training_records import generator
 from cmlp.model.scoring import metric_of
 from cmlp.model.state import State
-from cmlp.sources.encode import network_encoder
 from cmlp.sources.evaluation import Scores
-from cmlp.training.divergence import diverged
-from cmlp.training.feed import Feed, Progressed
-from cmlp.training.fit import Options, rules_of
+from cmlp.training.feed import Progressed
+from cmlp.training.fit import NetworkRules, Options, rules_of
+from cmlp.training.loop import Loop
 from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
-from cmlp.training.trainer import Trainer
+from cmlp.training.stopping import Deadline
 
 EFFICIENCY, MEASURED = 0.95, 20
 """What sync_every="auto" aims at, and the steps that it measures."""
+
+OWN = ("callbacks", "verbose", "n_threads", "max_time", "schedules")
+"""Options that a rank may have different from the others."""
 
 
 class Position(NamedTuple):
@@ -99,14 +97,19 @@ class Settings:
                 "loss.row_mean = True"
             )
 
-    def described(self) -> str:
-        """Return what has to be the same, as text."""
-        options = vars(self.options).copy()
-        for own in ("callbacks", "verbose", "n_threads", "max_time", "schedules"):
-            del options[own]
-        for name, value in options.items():  # the repr of a function has an address
-            options[name] = getattr(value, "__qualname__", value)
-        return repr((self.recipe, options, self.n_shards, self.sync_every, self.memory))
+    def described(self, net: State, n_rows: int) -> dict[str, str]:
+        """Return what all ranks must have the same, by the names in a message."""
+        labels = None if net.classes is None else net.classes.tolist()
+        given = {
+            "cmlp version": sys.modules["cmlp"].__version__, **net.architecture.to_dict(),
+            "labels": labels, "rows": n_rows, **vars(self.recipe), **vars(self.options),
+            "shards": self.n_shards, "sync_every": self.sync_every, "memory": self.memory,
+        }  # fmt: skip
+        return {  # the repr of a function has an address
+            name: repr(getattr(value, "__qualname__", value))
+            for name, value in given.items()
+            if name not in OWN
+        }
 
 
 @dataclass
@@ -121,25 +124,19 @@ class Round:
         What the history has got: the epoch that was completed, if one was.
     ended : str
         Why training ends with it; empty if it continues.
-    rows : int
-        That this rank has used.
     computed, waited : float
         Seconds of this rank: for steps, and for the other ranks.
-    first : (float, float)
-        Those of the first step, which may have read files, and of its sum.
     """
 
     position: Position
     records: list[dict[str, float]]
     ended: str = ""
-    rows: int = 0
     computed: float = 0.0
     waited: float = 0.0
-    first: tuple[float, float] = (0.0, 0.0)
 
 
-class Rank:
-    """One process of a training; every engine calls :meth:`round` until it has ended.
+class Rank(Loop):
+    """One process of a training; an engine calls :meth:`round` until it has ended.
 
     Parameters
     ----------
@@ -152,133 +149,91 @@ class Rank:
         Rows to validate on, of which each rank takes a part.
     """
 
+    comm: Any = None  # a Communicator, of the present ring
+    trainer: RankTrainer
+    rules: NetworkRules
+
     def __init__(
         self, net: State, rows: Data | Source, settings: Settings, validation: Data | None = None
     ) -> None:
         settings.check(net)
-        self.net, self.rows, self.settings, self.validation = net, rows, settings, validation
-        self.options, self.k = settings.options, settings.k
-        if isinstance(rows, Data):
-            self.encoder, self.latest = None, some_rows(rows, np.arange(min(256, len(rows.X))))
-        else:
-            self.encoder = network_encoder(net, rows)
-            self.latest = Data(*self.encoder(rows.first(), lambda row: rows.place(0, row)))
-        self.halt = threading.Event()
-        self.seconds = self.waited_for_rows = self.rate = 0.0
-        self.carried: tuple[int, int] | None = None
-        self.shards: list[Shard] = []
-        self._seed(int(net.rng.integers(2**62)))
-        if validation is None and self.options.validation_fraction > 0:
-            validation = self.latest  # each shard has its own
-        self.rules = rules_of(net, cast(Feed, self), settings.recipe, self.options, validation)
-        self.rules.validate = lambda data: self.scores  # type: ignore[method-assign]
-        self.state_of_fit, self.scores = self.rules.state, (math.nan, math.nan)
+        options, self.stop = settings.options, ""
+        self.net, self.settings, self.validation, self.k = net, settings, validation, settings.k
+        self.feed = Shares(net, rows, options, settings.n_shards, settings.memory)
+        self.feed.draw(int(net.rng.integers(2**62)))
+        self.close_shards = self.feed.close
         self._prepare()
-
-    def _seed(self, seed: int) -> None:
-        """Cut the rows into shards, whose order and held-out rows follow from the seed."""
-        self.close_shards()
-        self.seed = seed
-        given = self.settings
-        self.shares = Shares(
-            self.rows, self.encoder, self.options, given.n_shards, given.memory, seed
-        )
-        self.n_rows = self.shares.n_rows
-        self.batch_size = min(self.options.batch_size or self.n_rows, self.n_rows)
+        if validation is None and options.validation_fraction:
+            validation = self.feed.latest  # each shard has its own
+        rules = rules_of(net, self.feed, settings.recipe, options, validation)
+        rules.validate = self._validated  # type: ignore[method-assign]
+        self.halt, self.state_of_fit = threading.Event(), rules.state
+        deadline = Deadline(options.max_time, self.halt.is_set)
+        super().__init__(self.trainer, rules, rules.state, tuple(options.callbacks), deadline)
 
     def _prepare(self) -> None:
         """Make what takes the steps, for the core in use."""
-        net, feed = self.net, cast(Feed, self)
-        rng, n_threads = net.rng.bit_generator.state, self.options.n_threads
-        self.trainer = Trainer(net, feed, self.settings.recipe, self.batch_size, n_threads)
-        net.rng.bit_generator.state = rng  # the seed of the noise is the ranks'
-        self.stepper, self.core = Stepper(net, self.trainer), dispatch.core.name
-
-    # The part of a feed: see cmlp.training.feed
-
-    def waited(self) -> float:
-        """Return the seconds that training has waited for rows or ranks, since the last call."""
-        seconds, self.waited_for_rows = self.waited_for_rows, 0.0
-        return seconds + sum(shard.feed.waited() for shard in self.shards)
-
-    def close_shards(self) -> None:
-        """Close what rows are read from."""
-        for shard in self.shards:
-            shard.feed.close()
-        self.shards, self.carried = [], None
+        n_threads = self.settings.options.n_threads
+        self.n_rows, self.batch_size = self.feed.n_rows, self.feed.batch_size
+        self.trainer = RankTrainer(self.net, self.feed, self.settings.recipe, n_threads)
+        self.trainer.comm = self.comm
 
     def close(self) -> None:
         """End the threads, and leave the mean of the weights in the network, if there is one."""
-        self.close_shards()
+        self.feed.close()
         self.trainer.close()
+        self.comm = self.trainer.comm = None  # the ring is not a part of a circle of references
 
     # State ---------------------------------------------------------------------------------------
 
     @property
     def position(self) -> Position:
         """Where this rank stands."""
-        done = self.trainer.progressed
-        return Position(done.epoch, -(-done.rows // self.batch_size))
+        done, epoch = self.trainer.progressed, self.state_of_fit.epoch
+        return Position(epoch, -(-done.rows // self.batch_size) if done.epoch == epoch else 0)
 
     def state(self) -> dict[str, Any]:
         """Return all that training continues from: a record, as bytes, and an array of numbers."""
         net, (known, best) = self.net, self.rules.kept()
         record = {
-            "seed": self.seed, "k": self.k, "rules": known,
+            "seed": self.feed.seed, "k": self.k, "rules": known, "epoch": self.state_of_fit.epoch,
             "counts": net.optimizer_state.to_dict(), "progressed": vars(self.trainer.progressed),
             "generator": net.rng.bit_generator.state, "before": net.history,
             "history": self.state_of_fit.history, "best": best is not None,
         }  # fmt: skip
-        arrays = [net.params, *net.moments] + ([] if best is None else [best])
+        arrays = [net.params, *net.moments, net.params if best is None else best]
         text = json.dumps(record, default=lambda value: value.tolist())
         return {"record": text.encode(), "numbers": np.stack(arrays)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from the state of a rank."""
+        """Continue from what :meth:`state` has returned, here or on another rank."""
         net, record, numbers = self.net, json.loads(state["record"]), state["numbers"]
-        best = numbers[-1].copy() if record["best"] else None
-        net.params[:] = numbers[0]
-        memory = net.optimizer_state
-        memory.moments[...] = numbers[1 : 1 + len(memory.moments)]
-        memory.set_counts(record["counts"])
-        if record["seed"] != self.seed:
-            self._seed(record["seed"])
+        if record["seed"] != self.feed.seed:
+            self.feed.draw(record["seed"])
+            self.trainer.close()
+            self._prepare()
             self.rules.n_rows, self.rules.n_steps = self.n_rows, -(-self.n_rows // self.batch_size)
-        net.rng = generator(record["generator"])
+        memory, best = net.optimizer_state, numbers[-1].copy() if record["best"] else None
+        net.params[:], memory.moments[...] = numbers[0], numbers[1:-1]
+        memory.set_counts(record["counts"])
+        net.rng, self.k = generator(record["generator"]), record["k"]
         for history, name in ((net.history, "before"), (self.state_of_fit.history, "history")):
             history.clear()
             history.update(record[name])
         self.trainer.progressed = Progressed(**record["progressed"])
-        self.k, self.state_of_fit.epoch = record["k"], self.trainer.progressed.epoch
-        self.rules.restore(record["rules"], best, self.state_of_fit.epoch)
+        self.state_of_fit.epoch = record["epoch"]
+        self.rules.restore(record["rules"], best, record["epoch"])
 
     def _digest(self) -> int:
         """Return a checksum of the weights and what belongs to them."""
         net = self.net
-        counts = repr((self.seed, self.k, sorted(net.optimizer_state.to_dict().items())))
+        counts = repr((self.feed.seed, self.k, sorted(net.optimizer_state.to_dict().items())))
         digest = zlib.crc32(counts.encode(), zlib.crc32(np.ascontiguousarray(net.params).data))
         return zlib.crc32(np.ascontiguousarray(net.moments).data, digest)
 
-    def _described(self) -> dict[str, Any]:
-        """Return what all ranks must have the same, by the names in a message."""
-        net, about = self.net, self.net.architecture
-        labels = None if net.classes is None else net.classes.tolist()
-        n = len(self.rows.X) if isinstance(self.rows, Data) else self.rows.n_rows
-        shape = repr((net.plan.tolist(), sorted(about.to_dict().items(), key=str)))
-        return {
-            "cmlp version": sys.modules["cmlp"].__version__, "dtype": str(net.dtype),
-            "architecture": zlib.crc32(shape.encode()), "rows": n,
-            "classes": zlib.crc32(repr(labels).encode()), "settings": self.settings.described(),
-        }  # fmt: skip
+    # With the other ranks ------------------------------------------------------------------------
 
-    def _ended(self) -> str:
-        """Return why training has ended; empty if it continues."""
-        finished = self.state_of_fit.epoch >= self.options.epochs
-        return self.rules.verdict() or ("epochs" if finished else "")
-
-    # A round -------------------------------------------------------------------------------------
-
-    def round(self, comm: Communicator, seconds: float = math.inf, stop: str = "") -> Round:
+    def round(self, comm: Communicator, seconds: float = math.inf) -> Round:
         """Train until the epoch ends, or for some seconds, together with the other ranks.
 
         Parameters
@@ -286,14 +241,12 @@ class Rank:
         comm : Communicator
         seconds : float
             Those of rank 0 count.
-        stop : str
-            Why training is to end: any rank's ends it on all of them, before a step is taken.
 
         Raises
         ------
         RingBroken
             If a rank has left, or does not answer. Like after any error, the network has the state
-            from before the round, and another ring can continue.
+            from before the round, or from after it, and another ring can continue.
         OutOfStepError
             If the ranks do not fit each other.
         RankError
@@ -302,212 +255,111 @@ class Rank:
             If the loss or a weight is not finite; on every rank alike.
         """
         began = time.perf_counter()
-        core, stops = self._agree(comm, stop)
-        if stops := stops or self._ended():
-            return Round(self.position, [], ended=stops)
-        deadline = began + seconds if comm.rank == 0 else math.inf
-        with nullcontext() if core == dispatch.core.name else dispatch.use_core(core):
-            if core != self.core:
-                done = self.trainer.progressed
-                self.trainer.close()
-                self._prepare()
-                self.trainer.progressed = done
-            safe, before = Snapshot(self.net), replace(self.trainer.progressed)
+        if comm is not self.comm:
+            self.meet(comm)
+        epoch, trainer = self.state_of_fit.epoch, self.trainer
+        trainer.computed = trainer.waited = 0.0
+        trainer.pauses = began + seconds if comm.rank == 0 else math.inf
+        if not (ended := self._ended()):
+            self.safe = Snapshot(self.net)
             try:
-                found = self._train(comm, deadline, safe)
-                k = self._check_in_step(comm, found)
-            except BaseException:
-                safe.put_back()
-                self.trainer.progressed = before
-                raise
+                ended = self._epochs() or self._ended()
             finally:
-                safe.close()
-        return self._commit(found, k, time.perf_counter() - began)
+                self.safe.close()
+        new = self.state_of_fit.epoch > epoch
+        records = [{key: column[-1] for key, column in self.net.history.items()}] if new else []
+        return Round(self.position, records, ended, trainer.computed, trainer.waited)
 
-    def _agree(self, comm: Communicator, stop: str) -> tuple[str, str]:
-        """Compare versions and settings, bring all to the furthest state; return core and stop."""
+    def _ended(self) -> str:
+        """Return why training has ended; empty if it continues."""
+        finished = self.state_of_fit.epoch >= self.state_of_fit.epochs
+        return self.rules.verdict() or ("epochs" if finished else "")
+
+    def run(self) -> str:
+        """Train with the ranks of `comm`, and return why training ended; see :class:`Loop`."""
+        return self.meet(self.comm, self.stop) or super().run()
+
+    def meet(self, comm: Communicator, stop: str = "") -> str:
+        """Compare settings with the ranks of a new ring, and bring all to the furthest state.
+
+        Return why training is to end, if one of them knows that by `stop`.
+        """
+        self.comm = self.trainer.comm = comm
+        self.feed.place = comm.rank, comm.size
         mine = {
-            "same": self._described(), "core": dispatch.core.name, "position": self.position,
-            "digest": self._digest(), "stop": stop,
+            "same": self.settings.described(self.net, self.feed.n_all), "core": dispatch.core.name,
+            "position": self.position, "digest": self._digest(), "stop": stop,
         }  # fmt: skip
-        all_of_them = [json.loads(each) for each in comm.gather(json.dumps(mine).encode())]
-        for name, value in all_of_them[0]["same"].items():
-            for rank, theirs in enumerate(all_of_them):
+        told = [json.loads(each) for each in comm.gather(json.dumps(mine).encode())]
+        for name, value in told[0]["same"].items():
+            for rank, theirs in enumerate(told):
                 if theirs["same"].get(name) != value:
                     raise OutOfStepError(
                         f"the ranks do not fit each other: {name} is {value} on rank 0, "
                         f"{theirs['same'].get(name)} on rank {rank}"
                     )
-        furthest = max(all_of_them, key=lambda each: each["position"])
-        root = all_of_them.index(furthest)
-        if len({(each["digest"], *each["position"]) for each in all_of_them}) > 1:
-            self._spread(comm, root)
-        order = (*dispatch.COMPILED, "python")
-        core = max((each["core"] for each in all_of_them), key=order.index)
-        return core, next((each["stop"] for each in all_of_them if each["stop"]), "")
+        core = max((each["core"] for each in told), key=(*dispatch.COMPILED, "python").index)
+        if core != self.trainer.core:
+            old = self.trainer
+            old.close()
+            with dispatch.use_core(core):
+                self._prepare()
+            self.trainer.progressed = old.progressed
+            if self.keeper is not None:
+                self.keeper.trainer = self.trainer  # type: ignore[attr-defined]
+        root = told.index(max(told, key=lambda each: each["position"]))
+        if len({(each["digest"], *each["position"]) for each in told}) > 1:
+            state = self.state()
+            state["record"] = comm.gather(state["record"] if comm.rank == root else b"")[root]
+            comm.broadcast(state["numbers"], root)
+            self.restore(state)
+        return next((each["stop"] for each in told if each["stop"]), "")
 
-    def _spread(self, comm: Communicator, root: int) -> None:
-        """Bring all ranks to the state of one of them."""
-        state = self.state()
-        record = comm.gather(state["record"] if comm.rank == root else b"")[root]
-        numbers = state["numbers"]
-        if comm.rank != root:
-            n = 1 + len(self.net.moments) + json.loads(record)["best"]
-            numbers = np.empty((n, numbers.shape[1]), numbers.dtype)
-        comm.broadcast(numbers, root)
-        if comm.rank != root:
-            self.restore({"record": record, "numbers": numbers})
-
-    def _train(self, comm: Communicator, deadline: float, safe: Snapshot) -> Round:
-        """Take the steps of a round, and return what it has done."""
-        net, trainer, done = self.net, self.trainer, self.trainer.progressed
-        found = Round(self.position, [])
-        if trainer.optimizer.ema:
-            memory = net.optimizer_state
-            memory.resume_from_average(net.params)
-            start = memory.steps - memory.average_steps
-            trainer.optimizer = trainer.optimizer._replace(ema_start=start)
-        rates = np.empty((self.rules.n_rates, self.rules.n_steps))
-        self.rules.drawn = done.epoch
-        self.rules.draw(np.empty(0, np.int64), rates)
-        k = 1 if done.epoch < self.settings.warm_up else self.k or 1
-        trainer.noise = trainer.noise._replace(seed=self.seed + (comm.rank if k > 1 else 0))
-        stop, step = False, found.position.step
-        last = step + (MEASURED if self.k is None else self.rules.n_steps)
-        while done.rows < self.n_rows and not stop and step < last:
-            n = min(k, self.rules.n_steps - step)
-            stop = self._steps(comm, range(step, step + n), rates, k == 1, deadline, found, safe)
-            if step == found.position.step:
-                found.first = found.computed, found.waited
-            step += n
-        if k > 1 and len(net.moments):
-            average(comm, net.moments.reshape(-1))
-        if trainer.optimizer.ema:
-            memory.average_steps = memory.steps - trainer.optimizer.ema_start
-        if not is_finite(net.params):
-            raise diverged(net, self.latest, self.rules.recipe, self.state_of_fit.history, safe)
-        if done.rows == self.n_rows:
-            net.optimizer_state.show_average(net.params)
-            self.scores = self._validated(comm)
-        self.rate = float(rates[0, step - 1])
-        return found
-
-    def _steps(
-        self, comm: Communicator, steps: range, rates: Array, together: bool, deadline: float,
-        found: Round, safe: Snapshot,
-    ) -> bool:  # fmt: skip
-        """Take some steps, and one sum with the other ranks; return whether training pauses."""
-        net, stepper, done, tail = self.net, self.stepper, self.trainer.progressed, np.zeros(4)
-        began, problem = time.perf_counter(), None
+    def _epochs(self) -> str:
+        """Train a round; what fails before its record is undone. Return why all ranks end."""
+        self.safe.take()
+        trainer, epoch, n = self.trainer, self.state_of_fit.epoch, self.net.history.epochs
+        before, self.rules.drawn = replace(trainer.progressed), epoch
+        trainer.k = 1 if epoch < self.settings.warm_up else self.k or 1
+        trainer.most = MEASURED if self.k is None else math.inf
         try:
-            for step in steps:
-                data, rows, first = self._batch(comm, step)
-                factors, found.rows = rates[1:, step], found.rows + len(rows)
-                if together:
-                    loss, weight = stepper.gradient(data, rows, first, comm.size, factors)
-                else:
-                    loss, weight = stepper.alone(data, rows, rates[:, step : step + 1])
-                tail[[LOSS, WEIGHT]] += loss, weight
-        except Exception as error:  # the others hear of it where they wait
-            problem = error
-            tail[ERROR] = 1
-        tail[STOP] = self.halt.is_set() or time.perf_counter() >= deadline
-        ready = time.perf_counter()
-        if together:
-            comm.allreduce(stepper.grads, tail)
-        else:
-            average(comm, net.params, tail)
-        found.computed, found.waited = (
-            found.computed + ready - began, found.waited + time.perf_counter() - ready
-        )  # fmt: skip
-        if tail[ERROR]:
-            self._fail(comm, problem)
-        n = min(self.n_rows, steps.stop * self.batch_size) - done.rows
-        weight, loss = float(tail[WEIGHT]), float(tail[LOSS])
-        per_batch = self.trainer.objective.per_batch
-        if together:
-            if not weight:
-                stepper.penalties(data)
-            loss = loss / (weight or 1.0) * (n if per_batch else weight)
-        if not math.isfinite(loss):
-            raise diverged(net, data, self.rules.recipe, self.state_of_fit.history, safe)
-        if together:
-            stepper.update(weight or 1.0, float(rates[0, steps[0]]), factors)
-        done.loss, done.weight = done.loss + loss, done.weight + (n if per_batch else weight)
-        done.rows += n
-        return bool(tail[STOP])
+            reason = super()._epochs()
+        except BaseException:
+            if self.net.history.epochs == n:
+                self.safe.put_back()
+                trainer.progressed, self.state_of_fit.epoch = before, epoch
+            raise
+        if (reason := self._agreed(reason)) == "interrupted":
+            raise KeyboardInterrupt  # on all ranks after the same step; the loop ends with it
+        return reason
 
-    def _batch(self, comm: Communicator, step: int) -> tuple[Data, NDArray[np.int64], int]:
-        """Return this rank's rows of a step, and the place of the first in the whole batch."""
-        k, epoch = self.settings.n_shards, self.trainer.progressed.epoch
-        mine = range(k * comm.rank // comm.size, k * (comm.rank + 1) // comm.size)
-        if self.carried != (comm.rank, comm.size):
-            self.close_shards()
-            self.shards, self.carried = self.shares.open(mine), (comm.rank, comm.size)
-        counts = self.shares.counts
-        ends = [min(n * self.batch_size, self.n_rows) for n in (step, step + 1)]
-        starts, stops = (dealt(end, counts) for end in ends)
-        first = sum(stops[: mine.start]) - sum(starts[: mine.start])
-        parts = [
-            shard.piece(epoch, starts[i], stops[i])
-            for i, shard in zip(mine, self.shards, strict=True)
-        ]
-        return *merged(parts or [(self.latest, np.arange(0))]), first
+    def _remember(self, n: int) -> None:
+        """Keep the state from before the round until it is recorded."""
 
-    def _fail(self, comm: Communicator, problem: Exception | None) -> None:
-        """Raise this rank's error, or an error that names another rank's."""
-        text = "" if problem is None else f"{type(problem).__name__}: {problem}"
-        try:
-            told = comm.gather(text.encode())
-        finally:
-            if problem is not None:
-                raise problem
-        rank, text = next((i, each.decode()) for i, each in enumerate(told) if each)
-        raise RankError(f"rank {rank} has failed: {text}")
-
-    def _validated(self, comm: Communicator) -> tuple[float, float]:
-        """Return the loss and the score of the rows that are held out, each rank's part of them."""
-        if self.rules.validation is None:
-            return math.nan, math.nan
-        scores, metric = Scores(self.net), metric_of(self.net, self.latest.targets)
-        parts = [shard.held_out for shard in self.shards]
-        if (whole := self.validation) is not None:
-            n = len(whole.X)
-            ends = [n * rank // comm.size for rank in (comm.rank, comm.rank + 1)]
-            parts = [some_rows(whole, np.arange(*ends))]
-        for part in parts:
-            if part is not None:
-                scores.see(part)
-        total = Scores(self.net)
-        for told in comm.gather(scores.to_bytes()):
-            total.add(told, metric)
-        return total.result()
-
-    def _check_in_step(self, comm: Communicator, found: Round) -> int | None:
-        """Compare the weights of all ranks: the last message of a round; return `sync_every`."""
-        costs = found.computed - found.first[0], found.waited - found.first[1]
-        mine = [self._digest(), *costs]
-        told = [json.loads(each) for each in comm.gather(json.dumps(mine).encode())]
-        digests, computed, waited = zip(*told, strict=True)
+    def _agreed(self, reason: str) -> str:
+        """Compare the weights of all ranks; return why training ends, if it does on any of them."""
+        mine = reason, self._digest(), self.trainer.computed, self.trainer.waited
+        told = [json.loads(each) for each in self.comm.gather(json.dumps(mine).encode())]
+        reasons, digests, computed, waited = zip(*told, strict=True)
         if len(set(digests)) > 1:
             others = [rank for rank, each in enumerate(digests) if each != digests[0]]
             raise OutOfStepError(f"the weights of ranks {others} are not those of rank 0")
-        if self.k is not None or not sum(computed):
-            return self.k
-        share: float = min(waited) * comm.size / sum(computed)  # the slowest waits for no other
-        return max(1, math.ceil(share * EFFICIENCY / (1 - EFFICIENCY)))
+        if self.k is None:
+            share = min(waited) * self.comm.size / sum(computed)  # the slowest waits for no other
+            self.k = max(1, math.ceil(share * EFFICIENCY / (1 - EFFICIENCY)))
+        return next(filter(None, reasons), "")
 
-    def _commit(self, found: Round, k: int | None, seconds: float) -> Round:
-        """Make a round valid; nothing in here can fail."""
-        done, rules = self.trainer.progressed, self.rules
-        self.k, self.waited_for_rows = k, self.waited_for_rows + found.waited
-        self.seconds += seconds
-        if done.rows == self.n_rows:
-            loss = done.loss / done.weight if done.weight else 0.0
-            rules.record(loss, self.n_rows, self.rate, self.seconds)
-            found.records.append({key: column[-1] for key, column in self.net.history.items()})
-            self.trainer.progressed = Progressed(done.epoch + 1, first_step=self.net.steps)
-            self.state_of_fit.epoch, self.seconds = done.epoch + 1, 0.0
-            found.ended = self._ended()
-        found.position = self.position
-        return found
+    def _validated(self, data: Data) -> tuple[float, float]:
+        """Return the loss and the score of the rows that are held out, each rank's part of them."""
+        net, (rank, size), whole = self.net, self.feed.place, self.validation
+        scores, total, metric = Scores(net), Scores(net), metric_of(net, data.targets)
+        parts = self.feed.held_out
+        if whole is not None:
+            ends = [len(whole.X) * each // size for each in (rank, rank + 1)]
+            parts = [some_rows(whole, np.arange(*ends))]
+        with dispatch.use_core(self.trainer.core):
+            for part in parts:
+                scores.see(part)
+        for told in self.comm.gather(scores.to_bytes()):
+            total.add(told, metric)
+        return total.result()

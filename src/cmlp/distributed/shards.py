@@ -8,7 +8,7 @@ of a batch is a piece of it. Then any number of ranks sees the same batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,19 @@ from numpy.typing import NDArray
 from cmlp.core.team import never
 from cmlp.data.rows import Data
 from cmlp.data.source import Block, Part, Shards, Source, joined
-from cmlp.sources.encode import RowEncoder
+from cmlp.model.state import State
+from cmlp.sources.encode import network_encoder
+from cmlp.sources.fitting import rows_in_memory
 from cmlp.sources.plan import HeldRows
-from cmlp.sources.training import read_all, windowed
-from cmlp.sources.windows import WindowFeed, kept_dtype, row_bytes
-from cmlp.training.feed import Feed, Window
+from cmlp.sources.training import windowed
+from cmlp.sources.windows import WindowFeed, row_bytes
+from cmlp.training.feed import Window
+
+Rows = tuple[Data, NDArray[np.int64]]
+"""Data, and which of their rows."""
+
+Begin = Callable[[int, int], Iterator[Window]]
+"""Yields the windows of a shard from a row of an epoch on, one epoch after the other."""
 
 
 def dealt(n: int, counts: Sequence[int]) -> list[int]:
@@ -30,30 +38,36 @@ def dealt(n: int, counts: Sequence[int]) -> list[int]:
     It never falls as n grows, for any shard, and adds up to n.
     """
     left, found = sum(counts), []
-    for count in counts:
-        found.append(n * count // left if left else 0)
-        n, left = n - found[-1], left - count
+    for rows in counts:
+        found.append(n * rows // left if left else 0)
+        n, left = n - found[-1], left - rows
     return found
 
 
 class Shares:
-    """How the rows of a training are cut into shards.
+    """The rows of a training, cut into shards; the feed of a rank, which carries some of them.
 
     Parameters
     ----------
     rows : Data or Source
         All rows, where they are arrays; or what they are read from.
-    encoder : RowEncoder, optional
-        Of the source.
     memory : int
         Bytes for the rows of all shards, in one process or in several.
-    fraction, seed : float, int
-        Of the rows that are held out for validation; and what they, and the order, are drawn by.
 
     Attributes
     ----------
-    n_rows : int
-        Rows of an epoch.
+    n_all, n_rows, batch_size : int
+        Rows, those of an epoch, and of a batch: of all ranks together.
+    latest : Data
+        Some of the first rows.
+    place : (int, int)
+        Number of this rank, and of ranks.
+    first : int
+        Place of this rank's first row in the batch that was yielded last.
+    held_out : list of Data
+        Rows of this rank to validate on.
+    seconds : float
+        That training has waited for other ranks, since they were asked for.
 
     Raises
     ------
@@ -61,184 +75,179 @@ class Shares:
         For a stream, which has no blocks.
     """
 
+    place = (0, 1)
+    at: Any = None
+
     def __init__(
-        self,
-        rows: Data | Source,
-        encoder: RowEncoder | None,
-        options: Any,
-        n_shards: int,
-        memory: int,
-        seed: int,
+        self, net: State, rows: Data | Source, options: Any, n_shards: int, memory: int
     ) -> None:
-        self.rows, self.encoder, self.options, self.seed = rows, encoder, options, seed
-        self.n_shards, self.memory = n_shards, memory
-        blocks = (len(rows.X),) if isinstance(rows, Data) else rows.part(0, 1).blocks
-        assert blocks is not None  # `part` refuses a stream
-        n = sum(blocks)
-        cuts = [n * shard // n_shards for shard in range(n_shards + 1)]
-        self.spans = [list(Shards(list(blocks)).pieces(*ends)) for ends in pairwise(cuts)]
-        self.sizes = [after - before for before, after in pairwise(cuts)]
-        self.fits = isinstance(rows, Data) or n * self._row_bytes(rows) <= memory
-        parts = [
-            [size] if self.fits else [stop - start for _, start, stop in spans]
-            for size, spans in zip(self.sizes, self.spans, strict=True)
+        self.rows, self.options, self.n_shards, self.memory = rows, options, n_shards, memory
+        self.net, self.fits = net, isinstance(rows, Data)
+        if isinstance(rows, Data):
+            self.latest, blocks = some_rows(rows, np.arange(min(256, len(rows.X)))), [len(rows.X)]
+        else:
+            self.encoder = network_encoder(net, rows)
+            blocks = list(rows.part(0, 1).blocks or ())  # `part` refuses a stream
+            self.latest = Data(*self.encoder(rows.first(), lambda row: rows.place(0, row)))
+            size = row_bytes(rows, net.dtype, self.latest.targets[:1].nbytes)
+            self.fits = sum(blocks) * size <= memory
+        self.n_all, self.seconds = sum(blocks), 0.0
+        self.cuts = [self.n_all * shard // n_shards for shard in range(n_shards + 1)]
+        self.spans = [list(Shards(blocks).pieces(*ends)) for ends in pairwise(self.cuts)]
+        self.feeds: list[WindowFeed] = []
+        self.shards: list[Begin] = []
+        self.held_out: list[Data] = []
+
+    def draw(self, seed: int) -> None:
+        """Draw the order of the shards, and which of their rows are held out."""
+        self.close()
+        self.seed, fraction = seed, self.options.validation_fraction
+        self.held = [HeldRows(seed + shard, fraction) for shard in range(self.n_shards)]
+        parts = [[stop - start for _, start, stop in spans] for spans in self.spans]
+        self.counts = [
+            sum(held.n_kept([sum(rows)] if self.fits else rows))
+            for held, rows in zip(self.held, parts, strict=True)
         ]
-        self.counts = [sum(self.held(i).n_kept(part)) for i, part in enumerate(parts)]
         self.n_rows = sum(self.counts)
+        self.batch_size = min(self.options.batch_size or self.n_rows, self.n_rows)
 
-    def _row_bytes(self, source: Source) -> int:
-        assert self.encoder is not None
-        targets = source.first(1, targets_only=True).y.nbytes
-        return row_bytes(source, self.encoder.dtype, targets)
+    # See cmlp.training.feed.Feed
 
-    def held(self, shard: int) -> HeldRows:
-        """Return which rows of a shard are held out."""
-        return HeldRows(self.seed + shard, self.options.validation_fraction)
+    def windows(self, epoch: int, done: int, out_of_time: Any) -> Iterator[Window]:
+        """Yield this rank's rows of each batch of an epoch, without those of the first ones."""
+        starts = dealt(done, self.counts)
+        if self.at != (self.place, epoch, done):
+            self._begin(epoch, starts)
+        mine, before = self.carried, slice(self.carried.start)
+        while done < self.n_rows:
+            done = min(done + self.batch_size, self.n_rows)
+            stops = dealt(done, self.counts)
+            self.first = sum(stops[before]) - sum(starts[before])
+            parts = [
+                part for i, reader in zip(mine, self.readers, strict=True)
+                for part in reader.take(stops[i] - starts[i])
+            ]  # fmt: skip
+            self.at = self.place, *((epoch, done) if done < self.n_rows else (epoch + 1, 0))
+            yield Window(*merged(parts or [(self.latest, np.arange(0))]))
+            starts = stops
 
-    def open(self, shards: range) -> list[Shard]:
-        """Return some consecutive shards, read into memory where all of them would fit."""
-        if not self.fits:
-            return [self._windowed(i) for i in shards]
-        data, first = self.rows, sum(self.sizes[: shards.start])
-        if not isinstance(data, Data):
-            data, first = self._read([span for i in shards for span in self.spans[i]]), 0
-        found = []
-        for i in shards:
-            rows = np.arange(first, first + self.sizes[i])
-            first += self.sizes[i]
-            key = [self.seed, i] if self.options.shuffle else None
-            kept = ~self.held(i).mask(0, 0, len(rows))
-            held_out = None if kept.all() else some_rows(data, rows[~kept])
-            found.append(Shard(Resident(data, rows[kept], key), held_out))
-        return found
+    def waited(self) -> float:
+        """Return the seconds that training has waited for rows or ranks, since the last call."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds + sum(feed.waited() for feed in self.feeds)
 
-    def _read(self, spans: list[tuple[int, int, int]]) -> Data:
-        """Return rows of the source, encoded."""
-        assert self.encoder is not None and not isinstance(self.rows, Data)
-        union = Part(self.rows, spans)
-        blocks = list(union.blocks or ())
-        found = read_all(union, sum(blocks), kept_dtype(union, self.encoder.dtype))
+    def close(self) -> None:
+        """Close what rows are read from."""
+        self._close_feeds()
+        self.carried, self.shards, self.held_out = range(-1), [], []
 
-        def where(row: int) -> str:
-            block, start, _ = next(Shards(blocks).pieces(row, row + 1))
-            return union.place(block, start)
+    def _close_feeds(self) -> None:
+        for feed in self.feeds:
+            feed.close()
+        self.feeds, self.at = [], None
 
-        return Data(*self.encoder(found, where))
+    # The shards of this rank
 
-    def _windowed(self, shard: int) -> Shard:
-        """Return a shard that is read in windows, in the order of the training.
+    def _begin(self, epoch: int, starts: list[int]) -> None:
+        """Begin to read this rank's shards, each from some row of an epoch on."""
+        (rank, size), k = self.place, self.n_shards
+        mine = range(k * rank // size, k * (rank + 1) // size)
+        self._close_feeds()
+        if mine != self.carried:
+            self.close()
+            data, first = self.rows, 0
+            if self.fits and mine and isinstance(data, Source):
+                part = Part(data, [span for i in mine for span in self.spans[i]])
+                read, first = rows_in_memory(self.net, part, self.memory), self.cuts[mine.start]
+                data = read or data
+            self.shards = [
+                self._resident(i, data, first) if isinstance(data, Data) else self._windowed(i)
+                for i in mine
+            ]
+            self.carried = mine
+        self.readers = [
+            Reader(begin(epoch, starts[i])) for i, begin in zip(mine, self.shards, strict=True)
+        ]
+
+    def _resident(self, shard: int, data: Data, first: int) -> Begin:
+        """Return how a shard is read that is in memory, where `first` is the first of the rows."""
+        start, stop = self.cuts[shard], self.cuts[shard + 1]
+        rows, held = np.arange(start, stop) - first, self.held[shard].mask(0, 0, stop - start)
+        if held.any():
+            self.held_out.append(some_rows(data, rows[held]))
+
+        def begin(epoch: int, start: int) -> Iterator[Window]:
+            for number in count(epoch):
+                order = rows[~held]
+                if self.options.shuffle:
+                    order = np.random.default_rng([self.seed, shard, number]).permutation(order)
+                yield Window(data, order[start if number == epoch else 0 :])
+
+        return begin
+
+    def _windowed(self, shard: int) -> Begin:
+        """Return how a shard is read in windows, in the order of the training.
 
         Raises
         ------
         ValueError
             If the memory is too small for windows, or for the rows that are held out.
         """
-        assert self.encoder is not None and not isinstance(self.rows, Data)
-        part, options, held = Part(self.rows, self.spans[shard]), self.options, self.held(shard)
+        assert isinstance(self.rows, Source)
+        part, options, held = Part(self.rows, self.spans[shard]), self.options, self.held[shard]
         n, encoder = self.n_shards, self.encoder
         made = windowed(
             part, encoder, np.random.default_rng(held.seed), memory=self.memory // n,
             batch_size=options.batch_size and -(-options.batch_size // n), shuffle=options.shuffle,
             validation_fraction=held.fraction, n_epochs=options.epochs, held_seed=held.seed,
         )  # fmt: skip
-        feed = made.feed
-        if feed.n_rows != self.counts[shard]:
+        if made.feed.n_rows != self.counts[shard]:
             raise ValueError(
                 "the rows that are held out do not fit into a quarter of the memory: lower "
                 "validation_fraction, or give more memory"
             )
+        if made.held_out is not None:
+            self.held_out.append(made.held_out)
 
-        def again() -> WindowFeed:
-            return WindowFeed(part, encoder, feed.layout, options.epochs, feed.latest)
+        def begin(epoch: int, start: int) -> Iterator[Window]:
+            feed = WindowFeed(part, encoder, made.feed.layout, options.epochs, made.feed.latest)
+            self.feeds.append(feed)
+            for number in count(epoch):
+                yield from feed.windows(number, start if number == epoch else 0, never)
 
-        return Shard(feed, made.held_out, again)
+        return begin
 
 
 def some_rows(data: Data, rows: NDArray[np.int64]) -> Data:
-    """Return copies of some rows."""
+    """Return a copy of some rows."""
     weights = None if data.weights is None else data.weights[rows]
     return Data(data.X[rows], data.targets[rows], weights)
 
 
-def merged(parts: list[tuple[Data, NDArray[np.int64]]]) -> tuple[Data, NDArray[np.int64]]:
-    """Return rows of several data as rows of one; copied unless they are the same."""
+def merged(parts: list[Rows]) -> Rows:
+    """Return rows of several data as rows of one; copied, if they are not all of the same."""
     data = parts[0][0]
     if all(each is data for each, _ in parts):
         return data, np.concatenate([rows for _, rows in parts])
-    blocks = [some_rows(each, rows) for each, rows in parts]
+    blocks = [some_rows(*part) for part in parts]
     data = Data(*joined([Block(each.X, each.targets, each.weights) for each in blocks]))
     return data, np.arange(len(data.X))
 
 
-class Resident:
-    """A feed of rows that are in memory: one window an epoch.
+class Reader:
+    """Takes rows of a shard, one piece after the other."""
 
-    Parameters
-    ----------
-    rows : (n,) array
-        Which of the data.
-    key : list of int or None
-        What the order is drawn by; None keeps that of the data.
-    """
+    def __init__(self, windows: Iterator[Window]) -> None:
+        self.windows, self.order = windows, np.empty(0, np.int64)
 
-    def __init__(self, data: Data, rows: NDArray[np.int64], key: list[int] | None) -> None:
-        self.latest, self.rows, self.n_rows, self.key = data, rows, len(rows), key
-
-    def windows(self, epoch: int, done: int, out_of_time: Any) -> Iterator[Window]:
-        """Yield the rows of an epoch, in its order, without the first ones."""
-        rows = self.rows
-        if self.key is not None:
-            rows = np.random.default_rng([*self.key, epoch]).permutation(rows)
-        yield Window(self.latest, rows[done:])
-
-    def waited(self) -> float:
-        """Return the seconds that training has waited for rows."""
-        return 0.0
-
-    def close(self) -> None:
-        """Leave the rows to others."""
-
-
-class Shard:
-    """Some of the rows, in an order of their own.
-
-    Parameters
-    ----------
-    feed : Feed
-    held_out : Data or None
-        Rows to validate on.
-    again : callable, optional
-        Returns a new feed, where one can be read once only.
-    """
-
-    def __init__(
-        self, feed: Feed, held_out: Data | None, again: Callable[[], Feed] | None = None
-    ) -> None:
-        self.feed, self.held_out, self.again = feed, held_out, again
-        self.epoch = self.at = -1
-        self.data, self.order = feed.latest, np.empty(0, np.int64)
-        self.windows: Iterator[Window] = iter(())
-
-    def piece(self, epoch: int, start: int, stop: int) -> tuple[Data, NDArray[np.int64]]:
-        """Return rows of the order of an epoch; copied, if their window may be filled again."""
-        if (self.epoch, self.at) != (epoch, start):
-            self._begin(epoch, start)
-        parts: list[tuple[Data, NDArray[np.int64]]] = []
-        while self.at < stop:
-            if not len(self.order):
+    def take(self, n: int) -> list[Rows]:
+        """Return the next n rows: of one window, or copied from several."""
+        parts: list[Rows] = []
+        while n:
+            if not len(self.order):  # the memory of the last window is filled again
+                parts = [(some_rows(*part), np.arange(len(part[1]))) for part in parts]
                 self.data, self.order = next(self.windows)
-            rows, self.order = self.order[: stop - self.at], self.order[stop - self.at :]
-            part = (some_rows(self.data, rows), np.arange(len(rows))) if self.again else None
-            parts.append(part or (self.data, rows))
-            self.at += len(rows)
-        return merged(parts or [(self.feed.latest, np.arange(0))])
-
-    def _begin(self, epoch: int, start: int) -> None:
-        """Continue at a place: the next epoch follows by itself, any other place is read anew."""
-        if (self.at, epoch, start) == (self.feed.n_rows, self.epoch + 1, 0):
-            next(self.windows, None)  # gives the last window back
-        elif self.at >= 0 and self.again is not None:
-            self.feed.close()
-            self.feed = self.again()
-        self.windows = self.feed.windows(epoch, start, never)
-        self.epoch, self.at, self.order = epoch, start, np.empty(0, np.int64)
+            rows, self.order = self.order[:n], self.order[n:]
+            parts.append((self.data, rows))
+            n -= len(rows)
+        return parts

@@ -15,10 +15,8 @@ import socket
 import ssl
 import struct
 import threading
-import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -87,54 +85,41 @@ class SocketRing(Communicator):
 
     def _transfer(self, wanted: Any = None) -> None:
         """Receive `wanted`, and send what is queued meanwhile; without it, send all."""
-        room = memoryview(b"") if wanted is None else memoryview(wanted).cast("B")
+        room = memoryview(b"" if wanted is None else wanted).cast("B")
         waits_for = (self.rank + (1 if wanted is None else -1)) % self.size
-        received, heard = 0, time.monotonic()
+        silent = 0.0  # seconds that this process has waited: it may have been stopped itself
         try:
-            while received < len(room) or (wanted is None and self.queue):
-                sent = self._send_some()
-                n = self._receive_some(room[received:]) if received < len(room) else 0
-                received += n
-                if sent or n:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > self.timeout:
+            while len(room) or (wanted is None and self.queue):
+                moved = 0
+                while self.queue and (n := at_once(self.out.send, self.queue[0])):
+                    moved, self.queue[0] = n, self.queue[0][n:]
+                    if not len(self.queue[0]):
+                        self.queue.popleft()
+                if len(room) and (n := at_once(self.into.recv_into, room)) is not None:
+                    if not n:
+                        raise RingBroken("closed its connection", waits_for)
+                    moved, room = n, room[n:]
+                if moved:
+                    silent = 0.0
+                elif silent >= self.timeout:
                     raise RingBroken(f"no byte for {self.timeout:g} s", waits_for)
                 elif self.abort.is_set():
                     raise RingBroken("the training was aborted")
-                elif received < len(room) or self.queue:
+                else:
                     with Selector() as waiting:
-                        if received < len(room):
+                        if len(room):
                             waiting.register(self.into, selectors.EVENT_READ)
                         if self.queue:
                             waiting.register(self.out, selectors.EVENT_WRITE)
-                        waiting.select(min(SLICE, self.timeout))
+                        waits = min(SLICE, self.timeout - silent)
+                        if not waiting.select(waits):
+                            silent += waits
         except BaseException as error:
             seen = "the ring is closed" if self.closed else f"the connection failed: {error}"
             self.close()
             if isinstance(error, (OSError, ValueError)) and not isinstance(error, RingBroken):
                 raise RingBroken(seen, waits_for) from error
             raise
-
-    def _send_some(self) -> bool:
-        """Send what the connection takes of the queue; return whether it took any."""
-        sent = False
-        with suppress(*NOT_NOW):
-            while self.queue:
-                data = self.queue[0]
-                self.queue[0] = data[self.out.send(data) :]
-                sent = True
-                if not len(self.queue[0]):
-                    self.queue.popleft()
-        return sent
-
-    def _receive_some(self, room: memoryview) -> int:
-        """Receive what has arrived; return how many bytes."""
-        with suppress(*NOT_NOW):
-            n: int = self.into.recv_into(room)
-            if not n:
-                raise RingBroken("closed its connection", (self.rank - 1) % self.size)
-            return n
-        return 0
 
     def _send(self, *parts: Any) -> None:
         self.queue.extend(memoryview(part).cast("B") for part in parts if len(part))
@@ -167,34 +152,37 @@ class SocketRing(Communicator):
 
     def gather(self, message: bytes) -> list[bytes]:
         """Return the messages of all ranks, to every rank."""
-        found: dict[int, Any] = {self.rank: message, **self._gathered([message])}
-        return [bytes(found[rank]) for rank in range(self.size)]
+        found = self._gathered([message])
+        return [message if room is None else bytes(room) for room in found]
 
     def broadcast(self, array: Array, root: int = 0) -> None:
         """Replace an array by that of a rank; it is unchanged until all has arrived."""
+        mine = [array.tobytes()] if self.rank == root else []
         lengths = [array.nbytes if rank == root else 0 for rank in range(self.size)]
-        found = self._gathered([array.tobytes()] if self.rank == root else [], lengths)
-        if self.rank != root:
-            array[...] = np.frombuffer(found[root], array.dtype).reshape(array.shape)
+        found = self._gathered(mine, lengths)[root]
+        if found is not None:
+            array[...] = np.frombuffer(found, array.dtype).reshape(array.shape)
 
     def _gathered(
         self, parts: Sequence[Any], lengths: Sequence[int] | None = None
-    ) -> dict[int, memoryview]:
+    ) -> list[memoryview | None]:
         """Send some bytes to all ranks, and return theirs: in memory that the next call reuses.
 
         What arrives for others is sent to them in pieces, before all of it is here.
         """
-        found: dict[int, memoryview] = {}
+        if self.abort.is_set():
+            self.close()
+            raise RingBroken("the training was aborted")
+        found: list[memoryview | None] = [None] * self.size
         self.step += 1
         if self.size > 1:
             self._send(self._header(sum(memoryview(part).nbytes for part in parts)), *parts)
         for distance in range(1, self.size):
-            source = (self.rank - distance) % self.size
+            source, passes = (self.rank - distance) % self.size, distance < self.size - 1
             n = self._announced(None if lengths is None else lengths[source])
             if len(self.rooms[distance]) != n:
                 self.rooms[distance] = bytearray(n)
             room = found[source] = memoryview(self.rooms[distance])
-            passes = distance < self.size - 1
             if passes:
                 self._send(self._header(n))
             for start in range(0, n, CHUNK):
@@ -206,64 +194,62 @@ class SocketRing(Communicator):
 
     def allreduce(self, array: Array, tail: Array | None = None) -> None:
         """Replace an array by the sum of all ranks', the same bits on every rank."""
-        if self.size == 1 and self.abort.is_set():
-            raise RingBroken("the training was aborted")
-        if self.size == 1:
-            return
         flat, tail = np.ravel(array), np.empty(0) if tail is None else tail
-        if self.size == 2 or flat.nbytes <= SHORT:
-            n, parts, tails = tail.nbytes, {self.rank: flat}, {self.rank: tail}
-            lengths = [n + flat.nbytes] * self.size
-            for rank, room in self._gathered([tail, flat], lengths).items():
-                tails[rank] = np.frombuffer(room[:n], tail.dtype)
-                parts[rank] = np.frombuffer(room[n:], flat.dtype)
-            add_in_order([parts[rank] for rank in range(self.size)], flat)
+        whole = self.size <= 2 or flat.nbytes <= SHORT
+        places = [slice(None)] * self.size if whole else self._scatter(flat)
+        mine, n = flat[places[self.rank]], tail.nbytes
+        found = self._gathered([tail, mine], [n + flat[place].nbytes for place in places])
+        add_up([tail if each is None else np.frombuffer(each[:n]) for each in found], tail)
+        parts = [mine if each is None else np.frombuffer(each[n:], mine.dtype) for each in found]
+        if whole:
+            add_up(parts, flat)
         else:
-            tails = self._reduced(flat, tail)
-        add_in_order([tails[rank] for rank in range(self.size)], tail)
+            for place, part in zip(places, parts, strict=True):
+                flat[place] = part
         if not array.flags.c_contiguous:
             array[...] = flat.reshape(array.shape)
 
-    def _reduced(self, array: Array, tail: Array) -> dict[int, Array]:
-        """Sum a long array, in segments; return the tails of all ranks."""
-        self.step += 1
+    def _scatter(self, array: Array) -> list[slice]:
+        """Sum a long array in segments, each on one rank; return which segment each rank has.
+
+        A segment collects all ranks' parts on its way round.
+        """
         size, n = self.size, len(array)
+        cuts = [n * rank // size for rank in range(size + 1)]
         length = max(1, CHUNK // array.itemsize)
-        tails = {self.rank: tail.copy()}
 
         def chunks(rank: int) -> list[Array]:
-            rank %= size
-            first, last = n * rank // size, n * (rank + 1) // size
+            first, last = cuts[rank % size], cuts[rank % size + 1]
             return [array[at : min(at + length, last)] for at in range(first, last, length)]
 
-        self._send(self._header(array.nbytes), tails[self.rank], *chunks(self.rank))
+        self.step += 1
+        self._send(self._header(array.nbytes), *chunks(self.rank))
         self._announced(array.nbytes)
-        for distance in range(1, size):  # each segment collects all ranks' parts
-            source = (self.rank - distance) % size
-            tails[source] = np.empty_like(tail)
-            self._transfer(tails[source])
-            if distance < size - 1:
-                self._send(tails[source])
-            for chunk in chunks(source):
+        for distance in range(1, size):
+            for chunk in chunks(self.rank - distance):
                 arrived = memoryview(self.scratch)[: chunk.nbytes]
                 self._transfer(arrived)
                 chunk += np.frombuffer(arrived, chunk.dtype)
-                self._send(chunk)
-        for distance in range(size - 1):  # and goes to all of them
-            for chunk in chunks(self.rank - distance):
-                self._transfer(chunk)
-                if distance < size - 2:
+                if distance < size - 1:
                     self._send(chunk)
         self._transfer()
-        return tails
+        owned = [(rank + 1) % size for rank in range(size)]
+        return [slice(cuts[segment], cuts[segment + 1]) for segment in owned]
 
 
-def add_in_order(parts: list[Array], out: Array) -> None:
+def at_once(call: Any, data: Any) -> int | None:
+    """Return how many bytes a connection takes or has at the moment; None if none."""
+    try:
+        n: int = call(data)
+    except NOT_NOW:
+        return None
+    return n
+
+
+def add_up(parts: list[Array], out: Array) -> None:
     """Write the sum of some arrays, added from the first to the last; `out` may be one of them."""
-    if len(parts) == 2:
-        np.add(parts[0], parts[1], out=out)
-    else:
-        out[...] = functools.reduce(np.add, parts)
+    if len(parts) > 1:
+        np.add(functools.reduce(np.add, parts[:-1]), parts[-1], out=out)
 
 
 class ThreadRing(SocketRing):

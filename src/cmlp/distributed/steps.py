@@ -1,7 +1,11 @@
-"""One step of all ranks together, and steps that each takes alone."""
+"""The steps of a rank: all add up their gradients, or average weights after steps of their own."""
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -9,116 +13,199 @@ from numpy.typing import NDArray
 
 from cmlp.core import dispatch
 from cmlp.core.layout import Array
-from cmlp.core.seam import Noise, Objective, Optimizer, Places, places
+from cmlp.core.seam import Noise, Objective, Places, places
+from cmlp.data.numbers import is_finite
 from cmlp.data.rows import Data
+from cmlp.distributed.communicator import RankError, RingBroken
+from cmlp.distributed.shards import Shares, some_rows
 from cmlp.model import passes
 from cmlp.model.state import State
+from cmlp.training.recipe import Recipe
 from cmlp.training.trainer import Trainer
 
 LOSS, WEIGHT, STOP, ERROR = range(4)
-"""Places in the tail of a sum: of losses, of weights, and how many ranks stop or have failed."""
+"""Places in the tail of a sum: of losses, of weights, and how many ranks pause or have failed."""
 
 
-class Stepper:
-    """Computes a rank's part of a step."""
+class RankTrainer(Trainer):
+    """Takes the steps of one rank of several.
 
-    def __init__(self, net: State, trainer: Trainer) -> None:
-        self.net, self.trainer = net, trainer
-        self.grads = np.zeros_like(net.params)
-        self.nothing = np.empty((0, 0), net.dtype)
+    Attributes
+    ----------
+    core : str
+        What it was made for.
+    comm : Communicator
+    k : int
+        Steps between two sums: of gradients, if it is 1; else of weights, which are averaged.
+    most : float
+        Sums after which the epoch is paused, to see what they cost.
+    pauses : float
+        When it is paused, by this rank's clock.
+    computed, waited : float
+        Seconds of the last call: for steps, and for the other ranks.
+    """
 
-    def gradient(
-        self, data: Data, rows: NDArray[np.int64], first_row: int, size: int, factors: Array
-    ) -> tuple[float, float]:
-        """Write the gradient of some rows to `grads`, times their weight; return loss and weight.
+    comm: Any
+    feed: Shares
+    k, most, pauses = 1, math.inf, math.inf
+    computed = waited = 0.0
+
+    def __init__(self, net: State, feed: Shares, recipe: Recipe, n_threads: int | None) -> None:
+        random = net.rng.bit_generator.state
+        super().__init__(net, feed, recipe, feed.batch_size, n_threads)
+        net.rng.bit_generator.state = random  # the seed of the noise is that of the shards
+        self.total, self.nothing = np.zeros_like(net.params), np.empty((0, 0), net.dtype)
+        self.core = dispatch.core.name
+
+    def _epoch(
+        self, rows: NDArray[np.int64], rates: Array, out_of_time: Callable[[], bool]
+    ) -> tuple[float, int]:
+        """Take the steps of an epoch, as far as all ranks come; 0 rows if it is not done then."""
+        self.began, self.waited, self.n_sums = time.perf_counter(), 0.0, 0
+        self.step, self.tail = -(-self.progressed.rows // self.batch_size), np.zeros(4)
+        own = 0 if self.k == 1 else self.feed.place[0]
+        self.noise = self.noise._replace(seed=self.feed.seed + own)
+        try:
+            with dispatch.use_core(self.core):
+                loss, n_rows = super()._epoch(rows, rates, out_of_time)
+        except (RankError, RingBroken):
+            raise
+        except Exception as error:  # the others hear of it where they wait
+            with suppress(RankError, RingBroken):
+                self._sum(error)
+            raise
+        if not is_finite(self.net.params):
+            return math.nan, n_rows
+        seconds = time.perf_counter() - self.began
+        self.progressed.seconds += seconds
+        self.computed = seconds - self.waited
+        return loss, n_rows if n_rows == self.feed.n_rows else 0
+
+    def _take(
+        self, rows: NDArray[np.int64], rates: Array, n_rows: int, out_of_time: Callable[[], bool]
+    ) -> bool:
+        """Take this rank's part of a step, and a sum with the others where it is due."""
+        net, done, step = self.net, self.progressed, self.step
+        self.step += 1
+        of_step, end = rates[..., step : step + 1], min(n_rows, (step + 1) * self.batch_size)
+        rate, *factors = of_step.ravel().tolist()
+        if self.k == 1:
+            loss, weight = self._gradient(rows, factors)
+        else:
+            loss, weight = self._alone(rows, of_step)
+        self.tail[[LOSS, WEIGHT]] += loss, weight
+        if (step + 1) % self.k and end < n_rows:
+            return True
+        self.tail[STOP] = out_of_time() or time.perf_counter() >= self.pauses
+        self._sum()
+        loss, weight, stops, _ = self.tail.tolist()
+        self.tail[:] = 0
+        n, per_batch = end - done.rows, self.objective.per_batch
+        if self.k == 1:
+            if not weight:
+                self._backpropagate(rows[:0], self.objective, Noise())
+            loss = loss / (weight or 1.0) * (n if per_batch else weight)
+        if not math.isfinite(loss):
+            done.loss = math.nan
+            return False
+        if self.k == 1:
+            self._update(weight or 1.0, rate, factors)
+        done.loss, done.weight = done.loss + loss, done.weight + (n if per_batch else weight)
+        done.rows = end
+        paused = bool(stops) or self.n_sums >= self.most
+        if self.k > 1 and (paused or end == n_rows) and len(net.moments):
+            self._average(net.moments.reshape(-1))
+        return not paused
+
+    def _sum(self, problem: Exception | None = None) -> None:
+        """Add up gradients, or average weights, and add up the tail.
+
+        Raises
+        ------
+        RankError
+            If a rank has a problem; this one's own is told to the others.
+        """
+        self.tail[ERROR], ready = problem is not None, time.perf_counter()
+        if self.k == 1:
+            self.comm.allreduce(self.total, self.tail)
+        else:
+            self._average(self.net.params, self.tail)
+        waited, self.n_sums = time.perf_counter() - ready, self.n_sums + 1
+        self.waited += waited
+        self.feed.seconds += waited
+        if self.n_sums == 1 and self.most < math.inf:  # the first step may have read files
+            self.began, self.waited = time.perf_counter(), 0.0
+        if self.tail[ERROR]:
+            text = "" if problem is None else f"{type(problem).__name__}: {problem}"
+            told = [each.decode() for each in self.comm.gather(text.encode())]
+            rank, text = next((i, each) for i, each in enumerate(told) if each)
+            raise RankError(f"rank {rank} has failed: {text}")
+
+    def _average(self, array: Array, tail: Array | None = None) -> None:
+        """Replace an array by the mean of all ranks'."""
+        self.comm.allreduce(array, tail)
+        array /= array.dtype.type(self.comm.size)
+
+    def _gradient(self, rows: NDArray[np.int64], factors: list[float]) -> tuple[float, float]:
+        """Write the gradient of some rows, times their weight; return loss and weight so, too.
 
         The sum over all ranks, divided by the sum of the weights, is that of the whole batch.
-
-        Parameters
-        ----------
-        first_row : int
-            Place of the first row in the batch of all ranks.
-        size : int
-            Number of ranks.
-        factors : array
-            Of dropout and weight decay, or empty.
         """
-        weight = data.weight(rows)
-        times, whole = weight or 1.0, self.trainer.objective
-        penalty = 1 / (size * times) if whole.per_batch else weight / times
-        objective = whole._replace(per_batch=False, l1=whole.l1 * penalty, l2=whole.l2 * penalty)
-        noise = self.trainer.noise
-        if len(factors):
+        weight, whole, noise = self.data.weight(rows), self.objective, self.noise
+        times = weight or 1.0
+        share = (1 / self.comm.size if whole.per_batch else weight) / times
+        objective = whole._replace(per_batch=False, l1=whole.l1 * share, l2=whole.l2 * share)
+        if factors:
             noise = noise._replace(dropout=noise.dropout * factors[0])
-        loss = self._backpropagate(data, rows, objective, noise, first_row)
+        loss = self._backpropagate(rows, objective, noise)
         if times != 1:
-            self.grads *= self.grads.dtype.type(times)
+            self.total *= self.total.dtype.type(times)
         return loss * times, weight
 
-    def penalties(self, data: Data) -> float:
-        """Write the gradient of the penalties alone to `grads`, and return them."""
-        return self._backpropagate(data, np.arange(0), self.trainer.objective, Noise(), 0)
-
-    def _backpropagate(
-        self, data: Data, rows: NDArray[np.int64], objective: Objective, noise: Noise, first: int
-    ) -> float:
-        net, trainer = self.net, self.trainer
+    def _backpropagate(self, rows: NDArray[np.int64], objective: Objective, noise: Noise) -> float:
+        """Write the gradient of some rows, and return their loss."""
+        net, data, first = self.net, self.data, self.feed.first
         if net.loss_row is None:
-            return self._of_custom_loss(data, rows, objective, noise, first)
+            return self._of_custom_loss(some_rows(data, rows), objective, noise)
 
         def call(rank: int, team: Places) -> float:
             loss: float = dispatch.core.gradient(
                 net.plan, net.params, data.X, data.targets, data.weights, rows, objective, noise,
-                net.steps, self.grads, self.nothing, self.nothing, trainer.workspace,
-                net.input_scale, False, team, first, rank, trainer.n_threads,
+                net.steps, self.total, self.nothing, self.nothing, self.workspace,
+                net.input_scale, False, team, first, rank, self.n_threads,
             )  # fmt: skip
             return loss
 
-        return trainer.team.run(call, places())
+        return self.team.run(call, places())
 
-    def _of_custom_loss(
-        self, data: Data, rows: NDArray[np.int64], objective: Objective, noise: Noise, first: int
-    ) -> float:
-        """The same of a loss in Python, which is the mean over its rows."""
-        net, workspace = self.net, self.trainer.workspace
-        value, slope = 0.0, np.zeros((0, net.sizes[-1]), net.dtype)
-        if len(rows):
-            out, _ = passes.evaluate(
-                net, data, objective, rows, noise=noise, step=net.steps, workspace=workspace,
-                first_row=first,
-            )  # fmt: skip
-            weights = None if data.weights is None else data.weights[rows]
-            y = net.target_matrix(data.targets[rows])
-            value, slope = net.architecture.call_loss(out, y, weights)
+    def _of_custom_loss(self, data: Data, objective: Objective, noise: Noise) -> float:
+        """Do the same of a loss in Python, which is the mean over its rows."""
+        net, value, slope = self.net, 0.0, np.empty((0, self.net.sizes[-1]), self.net.dtype)
+        how: Any = {"noise": noise, "step": net.steps, "first_row": self.feed.first}
+        if len(data.X):
+            out, _ = passes.evaluate(net, data, objective, workspace=self.workspace, **how)
+            y = net.target_matrix(data.targets)
+            value, slope = net.architecture.call_loss(out, y, data.weights)
         return value + passes.backpropagate_slope(
-            net, data.X[rows], slope, objective, self.grads, workspace, noise=noise,
-            step=net.steps, first_row=first,
-        )  # fmt: skip
+            net, data.X, slope, objective, self.total, self.workspace, **how
+        )
 
-    def update(self, weight: float, rate: float, factors: Array) -> None:
+    def _update(self, weight: float, rate: float, factors: list[float]) -> None:
         """Take a step with the sum of all ranks' gradients."""
-        optimizer: Optimizer = self.trainer.optimizer
-        self.grads /= self.grads.dtype.type(weight)
-        if len(factors):
+        optimizer = self.optimizer
+        self.total /= self.total.dtype.type(weight)
+        if factors:
             optimizer = optimizer._replace(weight_decay=optimizer.weight_decay * factors[1])
-        passes.update(self.net, self.grads, optimizer, rate)
+        passes.update(self.net, self.total, optimizer, rate)
 
-    def alone(self, data: Data, rows: NDArray[np.int64], rates: Array) -> tuple[float, float]:
-        """Take a step of this rank's rows alone; return their loss, times their weight, and that.
+    def _alone(self, rows: NDArray[np.int64], rates: Array) -> tuple[float, float]:
+        """Take a step of this rank's rows; return their loss, times their weight, and that.
 
         Ranks take the same number of steps, also one without rows.
         """
-        trainer = self.trainer
         if not len(rows):
             self.net.optimizer_state.steps += 1
             return 0.0, 0.0
-        trainer.data = data
-        loss, taken = trainer.run(rows, rates)
-        weight = float(len(rows)) if trainer.objective.per_batch else data.weight(rows)
-        return (loss if taken else np.nan), weight
-
-
-def average(comm: Any, array: Array, tail: Array | None = None) -> None:
-    """Replace an array by the mean of all ranks'."""
-    comm.allreduce(array, tail)
-    array /= array.dtype.type(comm.size)
+        loss, taken = self.run(rows, rates)
+        weight = float(len(rows)) if self.objective.per_batch else self.data.weight(rows)
+        return (loss if taken else math.nan), weight

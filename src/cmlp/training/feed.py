@@ -33,6 +33,8 @@ class Progressed:
         Sums over these rows.
     first_step : int
         Steps of the network before it.
+    seconds : float
+        Of earlier calls, where it was paused.
     """
 
     epoch: int = 0
@@ -40,6 +42,7 @@ class Progressed:
     loss: float = 0.0
     weight: float = 0.0
     first_step: int = 0
+    seconds: float = 0.0
 
 
 class Feed(Protocol):

@@ -283,21 +283,26 @@ def rules_of(
 
 def run(rules: NetworkRules, options: Options, resumed: Resumed | None = None) -> History:
     """Train by these rules until they, or the options, end it."""
-    net, state, callbacks = rules.net, rules.state, tuple(options.callbacks)
     trainer = Trainer(
-        net,
+        rules.net,
         rules.feed or rules.data,
         rules.recipe,
         rules.batch_size,
         options.n_threads,
         keeps_steps_whole=True,
     )
-    stopped = "error"
-    keeper = None if resumed is None else resumed.begin(trainer, state, rules)
+    keeper = None if resumed is None else resumed.begin(trainer, rules.state, rules)
+    callbacks, deadline = tuple(options.callbacks), Deadline(options.max_time)
+    loop = Loop(trainer, rules, rules.state, callbacks, deadline, keeper)
+    return run_loop(loop, rules, resumed)
+
+
+def run_loop(loop: Loop, rules: NetworkRules, resumed: Resumed | None = None) -> History:
+    """Train until the loop ends, and leave the network in order, however that comes about."""
+    net, stopped = rules.net, "error"
     try:
-        loop = Loop(trainer, rules, state, callbacks, Deadline(options.max_time), keeper)
         stopped = loop.run()
-        trainer.close()  # first: it puts the mean of the weights in place
+        loop.trainer.close()  # first: it puts the mean of the weights in place
         if rules.patience.params is not None:
             net.params[:] = rules.patience.params
     except DivergenceError:
@@ -305,12 +310,12 @@ def run(rules: NetworkRules, options: Options, resumed: Resumed | None = None) -
         raise
     finally:
         rules.progress.close()
-        trainer.close()
+        loop.trainer.close()
         rules.end(stopped)
     if resumed is not None:
         resumed.end(stopped)
-    call_back(callbacks, "on_train_end", state)
-    return state.history
+    call_back(loop.callbacks, "on_train_end", rules.state)
+    return rules.state.history
 
 
 def run_epoch(
