@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cmlp.core.checks import check_integer, check_number
-from cmlp.dask.cluster import Cluster, Task, Waiting
+from cmlp.dask.cluster import Cluster, Limits, Task
 from cmlp.dask.errors import TrainingFailed
-from cmlp.dask.versions import common_core
+from cmlp.dask.reports import checked_cluster
 from cmlp.dask.worker import Outcome, failed
 from cmlp.data.source import is_source, joined, streamed
 
@@ -85,57 +84,51 @@ def fit_many(
     >>> trained = sorted(cmlp.dask.fit_many(client, jobs, (X, y)))  # doctest: +SKIP
     """
     given = [(net, dict(settings)) for net, settings in jobs]
-    limits = (
-        check_integer("retries", retries, 0),
-        check_number("wait", wait, 0),
-        check_number("timeout", timeout, 0.001),
-    )
-    cluster = Cluster(client, None)
-    common_core(cluster, timeout)
-    return _Many(cluster, given, data, limits, n_threads).run()
-
-
-@dataclass(eq=False)
-class _Group:
-    """Jobs that one task trains; `heard` is when they were given, or last known to be trained."""
-
-    numbers: list[int]
-    task: Task
-    heard: float
+    cluster = checked_cluster(client, Limits(wait=wait, timeout=timeout, retries=retries))
+    return _Many(cluster, given, data, n_threads).run()
 
 
 class _Many:
-    """Groups of jobs, one for each thread of a worker, and the data in the workers."""
+    """Groups of jobs, one for each thread of a worker, and the data in the workers.
 
-    def __init__(
-        self, cluster: Cluster, jobs: list[Any], data: Any, limits: Any, n_threads: int
-    ) -> None:
-        self.cluster, self.jobs, self.data, self.n_threads = cluster, jobs, _Whole(data), n_threads
-        self.retries, self.wait, self.timeout = limits
+    Attributes
+    ----------
+    left : list of int
+        Jobs that no worker has.
+    groups : dict of Task to list of int
+        Those that are given to workers.
+    sent : dict of str to Future
+        The data, by worker.
+    barred : dict of str to float
+        Workers that get none, and until when.
+    """
+
+    def __init__(self, cluster: Cluster, jobs: list[Any], data: Any, n_threads: int) -> None:
+        self.cluster, self.limits, self.jobs = cluster, cluster.limits, jobs
+        self.data, self.n_threads = _Whole(data), n_threads
         self.left, self.lost = list(range(len(jobs))), Counter[int]()
-        self.groups: list[_Group] = []
+        self.groups: dict[Task, list[int]] = {}
         self.sent: dict[str, Any] = {}
         self.barred: dict[str, float] = {}
         self.size, self.heard = 1, time.monotonic()
 
     def run(self) -> Iterator[Trained]:
         """Keep every worker busy until all jobs are done."""
-        looked, pause = time.monotonic(), min(2.0, self.timeout / 4)
-        try:
-            while self.left or self.groups:
-                self._start()
-                Waiting(group.task for group in self.groups).wait(pause)
-                for group in [group for group in self.groups if group.task.ended]:
-                    yield from self._finish(group)
-                if time.monotonic() > looked + pause:
-                    self._look()
-                    looked = time.monotonic()
-        finally:
-            self.cluster.forget(group.task for group in self.groups)
+        looked, pause = time.monotonic(), min(2.0, self.limits.timeout / 4)
+        while self.left or self.groups:
+            self._start()
+            for task, outcome in self.cluster.ended(self.groups, pause).items():
+                if outcome.kind == "lost":
+                    self._again(task, outcome.seen)
+                else:
+                    yield from self._finish(task, outcome)
+            if time.monotonic() > looked + pause:
+                self._look()
+                looked = time.monotonic()
 
     def _start(self) -> None:
         """Give a group to every thread that has none."""
-        now, taken = time.monotonic(), Counter(group.task.address for group in self.groups)
+        now, taken = time.monotonic(), Counter(task.address for task in self.groups)
         slots = {
             address: max(1, about["nthreads"] // self.n_threads)
             for address, about in self.cluster.members().items()
@@ -144,76 +137,74 @@ class _Many:
         n = sum(slots.values())
         while self.left and (free := [each for each in slots if taken[each] < slots[each]]):
             address = min(free, key=taken.__getitem__)
-            data = self.sent.get(address)
-            if data is None or data.status != "finished":
-                answers = self.cluster.tell([address], running)  # or it may be stopped
-                data = self.cluster.send(address, self.data, 10 * self.timeout) if answers else None
-            if data is None:
-                self.barred[address] = now + self.timeout
+            if not self._has_data(address):
+                self.barred[address] = now + self.limits.timeout
                 del slots[address]
                 continue
-            self.sent[address] = data
             taken[address] += 1
             size = min(self.size, MOST, math.ceil(len(self.left) / n))
             size -= size % (16 if size > 16 else 8 if size > 8 else 1)  # all lanes of vectors
             numbers, self.left = self.left[:size], self.left[size:]
-            nets, settings = zip(*(self.jobs[i] for i in numbers), strict=True)
-            task = self.cluster.submit(address, train_group, nets, settings, data, self.n_threads)
-            self.groups.append(_Group(numbers, task, time.monotonic()))
+            given = [self.jobs[i] for i in numbers], self.sent[address], self.n_threads
+            self.groups[self.cluster.submit(address, train_group, *given)] = numbers
 
-    def _finish(self, group: _Group) -> list[Trained]:
-        """Return what a task has trained; nothing if it was lost."""
-        numbers, address = group.numbers, group.task.address
-        found: Outcome | None = group.task.outcome(self.timeout)
-        if found is None:
-            return self._again(group, group.task.why() or "the result was lost")
-        self.groups.remove(group)
+    def _has_data(self, address: str) -> bool:
+        """Whether a worker has the data; they are sent to one that answers."""
+        client, limit = self.cluster.client, 10 * self.limits.timeout
+        if address in self.sent and self.sent[address].status == "finished":
+            return True
+        if address not in self.cluster.tell([address], running):
+            return False
+        with contextlib.suppress(OSError, TimeoutError):
+            how = {"workers": [address], "hash": False, "callback_timeout": limit}
+            self.sent[address] = client.sync(client.scatter, [self.data], **how)[0]
+            return True
+        return False
+
+    def _finish(self, task: Task, found: Outcome) -> list[Trained]:
+        """Return what a task has trained."""
+        numbers = self.groups.pop(task)
         if found.kind == "error":
-            found.value.add_note(f"This is of the jobs {numbers}, in {address}:\n{found.seen}")
+            found.value.add_note(f"This is of the jobs {numbers}, in {task.address}:\n{found.seen}")
             raise found.value
         seconds, trained = found.value
         self.size, self.heard = max(1, int(SECONDS * len(numbers) / seconds)), time.monotonic()
         return [Trained(i, *one) for i, one in zip(numbers, trained, strict=True)]
 
     def _look(self) -> None:
-        """Take jobs back from workers that have left, do not answer, or do not begin with them."""
-        members, now = self.cluster.members(), time.monotonic()
-        told = self.cluster.tell({group.task.address for group in self.groups}, running)
-        for group in list(self.groups):
-            address, answer = group.task.address, told.get(group.task.address)
-            if isinstance(answer, set) and group.task.future.key in answer:
-                self.heard = group.heard = now
-            elif address not in members:
-                self._again(group, "its worker has left")
-            elif now - group.heard > self.timeout and not group.task.ended:
-                self._again(group)
-        if now - self.heard > self.wait:
-            raise TrainingFailed(f"no worker has trained any of the jobs for {self.wait:g} s")
+        """Take jobs back from workers that do not answer, or do not begin with them."""
+        told = self.cluster.tell({task.address for task in self.groups}, running)
+        now = time.monotonic()
+        for task in list(self.groups):
+            if task.future.key in told.get(task.address, ()):
+                self.heard = task.heard = now
+            elif now - task.heard > self.limits.timeout and not task.ended:
+                self._again(task)
+        if now - self.heard > self.limits.wait:
+            raise TrainingFailed(
+                f"no worker has trained any of the jobs for {self.limits.wait:g} s"
+            )
 
-    def _again(self, group: _Group, lost: str = "") -> list[Trained]:
+    def _again(self, task: Task, lost: str = "") -> None:
         """Train these jobs elsewhere, or here later."""
-        self.groups.remove(group)
-        self.cluster.forget([group.task])
-        self.barred[group.task.address] = time.monotonic() + self.timeout
-        self.left = group.numbers + self.left
-        self.lost.update(group.numbers if lost else ())
-        for number in group.numbers:
-            if self.lost[number] > self.retries:
+        numbers = self.groups.pop(task)
+        self.barred[task.address] = time.monotonic() + self.limits.timeout
+        self.left = numbers + self.left
+        self.lost.update(numbers if lost else ())
+        for number in numbers:
+            if self.lost[number] > self.limits.retries:
                 raise TrainingFailed(f"job {number} was lost {self.lost[number]} times: {lost}")
-        return []
 
 
 # In a worker --------------------------------------------------------------------------------------
 
-_running: set[str] = set()
-"""Keys of the tasks that train in this process."""
+
+def running(dask_worker: Any) -> set[str]:
+    """Return which tasks are running."""
+    return {task.key for task in dask_worker.state.executing}
+
 
 _lock = threading.Lock()
-
-
-def running() -> set[str]:
-    """Return which groups are being trained."""
-    return _running.copy()
 
 
 class _Whole:
@@ -232,20 +223,15 @@ class _Whole:
         return self.rows
 
 
-def train_group(nets: Any, settings: Any, data: _Whole, n_threads: int) -> Outcome:
+def train_group(jobs: list[Any], data: _Whole, n_threads: int) -> Outcome:
     """Train networks in a worker; return the seconds, and them with their records."""
-    from distributed import get_worker
-
     from cmlp.training.many import fit_many as train
 
-    key, began = get_worker().get_current_task(), time.perf_counter()
-    _running.add(key)
+    began, (nets, settings) = time.perf_counter(), zip(*jobs, strict=True)
     try:
         X, y, weight = data.read()
         histories = train(nets, X, y, sample_weight=weight, settings=settings, n_threads=n_threads)
-        seconds = time.perf_counter() - began
-        return Outcome("done", (seconds, list(zip(nets, histories, strict=True))))
+        trained = list(zip(nets, histories, strict=True))
+        return Outcome("done", (time.perf_counter() - began, trained))
     except Exception as error:
         return failed(error)
-    finally:
-        _running.discard(key)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import numpy as np
 from cmlp.core.errors import ConvergenceWarning, InvalidParameterError, warn
 from cmlp.core.errstate import undisturbed
 from cmlp.dask.cluster import Cluster
+from cmlp.dask.errors import TrainingFailed
 from cmlp.dask.estimators import FITTED_BY, Classifies, OnCluster
-from cmlp.dask.partitions import is_collection, partitions_of
-from cmlp.dask.shares import partitions_in
+from cmlp.dask.partitions import is_collection, partitions_in, partitions_of
 from cmlp.dask.training import Training, settings_of
 from cmlp.data.rows import Data, HeldOut
 from cmlp.data.source import Block, Source, joined, no_targets
@@ -82,7 +83,7 @@ class OnTables(OnCluster):
                 raise InvalidParameterError(
                     "missing_targets=True is for sources; of a frame: X.dropna(subset=[y])"
                 )
-            source = partitions_of(cluster.client, X, y, sample_weight, tables=True)
+            source = partitions_of(cluster, X, y, sample_weight, tables=True)
         else:
             name = type(local).__name__
             raise TypeError(
@@ -90,7 +91,7 @@ class OnTables(OnCluster):
                 f"{type(X).__name__}: dask.dataframe.from_pandas(X, npartitions=8), or fit a "
                 f"cmlp.{name} here"
             )
-        ClusterFit(local, source, Storage(memory), cluster, self).run()
+        ClusterFit(local, source, Storage(memory), cluster, self.callbacks).run()
         for name in vars(self).keys() - vars(local).keys() - set(FITTED_BY):
             delattr(self, name)
         vars(self).update(vars(local), callbacks=self.callbacks)
@@ -105,23 +106,60 @@ class ClusterFit(StreamedFit):
     """A fit whose source is read by all workers, and whose members are trained in rounds."""
 
     def __init__(
-        self, estimator: Any, source: Source, how: Storage, cluster: Cluster, of: Any
+        self, estimator: Any, source: Source, how: Storage, cluster: Cluster, callbacks: Any
     ) -> None:
         super().__init__(estimator, source, how, bytes_of(how.memory))
         source.part(0, 1)  # refuses a stream
-        self.cluster, self.of, self.limits = cluster, of, of._limits()
+        self.cluster, self.callbacks = cluster, callbacks
         self.divided: tuple[TrainingRows, HeldOut | None] | None = None
 
-    def _spread(self, function: Any, first: Any, groups: Iterable[Any]) -> Iterable[Any]:
-        """Run a function on groups of blocks, where their partitions are, if they are such."""
-        partitions = partitions_in(self.source)
-        futures = [] if partitions is None else partitions.living(self.cluster.client)
-        arguments = [
+    def _spread(self, function: Any, first: Any, groups: Iterable[Any]) -> Iterator[Any]:
+        """Run a function on groups of blocks, by Dask where it likes; yield the results in order.
+
+        Tasks of a worker that is lost run again; so do those of one that does not answer when
+        nothing has ended for `timeout` seconds.
+
+        Raises
+        ------
+        TrainingFailed
+            If nothing has ended for `wait` seconds more.
+        """
+        cluster, limits, partitions = self.cluster, self.cluster.limits, partitions_in(self.source)
+        futures = [] if partitions is None else partitions.living(cluster.client)
+        given = [
             (function, first, self.source, blocks, {i: futures[i] for i in blocks if futures})
             for blocks in groups
         ]
-        limits = self.limits
-        return self.cluster.spread(_on_blocks, arguments, limits.timeout, limits.wait)
+        tasks: dict[int, Any] = {}
+        again, there, n_left, since = list(range(len(given))), set(), len(given), time.monotonic()
+        for i in range(len(given)):
+            found: list[Any] = []
+            while not found:
+                members = cluster.members()
+                if again:
+                    there = set(cluster.tell(members, str)) or set(members)
+                    how: dict[str, Any] = {"workers": list(there), "pure": False}
+                    tasks |= {j: cluster.client.submit(_on_blocks, *given[j], **how) for j in again}
+                    again = []
+                try:
+                    found = [tasks[i].result(timeout=1)]
+                except TimeoutError:
+                    left = [j for j, task in tasks.items() if not task.done()]
+                    if len(left) != n_left:
+                        n_left, since = len(left), time.monotonic()
+                    elif time.monotonic() > since + limits.timeout + limits.wait:
+                        raise TrainingFailed(
+                            f"no worker has finished a task for {limits.timeout + limits.wait:g} "
+                            "s: they are busy, paused or stopped"
+                        ) from None
+                    elif time.monotonic() > since + limits.timeout:
+                        again = left if there - cluster.tell(members, str).keys() else []
+                except Exception:
+                    if tasks[i].status == "error":
+                        raise
+                    again = [i]  # its result was lost
+            del tasks[i]
+            yield found[0]
 
     def _parts(self, survey: Survey) -> Iterable[Seen]:
         return self._spread(Survey.of, survey, survey.groups())
@@ -156,27 +194,24 @@ class ClusterFit(StreamedFit):
         self, net: Network, rows: EncodedSource, row_encoder: RowEncoder, preset: Preset,
         held_seed: int, seconds: float | None,
     ) -> None:  # fmt: skip
-        est, of = self.estimator, self.of
+        est = self.estimator
         train, held_out = self._divide(rows, row_encoder, held_seed)
         best = Best(preset, EQUAL_SHARES if est.scoring == "accuracy" else 0.0)
         watch = () if held_out is None else (Watch(best, held_out, est.scoring),)
         given = {
             "epochs": preset.max_iter, "batch_size": min(preset.batch_size, train.n_rows or 1),
-            "schedule": preset.learning_rate, "callbacks": (*watch, *of.callbacks),
+            "schedule": preset.learning_rate, "callbacks": (*watch, *self.callbacks),
             "max_time": seconds, "n_threads": threads_of(est), "verbose": int(est.verbose),
         }  # fmt: skip
         with parameters_at_fault():
-            settings = settings_of(
-                self.cluster, recipe_of(preset), Options(**(DEFAULTS | given)), of.shards,
-                of.sync_every, self.memory,
-            )  # fmt: skip
+            options, recipe = Options(**(DEFAULTS | given)), recipe_of(preset)
+            settings = settings_of(self.cluster, recipe, options, self.memory)
         name = name_of_score(est.scoring, net, train.first(1, targets_only=True).y)
         if est._estimator_type == "classifier":
             net.classes = np.arange(net.sizes[-1])  # the rows have the numbers of classes
-        training = Training(self.cluster, net, train, settings, None, self.limits, of.port)
         try:
             with net.exclusive_training():
-                training.run(None, False)
+                Training(self.cluster, net, train, settings, None).run()
         except DivergenceError as error:
             if best.params is None:
                 raise

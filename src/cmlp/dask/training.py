@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
-from cmlp.core import dispatch
-from cmlp.core.checks import check_integer, check_number
+from cmlp.core.checks import check_number
 from cmlp.core.errors import warn
-from cmlp.dask.cluster import Cluster
-from cmlp.dask.errors import ClusterLost
+from cmlp.dask.cluster import Cluster, Limits
 from cmlp.dask.partitions import is_collection, partitions_of, scattered
-from cmlp.dask.rounds import Limits, Rounds
-from cmlp.dask.shares import Shares
-from cmlp.dask.versions import common_core
-from cmlp.dask.worker import Place
+from cmlp.dask.reports import checked_cluster
+from cmlp.dask.rounds import Rounds
 from cmlp.data.rows import Data
 from cmlp.data.source import Source, no_targets
-from cmlp.distributed.fit import kept
+from cmlp.distributed.fit import halting, kept
 from cmlp.distributed.rank import MEASURED, Rank, Round, Settings
 from cmlp.formats.checkpoint import Checkpoint, checkpoint_of
 from cmlp.model.history import History
@@ -33,7 +29,6 @@ from cmlp.training.callbacks import call_back
 from cmlp.training.divergence import DivergenceError
 from cmlp.training.fit import Options, warn_of_interrupt
 from cmlp.training.many import DEFAULTS
-from cmlp.training.progress import Progress
 from cmlp.training.recipe import PARAMETERS, Recipe, chosen
 from cmlp.training.stopping import Deadline
 
@@ -150,55 +145,48 @@ def train(
         raise ValueError("resume=True needs the file to continue from: checkpoint=...")
     options = Options(**chosen(Options, DEFAULTS | given))
     made = Recipe(**{name: given[name] for name in PARAMETERS if name in given})
-    limits = Limits(min_workers, wait, timeout, retries, round_seconds)
-    cluster = Cluster(client, workers)
-    common_core(cluster, limits.timeout)
-    settings = settings_of(cluster, made, options, shards, sync_every, bytes_of(memory))
+    limits = Limits(
+        sync_every, workers, min_workers, wait, timeout, retries, round_seconds, port, shards
+    )
+    cluster = checked_cluster(client, limits)
+    settings = settings_of(cluster, made, options, memory)
     settings.check(net)
-    classes = net.classes
+    classes, keeper = net.classes, None
     with net.exclusive_training():
         try:
-            source = source_of(client, data, y, sample_weight)
+            source = source_of(cluster, data, y, sample_weight)
             network_encoder(net, source)  # finds the labels of all partitions
             held_out = validation_of(net, validation, settings.memory)
         except (TypeError, ValueError):
             net.classes = classes  # a failed call keeps no labels
             raise
-        keeper = None
         if checkpoint is not None:
             every = check_number("checkpoint_every", checkpoint_every, 0)
             keeper = checkpoint_of(net, checkpoint, every, source, made, options)
-        training = Training(cluster, net, source, settings, held_out, limits, port)
-        return training.run(keeper, resume)
+        return Training(cluster, net, source, settings, held_out, keeper, resume).run()
 
 
-def settings_of(
-    cluster: Cluster, recipe: Recipe, options: Options, shards: int | None, every: Any, memory: int
-) -> Settings:
-    """Return what all ranks have the same, with the number of shards."""
-    n_shards = max(LEAST, PER_WORKER * len(cluster.members()))
-    if shards is not None:
-        n_shards = check_integer("shards", shards, 1)
-    return Settings(recipe, options, n_shards, every, memory)
+def settings_of(cluster: Cluster, recipe: Recipe, options: Options, memory: int | str) -> Settings:
+    """Return what all ranks have the same."""
+    limits = cluster.limits
+    n_shards = limits.shards or max(LEAST, PER_WORKER * len(cluster.members()))
+    return Settings(recipe, options, n_shards, limits.sync_every, bytes_of(memory))
 
 
-def source_of(client: Any, data: Any, y: Any, weight: Any) -> Source:
+def source_of(cluster: Cluster, data: Any, y: Any, weight: Any) -> Source:
     """Return data of any kind as a source."""
     if isinstance(data, Source):
         no_targets(y, weight)
         return data
     if is_collection(data):
-        return partitions_of(client, data, y, weight)
-    return scattered(client, data, y, weight)
+        return partitions_of(cluster, data, y, weight)
+    return scattered(cluster, data, y, weight)
 
 
 def validation_of(net: State, given: Any, memory: int) -> Data | None:
-    """Return rows to validate on, encoded."""
-    if isinstance(given, Source):
-        return validation_rows(net, given, None, memory)
-    if given is None:
-        return None
-    X, y = (part.compute() if is_collection(part) else part for part in given)
+    """Return rows to validate on, encoded; of nothing, or of (None, None), nothing."""
+    pair: Any = (given, None) if given is None or isinstance(given, Source) else given
+    X, y = (part.compute() if is_collection(part) else part for part in pair)
     return validation_rows(net, X, y, memory)
 
 
@@ -213,106 +201,67 @@ class Training:
     """
 
     def __init__(
-        self, cluster: Cluster, net: Any, source: Source, settings: Settings,
-        held_out: Data | None, limits: Limits, port: Any,
+        self, cluster: Cluster, net: Any, source: Source, settings: Settings, held_out: Data | None,
+        keeper: Checkpoint | None = None, resume: bool = False,
     ) -> None:  # fmt: skip
-        self.cluster, self.net, self.source, self.limits = cluster, net, source, limits
-        self.settings, self.options, self.port = settings, settings.options, port
-        self.held_out = held_out
-        self.rank: Rank = None  # type: ignore[assignment]  # made in `run`
-        self.computed = self.waited = self.fetched = 0.0
-        self.shown: Any = None
-        self.told = 0
+        self.cluster, self.options, self.keeper, self.ended = cluster, settings.options, keeper, ""
+        if keeper is not None and resume and keeper.resume(self.options.epochs):
+            self.ended = keeper.finished
+        self.rank = Rank(net, source, settings, held_out)
+        self.callbacks, self.deadline = (
+            tuple(self.options.callbacks),
+            Deadline(self.options.max_time),
+        )
+        self.computed = self.waited = 0.0
         self.advised = False
 
-    def run(self, keeper: Checkpoint | None, resume: bool) -> History:
+    def run(self) -> History:
         """Train until the end, and leave the network in order, however that comes about."""
-        options, stopped, ended, rounds = self.options, "error", "", None
-        if keeper is not None and resume and keeper.resume(options.epochs):
-            ended = keeper.finished
-        rank = self.rank = Rank(self.net, self.source, self.settings, self.held_out)
-        state = rank.state_of_fit
-        deadline, callbacks, lost = Deadline(options.max_time), tuple(options.callbacks), False
-        progress = Progress(
-            options.verbose, options.epochs, state.history.metric, dispatch.core.name
-        )
+        rank, rules, stopped = self.rank, self.rank.rules, "error"
+        state, epochs = rank.state_of_fit, self.options.epochs
         try:
-            kept(keeper, rank)
-            call_back(callbacks, "on_train_begin", state)
-            ended = ended or ("epochs" if state.epoch >= options.epochs else "")
-            rounds = self._rounds()
-            while not ended:
-                ended = self._round(rounds, deadline, keeper, progress, callbacks)
+            self.keeper = kept(self.keeper, rank)
+            call_back(self.callbacks, "on_train_begin", state)
+            ended = self.ended or ("epochs" if state.epoch >= epochs else "")
+            with halting(rank.halt), contextlib.closing(Rounds(self.cluster, rank)) as rounds:
+                while not ended:
+                    ended = self._round(rounds)
             stopped = ended
-        except ClusterLost:
-            lost = True
-            raise
         except DivergenceError:
             stopped = "diverged"
             raise
         except KeyboardInterrupt:
             stopped = "interrupted"
-            if rounds is not None:
-                rounds.interrupt()
         finally:
-            progress.close()
-            if rounds is not None:
-                rounds.close(lost)
+            rules.progress.close()
             rank.close()
-            if stopped != "error" and rank.rules.patience.params is not None:
-                self.net.params[:] = rank.rules.patience.params
-            rank.rules.end(stopped)
+            if stopped != "error" and rules.patience.params is not None:
+                rank.net.params[:] = rules.patience.params
+            rules.end(stopped)
         if stopped == "interrupted":
-            warn_of_interrupt(state.epoch, options.epochs)
-        if keeper is not None:
-            keeper.end(stopped)
-        call_back(callbacks, "on_train_end", state)
+            warn_of_interrupt(state.epoch, epochs)
+        if self.keeper is not None:
+            self.keeper.end(stopped)
+        call_back(self.callbacks, "on_train_end", state)
         return state.history
 
-    def _rounds(self) -> Rounds:
-        first = self.rank.state()
-        options = replace(self.options, callbacks=(), verbose=0, max_time=None)  # these stay here
-        settings = replace(self.settings, options=options)
-        place = Place(self.net, self.source, settings, self.held_out)
-        shares = Shares(self.source, self.settings.n_shards, self.options.verbose)
-        rounds = Rounds(self.cluster, self.limits, place, shares, self.port)
-        rounds.position, rounds.state, self.shown = self.rank.position, first, first
-        self.told, self.fetched = self.rank.position.epoch, time.perf_counter()
-        return rounds
-
-    def _round(
-        self, rounds: Rounds, deadline: Deadline, keeper: Checkpoint | None, progress: Progress,
-        callbacks: tuple[Any, ...],
-    ) -> str:  # fmt: skip
+    def _round(self, rounds: Rounds) -> str:
         """Run a round; return why training ends with it, or nothing."""
-        now = time.perf_counter()
-        left, due = deadline.end - now, keeper is not None and now - keeper.last >= keeper.every
-        old = now - self.fetched > FETCHED or left < 2 * self.limits.round_seconds
-        fetches = bool(callbacks) or due or old
-        found = rounds.next(min(self.limits.round_seconds, max(0.0, left)), fetches)
-        records = found.records
-        if rounds.state is not self.shown:
-            self._show(rounds.state)
-            first, columns = self.told - found.position.epoch, self.net.history.items()
-            # workers may be further than the last round that was heard of
-            records = [{name: column[i] for name, column in columns} for i in range(first, 0)]
-        self.told = max(self.told, found.position.epoch)
+        rank, now, seconds = self.rank, time.perf_counter(), self.cluster.limits.round_seconds
+        state, known, left = rank.state_of_fit, rank.position.epoch, self.deadline.end - now
+        due = self.keeper is not None and now - self.keeper.last >= self.keeper.every
+        old = now - rounds.fetched > FETCHED or left < 2 * seconds
+        shows = bool(self.callbacks or self.options.verbose)
+        found = rounds.next(min(seconds, max(0.0, left)), shows or due or old)
         self._advise(found, len(rounds.ring))
-        for epoch, values in enumerate(records, self.told - len(records) + 1):
-            self.rank.state_of_fit.epoch = epoch  # the end of one before can have been lost
-            progress.epoch(values)
-            call_back(callbacks, "on_epoch_end", self.rank.state_of_fit)
-        if keeper is not None and due:
-            keeper.trainer = self.rank.trainer
-            keeper.save()
-        if found.ended:
-            return found.ended
-        return "callback" if self.rank.state_of_fit.stop else deadline.reason
-
-    def _show(self, state: Any) -> None:
-        """Write a state into the network."""
-        self.rank.restore(state)
-        self.shown, self.fetched = state, time.perf_counter()
+        for epoch in range(known, rank.position.epoch):  # more than one, if its end was lost
+            state.epoch = epoch + 1
+            rank.rules.progress.epoch({name: each[epoch] for name, each in state.history.items()})
+            call_back(self.callbacks, "on_epoch_end", state)
+        if self.keeper is not None and due:
+            self.keeper.trainer = rank.trainer
+            self.keeper.save()
+        return found.ended or ("callback" if state.stop else self.deadline.reason)
 
     def _advise(self, found: Round, n_ranks: int) -> None:
         """Warn once, after some steps, if workers wait for each other more than they compute."""
