@@ -114,9 +114,10 @@ class ByRounds(OnCluster):
     reached a new low for ``n_iter_no_change`` epochs; ``tol`` has no part in it.
     """
 
-    def _source(self, *data: Any) -> Source:
+    def _source(self, once: bool, *data: Any) -> Source:
         est: Any = self
         est._check_parameters()
+        _refuse(est, once)
         return source_of(self._cluster(), *data)
 
     def fit(
@@ -131,7 +132,7 @@ class ByRounds(OnCluster):
         self
         """
         return super().fit(  # type: ignore[misc]
-            self._source(X, y, sample_weight), X_val=X_val, y_val=y_val, memory=memory,
+            self._source(False, X, y, sample_weight), X_val=X_val, y_val=y_val, memory=memory,
             checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume,
         )  # fmt: skip
 
@@ -141,7 +142,7 @@ class ByRounds(OnCluster):
     ) -> Any:  # fmt: skip
         """Use every row once, and continue where the last call stopped."""
         named = {} if classes is None else {"classes": classes}
-        source = self._source(X, y, sample_weight)
+        source = self._source(True, X, y, sample_weight)
         return super().partial_fit(source, memory=memory, **named)  # type: ignore[misc]
 
     def _fit_source(
@@ -149,7 +150,6 @@ class ByRounds(OnCluster):
         storage: Storage, once: bool = False, named: Any = None,
     ) -> Any:  # fmt: skip
         est: Any = self
-        _refuse(est, once)
         cluster, of_source = self._cluster(), SourceFit(est, X, storage)
         first = not (est.warm_start or once) or not est._has_networks()
         task = of_source.task(of_source.targets(named, once), init, first, once)

@@ -100,6 +100,10 @@ class Partitions(Source):
         """Return where a row is."""
         return f"partition {self.numbers[block]}, row {row}"
 
+    def reopened(self) -> Partitions:
+        """Return this: there are no files."""
+        return self
+
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"held": {}, "futures": [], "arrays": None}
 
