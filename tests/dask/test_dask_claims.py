@@ -10,7 +10,6 @@ import pytest
 from cmlp.dask import worker
 from cmlp.dask.cluster import Limits
 from cmlp.dask.rounds import Rounds
-from cmlp.dask.training import Training
 from cmlp.distributed.rank import Position, Round
 
 distributed = pytest.importorskip("distributed", minversion="2025.1")
@@ -95,7 +94,6 @@ def test_a_claim_ends_if_its_driver_was_not_heard_of_for_too_long(place, monkeyp
     monkeypatch.setattr(worker, "QUIET", 0.2)
     assert claim(place, "first", 0.2) == ""
     seat = worker._seats[place.address]
-    assert not worker.renew("first", dask_worker=place)  # no task of it is running
     assert seat.freed.wait(250)
     assert claim(place, "second") == ""
 
@@ -105,14 +103,15 @@ def test_a_place_of_a_driver_that_has_gone_is_taken_at_once(place):
     assert "busy with training first" in claim(place, "second")
     worker._seats[place.address].heard -= 61
     assert claim(place, "second") == ""
-    assert not worker.renew("first", dask_worker=place)
+    assert worker._seats[place.address].run == "second"
 
 
 def test_a_round_ends_whose_ticket_is_not_later(place):
     assert claim(place, "run") == ""
     with task("run", 2) as seat:
-        assert worker.renew("run", 1, dask_worker=place) and not seat.abort.is_set()
-        assert worker.renew("run", 2, dask_worker=place) and seat.abort.is_set()
+        for ticket in (1, 2):
+            worker.renew("run", ticket, dask_worker=place)
+            assert seat.abort.is_set() is (ticket == 2)
     worker.renew("run", 4, dask_worker=place)
     for ticket, begins in ((4, False), (5, True)):  # one that was to end does not begin late
         with task("run", ticket) as seat:
@@ -151,12 +150,12 @@ def test_claims_are_renewed_after_an_error(place):
 
 
 def advise(computed, waited, *, n_ranks=2, step=25, k=1):
-    training = Training.__new__(Training)
-    training.rank = SimpleNamespace(n_rows=10_000, batch_size=32, k=k)
-    training.computed, training.waited, training.advised = 0.0, 0.0, False
+    rounds = Rounds.__new__(Rounds)
+    rounds.rank = SimpleNamespace(n_rows=10_000, batch_size=32, k=k)
+    rounds.computed, rounds.waited, rounds.advised = 0.0, 0.0, False
+    rounds.ring = ["tcp://here:1"] * n_ranks
     for _ in range(2):  # it warns once
-        round_ = Round(Position(0, step), [], computed=computed, waited=waited)
-        training._advise(round_, n_ranks)
+        rounds._advise(Round(Position(0, step), [], computed=computed, waited=waited))
 
 
 def test_a_warning_names_what_brings_the_share_of_computing_to_85_percent():

@@ -287,7 +287,7 @@ def test_many_networks_need_a_worker(client):
     while not all(client.run(begun).values()):
         time.sleep(0.05)
     try:
-        with pytest.raises(cmlp.dask.TrainingFailed, match="no worker has trained"):
+        with pytest.raises(cmlp.dask.TrainingFailed, match="no worker has done anything"):
             list(cmlp.dask.fit_many(client, [job], (X, Y), timeout=1, wait=2))
     finally:
         event.set()

@@ -50,9 +50,10 @@ def predict(client: Any, net: Any, X: Any, what: str = "predict") -> Any:
         return X.map_partitions(_answer, _sent(client, net), what, like, meta=meta)
     check_array("X", X, 2, sizes=False)
     like = np.asarray(getattr(net, what)(np.zeros((1, int(X.shape[1])), X.dtype)))[:0]
+    rows, *answers = X.chunks[0], *((n,) for n in like.shape[1:])
     return X.map_blocks(
         _answer, net=_sent(client, net), what=what, like=like, dtype=like.dtype, meta=like,
-        chunks=(X.chunks[0], *((n,) for n in like.shape[1:])), drop_axis=[1] if like.ndim == 1 else [],
+        chunks=(rows, *answers), drop_axis=[] if answers else [1],
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cmlp.core.checks import check_integer, check_number
 from cmlp.dask.errors import ClusterLost
-from cmlp.dask.worker import Outcome
+from cmlp.dask.worker import Outcome, running
 
 ANSWER = 2.0
 """Seconds that a worker's event loop has to answer; it is busy at times, but never for long."""
@@ -49,12 +49,15 @@ class Task:
 
     Attributes
     ----------
+    runs : bool
+        Whether it was running when its worker was last asked.
     heard : float
-        When it was started, or last known to be running.
+        When that was so, or it was started.
     """
 
     address: str
     future: Any
+    runs: bool = False
     heard: float = field(default_factory=time.monotonic)
 
     @property
@@ -151,18 +154,37 @@ class Cluster:
         )  # fmt: skip
         return Task(address, future)
 
-    def ended(self, tasks: Iterable[Task], seconds: float) -> dict[Task, Outcome]:
-        """Return tasks that have ended, or whose workers have left, once there are any in time."""
+    def ended(self, tasks: Iterable[Task], seconds: float, patience: float) -> dict[Task, str]:
+        """Return tasks that have ended, as soon as there are any, and those that never will.
+
+        Parameters
+        ----------
+        seconds : float
+            After so many workers are asked.
+        patience : float
+            Seconds for which a worker need not answer, or may do something else.
+
+        Returns
+        -------
+        dict of Task to str
+            What was seen of the worker; nothing if it has ended its task.
+        """
         tasks, end = list(tasks), time.monotonic() + seconds
-        while True:
-            done = {task: task.outcome(self.limits.timeout) for task in tasks if task.ended}
-            if done:
-                return done
-            if time.monotonic() >= end:
-                break
+        while not any(task.ended for task in tasks) and time.monotonic() < end:
             time.sleep(0.005)
-        members, left = self.members(), Outcome("lost", seen="has left the cluster")
-        return {task: left for task in tasks if task.address not in members}
+        found = dict.fromkeys((task for task in tasks if task.ended), "")
+        if not found:
+            members, now = self.members(), time.monotonic()
+            told = self.tell({task.address for task in tasks}, running)
+            for task in tasks:
+                task.runs = task.future.key in told.get(task.address, ())
+                if task.runs:
+                    task.heard = now
+                elif task.address not in members:
+                    found[task] = "has left the cluster"
+                elif now - task.heard > patience:
+                    found[task] = f"has not run its task for {patience:g} s: it is stopped, or busy"
+        return found
 
 
 def _order(name: Any) -> Any:

@@ -14,7 +14,7 @@ from cmlp.dask.answers import predict, score
 from cmlp.dask.cluster import Cluster, Limits
 from cmlp.dask.partitions import is_collection
 from cmlp.dask.reports import checked_cluster
-from cmlp.dask.training import Training, settings_of, source_of, validation_of
+from cmlp.dask.training import run, settings_of, source_of, validation_of
 from cmlp.data.source import Source
 from cmlp.estimators import ensemble
 from cmlp.estimators.classifier import MLPClassifier
@@ -176,9 +176,8 @@ class ByRounds(OnCluster):
             if getattr(est, "class_weight", None) is not None:
                 X = of_classes(X, of_source.encoder(task.targets))
             keep_network(est, task, net, random)
-            given = cluster, net, X, settings, held_out, of_source.keeper, storage.resume
             try:
-                Training(*given).run()
+                run(cluster, net, X, settings, held_out, of_source.keeper, storage.resume)
             finally:
                 self._record(net, n)
         return self

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from cmlp.dask.cluster import Cluster, Limits, Task
-from cmlp.dask.errors import TrainingFailed
+from cmlp.dask.cluster import Cluster, Limits
+from cmlp.dask.pool import Pool
 from cmlp.dask.reports import checked_cluster
-from cmlp.dask.worker import Outcome, failed
 from cmlp.data.source import is_source, joined, streamed
 
 SECONDS = 2.0
@@ -85,123 +82,51 @@ def fit_many(
     """
     given = [(net, dict(settings)) for net, settings in jobs]
     cluster = checked_cluster(client, Limits(wait=wait, timeout=timeout, retries=retries))
-    return _Many(cluster, given, data, n_threads).run()
+    return _Many(cluster, given, data, n_threads).trained()
 
 
-class _Many:
-    """Groups of jobs, one for each thread of a worker, and the data in the workers.
+class _Many(Pool):
+    """Groups of jobs, and the data in the workers.
 
     Attributes
     ----------
-    left : list of int
-        Jobs that no worker has.
-    groups : dict of Task to list of int
-        Those that are given to workers.
     sent : dict of str to Future
         The data, by worker.
-    barred : dict of str to float
-        Workers that get none, and until when.
+    size : int
+        Jobs of a group.
     """
 
     def __init__(self, cluster: Cluster, jobs: list[Any], data: Any, n_threads: int) -> None:
-        self.cluster, self.limits, self.jobs = cluster, cluster.limits, jobs
-        self.data, self.n_threads = _Whole(data), n_threads
-        self.left, self.lost = list(range(len(jobs))), Counter[int]()
-        self.groups: dict[Task, list[int]] = {}
+        super().__init__(cluster, len(jobs), n_threads)
+        self.jobs, self.data, self.size = jobs, _Whole(data), 1
         self.sent: dict[str, Any] = {}
-        self.barred: dict[str, float] = {}
-        self.size, self.heard = 1, time.monotonic()
 
-    def run(self) -> Iterator[Trained]:
-        """Keep every worker busy until all jobs are done."""
-        looked, pause = time.monotonic(), min(2.0, self.limits.timeout / 4)
-        while self.left or self.groups:
-            self._start()
-            for task, outcome in self.cluster.ended(self.groups, pause).items():
-                if outcome.kind == "lost":
-                    self._again(task, outcome.seen)
-                else:
-                    yield from self._finish(task, outcome)
-            if time.monotonic() > looked + pause:
-                self._look()
-                looked = time.monotonic()
+    def trained(self) -> Iterator[Trained]:
+        """Yield the networks as they come."""
+        for numbers, task in self.tasks():
+            found = self.result(numbers, task)
+            if found is not None:
+                seconds, pairs = found
+                self.size = max(1, int(SECONDS * len(numbers) / seconds))
+                yield from (Trained(i, *pair) for i, pair in zip(numbers, pairs, strict=True))
 
-    def _start(self) -> None:
-        """Give a group to every thread that has none."""
-        now, taken = time.monotonic(), Counter(task.address for task in self.groups)
-        slots = {
-            address: max(1, about["nthreads"] // self.n_threads)
-            for address, about in self.cluster.members().items()
-            if about["status"] == "running" and self.barred.get(address, 0.0) < now
-        }
-        n = sum(slots.values())
-        while self.left and (free := [each for each in slots if taken[each] < slots[each]]):
-            address = min(free, key=taken.__getitem__)
-            if not self._has_data(address):
-                self.barred[address] = now + self.limits.timeout
-                del slots[address]
-                continue
-            taken[address] += 1
-            size = min(self.size, MOST, math.ceil(len(self.left) / n))
-            size -= size % (16 if size > 16 else 8 if size > 8 else 1)  # all lanes of vectors
-            numbers, self.left = self.left[:size], self.left[size:]
-            given = [self.jobs[i] for i in numbers], self.sent[address], self.n_threads
-            self.groups[self.cluster.submit(address, train_group, *given)] = numbers
-
-    def _has_data(self, address: str) -> bool:
-        """Whether a worker has the data; they are sent to one that answers."""
-        client, limit = self.cluster.client, 10 * self.limits.timeout
-        if address in self.sent and self.sent[address].status == "finished":
-            return True
-        if address not in self.cluster.tell([address], running):
-            return False
-        with contextlib.suppress(OSError, TimeoutError):
+    def take(self, address: str) -> tuple[list[int], tuple[Any, ...]] | None:
+        """Take a group of jobs, once the worker has the data."""
+        data = self.sent.get(address)
+        if data is None or data.status != "finished":
+            client, limit = self.cluster.client, 10 * self.limits.timeout
             how = {"workers": [address], "hash": False, "callback_timeout": limit}
-            self.sent[address] = client.sync(client.scatter, [self.data], **how)[0]
-            return True
-        return False
-
-    def _finish(self, task: Task, found: Outcome) -> list[Trained]:
-        """Return what a task has trained."""
-        numbers = self.groups.pop(task)
-        if found.kind == "error":
-            found.value.add_note(f"This is of the jobs {numbers}, in {task.address}:\n{found.seen}")
-            raise found.value
-        seconds, trained = found.value
-        self.size, self.heard = max(1, int(SECONDS * len(numbers) / seconds)), time.monotonic()
-        return [Trained(i, *one) for i, one in zip(numbers, trained, strict=True)]
-
-    def _look(self) -> None:
-        """Take jobs back from workers that do not answer, or do not begin with them."""
-        told = self.cluster.tell({task.address for task in self.groups}, running)
-        now = time.monotonic()
-        for task in list(self.groups):
-            if task.future.key in told.get(task.address, ()):
-                self.heard = task.heard = now
-            elif now - task.heard > self.limits.timeout and not task.ended:
-                self._again(task)
-        if now - self.heard > self.limits.wait:
-            raise TrainingFailed(
-                f"no worker has trained any of the jobs for {self.limits.wait:g} s"
-            )
-
-    def _again(self, task: Task, lost: str = "") -> None:
-        """Train these jobs elsewhere, or here later."""
-        numbers = self.groups.pop(task)
-        self.barred[task.address] = time.monotonic() + self.limits.timeout
-        self.left = numbers + self.left
-        self.lost.update(numbers if lost else ())
-        for number in numbers:
-            if self.lost[number] > self.limits.retries:
-                raise TrainingFailed(f"job {number} was lost {self.lost[number]} times: {lost}")
+            try:
+                data = self.sent[address] = client.sync(client.scatter, [self.data], **how)[0]
+            except (OSError, TimeoutError):
+                return None
+        size = min(self.size, MOST, math.ceil(len(self.left) / sum(self.slots.values())))
+        size -= size % (16 if size > 16 else 8 if size > 8 else 1)  # all lanes of vectors
+        numbers, self.left = self.left[:size], self.left[size:]
+        return numbers, (train_group, [self.jobs[i] for i in numbers], data, self.n_threads)
 
 
 # In a worker --------------------------------------------------------------------------------------
-
-
-def running(dask_worker: Any) -> set[str]:
-    """Return which tasks are running."""
-    return {task.key for task in dask_worker.state.executing}
 
 
 _lock = threading.Lock()
@@ -223,15 +148,11 @@ class _Whole:
         return self.rows
 
 
-def train_group(jobs: list[Any], data: _Whole, n_threads: int) -> Outcome:
+def train_group(jobs: list[Any], data: _Whole, n_threads: int) -> tuple[float, list[Any]]:
     """Train networks in a worker; return the seconds, and them with their records."""
     from cmlp.training.many import fit_many as train
 
     began, (nets, settings) = time.perf_counter(), zip(*jobs, strict=True)
-    try:
-        X, y, weight = data.read()
-        histories = train(nets, X, y, sample_weight=weight, settings=settings, n_threads=n_threads)
-        trained = list(zip(nets, histories, strict=True))
-        return Outcome("done", (time.perf_counter() - began, trained))
-    except Exception as error:
-        return failed(error)
+    X, y, weight = data.read()
+    histories = train(nets, X, y, sample_weight=weight, settings=settings, n_threads=n_threads)
+    return time.perf_counter() - began, list(zip(nets, histories, strict=True))

@@ -51,9 +51,9 @@ def checked_cluster(client: Any, limits: Limits) -> Cluster:
             wrong[address] = told[0]
     if wrong:
         raise RuntimeError(
-            f"{len(wrong)} of {len(addresses)} workers do not have cmlp {cmlp.__version__}, as this "
-            f"process: {', '.join(f'{at} ({what})' for at, what in wrong.items())}. Install it "
-            "there as here, or: from distributed import PipInstall; "
+            f"{len(wrong)} of {len(addresses)} workers do not have cmlp {cmlp.__version__}, as "
+            f"this process: {', '.join(f'{at} ({what})' for at, what in wrong.items())}. Install "
+            "it there as here, or: from distributed import PipInstall; "
             f'client.register_plugin(PipInstall(["cmlp=={cmlp.__version__}"], restart=True))'
         )
     return cluster

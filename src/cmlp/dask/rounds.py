@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import random
 import secrets
 import threading
@@ -24,9 +25,15 @@ from cmlp.dask.cluster import ANSWER, Cluster, Task
 from cmlp.dask.errors import TrainingFailed
 from cmlp.dask.partitions import UNEVEN, partitions_in
 from cmlp.dask.worker import BUSY, EVICTION, Outcome
-from cmlp.distributed.rank import Rank, Round
+from cmlp.distributed.rank import MEASURED, Rank, Round
 
 SILENT = "does not answer, as if it were stopped"
+
+POOR, GOOD = 0.7, 0.85
+"""Shares of computing in the time, below which a warning names how to come to the other."""
+
+FETCHED = 10.0
+"""Seconds from which the state in this process is old: all that is lost if all workers are."""
 
 SETTLE = 0.3
 """Seconds in which a broken ring ends by itself."""
@@ -55,6 +62,8 @@ class Rounds:
         What was lost.
     fetched : float
         When the state was fetched from the workers.
+    computed, waited : float
+        Seconds of rank 0: for steps, and for the other ranks.
     """
 
     def __init__(self, cluster: Cluster, rank: Rank) -> None:
@@ -68,14 +77,22 @@ class Rounds:
         self.claimed: dict[str, bool] = {}
         self.refused: dict[str, tuple[str, float]] = {}
         self.story: list[str] = []
-        self.fetched, self.warned = time.perf_counter(), False
+        self.fetched, self.warned, self.advised = time.monotonic(), False, False
+        self.computed = self.waited = 0.0
         self.closed = threading.Event()
         threading.Thread(target=self.keep_alive, name="cmlp keeper", daemon=True).start()
 
     # What a training calls
 
-    def next(self, seconds: float, fetches: bool) -> Round:
-        """Return the next round that rank 0 has finished; its state is here, if it is wanted.
+    def next(self, left: float, fetches: bool) -> Round:
+        """Return the next round that rank 0 has finished.
+
+        Parameters
+        ----------
+        left : float
+            Seconds until training ends.
+        fetches : bool
+            Whether the state is wanted here; it is fetched at times in any case.
 
         Raises
         ------
@@ -86,20 +103,41 @@ class Rounds:
         Exception
             What a rank has raised, with the worker's name and its traceback as notes.
         """
-        limit = seconds + 2 * self.limits.timeout + EVICTION
         while True:
             if not self.ring or set(self.ring) != set(self._ready()):
                 self._assemble()
                 if not self._form():
                     continue
-            arguments = [(seconds, fetches)] * len(self.ring)
-            told: list[tuple[Round, Any] | None] = self._each("work", arguments, limit)
+            seconds, old = self.limits.round_seconds, time.monotonic() - self.fetched > FETCHED
+            wanted = fetches or old or left < 2 * seconds
+            arguments = [(min(seconds, max(0.0, left)), wanted)] * len(self.ring)
+            told: list[tuple[Round, Any] | None] = self._each(
+                "work", arguments, self.limits.timeout
+            )
             if told[0] is not None:
                 found, state = told[0]
                 if state is not None:
                     self.rank.restore(state)
-                    self.fetched = time.perf_counter()
+                    self.fetched = time.monotonic()
+                self._advise(found)
                 return found
+
+    def _advise(self, found: Round) -> None:
+        """Warn once, after some steps, if workers wait for each other more than they compute."""
+        rank = self.rank
+        step = found.position.step or -(-rank.n_rows // rank.batch_size)
+        self.computed, self.waited = self.computed + found.computed, self.waited + found.waited
+        share = self.computed / max(1e-9, self.computed + self.waited)
+        if self.advised or len(self.ring) < 2 or step < MEASURED:
+            return
+        self.advised = True
+        if share < POOR:
+            k = math.ceil(self.waited / max(1e-9, self.computed) * GOOD / (1 - GOOD))
+            warn(
+                f"workers compute {100 * share:.0f} % of the time, and wait for each other else; "
+                f"batch_size={k * rank.batch_size} or sync_every={k * (rank.k or 1)} would make it "
+                f"about {100 * GOOD:.0f} %, or one machine is enough"
+            )
 
     def keep_alive(self) -> None:
         """Renew the claims several times in each `timeout`, also while a callback takes long."""
@@ -176,12 +214,12 @@ class Rounds:
 
     def _form(self) -> bool:
         """Connect the members of a ring; return whether all of them are ready for a round."""
-        limit = self.limits.timeout if self.partitions is None else self.limits.wait
+        patience = self.limits.timeout if self.partitions is None else self.limits.wait
         arguments: list[Any] = [
             (None if self.claimed[address] else self.place, self.limits.port, held)
             for address, held in zip(self.ring, self._held(), strict=True)
         ]
-        told = self._each("listen", arguments, limit)
+        told = self._each("listen", arguments, patience)
         if None in told:
             return False
         self.claimed.update(dict.fromkeys(self.ring, True))
@@ -192,7 +230,7 @@ class Rounds:
             (addresses, number, token, None if number else state)
             for number in range(len(self.ring))
         ]
-        return None not in self._each("connect", arguments, 2 * self.limits.timeout)
+        return None not in self._each("connect", arguments, self.limits.timeout)
 
     def _held(self) -> list[dict[int, Any]]:
         """Return the partitions that each rank carries: futures, which Dask brings there."""
@@ -219,14 +257,14 @@ class Rounds:
             for each in shards
         ]
 
-    def _each(self, what: str, arguments: list[Any], limit: float) -> list[Any]:
+    def _each(self, what: str, arguments: list[Any], patience: float) -> list[Any]:
         """Call a method of all ranks, in tasks; return the results, None of those that failed."""
         self.ticket += 1
         tasks = [
             self.cluster.submit(address, worker.perform, self.run, self.ticket, what, *its_own)
             for address, its_own in zip(self.ring, arguments, strict=True)
         ]
-        outcomes = self._outcomes(tasks, limit)
+        outcomes = self._outcomes(tasks, patience)
         told = [outcomes[address] for address in self.ring]
         found = [one.value if one.kind == "done" else None for one in told]
         finished = what == "work" and any(found)
@@ -235,38 +273,26 @@ class Rounds:
             self._lost(outcomes)
         return found
 
-    def _outcomes(self, tasks: list[Task], limit: float) -> dict[str, Outcome]:
-        """Wait for the end of all tasks, which are told to end once one has failed.
-
-        Tasks that take longer than `limit` get more time if all are running: a step or a reading is
-        just long.
-        """
+    def _outcomes(self, tasks: list[Task], patience: float) -> dict[str, Outcome]:
+        """Wait for the end of all tasks, which are told to end once one has failed."""
         found: dict[str, Outcome] = {}
-        pending, bad, told, end = list(tasks), False, False, time.monotonic() + limit
-        while pending:
-            for task, outcome in self.cluster.ended(pending, 0.3 if bad else 1.0).items():
-                pending.remove(task)
+        end, told, pause = math.inf, False, min(2.0, self.limits.timeout / 4)
+        while pending := [task for task in tasks if task.address not in found]:
+            for task, seen in self.cluster.ended(pending, pause, patience).items():
+                outcome = Outcome("lost", seen=seen) if seen else task.outcome(self.limits.timeout)
                 found[task.address] = outcome
-                if outcome.kind != "done" and not bad:
-                    bad, end = True, time.monotonic() + SETTLE
+                if outcome.kind != "done" and end == math.inf:
+                    end, pause = time.monotonic() + SETTLE, SETTLE
             self._heed_interrupt()
-            if not pending or time.monotonic() < end:
+            if time.monotonic() < end:
                 continue
-            if told:
-                late = Outcome("lost", seen="does not end its task, or did not start it")
-                return found | {task.address: late for task in pending}
-            addresses = [task.address for task in pending]
-            ends = self.ticket if bad else -1
-            answers = self.cluster.tell(addresses, worker.renew, self.run, ends)
-            if bad:
+            addresses = {task.address for task in pending} - found.keys()
+            if not told:
                 told, end = True, time.monotonic() + EVICTION
-                silent = addresses - answers.keys()
-                found |= dict.fromkeys(silent, Outcome("lost", seen=SILENT))
-                pending = [task for task in pending if task.address not in silent]
-            elif all(answers.get(address) is True for address in addresses):
-                end = time.monotonic() + limit
-            else:
-                bad = True
+                addresses -= self.cluster.tell(
+                    addresses, worker.renew, self.run, self.ticket
+                ).keys()
+            found |= dict.fromkeys(addresses, Outcome("lost", seen="does not end its task"))
         return found
 
     def _lost(self, outcomes: dict[str, Outcome]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,10 +11,10 @@ import numpy as np
 from cmlp.core.errors import ConvergenceWarning, InvalidParameterError, warn
 from cmlp.core.errstate import undisturbed
 from cmlp.dask.cluster import Cluster
-from cmlp.dask.errors import TrainingFailed
 from cmlp.dask.estimators import FITTED_BY, Classifies, OnCluster
 from cmlp.dask.partitions import is_collection, partitions_in, partitions_of
-from cmlp.dask.training import Training, settings_of
+from cmlp.dask.pool import Pool
+from cmlp.dask.training import run, settings_of
 from cmlp.data.rows import Data, HeldOut
 from cmlp.data.source import Block, Source, joined, no_targets
 from cmlp.estimators.parameters import parameters_at_fault
@@ -114,52 +113,8 @@ class ClusterFit(StreamedFit):
         self.divided: tuple[TrainingRows, HeldOut | None] | None = None
 
     def _spread(self, function: Any, first: Any, groups: Iterable[Any]) -> Iterator[Any]:
-        """Run a function on groups of blocks, by Dask where it likes; yield the results in order.
-
-        Tasks of a worker that is lost run again; so do those of one that does not answer when
-        nothing has ended for `timeout` seconds.
-
-        Raises
-        ------
-        TrainingFailed
-            If nothing has ended for `wait` seconds more.
-        """
-        cluster, limits, partitions = self.cluster, self.cluster.limits, partitions_in(self.source)
-        futures = [] if partitions is None else partitions.living(cluster.client)
-        given = [
-            (function, first, self.source, blocks, {i: futures[i] for i in blocks if futures})
-            for blocks in groups
-        ]
-        tasks: dict[int, Any] = {}
-        again, there, n_left, since = list(range(len(given))), set(), len(given), time.monotonic()
-        for i in range(len(given)):
-            found: list[Any] = []
-            while not found:
-                members = cluster.members()
-                if again:
-                    there = set(cluster.tell(members, str)) or set(members)
-                    how: dict[str, Any] = {"workers": list(there), "pure": False}
-                    tasks |= {j: cluster.client.submit(_on_blocks, *given[j], **how) for j in again}
-                    again = []
-                try:
-                    found = [tasks[i].result(timeout=1)]
-                except TimeoutError:
-                    left = [j for j, task in tasks.items() if not task.done()]
-                    if len(left) != n_left:
-                        n_left, since = len(left), time.monotonic()
-                    elif time.monotonic() > since + limits.timeout + limits.wait:
-                        raise TrainingFailed(
-                            f"no worker has finished a task for {limits.timeout + limits.wait:g} "
-                            "s: they are busy, paused or stopped"
-                        ) from None
-                    elif time.monotonic() > since + limits.timeout:
-                        again = left if there - cluster.tell(members, str).keys() else []
-                except Exception:
-                    if tasks[i].status == "error":
-                        raise
-                    again = [i]  # its result was lost
-            del tasks[i]
-            yield found[0]
+        """Run a function on groups of blocks; yield the results in order."""
+        return _Reading(self.cluster, function, first, self.source, list(groups)).results()
 
     def _parts(self, survey: Survey) -> Iterable[Seen]:
         return self._spread(Survey.of, survey, survey.groups())
@@ -211,7 +166,7 @@ class ClusterFit(StreamedFit):
             net.classes = np.arange(net.sizes[-1])  # the rows have the numbers of classes
         try:
             with net.exclusive_training():
-                Training(self.cluster, net, train, settings, None).run()
+                run(self.cluster, net, train, settings, None)
         except DivergenceError as error:
             if best.params is None:
                 raise
@@ -223,6 +178,42 @@ class ClusterFit(StreamedFit):
                 stopped = "patience"
             keep_best(net, best, held_out, name, stopped)
             net.forget_optimizer()
+
+
+class _Reading(Pool):
+    """Groups of blocks that are read in workers: of partitions where most of them are."""
+
+    def __init__(
+        self, cluster: Cluster, function: Any, first: Any, source: Source, groups: list[Any]
+    ) -> None:
+        super().__init__(cluster, len(groups))
+        self.function, self.first, self.source, self.groups = function, first, source, groups
+        partitions = partitions_in(source)
+        self.futures = None if partitions is None else partitions.living(cluster.client)
+
+    def take(self, address: str) -> tuple[list[int], tuple[Any, ...]]:
+        """Take a group: the next one, or of partitions one of this worker's part of them."""
+        place, held = 0, {}
+        if self.futures is not None:
+            place = len(self.left) * list(self.slots).index(address) // len(self.slots)
+        number = self.left.pop(place)
+        blocks = self.groups[number]
+        if self.futures is not None:
+            held = {block: self.futures[block] for block in blocks}
+        return [number], (_on_blocks, self.function, self.first, self.source, blocks, held)
+
+    def results(self) -> Iterator[Any]:
+        """Yield the results in order; until it is their turn they stay in the workers."""
+        done, number = {}, 0
+        for [i], task in self.tasks():
+            done[i] = task
+            while number in done:
+                task = done.pop(number)
+                found = self.result([number], task)
+                if found is None:
+                    break
+                yield found[0]
+                number += 1
 
 
 class Watch:
@@ -246,13 +237,13 @@ class Watch:
         return self.best.stalled(epoch)
 
 
-def _on_blocks(function: Any, first: Any, source: Source, blocks: Any, held: Any) -> Any:
+def _on_blocks(function: Any, first: Any, source: Source, blocks: Any, held: Any) -> tuple[Any]:
     """Run a function in a worker, which has partitions; or none, and reads blocks."""
     for each in (source, first):
         partitions = partitions_in(each)
         if partitions is not None:
             partitions.held = held
-    return function(first, source, blocks)
+    return (function(first, source, blocks),)
 
 
 def _held_out(rows: TrainingRows, source: Source, blocks: Iterable[int]) -> Block | None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import time
 from collections.abc import Iterable
 from typing import Any
 
 from cmlp.core.checks import check_number
-from cmlp.core.errors import warn
 from cmlp.dask.cluster import Cluster, Limits
 from cmlp.dask.partitions import is_collection, partitions_of, scattered
 from cmlp.dask.reports import checked_cluster
@@ -18,7 +16,7 @@ from cmlp.dask.rounds import Rounds
 from cmlp.data.rows import Data
 from cmlp.data.source import Source, no_targets
 from cmlp.distributed.fit import halting, kept
-from cmlp.distributed.rank import MEASURED, Rank, Round, Settings
+from cmlp.distributed.rank import Rank, Settings
 from cmlp.formats.checkpoint import Checkpoint, checkpoint_of
 from cmlp.model.history import History
 from cmlp.model.state import State
@@ -31,12 +29,6 @@ from cmlp.training.fit import Options, warn_of_interrupt
 from cmlp.training.many import DEFAULTS
 from cmlp.training.recipe import PARAMETERS, Recipe, chosen
 from cmlp.training.stopping import Deadline
-
-POOR, GOOD = 0.7, 0.85
-"""Shares of computing in the time, below which a warning names how to come to the other."""
-
-FETCHED = 10.0
-"""Seconds from which the state in this process is old: all that is lost if all workers are."""
 
 PER_WORKER, LEAST = 4, 16
 """Shards for each of the first workers, and at least."""
@@ -163,7 +155,7 @@ def train(
         if checkpoint is not None:
             every = check_number("checkpoint_every", checkpoint_every, 0)
             keeper = checkpoint_of(net, checkpoint, every, source, made, options)
-        return Training(cluster, net, source, settings, held_out, keeper, resume).run()
+        return run(cluster, net, source, settings, held_out, keeper, resume)
 
 
 def settings_of(cluster: Cluster, recipe: Recipe, options: Options, memory: int | str) -> Settings:
@@ -190,91 +182,51 @@ def validation_of(net: State, given: Any, memory: int) -> Data | None:
     return validation_rows(net, X, y, memory)
 
 
-class Training:
-    """The driver's side of one training.
-
-    Attributes
-    ----------
-    rank : Rank
-        One that takes no steps: the state of the workers is written into it, and so into the
-        network.
-    """
-
-    def __init__(
-        self, cluster: Cluster, net: Any, source: Source, settings: Settings, held_out: Data | None,
-        keeper: Checkpoint | None = None, resume: bool = False,
-    ) -> None:  # fmt: skip
-        self.cluster, self.options, self.keeper, self.ended = cluster, settings.options, keeper, ""
-        if keeper is not None and resume and keeper.resume(self.options.epochs):
-            self.ended = keeper.finished
-        self.rank = Rank(net, source, settings, held_out)
-        self.callbacks, self.deadline = (
-            tuple(self.options.callbacks),
-            Deadline(self.options.max_time),
-        )
-        self.computed = self.waited = 0.0
-        self.advised = False
-
-    def run(self) -> History:
-        """Train until the end, and leave the network in order, however that comes about."""
-        rank, rules, stopped = self.rank, self.rank.rules, "error"
-        state, epochs = rank.state_of_fit, self.options.epochs
-        try:
-            self.keeper = kept(self.keeper, rank)
-            call_back(self.callbacks, "on_train_begin", state)
-            ended = self.ended or ("epochs" if state.epoch >= epochs else "")
-            with halting(rank.halt), contextlib.closing(Rounds(self.cluster, rank)) as rounds:
-                while not ended:
-                    ended = self._round(rounds)
-            stopped = ended
-        except DivergenceError:
-            stopped = "diverged"
-            raise
-        except KeyboardInterrupt:
-            stopped = "interrupted"
-        finally:
-            rules.progress.close()
-            rank.close()
-            if stopped != "error" and rules.patience.params is not None:
-                rank.net.params[:] = rules.patience.params
-            rules.end(stopped)
-        if stopped == "interrupted":
-            warn_of_interrupt(state.epoch, epochs)
-        if self.keeper is not None:
-            self.keeper.end(stopped)
-        call_back(self.callbacks, "on_train_end", state)
-        return state.history
-
-    def _round(self, rounds: Rounds) -> str:
-        """Run a round; return why training ends with it, or nothing."""
-        rank, now, seconds = self.rank, time.perf_counter(), self.cluster.limits.round_seconds
-        state, known, left = rank.state_of_fit, rank.position.epoch, self.deadline.end - now
-        due = self.keeper is not None and now - self.keeper.last >= self.keeper.every
-        old = now - rounds.fetched > FETCHED or left < 2 * seconds
-        shows = bool(self.callbacks or self.options.verbose)
-        found = rounds.next(min(seconds, max(0.0, left)), shows or due or old)
-        self._advise(found, len(rounds.ring))
-        for epoch in range(known, rank.position.epoch):  # more than one, if its end was lost
-            state.epoch = epoch + 1
-            rank.rules.progress.epoch({name: each[epoch] for name, each in state.history.items()})
-            call_back(self.callbacks, "on_epoch_end", state)
-        if self.keeper is not None and due:
-            self.keeper.trainer = rank.trainer
-            self.keeper.save()
-        return found.ended or ("callback" if state.stop else self.deadline.reason)
-
-    def _advise(self, found: Round, n_ranks: int) -> None:
-        """Warn once, after some steps, if workers wait for each other more than they compute."""
-        step = found.position.step or -(-self.rank.n_rows // self.rank.batch_size)
-        self.computed, self.waited = self.computed + found.computed, self.waited + found.waited
-        if self.advised or n_ranks < 2 or step < MEASURED:
-            return
-        self.advised, share = True, self.computed / max(1e-9, self.computed + self.waited)
-        if share < POOR:
-            k = math.ceil(self.waited / max(1e-9, self.computed) * GOOD / (1 - GOOD))
-            size = k * self.rank.batch_size
-            warn(
-                f"workers compute {100 * share:.0f} % of the time, and wait for each other else; "
-                f"batch_size={size} or sync_every={k * (self.rank.k or 1)} would make it about "
-                f"{100 * GOOD:.0f} %, or one machine is enough"
-            )
+def run(
+    cluster: Cluster, net: Any, source: Source, settings: Settings, held_out: Data | None,
+    checkpoint: Checkpoint | None = None, resume: bool = False,
+) -> History:  # fmt: skip
+    """Train until the end, and leave the network in order, however that comes about."""
+    options, ended, stopped = settings.options, "", "error"
+    if checkpoint is not None and resume and checkpoint.resume(options.epochs):
+        ended = checkpoint.finished
+    rank, callbacks = Rank(net, source, settings, held_out), tuple(options.callbacks)
+    rules, state, deadline = rank.rules, rank.state_of_fit, Deadline(options.max_time)
+    try:
+        keeper = kept(checkpoint, rank)
+        call_back(callbacks, "on_train_begin", state)
+        ended = ended or ("epochs" if state.epoch >= options.epochs else "")
+        with halting(rank.halt), contextlib.closing(Rounds(cluster, rank)) as rounds:
+            while not ended:
+                known, now = rank.position.epoch, time.perf_counter()
+                due = keeper is not None and now - keeper.last >= keeper.every
+                shows = bool(callbacks or options.verbose)
+                found = rounds.next(deadline.end - now, fetches=shows or due)
+                for epoch in range(known, rank.position.epoch):  # several, if an end was lost
+                    state.epoch = epoch + 1
+                    rules.progress.epoch(
+                        {name: each[epoch] for name, each in state.history.items()}
+                    )
+                    call_back(callbacks, "on_epoch_end", state)
+                if keeper is not None and due:
+                    keeper.trainer = rank.trainer
+                    keeper.save()
+                ended = found.ended or ("callback" if state.stop else deadline.reason)
+        stopped = ended
+    except DivergenceError:
+        stopped = "diverged"
+        raise
+    except KeyboardInterrupt:
+        stopped = "interrupted"
+    finally:
+        rules.progress.close()
+        rank.close()
+        if stopped != "error" and rules.patience.params is not None:
+            net.params[:] = rules.patience.params
+        rules.end(stopped)
+    if stopped == "interrupted":
+        warn_of_interrupt(state.epoch, options.epochs)
+    if keeper is not None:
+        keeper.end(stopped)
+    call_back(callbacks, "on_train_end", state)
+    return state.history

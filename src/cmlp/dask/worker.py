@@ -48,18 +48,21 @@ class Outcome:
     seen: str = ""
 
 
-def failed(error: Exception) -> Outcome:
-    """Return an error as an outcome that can be pickled."""
-    if isinstance(error, RingBroken):
-        return Outcome("broken", None, error.waited_for, error.seen)
-    if isinstance(error, RankError):
-        return Outcome("broken", None, None, str(error))
-    text = "".join(traceback.format_exception(error))
+def outcome_of(function: Any, *args: Any) -> Outcome:
+    """Return what a function returns or raises, in a task; all of it can be pickled."""
     try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    return Outcome("error", error.with_traceback(None), None, text)
+        return Outcome("done", function(*args))
+    except RingBroken as error:
+        return Outcome("broken", None, error.waited_for, error.seen)
+    except RankError as error:
+        return Outcome("broken", seen=str(error))
+    except Exception as error:
+        seen, found = "".join(traceback.format_exception(error)), error.with_traceback(None)
+        try:
+            pickle.loads(pickle.dumps(found))
+        except Exception:
+            found = RuntimeError(f"{type(error).__name__}: {error}")
+        return Outcome("error", found, seen=seen)
 
 
 class Seat:
@@ -105,7 +108,7 @@ class Seat:
         self.abort.set()
         if not self.running and not self.freed.is_set():
             self.freed.set()
-            del _seats[self.worker.address]
+            _seats.pop(self.worker.address, None)
             self.disconnect()
             if self.rank is not None:
                 self.rank.close_shards()
@@ -202,20 +205,23 @@ def claim(run: str, timeout: float, dask_worker: Any) -> str:
         return ""
 
 
-def renew(run: str, ends: int = -1, *, dask_worker: Any) -> bool:
-    """Tell that the driver is alive; return whether a task of this training is running.
+def running(dask_worker: Any) -> set[str]:
+    """Return the keys of the tasks that are running."""
+    return {task.key for task in dask_worker.state.executing}
+
+
+def renew(run: str, ends: int = -1, *, dask_worker: Any) -> None:
+    """Tell that the driver is alive.
 
     `ends` is the ticket of a task that is to end, or not to begin any more, like any before it.
     """
     with _lock:
         seat = _seats.get(dask_worker.address)
-        if seat is None or seat.run != run:
-            return False
-        seat.heard = time.monotonic()
-        if seat.ticket <= ends:
-            seat.ticket = ends
-            seat.abort.set()
-        return seat.running
+        if seat is not None and seat.run == run:
+            seat.heard = time.monotonic()
+            if seat.ticket <= ends:
+                seat.ticket = ends
+                seat.abort.set()
 
 
 def leave(run: str, ended: bool, dask_worker: Any) -> None:
@@ -242,10 +248,10 @@ def perform(run: str, ticket: int, what: str, *args: Any) -> Outcome:
         seat.running, seat.ticket, seat.heard = True, ticket, time.monotonic()
         seat.abort.clear()
     try:
-        return Outcome("done", getattr(seat, what)(*args))
-    except Exception as error:
-        seat.disconnect()
-        return failed(error)
+        found = outcome_of(getattr(seat, what), *args)
+        if found.kind != "done":
+            seat.disconnect()
+        return found
     finally:
         with _lock:
             seat.running, seat.heard = False, time.monotonic()
