@@ -25,6 +25,7 @@ from cmlp.dask.cluster import ANSWER, Cluster, Task
 from cmlp.dask.errors import TrainingFailed
 from cmlp.dask.partitions import UNEVEN, partitions_in
 from cmlp.dask.worker import BUSY, EVICTION, Outcome
+from cmlp.data.source import Shards, Source
 from cmlp.distributed.rank import MEASURED, Rank, Round
 
 SILENT = "does not answer, as if it were stopped"
@@ -66,12 +67,13 @@ class Rounds:
         Seconds of rank 0: for steps, and for the other ranks.
     """
 
-    def __init__(self, cluster: Cluster, rank: Rank) -> None:
-        self.cluster, self.limits, self.rank = cluster, cluster.limits, rank
-        options = replace(rank.options, callbacks=(), verbose=0, max_time=None)  # these stay here
+    def __init__(self, cluster: Cluster, rank: Rank, source: Source) -> None:
+        self.cluster, self.limits, self.rank, self.source = cluster, cluster.limits, rank, source
+        self.options = rank.settings.options
+        options = replace(self.options, callbacks=(), verbose=0, max_time=None)  # these stay here
         settings = replace(rank.settings, options=options)
-        self.place = rank.net, rank.rows, settings, rank.validation
-        self.partitions = partitions_in(rank.rows)
+        self.place = rank.net, source, settings, rank.validation
+        self.partitions = partitions_in(source)
         self.run, self.ticket, self.failures = uuid.uuid4().hex[:12], 0, 0
         self.ring: list[str] = []
         self.claimed: dict[str, bool] = {}
@@ -104,6 +106,7 @@ class Rounds:
             What a rank has raised, with the worker's name and its traceback as notes.
         """
         while True:
+            self._heed_interrupt()
             if not self.ring or set(self.ring) != set(self._ready()):
                 self._assemble()
                 if not self._form():
@@ -111,11 +114,10 @@ class Rounds:
             seconds, old = self.limits.round_seconds, time.monotonic() - self.fetched > FETCHED
             wanted = fetches or old or left < 2 * seconds
             arguments = [(min(seconds, max(0.0, left)), wanted)] * len(self.ring)
-            told: list[tuple[Round, Any] | None] = self._each(
-                "work", arguments, self.limits.timeout
-            )
+            told: list[Any] = self._each("work", arguments, self.limits.timeout)
             if told[0] is not None:
-                found, state = told[0]
+                found: Round = told[0][0]
+                state = told[0][1]
                 if state is not None:
                     self.rank.restore(state)
                     self.fetched = time.monotonic()
@@ -234,11 +236,11 @@ class Rounds:
 
     def _held(self) -> list[dict[int, Any]]:
         """Return the partitions that each rank carries: futures, which Dask brings there."""
-        shares, k, size = self.rank.shares, self.rank.settings.n_shards, len(self.ring)
-        ends = [k * number // size for number in range(size + 1)]
-        shards = [range(*each) for each in itertools.pairwise(ends)]
-        rows = [sum(shares.counts[i] for i in each) for each in shards]
-        if self.rank.options.verbose:
+        blocks, k, size = self.source.blocks or (), self.rank.settings.n_shards, len(self.ring)
+        ends = [sum(blocks) * (k * number // size) // k for number in range(size + 1)]
+        spans = list(itertools.pairwise(ends))
+        rows = [stop - start for start, stop in spans]
+        if self.options.verbose:
             shown = zip(self.ring, rows, strict=True)
             print("rows: " + ", ".join(f"{n:,} in {address}" for address, n in shown))
         most = max(rows) * size / max(1, sum(rows))
@@ -251,11 +253,8 @@ class Rounds:
             )
         if self.partitions is None:
             return [{}] * size
-        futures = self.partitions.living(self.cluster.client)
-        return [
-            {block: futures[block] for i in each for block, _, _ in shares.spans[i]}
-            for each in shards
-        ]
+        futures, pieces = self.partitions.living(self.cluster.client), Shards(list(blocks)).pieces
+        return [{block: futures[block] for block, _, _ in pieces(*span)} for span in spans]
 
     def _each(self, what: str, arguments: list[Any], patience: float) -> list[Any]:
         """Call a method of all ranks, in tasks; return the results, None of those that failed."""
@@ -278,12 +277,12 @@ class Rounds:
         found: dict[str, Outcome] = {}
         end, told, pause = math.inf, False, min(2.0, self.limits.timeout / 4)
         while pending := [task for task in tasks if task.address not in found]:
+            self._heed_interrupt()
             for task, seen in self.cluster.ended(pending, pause, patience).items():
                 outcome = Outcome("lost", seen=seen) if seen else task.outcome(self.limits.timeout)
                 found[task.address] = outcome
                 if outcome.kind != "done" and end == math.inf:
                     end, pause = time.monotonic() + SETTLE, SETTLE
-            self._heed_interrupt()
             if time.monotonic() < end:
                 continue
             addresses = {task.address for task in pending} - found.keys()

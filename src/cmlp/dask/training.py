@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +16,7 @@ from cmlp.dask.reports import checked_cluster
 from cmlp.dask.rounds import Rounds
 from cmlp.data.rows import Data
 from cmlp.data.source import Source, no_targets
-from cmlp.distributed.fit import halting, kept
+from cmlp.distributed.fit import kept
 from cmlp.distributed.rank import Rank, Settings
 from cmlp.formats.checkpoint import Checkpoint, checkpoint_of
 from cmlp.model.history import History
@@ -29,6 +30,7 @@ from cmlp.training.fit import Options, warn_of_interrupt
 from cmlp.training.many import DEFAULTS
 from cmlp.training.recipe import PARAMETERS, Recipe, chosen
 from cmlp.training.stopping import Deadline
+from cmlp.training.trainer import in_main_thread
 
 PER_WORKER, LEAST = 4, 16
 """Shards for each of the first workers, and at least."""
@@ -192,11 +194,19 @@ def run(
         ended = checkpoint.finished
     rank, callbacks = Rank(net, source, settings, held_out), tuple(options.callbacks)
     rules, state, deadline = rank.rules, rank.state_of_fit, Deadline(options.max_time)
+
+    def halt(number: int, frame: Any) -> None:
+        """End the round at Ctrl-C where that disturbs nothing; at a second one at once."""
+        if rank.halt.is_set():
+            raise KeyboardInterrupt
+        rank.halt.set()
+
+    handler = signal.signal(signal.SIGINT, halt) if in_main_thread() else None
     try:
         keeper = kept(checkpoint, rank)
         call_back(callbacks, "on_train_begin", state)
         ended = ended or ("epochs" if state.epoch >= options.epochs else "")
-        with halting(rank.halt), contextlib.closing(Rounds(cluster, rank)) as rounds:
+        with contextlib.closing(Rounds(cluster, rank, source)) as rounds:
             while not ended:
                 known, now = rank.position.epoch, time.perf_counter()
                 due = keeper is not None and now - keeper.last >= keeper.every
@@ -219,6 +229,8 @@ def run(
     except KeyboardInterrupt:
         stopped = "interrupted"
     finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
         rules.progress.close()
         rank.close()
         if stopped != "error" and rules.patience.params is not None:

@@ -86,6 +86,7 @@ class Seat:
         self.ticket, self.running, self.left = 0, False, False
         self.abort, self.freed = threading.Event(), threading.Event()
         self.rank: Any = None
+        self.rows: Any = None
         self.listener: Any = None
         self.comm: Any = None
         threading.Thread(target=self._watch, name="cmlp seat", daemon=True).start()
@@ -129,7 +130,8 @@ class Seat:
         """
         from cmlp.distributed.listener import Listener
 
-        partitions = partitions_in(place[1] if self.rank is None else self.rank.rows)
+        self.rows = place[1] if self.rank is None else self.rows
+        partitions = partitions_in(self.rows)
         if partitions is not None:
             partitions.held = held
         if self.rank is None:
