@@ -9,6 +9,7 @@ import pytest
 from dask_processes import Processes, stored, waves
 
 import cmlp
+from cmlp.core import dispatch
 
 distributed = pytest.importorskip("distributed", minversion="2025.1")
 da = pytest.importorskip("dask.array")
@@ -220,18 +221,36 @@ def test_estimators_can_be_cloned(client):
     assert base.clone(clf).retries == 7
 
 
+def rounding(net):
+    """Return how far answers about blocks may be from those about all rows: nothing, compiled.
+
+    The other core's sums are BLAS's, in an order that depends on the number of rows. A sum of n
+    terms is off by n eps of their sizes, at most, in either order; activations add nothing to that,
+    and softmax a few eps.
+    """
+    if dispatch.core.name != "python":
+        return 0.0
+    sizes = np.abs(X)
+    for weights, biases in zip(net.weights, net.biases, strict=True):
+        sizes = sizes @ np.abs(weights) + np.abs(biases)
+    return 2 * np.finfo(net.dtype).eps * (sum(net.sizes) * sizes.max() + 8)
+
+
 def test_predictions_are_lazy_and_the_same_to_the_bit(client):
     net = cmlp.Network([8, 16, 3], seed=0)
     net.fit(X, Y, epochs=1)
     A, _ = chunked(333)
-    for what in ("predict", "predict_classes"):
+    off = rounding(net)
+    ordered = np.sort(net.predict(X), axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] >= 2 * off  # whose class rounding does not change
+    for what, sure in (("predict", slice(None)), ("predict_classes", clear)):
         here = getattr(net, what)(X)
         lazy = cmlp.dask.predict(client, net, A, what)
         assert lazy.dtype == here.dtype and lazy.shape == here.shape
-        np.testing.assert_array_equal(lazy.compute(), here)
+        np.testing.assert_allclose(lazy.compute()[sure], here[sure], rtol=0, atol=off)
         rows = cmlp.dask.predict(client, net, frame()[NAMES], what)
         found = rows.compute()
-        np.testing.assert_array_equal(found.to_numpy(), here)
+        np.testing.assert_allclose(found.to_numpy()[sure], here[sure], rtol=0, atol=off)
         assert found.index.tolist() == list(range(3_000))
     unknown = A[A[:, 0] > 0]
     assert np.isnan(cmlp.dask.predict(client, net, unknown).chunks[0][0])

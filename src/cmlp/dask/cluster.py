@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cmlp.core.checks import check_integer, check_number
-from cmlp.dask.errors import ClusterLost
 from cmlp.dask.worker import Outcome, running
 
 ANSWER = 2.0
@@ -18,6 +17,29 @@ ANSWER = 2.0
 
 SILENCE = 15.0
 """Seconds without an answer after which the scheduler counts as lost."""
+
+
+class TrainingFailed(RuntimeError):
+    """Rounds failed one after another, or too few workers are left.
+
+    The network holds the state of the last round that was seen whole.
+
+    Attributes
+    ----------
+    story : list of str
+        Who was lost, when, and what was seen.
+    """
+
+    def __init__(self, message: str, story: list[str] | None = None) -> None:
+        super().__init__("\n  ".join([message, *(story or [])]))
+        self.message, self.story = message, story or []
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.message, self.story)
+
+
+class ClusterLost(TrainingFailed):
+    """The scheduler has gone, or does not answer."""
 
 
 @dataclass

@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from cmlp.dask.cluster import Cluster, Task
-from cmlp.dask.errors import TrainingFailed
+from cmlp.dask.cluster import Cluster, Task, TrainingFailed
 from cmlp.dask.worker import outcome_of
 
 

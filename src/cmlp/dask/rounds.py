@@ -21,8 +21,7 @@ from typing import Any
 
 from cmlp.core.errors import warn
 from cmlp.dask import worker
-from cmlp.dask.cluster import ANSWER, Cluster, Task
-from cmlp.dask.errors import TrainingFailed
+from cmlp.dask.cluster import ANSWER, Cluster, Task, TrainingFailed
 from cmlp.dask.partitions import UNEVEN, partitions_in
 from cmlp.dask.worker import BUSY, EVICTION, Outcome
 from cmlp.data.source import Shards, Source

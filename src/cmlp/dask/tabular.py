@@ -112,12 +112,8 @@ class ClusterFit(StreamedFit):
         self.cluster, self.callbacks = cluster, callbacks
         self.divided: tuple[TrainingRows, HeldOut | None] | None = None
 
-    def _spread(self, function: Any, first: Any, groups: Iterable[Any]) -> Iterator[Any]:
-        """Run a function on groups of blocks; yield the results in order."""
-        return _Reading(self.cluster, function, first, self.source, list(groups)).results()
-
     def _parts(self, survey: Survey) -> Iterable[Seen]:
-        return self._spread(Survey.of, survey, survey.groups())
+        return _Reading(self, Survey.of, survey, survey.groups()).results()
 
     def _divide(
         self, encoded: EncodedSource, row_encoder: RowEncoder, seed: int
@@ -135,7 +131,8 @@ class ClusterFit(StreamedFit):
             held = that_fit(held, sum(blocks), self.memory // HELD_SHARE // size)
             rows, others = TrainingRows(*given, held), TrainingRows(*given, held, True)
             groups = Survey(self.source, "", held, 1, 1, 0).groups()
-            found = [part for part in self._spread(_held_out, others, groups) if part is not None]
+            parts = _Reading(self, _held_out, others, groups).results()
+            found = [part for part in parts if part is not None]
             if not found:
                 raise ValueError(
                     f"validation_fraction={held.fraction:g} of the rows leaves none to validate on"
@@ -183,24 +180,19 @@ class ClusterFit(StreamedFit):
 class _Reading(Pool):
     """Groups of blocks that are read in workers: of partitions where most of them are."""
 
-    def __init__(
-        self, cluster: Cluster, function: Any, first: Any, source: Source, groups: list[Any]
-    ) -> None:
-        super().__init__(cluster, len(groups))
-        self.function, self.first, self.source, self.groups = function, first, source, groups
-        partitions = partitions_in(source)
-        self.futures = None if partitions is None else partitions.living(cluster.client)
+    def __init__(self, fit: ClusterFit, function: Any, first: Any, groups: Iterable[Any]) -> None:
+        self.groups, self.arguments = list(groups), (function, first, fit.source)
+        super().__init__(fit.cluster, len(self.groups))
+        partitions = partitions_in(fit.source)
+        self.futures = [] if partitions is None else partitions.living(fit.cluster.client)
 
     def take(self, address: str) -> tuple[list[int], tuple[Any, ...]]:
         """Take a group: the next one, or of partitions one of this worker's part of them."""
-        place, held = 0, {}
-        if self.futures is not None:
-            place = len(self.left) * list(self.slots).index(address) // len(self.slots)
-        number = self.left.pop(place)
+        share = list(self.slots).index(address) / len(self.slots) if self.futures else 0
+        number = self.left.pop(int(share * len(self.left)))
         blocks = self.groups[number]
-        if self.futures is not None:
-            held = {block: self.futures[block] for block in blocks}
-        return [number], (_on_blocks, self.function, self.first, self.source, blocks, held)
+        held = {block: self.futures[block] for block in blocks if self.futures}
+        return [number], (_on_blocks, *self.arguments, blocks, held)
 
     def results(self) -> Iterator[Any]:
         """Yield the results in order; until it is their turn they stay in the workers."""
