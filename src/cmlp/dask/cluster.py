@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from cmlp.dask.worker import Outcome, running
 
 ANSWER = 2.0
 """Seconds that a worker's event loop has to answer; it is busy at times, but never for long."""
+
+GLANCE = 0.5
+"""Seconds in which it tells what is running there; if it does not, it is asked again."""
 
 SILENCE = 15.0
 """Seconds without an answer after which the scheduler counts as lost."""
@@ -184,7 +188,8 @@ class Cluster:
         seconds : float
             After so many workers are asked.
         patience : float
-            Seconds for which a worker need not answer, or may do something else.
+            Seconds for which a worker need not answer, or may do something else; if infinite, none
+            is asked.
 
         Returns
         -------
@@ -196,14 +201,15 @@ class Cluster:
             time.sleep(0.005)
         found = dict.fromkeys((task for task in tasks if task.ended), "")
         if not found:
-            members, now = self.members(), time.monotonic()
-            told = self.tell({task.address for task in tasks}, running)
+            members, left = self.members(), "has left the cluster"
+            found = {task: left for task in tasks if task.address not in members}
+        if not found and patience < math.inf:
+            told = self.tell({task.address for task in tasks}, running, limit=GLANCE)
+            now = time.monotonic()
             for task in tasks:
                 task.runs = task.future.key in told.get(task.address, ())
                 if task.runs:
                     task.heard = now
-                elif task.address not in members:
-                    found[task] = "has left the cluster"
                 elif now - task.heard > patience:
                     found[task] = f"has not run its task for {patience:g} s: it is stopped, or busy"
         return found

@@ -205,7 +205,7 @@ class Rounds:
                 self.cluster.tell(self.claimed, worker.leave, self.run, False)
                 self.claimed.clear()
                 self.refused.clear()
-            time.sleep(random.uniform(0.1, 0.5))
+            time.sleep(random.uniform(0.05, 0.3))
 
     def _heed_interrupt(self) -> None:
         if self.rank.halt.is_set():
@@ -281,16 +281,14 @@ class Rounds:
                 outcome = Outcome("lost", seen=seen) if seen else task.outcome(self.limits.timeout)
                 found[task.address] = outcome
                 if outcome.kind != "done" and end == math.inf:
-                    end, pause = time.monotonic() + SETTLE, SETTLE
+                    end, pause, patience = time.monotonic() + SETTLE, SETTLE, math.inf
             if time.monotonic() < end:
                 continue
-            addresses = {task.address for task in pending} - found.keys()
+            late, seen = {task.address for task in pending} - found.keys(), "does not end its task"
             if not told:
-                told, end = True, time.monotonic() + EVICTION
-                addresses -= self.cluster.tell(
-                    addresses, worker.renew, self.run, self.ticket
-                ).keys()
-            found |= dict.fromkeys(addresses, Outcome("lost", seen="does not end its task"))
+                told, end, seen = True, time.monotonic() + EVICTION, SILENT
+                late -= self.cluster.tell(late, worker.renew, self.run, self.ticket).keys()
+            found |= dict.fromkeys(late, Outcome("lost", seen=seen))
         return found
 
     def _lost(self, outcomes: dict[str, Outcome]) -> None:
@@ -303,6 +301,7 @@ class Rounds:
         lost = {address: one.seen for address, one in outcomes.items() if one.kind == "lost"}
         for address, seen in lost.items():
             self.claimed.pop(address, None)
+            self.refused[address] = seen, time.monotonic() + 2 * ANSWER * (seen == SILENT)
             self.story.append(f"{clock} {address}: {seen} (after {self.rank.position})")
         for address, one in outcomes.items():
             if one.kind == "broken" and not lost:
