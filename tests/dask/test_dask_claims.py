@@ -1,5 +1,6 @@
 """Without a cluster: a training's place in a worker, and the advice about efficiency."""
 
+import contextlib
 import threading
 import warnings
 from types import SimpleNamespace
@@ -7,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from cmlp.dask import worker
-from cmlp.dask.rounds import Keeper
-from cmlp.dask.training import Training
+from cmlp.dask.cluster import Limits
+from cmlp.dask.rounds import Rounds
 from cmlp.distributed.rank import Position, Round
 
 distributed = pytest.importorskip("distributed", minversion="2025.1")
@@ -16,8 +17,9 @@ distributed = pytest.importorskip("distributed", minversion="2025.1")
 
 @pytest.fixture
 def place(monkeypatch):
-    """A worker that is nothing but an address."""
-    found = SimpleNamespace(address="tcp://here:1")
+    """A worker that is nothing but an address, and threads."""
+    found = SimpleNamespace(address="tcp://here:1", state=SimpleNamespace())
+    found.state.executing_count, found.state.nthreads = 0, 1
     monkeypatch.setattr(distributed, "get_worker", lambda: found)
     yield found
     worker._seats.clear()
@@ -28,11 +30,39 @@ def claim(place, run, timeout=60.0):
     return worker.claim(run, timeout, place)
 
 
+@contextlib.contextmanager
+def task(run, ticket):
+    """A task that runs during the block, and yields its seat; None if it has none."""
+    begun, ends, found = threading.Event(), threading.Event(), []
+
+    def work(seat):
+        found.append(seat)
+        begun.set()
+        ends.wait(250)
+
+    def perform():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(worker.Seat, "work", work)
+            worker.perform(run, ticket, "work")
+        begun.set()
+
+    thread = threading.Thread(target=perform)
+    thread.start()
+    assert begun.wait(250)
+    try:
+        yield found[0] if found else None
+    finally:
+        ends.set()
+        thread.join()
+
+
 def test_a_claim_that_is_renewed_too_late_ends_with_its_task(place):
     assert claim(place, "first") == ""
-    with worker._Task("first", 1):
+    with task("first", 1) as seat:
+        assert not seat.abort.is_set()
         worker.leave("first", True, place)
         worker.renew("first", dask_worker=place)
+        assert seat.abort.is_set()
         assert "is ending" in claim(place, "second")
     assert claim(place, "second") == ""
 
@@ -49,45 +79,54 @@ def test_a_training_that_waits_for_another_may_claim_again(place):
     assert claim(place, "patient") == ""
 
 
+def test_a_worker_without_a_free_thread_is_claimed_later(place):
+    place.state.executing_count = 1
+    assert claim(place, "first") == worker.BUSY
+    place.state.executing_count = 0
+    assert claim(place, "first") == ""
+    place.state.nthreads = 4
+    with task("first", 1):
+        assert claim(place, "first") == worker.BUSY
+    assert claim(place, "first") == ""
+
+
 def test_a_claim_ends_if_its_driver_was_not_heard_of_for_too_long(place, monkeypatch):
     monkeypatch.setattr(worker, "QUIET", 0.2)
     assert claim(place, "first", 0.2) == ""
-    assert "busy with training first" in claim(place, "second")
-    assert not worker.renew("first", dask_worker=place)  # no task of it is running
     seat = worker._seats[place.address]
-    seat.heard -= 1
+    assert seat.freed.wait(250)
     assert claim(place, "second") == ""
-    assert not worker.renew("first", dask_worker=place)
-    worker._seats[place.address].timer.cancel()
 
 
-def test_a_round_ends_that_is_not_of_a_later_attempt(place):
+def test_a_place_of_a_driver_that_has_gone_is_taken_at_once(place):
+    assert claim(place, "first") == ""
+    assert "busy with training first" in claim(place, "second")
+    worker._seats[place.address].heard -= 61
+    assert claim(place, "second") == ""
+    assert worker._seats[place.address].run == "second"
+
+
+def test_a_round_ends_whose_ticket_is_not_later(place):
     assert claim(place, "run") == ""
-    with worker._Task("run", 2) as seat:
-        assert worker.renew("run", 1, dask_worker=place) and not seat.abort.is_set()
-        assert worker.renew("run", 2, dask_worker=place) and seat.abort.is_set()
+    with task("run", 2) as seat:
+        for ticket in (1, 2):
+            worker.renew("run", ticket, dask_worker=place)
+            assert seat.abort.is_set() is (ticket == 2)
+    worker.renew("run", 4, dask_worker=place)
+    for ticket, begins in ((4, False), (5, True)):  # one that was to end does not begin late
+        with task("run", ticket) as seat:
+            assert (seat is not None) is begins
 
 
-def test_tasks_of_several_attempts_run_one_after_another_and_none_after_a_later_one(place):
+def test_one_task_at_a_time_and_none_again_or_after_a_later_one(place):
     assert claim(place, "run") == ""
-    order, inside, together = [], [], []
-
-    def run(attempt):
-        with worker._Task("run", attempt) as seat:
-            if seat is not None:
-                inside.append(attempt)
-                order.append(attempt)
-                together.append(len(inside))
-                seat.abort.wait(0.05)
-                inside.remove(attempt)
-
-    threads = [threading.Thread(target=run, args=(attempt,)) for attempt in (3, 1, 2, 5, 4) * 4]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert order == sorted(order) and order[-1] == 5
-    assert set(together) == {1}
+    with task("run", 2) as seat, task("run", 3) as other:
+        assert seat is not None and other is None
+    for run, ticket, begins in (("run", 2, False), ("run", 1, False), ("run", 3, True)):
+        with task(run, ticket) as seat:
+            assert (seat is not None) is begins
+    with task("another", 9) as seat:
+        assert seat is None
 
 
 def test_claims_are_renewed_after_an_error(place):
@@ -99,19 +138,24 @@ def test_claims_are_renewed_after_an_error(place):
             enough.set()
         raise KeyError("of a cluster that is in disorder")
 
-    keeper = Keeper(SimpleNamespace(tell=tell), "run", 0.1, {place.address})
+    rounds = Rounds.__new__(Rounds)
+    rounds.cluster, rounds.limits = SimpleNamespace(tell=tell), Limits(timeout=0.1)
+    rounds.run, rounds.claimed, rounds.closed = "run", {place.address: True}, threading.Event()
+    thread = threading.Thread(target=rounds.keep_alive)
+    thread.start()
     assert enough.wait(250)
-    keeper.close()
+    rounds.closed.set()
+    thread.join()
     assert told[:3] == [[place.address]] * 3
 
 
 def advise(computed, waited, *, n_ranks=2, step=25, k=1):
-    training = Training.__new__(Training)
-    training.rank = SimpleNamespace(n_rows=10_000, batch_size=32, k=k)
-    training.computed, training.waited, training.advised = 0.0, 0.0, False
+    rounds = Rounds.__new__(Rounds)
+    rounds.rank = SimpleNamespace(n_rows=10_000, batch_size=32, k=k)
+    rounds.computed, rounds.waited, rounds.advised = 0.0, 0.0, False
+    rounds.ring = ["tcp://here:1"] * n_ranks
     for _ in range(2):  # it warns once
-        round_ = Round(Position(0, step), [], computed=computed, waited=waited)
-        training._advise(round_, n_ranks)
+        rounds._advise(Round(Position(0, step), [], computed=computed, waited=waited))
 
 
 def test_a_warning_names_what_brings_the_share_of_computing_to_85_percent():

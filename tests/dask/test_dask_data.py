@@ -9,6 +9,7 @@ import pytest
 from dask_processes import Processes, stored, waves
 
 import cmlp
+from cmlp.core import dispatch
 
 distributed = pytest.importorskip("distributed", minversion="2025.1")
 da = pytest.importorskip("dask.array")
@@ -106,11 +107,12 @@ def test_partitions_follow_each_other_as_ranks_do(client, monkeypatch):
     from cmlp.dask.cluster import Cluster
     from cmlp.dask.partitions import partitions_of
 
-    (A, b), order = client.persist(list(chunked())), list(Cluster(client, None).members())
+    cluster = Cluster(client)
+    (A, b), order = client.persist(list(chunked())), list(cluster.members())
     distributed.wait([A, b])
     for ranks in (order, order[::-1]):
         monkeypatch.setattr(Cluster, "members", lambda self, ranks=ranks: dict.fromkeys(ranks))
-        source = partitions_of(client, A, b)
+        source = partitions_of(cluster, A, b)
         places = client.who_has([x for x, _, _ in source.futures])
         found = [places[x.key][0] for x, _, _ in source.futures]
         assert found == sorted(found, key=ranks.index) and set(found) == set(ranks)
@@ -191,8 +193,11 @@ def test_an_ensemble_predicts_the_mean_of_its_members(client, tmp_path):
     np.testing.assert_allclose(model.predict_proba(A).compute(), np.mean(parts, axis=0), rtol=1e-12)
     alone = make((8,), random_state=model.estimators_[1].random_state, **how).fit(source)
     np.testing.assert_allclose(alone.predict_proba(X), parts[1], rtol=1e-9)
-    for how, given in (({"warm_start": True}, {}), ({}, {"checkpoint": tmp_path / "run.cmlp"})):
-        with pytest.raises(ValueError, match="without warm_start and checkpoints"):
+    for how, given, said in (
+        ({"warm_start": True}, {}, "is not for an ensemble"),
+        ({}, {"checkpoint": tmp_path / "run.cmlp"}, "need n_ensemble=1"),
+    ):
+        with pytest.raises(ValueError, match=said):
             make((8,), n_ensemble=2, **how).fit(A, b, **given)
 
 
@@ -216,18 +221,36 @@ def test_estimators_can_be_cloned(client):
     assert base.clone(clf).retries == 7
 
 
+def rounding(net):
+    """Return how far answers about blocks may be from those about all rows: nothing, compiled.
+
+    The other core's sums are BLAS's, in an order that depends on the number of rows. A sum of n
+    terms is off by n eps of their sizes, at most, in either order; activations add nothing to that,
+    and softmax a few eps.
+    """
+    if dispatch.core.name != "python":
+        return 0.0
+    sizes = np.abs(X)
+    for weights, biases in zip(net.weights, net.biases, strict=True):
+        sizes = sizes @ np.abs(weights) + np.abs(biases)
+    return 2 * np.finfo(net.dtype).eps * (sum(net.sizes) * sizes.max() + 8)
+
+
 def test_predictions_are_lazy_and_the_same_to_the_bit(client):
     net = cmlp.Network([8, 16, 3], seed=0)
     net.fit(X, Y, epochs=1)
     A, _ = chunked(333)
-    for what in ("predict", "predict_classes"):
+    off = rounding(net)
+    ordered = np.sort(net.predict(X), axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] >= 2 * off  # whose class rounding does not change
+    for what, sure in (("predict", slice(None)), ("predict_classes", clear)):
         here = getattr(net, what)(X)
         lazy = cmlp.dask.predict(client, net, A, what)
         assert lazy.dtype == here.dtype and lazy.shape == here.shape
-        np.testing.assert_array_equal(lazy.compute(), here)
+        np.testing.assert_allclose(lazy.compute()[sure], here[sure], rtol=0, atol=off)
         rows = cmlp.dask.predict(client, net, frame()[NAMES], what)
         found = rows.compute()
-        np.testing.assert_array_equal(found.to_numpy(), here)
+        np.testing.assert_allclose(found.to_numpy()[sure], here[sure], rtol=0, atol=off)
         assert found.index.tolist() == list(range(3_000))
     unknown = A[A[:, 0] > 0]
     assert np.isnan(cmlp.dask.predict(client, net, unknown).chunks[0][0])
@@ -283,7 +306,7 @@ def test_many_networks_need_a_worker(client):
     while not all(client.run(begun).values()):
         time.sleep(0.05)
     try:
-        with pytest.raises(cmlp.dask.TrainingFailed, match="no worker has trained"):
+        with pytest.raises(cmlp.dask.TrainingFailed, match="no worker has done anything"):
             list(cmlp.dask.fit_many(client, [job], (X, Y), timeout=1, wait=2))
     finally:
         event.set()
@@ -299,7 +322,7 @@ def test_report(client):
 
 def test_versions_are_compared(client, monkeypatch):
     monkeypatch.setattr(cmlp, "__version__", "9.9")
-    with pytest.raises(RuntimeError, match=r"other versions .* 9\.9: tcp://"):
+    with pytest.raises(RuntimeError, match=r"do not have cmlp 9\.9, .* tcp://"):
         train(client, *chunked())
 
 
@@ -314,7 +337,7 @@ def test_missing_packages_are_named(processes, tmp_path):
         found.add()
         with distributed.Client(found.address(), timeout=200) as client:
             client.wait_for_workers(1)
-            with pytest.raises(RuntimeError, match=r"cmlp is missing in 1 of 1 .* PipInstall"):
+            with pytest.raises(RuntimeError, match=r"1 of 1 workers .* \(missing\).* PipInstall"):
                 train(client, X, Y)
     finally:
         found.close()

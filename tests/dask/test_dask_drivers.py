@@ -86,7 +86,7 @@ def test_two_trainings_at_once_wait_for_each_other(client, processes, source):
 
 
 def test_a_busy_cluster_says_who_has_it(client, processes, source):
-    other = driver(processes, source)
+    other = driver(processes, source, timeout=10)  # so long its workers are not free afterwards
     try:
         with pytest.raises(cmlp.dask.TrainingFailed, match=r"busy with training .* since"):
             train(client, source, wait=1)

@@ -171,7 +171,7 @@ def test_estimator_conventions(client):
 
 
 def test_a_stopped_worker_does_not_hold_the_reading_up(client, processes, trips, monkeypatch):
-    monkeypatch.setattr("cmlp.dask.versions.LIMIT", 2.0)
+    monkeypatch.setattr("cmlp.dask.reports.LIMIT", 2.0)
     monkeypatch.setattr("cmlp.sources.survey.GROUP", 1)  # a task for each file
     name = max(processes.workers)
     processes.signal(name, signal.SIGSTOP)

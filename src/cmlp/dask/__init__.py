@@ -14,22 +14,19 @@
 from typing import Any as _Any
 
 _LAZY = {
-    "ClusterLost": "errors",
+    "ClusterLost": "cluster",
     "DaskMLPClassifier": "estimators",
     "DaskMLPRegressor": "estimators",
     "DaskTabularClassifier": "tabular",
     "DaskTabularRegressor": "tabular",
-    "TrainingFailed": "errors",
+    "TrainingFailed": "cluster",
     "fit_many": "many",
     "predict": "answers",
     "report": "reports",
     "train": "training",
 }
 
-__all__ = [
-    "ClusterLost", "DaskMLPClassifier", "DaskMLPRegressor", "DaskTabularClassifier",
-    "DaskTabularRegressor", "TrainingFailed", "fit_many", "predict", "report", "train",
-]  # fmt: skip
+__all__ = sorted(_LAZY)
 
 
 def __getattr__(name: str) -> _Any:

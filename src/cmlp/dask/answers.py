@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
+
+from cmlp.dask.partitions import check_array, is_collection
+from cmlp.model.state import State
 
 LARGE = 1 << 23
 """Bytes from which a network is sent to the workers by itself, and not with the graph."""
@@ -35,34 +39,21 @@ def predict(client: Any, net: Any, X: Any, what: str = "predict") -> Any:
     TypeError, ValueError
         For an X that is none of Dask's, or is cut by columns.
     """
-    import dask
-
-    from cmlp.dask.partitions import check_array, is_collection
-
     if not is_collection(X):
         raise TypeError(f"X must be an array or a frame of Dask, not {type(X).__name__}")
     method = getattr(type(net), what, None)
     if what.startswith("_") or not callable(method):
         raise ValueError(f"{type(net).__name__} has no method {what!r}")
-    frame = hasattr(X, "columns")
-    if not frame:
-        check_array("X", X, 2, sizes=False)
-    sample = X._meta_nonempty if frame else np.zeros((1, int(X.shape[1])), X.dtype)
-    like = np.asarray(getattr(net, what)(sample))
-    model = _sent(client, net)
-    if frame:
-        import dask.dataframe
-
-        columns = None if like.ndim == 1 else list(range(like.shape[1]))
-        meta = _framed(like[:0], X._meta.index[:0], columns)
-        parts = [dask.delayed(_answer_frame)(part, model, what, columns) for part in X.to_delayed()]
-        return dask.dataframe.from_delayed(
-            parts, meta=meta, divisions=X.divisions, verify_meta=False
-        )
-    chunks = (X.chunks[0], *((n,) for n in like.shape[1:]))
+    if hasattr(X, "columns"):
+        like = np.asarray(getattr(net, what)(_given(X._meta_nonempty, net)))[:0]
+        meta = _answer(X._meta, None, what, like)
+        return X.map_partitions(_answer, _sent(client, net), what, like, meta=meta)
+    check_array("X", X, 2, sizes=False)
+    like = np.asarray(getattr(net, what)(np.zeros((1, int(X.shape[1])), X.dtype)))[:0]
+    rows, *answers = X.chunks[0], *((n,) for n in like.shape[1:])
     return X.map_blocks(
-        _answer, net=model, what=what, dtype=like.dtype, chunks=chunks, meta=like[:0],
-        drop_axis=[1] if like.ndim == 1 else [],
+        _answer, net=_sent(client, net), what=what, like=like, dtype=like.dtype, meta=like,
+        chunks=(rows, *answers), drop_axis=[] if answers else [1],
     )  # fmt: skip
 
 
@@ -70,11 +61,24 @@ def _sent(client: Any, model: Any) -> Any:
     """Return a model for the graph; a large one is sent to the workers apart from it."""
     import dask
 
-    many = getattr(model, "networks_", None) or getattr(model, "estimators_", None) or [model]
-    networks = [getattr(each, "network_", each) for each in many]
-    if client is not None and sum(one.params.nbytes for one in networks) > LARGE:
+    if client is not None and len(pickle.dumps(model)) > LARGE:
         return dask.delayed(client.scatter(model, broadcast=True, hash=False))
     return dask.delayed(model, pure=False, traverse=False)
+
+
+def _given(rows: Any, net: Any) -> Any:
+    """Return rows of a frame as a model takes them: a network reads a matrix."""
+    return rows.to_numpy() if isinstance(net, State) else rows
+
+
+def _answer(rows: Any, net: Any, what: str, like: Any) -> Any:
+    """Return the answers about a block; of a frame with its index, and also about no rows."""
+    if not hasattr(rows, "iloc"):
+        return np.asarray(getattr(net, what)(rows))
+    import pandas as pd
+
+    found = np.asarray(getattr(net, what)(_given(rows, net))) if len(rows) else like
+    return (pd.Series if like.ndim == 1 else pd.DataFrame)(found, index=rows.index)
 
 
 def score(client: Any, model: Any, X: Any, y: Any, weight: Any = None) -> float:
@@ -114,26 +118,3 @@ def _sums(X: Any, y: Any, weight: Any, model: Any) -> Any:
     y, answer = y.astype(np.float64), answer.astype(np.float64)
     mean = w @ y / max(w.sum(), 1e-300)
     return w.sum(), w @ (y - answer) ** 2, mean, w @ (y - mean) ** 2
-
-
-def _answer(block: Any, net: Any, what: str) -> Any:
-    return np.asarray(getattr(net, what)(block))
-
-
-def _framed(answer: Any, index: Any, columns: list[int] | None) -> Any:
-    import pandas as pd
-
-    if columns is None:
-        return pd.Series(answer, index=index)
-    return pd.DataFrame(answer, index=index, columns=columns)
-
-
-def _answer_frame(rows: Any, net: Any, what: str, columns: list[int] | None) -> Any:
-    if not len(rows):
-        rows, index = None, rows.index
-        n = (0,) if columns is None else (0, len(columns))
-        return _framed(np.empty(n), index, columns)
-    given = rows if hasattr(net, "feature_names_in_") or not hasattr(net, "params") else (
-        rows.to_numpy()
-    )  # fmt: skip
-    return _framed(_answer(given, net, what), rows.index, columns)

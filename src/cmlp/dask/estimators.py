@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import functools
 import inspect
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from cmlp.core.errors import InvalidParameterError
 from cmlp.dask.answers import predict, score
-from cmlp.dask.cluster import Cluster
+from cmlp.dask.cluster import Cluster, Limits
 from cmlp.dask.partitions import is_collection
-from cmlp.dask.rounds import Limits
-from cmlp.dask.training import Training, settings_of, source_of, validation_of
-from cmlp.dask.versions import common_core
+from cmlp.dask.reports import checked_cluster
+from cmlp.dask.training import run, settings_of, source_of, validation_of
 from cmlp.data.source import Source
 from cmlp.estimators import ensemble
 from cmlp.estimators.classifier import MLPClassifier
-from cmlp.estimators.fit import recipe_of, threads_of
-from cmlp.estimators.networks import check_continues, first_network, keep
-from cmlp.estimators.parameters import parameters_at_fault, random_state
+from cmlp.estimators.fit import batch_size_of, recipe_of, threads_of
+from cmlp.estimators.parameters import parameters_at_fault
 from cmlp.estimators.regressor import MLPRegressor
 from cmlp.estimators.sources import SourceFit
 from cmlp.estimators.storage import Storage
-from cmlp.estimators.targets import Task
+from cmlp.estimators.train import keep_network, network_of, random_of
 from cmlp.sources.encode import RowEncoder
-from cmlp.sources.plan import HeldRows, bytes_of
+from cmlp.sources.plan import HeldRows
 from cmlp.sources.tables import TrainingRows
 from cmlp.training.fit import Options
 from cmlp.training.many import DEFAULTS
 from cmlp.training.rates import RULES
 
-CLUSTER: dict[str, Any] = {
-    "sync_every": 1, "workers": None, "min_workers": 1, "wait": 300, "timeout": 60, "retries": 3,
-    "round_seconds": 15, "port": 0, "shards": None,
-}  # fmt: skip
+CLUSTER: dict[str, Any] = {each.name: each.default for each in fields(Limits)}
 """Parameters of :func:`cmlp.dask.train` that estimators have, too."""
 
 FITTED_BY = ("client", *CLUSTER)
@@ -47,7 +43,6 @@ class OnCluster:
 
     local: Any
     client: Any
-    workers: Any
 
     def __init_subclass__(cls, **more: Any) -> None:
         """Give a class the parameters of the local one, and those of the cluster."""
@@ -62,11 +57,8 @@ class OnCluster:
             local.__init__(self, *given, **named)
             vars(self).update(own, client=client)
 
-        signature = inspect.signature(local.__init__)
-        extra = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
-            for name, default in CLUSTER.items()
-        ]
+        signature, kind = inspect.signature(begin), inspect.Parameter.KEYWORD_ONLY
+        extra = [inspect.Parameter(each, kind, default=CLUSTER[each]) for each in CLUSTER]
         begin.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=[*signature.parameters.values(), *extra]
         )
@@ -79,19 +71,13 @@ class OnCluster:
         return get_client() if client is None else client
 
     def _cluster(self) -> Cluster:
-        cluster = Cluster(self._client(), self.workers)
-        common_core(cluster, self._limits().timeout)
-        return cluster
-
-    def _limits(self) -> Any:
-        names = ("min_workers", "wait", "timeout", "retries", "round_seconds")
-        return Limits(*(getattr(self, name) for name in names))
+        limits = Limits(**{name: getattr(self, name) for name in CLUSTER})
+        return checked_cluster(self._client(), limits)
 
     def to_local(self) -> Any:
         """Return an ordinary estimator with the same parameters and the same network."""
-        state = vars(self)
         local = self.local.__new__(self.local)
-        vars(local).update({key: each for key, each in state.items() if key not in FITTED_BY})
+        vars(local).update({k: v for k, v in vars(self).items() if k not in FITTED_BY})
         return local
 
     def __getstate__(self) -> dict[str, Any]:
@@ -106,10 +92,9 @@ class OnCluster:
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the accuracy or R^2, of a Dask collection from sums of its blocks."""
-        if not is_collection(X):
-            found: float = super().score(X, y, sample_weight)  # type: ignore[misc]
-            return found
-        return score(self._client(), self.to_local(), X, y, sample_weight)
+        if is_collection(X):
+            return score(self._client(), self.to_local(), X, y, sample_weight)
+        return float(super().score(X, y, sample_weight))  # type: ignore[misc]
 
 
 class Classifies(OnCluster):
@@ -129,6 +114,12 @@ class ByRounds(OnCluster):
     reached a new low for ``n_iter_no_change`` epochs; ``tol`` has no part in it.
     """
 
+    def _source(self, once: bool, *data: Any) -> Source:
+        est: Any = self
+        est._check_parameters()
+        _refuse(est, once)
+        return source_of(self._cluster(), *data)
+
     def fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, X_val: Any = None,
         y_val: Any = None, memory: int | str = "1 GB", checkpoint: Any = None,
@@ -140,90 +131,56 @@ class ByRounds(OnCluster):
         -------
         self
         """
-        storage = Storage(memory, checkpoint, checkpoint_every, resume)
-        given = X, y, sample_weight, (X_val, y_val), storage
-        est: Any = self
-        if isinstance(est.n_ensemble, int) and est.n_ensemble > 1:
-            return self._fit_ensemble(*given)
-        self._fit_on_cluster(*given)
-        return self
-
-    def _fit_ensemble(self, X: Any, y: Any, weight: Any, validation: Any, how: Storage) -> Any:
-        """Train the members one after the other, each on all workers."""
-        est: Any = self
-        est._check_parameters()
-        if est.warm_start or not how.is_plain:
-            raise InvalidParameterError("n_ensemble above 1 is without warm_start and checkpoints")
-        source = source_of(self._client(), X, y, weight)
-        trained = []
-        for member in ensemble.members_of(est, [], 1):
-            member.set_params(n_threads=est.n_threads, verbose=est.verbose)
-            member.client = est.client
-            task = member._fit_on_cluster(source, None, None, validation, how)
-            trained.append(member.to_local())
-            if member.history_.stopped == "interrupted":
-                break
-        vars(est).pop("_random_state", None)
-        ensemble.keep_members(est, trained, task)
-        return self
+        return super().fit(  # type: ignore[misc]
+            self._source(False, X, y, sample_weight), X_val=X_val, y_val=y_val, memory=memory,
+            checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume,
+        )  # fmt: skip
 
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, classes: Any = None, *,
         memory: int | str = "1 GB",
     ) -> Any:  # fmt: skip
         """Use every row once, and continue where the last call stopped."""
-        named = None
-        if classes is not None:
-            from cmlp.estimators.labels import Labels, read_labels
+        named = {} if classes is None else {"classes": classes}
+        source = self._source(True, X, y, sample_weight)
+        return super().partial_fit(source, memory=memory, **named)  # type: ignore[misc]
 
-            named = Labels(np.unique(read_labels(classes, name="classes")))
-        self._fit_on_cluster(X, y, sample_weight, (None, None), Storage(memory), named, True)
-        return self
-
-    def _fit_on_cluster(
-        self, X: Any, y: Any, weight: Any, validation: Any, how: Storage, named: Any = None,
-        once: bool = False,
-    ) -> Task:  # fmt: skip
+    def _fit_source(
+        self, X: Source, targets: Any, validation: Any, init: Any = (None, None), *,
+        storage: Storage, once: bool = False, named: Any = None,
+    ) -> Any:  # fmt: skip
         est: Any = self
-        est._check_parameters()
-        _refuse(est, once)
-        cluster = self._cluster()
-        source = source_of(cluster.client, X, y, weight)
-        of_source = SourceFit(est, source, how)
+        cluster, of_source = self._cluster(), SourceFit(est, X, storage)
         first = not (est.warm_start or once) or not est._has_networks()
-        known = None if first else getattr(est, "_known_labels", None)
-        targets = of_source.targets(named or (known if once else None), once)
-        task = of_source.task(targets, (None, None), first, once)
-        random = getattr(est, "_random_state", None)
-        if task.first or not once or random is None:
-            random = random_state(est.random_state)
+        task = of_source.task(of_source.targets(named, once), init, first, once)
+        if est.n_ensemble > 1:
+            members = ensemble.members_of(est, [], 1)
+            for member in members:  # one after the other, each on all workers
+                member.set_params(n_threads=est.n_threads, verbose=est.verbose)
+                member.client = est.client
+                member._fit_source(X, targets, validation, init, storage=storage)
+                if member.history_.stopped == "interrupted":
+                    break
+            vars(est).pop("_random_state", None)
+            ensemble.keep_members(est, [member.to_local() for member in members], task)
+            return self
+        random, n = random_of(est, task), X.n_rows or 0
         start = random.get_state(legacy=False)
-        net = first_network(est, task, random) if first else est.network_
-        if not first:
-            check_continues(est, net, task)
-        n = source.n_rows or 0
-        size = min(200, n) if isinstance(est.batch_size, str) else min(int(est.batch_size), n)
-        with net.exclusive_training(), parameters_at_fault():
-            net.classes = task.targets.outputs.classes if net.classes is None else net.classes
+        with network_of(est, task, random) as net:
             net.rng = np.random.default_rng(int(random.randint(2**31 - 1)))
-            options = _options(est, size, once)
+            with parameters_at_fault():
+                options = _options(est, batch_size_of(est, n), once)
+                settings = settings_of(cluster, recipe_of(est, net), options, storage.memory)
+                held_out = validation_of(net, validation[:2], settings.memory)
+                of_source.begin(net, start)
             if getattr(est, "class_weight", None) is not None:
-                source = of_classes(source, of_source.encoder(task.targets))
-            recipe, every = recipe_of(est, net), est.sync_every
-            settings = settings_of(
-                cluster, recipe, options, est.shards, every, bytes_of(how.memory)
-            )
-            held_out = None
-            if validation[0] is not None:
-                held_out = validation_of(net, validation, settings.memory)
-            ended = of_source.begin(net, start) if how.checkpoint is not None else False
-        training = Training(cluster, net, source, settings, held_out, self._limits(), est.port)
-        _keep(est, task, net, random)
-        try:
-            training.run(of_source.keeper, how.resume and not ended)
-        finally:
-            self._record(net, n)
-        return task
+                X = of_classes(X, of_source.encoder(task.targets))
+            keep_network(est, task, net, random)
+            try:
+                run(cluster, net, X, settings, held_out, of_source.keeper, storage.resume)
+            finally:
+                self._record(net, n)
+        return self
 
     def _record(self, net: Any, n_rows: int) -> None:
         """Write the record of the network as attributes of scikit-learn's."""
@@ -249,6 +206,7 @@ def _refuse(est: Any, once: bool) -> None:
     reasons = {
         "solver": est.solver == "lbfgs" and "needs all rows in one process: take 'adam'",
         "n_ensemble": once and est.n_ensemble > 1 and "is not for partial_fit",
+        "warm_start": est.warm_start and est.n_ensemble > 1 and "is not for an ensemble here",
         "learning_rate": est.learning_rate in RULES[1:]
         and est.solver == "sgd"
         and "changes by the record of one process; take a schedule, such as 'cosine'",
@@ -261,27 +219,16 @@ def _refuse(est: Any, once: bool) -> None:
 
 def _options(est: Any, batch_size: int, once: bool) -> Options:
     """Return how training continues and ends, by the parameters of an estimator."""
-    rule = None if isinstance(est.learning_rate, str) and est.learning_rate in RULES else (
-        est.learning_rate
-    )  # fmt: skip
+    rule = est.learning_rate
     patience = None if once or est.n_iter_no_change == np.inf else int(est.n_iter_no_change)
     given = {
         "epochs": 1 if once else est.max_iter, "batch_size": batch_size, "shuffle": est.shuffle,
         "validation_fraction": est.validation_fraction if est.early_stopping else 0.0,
-        "patience": patience, "schedule": rule, "callbacks": est.callbacks,
-        "max_time": est.max_time, "n_threads": threads_of(est), "verbose": int(est.verbose),
+        "patience": patience, "callbacks": est.callbacks, "max_time": est.max_time,
+        "schedule": None if isinstance(rule, str) and rule in RULES else rule,
+        "n_threads": threads_of(est), "verbose": int(est.verbose),
     }  # fmt: skip
     return Options(**(DEFAULTS | given))
-
-
-def _keep(est: Any, task: Any, net: Any, random: Any) -> None:
-    """Make a network, and what it is to learn, the estimator's."""
-    more: dict[str, Any] = {"_random_state": random}
-    if task.first:
-        more |= {"network_": net, "history_": net.history}
-    keep(est, task.columns, task.targets.outputs, len(net.sizes), **more)
-    for name in ("estimators_", "_assigned"):
-        vars(est).pop(name, None)
 
 
 class DaskMLPClassifier(ByRounds, Classifies, MLPClassifier):  # type: ignore[misc]

@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cmlp.core.checks import check_integer, check_number
-from cmlp.dask.cluster import Cluster, Task, Waiting
-from cmlp.dask.errors import TrainingFailed
-from cmlp.dask.versions import common_core
-from cmlp.dask.worker import Outcome, failed
+from cmlp.dask.cluster import Cluster, Limits
+from cmlp.dask.pool import Pool
+from cmlp.dask.reports import checked_cluster
 from cmlp.data.source import is_source, joined, streamed
 
 SECONDS = 2.0
@@ -85,135 +81,55 @@ def fit_many(
     >>> trained = sorted(cmlp.dask.fit_many(client, jobs, (X, y)))  # doctest: +SKIP
     """
     given = [(net, dict(settings)) for net, settings in jobs]
-    limits = (
-        check_integer("retries", retries, 0),
-        check_number("wait", wait, 0),
-        check_number("timeout", timeout, 0.001),
-    )
-    cluster = Cluster(client, None)
-    common_core(cluster, timeout)
-    return _Many(cluster, given, data, limits, n_threads).run()
+    cluster = checked_cluster(client, Limits(wait=wait, timeout=timeout, retries=retries))
+    return _Many(cluster, given, data, n_threads).trained()
 
 
-@dataclass(eq=False)
-class _Group:
-    """Jobs that one task trains; `heard` is when they were given, or last known to be trained."""
+class _Many(Pool):
+    """Groups of jobs, and the data in the workers.
 
-    numbers: list[int]
-    task: Task
-    heard: float
+    Attributes
+    ----------
+    sent : dict of str to Future
+        The data, by worker.
+    size : int
+        Jobs of a group.
+    """
 
-
-class _Many:
-    """Groups of jobs, one for each thread of a worker, and the data in the workers."""
-
-    def __init__(
-        self, cluster: Cluster, jobs: list[Any], data: Any, limits: Any, n_threads: int
-    ) -> None:
-        self.cluster, self.jobs, self.data, self.n_threads = cluster, jobs, _Whole(data), n_threads
-        self.retries, self.wait, self.timeout = limits
-        self.left, self.lost = list(range(len(jobs))), Counter[int]()
-        self.groups: list[_Group] = []
+    def __init__(self, cluster: Cluster, jobs: list[Any], data: Any, n_threads: int) -> None:
+        super().__init__(cluster, len(jobs), n_threads)
+        self.jobs, self.data, self.size = jobs, _Whole(data), 1
         self.sent: dict[str, Any] = {}
-        self.barred: dict[str, float] = {}
-        self.size, self.heard = 1, time.monotonic()
 
-    def run(self) -> Iterator[Trained]:
-        """Keep every worker busy until all jobs are done."""
-        looked, pause = time.monotonic(), min(2.0, self.timeout / 4)
-        try:
-            while self.left or self.groups:
-                self._start()
-                Waiting(group.task for group in self.groups).wait(pause)
-                for group in [group for group in self.groups if group.task.ended]:
-                    yield from self._finish(group)
-                if time.monotonic() > looked + pause:
-                    self._look()
-                    looked = time.monotonic()
-        finally:
-            self.cluster.forget(group.task for group in self.groups)
+    def trained(self) -> Iterator[Trained]:
+        """Yield the networks as they come."""
+        for numbers, task in self.tasks():
+            found = self.result(numbers, task)
+            if found is not None:
+                seconds, pairs = found
+                self.size = max(1, int(SECONDS * len(numbers) / seconds))
+                yield from (Trained(i, *pair) for i, pair in zip(numbers, pairs, strict=True))
 
-    def _start(self) -> None:
-        """Give a group to every thread that has none."""
-        now, taken = time.monotonic(), Counter(group.task.address for group in self.groups)
-        slots = {
-            address: max(1, about["nthreads"] // self.n_threads)
-            for address, about in self.cluster.members().items()
-            if about["status"] == "running" and self.barred.get(address, 0.0) < now
-        }
-        n = sum(slots.values())
-        while self.left and (free := [each for each in slots if taken[each] < slots[each]]):
-            address = min(free, key=taken.__getitem__)
-            data = self.sent.get(address)
-            if data is None or data.status != "finished":
-                answers = self.cluster.tell([address], running)  # or it may be stopped
-                data = self.cluster.send(address, self.data, 10 * self.timeout) if answers else None
-            if data is None:
-                self.barred[address] = now + self.timeout
-                del slots[address]
-                continue
-            self.sent[address] = data
-            taken[address] += 1
-            size = min(self.size, MOST, math.ceil(len(self.left) / n))
-            size -= size % (16 if size > 16 else 8 if size > 8 else 1)  # all lanes of vectors
-            numbers, self.left = self.left[:size], self.left[size:]
-            nets, settings = zip(*(self.jobs[i] for i in numbers), strict=True)
-            task = self.cluster.submit(address, train_group, nets, settings, data, self.n_threads)
-            self.groups.append(_Group(numbers, task, time.monotonic()))
-
-    def _finish(self, group: _Group) -> list[Trained]:
-        """Return what a task has trained; nothing if it was lost."""
-        numbers, address = group.numbers, group.task.address
-        found: Outcome | None = group.task.outcome(self.timeout)
-        if found is None:
-            return self._again(group, group.task.why() or "the result was lost")
-        self.groups.remove(group)
-        if found.kind == "error":
-            found.value.add_note(f"This is of the jobs {numbers}, in {address}:\n{found.seen}")
-            raise found.value
-        seconds, trained = found.value
-        self.size, self.heard = max(1, int(SECONDS * len(numbers) / seconds)), time.monotonic()
-        return [Trained(i, *one) for i, one in zip(numbers, trained, strict=True)]
-
-    def _look(self) -> None:
-        """Take jobs back from workers that have left, do not answer, or do not begin with them."""
-        members, now = self.cluster.members(), time.monotonic()
-        told = self.cluster.tell({group.task.address for group in self.groups}, running)
-        for group in list(self.groups):
-            address, answer = group.task.address, told.get(group.task.address)
-            if isinstance(answer, set) and group.task.future.key in answer:
-                self.heard = group.heard = now
-            elif address not in members:
-                self._again(group, "its worker has left")
-            elif now - group.heard > self.timeout and not group.task.ended:
-                self._again(group)
-        if now - self.heard > self.wait:
-            raise TrainingFailed(f"no worker has trained any of the jobs for {self.wait:g} s")
-
-    def _again(self, group: _Group, lost: str = "") -> list[Trained]:
-        """Train these jobs elsewhere, or here later."""
-        self.groups.remove(group)
-        self.cluster.forget([group.task])
-        self.barred[group.task.address] = time.monotonic() + self.timeout
-        self.left = group.numbers + self.left
-        self.lost.update(group.numbers if lost else ())
-        for number in group.numbers:
-            if self.lost[number] > self.retries:
-                raise TrainingFailed(f"job {number} was lost {self.lost[number]} times: {lost}")
-        return []
+    def take(self, address: str) -> tuple[list[int], tuple[Any, ...]] | None:
+        """Take a group of jobs, once the worker has the data."""
+        data = self.sent.get(address)
+        if data is None or data.status != "finished":
+            client, limit = self.cluster.client, 10 * self.limits.timeout
+            how = {"workers": [address], "hash": False, "callback_timeout": limit}
+            try:
+                data = self.sent[address] = client.sync(client.scatter, [self.data], **how)[0]
+            except (OSError, TimeoutError):
+                return None
+        size = min(self.size, MOST, math.ceil(len(self.left) / sum(self.slots.values())))
+        size -= size % (16 if size > 16 else 8 if size > 8 else 1)  # all lanes of vectors
+        numbers, self.left = self.left[:size], self.left[size:]
+        return numbers, (train_group, [self.jobs[i] for i in numbers], data, self.n_threads)
 
 
 # In a worker --------------------------------------------------------------------------------------
 
-_running: set[str] = set()
-"""Keys of the tasks that train in this process."""
 
 _lock = threading.Lock()
-
-
-def running() -> set[str]:
-    """Return which groups are being trained."""
-    return _running.copy()
 
 
 class _Whole:
@@ -232,20 +148,11 @@ class _Whole:
         return self.rows
 
 
-def train_group(nets: Any, settings: Any, data: _Whole, n_threads: int) -> Outcome:
+def train_group(jobs: list[Any], data: _Whole, n_threads: int) -> tuple[float, list[Any]]:
     """Train networks in a worker; return the seconds, and them with their records."""
-    from distributed import get_worker
-
     from cmlp.training.many import fit_many as train
 
-    key, began = get_worker().get_current_task(), time.perf_counter()
-    _running.add(key)
-    try:
-        X, y, weight = data.read()
-        histories = train(nets, X, y, sample_weight=weight, settings=settings, n_threads=n_threads)
-        seconds = time.perf_counter() - began
-        return Outcome("done", (seconds, list(zip(nets, histories, strict=True))))
-    except Exception as error:
-        return failed(error)
-    finally:
-        _running.discard(key)
+    began, (nets, settings) = time.perf_counter(), zip(*jobs, strict=True)
+    X, y, weight = data.read()
+    histories = train(nets, X, y, sample_weight=weight, settings=settings, n_threads=n_threads)
+    return time.perf_counter() - began, list(zip(nets, histories, strict=True))

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from cmlp.core.layout import Array
-from cmlp.dask.cluster import Cluster
 from cmlp.data.cells import DataError
 from cmlp.data.labels import label_array
 from cmlp.data.numbers import READABLE, REAL, float_for
@@ -19,6 +18,9 @@ from cmlp.sources.arrays import arrays
 
 PIECE = 64
 """Partitions that one task describes."""
+
+UNEVEN = 1.15
+"""Rows of a worker, as a multiple of the mean, from which there is a warning."""
 
 Held = tuple[Any, Any, Any]
 """The parts of X, y and weights of a partition, as they lie in a worker; y is None in a frame."""
@@ -127,6 +129,13 @@ class Partitions(Source):
         return self.futures
 
 
+def partitions_in(source: Any) -> Partitions | None:
+    """Return the partitions that a source consists of, also if it encodes their rows."""
+    while not isinstance(source, Partitions) and hasattr(source, "source"):
+        source = source.source
+    return source if isinstance(source, Partitions) else None
+
+
 def _sliced(part: Any, rows: slice) -> Any:
     """Return rows of an array or a frame: these alone are copied."""
     return None if part is None else getattr(part, "iloc", part)[rows]
@@ -145,12 +154,13 @@ def is_collection(data: Any) -> bool:
 
 
 def partitions_of(
-    client: Any, X: Any, y: Any, weight: Any = None, tables: bool = False
+    cluster: Any, X: Any, y: Any, weight: Any = None, tables: bool = False
 ) -> Partitions:
     """Compute the partitions of collections where they are, and return them as a source.
 
     Parameters
     ----------
+    cluster : Cluster
     X : dask Array, (n, n_features), or DataFrame
     y : Array, Series, or name of a column
     weight : Array or Series, optional
@@ -178,8 +188,8 @@ def partitions_of(
     for name, part in (("y", y), ("sample_weight", weight)):
         if part is not None or (name == "y" and target is None):
             _check_alike(name, part, X)
-    futures = _futures(client, [X, y, weight])
-    rows, summary = _described(client, futures, target)
+    futures = _futures(cluster.client, [X, y, weight])
+    rows, summary = _described(cluster, futures, target)
     kept = dtype.char in READABLE and dtype.isnative
     return Partitions(
         blocks=tuple(rows.values()), numbers=list(rows), _summary=summary,
@@ -189,9 +199,9 @@ def partitions_of(
     )  # fmt: skip
 
 
-def scattered(client: Any, X: Any, y: Any, weight: Any) -> Partitions:
+def scattered(cluster: Any, X: Any, y: Any, weight: Any) -> Partitions:
     """Send arrays to the workers, each row to one of them, and return them as a source."""
-    members = sorted(client.scheduler_info()["workers"])
+    client, members = cluster.client, list(cluster.members())
     rows = max(1, -(-len(X) // (4 * max(1, len(members)))))
     whole = arrays(X, y, weight)
     whole = arrays(X, y, weight, block_rows=min(rows, max(whole.blocks or (1,))))
@@ -283,7 +293,7 @@ def _futures(client: Any, parts: list[Any]) -> list[Held]:
     return list(itertools.zip_longest(*found))
 
 
-def _described(client: Any, futures: list[Held], target: Any) -> tuple[dict[int, int], Summary]:
+def _described(cluster: Any, futures: list[Held], target: Any) -> tuple[dict[int, int], Summary]:
     """Return rows of all partitions by number, and all labels, counted where they are.
 
     The partitions of a worker follow each other, and workers as ranks do: then hardly any moves.
@@ -293,8 +303,9 @@ def _described(client: Any, futures: list[Held], target: Any) -> tuple[dict[int,
     for part in wait([part for parts in futures for part in parts if part is not None]).done:
         if part.status != "finished":
             part.result()  # raises what computing it has raised
+    client = cluster.client
     places = client.who_has([x for x, _, _ in futures])
-    by_worker: dict[str, list[int]] = {each: [] for each in Cluster(client, None).members()}
+    by_worker: dict[str, list[int]] = {each: [] for each in cluster.members()}
     for number, (x, _, _) in enumerate(futures):
         by_worker.setdefault(min(places.get(x.key, ()), default=""), []).append(number)
     pieces = [

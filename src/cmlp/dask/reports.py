@@ -1,4 +1,4 @@
-"""What the workers of a cluster have, before a training."""
+"""What the workers of a cluster have: threads, memory, rows, and the same cmlp as this process."""
 
 from __future__ import annotations
 
@@ -7,11 +7,56 @@ from typing import Any
 
 import cmlp
 from cmlp.core.formatting import number
-from cmlp.dask.cluster import Cluster
-from cmlp.dask.partitions import is_collection
-from cmlp.dask.shares import UNEVEN
-from cmlp.dask.versions import LIMIT, found_in_worker
+from cmlp.dask.cluster import Cluster, Limits
+from cmlp.dask.partitions import UNEVEN, is_collection
 from cmlp.data.source import is_source
+
+LIMIT = 60.0
+"""Seconds for the first import of cmlp in a worker."""
+
+
+def _found_in_worker() -> Any:
+    """Return a function that tells what a worker has; it is pickled whole: cmlp may be missing."""
+
+    def found() -> tuple[str, str]:
+        import cmlp
+
+        return cmlp.__version__, cmlp.core_info().core
+
+    return found
+
+
+def checked_cluster(client: Any, limits: Limits) -> Cluster:
+    """Return a cluster whose workers have the same cmlp as this process.
+
+    Workers that do not answer within the limit are left out: ranks compare their versions once
+    more.
+
+    Raises
+    ------
+    RuntimeError
+        If cmlp is missing in a worker, or is of another version.
+    """
+    cluster = Cluster(client, limits)
+    addresses = list(cluster.members())
+    answers = cluster.tell(addresses, _found_in_worker(), limit=min(limits.timeout, LIMIT))
+    wrong = {}
+    for address, told in answers.items():
+        if isinstance(told, ModuleNotFoundError):
+            wrong[address] = "missing"
+        elif isinstance(told, Exception):
+            told.add_note(f"This is of the worker {address}.")
+            raise told
+        elif told[0] != cmlp.__version__:
+            wrong[address] = told[0]
+    if wrong:
+        raise RuntimeError(
+            f"{len(wrong)} of {len(addresses)} workers do not have cmlp {cmlp.__version__}, as "
+            f"this process: {', '.join(f'{at} ({what})' for at, what in wrong.items())}. Install "
+            "it there as here, or: from distributed import PipInstall; "
+            f'client.register_plugin(PipInstall(["cmlp=={cmlp.__version__}"], restart=True))'
+        )
+    return cluster
 
 
 @dataclass
@@ -69,9 +114,9 @@ def report(client: Any, data: Any = None) -> Report:
         Of a collection those partitions are counted that are computed. Of a source every worker
         opens the first rows, and what it cannot open is a remark.
     """
-    cluster = Cluster(client, None)
+    cluster = Cluster(client)
     members, found = cluster.members(), Report({}, 0, [])
-    answers = cluster.tell(members, found_in_worker(), limit=LIMIT)
+    answers = cluster.tell(members, _found_in_worker(), limit=LIMIT)
     for address, about in members.items():
         told = answers.get(address, ("does not answer", ""))
         version, core = (type(told).__name__, "") if isinstance(told, Exception) else told

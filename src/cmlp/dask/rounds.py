@@ -2,71 +2,41 @@
 
 A round is one task in each worker. When any of them ends badly, the others end, too, within
 moments or `timeout`; then a ring of those that are left, and of new ones, begins at the furthest
-position that one of them, or the driver, has. A worker that was lost is no special case: while it
-is among the members, a task to admit it waits there until it can run.
+position that one of them, or the driver, has. A worker that was lost is no special case: it is
+claimed again as soon as it answers, and has a thread for it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
+import random
 import secrets
 import threading
 import time
 import uuid
-from dataclasses import dataclass, field
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
-from cmlp.core.checks import check_integer, check_number
 from cmlp.core.errors import warn
 from cmlp.dask import worker
-from cmlp.dask.cluster import ANSWER, Cluster, Task, Waiting
-from cmlp.dask.errors import TrainingFailed
-from cmlp.dask.shares import Shares
-from cmlp.dask.worker import EVICTION, Outcome, Place, Ring
-from cmlp.distributed.rank import Round
+from cmlp.dask.cluster import ANSWER, Cluster, Task, TrainingFailed
+from cmlp.dask.partitions import UNEVEN, partitions_in
+from cmlp.dask.worker import BUSY, EVICTION, Outcome
+from cmlp.data.source import Shards, Source
+from cmlp.distributed.rank import MEASURED, Rank, Round
 
-SILENT = "does not answer"
+SILENT = "does not answer, as if it were stopped"
+
+POOR, GOOD = 0.7, 0.85
+"""Shares of computing in the time, below which a warning names how to come to the other."""
+
+FETCHED = 10.0
+"""Seconds from which the state in this process is old: all that is lost if all workers are."""
 
 SETTLE = 0.3
 """Seconds in which a broken ring ends by itself."""
-
-
-@dataclass
-class Limits:
-    """How long to wait for what; see :func:`cmlp.dask.train`. Checked when made."""
-
-    min_workers: int
-    wait: float
-    timeout: float
-    retries: int
-    round_seconds: float
-
-    def __post_init__(self) -> None:
-        check_integer("min_workers", self.min_workers, 1)
-        check_integer("retries", self.retries, 0)
-        for name, least in (("wait", 0), ("timeout", 0.001), ("round_seconds", 0.001)):
-            check_number(name, getattr(self, name), least)
-
-
-@dataclass
-class Ended:
-    """How the tasks of all ranks have ended.
-
-    Attributes
-    ----------
-    outcomes : dict of str to Outcome
-        By address.
-    lost : dict of str to str
-        What was seen of workers without an outcome.
-    """
-
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    lost: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def is_bad(self) -> bool:
-        """Whether any has not done what it should."""
-        return bool(self.lost) or any(one.kind != "done" for one in self.outcomes.values())
 
 
 class Rounds:
@@ -74,335 +44,274 @@ class Rounds:
 
     Parameters
     ----------
-    place : Place
-        What a rank is made of.
-    shares : Shares
-        What each rank carries.
-    port : int or callable
+    rank : Rank
+        One that takes no steps: it has the state that is continued where all workers are lost, and
+        gets that of the workers.
 
     Attributes
     ----------
-    state, position : object
-        The latest that the driver has, of which it can begin anew if all workers are lost.
     ring : list of str
         Addresses by rank.
+    claimed : dict of str to bool
+        Workers that are claimed, and whether they have a rank.
+    refused : dict of str to (str, float)
+        Others: why they are not, and when to ask again.
+    ticket : int
+        Of the latest tasks.
     story : list of str
         What was lost.
+    fetched : float
+        When the state was fetched from the workers.
+    computed, waited : float
+        Seconds of rank 0: for steps, and for the other ranks.
     """
 
-    def __init__(
-        self, cluster: Cluster, limits: Limits, place: Place, shares: Shares, port: Any
-    ) -> None:
-        self.cluster, self.limits, self.place = cluster, limits, place
-        self.shares, self.port = shares, port
-        self.run = uuid.uuid4().hex[:12]
-        self.state: Any = None
-        self.position: Any = None
-        self.attempt = self.failures = self.number = 0
-        self.refused: dict[str, str] = {}
+    def __init__(self, cluster: Cluster, rank: Rank, source: Source) -> None:
+        self.cluster, self.limits, self.rank, self.source = cluster, cluster.limits, rank, source
+        self.options = rank.settings.options
+        options = replace(self.options, callbacks=(), verbose=0, max_time=None)  # these stay here
+        settings = replace(rank.settings, options=options)
+        self.place = rank.net, source, settings, rank.validation
+        self.partitions = partitions_in(source)
+        self.run, self.ticket, self.failures = uuid.uuid4().hex[:12], 0, 0
         self.ring: list[str] = []
-        self.first: list[Ring] | None = None
-        self.asked: set[str] = set()
-        self.claimed: set[str] = set()
-        self.admitted: set[str] = set()
-        self.admitting: dict[str, Task] = {}
-        self.later: dict[str, float] = {}
+        self.claimed: dict[str, bool] = {}
+        self.refused: dict[str, tuple[str, float]] = {}
         self.story: list[str] = []
-        self.keeper = Keeper(cluster, self.run, limits.timeout, self.admitted)
+        self.fetched, self.warned, self.advised = time.monotonic(), False, False
+        self.computed = self.waited = 0.0
+        self.closed = threading.Event()
+        threading.Thread(target=self.keep_alive, name="cmlp keeper", daemon=True).start()
 
     # What a training calls
 
-    def next(self, seconds: float, fetches: bool) -> Round:
-        """Return the next round that rank 0 has finished; its state is here, if it is wanted.
+    def next(self, left: float, fetches: bool) -> Round:
+        """Return the next round that rank 0 has finished.
+
+        Parameters
+        ----------
+        left : float
+            Seconds until training ends.
+        fetches : bool
+            Whether the state is wanted here; it is fetched at times in any case.
 
         Raises
         ------
         TrainingFailed, ClusterLost
             If there are too few workers, or rounds fail one after another.
+        KeyboardInterrupt
+            After Ctrl-C.
         Exception
             What a rank has raised, with the worker's name and its traceback as notes.
         """
         while True:
-            if not (self.ring and self._is_current()):
+            self._heed_interrupt()
+            if not self.ring or set(self.ring) != set(self._ready()):
                 self._assemble()
                 if not self._form():
                     continue
-            self.number += 1
-            tasks = [
-                self.cluster.submit(
-                    address, worker.work, self.run, self.attempt, self.number,
-                    self.first and self.first[rank], seconds, fetches,
-                )
-                for rank, address in enumerate(self.ring)
-            ]  # fmt: skip
-            ended = self._ended(tasks, seconds + 2 * self.limits.timeout + EVICTION)
-            self.first = None
-            done = {at: one.value for at, one in ended.outcomes.items() if one.kind == "done"}
-            found, state = done.get(self.ring[0], (None, None))
-            if ended.is_bad:
-                self._lost(ended, "round", finished=bool(done))
-            self.failures = 0 if done else self.failures
-            if state is not None:
-                self.position, self.state = found.position, state
-            if found is not None:
-                return cast(Round, found)
+            seconds, old = self.limits.round_seconds, time.monotonic() - self.fetched > FETCHED
+            wanted = fetches or old or left < 2 * seconds
+            arguments = [(min(seconds, max(0.0, left)), wanted)] * len(self.ring)
+            told: list[Any] = self._each("work", arguments, self.limits.timeout)
+            if told[0] is not None:
+                found: Round = told[0][0]
+                state = told[0][1]
+                if state is not None:
+                    self.rank.restore(state)
+                    self.fetched = time.monotonic()
+                self._advise(found)
+                return found
 
-    def interrupt(self) -> None:
-        """End the running round."""
-        self.cluster.tell(self.ring, worker.renew, self.run, self.attempt)
-
-    def close(self, lost: bool = False) -> None:
-        """Free the workers, unless the cluster was lost."""
-        self.keeper.close()
-        if lost:
+    def _advise(self, found: Round) -> None:
+        """Warn once, after some steps, if workers wait for each other more than they compute."""
+        rank = self.rank
+        step = found.position.step or -(-rank.n_rows // rank.batch_size)
+        self.computed, self.waited = self.computed + found.computed, self.waited + found.waited
+        share = self.computed / max(1e-9, self.computed + self.waited)
+        if self.advised or len(self.ring) < 2 or step < MEASURED:
             return
-        self.cluster.forget(self.admitting.values())
-        self.cluster.tell(self.asked, worker.leave, self.run, True)
+        self.advised = True
+        if share < POOR:
+            k = math.ceil(self.waited / max(1e-9, self.computed) * GOOD / (1 - GOOD))
+            warn(
+                f"workers compute {100 * share:.0f} % of the time, and wait for each other else; "
+                f"batch_size={k * rank.batch_size} or sync_every={k * (rank.k or 1)} would make it "
+                f"about {100 * GOOD:.0f} %, or one machine is enough"
+            )
+
+    def keep_alive(self) -> None:
+        """Renew the claims several times in each `timeout`, also while a callback takes long."""
+        every = max(0.2, self.limits.timeout / 4)
+        while not self.closed.wait(every):
+            with contextlib.suppress(Exception):  # as of a dict that has changed just now
+                limit = min(ANSWER, every)  # one that is stopped delays no others
+                self.cluster.tell(list(self.claimed), worker.renew, self.run, limit=limit)
+
+    def close(self) -> None:
+        """Free the workers."""
+        self.closed.set()
+        self.cluster.tell({*self.claimed, *self.refused}, worker.leave, self.run, True)
 
     # Who takes part
 
-    def _eligible(self) -> list[str]:
-        """Return the workers that may take part."""
-        members = self.cluster.members()
-        self.asked.intersection_update(members)
-        self.claimed.intersection_update(members)  # in place: the keeper has them, too
-        self.admitted.intersection_update(members)
-        for address in self.admitting.keys() - members.keys():
-            del self.admitting[address]
+    def _ready(self) -> list[str]:
+        """Claim the workers that may take part, and return those that are."""
+        members, now = self.cluster.members(), time.monotonic()
+        for known in (self.claimed, self.refused):
+            for address in known.keys() - members.keys():
+                del known[address]
         found = [address for address, about in members.items() if about["status"] == "running"]
-        if self.cluster.most is not None:
-            mine = sorted(found, key=self._rank_of)  # stable
-            found = [each for each in found if each in mine[: self.cluster.most]]
-        return found
+        mine = sorted(found, key=lambda each: (each not in self.claimed, each in self.refused))
+        found = [each for each in found if each in mine[: self.cluster.most]]
+        new = [
+            address for address in found
+            if address not in self.claimed and self.refused.get(address, ("", 0.0))[1] <= now
+        ]  # fmt: skip
+        told = self.cluster.tell(new, worker.claim, self.run, self.limits.timeout)
+        for address in new:
+            why = str(told.get(address, SILENT))
+            if why:
+                self.refused[address] = why, now + (2 * ANSWER if why == SILENT else 1.0)
+            else:
+                self.claimed[address] = False
+                self.refused.pop(address, None)
+        return [address for address in found if address in self.claimed]
 
-    def _rank_of(self, address: str) -> int:
-        """Whose place is first: those who take part, then others, then those who do not answer."""
-        silent = self.refused.get(address) == SILENT
-        return 0 if address in self.claimed else 2 if silent else 1
+    def _assemble(self) -> None:
+        """Wait for workers; a training that begins waits for all, while others have some.
 
-    def _is_current(self) -> bool:
-        """Whether the ring has those who are ready, and no others; admit new workers."""
-        eligible = self._eligible()
-        self._admit(eligible)
-        ready = [address for address in eligible if address in self.admitted]
-        return set(self.ring) == set(ready)
-
-    def _admit(self, eligible: list[str]) -> None:
-        """Begin to admit workers, and see who is."""
-        for address in eligible:
-            if address not in self.claimed and self.later.get(address, 0.0) < time.monotonic():
-                self._claim(address)
-        for address, task in list(self.admitting.items()):
-            if task.ended:
-                del self.admitting[address]
-                outcome = task.outcome(self.limits.timeout)
-                if outcome is not None and outcome.kind == "done":
-                    self.admitted.add(address)
-                elif outcome is not None and outcome.kind == "error":
-                    self._raise(address, outcome)
-                else:  # its claim has ended
-                    self.claimed.discard(address)
-        for address in eligible:
-            new = address not in self.admitted and address not in self.admitting
-            if new and address in self.claimed:
-                arguments = self.run, self.attempt, self.place
-                self.admitting[address] = self.cluster.submit(address, worker.admit, *arguments)
-
-    def _claim(self, address: str) -> str:
-        """Claim a worker; return what refuses, or nothing."""
-        self.asked.add(address)
-        arguments = worker.claim, self.run, self.limits.timeout
-        refused = str(self.cluster.tell([address], *arguments).get(address, SILENT))
-        if refused:
-            self.refused[address], self.later[address] = refused, time.monotonic() + 2 * ANSWER
-        else:
-            self.claimed.add(address)
-            self.refused.pop(address, None)
-        return refused
-
-    def _claim_all(self) -> None:
-        """Claim all workers or none, so that of two trainings one waits for the other."""
-        end, delay, last = time.monotonic() + self.limits.wait, 0.1, False
+        Of two that begin at once one gives back what it has, and so waits for the other.
+        """
+        began = time.monotonic()
         while True:
-            for address in sorted(self._eligible()):
-                if self._claim(address) not in ("", SILENT) and not last:
-                    break
-            busy = set(self.refused.values()) - {SILENT}
-            if len(self.claimed) >= self.limits.min_workers and (last or not busy):
+            ready, waited = self._ready(), time.monotonic() - began
+            self._heed_interrupt()
+            busy = {why for why, _ in self.refused.values()} - {SILENT}
+            patience = 0.0
+            if busy and not self.ticket and len(ready) != self.cluster.most:
+                patience = self.limits.timeout if busy == {BUSY} else self.limits.wait
+            if len(ready) >= self.limits.min_workers and waited >= patience:
+                self.ring = ready
                 return
-            if last:
-                raise self._too_few(len(self.claimed))
-            if busy:
+            if waited >= self.limits.wait:
+                raise TrainingFailed(
+                    f"{len(ready)} workers can take part, and at least {self.limits.min_workers} "
+                    f"must; waited {self.limits.wait:g} s",
+                    self.story
+                    + [f"{address}: {why}" for address, (why, _) in self.refused.items()],
+                )
+            if busy - {BUSY} and not self.ticket:
                 self.cluster.tell(self.claimed, worker.leave, self.run, False)
                 self.claimed.clear()
                 self.refused.clear()
-            time.sleep(delay)
-            delay, last = min(1.0, 1.5 * delay), time.monotonic() > end
+            time.sleep(random.uniform(0.05, 0.3))
 
-    def _too_few(self, n: int) -> TrainingFailed:
-        told = self.refused | dict.fromkeys(self.admitting, "busy: no task starts there")
-        least = self.limits.min_workers
-        return TrainingFailed(
-            f"{n} workers can take part, and at least {least} must; waited {self.limits.wait:g} s",
-            self.story + [f"{address}: {why}" for address, why in told.items()],
-        )
-
-    def _assemble(self) -> None:
-        """Wait for workers that take part; at the beginning for all of them, if they are quick."""
-        began, first = time.monotonic(), not self.claimed and not self.ring
-        if first:
-            self._claim_all()
-        while True:
-            eligible = self._eligible()
-            self._admit(eligible)
-            ready = [address for address in eligible if address in self.admitted]
-            waited = time.monotonic() - began
-            complete = not self.admitting or not first or waited > self.limits.timeout
-            if ready and len(ready) >= self.limits.min_workers and complete:
-                self.ring = ready
-                return
-            if waited > self.limits.wait:
-                raise self._too_few(len(ready))
-            if self.admitting:
-                Waiting(self.admitting.values()).wait(0.2)
-            else:
-                time.sleep(0.1)
+    def _heed_interrupt(self) -> None:
+        if self.rank.halt.is_set():
+            raise KeyboardInterrupt
 
     # A ring
 
     def _form(self) -> bool:
-        """Prepare the members of a ring; return whether all of them are ready for a round."""
-        self.attempt += 1
-        tasks = []
-        for address, held in zip(
-            self.ring, self.shares.held(self.cluster.client, self.ring), strict=True
-        ):
-            arguments = self.run, self.attempt, self.port, held
-            tasks.append(self.cluster.submit(address, worker.listen, *arguments))
-        limit = self.limits.wait if self.shares.partitions else self.limits.timeout
-        ended = self._ended(tasks, limit)
-        if ended.is_bad:
-            self._lost(ended, "a new ring")
-            return False
-        told = [ended.outcomes[address].value for address in self.ring]
-        positions = [position for _, position in told]
-        first = self.position >= max(positions)  # also of ranks that have not begun
-        addresses, token = [address for address, _ in told], secrets.token_bytes(32)
-        self.first = [
-            Ring(addresses, rank, token, self.state if first and rank == 0 else None)
-            for rank in range(len(self.ring))
+        """Connect the members of a ring; return whether all of them are ready for a round."""
+        patience = self.limits.timeout if self.partitions is None else self.limits.wait
+        arguments: list[Any] = [
+            (None if self.claimed[address] else self.place, self.limits.port, held)
+            for address, held in zip(self.ring, self._held(), strict=True)
         ]
-        return True
+        told = self._each("listen", arguments, patience)
+        if None in told:
+            return False
+        self.claimed.update(dict.fromkeys(self.ring, True))
+        addresses, positions = zip(*told, strict=True)
+        first = self.rank.position >= max(positions)  # also of ranks that have not begun
+        state, token = self.rank.state() if first else None, secrets.token_bytes(32)
+        arguments = [
+            (addresses, number, token, None if number else state)
+            for number in range(len(self.ring))
+        ]
+        return None not in self._each("connect", arguments, self.limits.timeout)
 
-    def _ended(self, tasks: list[Task], limit: float) -> Ended:
-        """Wait for the end of all tasks; who is lost or does not answer has none."""
-        ended, waiting, pending = Ended(), Waiting(tasks), list(tasks)
-        began = looked = time.monotonic()
-        bad_since, told = 0.0, False
-        while True:
-            for task in [task for task in pending if task.ended]:
-                pending.remove(task)
-                outcome = task.outcome(self.limits.timeout)
-                if outcome is None:
-                    ended.lost[task.address] = task.why() or "its answer was lost"
-                else:
-                    ended.outcomes[task.address] = outcome
-            if not pending:
-                return ended
-            now = time.monotonic()
-            if ended.is_bad and not bad_since:
-                bad_since, looked = now, 0.0
-            if now - looked > 1:
-                looked = now
-                members = self.cluster.members()
-                left = [task for task in pending if task.address not in members]
-                self.cluster.forget(left)
-                for task in left:
-                    pending.remove(task)
-                    ended.lost[task.address] = "has left the cluster"
-            if not told and ((bad_since and now - bad_since > SETTLE) or now - began > limit):
-                told = self._tell_to_end(pending, ended, bool(bad_since))
-                began, bad_since = time.monotonic(), bad_since and time.monotonic()
-            elif told and now - began > EVICTION:
-                self.cluster.forget(pending)
-                for task in pending:
-                    ended.lost[task.address] = "does not end its round, or did not start it"
-                return ended
-            if pending:
-                waiting.wait(0.1 if bad_since else 0.3)
+    def _held(self) -> list[dict[int, Any]]:
+        """Return the partitions that each rank carries: futures, which Dask brings there."""
+        blocks, k, size = self.source.blocks or (), self.rank.settings.n_shards, len(self.ring)
+        ends = [sum(blocks) * (k * number // size) // k for number in range(size + 1)]
+        spans = list(itertools.pairwise(ends))
+        rows = [stop - start for start, stop in spans]
+        if self.options.verbose:
+            shown = zip(self.ring, rows, strict=True)
+            print("rows: " + ", ".join(f"{n:,} in {address}" for address, n in shown))
+        most = max(rows) * size / max(1, sum(rows))
+        if most > UNEVEN and not self.warned:
+            self.warned = True
+            warn(
+                f"a worker has {most:.2f} times as many rows as the mean: {max(rows):,}; the "
+                f"others wait for it. The rows are cut into {k} shards, four for each worker at "
+                "the beginning"
+            )
+        if self.partitions is None:
+            return [{}] * size
+        futures, pieces = self.partitions.living(self.cluster.client), Shards(list(blocks)).pieces
+        return [{block: futures[block] for block, _, _ in pieces(*span)} for span in spans]
 
-    def _tell_to_end(self, pending: list[Task], ended: Ended, bad: bool) -> bool:
-        """Tell ranks to end, if any has failed; return whether they were told.
+    def _each(self, what: str, arguments: list[Any], patience: float) -> list[Any]:
+        """Call a method of all ranks, in tasks; return the results, None of those that failed."""
+        self.ticket += 1
+        tasks = [
+            self.cluster.submit(address, worker.perform, self.run, self.ticket, what, *its_own)
+            for address, its_own in zip(self.ring, arguments, strict=True)
+        ]
+        outcomes = self._outcomes(tasks, patience)
+        told = [outcomes[address] for address in self.ring]
+        found = [one.value if one.kind == "done" else None for one in told]
+        finished = what == "work" and any(found)
+        self.failures = 0 if finished else self.failures + (None in found)
+        if None in found:
+            self._lost(outcomes)
+        return found
 
-        If none has, and all are running, they get more time: a step or a reading is just long.
-        """
-        addresses = [task.address for task in pending]
-        if not bad:
-            running = self.cluster.tell(addresses, worker.renew, self.run)
-            if len(running) == len(pending) and all(each is True for each in running.values()):
-                return False
-        answers = self.cluster.tell(addresses, worker.renew, self.run, self.attempt)
-        silent = [task for task in pending if task.address not in answers]
-        self.cluster.forget(silent)
-        for task in silent:
-            pending.remove(task)
-            ended.lost[task.address] = f"does not answer for {ANSWER:g} s, as if it were stopped"
-        return True
+    def _outcomes(self, tasks: list[Task], patience: float) -> dict[str, Outcome]:
+        """Wait for the end of all tasks, which are told to end once one has failed."""
+        found: dict[str, Outcome] = {}
+        end, told, pause = math.inf, False, min(2.0, self.limits.timeout / 4)
+        while pending := [task for task in tasks if task.address not in found]:
+            self._heed_interrupt()
+            for task, seen in self.cluster.ended(pending, pause, patience).items():
+                outcome = Outcome("lost", seen=seen) if seen else task.outcome(self.limits.timeout)
+                found[task.address] = outcome
+                if outcome.kind != "done" and end == math.inf:
+                    end, pause, patience = time.monotonic() + SETTLE, SETTLE, math.inf
+            if time.monotonic() < end:
+                continue
+            late, seen = {task.address for task in pending} - found.keys(), "does not end its task"
+            if not told:
+                told, end, seen = True, time.monotonic() + EVICTION, SILENT
+                late -= self.cluster.tell(late, worker.renew, self.run, self.ticket).keys()
+            found |= dict.fromkeys(late, Outcome("lost", seen=seen))
+        return found
 
-    def _lost(self, ended: Ended, what: str, finished: bool = False) -> None:
+    def _lost(self, outcomes: dict[str, Outcome]) -> None:
         """Note who was lost; raise a rank's own error, or give up after too many failures."""
-        for address, outcome in ended.outcomes.items():
-            if outcome.kind == "error":
-                self._raise(address, outcome)
-        clock = time.strftime("%H:%M:%S")
-        for address, seen in ended.lost.items():
-            self.story.append(f"{clock} {address}: {seen} ({what} after {self.position})")
-        for address, outcome in ended.outcomes.items():
-            if outcome.kind == "gone":
-                self.claimed.discard(address)
-                self.story.append(f"{clock} {address}: does not know this training any more")
-            elif outcome.kind == "broken" and not ended.lost:
-                whom = "" if outcome.waited_for is None else self.ring[outcome.waited_for]
-                self.story.append(f"{clock} {address} waited for {whom or '?'}: {outcome.seen}")
-        self.admitted -= ended.lost.keys() | {
-            address for address, one in ended.outcomes.items() if one.kind == "gone"
-        }
-        self.ring, self.first = [], None
-        self.failures += 1
-        if self.failures > self.limits.retries and not finished:
+        for address, one in outcomes.items():
+            if one.kind == "error":
+                one.value.add_note(f"This is of the worker {address}:\n{one.seen}")
+                raise one.value
+        clock, ring, self.ring = time.strftime("%H:%M:%S"), self.ring, []
+        lost = {address: one.seen for address, one in outcomes.items() if one.kind == "lost"}
+        for address, seen in lost.items():
+            self.claimed.pop(address, None)
+            self.refused[address] = seen, time.monotonic() + 2 * ANSWER * (seen == SILENT)
+            self.story.append(f"{clock} {address}: {seen} (after {self.rank.position})")
+        for address, one in outcomes.items():
+            if one.kind == "broken" and not lost:
+                whom = "?" if one.waited_for is None else ring[one.waited_for]
+                self.story.append(f"{clock} {address} waited for {whom}: {one.seen}")
+        if self.failures > self.limits.retries:
             raise TrainingFailed(
                 f"{self.failures} rounds failed one after another (retries="
                 f"{self.limits.retries}); the network holds the last state that was seen whole",
                 self.story,
             )
-        if ended.lost:
+        if lost:
             warn(f"a worker was lost, and the training continues: {self.story[-1]}")
-
-    def _raise(self, address: str, outcome: Outcome) -> None:
-        """Raise what a rank has raised."""
-        error: BaseException = outcome.value
-        error.add_note(f"This is of the worker {address}:\n{outcome.seen}")
-        raise error
-
-
-class Keeper:
-    """A thread of the driver that tells its workers that it is alive.
-
-    It renews claims several times in each `timeout`, also while a callback takes long.
-    """
-
-    def __init__(self, cluster: Cluster, run: str, timeout: float, members: set[str]) -> None:
-        self.cluster, self.run, self.members = cluster, run, members
-        self.every, self.ended = max(0.2, timeout / 4), threading.Event()
-        self.thread = threading.Thread(target=self._renew, name="cmlp keeper", daemon=True)
-        self.thread.start()
-
-    def _renew(self) -> None:
-        while not self.ended.wait(self.every):
-            with contextlib.suppress(Exception):  # as of a set that has changed just now
-                limit = min(ANSWER, self.every)  # one that is stopped delays no others
-                self.cluster.tell(list(self.members), worker.renew, self.run, limit=limit)
-
-    def close(self) -> None:
-        """End the thread."""
-        self.ended.set()

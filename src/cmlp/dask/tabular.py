@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,9 @@ from cmlp.core.errors import ConvergenceWarning, InvalidParameterError, warn
 from cmlp.core.errstate import undisturbed
 from cmlp.dask.cluster import Cluster
 from cmlp.dask.estimators import FITTED_BY, Classifies, OnCluster
-from cmlp.dask.partitions import is_collection, partitions_of
-from cmlp.dask.shares import partitions_in
-from cmlp.dask.training import Training, settings_of
+from cmlp.dask.partitions import is_collection, partitions_in, partitions_of
+from cmlp.dask.pool import Pool
+from cmlp.dask.training import run, settings_of
 from cmlp.data.rows import Data, HeldOut
 from cmlp.data.source import Block, Source, joined, no_targets
 from cmlp.estimators.parameters import parameters_at_fault
@@ -82,7 +82,7 @@ class OnTables(OnCluster):
                 raise InvalidParameterError(
                     "missing_targets=True is for sources; of a frame: X.dropna(subset=[y])"
                 )
-            source = partitions_of(cluster.client, X, y, sample_weight, tables=True)
+            source = partitions_of(cluster, X, y, sample_weight, tables=True)
         else:
             name = type(local).__name__
             raise TypeError(
@@ -90,7 +90,7 @@ class OnTables(OnCluster):
                 f"{type(X).__name__}: dask.dataframe.from_pandas(X, npartitions=8), or fit a "
                 f"cmlp.{name} here"
             )
-        ClusterFit(local, source, Storage(memory), cluster, self).run()
+        ClusterFit(local, source, Storage(memory), cluster, self.callbacks).run()
         for name in vars(self).keys() - vars(local).keys() - set(FITTED_BY):
             delattr(self, name)
         vars(self).update(vars(local), callbacks=self.callbacks)
@@ -105,26 +105,15 @@ class ClusterFit(StreamedFit):
     """A fit whose source is read by all workers, and whose members are trained in rounds."""
 
     def __init__(
-        self, estimator: Any, source: Source, how: Storage, cluster: Cluster, of: Any
+        self, estimator: Any, source: Source, how: Storage, cluster: Cluster, callbacks: Any
     ) -> None:
         super().__init__(estimator, source, how, bytes_of(how.memory))
         source.part(0, 1)  # refuses a stream
-        self.cluster, self.of, self.limits = cluster, of, of._limits()
+        self.cluster, self.callbacks = cluster, callbacks
         self.divided: tuple[TrainingRows, HeldOut | None] | None = None
 
-    def _spread(self, function: Any, first: Any, groups: Iterable[Any]) -> Iterable[Any]:
-        """Run a function on groups of blocks, where their partitions are, if they are such."""
-        partitions = partitions_in(self.source)
-        futures = [] if partitions is None else partitions.living(self.cluster.client)
-        arguments = [
-            (function, first, self.source, blocks, {i: futures[i] for i in blocks if futures})
-            for blocks in groups
-        ]
-        limits = self.limits
-        return self.cluster.spread(_on_blocks, arguments, limits.timeout, limits.wait)
-
     def _parts(self, survey: Survey) -> Iterable[Seen]:
-        return self._spread(Survey.of, survey, survey.groups())
+        return _Reading(self, Survey.of, survey, survey.groups()).results()
 
     def _divide(
         self, encoded: EncodedSource, row_encoder: RowEncoder, seed: int
@@ -142,7 +131,8 @@ class ClusterFit(StreamedFit):
             held = that_fit(held, sum(blocks), self.memory // HELD_SHARE // size)
             rows, others = TrainingRows(*given, held), TrainingRows(*given, held, True)
             groups = Survey(self.source, "", held, 1, 1, 0).groups()
-            found = [part for part in self._spread(_held_out, others, groups) if part is not None]
+            parts = _Reading(self, _held_out, others, groups).results()
+            found = [part for part in parts if part is not None]
             if not found:
                 raise ValueError(
                     f"validation_fraction={held.fraction:g} of the rows leaves none to validate on"
@@ -156,27 +146,24 @@ class ClusterFit(StreamedFit):
         self, net: Network, rows: EncodedSource, row_encoder: RowEncoder, preset: Preset,
         held_seed: int, seconds: float | None,
     ) -> None:  # fmt: skip
-        est, of = self.estimator, self.of
+        est = self.estimator
         train, held_out = self._divide(rows, row_encoder, held_seed)
         best = Best(preset, EQUAL_SHARES if est.scoring == "accuracy" else 0.0)
         watch = () if held_out is None else (Watch(best, held_out, est.scoring),)
         given = {
             "epochs": preset.max_iter, "batch_size": min(preset.batch_size, train.n_rows or 1),
-            "schedule": preset.learning_rate, "callbacks": (*watch, *of.callbacks),
+            "schedule": preset.learning_rate, "callbacks": (*watch, *self.callbacks),
             "max_time": seconds, "n_threads": threads_of(est), "verbose": int(est.verbose),
         }  # fmt: skip
         with parameters_at_fault():
-            settings = settings_of(
-                self.cluster, recipe_of(preset), Options(**(DEFAULTS | given)), of.shards,
-                of.sync_every, self.memory,
-            )  # fmt: skip
+            options, recipe = Options(**(DEFAULTS | given)), recipe_of(preset)
+            settings = settings_of(self.cluster, recipe, options, self.memory)
         name = name_of_score(est.scoring, net, train.first(1, targets_only=True).y)
         if est._estimator_type == "classifier":
             net.classes = np.arange(net.sizes[-1])  # the rows have the numbers of classes
-        training = Training(self.cluster, net, train, settings, None, self.limits, of.port)
         try:
             with net.exclusive_training():
-                training.run(None, False)
+                run(self.cluster, net, train, settings, None)
         except DivergenceError as error:
             if best.params is None:
                 raise
@@ -188,6 +175,37 @@ class ClusterFit(StreamedFit):
                 stopped = "patience"
             keep_best(net, best, held_out, name, stopped)
             net.forget_optimizer()
+
+
+class _Reading(Pool):
+    """Groups of blocks that are read in workers: of partitions where most of them are."""
+
+    def __init__(self, fit: ClusterFit, function: Any, first: Any, groups: Iterable[Any]) -> None:
+        self.groups, self.arguments = list(groups), (function, first, fit.source)
+        super().__init__(fit.cluster, len(self.groups))
+        partitions = partitions_in(fit.source)
+        self.futures = [] if partitions is None else partitions.living(fit.cluster.client)
+
+    def take(self, address: str) -> tuple[list[int], tuple[Any, ...]]:
+        """Take a group: the next one, or of partitions one of this worker's part of them."""
+        share = list(self.slots).index(address) / len(self.slots) if self.futures else 0
+        number = self.left.pop(int(share * len(self.left)))
+        blocks = self.groups[number]
+        held = {block: self.futures[block] for block in blocks if self.futures}
+        return [number], (_on_blocks, *self.arguments, blocks, held)
+
+    def results(self) -> Iterator[Any]:
+        """Yield the results in order; until it is their turn they stay in the workers."""
+        done, number = {}, 0
+        for [i], task in self.tasks():
+            done[i] = task
+            while number in done:
+                task = done.pop(number)
+                found = self.result([number], task)
+                if found is None:
+                    break
+                yield found[0]
+                number += 1
 
 
 class Watch:
@@ -211,13 +229,13 @@ class Watch:
         return self.best.stalled(epoch)
 
 
-def _on_blocks(function: Any, first: Any, source: Source, blocks: Any, held: Any) -> Any:
+def _on_blocks(function: Any, first: Any, source: Source, blocks: Any, held: Any) -> tuple[Any]:
     """Run a function in a worker, which has partitions; or none, and reads blocks."""
     for each in (source, first):
         partitions = partitions_in(each)
         if partitions is not None:
             partitions.held = held
-    return function(first, source, blocks)
+    return (function(first, source, blocks),)
 
 
 def _held_out(rows: TrainingRows, source: Source, blocks: Iterable[int]) -> Block | None:

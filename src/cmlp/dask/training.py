@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
-from cmlp.core import dispatch
-from cmlp.core.checks import check_integer, check_number
-from cmlp.core.errors import warn
-from cmlp.dask.cluster import Cluster
-from cmlp.dask.errors import ClusterLost
+from cmlp.core.checks import check_number
+from cmlp.dask.cluster import Cluster, Limits
 from cmlp.dask.partitions import is_collection, partitions_of, scattered
-from cmlp.dask.rounds import Limits, Rounds
-from cmlp.dask.shares import Shares
-from cmlp.dask.versions import common_core
-from cmlp.dask.worker import Place
+from cmlp.dask.reports import checked_cluster
+from cmlp.dask.rounds import Rounds
 from cmlp.data.rows import Data
 from cmlp.data.source import Source, no_targets
 from cmlp.distributed.fit import kept
-from cmlp.distributed.rank import MEASURED, Rank, Round, Settings
+from cmlp.distributed.rank import Rank, Settings
 from cmlp.formats.checkpoint import Checkpoint, checkpoint_of
 from cmlp.model.history import History
 from cmlp.model.state import State
@@ -33,15 +28,9 @@ from cmlp.training.callbacks import call_back
 from cmlp.training.divergence import DivergenceError
 from cmlp.training.fit import Options, warn_of_interrupt
 from cmlp.training.many import DEFAULTS
-from cmlp.training.progress import Progress
 from cmlp.training.recipe import PARAMETERS, Recipe, chosen
 from cmlp.training.stopping import Deadline
-
-POOR, GOOD = 0.7, 0.85
-"""Shares of computing in the time, below which a warning names how to come to the other."""
-
-FETCHED = 10.0
-"""Seconds from which the state in this process is old: all that is lost if all workers are."""
+from cmlp.training.trainer import in_main_thread
 
 PER_WORKER, LEAST = 4, 16
 """Shards for each of the first workers, and at least."""
@@ -150,182 +139,106 @@ def train(
         raise ValueError("resume=True needs the file to continue from: checkpoint=...")
     options = Options(**chosen(Options, DEFAULTS | given))
     made = Recipe(**{name: given[name] for name in PARAMETERS if name in given})
-    limits = Limits(min_workers, wait, timeout, retries, round_seconds)
-    cluster = Cluster(client, workers)
-    common_core(cluster, limits.timeout)
-    settings = settings_of(cluster, made, options, shards, sync_every, bytes_of(memory))
+    limits = Limits(
+        sync_every, workers, min_workers, wait, timeout, retries, round_seconds, port, shards
+    )
+    cluster = checked_cluster(client, limits)
+    settings = settings_of(cluster, made, options, memory)
     settings.check(net)
-    classes = net.classes
+    classes, keeper = net.classes, None
     with net.exclusive_training():
         try:
-            source = source_of(client, data, y, sample_weight)
+            source = source_of(cluster, data, y, sample_weight)
             network_encoder(net, source)  # finds the labels of all partitions
             held_out = validation_of(net, validation, settings.memory)
         except (TypeError, ValueError):
             net.classes = classes  # a failed call keeps no labels
             raise
-        keeper = None
         if checkpoint is not None:
             every = check_number("checkpoint_every", checkpoint_every, 0)
             keeper = checkpoint_of(net, checkpoint, every, source, made, options)
-        training = Training(cluster, net, source, settings, held_out, limits, port)
-        return training.run(keeper, resume)
+        return run(cluster, net, source, settings, held_out, keeper, resume)
 
 
-def settings_of(
-    cluster: Cluster, recipe: Recipe, options: Options, shards: int | None, every: Any, memory: int
-) -> Settings:
-    """Return what all ranks have the same, with the number of shards."""
-    n_shards = max(LEAST, PER_WORKER * len(cluster.members()))
-    if shards is not None:
-        n_shards = check_integer("shards", shards, 1)
-    return Settings(recipe, options, n_shards, every, memory)
+def settings_of(cluster: Cluster, recipe: Recipe, options: Options, memory: int | str) -> Settings:
+    """Return what all ranks have the same."""
+    limits = cluster.limits
+    n_shards = limits.shards or max(LEAST, PER_WORKER * len(cluster.members()))
+    return Settings(recipe, options, n_shards, limits.sync_every, bytes_of(memory))
 
 
-def source_of(client: Any, data: Any, y: Any, weight: Any) -> Source:
+def source_of(cluster: Cluster, data: Any, y: Any, weight: Any) -> Source:
     """Return data of any kind as a source."""
     if isinstance(data, Source):
         no_targets(y, weight)
         return data
     if is_collection(data):
-        return partitions_of(client, data, y, weight)
-    return scattered(client, data, y, weight)
+        return partitions_of(cluster, data, y, weight)
+    return scattered(cluster, data, y, weight)
 
 
 def validation_of(net: State, given: Any, memory: int) -> Data | None:
-    """Return rows to validate on, encoded."""
-    if isinstance(given, Source):
-        return validation_rows(net, given, None, memory)
-    if given is None:
-        return None
-    X, y = (part.compute() if is_collection(part) else part for part in given)
+    """Return rows to validate on, encoded; of nothing, or of (None, None), nothing."""
+    pair: Any = (given, None) if given is None or isinstance(given, Source) else given
+    X, y = (part.compute() if is_collection(part) else part for part in pair)
     return validation_rows(net, X, y, memory)
 
 
-class Training:
-    """The driver's side of one training.
+def run(
+    cluster: Cluster, net: Any, source: Source, settings: Settings, held_out: Data | None,
+    checkpoint: Checkpoint | None = None, resume: bool = False,
+) -> History:  # fmt: skip
+    """Train until the end, and leave the network in order, however that comes about."""
+    options, ended, stopped = settings.options, "", "error"
+    if checkpoint is not None and resume and checkpoint.resume(options.epochs):
+        ended = checkpoint.finished
+    rank, callbacks = Rank(net, source, settings, held_out), tuple(options.callbacks)
+    rules, state, deadline = rank.rules, rank.state_of_fit, Deadline(options.max_time)
 
-    Attributes
-    ----------
-    rank : Rank
-        One that takes no steps: the state of the workers is written into it, and so into the
-        network.
-    """
+    def halt(number: int, frame: Any) -> None:
+        """End the round at Ctrl-C where that disturbs nothing; at a second one at once."""
+        if rank.halt.is_set():
+            raise KeyboardInterrupt
+        rank.halt.set()
 
-    def __init__(
-        self, cluster: Cluster, net: Any, source: Source, settings: Settings,
-        held_out: Data | None, limits: Limits, port: Any,
-    ) -> None:  # fmt: skip
-        self.cluster, self.net, self.source, self.limits = cluster, net, source, limits
-        self.settings, self.options, self.port = settings, settings.options, port
-        self.held_out = held_out
-        self.rank: Rank = None  # type: ignore[assignment]  # made in `run`
-        self.computed = self.waited = self.fetched = 0.0
-        self.shown: Any = None
-        self.told = 0
-        self.advised = False
-
-    def run(self, keeper: Checkpoint | None, resume: bool) -> History:
-        """Train until the end, and leave the network in order, however that comes about."""
-        options, stopped, ended, rounds = self.options, "error", "", None
-        if keeper is not None and resume and keeper.resume(options.epochs):
-            ended = keeper.finished
-        rank = self.rank = Rank(self.net, self.source, self.settings, self.held_out)
-        state = rank.state_of_fit
-        deadline, callbacks, lost = Deadline(options.max_time), tuple(options.callbacks), False
-        progress = Progress(
-            options.verbose, options.epochs, state.history.metric, dispatch.core.name
-        )
-        try:
-            kept(keeper, rank)
-            call_back(callbacks, "on_train_begin", state)
-            ended = ended or ("epochs" if state.epoch >= options.epochs else "")
-            rounds = self._rounds()
+    handler = signal.signal(signal.SIGINT, halt) if in_main_thread() else None
+    try:
+        keeper = kept(checkpoint, rank)
+        call_back(callbacks, "on_train_begin", state)
+        ended = ended or ("epochs" if state.epoch >= options.epochs else "")
+        with contextlib.closing(Rounds(cluster, rank, source)) as rounds:
             while not ended:
-                ended = self._round(rounds, deadline, keeper, progress, callbacks)
-            stopped = ended
-        except ClusterLost:
-            lost = True
-            raise
-        except DivergenceError:
-            stopped = "diverged"
-            raise
-        except KeyboardInterrupt:
-            stopped = "interrupted"
-            if rounds is not None:
-                rounds.interrupt()
-        finally:
-            progress.close()
-            if rounds is not None:
-                rounds.close(lost)
-            rank.close()
-            if stopped != "error" and rank.rules.patience.params is not None:
-                self.net.params[:] = rank.rules.patience.params
-            rank.rules.end(stopped)
-        if stopped == "interrupted":
-            warn_of_interrupt(state.epoch, options.epochs)
-        if keeper is not None:
-            keeper.end(stopped)
-        call_back(callbacks, "on_train_end", state)
-        return state.history
-
-    def _rounds(self) -> Rounds:
-        first = self.rank.state()
-        options = replace(self.options, callbacks=(), verbose=0, max_time=None)  # these stay here
-        settings = replace(self.settings, options=options)
-        place = Place(self.net, self.source, settings, self.held_out)
-        shares = Shares(self.source, self.settings.n_shards, self.options.verbose)
-        rounds = Rounds(self.cluster, self.limits, place, shares, self.port)
-        rounds.position, rounds.state, self.shown = self.rank.position, first, first
-        self.told, self.fetched = self.rank.position.epoch, time.perf_counter()
-        return rounds
-
-    def _round(
-        self, rounds: Rounds, deadline: Deadline, keeper: Checkpoint | None, progress: Progress,
-        callbacks: tuple[Any, ...],
-    ) -> str:  # fmt: skip
-        """Run a round; return why training ends with it, or nothing."""
-        now = time.perf_counter()
-        left, due = deadline.end - now, keeper is not None and now - keeper.last >= keeper.every
-        old = now - self.fetched > FETCHED or left < 2 * self.limits.round_seconds
-        fetches = bool(callbacks) or due or old
-        found = rounds.next(min(self.limits.round_seconds, max(0.0, left)), fetches)
-        records = found.records
-        if rounds.state is not self.shown:
-            self._show(rounds.state)
-            first, columns = self.told - found.position.epoch, self.net.history.items()
-            # workers may be further than the last round that was heard of
-            records = [{name: column[i] for name, column in columns} for i in range(first, 0)]
-        self.told = max(self.told, found.position.epoch)
-        self._advise(found, len(rounds.ring))
-        for epoch, values in enumerate(records, self.told - len(records) + 1):
-            self.rank.state_of_fit.epoch = epoch  # the end of one before can have been lost
-            progress.epoch(values)
-            call_back(callbacks, "on_epoch_end", self.rank.state_of_fit)
-        if keeper is not None and due:
-            keeper.trainer = self.rank.trainer
-            keeper.save()
-        if found.ended:
-            return found.ended
-        return "callback" if self.rank.state_of_fit.stop else deadline.reason
-
-    def _show(self, state: Any) -> None:
-        """Write a state into the network."""
-        self.rank.restore(state)
-        self.shown, self.fetched = state, time.perf_counter()
-
-    def _advise(self, found: Round, n_ranks: int) -> None:
-        """Warn once, after some steps, if workers wait for each other more than they compute."""
-        step = found.position.step or -(-self.rank.n_rows // self.rank.batch_size)
-        self.computed, self.waited = self.computed + found.computed, self.waited + found.waited
-        if self.advised or n_ranks < 2 or step < MEASURED:
-            return
-        self.advised, share = True, self.computed / max(1e-9, self.computed + self.waited)
-        if share < POOR:
-            k = math.ceil(self.waited / max(1e-9, self.computed) * GOOD / (1 - GOOD))
-            size = k * self.rank.batch_size
-            warn(
-                f"workers compute {100 * share:.0f} % of the time, and wait for each other else; "
-                f"batch_size={size} or sync_every={k * (self.rank.k or 1)} would make it about "
-                f"{100 * GOOD:.0f} %, or one machine is enough"
-            )
+                known, now = rank.position.epoch, time.perf_counter()
+                due = keeper is not None and now - keeper.last >= keeper.every
+                shows = bool(callbacks or options.verbose)
+                found = rounds.next(deadline.end - now, fetches=shows or due)
+                for epoch in range(known, rank.position.epoch):  # several, if an end was lost
+                    state.epoch = epoch + 1
+                    rules.progress.epoch(
+                        {name: each[epoch] for name, each in state.history.items()}
+                    )
+                    call_back(callbacks, "on_epoch_end", state)
+                if keeper is not None and due:
+                    keeper.trainer = rank.trainer
+                    keeper.save()
+                ended = found.ended or ("callback" if state.stop else deadline.reason)
+        stopped = ended
+    except DivergenceError:
+        stopped = "diverged"
+        raise
+    except KeyboardInterrupt:
+        stopped = "interrupted"
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        rules.progress.close()
+        rank.close()
+        if stopped != "error" and rules.patience.params is not None:
+            net.params[:] = rules.patience.params
+        rules.end(stopped)
+    if stopped == "interrupted":
+        warn_of_interrupt(state.epoch, options.epochs)
+    if keeper is not None:
+        keeper.end(stopped)
+    call_back(callbacks, "on_train_end", state)
+    return state.history

@@ -11,10 +11,10 @@ import threading
 import time
 import traceback
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from cmlp.dask.shares import partitions_in
+from cmlp.dask.partitions import partitions_in
 from cmlp.distributed.communicator import RankError, RingBroken
 
 EVICTION = 10.0
@@ -22,6 +22,8 @@ EVICTION = 10.0
 
 QUIET = 10.0
 """Seconds without a sign of its driver for which a claim stands at least."""
+
+BUSY = "busy with other tasks"
 
 
 @dataclass
@@ -31,9 +33,9 @@ class Outcome:
     Attributes
     ----------
     kind : str
-        'done'; 'broken' (the ring); 'gone' (this process does not know the training); 'error'.
+        'done'; 'broken' (the ring); 'lost' (the task, or its place); 'error'.
     value : object
-        The result.
+        The result, or the error.
     waited_for : int or None
         The rank that did not answer.
     seen : str
@@ -46,34 +48,71 @@ class Outcome:
     seen: str = ""
 
 
-@dataclass
+def outcome_of(function: Any, *args: Any) -> Outcome:
+    """Return what a function returns or raises, in a task; all of it can be pickled."""
+    try:
+        return Outcome("done", function(*args))
+    except RingBroken as error:
+        return Outcome("broken", None, error.waited_for, error.seen)
+    except RankError as error:
+        return Outcome("broken", seen=str(error))
+    except Exception as error:
+        seen, found = "".join(traceback.format_exception(error)), error.with_traceback(None)
+        try:
+            pickle.loads(pickle.dumps(found))
+        except Exception:
+            found = RuntimeError(f"{type(error).__name__}: {error}")
+        return Outcome("error", found, seen=seen)
+
+
 class Seat:
-    """A training's place in a worker.
+    """A training's place in a worker, with a rank: its methods are what tasks do.
 
     Attributes
     ----------
+    ticket : int
+        Of the latest task. The driver counts them, and no older one begins any more.
+    running : bool
+        Whether that task is running.
+    left : bool
+        Whether the place is given up, as soon as no task is running.
     rank : Rank or None
         Parameters, optimizer and position, which stay between rounds.
-    running : bool
-        Whether a task of this training is running.
-    left : bool
-        Whether the training has ended, and the running task is to vacate the place.
     """
 
-    run: str
-    timeout: float
-    since: str = field(default_factory=lambda: time.strftime("%H:%M:%S"))
-    attempt: int = -1
-    number: int = -1
-    rank: Any = None
-    listener: Any = None
-    comm: Any = None
-    place: Any = None
-    running: bool = False
-    left: bool = False
-    abort: threading.Event = field(default_factory=threading.Event)
-    heard: float = field(default_factory=time.monotonic)
-    timer: Any = None
+    def __init__(self, run: str, timeout: float, worker: Any) -> None:
+        self.run, self.timeout, self.worker = run, timeout, worker
+        self.since, self.heard = time.strftime("%H:%M:%S"), time.monotonic()
+        self.ticket, self.running, self.left = 0, False, False
+        self.abort, self.freed = threading.Event(), threading.Event()
+        self.rank: Any = None
+        self.rows: Any = None
+        self.listener: Any = None
+        self.comm: Any = None
+        threading.Thread(target=self._watch, name="cmlp seat", daemon=True).start()
+
+    def _watch(self) -> None:
+        """Give the place up once its driver was not heard of for too long."""
+        while not self.freed.wait(max(0.5, self.timeout / 4)):
+            with _lock:
+                if self.is_stale:
+                    self.free()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether its driver was not heard of for too long."""
+        return time.monotonic() - self.heard > max(self.timeout, QUIET)
+
+    def free(self) -> None:
+        """Give the place up; with the lock held."""
+        self.left = True
+        self.abort.set()
+        if not self.running and not self.freed.is_set():
+            self.freed.set()
+            _seats.pop(self.worker.address, None)
+            self.disconnect()
+            if self.rank is not None:
+                self.rank.close_shards()
 
     def disconnect(self) -> None:
         """Close what this rank listens on, and its connections."""
@@ -82,10 +121,56 @@ class Seat:
                 closing.close()
         self.listener = self.comm = None
 
-    @property
-    def is_stale(self) -> bool:
-        """Whether its driver was not heard of for too long."""
-        return self.left or time.monotonic() - self.heard > max(self.timeout, QUIET)
+    # Tasks
+
+    def listen(self, place: Any, port: Any, held: dict[int, Any]) -> tuple[str, Any]:
+        """Take the partitions that this rank carries, and open a port for a ring.
+
+        `place` is what a rank is made of, where there is none: see :class:`cmlp.distributed.Rank`.
+        """
+        from cmlp.distributed.listener import Listener
+
+        self.rows = place[1] if self.rank is None else self.rows
+        partitions = partitions_in(self.rows)
+        if partitions is not None:
+            partitions.held = held
+        if self.rank is None:
+            self._make_rank(*place)
+        self.rank.close_shards()
+        self.disconnect()
+        self.listener = Listener(self.worker.ip, port(self.worker) if callable(port) else port)
+        return self.listener.address, self.rank.position
+
+    def _make_rank(self, net: Any, rows: Any, settings: Any, validation: Any) -> None:
+        """Make the rank, with as many threads as the worker has, if none are given."""
+        from cmlp.distributed.rank import Rank
+
+        options = settings.options
+        options = replace(options, n_threads=options.n_threads or self.worker.state.nthreads)
+        self.rank = Rank(net, rows, replace(settings, options=options), validation)
+
+    def connect(self, addresses: list[str], rank: int, token: bytes, state: Any) -> bool:
+        """Connect with the other ranks, encrypted where the cluster is; continue from a state."""
+        contexts, security = {}, self.worker.security
+        if str(self.worker.address).startswith("tls"):
+            contexts["client"] = security.get_connection_args("worker")["ssl_context"]
+            contexts["server"] = security.get_listen_args("worker")["ssl_context"]
+        elif security.require_encryption:
+            raise RuntimeError("the cluster requires encryption, and has no TLS for its workers")
+        self.comm = self.listener.ring(
+            addresses, rank, token, timeout=self.timeout, attempt=self.ticket, abort=self.abort,
+            **contexts,
+        )  # fmt: skip
+        self.listener = None
+        if state is not None:
+            self.rank.restore(state)
+        return True
+
+    def work(self, seconds: float, fetches: bool) -> tuple[Any, Any]:
+        """Run a round; return what it has done, and of rank 0 the state if it is wanted."""
+        found = self.rank.round(self.comm, seconds)
+        wanted = self.comm.rank == 0 and (fetches or found.ended)
+        return found, self.rank.state() if wanted else None
 
 
 _seats: dict[str, Seat] = {}
@@ -104,36 +189,41 @@ def claim(run: str, timeout: float, dask_worker: Any) -> str:
     """Claim this worker for a training; return what keeps it from that, if anything does."""
     with _lock:
         seat = _seats.get(dask_worker.address)
+        if seat is not None and seat.is_stale:
+            seat.free()
+            seat = _seats.get(dask_worker.address)
         if run in _over:
             return "this training has ended"
-        if seat is not None and seat.run == run:
-            seat.heard = time.monotonic()
-            return ""
-        if seat is not None:
-            if not seat.is_stale:
-                return f"busy with training {seat.run} since {seat.since}"
-            seat.abort.set()
-            if seat.running:
-                return f"training {seat.run}, whose driver has gone, is ending"
-            _vacate(dask_worker.address, seat)
-        seat = _seats[dask_worker.address] = Seat(run, timeout)
-        _watch(dask_worker.address, seat)
-    return ""
+        if seat is not None and seat.left:
+            return f"training {seat.run} is ending"
+        if seat is not None and seat.run != run:
+            return f"busy with training {seat.run} since {seat.since}"
+        full = dask_worker.state.executing_count >= dask_worker.state.nthreads
+        if full or (seat is not None and seat.running):
+            return BUSY
+        if seat is None:
+            seat = _seats[dask_worker.address] = Seat(run, timeout, dask_worker)
+        seat.heard = time.monotonic()
+        return ""
 
 
-def renew(run: str, ends: int = -1, *, dask_worker: Any) -> bool:
-    """Tell that the driver is alive; return whether a task of this training is running.
+def running(dask_worker: Any) -> set[str]:
+    """Return the keys of the tasks that are running."""
+    return {task.key for task in dask_worker.state.executing}
 
-    `ends` is an attempt whose round, or that of an earlier one, is to end.
+
+def renew(run: str, ends: int = -1, *, dask_worker: Any) -> None:
+    """Tell that the driver is alive.
+
+    `ends` is the ticket of a task that is to end, or not to begin any more, like any before it.
     """
     with _lock:
         seat = _seats.get(dask_worker.address)
-        if seat is None or seat.run != run:
-            return False
-        seat.heard = time.monotonic()
-        if seat.attempt <= ends:
-            seat.abort.set()
-        return seat.running
+        if seat is not None and seat.run == run:
+            seat.heard = time.monotonic()
+            if seat.ticket <= ends:
+                seat.ticket = ends
+                seat.abort.set()
 
 
 def leave(run: str, ended: bool, dask_worker: Any) -> None:
@@ -143,205 +233,29 @@ def leave(run: str, ended: bool, dask_worker: Any) -> None:
             _over.append(run)
         seat = _seats.get(dask_worker.address)
         if seat is not None and seat.run == run:
-            seat.abort.set()
-            if not seat.running:
-                _vacate(dask_worker.address, seat)
-            else:
-                seat.left = True
+            seat.free()
 
 
-def _vacate(address: str, seat: Seat) -> None:
-    """Free the place; with the lock held."""
-    if _seats.get(address) is seat:
-        del _seats[address]
-    if seat.timer is not None:
-        seat.timer.cancel()
-    seat.disconnect()
-    if seat.rank is not None:
-        seat.rank.close_shards()
-    seat.rank = seat.place = None
+# A task -------------------------------------------------------------------------------------------
 
 
-def _watch(address: str, seat: Seat) -> None:
-    """Free the place once its driver was not heard of for too long."""
+def perform(run: str, ticket: int, what: str, *args: Any) -> Outcome:
+    """Do what one of the methods of a training's seat does, while it has no other task."""
+    from distributed import get_worker
 
-    def look() -> None:
-        with _lock:
-            if _seats.get(address) is not seat:
-                return
-            if seat.is_stale:
-                seat.abort.set()
-                if not seat.running:
-                    _vacate(address, seat)
-                    return
-            _watch(address, seat)
-
-    seat.timer = threading.Timer(max(0.5, seat.timeout / 4), look)
-    seat.timer.daemon = True
-    seat.timer.start()
-
-
-# Tasks --------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Place:
-    """What a rank is made of; see :class:`cmlp.distributed.Rank`."""
-
-    net: Any
-    source: Any
-    settings: Any
-    validation: Any
-
-
-@dataclass
-class Ring:
-    """Who is in a ring.
-
-    Attributes
-    ----------
-    addresses : list of str
-        Where each rank listens.
-    state : dict or None
-        The driver's state, for one rank, where no rank has a later one.
-    """
-
-    addresses: list[str]
-    rank: int
-    token: bytes
-    state: Any = None
-
-
-class _Task:
-    """The seat of a running task; what goes wrong becomes its outcome."""
-
-    def __init__(self, run: str, attempt: int) -> None:
-        from distributed import get_worker
-
-        self.worker: Any = get_worker()
-        self.run, self.attempt = run, attempt
-        self.outcome = Outcome("gone")
-        self.seat: Seat | None = None
-
-    def __enter__(self) -> Seat | None:
-        end = time.monotonic() + EVICTION
-        while True:
-            with _lock:
-                seat = _seats.get(self.worker.address)
-                if seat is None or seat.run != self.run or seat.attempt > self.attempt:
-                    return None
-                if not seat.running:
-                    seat.running, seat.attempt, seat.heard = True, self.attempt, time.monotonic()
-                    seat.abort.clear()
-                    self.seat = seat
-                    return seat
-                seat.abort.set()  # another task, which has not ended yet
-            if time.monotonic() > end:
-                return None
-            time.sleep(0.02)
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        if error is not None:
-            self.outcome = failed(error)
-        if self.seat is not None:
-            with _lock:
-                self.seat.running, self.seat.heard = False, time.monotonic()
-                if error is not None:
-                    self.seat.disconnect()
-                if self.seat.left:
-                    _vacate(self.worker.address, self.seat)
-        return error is None or isinstance(error, Exception)
-
-
-def failed(error: BaseException) -> Outcome:
-    """Return an error as an outcome that can be pickled."""
-    if isinstance(error, RingBroken):
-        return Outcome("broken", None, error.waited_for, error.seen)
-    if isinstance(error, RankError):
-        return Outcome("broken", None, None, str(error))
-    text = "".join(traceback.format_exception(error))
+    with _lock:
+        seat = _seats.get(get_worker().address)
+        if seat is None or (seat.run, seat.running) != (run, False) or seat.ticket >= ticket:
+            return Outcome("lost", seen="has no place for this task any more")
+        seat.running, seat.ticket, seat.heard = True, ticket, time.monotonic()
+        seat.abort.clear()
     try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    return Outcome("error", error.with_traceback(None), None, text)
-
-
-def admit(run: str, attempt: int, place: Place) -> Outcome:
-    """Take place in a worker; make the rank, unless it needs partitions first."""
-    with (task := _Task(run, attempt)) as seat:
-        if seat is not None:
-            if seat.rank is None:
-                seat.place = place
-                if partitions_in(place.source) is None:
-                    _make(seat, task.worker)
-            task.outcome = Outcome("done")
-    return task.outcome
-
-
-def _make(seat: Seat, worker: Any) -> None:
-    """Make the rank, with as many threads as the worker has, if none are given."""
-    from cmlp.distributed.rank import Rank
-
-    place, settings = seat.place, seat.place.settings
-    if settings.options.n_threads is None:
-        options = replace(settings.options, n_threads=worker.state.nthreads)
-        settings = replace(settings, options=options)
-    seat.rank = Rank(place.net, place.source, settings, place.validation)
-
-
-def listen(run: str, attempt: int, port: Any, held: dict[int, Any]) -> Outcome:
-    """Prepare for a ring: take the partitions that this rank carries, and open a port."""
-    from cmlp.distributed.listener import Listener
-
-    with (task := _Task(run, attempt)) as seat:
-        if seat is not None and seat.place is not None:
-            if held:
-                partitions_in(seat.place.source).held = held  # type: ignore[union-attr]
-                if seat.rank is not None:
-                    seat.rank.close_shards()
-            if seat.rank is None:
-                _make(seat, task.worker)
+        found = outcome_of(getattr(seat, what), *args)
+        if found.kind != "done":
             seat.disconnect()
-            host = task.worker.ip
-            seat.listener = Listener(host, port(task.worker) if callable(port) else port)
-            task.outcome = Outcome("done", (seat.listener.address, seat.rank.position))
-    return task.outcome
-
-
-def work(
-    run: str, attempt: int, number: int, ring: Ring | None, seconds: float, fetches: bool
-) -> Outcome:
-    """Run a round, the first one of a ring after connecting it; rank 0 may return its state, too.
-
-    `number` counts the rounds of all rings: Dask runs a task again whose result it has lost.
-    """
-    with (task := _Task(run, attempt)) as seat:
-        ready = seat is not None and (seat.listener if ring else seat.comm) is not None
-        if seat is not None and ready and number > seat.number:
-            seat.number = number
-            if ring is not None:
-                _connect(seat, ring, attempt, task.worker)
-            found = seat.rank.round(seat.comm, seconds)
-            wanted = seat.comm.rank == 0 and (fetches or found.ended)
-            state = seat.rank.state() if wanted else None
-            task.outcome = Outcome("done", (found, state))
-    return task.outcome
-
-
-def _connect(seat: Seat, ring: Ring, attempt: int, worker: Any) -> None:
-    """Connect with the other ranks, encrypted where the cluster is."""
-    contexts: dict[str, Any] = {}
-    if str(worker.address).startswith("tls"):
-        security = worker.security
-        contexts["client"] = security.get_connection_args("worker")["ssl_context"]
-        contexts["server"] = security.get_listen_args("worker")["ssl_context"]
-    elif worker.security.require_encryption:
-        raise RuntimeError("the cluster requires encryption, and has no TLS for its workers")
-    seat.comm = seat.listener.ring(
-        ring.addresses, ring.rank, ring.token, timeout=seat.timeout, attempt=attempt,
-        abort=seat.abort, **contexts,
-    )  # fmt: skip
-    seat.listener = None
-    if ring.state is not None:
-        seat.rank.restore(ring.state)
+        return found
+    finally:
+        with _lock:
+            seat.running, seat.heard = False, time.monotonic()
+            if seat.left:
+                seat.free()

@@ -30,11 +30,11 @@ def train(estimator: Any, task: Task, of_source: SourceFit | None = None) -> Non
     of_source : SourceFit, optional
         What reads the rows of a source, and writes checkpoints.
     """
-    random = _random(estimator, task, of_source)
+    random = random_of(estimator, task, of_source)
     start = {} if of_source is None else random.get_state(legacy=False)
-    with _network(estimator, task, random) as net:
+    with network_of(estimator, task, random) as net:
         if estimator.solver == "lbfgs":
-            _keep(estimator, task, net, random)
+            keep_network(estimator, task, net, random)
             fit_lbfgs(estimator, net, task)
             return
         ended = of_source is not None and of_source.begin(net, start)
@@ -51,14 +51,14 @@ def train(estimator: Any, task: Task, of_source: SourceFit | None = None) -> Non
 @contextlib.contextmanager
 def ready_to_train(estimator: Any, task: Task) -> Iterator[StochasticFit]:
     """Prepare a training by steps, whose curves have begun, as :func:`train` does."""
-    random = _random(estimator, task)
-    with _network(estimator, task, random) as net:
+    random = random_of(estimator, task)
+    with network_of(estimator, task, random) as net:
         fit = _steps(estimator, task, net, random)
         fit.begin()
         yield fit
 
 
-def _random(
+def random_of(
     estimator: Any, task: Task, of_source: SourceFit | None = None
 ) -> np.random.RandomState:
     """Return the random state of a training, which that of a ``partial_fit`` continues."""
@@ -69,7 +69,7 @@ def _random(
 
 
 @contextlib.contextmanager
-def _network(estimator: Any, task: Task, random: np.random.RandomState) -> Iterator[Network]:
+def network_of(estimator: Any, task: Task, random: np.random.RandomState) -> Iterator[Network]:
     """Return a new network, or the estimator's; no other thread trains it meanwhile."""
     if task.first:
         net = first_network(estimator, task, random)
@@ -97,12 +97,12 @@ def _steps(
     elif held_out is None and estimator.early_stopping:
         rows, held_out = task.split(estimator.validation_fraction, random)
     fit = StochasticFit(estimator, net, task, rate, random, rows, held_out, feed)
-    _keep(estimator, task, net, random)
+    keep_network(estimator, task, net, random)
     estimator._optimizer = rate
     return fit
 
 
-def _keep(estimator: Any, task: Task, net: Network, random: np.random.RandomState) -> None:
+def keep_network(estimator: Any, task: Task, net: Network, random: np.random.RandomState) -> None:
     """Make a network, and the problem that it is to learn, the estimator's."""
     outputs = task.targets.outputs
     if net.classes is None:  # as of weights that were assigned without labels
