@@ -19,6 +19,7 @@ from cmlp.page.models import own_of
 from cmlp.page.session import Session
 from cmlp.page.set_up import BY_HAND, SetUp
 
+
 @pytest.fixture
 def page():
     return Page({"data": "moons", "layers": [5, 4], "activation": "tanh"})

@@ -261,7 +261,7 @@ class App {
     this.options.keep?.(this.setup);
   }
 
-  on_error(event) { this.error(event.field ? `${event.field}: ${event.text}` : event.text); }
+  on_error(event) { this.error(event.field && !event.text.startsWith(event.field) ? `${event.field}: ${event.text}` : event.text); }
 
   on_note(event) { const text = T.notes[event.code]?.(event); if (text) this.say(text, true); }
 

@@ -64,6 +64,7 @@ export function plane(app) {
     }
     if (found.length > app.limits.points) app.error(P.many(found.length, app.limits.points));
     else if (found.length) setPoints(found);
+    else app.error(P.bad(1));
   }
 
   async function take(file) { if (!app.tooLarge(file, app.limits.setup)) paste(await file.text()); }

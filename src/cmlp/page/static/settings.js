@@ -73,5 +73,9 @@ export function settings(app, stories) {
     begin.hidden = JSON.stringify(pending()) === "{}";
   }
 
-  return { panel, event(event) { if (event.type === "state") show(); else if (event.type === "changed") show(Object.keys(event.fields)); } };
+  return { panel, event(event) {
+    if (event.type === "state") show();
+    else if (event.type === "changed") show(Object.keys(event.fields));
+    else if (event.type === "error" && fields[event.field] && !BEGINS.has(event.field)) fields[event.field].value = app.setup[event.field]; // what it is
+  } };
 }
