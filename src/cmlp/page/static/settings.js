@@ -76,6 +76,6 @@ export function settings(app, stories) {
   return { panel, event(event) {
     if (event.type === "state") show();
     else if (event.type === "changed") show(Object.keys(event.fields));
-    else if (event.type === "error" && fields[event.field] && !BEGINS.has(event.field)) fields[event.field].value = app.setup[event.field]; // what it is
+    else if (event.type === "error" && fields[event.field] && !BEGINS.has(event.field)) fields[event.field].value = app.setup[event.field];
   } };
 }
