@@ -35,7 +35,7 @@ class App {
     this.about = { step: 0, epoch: 0, batch: 0, batches: 1, furthest: 0, earliest: 0, playing: false, rate: 0 };
     this.curve = { epoch: [], step: [], loss: [], held: [], score: [] };
     // of the state that the engine tells
-    this.setup = this.family = this.kind = this.plain = undefined;
+    this.setup = this.family = this.kind = this.ownKind = this.plain = undefined;
     /** @type {number[] | undefined} */ this.sizes = undefined;
     /** @type {string[]} */ this.classes = [];
     this.kept = [];
@@ -248,6 +248,7 @@ class App {
     this.seed.textContent = T.seed(this.setup.seed);
     this.speed.value = Math.max(0, SPEEDS.indexOf(this.setup.speed));
     this.setSpeed(true);
+    if (event.setup.data === "own") this.ownKind = event.kind;
     this.sharing.apply();
     this.options.keep?.(this.setup);
     if (anew || this.setup.story !== this.story) this.show(this.setup.story);
@@ -313,10 +314,10 @@ class App {
 
   /** Go to a story, which may be about other data. */
   choose(name) {
-    const own = this.vocabulary.data.includes("own") && this.setup.data !== "own" ? "own" : null;
-    const family = { draw: "digits", plane: "plane", train: own, step: own }[name];
-    const here = this.family === "own" ? [this.family, this.kind] : [this.family]; // rows of a program may be digits
-    if (family && !here.includes(family)) this.send("use", { family, story: name });
+    const own = this.ownKind && "own"; // rows of a program may be digits or points, too
+    let family = { draw: "digits", plane: "plane", train: own, step: own }[name];
+    if (family && family === this.ownKind) family = "own";
+    if (family && family !== this.family) this.send("use", { family, story: name });
     else this.send("change", { fields: { story: name } });
     this.show(name);
   }
