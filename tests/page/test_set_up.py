@@ -177,6 +177,8 @@ def test_a_file(tmp_path):
         file.write_text(text)
         with pytest.raises(ValueError, match=message):
             play.read_setup(str(file))
+    with pytest.raises(ValueError, match="drop the file on the page"):
+        play.read_setup("own.csv")
     file.write_bytes(b" " * 1_000_001)
     with pytest.raises(ValueError, match="at most"):
         play.read_setup(str(file))

@@ -28,6 +28,11 @@ def read_setup(path: str) -> SetUp:
     from cmlp.page import limits
     from cmlp.page.set_up import SetUp
 
+    if path.lower().endswith((".csv", ".tsv", ".txt", ".parquet")):
+        raise ValueError(
+            f"{path}: cmlp play opens a set-up that its page has saved, a .json file; for a table "
+            "start cmlp play alone, and drop the file on the page"
+        )
     if os.path.getsize(path) > limits.SET_UP_BYTES:
         raise ValueError(f"{path}: a set-up has at most {limits.SET_UP_BYTES:,} bytes")
     with open(path, encoding="utf-8") as file:
