@@ -16,7 +16,7 @@ export const T = {
   controls: {
     first: "Back an epoch (Shift+←)", back: "Back a batch (←)", run: "Run (Space)", pause: "Pause (Space)",
     step: "One batch (→)", epoch: "One epoch (Shift+→)", again: "Same seed again (R)", fresh: "New seed (N)",
-    speed: "Speed", timeline: "Batch", speedText: (n) => (n ? `${n} batch${n > 1 ? "es" : ""} a second` : "full speed"),
+    speed: "Speed", timeline: "Batch", speedText: (n) => (n ? `batches/s: ${n}` : "full speed"),
   },
   again: "R again", fresh: "N new seed",
   closed: "The engine is gone: `cmlp play` has ended, or this page was open for too long. Start it again, and open the new address.",
