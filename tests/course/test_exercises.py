@@ -95,6 +95,11 @@ def test_an_answer_with_more_digits_passes_too():
         ("1.1", 0.562j, "Not yet: a number or numbers are expected, 0.562j came."),
         ("1.1", [0.562, 0.562], "Not yet: shape (2,) came, () is meant."),
         ("1.3", [[7, 2], [3]], "Not yet: rows of equal length are expected."),
+        (
+            "4.3",
+            6.64,
+            "Not yet: a whole number is meant. Each step multiplies w2 by the same number.",
+        ),
         ("4.1", 1.9, "Not yet: shape () came, (2,) is meant."),
         ("8.1", 0.97, "Not yet: a word between quotes is expected, 0.97 came."),
         ("7.2", [np.nan] * 3, "Not yet. First softmax, then delta = a - y."),

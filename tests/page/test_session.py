@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -14,22 +15,9 @@ import cmlp
 from cmlp.page import build, limits
 from cmlp.page.digits import blocks
 from cmlp.page.host import Closed
+from cmlp.page.models import own_of
 from cmlp.page.session import Session
-from cmlp.page.set_up import SetUp
-
-LESSON_5 = {
-    "story": "step",
-    "data": "xor",
-    "layers": [2],
-    "activation": "logistic",
-    "out_activation": "logistic",
-    "loss": "squared_error",
-    "one_output": True,
-    "learning_rate": 1,
-    "momentum": 0,
-    "rows": [[[1, -1], 1]],
-    "parameters": [[[[0.5, -1], [1, 0.5]], [0, 0.5]], [[[1], [-2]], [0.5]]],
-}
+from cmlp.page.set_up import BY_HAND, SetUp
 
 
 @pytest.fixture
@@ -304,7 +292,7 @@ def test_training_on_ones_own_digits():
 
 
 def test_lesson_5_has_the_numbers_of_trace_step():
-    page = Page(LESSON_5)
+    page = Page(BY_HAND)
     cards = page.events("cards", {"type": "trace", "rows": "setup", "fresh": True})[0]
     found = {each["key"]: each for each in cards["stations"]}
     assert list(found) == [
@@ -342,7 +330,7 @@ def test_lesson_5_has_the_numbers_of_trace_step():
 
 
 def test_a_step_and_back():
-    page = Page(LESSON_5)
+    page = Page(BY_HAND)
     trained = page.session.run.net.params.copy()
     page.do({"type": "trace", "rows": "setup", "fresh": True})
     after = page.events("cards", {"type": "apply"})[0]
@@ -354,7 +342,7 @@ def test_a_step_and_back():
 
 @pytest.mark.parametrize("place", [(1, 0, 1), (1, -1, 0), (2, 1, 0), (2, -1, 0)])
 def test_the_slope_of_a_weight(place):
-    page = Page(LESSON_5)
+    page = Page(BY_HAND)
     layer, i, j = place
     page.do({"type": "trace", "rows": "setup", "fresh": True})
     valley = page.events("valley", {"type": "weight", "layer": layer, "i": i, "j": j})[0]
@@ -425,8 +413,17 @@ def test_a_model_of_ones_own():
     assert page.events("diagnosis", {"type": "diagnose"})[0]["looked_at"]
     assert errors(page.do({"type": "reset", "seed": 3}))[0][0] == "seed"
     assert page.events("sample", {"type": "sample", "which": 2})[0]["truth"] == y[2]
+    (cards,) = page.events("cards", {"type": "trace", "rows": "view", "fresh": True})
+    assert cards["viewed"] and page.events("cards", {"type": "trace", "rows": "batch"})
+    np.testing.assert_allclose([float(x) for x in cards["stations"][0]["values"]], X[2], rtol=1e-3)
+    assert [float(each) for each in station(cards, "cost")["target"]] == [
+        y[2] == "no",
+        y[2] == "yes",
+    ]
     page.do({"type": "place", "values": [1, 2, 3]})
     assert page.session.painter.row.tolist() == [1, 2, 3]
+    (cards,) = page.events("cards", {"type": "trace", "rows": "view"})  # it has no target
+    assert not cards["viewed"] and cards["rows"] == 1
     numbers = Page(own=build.Own(cmlp.Network([3, 1], seed=0), X, X[:, 0]))
     numbers.do({"type": "step", "n": 2, "epochs": True})
     assert np.isnan(numbers.session.run.curve[-1][4]) and numbers.session.rows.classes == []
@@ -435,6 +432,55 @@ def test_a_model_of_ones_own():
     )
     assert plane.session.rows.kind == "plane"
     assert "classes" in plane.frame({"type": "look", "panels": ["regions"]})["arrays"]
+
+
+def station(cards, key):
+    return next(each for each in cards["stations"] if each["key"] == key)
+
+
+def test_a_model_whose_pixels_go_to_16():
+    digits = cmlp.load_digits()
+    net = cmlp.Network([64, 4, 10], seed=0, input_scale=1 / 16)
+    page = Page(own=build.Own(net, digits.X_train[:99], digits.y_train[:99]))
+    page.do({"type": "look", "panels": ["unit", "row"]})
+    message = {"type": "pixels", "values": digits.X_test[0].tolist()}
+    arrays = page.frame(message)["arrays"]
+    assert np.array_equal(arrays["a2"], net.predict(digits.X_test[:1])[0])
+    about = arrays["unit_about"]
+    assert about[5] == pytest.approx(float(arrays["unit_terms"][:, 3].sum() + about[3] + about[4]))
+    told = page.events("sample", {"type": "sample", "which": 3})[0]
+    assert told["counts"] == digits.X_train[3].tolist()
+
+
+def test_layers_that_no_card_explains():
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    net = cmlp.Network([3, 4, 2], normalization="batch")
+    page = Page(own=build.Own(net, X, X[:, 0] > 0))
+    assert "unit_terms" not in page.frame({"type": "look", "panels": ["unit"]})["arrays"]
+    assert "trace_step" in errors(page.do({"type": "trace", "rows": "view"}))[0][1]
+    assert page.frame({"type": "step", "n": 1})["step"] == 1
+
+
+def test_estimators(engine):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    y = np.array(["no", "yes"])[(X[:, 0] > 0).astype(int)]
+    for model, target in (
+        (cmlp.MLPClassifier((4,), max_iter=1, n_ensemble=2), y),
+        (cmlp.TabularClassifier((4,), max_iter=1, n_ensemble=1, cv=None), y),
+        (cmlp.TabularRegressor((4,), max_iter=1, n_ensemble=1, cv=None), 1000 + 9 * X[:, 0]),
+    ):
+        with pytest.raises(Exception, match="not fitted"):
+            own_of(model, X, target)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", cmlp.ConvergenceWarning)
+            own = own_of(model.fit(X, target), X, target, X[:9], target[:9])
+        page = Page(own=own)
+        assert page.frame({"type": "step", "n": 1, "epochs": True})["arrays"]["curve"][0][2] < 2
+        assert page.session.rows.classes == (["no", "yes"] if target is y else [])
+    with pytest.raises(TypeError, match="not list"):
+        own_of([], X, y)
+    with pytest.raises(ValueError, match="both X_val and y_val"):
+        own_of(cmlp.Network([3, 2]), X, y, X_val=X)
 
 
 # Taking away -------------------------------------------------------------------------------------

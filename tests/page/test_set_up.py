@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import cmlp
 from cmlp import course
 from cmlp.page import build, play, points
-from cmlp.page.set_up import CHECKS, SetUp, SetUpError
+from cmlp.page.set_up import BY_HAND, CHECKS, SetUp, SetUpError
 
 BAD = {
     "story": ["x", None],
@@ -116,6 +116,7 @@ def test_set_ups_of_lessons(number):
 
 
 def test_there_is_no_ninth_lesson():
+    assert SetUp.from_dict(course.set_up(5)) == SetUp.from_dict({"title": "Lesson 5", **BY_HAND})
     with pytest.raises(ValueError, match="lesson is 9; there are 1 to 8"):
         course.set_up(9)
 
@@ -176,6 +177,8 @@ def test_a_file(tmp_path):
         file.write_text(text)
         with pytest.raises(ValueError, match=message):
             play.read_setup(str(file))
+    with pytest.raises(ValueError, match="drop the file on the page"):
+        play.read_setup("own.csv")
     file.write_bytes(b" " * 1_000_001)
     with pytest.raises(ValueError, match="at most"):
         play.read_setup(str(file))

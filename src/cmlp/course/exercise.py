@@ -84,7 +84,8 @@ class Exercise:
             given = _as_given(answer, right)
         except (TypeError, ValueError, OverflowError) as error:
             return Verdict(False, f"Not yet: {error}.")
-        if self.agrees(given, right):
+        counts = isinstance(given, str) or self.digits > 0 or bool(np.all(given == np.rint(given)))
+        if counts and self.agrees(given, right):
             return Verdict(True, "Right.")
         for slip in self.slips:
             if self.agrees(given, slip.value()):
@@ -93,10 +94,12 @@ class Exercise:
             if np.squeeze(given).shape != np.squeeze(right).shape:
                 came, meant = np.shape(given), np.shape(right)
                 return Verdict(False, f"Not yet: shape {came} came, {meant} is meant.")
+            if not counts:
+                return Verdict(False, f"Not yet: a whole number is meant. {self.hints[0]}")
             for digits in range(self.digits - 1, 0, -1):
                 if self.agrees(given, right, digits):
-                    more = f"Nearly: right to {digits} digits after the point, {self.digits} are"
-                    return Verdict(False, f"{more} needed.")
+                    places = f"{digits} digit{'s' if digits > 1 else ''} after the point"
+                    return Verdict(False, f"Nearly: right to {places}, {self.digits} are needed.")
         return Verdict(False, f"Not yet. {self.hints[0]}")
 
 

@@ -32,6 +32,8 @@ class Rows:
         Numbers of classes, (n,); or numbers, (n, n_out), of a regression.
     classes : list of str
         Empty for a regression.
+    black : float
+        What a pixel of digits is that is all ink.
     """
 
     kind: str
@@ -40,17 +42,31 @@ class Rows:
     X_val: Array | None
     y_val: Array | None
     classes: list[str]
+    black: float = 1.0
+
+    def held_out_or_all(self) -> tuple[Array, Array]:
+        """Return the rows that are held out, if there are any, and their targets."""
+        if self.X_val is None or self.y_val is None:
+            return self.X, self.y
+        return self.X_val, self.y_val
 
 
 @dataclass(frozen=True)
 class Own:
-    """A model and rows that a program passed to :func:`cmlp.play`."""
+    """A model and rows that a program passed to :func:`cmlp.play`.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the outputs, where the network does not know them.
+    """
 
     net: Network
     X: Any
     y: Any
     X_val: Any = None
     y_val: Any = None
+    classes: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -110,25 +126,32 @@ def own_rows(own: Own | None) -> Rows:
     data = net.encode_rows(own.X, own.y)
     validation = None if own.X_val is None else net.encode_rows(own.X_val, own.y_val, suffix="_val")
     n_in = net.sizes[0]
-    classes = [str(label) for label in net.classes] if net.classes is not None else []
+    known = () if net.classes is None else net.classes
+    classes = [*own.classes] or [str(label) for label in known]
     if not classes and net.architecture.classifies:
         classes = [str(n) for n in range(net.sizes[-1])]
-    kind = (
-        "plane" if n_in == 2 and classes else "digits" if n_in == 64 and len(classes) == 10 else ""
-    )
+    if data.targets.ndim == 2 and data.targets.shape[1] > 1 and not _one_hot(data.targets):
+        classes = []  # several labels of a row
     X = np.asarray(data.X, np.float32)
+    black = float(X.max(initial=0))
+    kind = "plane" if n_in == 2 and classes else "rows"
+    if n_in == 64 and len(classes) == 10 and X.min(initial=0) >= 0 and black:
+        kind = "digits"
 
     def labels(data: Data) -> Array:
-        return (
-            data.targets[:, 0].astype(np.int64)
-            if data.targets.ndim == 2 and (classes and data.targets.shape[1] == 1)
-            else data.targets
-        )
+        targets = data.targets
+        if targets.ndim == 1 or not classes:
+            return targets
+        return targets.argmax(axis=1) if targets.shape[1] > 1 else targets[:, 0].astype(np.int64)
 
     if validation is None:
-        return Rows(kind or "rows", X, labels(data), None, None, classes)
+        return Rows(kind, X, labels(data), None, None, classes, black)
     X_val = np.asarray(validation.X, np.float32)
-    return Rows(kind or "rows", X, labels(data), X_val, labels(validation), classes)
+    return Rows(kind, X, labels(data), X_val, labels(validation), classes, black)
+
+
+def _one_hot(targets: Array) -> bool:
+    return bool((targets.max(axis=1) == 1).all() and (targets != 0).sum(axis=1).max() == 1)
 
 
 # The network --------------------------------------------------------------------------------------
@@ -179,6 +202,12 @@ def _set_parameters(net: Network, setup: SetUp) -> None:
         except (IndexError, ValueError):
             expected = f"layer {number + 1} needs weights {W.shape} and biases {b.shape}"
             raise SetUpError("parameters", expected) from None
+
+
+def is_plain(net: Network) -> bool:
+    """Whether each z is a W + b, as the cards of the page write it."""
+    about = net.architecture
+    return not (about.inputs or about.normalization or about.parametric_activation)
 
 
 def described(setup: SetUp, net: Network) -> SetUp:

@@ -58,7 +58,7 @@ class Drawing:
         if len(raw) != 128:
             raise SetUpError("ink", "must be 256 hexadecimal digits")
         picture, counts = digits.prepared(np.unpackbits(raw).reshape(32, 32).astype(bool))
-        self._show(counts.ravel(), None)
+        self._show_ink(counts.ravel())
         self.session.event(
             "prepared", bits=np.packbits(picture).tobytes().hex(), counts=counts.ravel().tolist()
         )
@@ -73,16 +73,12 @@ class Drawing:
             counts = np.array([whole(0, 16)(value) for value in values], np.uint8)
         except ValueError as error:
             raise SetUpError("pixels", str(error)) from None
-        self._show(counts, None)
+        self._show_ink(counts)
 
     def sample(self, message: dict[str, Any]) -> None:
         """Take a row that is held out: the next, one that is read wrongly, or one by number."""
         rows, painter = self.session.rows, self.session.painter
-        X, y = (
-            (rows.X, rows.y)
-            if rows.X_val is None or rows.y_val is None
-            else (rows.X_val, rows.y_val)
-        )
+        X, y = rows.held_out_or_all()
         which = message.get("which")
         row = (self.next_row + 1) % len(X)
         if which == "wrong":
@@ -100,14 +96,16 @@ class Drawing:
             except ValueError as error:
                 raise SetUpError("sample", str(error)) from None
         self.next_row = row
-        painter.row = np.asarray(X[row], self.session.run.net.dtype)
+        painter.row, painter.target = np.asarray(X[row], self.session.run.net.dtype), y[row]
         truth = rows.classes[int(y[row])] if rows.classes else str(y[row])
         self.session.event(
             "sample",
             row=row,
             truth=truth,
             held_out=rows.X_val is not None,
-            counts=np.rint(X[row] * 16).astype(int).tolist() if rows.kind == "digits" else [],
+            counts=np.rint(X[row] * (16 / rows.black)).astype(int).tolist()
+            if rows.kind == "digits"
+            else [],
         )
         self.session.changed()
 
@@ -121,8 +119,7 @@ class Drawing:
             or not all(isinstance(value, (int, float)) and abs(value) < 1e6 for value in values)
         ):
             raise SetUpError("place", f"must be a list of {n_in} numbers")
-        self.session.painter.row = np.array(values, self.session.run.net.dtype)
-        self.session.changed()
+        self._show(np.array(values, self.session.run.net.dtype))
 
     def off(self, message: dict[str, Any]) -> None:
         """Switch a hidden unit off or on for the row on view."""
@@ -140,8 +137,14 @@ class Drawing:
         if self.session.run.net.sizes[0] != 64:
             raise SetUpError("ink", "this network does not read 8 x 8 pictures; choose the digits")
 
-    def _show(self, counts: Array, truth: int | None) -> None:
-        self.session.painter.row = counts.astype(self.session.run.net.dtype) / 16
+    def _show_ink(self, counts: Array) -> None:
+        """Take counts of 0 to 16 as a row of the data's own range."""
+        self._show(counts * np.float32(self.session.rows.black / 16))
+
+    def _show(self, row: Array) -> None:
+        """Take a row without a target."""
+        painter = self.session.painter
+        painter.row, painter.target = row.astype(self.session.run.net.dtype), None
         self.session.changed()
 
     # Own digits ----------------------------------------------------------------------------------
@@ -155,6 +158,7 @@ class Drawing:
             raise SetUpError("label", str(error)) from None
         if len(self.collected) >= MOST_COLLECTED:
             raise SetUpError("collect", f"at most {MOST_COLLECTED} digits are kept")
+        self.session.painter.target = label
         self.collected.append((self.session.painter.row.copy(), label))
         self.session.event(
             "collected", n=len(self.collected), labels=[label for _, label in self.collected]
@@ -206,7 +210,7 @@ class Drawing:
     def _shares(self, rows: Any, X: Array, y: Array) -> list[float]:
         """Return the shares that are read right: of the rows held out, and of one's own."""
         net = self.session.run.net
-        X_val, y_val = (rows.X, rows.y) if rows.X_val is None else (rows.X_val, rows.y_val)
+        X_val, y_val = rows.held_out_or_all()
         return [
             float(np.mean(net.predict(some).argmax(axis=1) == truth))
             for some, truth in ((X_val, y_val), (X, y))

@@ -21,7 +21,7 @@ from cmlp.formats import safetensors
 from cmlp.model import passes
 from cmlp.model.parameters import Parameters
 from cmlp.page import limits
-from cmlp.page.build import Rows
+from cmlp.page.build import Rows, is_plain
 from cmlp.page.run import Run
 
 RATES = {
@@ -80,6 +80,8 @@ class Painter:
         What is on view: keys of :data:`RATES`.
     row : (n_in,) array
         The row whose activations are shown.
+    target : number of a class, array of numbers, or None
+        Of that row; None for a drawing without a label.
     off : set of (layer, unit)
         Units that are switched off for this row.
     unit : (layer, unit)
@@ -92,6 +94,7 @@ class Painter:
         self.run, self.rows = run, rows
         self.panels: set[str] = set()
         self.row: Array = np.zeros(run.net.sizes[0], run.net.dtype)
+        self.target: Any = None
         self.off: set[tuple[int, int]] = set()
         self.unit = (1, 0)
         self.sent = self.seq = 0
@@ -147,6 +150,8 @@ class Painter:
             if cut:
                 W, b = W[:MOST_INPUTS, :MOST_UNITS], b[:MOST_UNITS]
             found[f"W{number}"], found[f"b{number}"] = W.copy(), b.copy()
+        if net.inputs is not None:
+            del found["W1"]  # its rows are not the columns
         return found
 
     def _row(self) -> dict[str, Array]:
@@ -166,10 +171,12 @@ class Painter:
     def _unit(self) -> dict[str, Array]:
         """Return the largest terms of a unit's sum: place, a, w, a w; then the rest, b, z, a."""
         net = self.run.net
+        if not is_plain(net):
+            return {}
         layer = min(self.unit[0], len(net.weights))
         unit = min(self.unit[1], net.sizes[layer] - 1)
         z, a = self.propagated()
-        before = self.row if layer == 1 else a[layer - 2][0]
+        before = self.row * net.input_scale if layer == 1 else a[layer - 2][0]
         w = net.weights[layer - 1][:, unit]
         terms = before * w
         order = np.argsort(-np.abs(terms), kind="stable")
@@ -276,7 +283,7 @@ class Painter:
             "confusion": counts,
         }
         if rows.kind == "digits":
-            found["wrong_x"] = rows.X_val[some].astype(np.float32)
+            found["wrong_x"] = (rows.X_val[some] / rows.black).astype(np.float32)
         return found
 
 

@@ -12,7 +12,7 @@ from cmlp.core.layout import Array
 from cmlp.model import passes
 from cmlp.model.parameters import Parameters
 from cmlp.network import Network
-from cmlp.page.build import targets_of
+from cmlp.page.build import is_plain, targets_of
 from cmlp.page.host import Host
 from cmlp.page.run import snapshot
 from cmlp.page.set_up import SetUpError, real, whole
@@ -35,7 +35,7 @@ class Lesson:
         self.undo_stack: list[Snapshot] = []
         self.X: Array = np.empty((0, 0), np.float32)
         self.y: Array = np.empty(0)
-        self.row = 0
+        self.row, self.viewed = 0, False
         self.units: dict[int, int] = {}
         self.inputs: dict[int, int] = {}
         self.chosen: tuple[int, int, int] = (1, 0, 0)
@@ -55,11 +55,19 @@ class Lesson:
     def trace(self, message: dict[str, Any]) -> None:
         """Trace some rows; ``fresh`` takes a new copy of the network.
 
-        ``rows`` is "view" (the row on view), "batch" (the next batch, at most eight of it), "setup"
-        (those of the set-up), or a list of numbers of rows that train.
+        ``rows`` is "view" (the row on view; without a target the first row), "batch" (the next
+        batch, at most eight of it), "setup" (those of the set-up), or a list of numbers of rows
+        that train.
         """
+        if not is_plain(self.session.run.net):
+            raise SetUpError(
+                "trace",
+                "the formulas here are those of z = a W + b; this network's inputs, normalization "
+                "or activations are others. net.trace_step(X, y) prints its step",
+            )
         if self.net is None or message.get("fresh"):
             self.net = copy.deepcopy(self.session.run.net)
+            self.net.classes = None  # targets are numbers here
             self.undo_stack = []
         if "rows" in message:
             self.X, self.y = self._rows(message["rows"])
@@ -76,7 +84,10 @@ class Lesson:
 
     def _rows(self, wanted: Any) -> tuple[Array, Array]:
         session = self.session
-        run, setup = session.run, session.setup
+        run, setup, painter = session.run, session.setup, session.painter
+        self.viewed = wanted == "view" and painter.target is not None
+        if self.viewed:
+            return painter.row[None], self._targets(np.array([painter.target]))
         if wanted == "setup" and setup.rows:
             n_in = run.net.sizes[0]
             if any(len(x) != n_in for x, _ in setup.rows):
@@ -100,6 +111,8 @@ class Lesson:
         return np.asarray(run.data.X, np.float32)[chosen], run.data.targets[chosen]
 
     def _targets(self, labels: Array) -> Array:
+        if labels.ndim > 1 or not self.session.rows.classes:
+            return labels
         return targets_of(self.session.setup, labels, self.session.run.net.sizes[-1])
 
     def _recipe(self) -> Any:
@@ -130,6 +143,7 @@ class Lesson:
             stations=cards.stations(),
             row=self.row,
             rows=len(self.X),
+            viewed=self.viewed,
             plain=plain,
             undo=len(self.undo_stack),
             sizes=net.sizes,
@@ -146,11 +160,12 @@ class Lesson:
     def weight(self, message: dict[str, Any]) -> None:
         """Show what the slope of a weight is made of, and the cost over it.
 
-        ``i`` is -1 for the bias of unit ``j``.
+        ``i`` is -1 for the bias of unit ``j``; without it, the largest input of the first rows.
         """
         net = self._ready()
         layer = whole(1, len(net.sizes) - 1)(message.get("layer"))
-        i = whole(-1, net.sizes[layer - 1] - 1)(message.get("i"))
+        largest = int(np.abs(self.X).sum(axis=0).argmax()) if layer == 1 else 0
+        i = whole(-1, net.sizes[layer - 1] - 1)(message.get("i", largest))
         j = whole(0, net.sizes[layer] - 1)(message.get("j"))
         self.chosen = layer, i, j
         self.units[layer] = j

@@ -8,7 +8,6 @@ import sys
 import webbrowser
 from typing import TYPE_CHECKING, Any
 
-from cmlp.network import Network
 from cmlp.page.door import Door
 
 if TYPE_CHECKING:  # the others are imported while the browser starts
@@ -29,6 +28,11 @@ def read_setup(path: str) -> SetUp:
     from cmlp.page import limits
     from cmlp.page.set_up import SetUp
 
+    if path.lower().endswith((".csv", ".tsv", ".txt", ".parquet")):
+        raise ValueError(
+            f"{path}: cmlp play opens a set-up that its page has saved, a .json file; for a table "
+            "start cmlp play alone, and drop the file on the page"
+        )
     if os.path.getsize(path) > limits.SET_UP_BYTES:
         raise ValueError(f"{path}: a set-up has at most {limits.SET_UP_BYTES:,} bytes")
     with open(path, encoding="utf-8") as file:
@@ -76,10 +80,11 @@ def play(
 
     Parameters
     ----------
-    model : Network, optional
-        By default the page begins with handwritten digits.
+    model : Network or fitted estimator, optional
+        By default the page begins with handwritten digits. Of an estimator's networks the first is
+        shown; a tabular one's gets the rows as its encoder makes them.
     X, y : array-like, (n, n_in) and (n,) or (n, n_out)
-        Rows to train on, as :meth:`cmlp.Network.fit` takes them; with a model they are required.
+        Rows to train on, as the model's ``fit`` takes them; with a model they are required.
     X_val, y_val : array-like, optional
         Rows that are held out.
     setup : dict, optional
@@ -97,24 +102,19 @@ def play(
     Raises
     ------
     TypeError, ValueError
-        If the model is no Network, or the rows do not fit it.
+        If it is another kind of model, or the rows do not fit it.
     ImportError
         Without websockets: ``pip install 'cmlp[play]'``.
     """
-    from cmlp.page.build import Own
     from cmlp.page.set_up import SetUp
 
     own = None
     if model is not None:
-        if not isinstance(model, Network):
-            raise TypeError(
-                f"play takes a Network, not {type(model).__name__}; the networks of an "
-                "estimator are in its networks_"
-            )
         if X is None or y is None:
             raise ValueError("play(model, X, y) needs rows to train on: X and y")
-        own = Own(model, X, y, X_val, y_val)
-        own.net.astype(own.net.dtype).encode_rows(X, y)
+        from cmlp.page.models import own_of
+
+        own = own_of(model, X, y, X_val, y_val)
     elif X is not None or y is not None:
         raise ValueError("play(model, X, y) needs a model for these rows")
     made = None if setup is None else SetUp.from_dict(setup)

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from cmlp.core import dispatch
-from cmlp.core.vocabulary import LOSSES, SOLVERS
+from cmlp.core.vocabulary import INITIALISERS, LOSSES, SOLVERS
 from cmlp.formats.safetensors import parse_json
 from cmlp.page import frames, limits, set_up
 from cmlp.page.ahead import Ahead
-from cmlp.page.build import Own, Rows, described, new_run, rows_of
+from cmlp.page.build import Own, Rows, described, is_plain, new_run, rows_of
 from cmlp.page.drawing import Drawing
 from cmlp.page.exports import Exports
 from cmlp.page.frames import Painter, data_frame
@@ -96,9 +96,11 @@ class Session:
             core=dispatch.describe(dispatch.core.name),
             limits=limits.told(),
             credit=self.most_credit,
+            by_hand=set_up.BY_HAND,
             vocabulary={
                 "activation": set_up.HIDDEN_ACTIVATIONS,
-                "out_activation": set_up.OUT_ACTIVATIONS,
+                "out_activation": ["", *set_up.OUT_ACTIVATIONS],
+                "weight_init": ["auto", *(row.name for row in INITIALISERS)],
                 "loss": [row.name for row in LOSSES],
                 "solver": [row.name for row in SOLVERS],
                 "data": [name for name in set_up.DATA if name != "own" or self.own is not None],
@@ -231,6 +233,7 @@ class Session:
             loss=net.loss_name,
             formula=frames.loss_formula(net.loss_name),
             batch_size=self.run.batch_size,
+            plain=is_plain(net),
         )
 
     # Set-ups -------------------------------------------------------------------------------------
@@ -256,8 +259,8 @@ class Session:
         if hasattr(self, "painter"):
             painter.panels = self.painter.panels
         self._take(setup, rows, run, painter)
-        first = rows.X[0] if rows.X_val is None else rows.X_val[0]
-        painter.row = np.asarray(first, run.net.dtype)
+        X, y = rows.held_out_or_all()
+        painter.row, painter.target = np.asarray(X[0], run.net.dtype), y[0]
         self.reset_pace()
 
     def _take(self, setup: SetUp, rows: Rows, run: Run, painter: Painter) -> None:

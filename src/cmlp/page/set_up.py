@@ -360,6 +360,21 @@ PLANE = SetUp(
 )
 """What the plane begins with."""
 
+BY_HAND = {
+    "story": "step",
+    "data": "xor",
+    "layers": [2],
+    "activation": "logistic",
+    "out_activation": "logistic",
+    "loss": "squared_error",
+    "one_output": True,
+    "learning_rate": 1,
+    "momentum": 0,
+    "rows": [[[1, -1], 1]],
+    "parameters": [[[[0.5, -1], [1, 0.5]], [0, 0.5]], [[[1], [-2]], [0.5]]],
+}
+"""A network whose numbers can be computed by hand: that of the course's lesson 5."""
+
 
 def first_set_up(setup: SetUp | None, own: bool) -> SetUp:
     """Return what a page begins with: what is given, or a program's own model, or digits."""

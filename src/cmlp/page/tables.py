@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tempfile
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -83,8 +84,7 @@ class TableStory:
                 table = read_raw(path, Selection(target), Reading())
                 table.labels  # noqa: B018
             except DataError as error:
-                text = str(error).replace(path, self.name)
-                raise DataError(text.partition("; --")[0]) from None  # an option of the command
+                raise DataError(_without_options(str(error).replace(path, self.name))) from None
         self.named, names = table.names is not None, table.names
         if names is None:
             others = (i for i in range(len(table.forms) + 1) if i != target)
@@ -136,7 +136,7 @@ class TableStory:
             choice for choice in choices_of(table) if choice.is_used and choice.name not in ignored
         ]
         if not used:
-            raise SetUpError("table", "no column is left to learn from: each has one value or none")
+            raise SetUpError("table", "no column is left to learn from: see under Use, why")
         y = table.y
         assert y is not None
         X: Any = FormTable(
@@ -156,8 +156,11 @@ class TableStory:
                 model.fit(X, y)
             finally:
                 self.fitting = False
-        notes = [" ".join(str(each.message).split()) for each in caught]
-        self.session.event("fitted", notes=notes[:10], **report(model, X, y))
+        notes = [*table.notes, *(" ".join(str(each.message).split()) for each in caught)]
+        found = report(model, X, y)
+        for worst in found["worst"]:  # rows without a target are none of these
+            worst[0] = table.place(worst[0], 0).partition(",")[0]
+        self.session.event("fitted", notes=notes[:10], **found)
 
     def _model(self, y: Array, seconds: float) -> Any:
         """Return an estimator for labels or for numbers."""
@@ -209,8 +212,13 @@ def choices_of(table: RawTable) -> list[Any]:
         try:
             found.append(choose(name, form, table.wanted.get(at)))
         except ColumnError as error:
-            raise table.error(error) from None
+            raise DataError(_without_options(str(table.error(error)))) from None
     return found
+
+
+def _without_options(text: str) -> str:
+    """Return an error without what only the command or a program can do about it."""
+    return re.split(r"; --|, or give the target's number", text)[0]
 
 
 def classifies(y: Array) -> bool:

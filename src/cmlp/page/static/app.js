@@ -35,9 +35,8 @@ class App {
     this.about = { step: 0, epoch: 0, batch: 0, batches: 1, furthest: 0, earliest: 0, playing: false, rate: 0 };
     this.curve = { epoch: [], step: [], loss: [], held: [], score: [] };
     // of the state that the engine tells
-    this.setup = this.family = this.kind = this.loss = this.formula = this.rows = this.heldOut = undefined;
+    this.setup = this.family = this.kind = this.ownKind = this.plain = undefined;
     /** @type {number[] | undefined} */ this.sizes = undefined;
-    /** @type {string[]} */ this.activations = [];
     /** @type {string[]} */ this.classes = [];
     this.kept = [];
     this.points = {};
@@ -52,14 +51,15 @@ class App {
     this.colours = palette(root);
     this.dark.addEventListener("change", () => { this.colours = palette(root); this.redraw(); });
     this.build();
-    // after a click with the mouse the keys are the page's again, not the button's
+    // after a click with the mouse the keys are the page's again, not the button's or the slider's
     root.addEventListener("click", (event) => {
-      const button = event.target.closest("button");
+      const button = event.target.closest("button, input[type=range]");
       if (event.detail && button && button === document.activeElement && !button.closest("dialog")) button.blur();
     });
     (options.keys || document).addEventListener("keydown", (event) => this.key(event));
     document.addEventListener("visibilitychange", () => this.visibility());
     root.addEventListener("cmlp-resized", () => this.redraw());
+    for (const name of ["dragover", "drop"]) root.addEventListener(name, (event) => this.dropped(event));
     new ResizeObserver(() => { this.fit(); this.redraw(); }).observe(root);
   }
 
@@ -135,9 +135,9 @@ class App {
     this.footer = h("footer", {},
       button("first", "«", () => this.send("back", { n: 1, epochs: true })), button("back", "‹", () => this.send("back", { n: 1 })),
       this.runButton, button("step", "›", () => this.send("step", { n: 1 })), button("epoch", "»", () => this.send("step", { n: 1, epochs: true })),
-      h("label", { class: "wide" }, h("span", { class: "unseen" }, C.speed), this.speed), this.statusText,
-      h("span", { class: "timeline" }, this.timeline),
-      h("span", { class: "wide" }, button("again", T.again, () => this.send("reset")), " ", button("fresh", T.fresh, () => this.newSeed())));
+      h("label", {}, this.speed, this.pace = h("span", { class: "soft pace" })), this.statusText,
+      h("span", { class: "timeline", title: C.timeline }, this.timeline),
+      h("span", {}, button("again", T.again, () => this.send("reset")), " ", button("fresh", T.fresh, () => this.newSeed())));
     return this.footer;
   }
 
@@ -145,8 +145,9 @@ class App {
 
   connect(wire) {
     this.wire = wire;
-    const link = this.options.link ? decodeSetup(this.options.link) : this.options.setup;
-    this.wire.open(link || undefined, (data) => this.receive(data), (code) => {
+    const setup = this.options.kept || (this.options.link ? decodeSetup(this.options.link) : undefined);
+    if (setup === null) this.error(T.badLink);
+    this.wire.open(setup || undefined, (data) => this.receive(data), (code) => {
       this.about = { ...this.about, playing: false };
       this.playing(false);
       if (code !== 1013) this.error(code === 1008 ? T.refused : T.closed); // 1013: too many pages, as it has told
@@ -231,6 +232,7 @@ class App {
   on_welcome(event) {
     this.vocabulary = event.vocabulary;
     this.limits = event.limits;
+    this.byHand = event.by_hand;
     this.enough = event.credit / 2;
     this.keysDialog.querySelector(".core").textContent = T.core(event.core) + (event.core.startsWith("python") ? ` ${T.slow}` : "");
     this.say("");
@@ -239,23 +241,28 @@ class App {
   on_state(event) {
     const anew = !this.setup;
     this.setup = event.setup;
-    Object.assign(this, { family: event.family, sizes: event.sizes, activations: event.activations, classes: event.classes, kind: event.kind, loss: event.loss, formula: event.formula, rows: event.rows, heldOut: event.held_out });
+    Object.assign(this, { family: event.family, sizes: event.sizes, classes: event.classes, kind: event.kind, plain: event.plain });
     for (const name of Object.keys(this.arrays)) if (name !== "curve") delete this.arrays[name];
     this.off.clear();
     this.unit = [Math.min(this.unit[0], this.sizes.length - 1), 0];
     this.seed.textContent = T.seed(this.setup.seed);
     this.speed.value = Math.max(0, SPEEDS.indexOf(this.setup.speed));
     this.setSpeed(true);
+    if (event.setup.data === "own") this.ownKind = event.kind;
     this.sharing.apply();
+    this.options.keep?.(this.setup);
     if (anew || this.setup.story !== this.story) this.show(this.setup.story);
     else this.look();
     if (this.unit[0] > 1) this.chooseUnit(...this.unit); // (1, 0) is where each run begins
     else this.chosen();
   }
 
-  on_changed(event) { Object.assign(this.setup, event.fields); }
+  on_changed(event) {
+    Object.assign(this.setup, event.fields);
+    this.options.keep?.(this.setup);
+  }
 
-  on_error(event) { this.error(event.field ? `${event.field}: ${event.text}` : event.text); }
+  on_error(event) { this.error(event.field && !event.text.startsWith(event.field) ? `${event.field}: ${event.text}` : event.text); }
 
   on_note(event) { const text = T.notes[event.code]?.(event); if (text) this.say(text, true); }
 
@@ -273,14 +280,20 @@ class App {
     if (shown) this.error(text);
   }
 
-  playing(now) {
+  /** Light the lamp. */
+  learning(now) {
     this.lamp.textContent = now ? T.lamp.on : T.lamp.off;
     this.lamp.classList.toggle("on", now);
+  }
+
+  playing(now) {
+    this.learning(now);
     this.runButton.textContent = now ? "❚❚" : "▶";
     const label = now ? T.controls.pause : T.controls.run;
     this.runButton.title = label;
     this.runButton.setAttribute("aria-label", label);
     this.spokenAt = performance.now();
+    if (!now) this.stories.train.paused();
   }
 
   status() {
@@ -301,8 +314,9 @@ class App {
 
   /** Go to a story, which may be about other data. */
   choose(name) {
-    const own = this.vocabulary.data.includes("own") && this.setup.data !== "own" ? "own" : null;
-    const family = { draw: "digits", plane: "plane", train: own, step: own }[name];
+    const own = this.ownKind && "own"; // rows of a program may be digits or points, too
+    let family = { draw: "digits", plane: "plane", train: own, step: own }[name];
+    if (family && family === this.ownKind) family = "own";
     if (family && family !== this.family) this.send("use", { family, story: name });
     else this.send("change", { fields: { story: name } });
     this.show(name);
@@ -357,8 +371,25 @@ class App {
   setSpeed(quiet) {
     const speed = SPEEDS[this.speed.value];
     this.speed.setAttribute("aria-valuetext", T.controls.speedText(speed));
-    this.speed.title = T.controls.speedText(speed);
+    this.pace.textContent = T.controls.speedText(speed);
     if (!quiet && this.about.playing) this.send("run", { speed });
+  }
+
+  /** Take a file that is dropped anywhere: a browser would leave the page to show it. */
+  dropped(event) {
+    const { types, files: [file] } = event.dataTransfer;
+    if (!types.includes("Files")) return;
+    event.preventDefault();
+    if (!file || !this.setup) return;
+    if (/\.json$/i.test(file.name)) { this.sharing.load(file); return; }
+    if (!this.stories[this.story].take) this.choose("table");
+    this.stories[this.story].take(file);
+  }
+
+  /** Whether a file is larger than so many bytes, which is then told. */
+  tooLarge(file, most) {
+    if (file.size > most) this.error(T.largeFile(file.name, most / 1e6));
+    return file.size > most;
   }
 
   newSeed() { this.send("reset", { seed: Math.floor(Math.random() * 100000) }); }
@@ -382,7 +413,8 @@ class App {
 
   key(event) {
     const target = event.target;
-    if (!this.setup || target.closest("dialog, select, textarea, input:not([type=checkbox])")) return;
+    const takes = target.type === "range" ? /^(Arrow|Home|End|Page)/.test(event.key) : target.closest("dialog, select, textarea, input:not([type=checkbox])");
+    if (!this.setup || takes) return;
     if (this.stories[this.story].key?.(event)) { event.preventDefault(); return; }
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const act = {

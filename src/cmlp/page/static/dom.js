@@ -8,8 +8,7 @@ export function h(tag, attributes = {}, ...children) {
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== undefined && value !== null) element.setAttribute(name, value);
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
-  return element;
+  return fill(element, children);
 }
 
 const MATH = "http://www.w3.org/1998/Math/MathML";
@@ -42,7 +41,7 @@ export function mathText(nodes) {
 
 /** Replace the children of an element. */
 export function fill(element, ...children) {
-  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  element.replaceChildren(...children.flat(Infinity).filter((child) => child != null));
   return element;
 }
 

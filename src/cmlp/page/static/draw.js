@@ -64,7 +64,7 @@ export function draw(app) {
     const share = 100 * values[order[0]];
     const sure = share >= Number(threshold.value);
     reading.textContent = sure ? names[order[0]] : `${names[order[0]]}?`;
-    second.textContent = (sure ? "" : `${T.draw.unsure}; `) + T.draw.runner(names[order[1]], (100 * values[order[1]]).toFixed(1));
+    second.textContent = !app.about.step ? T.draw.untrained : (sure ? "" : `${T.draw.unsure}; `) + T.draw.runner(names[order[1]], (100 * values[order[1]]).toFixed(1));
     const text = T.draw.reads(names[order[0]], Math.round(share));
     if (text !== spoken && !app.about.playing) {
       spoken = text;
@@ -83,7 +83,7 @@ export function draw(app) {
     const side = Math.min(left.width, left.height);
     if (!cut.hidden) cells(left.context, prepared, SIDE, 0, 0, side / SIDE, (value) => (value ? "#16191d" : "#ffffff"));
     const right = fresh(counted);
-    if (app.arrays.x?.length === 64) cells(right.context, app.arrays.x, 8, 0, 0, Math.min(right.width, right.height) / 8, (value) => amount(value));
+    cells(right.context, counts, 8, 0, 0, Math.min(right.width, right.height) / 8, (value) => amount(value / 16));
     if (!grid.hidden) squares.forEach((square, i) => {
       square.textContent = counts[i] ? Math.round(counts[i] / 2) : "";
       square.style.background = `rgb(${[0, 1, 2].map(() => 255 - counts[i] * 14).join()})`;
@@ -93,7 +93,10 @@ export function draw(app) {
   };
 
   // Strokes
-  const cellAt = (event) => [event.offsetX / pad.clientWidth * SIDE, event.offsetY / pad.clientHeight * SIDE];
+  const cellAt = (event) => {
+    const box = pad.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width * SIDE, (event.clientY - box.top) / box.height * SIDE];
+  };
   pad.addEventListener("pointerdown", (event) => {
     if (!event.isPrimary || event.button) return;
     if (!fromPad) { ink.fill(0); undo.length = 0; }
@@ -109,8 +112,7 @@ export function draw(app) {
   pad.addEventListener("pointermove", (event) => {
     if (event.pointerId !== pointer) return;
     for (const each of event.getCoalescedEvents?.().length ? event.getCoalescedEvents() : [event]) {
-      const box = pad.getBoundingClientRect();
-      const here = [(each.clientX - box.left) / box.width * SIDE, (each.clientY - box.top) / box.height * SIDE];
+      const here = cellAt(each);
       stroke(last, here);
       last = here;
     }
@@ -213,7 +215,7 @@ export function draw(app) {
         fromPad = false;
         counts = Uint8Array.from(event.counts);
         truth.textContent = T.draw.truth(event.truth, event.row);
-      } else if (event.type === "state" && event.setup.data === "digits") {
+      } else if (event.type === "state" && event.kind === "digits") {
         app.send("sample", { which: 0 });
       } else if (event.type === "collected") {
         mine.textContent = T.draw.collected(event.n) + event.labels.join(" ");

@@ -42,6 +42,7 @@ export function netPanel(app) {
   card.on = "unit_terms";
   card.draw = () => {
     const { unit_terms: rows, unit_about: about, unit_w: w } = app.arrays;
+    if (!app.plain) fill(terms, T.card.other);
     if (!rows) return;
     const { context, width } = fresh(picture);
     const side = w.length === 64 ? 8 : Math.ceil(Math.sqrt(w.length));

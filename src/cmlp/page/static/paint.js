@@ -158,11 +158,13 @@ export function lines(canvas, series, { log = false, low = null, high = null, xl
   context.fillStyle = colours.soft;
   context.lineWidth = 1;
   context.textAlign = "right";
-  for (const y of ticks(y0, y1, log)) {
+  const marks = ticks(y0, y1, log), names = [2, 3, 4].map((n) => marks.map((y) => short(log ? 10 ** y : y, n)));
+  const apart = names.find((texts) => new Set(texts).size === texts.length) || names[2];
+  marks.forEach((y, i) => {
     const at = height - BOTTOM - ((y - y0) / (y1 - y0)) * (height - BOTTOM - TOP);
     context.beginPath(); context.moveTo(LEFT, at); context.lineTo(width - RIGHT, at); context.stroke();
-    context.fillText(short(log ? 10 ** y : y), LEFT - 5, at);
-  }
+    context.fillText(apart[i], LEFT - 5, at);
+  });
   context.textAlign = "center";
   context.fillText(short(x0), LEFT, height - 9);
   context.fillText(short(x1), width - RIGHT - 8, height - 9);
@@ -216,10 +218,10 @@ function ticks(low, high, log) {
   return found;
 }
 
-const short = (value) => {
+const short = (value, n = 2) => {
   if (value === 0 || Math.abs(value) < 1e-12) return "0";
   if (Math.abs(value) >= 1e4 || Math.abs(value) < 1e-3) return value.toExponential(1).replace(".0e", "e").replace("e-", "e−").replace("e+", "e").replace(/^-/, "−");
-  return String(Number(value.toPrecision(2))).replace("-", "−");
+  return String(Number(value.toPrecision(n))).replace("-", "−");
 };
 
 /** A histogram of now, over one of the beginning in grey. */

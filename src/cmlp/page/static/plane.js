@@ -4,7 +4,6 @@ import { T } from "./texts.js";
 import { fill, h } from "./dom.js";
 import { fresh, marker, regions, setHeight, sizeOf, unitPlane } from "./paint.js";
 
-const RECIPES = ["moons", "circles", "spirals", "xor", "blobs", "points"];
 const MOVE = 0.05;
 
 export function plane(app) {
@@ -12,7 +11,7 @@ export function plane(app) {
   let points = null, chosen = -1, dragged = -1, cross = [0, 0], sendTimer = 0, over = null;
 
   // Data
-  const kind = h("select", { "aria-label": P.kind, onchange: recipe }, RECIPES.map((name) => h("option", { value: name }, P.names[name])));
+  const kind = h("select", { "aria-label": P.kind, onchange: recipe }, Object.entries(P.names).map(([value, name]) => h("option", { value }, name)));
   const n = h("input", { type: "number", min: 8, max: 5000, "aria-label": P.n, onchange: recipe });
   const noise = h("input", { type: "number", min: 0, max: 1, step: 0.01, "aria-label": P.noise, onchange: recipe });
   const label = h("select", { "aria-label": P.classOf }, Array.from({ length: 8 }, (_, i) => h("option", {}, String(i))));
@@ -20,7 +19,7 @@ export function plane(app) {
   app.panel("left", 2, P.data, "plane", [], h("div", { class: "form" }, h("label", {}, P.kind), kind, h("label", {}, P.n), n, h("label", {}, P.noise), noise, h("label", {}, P.classOf), label),
     h("div", { class: "row" }, h("button", { onclick: () => begin({ data_seed: app.setup.data_seed + 1 }) }, P.again), h("button", { onclick: () => setPoints([]) }, P.clear)),
     h("p", { class: "soft" }, P.help), h("label", {}, P.csv, text),
-    h("div", { class: "row drop", ondragover: (event) => event.preventDefault(), ondrop: dropped }, h("button", { onclick: () => paste(text.value) }, P.load), P.drop));
+    h("div", { class: "row drop" }, h("button", { onclick: () => paste(text.value) }, P.load), P.drop));
   const [data] = app.panels.splice(-1, 1);
   app.panels.unshift(data); // above the settings, which were made before
 
@@ -63,14 +62,12 @@ export function plane(app) {
       if (!good) { app.error(P.bad(i + 1)); return; }
       found.push(cells);
     }
-    if (found.length) setPoints(found);
+    if (found.length > app.limits.points) app.error(P.many(found.length, app.limits.points));
+    else if (found.length) setPoints(found);
+    else app.error(P.bad(1));
   }
 
-  async function dropped(event) {
-    event.preventDefault();
-    const [file] = event.dataTransfer.files;
-    if (file && file.size < 500000) paste(await file.text());
-  }
+  async function take(file) { if (!app.tooLarge(file, app.limits.setup)) paste(await file.text()); }
 
   // The picture
   const canvas = h("canvas", { class: "plane", role: "img", tabindex: 0, onkeydown: keys });
@@ -259,12 +256,13 @@ export function plane(app) {
   }
 
   return {
+    take,
     key(event) { return event.target === canvas && /^(Arrow|Enter|Delete|Backspace)/.test(event.key) && !event.shiftKey; },
     event(event) {
       if (event.type !== "state") return;
       if (event.kind !== "plane") return;
       if (event.setup.data !== "points" || dragged < 0) points = null;
-      if (RECIPES.includes(event.setup.data)) kind.value = event.setup.data;
+      if (P.names[event.setup.data]) kind.value = event.setup.data;
       n.value = event.setup.n;
       noise.value = event.setup.noise;
       n.disabled = noise.disabled = event.setup.data === "points";

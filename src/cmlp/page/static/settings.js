@@ -6,7 +6,6 @@ import { fill, h } from "./dom.js";
 const FIRST = ["layers", "activation", "solver", "learning_rate", "batch_size"];
 const MORE = ["loss", "out_activation", "weight_init", "momentum", "dropout", "weight_decay", "l1", "l2", "input_noise", "label_smoothing", "clip_norm", "patience", "seed"];
 const BEGINS = new Set(["layers", "activation", "loss", "out_activation", "weight_init", "seed"]);
-const WEIGHTS = ["auto", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform", "lecun_normal", "orthogonal", "zeros"];
 
 export function settings(app, stories) {
   const S = T.settings;
@@ -18,6 +17,7 @@ export function settings(app, stories) {
     const field = control(name, id);
     fields[name] = field;
     field.addEventListener("focus", () => { help.textContent = S.help[name]; });
+    field.addEventListener("keydown", (event) => { if (event.key === "Enter" && field.tagName === "INPUT" && !begin.hidden) apply(); });
     field.addEventListener(BEGINS.has(name) ? "input" : "change", () => changed(name));
     return [h("label", { for: id }, S.labels[name]), field];
   };
@@ -27,7 +27,7 @@ export function settings(app, stories) {
 
   function control(name, id) {
     const about = { id, "aria-describedby": "settings-help", "data-field": name };
-    const options = { activation: app.vocabulary.activation, loss: app.vocabulary.loss, solver: app.vocabulary.solver, out_activation: ["", ...app.vocabulary.out_activation], weight_init: WEIGHTS }[name];
+    const options = app.vocabulary[name];
     if (options) return h("select", about, options.map((option) => h("option", { value: option }, option || "–")));
     if (name === "layers") return h("input", { ...about, inputmode: "text", autocomplete: "off" });
     const whole = ["batch_size", "patience", "seed"].includes(name);
@@ -73,5 +73,9 @@ export function settings(app, stories) {
     begin.hidden = JSON.stringify(pending()) === "{}";
   }
 
-  return { panel, event(event) { if (event.type === "state") show(); else if (event.type === "changed") show(Object.keys(event.fields)); } };
+  return { panel, event(event) {
+    if (event.type === "state") show();
+    else if (event.type === "changed") show(Object.keys(event.fields));
+    else if (event.type === "error" && fields[event.field] && !BEGINS.has(event.field)) fields[event.field].value = app.setup[event.field];
+  } };
 }

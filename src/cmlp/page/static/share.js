@@ -43,8 +43,10 @@ export function sharing(app) {
   }
 
   async function load(file) {
-    if (!file || file.size > app.limits.setup) return;
-    try { app.send("setup", { fields: JSON.parse(await file.text()), new: true }); dialog.close(); } catch (error) { app.error(String(error)); }
+    if (!file) return;
+    dialog.close();
+    if (app.tooLarge(file, app.limits.setup)) return;
+    try { app.send("setup", { fields: JSON.parse(await file.text()), new: true }); } catch { app.error(S.noSetup(file.name)); }
   }
 
   async function put(text, message) {
@@ -62,7 +64,7 @@ export function sharing(app) {
   }
 
   return {
-    dialog,
+    dialog, load,
     open() {
       fill(hidden, app.panels.map((panel) => h("option", { value: panel.title, selected: app.setup.hidden_panels.includes(panel.title) }, panel.title)));
       lock.checked = app.setup.locked.includes("settings");

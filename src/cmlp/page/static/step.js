@@ -4,11 +4,6 @@ import { T } from "./texts.js";
 import { fill, h, math, mathText, table } from "./dom.js";
 import { lines } from "./paint.js";
 
-const LESSON_5 = {
-  story: "step", data: "xor", layers: [2], activation: "logistic", out_activation: "logistic", loss: "squared_error", one_output: true,
-  learning_rate: 1, momentum: 0, parameters: [[[[0.5, -1], [1, 0.5]], [0, 0.5]], [[[1], [-2]], [0.5]]], rows: [[[1, -1], 1]],
-};
-
 export function step(app) {
   const S = T.step;
   let cards = null, at = 0, valley = null, first = true;
@@ -23,7 +18,7 @@ export function step(app) {
   app.panel("left", 1, S.rows, "step", [], which, h("div", { class: "row" }, h("label", {}, S.numbers, " ", numbers), h("button", { onclick: () => trace(true) }, S.go)),
     h("div", { class: "row" }, h("label", {}, S.row, " ", shownRow)),
     h("div", { class: "row" }, h("button", { onclick: () => app.send("apply") }, S.take), undo, h("button", { onclick: () => trace(true) }, S.copy)),
-    h("div", { class: "row" }, h("button", { onclick: () => app.send("setup", { fields: LESSON_5, new: true }) }, S.lesson)), note);
+    h("div", { class: "row" }, h("button", { onclick: () => app.send("setup", { fields: app.byHand, new: true }) }, S.lesson)), note);
 
   function trace(fresh) {
     const rows = which.value === "numbers" ? numbers.value.split(/[\s,;]+/).filter(Boolean).map(Number) : which.value;
@@ -137,10 +132,10 @@ export function step(app) {
         shownRow.max = event.rows - 1;
         undo.disabled = !event.undo;
         undo.textContent = event.undo ? S.undoing(event.undo) : S.undo;
-        note.textContent = S.plain + (event.plain ? "" : ` ${S.noise}`);
+        note.textContent = [S.plain, event.plain ? "" : S.noise, which.value === "view" && !event.viewed ? S.unlabelled : ""].join(" ");
         at = Math.min(at, event.stations.length - 1);
         show();
-        if (begins) choose();
+        if (begins) app.send("weight", { layer: 1, j: 0 });
         app.redraw();
       } else if (event.type === "valley") { valley = event; showValley(); }
     },

@@ -14,7 +14,7 @@ export function tables(app) {
   const fit = h("button", { disabled: true, onclick: train }, S.fit);
   const stop = h("button", { disabled: true, onclick: () => app.send("stop") }, S.stop);
   const state = h("p", { class: "soft" }, S.privacy);
-  app.panel("left", 1, S.title, "table", [], h("div", { class: "drop", ondragover: (event) => event.preventDefault(), ondrop: (event) => { event.preventDefault(); take(event.dataTransfer.files[0]); } },
+  app.panel("left", 1, S.title, "table", [], h("div", { class: "drop" },
     h("p", {}, S.drop), h("button", { onclick: () => file.click() }, S.choose), file, " ", h("button", { onclick: example }, S.example)),
     h("div", { class: "row" }, h("label", {}, S.target, " ", target)), h("div", { class: "row" }, fit, stop), state);
   const columns = h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": S.title });
@@ -35,7 +35,7 @@ export function tables(app) {
   async function take(given) {
     if (!given) return;
     if (!given.size) { app.error(S.empty(given.name)); return; }
-    if (given.size > app.limits.upload) { app.error(S.large(app.limits.upload / 1e6)); return; }
+    if (app.tooLarge(given, app.limits.upload)) return;
     send(new Uint8Array(await given.arrayBuffer()), given.name);
   }
 
@@ -96,7 +96,7 @@ export function tables(app) {
       if (event.confusion.length) parts.push(h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": S.confusion }, table(["", ...event.labels], event.confusion.map((row, i) => [event.labels[i], ...row.map((k) => k || "·")]), S.confusion)));
     } else parts.push(h("p", {}, S.r2(digits(event.r2), digits(event.rmse), event.n, event.held_out)));
     pairs.hidden = !event.pairs;
-    parts.push(table([...S.worstHeads, event.pairs ? S.error : S.share], event.worst.map(([row, truth, read, value]) => [row + 1, truth, read, digits(value)]), S.worst), event.notes.map((note) => h("p", { class: "soft" }, note)));
+    parts.push(table([...S.worstHeads, event.pairs ? S.error : S.share], event.worst.map(([line, truth, read, value]) => [line, truth, read, digits(value)]), S.worst), event.notes.map((note) => h("p", { class: "soft" }, note)));
     fill(results, parts);
     const top = event.columns[0]?.[1] || 1;
     fill(share, h("div", { class: "bars" }, event.columns.slice(0, 15).map(([name, value]) => {
@@ -107,9 +107,10 @@ export function tables(app) {
     if (event.diagnosis) showFindings(diagnosis, event.diagnosis);
   }
 
-  function busy(now) { fit.disabled = now || !target.options.length; stop.disabled = !now; }
+  function busy(now) { app.learning(now); fit.disabled = now || !target.options.length; stop.disabled = !now; }
 
   return {
+    take,
     event(event) {
       if (event.type === "ready" && bytes) {
         for (let at = 0; at < bytes.length; at += event.part) app.wire.send(bytes.slice(at, at + event.part));

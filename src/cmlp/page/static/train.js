@@ -115,9 +115,11 @@ export function train(app) {
 
   // Diagnosis
   const findings = h("div");
-  app.panel("right", 9, T.diagnosis.title, "train plane", [], h("button", { onclick: () => app.send("diagnose") }, T.diagnosis.button), findings);
+  const diagnose = () => app.send("diagnose");
+  const judged = app.panel("right", 9, T.diagnosis.title, "train plane", [], h("button", { onclick: diagnose }, T.diagnosis.button), findings);
 
   return {
+    paused() { if (!judged.element.hidden) diagnose(); },
     event(event) {
       form.event(event);
       if (event.type === "state") { shownWrong = ""; fill(findings); }

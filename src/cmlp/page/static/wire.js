@@ -1,9 +1,6 @@
 // The wire: safetensors frames and JSON events from the engine; messages and credit to it.
 
-const KINDS = {
-  F64: Float64Array, F32: Float32Array, I64: BigInt64Array, I32: Int32Array, U32: Uint32Array,
-  I16: Int16Array, U16: Uint16Array, I8: Int8Array, U8: Uint8Array, BOOL: Uint8Array,
-};
+const KINDS = { F64: Float64Array, F32: Float32Array, U8: Uint8Array }; // of those that frames have
 
 /** Read a frame: its arrays (each with a shape) and its metadata, whose values are JSON. */
 export function readFrame(buffer) {
