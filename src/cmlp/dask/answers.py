@@ -45,9 +45,14 @@ def predict(client: Any, net: Any, X: Any, what: str = "predict") -> Any:
     if what.startswith("_") or not callable(method):
         raise ValueError(f"{type(net).__name__} has no method {what!r}")
     if hasattr(X, "columns"):
+        import dask.dataframe  # map_partitions of dask 2025.1 hands a delayed model on as it is
+
         like = np.asarray(getattr(net, what)(_given(X._meta_nonempty, net)))[:0]
         meta = _answer(X._meta, None, what, like)
-        return X.map_partitions(_answer, _sent(client, net), what, like, meta=meta)
+        answer, model = dask.delayed(_answer), _sent(client, net)
+        parts = [answer(part, model, what, like) for part in X.to_delayed()]
+        how = {"meta": meta, "divisions": X.divisions, "verify_meta": False}
+        return dask.dataframe.from_delayed(parts, **how)
     check_array("X", X, 2, sizes=False)
     like = np.asarray(getattr(net, what)(np.zeros((1, int(X.shape[1])), X.dtype)))[:0]
     rows, *answers = X.chunks[0], *((n,) for n in like.shape[1:])
