@@ -226,7 +226,7 @@ class Rounds:
         self.claimed.update(dict.fromkeys(self.ring, True))
         addresses, positions = zip(*told, strict=True)
         first = self.rank.position >= max(positions)  # also of ranks that have not begun
-        state, token = self.rank.state() if first else None, secrets.token_bytes(32)
+        state, token = self.rank.saved() if first else None, secrets.token_bytes(32)
         arguments = [
             (addresses, number, token, None if number else state)
             for number in range(len(self.ring))

@@ -193,7 +193,7 @@ def run(
     if checkpoint is not None and resume and checkpoint.resume(options.epochs):
         ended = checkpoint.finished
     rank, callbacks = Rank(net, source, settings, held_out), tuple(options.callbacks)
-    rules, state, deadline = rank.rules, rank.state_of_fit, Deadline(options.max_time)
+    rules, state, deadline = rank.rules, rank.state, Deadline(options.max_time)
 
     def halt(number: int, frame: Any) -> None:
         """End the round at Ctrl-C where that disturbs nothing; at a second one at once."""

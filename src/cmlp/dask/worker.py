@@ -170,7 +170,7 @@ class Seat:
         """Run a round; return what it has done, and of rank 0 the state if it is wanted."""
         found = self.rank.round(self.comm, seconds)
         wanted = self.comm.rank == 0 and (fetches or found.ended)
-        return found, self.rank.state() if wanted else None
+        return found, self.rank.saved() if wanted else None
 
 
 _seats: dict[str, Seat] = {}

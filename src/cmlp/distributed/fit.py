@@ -69,7 +69,7 @@ def kept(checkpoint: Checkpoint | None, rank: Rank) -> Checkpoint | None:
         return None
     other = checkpoint.restored and checkpoint.windows.get("shards") != rank.settings.n_shards
     checkpoint.windows = {"rows": 0, "lanes": 0, "held": 0.0, "shards": rank.settings.n_shards}
-    keeper = checkpoint.begin(rank.trainer, rank.state_of_fit, rank.rules)
+    keeper = checkpoint.begin(rank.trainer, rank.state, rank.rules)
     if other and rank.position.step:
         warn(
             "the checkpoint is from the middle of an epoch with another order of the rows: of this "

@@ -167,7 +167,7 @@ class Rank(Loop):
             validation = self.feed.latest  # each shard has its own
         rules = rules_of(net, self.feed, settings.recipe, options, validation)
         rules.validate = self._validated  # type: ignore[method-assign]
-        self.halt, self.state_of_fit = threading.Event(), rules.state
+        self.halt = threading.Event()
         deadline = Deadline(options.max_time, self.halt.is_set)
         super().__init__(self.trainer, rules, rules.state, tuple(options.callbacks), deadline)
 
@@ -189,24 +189,24 @@ class Rank(Loop):
     @property
     def position(self) -> Position:
         """Where this rank stands."""
-        done, epoch = self.trainer.progressed, self.state_of_fit.epoch
+        done, epoch = self.trainer.progressed, self.state.epoch
         return Position(epoch, -(-done.rows // self.batch_size) if done.epoch == epoch else 0)
 
-    def state(self) -> dict[str, Any]:
+    def saved(self) -> dict[str, Any]:
         """Return all that training continues from: a record, as bytes, and an array of numbers."""
         net, (known, best) = self.net, self.rules.kept()
         record = {
-            "seed": self.feed.seed, "k": self.k, "rules": known, "epoch": self.state_of_fit.epoch,
+            "seed": self.feed.seed, "k": self.k, "rules": known, "epoch": self.state.epoch,
             "counts": net.optimizer_state.to_dict(), "progressed": vars(self.trainer.progressed),
             "generator": net.rng.bit_generator.state, "before": net.history,
-            "history": self.state_of_fit.history, "best": best is not None,
+            "history": self.state.history, "best": best is not None,
         }  # fmt: skip
         arrays = [net.params, *net.moments, net.params if best is None else best]
         text = json.dumps(record, default=lambda value: value.tolist())
         return {"record": text.encode(), "numbers": np.stack(arrays)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state` has returned, here or on another rank."""
+        """Continue from what :meth:`saved` has returned, here or on another rank."""
         net, record, numbers = self.net, json.loads(state["record"]), state["numbers"]
         if record["seed"] != self.feed.seed:
             self.feed.draw(record["seed"])
@@ -217,11 +217,11 @@ class Rank(Loop):
         net.params[:], memory.moments[...] = numbers[0], numbers[1:-1]
         memory.set_counts(record["counts"])
         net.rng, self.k = generator(record["generator"]), record["k"]
-        for history, name in ((net.history, "before"), (self.state_of_fit.history, "history")):
+        for history, name in ((net.history, "before"), (self.state.history, "history")):
             history.clear()
             history.update(record[name])
         self.trainer.progressed = Progressed(**record["progressed"])
-        self.state_of_fit.epoch = record["epoch"]
+        self.state.epoch = record["epoch"]
         self.rules.restore(record["rules"], best, record["epoch"])
 
     def _digest(self) -> int:
@@ -257,7 +257,7 @@ class Rank(Loop):
         began = time.perf_counter()
         if comm is not self.comm:
             self.meet(comm)
-        epoch, trainer = self.state_of_fit.epoch, self.trainer
+        epoch, trainer = self.state.epoch, self.trainer
         trainer.computed = trainer.waited = 0.0
         trainer.pauses = began + seconds if comm.rank == 0 else math.inf
         if not (ended := self._ended()):
@@ -266,13 +266,13 @@ class Rank(Loop):
                 ended = self._epochs() or self._ended()
             finally:
                 self.safe.close()
-        new = self.state_of_fit.epoch > epoch
+        new = self.state.epoch > epoch
         records = [{key: column[-1] for key, column in self.net.history.items()}] if new else []
         return Round(self.position, records, ended, trainer.computed, trainer.waited)
 
     def _ended(self) -> str:
         """Return why training has ended; empty if it continues."""
-        finished = self.state_of_fit.epoch >= self.state_of_fit.epochs
+        finished = self.state.epoch >= self.state.epochs
         return self.rules.verdict() or ("epochs" if finished else "")
 
     def run(self) -> str:
@@ -309,7 +309,7 @@ class Rank(Loop):
                 self.keeper.trainer = self.trainer  # type: ignore[attr-defined]
         root = told.index(max(told, key=lambda each: each["position"]))
         if len({(each["digest"], *each["position"]) for each in told}) > 1:
-            state = self.state()
+            state = self.saved()
             state["record"] = comm.gather(state["record"] if comm.rank == root else b"")[root]
             comm.broadcast(state["numbers"], root)
             self.restore(state)
@@ -318,7 +318,7 @@ class Rank(Loop):
     def _epochs(self) -> str:
         """Train a round; what fails before its record is undone. Return why all ranks end."""
         self.safe.take()
-        trainer, epoch, n = self.trainer, self.state_of_fit.epoch, self.net.history.epochs
+        trainer, epoch, n = self.trainer, self.state.epoch, self.net.history.epochs
         before, self.rules.drawn = replace(trainer.progressed), epoch
         trainer.k = 1 if epoch < self.settings.warm_up else self.k or 1
         trainer.most = MEASURED if self.k is None else math.inf
@@ -327,7 +327,7 @@ class Rank(Loop):
         except BaseException:
             if self.net.history.epochs == n:
                 self.safe.put_back()
-                trainer.progressed, self.state_of_fit.epoch = before, epoch
+                trainer.progressed, self.state.epoch = before, epoch
             raise
         if (reason := self._agreed(reason)) == "interrupted":
             raise KeyboardInterrupt  # on all ranks after the same step; the loop ends with it

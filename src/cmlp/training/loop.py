@@ -76,7 +76,7 @@ class Loop:
         deadline: Deadline,
         keeper: Keeper | None = None,
     ) -> None:
-        self.trainer, self.rules, self.fit = trainer, rules, state
+        self.trainer, self.rules, self.state = trainer, rules, state
         self.callbacks, self.deadline, self.keeper = callbacks, deadline, keeper
 
     def run(self) -> str:
@@ -96,9 +96,9 @@ class Loop:
         try:
             self.safe = safe = Snapshot(self.trainer.net)
             self._call_back("on_train_begin")
-            reason = "callback" if self.fit.stop else ""
+            reason = "callback" if self.state.stop else ""
             while not reason:
-                reason = "epochs" if self.fit.epoch >= self.fit.epochs else self._epochs()
+                reason = "epochs" if self.state.epoch >= self.state.epochs else self._epochs()
             return reason
         except KeyboardInterrupt:
             if safe is not None and not is_finite(self.trainer.net.params):
@@ -144,8 +144,8 @@ class Loop:
     def _epoch(self, order: NDArray[np.int64], rates: NDArray[np.float64]) -> str:
         began = time.perf_counter()
         trainer, net = self.trainer, self.trainer.net
-        if trainer.progressed.epoch < self.fit.epoch:
-            trainer.progressed = Progressed(self.fit.epoch, first_step=net.steps)
+        if trainer.progressed.epoch < self.state.epoch:
+            trainer.progressed = Progressed(self.state.epoch, first_step=net.steps)
         began -= trainer.progressed.seconds
         loss, n_rows = trainer.epoch(order, rates, self.deadline)
         seconds = time.perf_counter() - began
@@ -161,7 +161,7 @@ class Loop:
 
     def _remember(self, n: int) -> None:
         """Return to the weights after these n epochs, should a later one diverge."""
-        if self.callbacks or self.fit.epoch + n < self.fit.epochs:  # else there is no later one
+        if self.callbacks or self.state.epoch + n < self.state.epochs:  # else there is no later one
             self.safe.take()
 
     def _ahead(self) -> int:
@@ -173,18 +173,18 @@ class Loop:
         if self.callbacks or self.deadline.is_set or self.keeper is not None:
             return 1
         in_a_call = self.trainer.epochs_of_a_call(self.rules.n_rows)
-        left = self.fit.epochs - self.fit.epoch
+        left = self.state.epochs - self.state.epoch
         return int(max(1, min(in_a_call, left, self.rules.foreseen())))
 
     def _after(
         self, loss: float, n_rows: int, rate: float, seconds: float, finite: bool = True
     ) -> str:
         """Record an epoch, call the callbacks, and return why training ends."""
-        self.fit.epoch += 1
+        self.state.epoch += 1
         self.rules.record(loss, n_rows, rate, seconds, finite)
         self._call_back("on_epoch_end")
         verdict = self.rules.verdict() if finite else "diverged"
-        reason = "callback" if self.fit.stop and finite else verdict or self.deadline.reason
+        reason = "callback" if self.state.stop and finite else verdict or self.deadline.reason
         if self.keeper is not None and finite and n_rows == self.rules.n_rows:
             self.keeper.save(now=bool(reason) and not verdict and reason != "callback")
         return reason
@@ -193,7 +193,7 @@ class Loop:
         """Call the callbacks, which may train the network, but not with another optimizer."""
         state = self.trainer.net.optimizer_state
         before = state.solver, len(state.moments)
-        call_back(self.callbacks, event, self.fit)
+        call_back(self.callbacks, event, self.state)
         state = self.trainer.net.optimizer_state
         if (state.solver, len(state.moments)) != before:
             raise RuntimeError(
