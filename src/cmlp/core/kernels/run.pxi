@@ -35,7 +35,7 @@ cdef enum:  # in the place of a bias
 
 cdef enum:
     MAX_BATCH = 1024  # rows of one pass; larger batches add up passes (seam.MAX_BATCH)
-    PREDICT_BATCH = 384  # rows of one pass of a prediction: whole tiles, which share copies of W
+    PREDICT_BATCH = 128  # rows of one pass of a prediction: they fit the caches
     MAX_THREADS = 1024
     MAX_DEPTH = 2048  # of a panel: 512 kB of four AVX-512 vectors, half an L2 cache
     OUTER_SIZE = 2048  # numbers of a gradient of one row that are used at a time; they stay in L1
