@@ -26,7 +26,7 @@ MOST_STRANGERS = 32
 """Connections that may do so at a time."""
 
 POLL, PAUSE = 0.005, 0.05
-"""Seconds between two looks at who has come, and after a look for a connection that was in vain."""
+"""Seconds between two moments of seeing who has come, and after a connection that was in vain."""
 
 HAS_NAMES = sys.platform == "linux"
 """Whether sockets of one host can have names that are not of files."""

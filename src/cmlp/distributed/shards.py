@@ -67,7 +67,7 @@ class Shares:
     held_out : list of Data
         Rows of this rank to validate on.
     seconds : float
-        That training has waited for other ranks, since they were asked for.
+        That training has waited for other ranks, since the last report.
 
     Raises
     ------
