@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmlp.data.cells import MISSING, NUMBER, PADDED, DataError
-from cmlp.files import csv_columns
+from cmlp.files import csv_arrow, csv_columns
 from cmlp.files.csv_layout import Selection, layout_of, text_of
 from cmlp.files.raw_table import Reading, read_raw
 from cmlp.tables.columns import ColumnError, Levels, Moments, Numbers
@@ -186,3 +186,12 @@ def test_arrow_reads_what_csv_reads(monkeypatch, end, broken):
     by_arrow = read()
     monkeypatch.setattr(csv_columns, "columns_of", lambda body, layout: None)
     assert by_arrow == read()
+
+
+def test_more_than_arrow_can_count_is_left_to_csv(monkeypatch):
+    pytest.importorskip("pyarrow.csv")
+    data = b"a,b\n1,2\n3,4\n"
+    layout = layout_of(data, Selection("b"), ",")
+    assert csv_arrow.columns_of(data[4:], layout) is not None
+    monkeypatch.setattr(csv_arrow, "_MOST", len(data[4:]))
+    assert csv_arrow.columns_of(data[4:], layout) is None

@@ -1,6 +1,7 @@
 """The columns of a CSV file as pyarrow reads them, where it is installed: five times as fast.
 
-It is used where Python's csv and float() read the same: any doubt ends in None, and they read.
+It is used where Python's csv and float() read the same values; where that is not certain, functions
+return None, and csv reads the file or the column.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from cmlp.files.csv_layout import Layout
 
 _PAYS = 1 << 19  # bytes; for fewer, csv takes less time than `import pyarrow` (0.3 s)
 
+_MOST = 1 << 31  # bytes; Arrow counts those of a block and of a column of strings in 32 bits
+
 _PADDED = r"^[+-]?0[0-9]"  # as of a postal code
 
 
@@ -24,7 +27,9 @@ def columns_of(body: bytes, layout: Layout) -> list[Any] | None:
     Quoted cells, lines of blanks, and rows of another width are left to csv.
     """
     small = len(body) < _PAYS and "pyarrow.csv" not in sys.modules
-    if small or layout.width < 2 or b'"' in body or layout.delimiter == " ":
+    if small or len(body) >= _MOST - 1:
+        return None
+    if layout.width < 2 or b'"' in body or layout.delimiter == " ":
         return None
     try:
         arrow, csv = import_module("pyarrow"), import_module("pyarrow.csv")
