@@ -155,7 +155,7 @@ def advise(computed, waited, *, n_ranks=2, step=25, k=1):
     rounds.computed, rounds.waited, rounds.advised = 0.0, 0.0, False
     rounds.ring = ["tcp://here:1"] * n_ranks
     for _ in range(2):  # it warns once
-        rounds._advise(Round(Position(0, step), [], computed=computed, waited=waited))
+        rounds._advise(Round(Position(0, step), computed=computed, waited=waited))
 
 
 def test_a_warning_names_what_brings_the_share_of_computing_to_85_percent():

@@ -16,7 +16,6 @@ import secrets
 import threading
 import time
 import uuid
-from dataclasses import replace
 from typing import Any
 
 from cmlp.core.errors import warn
@@ -25,7 +24,7 @@ from cmlp.dask.cluster import ANSWER, Cluster, Task, TrainingFailed
 from cmlp.dask.partitions import UNEVEN, partitions_in
 from cmlp.dask.worker import BUSY, EVICTION, Outcome
 from cmlp.data.source import Shards, Source
-from cmlp.distributed.rank import MEASURED, Rank, Round
+from cmlp.distributed.rank import MEASURED, QUIET, Rank, Round
 
 SILENT = "does not answer, as if it were stopped"
 
@@ -69,9 +68,7 @@ class Rounds:
     def __init__(self, cluster: Cluster, rank: Rank, source: Source) -> None:
         self.cluster, self.limits, self.rank, self.source = cluster, cluster.limits, rank, source
         self.options = rank.settings.options
-        options = replace(self.options, callbacks=(), verbose=0, max_time=None)  # these stay here
-        settings = replace(rank.settings, options=options)
-        self.place = rank.net, source, settings, rank.validation
+        self.place = rank.net, source, rank.settings.changed(**QUIET), rank.validation
         self.partitions = partitions_in(source)
         self.run, self.ticket, self.failures = uuid.uuid4().hex[:12], 0, 0
         self.ring: list[str] = []

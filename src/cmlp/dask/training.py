@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import signal
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -16,21 +16,18 @@ from cmlp.dask.reports import checked_cluster
 from cmlp.dask.rounds import Rounds
 from cmlp.data.rows import Data
 from cmlp.data.source import Source, no_targets
-from cmlp.distributed.fit import kept
+from cmlp.distributed.fit import fit
 from cmlp.distributed.rank import Rank, Settings
+from cmlp.distributed.sockets import ThreadRing
 from cmlp.formats.checkpoint import Checkpoint, checkpoint_of
 from cmlp.model.history import History
 from cmlp.model.state import State
 from cmlp.sources.encode import network_encoder
 from cmlp.sources.fitting import validation_rows
 from cmlp.sources.plan import bytes_of
-from cmlp.training.callbacks import call_back
-from cmlp.training.divergence import DivergenceError
-from cmlp.training.fit import Options, warn_of_interrupt
+from cmlp.training.fit import Options
 from cmlp.training.many import DEFAULTS
-from cmlp.training.recipe import PARAMETERS, Recipe, chosen
-from cmlp.training.stopping import Deadline
-from cmlp.training.trainer import in_main_thread
+from cmlp.training.recipe import Recipe, chosen, make_recipe
 
 PER_WORKER, LEAST = 4, 16
 """Shards for each of the first workers, and at least."""
@@ -129,20 +126,12 @@ def train(
     DivergenceError, DataError, ValueError, TypeError
         As :meth:`cmlp.Network.fit` does; an error of a worker names it.
     """
-    given = {
-        "epochs": epochs, "batch_size": batch_size, "callbacks": callbacks, "verbose": verbose,
-    } | recipe  # fmt: skip
-    unknown = given.keys() - DEFAULTS.keys() - set(PARAMETERS)
-    if unknown:
-        raise TypeError(f"train() has no parameters {sorted(unknown)}")
+    given = DEFAULTS | locals() | recipe
+    made = make_recipe({name: each for name, each in recipe.items() if name not in DEFAULTS})
     if resume and checkpoint is None:
         raise ValueError("resume=True needs the file to continue from: checkpoint=...")
-    options = Options(**chosen(Options, DEFAULTS | given))
-    made = Recipe(**{name: given[name] for name in PARAMETERS if name in given})
-    limits = Limits(
-        sync_every, workers, min_workers, wait, timeout, retries, round_seconds, port, shards
-    )
-    cluster = checked_cluster(client, limits)
+    options = Options(**chosen(Options, given))
+    cluster = checked_cluster(client, Limits(**chosen(Limits, given)))
     settings = settings_of(cluster, made, options, memory)
     settings.check(net)
     classes, keeper = net.classes, None
@@ -189,56 +178,40 @@ def run(
     checkpoint: Checkpoint | None = None, resume: bool = False,
 ) -> History:  # fmt: skip
     """Train until the end, and leave the network in order, however that comes about."""
-    options, ended, stopped = settings.options, "", "error"
-    if checkpoint is not None and resume and checkpoint.resume(options.epochs):
-        ended = checkpoint.finished
-    rank, callbacks = Rank(net, source, settings, held_out), tuple(options.callbacks)
-    rules, state, deadline = rank.rules, rank.state, Deadline(options.max_time)
+    alone, made = ThreadRing.make(1)[0], functools.partial(Driver, cluster)
+    return fit(net, source, settings, held_out, alone, checkpoint, resume, made)
 
-    def halt(number: int, frame: Any) -> None:
-        """End the round at Ctrl-C where that disturbs nothing; at a second one at once."""
-        if rank.halt.is_set():
+
+class Driver(Rank):
+    """The rank of this process, whose steps are those of the workers.
+
+    It has callbacks, output and checkpoints, and the state that is continued where all workers are
+    lost.
+    """
+
+    def __init__(
+        self, cluster: Cluster, net: Any, source: Source, settings: Settings, held_out: Data | None
+    ) -> None:
+        super().__init__(net, source, settings, held_out)
+        self.cluster, self.source = cluster, source
+
+    def run(self) -> str:
+        """Train in rounds, and return why training ended."""
+        with contextlib.closing(Rounds(self.cluster, self, self.source)) as self.rounds:
+            return super().run()
+
+    def _epochs(self) -> str:
+        """Wait for a round, and for epochs that are new here: several, if an end was lost."""
+        known, keeper, now = self.state.epoch, self.keeper, time.perf_counter()
+        due = keeper is not None and now - keeper.last >= keeper.every
+        shows = bool(self.callbacks or self.settings.options.verbose)
+        found = self.rounds.next(self.deadline.end - now, fetches=shows or due)
+        for epoch in range(known, self.state.epoch):
+            self.state.epoch = epoch + 1
+            self.rules.progress.epoch({key: each[epoch] for key, each in self.state.history.items()})
+            self._call_back("on_epoch_end")
+        if due:
+            keeper.save()
+        if self.halt.is_set():
             raise KeyboardInterrupt
-        rank.halt.set()
-
-    handler = signal.signal(signal.SIGINT, halt) if in_main_thread() else None
-    try:
-        keeper = kept(checkpoint, rank)
-        call_back(callbacks, "on_train_begin", state)
-        ended = ended or ("epochs" if state.epoch >= options.epochs else "")
-        with contextlib.closing(Rounds(cluster, rank, source)) as rounds:
-            while not ended:
-                known, now = rank.position.epoch, time.perf_counter()
-                due = keeper is not None and now - keeper.last >= keeper.every
-                shows = bool(callbacks or options.verbose)
-                found = rounds.next(deadline.end - now, fetches=shows or due)
-                for epoch in range(known, rank.position.epoch):  # several, if an end was lost
-                    state.epoch = epoch + 1
-                    rules.progress.epoch(
-                        {name: each[epoch] for name, each in state.history.items()}
-                    )
-                    call_back(callbacks, "on_epoch_end", state)
-                if keeper is not None and due:
-                    keeper.trainer = rank.trainer
-                    keeper.save()
-                ended = found.ended or ("callback" if state.stop else deadline.reason)
-        stopped = ended
-    except DivergenceError:
-        stopped = "diverged"
-        raise
-    except KeyboardInterrupt:
-        stopped = "interrupted"
-    finally:
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
-        rules.progress.close()
-        rank.close()
-        if stopped != "error" and rules.patience.params is not None:
-            net.params[:] = rules.patience.params
-        rules.end(stopped)
-    if stopped == "interrupted":
-        warn_of_interrupt(state.epoch, options.epochs)
-    if keeper is not None:
-        keeper.end(stopped)
-    call_back(callbacks, "on_train_end", state)
-    return state.history
+        return found.ended or ("callback" if self.state.stop else self.deadline.reason)

@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cmlp.dask.partitions import partitions_in
@@ -112,7 +112,7 @@ class Seat:
             _seats.pop(self.worker.address, None)
             self.disconnect()
             if self.rank is not None:
-                self.rank.close_shards()
+                self.rank.feed.close()
 
     def disconnect(self) -> None:
         """Close what this rank listens on, and its connections."""
@@ -136,7 +136,7 @@ class Seat:
             partitions.held = held
         if self.rank is None:
             self._make_rank(*place)
-        self.rank.close_shards()
+        self.rank.feed.close()
         self.disconnect()
         self.listener = Listener(self.worker.ip, port(self.worker) if callable(port) else port)
         return self.listener.address, self.rank.position
@@ -145,9 +145,8 @@ class Seat:
         """Make the rank, with as many threads as the worker has, if none are given."""
         from cmlp.distributed.rank import Rank
 
-        options = settings.options
-        options = replace(options, n_threads=options.n_threads or self.worker.state.nthreads)
-        self.rank = Rank(net, rows, replace(settings, options=options), validation)
+        n_threads = settings.options.n_threads or self.worker.state.nthreads
+        self.rank = Rank(net, rows, settings.changed(n_threads=n_threads), validation)
 
     def connect(self, addresses: list[str], rank: int, token: bytes, state: Any) -> bool:
         """Connect with the other ranks, encrypted where the cluster is; continue from a state."""

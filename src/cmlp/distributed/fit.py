@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 from cmlp.core.errors import warn
 from cmlp.data.rows import Data
 from cmlp.data.source import Source
 from cmlp.distributed.communicator import Communicator
-from cmlp.distributed.rank import Rank, Settings
+from cmlp.distributed.rank import QUIET, Rank, Settings
 from cmlp.formats.checkpoint import Checkpoint
 from cmlp.model.history import History
 from cmlp.model.state import State
@@ -20,27 +20,20 @@ from cmlp.training.trainer import in_main_thread
 
 
 def fit(
-    net: State,
-    rows: Data | Source,
-    settings: Settings,
-    validation: Data | None,
-    comm: Communicator,
-    checkpoint: Checkpoint | None = None,
-    resume: bool = False,
-) -> History:
+    net: State, rows: Data | Source, settings: Settings, validation: Data | None,
+    comm: Communicator, checkpoint: Checkpoint | None = None, resume: bool = False,
+    made: Callable[..., Rank] = Rank,
+) -> History:  # fmt: skip
     """Train with the other ranks; see :meth:`cmlp.Network.fit`.
 
     Callbacks, output and checkpoints are rank 0's, and so is the file that it resumes from: the
     others get its state.
     """
     if comm.rank:
-        quiet = replace(settings.options, verbose=0, callbacks=(), max_time=None)
-        settings, checkpoint = replace(settings, options=quiet), None
-    ended = checkpoint is not None and resume and checkpoint.resume(settings.options.epochs)
-    rank = Rank(net, rows, settings, validation)
-    rank.comm, rank.stop = comm, checkpoint.finished if checkpoint and ended else ""
-    if comm.rank:
-        rank.rules.interrupted = lambda: None  # type: ignore[method-assign]  # rank 0 warns
+        settings, checkpoint = settings.changed(**QUIET), None
+    ended = checkpoint and resume and checkpoint.resume(settings.options.epochs)
+    rank = made(net, rows, settings, validation)
+    rank.comm = comm
 
     def halt(number: int, frame: Any) -> None:
         """End all ranks after the same step; at a second Ctrl-C, this one at once."""
@@ -51,8 +44,10 @@ def fit(
 
     handler = signal.signal(signal.SIGINT, halt) if in_main_thread() else None
     try:
-        rank.keeper = kept(checkpoint, rank)
-        return run_loop(rank, rank.rules, rank.keeper)
+        if checkpoint is not None:
+            rank.stop = checkpoint.finished if ended else ""
+            begin(checkpoint, rank)
+        return run_loop(rank, rank.rules, checkpoint)
     except BaseException as error:
         if not isinstance(error, DivergenceError):  # which all ranks raise alike
             comm.close(error)
@@ -63,16 +58,13 @@ def fit(
         rank.close()
 
 
-def kept(checkpoint: Checkpoint | None, rank: Rank) -> Checkpoint | None:
+def begin(checkpoint: Checkpoint, rank: Rank) -> None:
     """Continue where a checkpoint stood, or begin to write one."""
-    if checkpoint is None:
-        return None
     other = checkpoint.restored and checkpoint.windows.get("shards") != rank.settings.n_shards
     checkpoint.windows = {"rows": 0, "lanes": 0, "held": 0.0, "shards": rank.settings.n_shards}
-    keeper = checkpoint.begin(rank.trainer, rank.state, rank.rules)
+    rank.keeper = checkpoint.begin(rank.trainer, rank.state, rank.rules)
     if other and rank.position.step:
         warn(
             "the checkpoint is from the middle of an epoch with another order of the rows: of this "
             "epoch, some rows are used twice and some not at all"
         )
-    return keeper

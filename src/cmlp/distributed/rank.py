@@ -8,6 +8,7 @@ from which training can continue, and the others get that of the rank that is fu
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -40,7 +41,10 @@ from cmlp.training.stopping import Deadline
 EFFICIENCY, MEASURED = 0.95, 20
 """What sync_every="auto" aims at, and the steps that it measures."""
 
-OWN = ("callbacks", "verbose", "n_threads", "max_time", "schedules")
+QUIET: dict[str, Any] = {"callbacks": (), "verbose": 0, "max_time": None}
+"""Options of all ranks but the one that has callbacks, output and the clock."""
+
+OWN = (*QUIET, "n_threads", "schedules")
 """Options that a rank may have different from the others."""
 
 
@@ -82,6 +86,10 @@ class Settings:
             self.warm_up = check_integer("the epochs of sync_every", pair[0], 0)
             self.k = check_integer("sync_every", pair[1], 1)
 
+    def changed(self, **options: Any) -> Settings:
+        """Return the same with some other options."""
+        return replace(self, options=replace(self.options, **options))
+
     def check(self, net: State) -> None:
         """Check that they suit a network."""
         self.recipe.check(net.architecture)
@@ -120,8 +128,6 @@ class Round:
     ----------
     position : Position
         Where the training stands after it.
-    records : list of dict
-        What the history has got: the epoch that was completed, if one was.
     ended : str
         Why training ends with it; empty if it continues.
     computed, waited : float
@@ -129,7 +135,6 @@ class Round:
     """
 
     position: Position
-    records: list[dict[str, float]]
     ended: str = ""
     computed: float = 0.0
     waited: float = 0.0
@@ -137,6 +142,8 @@ class Round:
 
 class Rank(Loop):
     """One process of a training; an engine calls :meth:`round` until it has ended.
+
+    By :meth:`run` it trains to the end, as rank 0 with callbacks and checkpoints.
 
     Parameters
     ----------
@@ -150,19 +157,20 @@ class Rank(Loop):
     """
 
     comm: Any = None  # a Communicator, of the present ring
-    trainer: RankTrainer
+    trainer: Any = None  # a RankTrainer, for the core that all ranks have
+    keeper: Any = None  # a Checkpoint
     rules: NetworkRules
+    stop = ""  # why training is not to begin
 
     def __init__(
         self, net: State, rows: Data | Source, settings: Settings, validation: Data | None = None
     ) -> None:
         settings.check(net)
-        options, self.stop = settings.options, ""
+        options = settings.options
         self.net, self.settings, self.validation, self.k = net, settings, validation, settings.k
         self.feed = Shares(net, rows, options, settings.n_shards, settings.memory)
         self.feed.draw(int(net.rng.integers(2**62)))
-        self.close_shards = self.feed.close
-        self._prepare()
+        self._prepare(dispatch.core.name)
         if validation is None and options.validation_fraction:
             validation = self.feed.latest  # each shard has its own
         rules = rules_of(net, self.feed, settings.recipe, options, validation)
@@ -171,12 +179,17 @@ class Rank(Loop):
         deadline = Deadline(options.max_time, self.halt.is_set)
         super().__init__(self.trainer, rules, rules.state, tuple(options.callbacks), deadline)
 
-    def _prepare(self) -> None:
-        """Make what takes the steps, for the core in use."""
-        n_threads = self.settings.options.n_threads
+    def _prepare(self, core: str) -> None:
+        """Make what takes the steps by a core, in place of what has taken them."""
+        old, recipe, options = self.trainer, self.settings.recipe, self.settings.options
         self.n_rows, self.batch_size = self.feed.n_rows, self.feed.batch_size
-        self.trainer = RankTrainer(self.net, self.feed, self.settings.recipe, n_threads)
-        self.trainer.comm = self.comm
+        with dispatch.use_core(core):
+            self.trainer = RankTrainer(self.net, self.feed, recipe, options.n_threads)
+        if old is not None:
+            old.close()
+            self.trainer.progressed, self.trainer.pause = old.progressed, old.pause
+        if self.keeper is not None:
+            self.keeper.trainer = self.trainer
 
     def close(self) -> None:
         """End the threads, and leave the mean of the weights in the network, if there is one."""
@@ -210,8 +223,7 @@ class Rank(Loop):
         net, record, numbers = self.net, json.loads(state["record"]), state["numbers"]
         if record["seed"] != self.feed.seed:
             self.feed.draw(record["seed"])
-            self.trainer.close()
-            self._prepare()
+            self._prepare(self.trainer.core)
             self.rules.n_rows, self.rules.n_steps = self.n_rows, -(-self.n_rows // self.batch_size)
         memory, best = net.optimizer_state, numbers[-1].copy() if record["best"] else None
         net.params[:], memory.moments[...] = numbers[0], numbers[1:-1]
@@ -257,18 +269,13 @@ class Rank(Loop):
         began = time.perf_counter()
         if comm is not self.comm:
             self.meet(comm)
-        epoch, trainer = self.state.epoch, self.trainer
+        trainer = self.trainer
         trainer.computed = trainer.waited = 0.0
         trainer.pauses = began + seconds if comm.rank == 0 else math.inf
         if not (ended := self._ended()):
-            self.safe = Snapshot(self.net)
-            try:
+            with contextlib.closing(Snapshot(self.net)) as self.safe:
                 ended = self._epochs() or self._ended()
-            finally:
-                self.safe.close()
-        new = self.state.epoch > epoch
-        records = [{key: column[-1] for key, column in self.net.history.items()}] if new else []
-        return Round(self.position, records, ended, trainer.computed, trainer.waited)
+        return Round(self.position, ended, trainer.computed, trainer.waited)
 
     def _ended(self) -> str:
         """Return why training has ended; empty if it continues."""
@@ -284,8 +291,7 @@ class Rank(Loop):
 
         Return why training is to end, if one of them knows that by `stop`.
         """
-        self.comm = self.trainer.comm = comm
-        self.feed.place = comm.rank, comm.size
+        self.comm, self.feed.place = comm, (comm.rank, comm.size)
         mine = {
             "same": self.settings.described(self.net, self.feed.n_all), "core": dispatch.core.name,
             "position": self.position, "digest": self._digest(), "stop": stop,
@@ -300,13 +306,7 @@ class Rank(Loop):
                     )
         core = max((each["core"] for each in told), key=(*dispatch.COMPILED, "python").index)
         if core != self.trainer.core:
-            old = self.trainer
-            old.close()
-            with dispatch.use_core(core):
-                self._prepare()
-            self.trainer.progressed = old.progressed
-            if self.keeper is not None:
-                self.keeper.trainer = self.trainer  # type: ignore[attr-defined]
+            self._prepare(core)
         root = told.index(max(told, key=lambda each: each["position"]))
         if len({(each["digest"], *each["position"]) for each in told}) > 1:
             state = self.saved()
@@ -320,6 +320,7 @@ class Rank(Loop):
         self.safe.take()
         trainer, epoch, n = self.trainer, self.state.epoch, self.net.history.epochs
         before, self.rules.drawn = replace(trainer.progressed), epoch
+        trainer.comm = self.comm
         trainer.k = 1 if epoch < self.settings.warm_up else self.k or 1
         trainer.most = MEASURED if self.k is None else math.inf
         try:
@@ -329,8 +330,8 @@ class Rank(Loop):
                 self.safe.put_back()
                 trainer.progressed, self.state.epoch = before, epoch
             raise
-        if (reason := self._agreed(reason)) == "interrupted":
-            raise KeyboardInterrupt  # on all ranks after the same step; the loop ends with it
+        if (reason := self._agreed(reason)) == "interrupted" and not self.comm.rank:
+            raise KeyboardInterrupt  # of which rank 0 warns; all end after the same step
         return reason
 
     def _remember(self, n: int) -> None:
