@@ -743,8 +743,7 @@ class Network(State):
         self, X: Any, arguments: dict[str, Any], recipe: Recipe, options: Options, shards: int
     ) -> History:
         """Train as one of several ranks; or alone, in the order of their `shards`."""
-        from cmlp.distributed.fit import fit
-        from cmlp.distributed.rank import Settings
+        from cmlp.distributed.rank import Settings, fit
         from cmlp.distributed.sockets import ThreadRing
         from cmlp.formats.checkpoint import checkpoint_of
         from cmlp.sources.arrays import arrays

@@ -140,7 +140,7 @@ def test_claims_are_renewed_after_an_error(place):
 
     rounds = Rounds.__new__(Rounds)
     rounds.cluster, rounds.limits = SimpleNamespace(tell=tell), Limits(timeout=0.1)
-    rounds.run, rounds.claimed, rounds.closed = "run", {place.address: True}, threading.Event()
+    rounds.name, rounds.claimed, rounds.closed = "run", {place.address: True}, threading.Event()
     thread = threading.Thread(target=rounds.keep_alive)
     thread.start()
     assert enough.wait(250)
@@ -151,7 +151,7 @@ def test_claims_are_renewed_after_an_error(place):
 
 def advise(computed, waited, *, n_ranks=2, step=25, k=1):
     rounds = Rounds.__new__(Rounds)
-    rounds.rank = SimpleNamespace(n_rows=10_000, batch_size=32, k=k)
+    rounds.feed, rounds.k = SimpleNamespace(n_rows=10_000, batch_size=32), k
     rounds.computed, rounds.waited, rounds.advised = 0.0, 0.0, False
     rounds.ring = ["tcp://here:1"] * n_ranks
     for _ in range(2):  # it warns once

@@ -9,7 +9,6 @@ claimed again as soon as it answers, and has a thread for it.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import random
 import secrets
@@ -23,8 +22,9 @@ from cmlp.dask import worker
 from cmlp.dask.cluster import ANSWER, Cluster, Task, TrainingFailed
 from cmlp.dask.partitions import UNEVEN, partitions_in
 from cmlp.dask.worker import BUSY, EVICTION, Outcome
-from cmlp.data.source import Shards, Source
-from cmlp.distributed.rank import MEASURED, QUIET, Rank, Round
+from cmlp.data.rows import Data
+from cmlp.data.source import Source
+from cmlp.distributed.rank import MEASURED, QUIET, Rank, Round, Settings
 
 SILENT = "does not answer, as if it were stopped"
 
@@ -34,18 +34,12 @@ POOR, GOOD = 0.7, 0.85
 FETCHED = 10.0
 """Seconds from which the state in this process is old: all that is lost if all workers are."""
 
-SETTLE = 0.3
-"""Seconds in which a broken ring ends by itself."""
 
+class Rounds(Rank):
+    """The rank of the driver, whose steps are those of the workers.
 
-class Rounds:
-    """The workers of one training.
-
-    Parameters
-    ----------
-    rank : Rank
-        One that takes no steps: it has the state that is continued where all workers are lost, and
-        gets that of the workers.
+    It has callbacks, output and checkpoints, and the state that is continued where all workers are
+    lost.
 
     Attributes
     ----------
@@ -55,6 +49,8 @@ class Rounds:
         Workers that are claimed, and whether they have a rank.
     refused : dict of str to (str, float)
         Others: why they are not, and when to ask again.
+    name : str
+        Of this training, in the workers.
     ticket : int
         Of the latest tasks.
     story : list of str
@@ -62,15 +58,16 @@ class Rounds:
     fetched : float
         When the state was fetched from the workers.
     computed, waited : float
-        Seconds of rank 0: for steps, and for the other ranks.
+        Seconds of rank 0 of the ring: for steps, and for the other ranks.
     """
 
-    def __init__(self, cluster: Cluster, rank: Rank, source: Source) -> None:
-        self.cluster, self.limits, self.rank, self.source = cluster, cluster.limits, rank, source
-        self.options = rank.settings.options
-        self.place = rank.net, source, rank.settings.changed(**QUIET), rank.validation
-        self.partitions = partitions_in(source)
-        self.run, self.ticket, self.failures = uuid.uuid4().hex[:12], 0, 0
+    def __init__(
+        self, cluster: Cluster, net: Any, source: Source, settings: Settings, held_out: Data | None
+    ) -> None:
+        super().__init__(net, source, settings, held_out)
+        self.cluster, self.limits, self.partitions = cluster, cluster.limits, partitions_in(source)
+        self.place = net, source, settings.changed(**QUIET), held_out
+        self.name, self.ticket, self.failures = uuid.uuid4().hex[:12], 0, 0
         self.ring: list[str] = []
         self.claimed: dict[str, bool] = {}
         self.refused: dict[str, tuple[str, float]] = {}
@@ -78,28 +75,48 @@ class Rounds:
         self.fetched, self.warned, self.advised = time.monotonic(), False, False
         self.computed = self.waited = 0.0
         self.closed = threading.Event()
-        threading.Thread(target=self.keep_alive, name="cmlp keeper", daemon=True).start()
 
-    # What a training calls
-
-    def next(self, left: float, fetches: bool) -> Round:
-        """Return the next round that rank 0 has finished.
-
-        Parameters
-        ----------
-        left : float
-            Seconds until training ends.
-        fetches : bool
-            Whether the state is wanted here; it is fetched at times in any case.
+    def run(self) -> str:
+        """Train in rounds, and return why training ended.
 
         Raises
         ------
         TrainingFailed, ClusterLost
             If there are too few workers, or rounds fail one after another.
-        KeyboardInterrupt
-            After Ctrl-C.
         Exception
             What a rank has raised, with the worker's name and its traceback as notes.
+        """
+        threading.Thread(target=self.keep_alive, name="cmlp keeper", daemon=True).start()
+        try:
+            return super().run()
+        finally:
+            self.closed.set()
+            self.cluster.tell({*self.claimed, *self.refused}, worker.leave, self.name, True)
+
+    def _epochs(self) -> str:
+        """Wait for a round, and show epochs that are new: several, if the end of one was lost."""
+        known, keeper, now = self.state.epoch, self.keeper, time.perf_counter()
+        due = keeper is not None and now - keeper.last >= keeper.every
+        shows = bool(self.callbacks or self.settings.options.verbose)
+        found, state = self._next(self.deadline.end - now, shows or due), self.state
+        for epoch in range(known, state.epoch):
+            state.epoch = epoch + 1
+            self.rules.progress.epoch({key: each[epoch] for key, each in state.history.items()})
+            self._call_back("on_epoch_end")
+        if due:
+            keeper.save()
+        self._heed_interrupt()
+        return found.ended or ("callback" if state.stop else self.deadline.reason)
+
+    def _next(self, left: float, wanted: bool) -> Round:
+        """Return the next round that rank 0 of a ring has finished.
+
+        Parameters
+        ----------
+        left : float
+            Seconds until training ends.
+        wanted : bool
+            Whether the state is wanted here; it is fetched at times in any case.
         """
         while True:
             self._heed_interrupt()
@@ -108,22 +125,21 @@ class Rounds:
                 if not self._form():
                     continue
             seconds, old = self.limits.round_seconds, time.monotonic() - self.fetched > FETCHED
-            wanted = fetches or old or left < 2 * seconds
-            arguments = [(min(seconds, max(0.0, left)), wanted)] * len(self.ring)
-            told: list[Any] = self._each("work", arguments, self.limits.timeout)
-            if told[0] is not None:
-                found: Round = told[0][0]
-                state = told[0][1]
-                if state is not None:
-                    self.rank.restore(state)
+            fetches = wanted or old or left < 2 * seconds
+            arguments = [(min(seconds, max(0.0, left)), fetches)] * len(self.ring)
+            told = self._each("work", arguments, self.limits.timeout)[0]
+            if told is not None:
+                found: Round = told[0]
+                if told[1] is not None:
+                    self.restore(told[1])
                     self.fetched = time.monotonic()
                 self._advise(found)
                 return found
 
     def _advise(self, found: Round) -> None:
         """Warn once, after some steps, if workers wait for each other more than they compute."""
-        rank = self.rank
-        step = found.position.step or -(-rank.n_rows // rank.batch_size)
+        feed = self.feed
+        step = found.position.step or -(-feed.n_rows // feed.batch_size)
         self.computed, self.waited = self.computed + found.computed, self.waited + found.waited
         share = self.computed / max(1e-9, self.computed + self.waited)
         if self.advised or len(self.ring) < 2 or step < MEASURED:
@@ -133,7 +149,7 @@ class Rounds:
             k = math.ceil(self.waited / max(1e-9, self.computed) * GOOD / (1 - GOOD))
             warn(
                 f"workers compute {100 * share:.0f} % of the time, and wait for each other else; "
-                f"batch_size={k * rank.batch_size} or sync_every={k * (rank.k or 1)} would make it "
+                f"batch_size={k * feed.batch_size} or sync_every={k * (self.k or 1)} would make it "
                 f"about {100 * GOOD:.0f} %, or one machine is enough"
             )
 
@@ -143,12 +159,7 @@ class Rounds:
         while not self.closed.wait(every):
             with contextlib.suppress(Exception):  # as of a dict that has changed just now
                 limit = min(ANSWER, every)  # one that is stopped delays no others
-                self.cluster.tell(list(self.claimed), worker.renew, self.run, limit=limit)
-
-    def close(self) -> None:
-        """Free the workers."""
-        self.closed.set()
-        self.cluster.tell({*self.claimed, *self.refused}, worker.leave, self.run, True)
+                self.cluster.tell(list(self.claimed), worker.renew, self.name, limit=limit)
 
     # Who takes part
 
@@ -165,7 +176,7 @@ class Rounds:
             address for address in found
             if address not in self.claimed and self.refused.get(address, ("", 0.0))[1] <= now
         ]  # fmt: skip
-        told = self.cluster.tell(new, worker.claim, self.run, self.limits.timeout)
+        told = self.cluster.tell(new, worker.claim, self.name, self.limits.timeout)
         for address in new:
             why = str(told.get(address, SILENT))
             if why:
@@ -199,13 +210,13 @@ class Rounds:
                     + [f"{address}: {why}" for address, (why, _) in self.refused.items()],
                 )
             if busy - {BUSY} and not self.ticket:
-                self.cluster.tell(self.claimed, worker.leave, self.run, False)
+                self.cluster.tell(self.claimed, worker.leave, self.name, False)
                 self.claimed.clear()
                 self.refused.clear()
             time.sleep(random.uniform(0.05, 0.3))
 
     def _heed_interrupt(self) -> None:
-        if self.rank.halt.is_set():
+        if self.halt.is_set():
             raise KeyboardInterrupt
 
     # A ring
@@ -222,8 +233,8 @@ class Rounds:
             return False
         self.claimed.update(dict.fromkeys(self.ring, True))
         addresses, positions = zip(*told, strict=True)
-        first = self.rank.position >= max(positions)  # also of ranks that have not begun
-        state, token = self.rank.saved() if first else None, secrets.token_bytes(32)
+        first = self.position >= max(positions)  # also of ranks that have not begun
+        state, token = self.saved() if first else None, secrets.token_bytes(32)
         arguments = [
             (addresses, number, token, None if number else state)
             for number in range(len(self.ring))
@@ -232,11 +243,10 @@ class Rounds:
 
     def _held(self) -> list[dict[int, Any]]:
         """Return the partitions that each rank carries: futures, which Dask brings there."""
-        blocks, k, size = self.source.blocks or (), self.rank.settings.n_shards, len(self.ring)
-        ends = [sum(blocks) * (k * number // size) // k for number in range(size + 1)]
-        spans = list(itertools.pairwise(ends))
-        rows = [stop - start for start, stop in spans]
-        if self.options.verbose:
+        feed, size = self.feed, len(self.ring)
+        carried = [feed.carried_by(number, size)[1] for number in range(size)]
+        rows = [sum(stop - start for _, start, stop in spans) for spans in carried]
+        if self.settings.options.verbose:
             shown = zip(self.ring, rows, strict=True)
             print("rows: " + ", ".join(f"{n:,} in {address}" for address, n in shown))
         most = max(rows) * size / max(1, sum(rows))
@@ -244,19 +254,19 @@ class Rounds:
             self.warned = True
             warn(
                 f"a worker has {most:.2f} times as many rows as the mean: {max(rows):,}; the "
-                f"others wait for it. The rows are cut into {k} shards, four for each worker at "
-                "the beginning"
+                f"others wait for it. The rows are cut into {feed.n_shards} shards, four "
+                "for each worker at the beginning"
             )
         if self.partitions is None:
             return [{}] * size
-        futures, pieces = self.partitions.living(self.cluster.client), Shards(list(blocks)).pieces
-        return [{block: futures[block] for block, _, _ in pieces(*span)} for span in spans]
+        futures = self.partitions.living(self.cluster.client)
+        return [{block: futures[block] for block, _, _ in spans} for spans in carried]
 
     def _each(self, what: str, arguments: list[Any], patience: float) -> list[Any]:
         """Call a method of all ranks, in tasks; return the results, None of those that failed."""
         self.ticket += 1
         tasks = [
-            self.cluster.submit(address, worker.perform, self.run, self.ticket, what, *its_own)
+            self.cluster.submit(address, worker.perform, self.name, self.ticket, what, *its_own)
             for address, its_own in zip(self.ring, arguments, strict=True)
         ]
         outcomes = self._outcomes(tasks, patience)
@@ -271,21 +281,19 @@ class Rounds:
     def _outcomes(self, tasks: list[Task], patience: float) -> dict[str, Outcome]:
         """Wait for the end of all tasks, which are told to end once one has failed."""
         found: dict[str, Outcome] = {}
-        end, told, pause = math.inf, False, min(2.0, self.limits.timeout / 4)
+        end, pause = math.inf, min(2.0, self.limits.timeout / 4)
         while pending := [task for task in tasks if task.address not in found]:
             self._heed_interrupt()
             for task, seen in self.cluster.ended(pending, pause, patience).items():
                 outcome = Outcome("lost", seen=seen) if seen else task.outcome(self.limits.timeout)
                 found[task.address] = outcome
-                if outcome.kind != "done" and end == math.inf:
-                    end, pause, patience = time.monotonic() + SETTLE, SETTLE, math.inf
-            if time.monotonic() < end:
-                continue
-            late, seen = {task.address for task in pending} - found.keys(), "does not end its task"
-            if not told:
-                told, end, seen = True, time.monotonic() + EVICTION, SILENT
-                late -= self.cluster.tell(late, worker.renew, self.run, self.ticket).keys()
-            found |= dict.fromkeys(late, Outcome("lost", seen=seen))
+            late = {task.address for task in pending} - found.keys()
+            if end == math.inf and any(one.kind != "done" for one in found.values()):
+                end, patience = time.monotonic() + EVICTION, math.inf
+                heard = self.cluster.tell(late, worker.renew, self.name, self.ticket)
+                found |= dict.fromkeys(late - heard.keys(), Outcome("lost", seen=SILENT))
+            elif time.monotonic() > end:
+                found |= dict.fromkeys(late, Outcome("lost", seen="does not end its task"))
         return found
 
     def _lost(self, outcomes: dict[str, Outcome]) -> None:
@@ -299,7 +307,7 @@ class Rounds:
         for address, seen in lost.items():
             self.claimed.pop(address, None)
             self.refused[address] = seen, time.monotonic() + 2 * ANSWER * (seen == SILENT)
-            self.story.append(f"{clock} {address}: {seen} (after {self.rank.position})")
+            self.story.append(f"{clock} {address}: {seen} (after {self.position})")
         for address, one in outcomes.items():
             if one.kind == "broken" and not lost:
                 whom = "?" if one.waited_for is None else ring[one.waited_for]

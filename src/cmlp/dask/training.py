@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,8 +14,7 @@ from cmlp.dask.reports import checked_cluster
 from cmlp.dask.rounds import Rounds
 from cmlp.data.rows import Data
 from cmlp.data.source import Source, no_targets
-from cmlp.distributed.fit import fit
-from cmlp.distributed.rank import Rank, Settings
+from cmlp.distributed.rank import Settings, fit
 from cmlp.distributed.sockets import ThreadRing
 from cmlp.formats.checkpoint import Checkpoint, checkpoint_of
 from cmlp.model.history import History
@@ -178,40 +175,5 @@ def run(
     checkpoint: Checkpoint | None = None, resume: bool = False,
 ) -> History:  # fmt: skip
     """Train until the end, and leave the network in order, however that comes about."""
-    alone, made = ThreadRing.make(1)[0], functools.partial(Driver, cluster)
+    alone, made = ThreadRing.make(1)[0], functools.partial(Rounds, cluster)
     return fit(net, source, settings, held_out, alone, checkpoint, resume, made)
-
-
-class Driver(Rank):
-    """The rank of this process, whose steps are those of the workers.
-
-    It has callbacks, output and checkpoints, and the state that is continued where all workers are
-    lost.
-    """
-
-    def __init__(
-        self, cluster: Cluster, net: Any, source: Source, settings: Settings, held_out: Data | None
-    ) -> None:
-        super().__init__(net, source, settings, held_out)
-        self.cluster, self.source = cluster, source
-
-    def run(self) -> str:
-        """Train in rounds, and return why training ended."""
-        with contextlib.closing(Rounds(self.cluster, self, self.source)) as self.rounds:
-            return super().run()
-
-    def _epochs(self) -> str:
-        """Wait for a round, and for epochs that are new here: several, if an end was lost."""
-        known, keeper, now = self.state.epoch, self.keeper, time.perf_counter()
-        due = keeper is not None and now - keeper.last >= keeper.every
-        shows = bool(self.callbacks or self.settings.options.verbose)
-        found = self.rounds.next(self.deadline.end - now, fetches=shows or due)
-        for epoch in range(known, self.state.epoch):
-            self.state.epoch = epoch + 1
-            self.rules.progress.epoch({key: each[epoch] for key, each in self.state.history.items()})
-            self._call_back("on_epoch_end")
-        if due:
-            keeper.save()
-        if self.halt.is_set():
-            raise KeyboardInterrupt
-        return found.ended or ("callback" if self.state.stop else self.deadline.reason)

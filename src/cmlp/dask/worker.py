@@ -86,7 +86,6 @@ class Seat:
         self.ticket, self.running, self.left = 0, False, False
         self.abort, self.freed = threading.Event(), threading.Event()
         self.rank: Any = None
-        self.rows: Any = None
         self.listener: Any = None
         self.comm: Any = None
         threading.Thread(target=self._watch, name="cmlp seat", daemon=True).start()
@@ -129,24 +128,19 @@ class Seat:
         `place` is what a rank is made of, where there is none: see :class:`cmlp.distributed.Rank`.
         """
         from cmlp.distributed.listener import Listener
+        from cmlp.distributed.rank import Rank
 
-        self.rows = place[1] if self.rank is None else self.rows
-        partitions = partitions_in(self.rows)
+        partitions = partitions_in(place[1] if self.rank is None else self.rank.feed.rows)
         if partitions is not None:
             partitions.held = held
         if self.rank is None:
-            self._make_rank(*place)
+            net, rows, settings, validation = place
+            n_threads = settings.options.n_threads or self.worker.state.nthreads
+            self.rank = Rank(net, rows, settings.changed(n_threads=n_threads), validation)
         self.rank.feed.close()
         self.disconnect()
         self.listener = Listener(self.worker.ip, port(self.worker) if callable(port) else port)
         return self.listener.address, self.rank.position
-
-    def _make_rank(self, net: Any, rows: Any, settings: Any, validation: Any) -> None:
-        """Make the rank, with as many threads as the worker has, if none are given."""
-        from cmlp.distributed.rank import Rank
-
-        n_threads = settings.options.n_threads or self.worker.state.nthreads
-        self.rank = Rank(net, rows, settings.changed(n_threads=n_threads), validation)
 
     def connect(self, addresses: list[str], rank: int, token: bytes, state: Any) -> bool:
         """Connect with the other ranks, encrypted where the cluster is; continue from a state."""

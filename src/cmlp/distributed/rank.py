@@ -1,5 +1,7 @@
 """Rank: one process of a training, which is an ordinary training loop but for what ranks share.
 
+``net.fit(..., comm=comm)`` is :func:`fit`; an engine calls :meth:`Rank.round`.
+
 Its feed (``shards``) yields its part of each batch, its trainer (``steps``) adds up the gradients
 of all ranks, and what is decided after an epoch is decided together. An epoch, or part of one, is a
 round: what fails before it is recorded restores what was valid before. So each rank holds a state
@@ -11,10 +13,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import signal
 import sys
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -22,21 +26,26 @@ import numpy as np
 
 from cmlp.core import dispatch
 from cmlp.core.checks import check_integer
+from cmlp.core.errors import warn
 from cmlp.data.rows import Data
 from cmlp.data.source import Source
 from cmlp.distributed.communicator import Communicator, OutOfStepError
 from cmlp.distributed.shards import Shares, some_rows
 from cmlp.distributed.steps import RankTrainer
+from cmlp.formats.checkpoint import Checkpoint
 from cmlp.formats.training_records import generator
+from cmlp.model.history import History
 from cmlp.model.scoring import metric_of
 from cmlp.model.state import State
 from cmlp.sources.evaluation import Scores
+from cmlp.training.divergence import DivergenceError
 from cmlp.training.feed import Progressed
-from cmlp.training.fit import NetworkRules, Options, rules_of
+from cmlp.training.fit import NetworkRules, Options, rules_of, run_loop
 from cmlp.training.loop import Loop
 from cmlp.training.recipe import Recipe
 from cmlp.training.snapshot import Snapshot
 from cmlp.training.stopping import Deadline
+from cmlp.training.trainer import in_main_thread
 
 EFFICIENCY, MEASURED = 0.95, 20
 """What sync_every="auto" aims at, and the steps that it measures."""
@@ -143,7 +152,7 @@ class Round:
 class Rank(Loop):
     """One process of a training; an engine calls :meth:`round` until it has ended.
 
-    By :meth:`run` it trains to the end, as rank 0 with callbacks and checkpoints.
+    By :func:`fit` it trains to the end, as rank 0 with callbacks and checkpoints.
 
     Parameters
     ----------
@@ -182,7 +191,6 @@ class Rank(Loop):
     def _prepare(self, core: str) -> None:
         """Make what takes the steps by a core, in place of what has taken them."""
         old, recipe, options = self.trainer, self.settings.recipe, self.settings.options
-        self.n_rows, self.batch_size = self.feed.n_rows, self.feed.batch_size
         with dispatch.use_core(core):
             self.trainer = RankTrainer(self.net, self.feed, recipe, options.n_threads)
         if old is not None:
@@ -203,7 +211,8 @@ class Rank(Loop):
     def position(self) -> Position:
         """Where this rank stands."""
         done, epoch = self.trainer.progressed, self.state.epoch
-        return Position(epoch, -(-done.rows // self.batch_size) if done.epoch == epoch else 0)
+        steps = -(-done.rows // self.feed.batch_size)
+        return Position(epoch, steps if done.epoch == epoch else 0)
 
     def saved(self) -> dict[str, Any]:
         """Return all that training continues from: a record, as bytes, and an array of numbers."""
@@ -224,7 +233,8 @@ class Rank(Loop):
         if record["seed"] != self.feed.seed:
             self.feed.draw(record["seed"])
             self._prepare(self.trainer.core)
-            self.rules.n_rows, self.rules.n_steps = self.n_rows, -(-self.n_rows // self.batch_size)
+            n = self.rules.n_rows = self.feed.n_rows
+            self.rules.n_steps = -(-n // self.feed.batch_size)
         memory, best = net.optimizer_state, numbers[-1].copy() if record["best"] else None
         net.params[:], memory.moments[...] = numbers[0], numbers[1:-1]
         memory.set_counts(record["counts"])
@@ -364,3 +374,54 @@ class Rank(Loop):
         for told in self.comm.gather(scores.to_bytes()):
             total.add(told, metric)
         return total.result()
+
+
+def fit(
+    net: State, rows: Data | Source, settings: Settings, validation: Data | None,
+    comm: Communicator, checkpoint: Checkpoint | None = None, resume: bool = False,
+    made: Callable[..., Rank] = Rank,
+) -> History:  # fmt: skip
+    """Train with the other ranks; see :meth:`cmlp.Network.fit`.
+
+    Callbacks, output and checkpoints are rank 0's, and so is the file that it resumes from: the
+    others get its state.
+    """
+    if comm.rank:
+        settings, checkpoint = settings.changed(**QUIET), None
+    ended = checkpoint and resume and checkpoint.resume(settings.options.epochs)
+    rank = made(net, rows, settings, validation)
+    rank.comm = comm
+
+    def halt(number: int, frame: Any) -> None:
+        """End all ranks after the same step; at a second Ctrl-C, this one at once."""
+        if rank.halt.is_set():
+            comm.close(error := KeyboardInterrupt())
+            raise error
+        rank.halt.set()
+
+    handler = signal.signal(signal.SIGINT, halt) if in_main_thread() else None
+    try:
+        if checkpoint is not None:
+            rank.stop = checkpoint.finished if ended else ""
+            begin(checkpoint, rank)
+        return run_loop(rank, rank.rules, checkpoint)
+    except BaseException as error:
+        if not isinstance(error, DivergenceError):  # which all ranks raise alike
+            comm.close(error)
+        raise
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        rank.close()
+
+
+def begin(checkpoint: Checkpoint, rank: Rank) -> None:
+    """Continue where a checkpoint stood, or begin to write one."""
+    other = checkpoint.restored and checkpoint.windows.get("shards") != rank.settings.n_shards
+    checkpoint.windows = {"rows": 0, "lanes": 0, "held": 0.0, "shards": rank.settings.n_shards}
+    rank.keeper = checkpoint.begin(rank.trainer, rank.state, rank.rules)
+    if other and rank.position.step:
+        warn(
+            "the checkpoint is from the middle of an epoch with another order of the rows: of this "
+            "epoch, some rows are used twice and some not at all"
+        )

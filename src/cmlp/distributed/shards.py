@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cmlp.core.team import never
 from cmlp.data.rows import Data
-from cmlp.data.source import Block, Part, Shards, Source, joined
+from cmlp.data.source import Block, Part, Shards, Source, Span, joined
 from cmlp.model.state import State
 from cmlp.sources.encode import network_encoder
 from cmlp.sources.fitting import rows_in_memory
@@ -148,18 +148,22 @@ class Shares:
 
     # The shards of this rank
 
+    def carried_by(self, rank: int, size: int) -> tuple[range, list[Span]]:
+        """Return the shards that a rank of so many carries, and where in the blocks they are."""
+        k = self.n_shards
+        shards = range(k * rank // size, k * (rank + 1) // size)
+        return shards, [span for shard in shards for span in self.spans[shard]]
+
     def _begin(self, epoch: int, starts: list[int]) -> None:
         """Begin to read this rank's shards, each from some row of an epoch on."""
-        (rank, size), k = self.place, self.n_shards
-        mine = range(k * rank // size, k * (rank + 1) // size)
+        mine, spans = self.carried_by(*self.place)
         self._close_feeds()
         if mine != self.carried:
             self.close()
             data, first = self.rows, 0
             if self.fits and mine and isinstance(data, Source):
-                part = Part(data, [span for i in mine for span in self.spans[i]])
-                read, first = rows_in_memory(self.net, part, self.memory), self.cuts[mine.start]
-                data = read or data
+                read = rows_in_memory(self.net, Part(data, spans), self.memory)
+                data, first = read or data, self.cuts[mine.start]
             self.shards = [
                 self._resident(i, data, first) if isinstance(data, Data) else self._windowed(i)
                 for i in mine
