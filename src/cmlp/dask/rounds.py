@@ -26,7 +26,7 @@ from cmlp.data.rows import Data
 from cmlp.data.source import Source
 from cmlp.distributed.rank import MEASURED, QUIET, Rank, Round, Settings
 
-SILENT = "does not answer, as if it were stopped"
+SILENT = "does not answer: it has ended, or is stopped"
 
 POOR, GOOD = 0.7, 0.85
 """Shares of computing in the time, below which a warning names how to come to the other."""
@@ -103,10 +103,11 @@ class Rounds(Rank):
             state.epoch = epoch + 1
             self.rules.progress.epoch({key: each[epoch] for key, each in state.history.items()})
             self._call_back("on_epoch_end")
-        if due:
-            keeper.save()
+        reason = found.ended or ("callback" if state.stop else self.deadline.reason)
+        if due or (keeper is not None and reason == "max_time"):
+            keeper.save(now=True)
         self._heed_interrupt()
-        return found.ended or ("callback" if state.stop else self.deadline.reason)
+        return reason
 
     def _next(self, left: float, wanted: bool) -> Round:
         """Return the next round that rank 0 of a ring has finished.
@@ -307,11 +308,10 @@ class Rounds(Rank):
         for address, seen in lost.items():
             self.claimed.pop(address, None)
             self.refused[address] = seen, time.monotonic() + 2 * ANSWER * (seen == SILENT)
-            self.story.append(f"{clock} {address}: {seen} (after {self.position})")
         for address, one in outcomes.items():
-            if one.kind == "broken" and not lost:
-                whom = "?" if one.waited_for is None else ring[one.waited_for]
-                self.story.append(f"{clock} {address} waited for {whom}: {one.seen}")
+            if one.kind == ("lost" if lost else "broken"):
+                whom = "" if one.waited_for is None else f" waited for {ring[one.waited_for]}"
+                self.story.append(f"{clock} {address}{whom}: {one.seen} (after {self.position})")
         if self.failures > self.limits.retries:
             raise TrainingFailed(
                 f"{self.failures} rounds failed one after another (retries="

@@ -294,17 +294,17 @@ class Rank(Loop):
 
     def run(self) -> str:
         """Train with the ranks of `comm`, and return why training ended; see :class:`Loop`."""
-        return self.meet(self.comm, self.stop) or super().run()
+        return self.meet(self.comm) or super().run()
 
-    def meet(self, comm: Communicator, stop: str = "") -> str:
+    def meet(self, comm: Communicator) -> str:
         """Compare settings with the ranks of a new ring, and bring all to the furthest state.
 
-        Return why training is to end, if one of them knows that by `stop`.
+        Return why training is not to begin, if one of them knows that.
         """
         self.comm, self.feed.place = comm, (comm.rank, comm.size)
         mine = {
             "same": self.settings.described(self.net, self.feed.n_all), "core": dispatch.core.name,
-            "position": self.position, "digest": self._digest(), "stop": stop,
+            "position": self.position, "digest": self._digest(), "stop": self.stop,
         }  # fmt: skip
         told = [json.loads(each) for each in comm.gather(json.dumps(mine).encode())]
         for name, value in told[0]["same"].items():

@@ -17,6 +17,7 @@ import struct
 import threading
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class SocketRing(Communicator):
         self.out, self.into, self.abort = out, into, abort or threading.Event()
         self.step, self.closed = 0, False
         self.queue: deque[memoryview] = deque()
-        self.scratch = bytearray(CHUNK)
+        self.scratch = memoryview(bytearray(CHUNK))
         self.rooms: defaultdict[int, bytearray] = defaultdict(bytearray)
         for each in (out, into) if size > 1 else ():
             each.setblocking(False)
@@ -152,89 +153,73 @@ class SocketRing(Communicator):
 
     def gather(self, message: bytes) -> list[bytes]:
         """Return the messages of all ranks, to every rank."""
-        found = self._gathered([message])
+        found = self._around([message])
         return [message if room is None else bytes(room) for room in found]
 
     def broadcast(self, array: Array, root: int = 0) -> None:
         """Replace an array by that of a rank; it is unchanged until all has arrived."""
         mine = [array.tobytes()] if self.rank == root else []
         lengths = [array.nbytes if rank == root else 0 for rank in range(self.size)]
-        found = self._gathered(mine, lengths)[root]
+        found = self._around(mine, lengths)[root]
         if found is not None:
             array[...] = np.frombuffer(found, array.dtype).reshape(array.shape)
 
-    def _gathered(
-        self, parts: Sequence[Any], lengths: Sequence[int] | None = None
-    ) -> list[memoryview | None]:
+    def _around(
+        self, parts: Sequence[Any], lengths: Sequence[int] | None = None,
+        sums: Sequence[Array] | None = None,
+    ) -> list[Any]:  # fmt: skip
         """Send some bytes to all ranks, and return theirs: in memory that the next call reuses.
 
-        What arrives for others is sent to them in pieces, before all of it is here.
+        What arrives for others is sent to them in pieces, before all of it is here; if there are
+        `sums`, an array for each rank, it is added to that one, and the sum is sent.
         """
         if self.abort.is_set():
             self.close()
             raise RingBroken("the training was aborted")
-        found: list[memoryview | None] = [None] * self.size
+        found: list[Any] = [None] * self.size
         self.step += 1
         if self.size > 1:
             self._send(self._header(sum(memoryview(part).nbytes for part in parts)), *parts)
         for distance in range(1, self.size):
             source, passes = (self.rank - distance) % self.size, distance < self.size - 1
             n = self._announced(None if lengths is None else lengths[source])
-            if len(self.rooms[distance]) != n:
+            if len(self.rooms[distance]) != n and sums is None:
                 self.rooms[distance] = bytearray(n)
-            room = found[source] = memoryview(self.rooms[distance])
+            memory: Any = self.rooms[distance] if sums is None else sums[source]
+            room = found[source] = memoryview(memory).cast("B")
             if passes:
                 self._send(self._header(n))
             for start in range(0, n, CHUNK):
-                self._transfer(room[start : start + CHUNK])
+                piece = room[start : start + CHUNK]
+                self._transfer(piece if sums is None else self.scratch[: len(piece)])
+                if sums is not None:
+                    total = np.frombuffer(piece, sums[source].dtype)
+                    total += np.frombuffer(self.scratch[: len(piece)], total.dtype)
                 if passes:
-                    self._send(room[start : start + CHUNK])
+                    self._send(piece)
         self._transfer()
         return found
 
     def allreduce(self, array: Array, tail: Array | None = None) -> None:
         """Replace an array by the sum of all ranks', the same bits on every rank."""
-        flat, tail = np.ravel(array), np.empty(0) if tail is None else tail
-        whole = self.size <= 2 or flat.nbytes <= SHORT
-        places = [slice(None)] * self.size if whole else self._scatter(flat)
-        mine, n = flat[places[self.rank]], tail.nbytes
-        found = self._gathered([tail, mine], [n + flat[place].nbytes for place in places])
+        flat, tail, size = np.ravel(array), np.empty(0) if tail is None else tail, self.size
+        whole, owned = size <= 2 or flat.nbytes <= SHORT, [flat] * size
+        if not whole:  # a segment collects all ranks' parts on its way round to who owns it
+            cuts = [len(flat) * rank // size for rank in range(size + 1)]
+            first, *others = segments = [flat[start:stop] for start, stop in pairwise(cuts)]
+            self._around([segments[self.rank]], [each.nbytes for each in segments], segments)
+            owned = [*others, first]
+        mine, n = owned[self.rank], tail.nbytes
+        found = self._around([tail, mine], [n + each.nbytes for each in owned])
         add_up([tail if each is None else np.frombuffer(each[:n]) for each in found], tail)
         parts = [mine if each is None else np.frombuffer(each[n:], mine.dtype) for each in found]
         if whole:
             add_up(parts, flat)
         else:
-            for place, part in zip(places, parts, strict=True):
-                flat[place] = part
+            for segment, part in zip(owned, parts, strict=True):
+                segment[:] = part
         if not array.flags.c_contiguous:
             array[...] = flat.reshape(array.shape)
-
-    def _scatter(self, array: Array) -> list[slice]:
-        """Sum a long array in segments, each on one rank; return which segment each rank has.
-
-        A segment collects all ranks' parts on its way round.
-        """
-        size, n = self.size, len(array)
-        cuts = [n * rank // size for rank in range(size + 1)]
-        length = max(1, CHUNK // array.itemsize)
-
-        def chunks(rank: int) -> list[Array]:
-            first, last = cuts[rank % size], cuts[rank % size + 1]
-            return [array[at : min(at + length, last)] for at in range(first, last, length)]
-
-        self.step += 1
-        self._send(self._header(array.nbytes), *chunks(self.rank))
-        self._announced(array.nbytes)
-        for distance in range(1, size):
-            for chunk in chunks(self.rank - distance):
-                arrived = memoryview(self.scratch)[: chunk.nbytes]
-                self._transfer(arrived)
-                chunk += np.frombuffer(arrived, chunk.dtype)
-                if distance < size - 1:
-                    self._send(chunk)
-        self._transfer()
-        owned = [(rank + 1) % size for rank in range(size)]
-        return [slice(cuts[segment], cuts[segment + 1]) for segment in owned]
 
 
 def at_once(call: Any, data: Any) -> int | None:

@@ -15,7 +15,6 @@ from cmlp.core import dispatch
 from cmlp.core.layout import Array
 from cmlp.core.seam import Noise, Objective, Places, places
 from cmlp.data.numbers import is_finite
-from cmlp.data.rows import Data
 from cmlp.distributed.communicator import RankError, RingBroken
 from cmlp.distributed.shards import Shares, some_rows
 from cmlp.model import passes
@@ -166,7 +165,11 @@ class RankTrainer(Trainer):
         """Write the gradient of some rows, and return their loss."""
         net, data, first = self.net, self.data, self.feed.first
         if net.loss_row is None:
-            return self._of_custom_loss(some_rows(data, rows), objective, noise)
+            found = passes.backpropagate(
+                net, some_rows(data, rows), objective, learns=True, noise=noise, first_row=first
+            )
+            self.total[:] = found.gradient
+            return found.loss
 
         def call(rank: int, team: Places) -> float:
             loss: float = dispatch.core.gradient(
@@ -177,18 +180,6 @@ class RankTrainer(Trainer):
             return loss
 
         return self.team.run(call, places())
-
-    def _of_custom_loss(self, data: Data, objective: Objective, noise: Noise) -> float:
-        """Do the same of a loss in Python, which is the mean over its rows."""
-        net, value, slope = self.net, 0.0, np.empty((0, self.net.sizes[-1]), self.net.dtype)
-        how: Any = {"noise": noise, "step": net.steps, "first_row": self.feed.first}
-        if len(data.X):
-            out, _ = passes.evaluate(net, data, objective, workspace=self.workspace, **how)
-            y = net.target_matrix(data.targets)
-            value, slope = net.architecture.call_loss(out, y, data.weights)
-        return value + passes.backpropagate_slope(
-            net, data.X, slope, objective, self.total, self.workspace, **how
-        )
 
     def _update(self, weight: float, rate: float, factors: list[float]) -> None:
         """Take a step with the sum of all ranks' gradients."""

@@ -248,8 +248,10 @@ def backpropagate(
     inputs: bool = False,
     learns: bool = False,
     team: Places | None = None,
+    noise: Noise = PLAIN,
+    first_row: int = 0,
 ) -> Backpropagation:
-    """Return the loss of the rows and its derivatives, without noise.
+    """Return the loss of the rows and its derivatives.
 
     Parameters
     ----------
@@ -259,13 +261,16 @@ def backpropagate(
         Whether running statistics follow those of the rows.
     team : array, optional
         Lets another thread end the call early.
+    noise, first_row
+        As of :func:`evaluate`, for the network's next step.
     """
     n, targets, weights, value = len(data.X), data.targets, data.weights, 0.0
+    random: dict[str, Any] = {"noise": noise, "step": state.steps, "first_row": first_row}
     if state.loss_row is None:
         with workspace_for(state, n) as workspace:
-            out, _ = evaluate(state, data, objective, workspace=workspace, team=team)
+            out, _ = evaluate(state, data, objective, workspace=workspace, team=team, **random)
         y = state.target_matrix(targets)
-        value, targets = state.architecture.call_loss(out, y, weights)
+        value, targets = state.architecture.call_loss(out, y, weights) if n else (0.0, out)
         objective = shared_penalties(objective, weights)
         weights = None  # they are in dC/da
     grads = np.zeros_like(state.params)
@@ -273,8 +278,8 @@ def backpropagate(
     dX = np.empty((n if inputs else 0, state.sizes[0]), state.dtype)
     with workspace_for(state, n) as workspace:
         value += dispatch.core.gradient(
-            state.plan, state.params, data.X, targets, weights, None, objective, PLAIN, 0, grads,
-            record, dX, workspace, state.input_scale, learns, team,
+            state.plan, state.params, data.X, targets, weights, None, objective, noise, state.steps,
+            grads, record, dX, workspace, state.input_scale, learns, team, first_row,
         )  # fmt: skip
     return Backpropagation(value, grads, record, dX)
 
@@ -290,7 +295,6 @@ def backpropagate_slope(
     noise: Noise = PLAIN,
     step: int = 0,
     team: Places | None = None,
-    first_row: int = 0,
 ) -> float:
     """Write the gradient of a batch to `grads`, from dC/da of a custom loss, (n, n_out).
 
@@ -302,7 +306,7 @@ def backpropagate_slope(
     nothing = np.empty((0, 0), state.dtype)
     penalty: float = dispatch.core.gradient(
         state.plan, state.params, X, slope, None, None, objective, noise, step, grads, nothing,
-        nothing, workspace, state.input_scale, True, team, first_row,
+        nothing, workspace, state.input_scale, True, team,
     )  # fmt: skip
     return penalty
 
