@@ -725,15 +725,14 @@ class Network(State):
         from cmlp.sources.fitting import fit_source
         from cmlp.sources.plan import bytes_of
 
-        y, weight, path = (arguments[name] for name in ("y", "sample_weight", "checkpoint"))
+        y, weight, path, every = (
+            arguments[name] for name in ("y", "sample_weight", "checkpoint", "checkpoint_every")
+        )
         if isinstance(X, Source):
             no_targets(y, weight)
         else:
             X = arrays(X, y, weight)
-        checkpoint = None
-        if path is not None:
-            every = check_number("checkpoint_every", arguments["checkpoint_every"], 0)
-            checkpoint = checkpoint_of(self, path, every, X, recipe, options)
+        checkpoint = checkpoint_of(self, path, every, X, recipe, options)
         return fit_source(
             self, X, recipe, options, (arguments["X_val"], arguments["y_val"]),
             bytes_of(arguments["memory"]), checkpoint, bool(arguments["resume"]),
@@ -763,8 +762,8 @@ class Network(State):
                 no_targets(y, weight)
             elif path is not None:
                 X = arrays(X, y, weight)
-            if path is not None and comm.rank == 0:
-                every = check_number("checkpoint_every", arguments["checkpoint_every"], 0)
+            if comm.rank == 0:
+                every = arguments["checkpoint_every"]
                 checkpoint = checkpoint_of(self, path, every, X, recipe, options)
             found = X.resident() if isinstance(X, Source) else (X, y, weight)
             rows = X if found is None else self.encode_rows(*found)

@@ -172,9 +172,11 @@ def test_an_error_of_a_callback_leaves_the_workers_free(client, source):
     train(client, source)
 
 
-def test_max_time_ends_it(client, source):
-    net = train(client, source, epochs=100_000, max_time=1.5)
+def test_max_time_ends_it_with_a_checkpoint(client, source, tmp_path):
+    path = tmp_path / "run.cmlp"
+    net = train(client, source, epochs=100_000, max_time=1.5, checkpoint=path)
     assert net.history.stopped == "max_time" and net.history.epochs < 100_000
+    np.testing.assert_array_equal(cmlp.load(path).params, net.params)
 
 
 def test_a_checkpoint_continues(client, source, tmp_path):

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from cmlp.core.checks import check_number
 from cmlp.dask.cluster import Cluster, Limits
 from cmlp.dask.partitions import is_collection, partitions_of, scattered
 from cmlp.dask.reports import checked_cluster
@@ -131,7 +130,7 @@ def train(
     cluster = checked_cluster(client, Limits(**chosen(Limits, given)))
     settings = settings_of(cluster, made, options, memory)
     settings.check(net)
-    classes, keeper = net.classes, None
+    classes = net.classes
     with net.exclusive_training():
         try:
             source = source_of(cluster, data, y, sample_weight)
@@ -140,9 +139,7 @@ def train(
         except (TypeError, ValueError):
             net.classes = classes  # a failed call keeps no labels
             raise
-        if checkpoint is not None:
-            every = check_number("checkpoint_every", checkpoint_every, 0)
-            keeper = checkpoint_of(net, checkpoint, every, source, made, options)
+        keeper = checkpoint_of(net, checkpoint, checkpoint_every, source, made, options)
         return run(cluster, net, source, settings, held_out, keeper, resume)
 
 

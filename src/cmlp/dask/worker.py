@@ -151,9 +151,8 @@ class Seat:
         elif security.require_encryption:
             raise RuntimeError("the cluster requires encryption, and has no TLS for its workers")
         self.comm = self.listener.ring(
-            addresses, rank, token, timeout=self.timeout, attempt=self.ticket, abort=self.abort,
-            **contexts,
-        )  # fmt: skip
+            addresses, rank, token, timeout=self.timeout, abort=self.abort, **contexts
+        )
         self.listener = None
         if state is not None:
             self.rank.restore(state)

@@ -182,7 +182,7 @@ class Listener:
         timeout : float
             Seconds within which all ranks have to be here; later, without a byte of another one.
         attempt : int
-            Number of the ring among those of a training: a rank of an earlier one is turned away.
+            Number of the ring among those of one token: a rank of an earlier one is turned away.
         abort : threading.Event, optional
             Ends the ring from another thread.
         client, server : ssl.SSLContext, optional
@@ -218,9 +218,7 @@ class Listener:
                         visitor.close()
                 time.sleep(POLL)
                 left -= POLL  # not by the clock: this process may be stopped itself
-            return SocketRing(
-                rank, size, out.found, into.found, attempt=attempt, timeout=timeout, abort=abort
-            )
+            return SocketRing(rank, size, out.found, into.found, timeout=timeout, abort=abort)
         except BaseException:
             out.close()
             into.close()

@@ -31,8 +31,8 @@ CHUNK, SHORT = 1 << 20, 1 << 16
 LONGEST = 1 << 26
 """Bytes of a message of any length, at most: what was announced is allocated."""
 
-HEADER, MAGIC = struct.Struct("<8sQQQ"), b"cmlpring"
-"""32 bytes before each message: magic, attempt, step, bytes."""
+HEADER, MAGIC = struct.Struct("<8sQQ"), b"cmlpring"
+"""24 bytes before each message: magic, step, bytes; of which ring it is was proved before."""
 
 SLICE = 1.0
 """Seconds between two checks of the abort flag."""
@@ -53,8 +53,6 @@ class SocketRing(Communicator):
         The number of this rank, from 0, and how many there are.
     out, into : socket
         To the next rank, and from the one before; None if there is one rank only.
-    attempt : int
-        Of this ring, among those of a training.
     timeout : float
         Seconds without a byte after which a rank counts as lost.
     abort : threading.Event, optional
@@ -62,10 +60,10 @@ class SocketRing(Communicator):
     """
 
     def __init__(
-        self, rank: int, size: int, out: Any = None, into: Any = None, *, attempt: int = 0,
-        timeout: float = 60.0, abort: threading.Event | None = None,
+        self, rank: int, size: int, out: Any = None, into: Any = None, *, timeout: float = 60.0,
+        abort: threading.Event | None = None,
     ) -> None:  # fmt: skip
-        self.rank, self.size, self.attempt, self.timeout = rank, size, attempt, timeout
+        self.rank, self.size, self.timeout = rank, size, timeout
         self.out, self.into, self.abort = out, into, abort or threading.Event()
         self.step, self.closed = 0, False
         self.queue: deque[memoryview] = deque()
@@ -126,7 +124,7 @@ class SocketRing(Communicator):
         self.queue.extend(memoryview(part).cast("B") for part in parts if len(part))
 
     def _header(self, n: int) -> bytes:
-        return HEADER.pack(MAGIC, self.attempt, self.step, n)
+        return HEADER.pack(MAGIC, self.step, n)
 
     def _announced(self, expected: int | None = None) -> int:
         """Receive a header, and return the length of what follows.
@@ -138,13 +136,13 @@ class SocketRing(Communicator):
         """
         header = bytearray(HEADER.size)
         self._transfer(header)
-        magic, attempt, step, n = HEADER.unpack(header)
-        known = (magic, attempt, step) == (MAGIC, self.attempt, self.step)
+        magic, step, n = HEADER.unpack(header)
+        known = (magic, step) == (MAGIC, self.step)
         if not known or (n > LONGEST if expected is None else n != expected):
             self.close()
             raise RingBroken(
-                f"sent step {step} of attempt {attempt} with {n:,} bytes, not step {self.step} of "
-                f"attempt {self.attempt}" + ("" if expected is None else f" with {expected:,}"),
+                f"sent step {step} with {n:,} bytes, not step {self.step}"
+                + ("" if expected is None else f" with {expected:,}"),
                 (self.rank - 1) % self.size,
             )
         return int(n)
@@ -242,7 +240,7 @@ class ThreadRing(SocketRing):
 
     Parameters
     ----------
-    rank, size, out, into, attempt, timeout, abort : object
+    rank, size, out, into, timeout, abort : object
         As of :class:`SocketRing`; :meth:`make` passes them.
     """
 

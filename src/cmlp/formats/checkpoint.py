@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from cmlp.core.checks import check_number
 from cmlp.core.errors import warn
 from cmlp.core.vocabulary import SOLVERS, lookup
 from cmlp.data.numbers import is_finite
@@ -105,7 +106,8 @@ class Checkpoint:
     def __init__(
         self, net: State, path: str | os.PathLike[str], every: float, same: dict[str, Any]
     ) -> None:
-        self.net, self.path, self.every, self.same = net, path, every, same
+        self.net, self.path, self.same = net, path, same
+        self.every = check_number("checkpoint_every", every, 0)
         self.windows: dict[str, Any] = {}
         self.stored: Stored | None = None
         self.start = self.before = net.rng.bit_generator.state
@@ -302,13 +304,15 @@ class Checkpoint:
 
 def checkpoint_of(
     net: State,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None,
     every: float,
     source: Source,
     recipe: Recipe,
     options: Options,
-) -> Checkpoint:
-    """Return what writes the checkpoints of a fit to a source."""
+) -> Checkpoint | None:
+    """Return what writes the checkpoints of a fit to a source; None without a path."""
+    if path is None:
+        return None
     same = {
         "fingerprint": source.fingerprint(),
         "batch_size": options.batch_size,
