@@ -78,6 +78,8 @@ class Seat:
         Whether the place is given up, as soon as no task is running.
     rank : Rank or None
         Parameters, optimizer and position, which stay between rounds.
+    comm : SocketRing, Listener or None
+        The ring, or what listens until it stands.
     """
 
     def __init__(self, run: str, timeout: float, worker: Any) -> None:
@@ -86,7 +88,6 @@ class Seat:
         self.ticket, self.running, self.left = 0, False, False
         self.abort, self.freed = threading.Event(), threading.Event()
         self.rank: Any = None
-        self.listener: Any = None
         self.comm: Any = None
         threading.Thread(target=self._watch, name="cmlp seat", daemon=True).start()
 
@@ -114,11 +115,10 @@ class Seat:
                 self.rank.feed.close()
 
     def disconnect(self) -> None:
-        """Close what this rank listens on, and its connections."""
-        for closing in (self.listener, self.comm):
-            if closing is not None:
-                closing.close()
-        self.listener = self.comm = None
+        """Close what this rank listens on, or its connections."""
+        if self.comm is not None:
+            self.comm.close()
+        self.comm = None
 
     # Tasks
 
@@ -139,8 +139,8 @@ class Seat:
             self.rank = Rank(net, rows, settings.changed(n_threads=n_threads), validation)
         self.rank.feed.close()
         self.disconnect()
-        self.listener = Listener(self.worker.ip, port(self.worker) if callable(port) else port)
-        return self.listener.address, self.rank.position
+        self.comm = Listener(self.worker.ip, port(self.worker) if callable(port) else port)
+        return self.comm.address, self.rank.position
 
     def connect(self, addresses: list[str], rank: int, token: bytes, state: Any) -> bool:
         """Connect with the other ranks, encrypted where the cluster is; continue from a state."""
@@ -150,10 +150,9 @@ class Seat:
             contexts["server"] = security.get_listen_args("worker")["ssl_context"]
         elif security.require_encryption:
             raise RuntimeError("the cluster requires encryption, and has no TLS for its workers")
-        self.comm = self.listener.ring(
+        self.comm = self.comm.ring(
             addresses, rank, token, timeout=self.timeout, abort=self.abort, **contexts
         )
-        self.listener = None
         if state is not None:
             self.rank.restore(state)
         return True
