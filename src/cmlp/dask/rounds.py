@@ -167,12 +167,11 @@ class Rounds(Rank):
     def _ready(self) -> list[str]:
         """Claim the workers that may take part, and return those that are."""
         members, now = self.cluster.members(), time.monotonic()
-        for known in (self.claimed, self.refused):
-            for address in known.keys() - members.keys():
-                del known[address]
+        self.claimed = {at: has for at, has in self.claimed.items() if at in members}
+        self.refused = {at: why for at, why in self.refused.items() if at in members}
         found = [address for address, about in members.items() if about["status"] == "running"]
-        mine = sorted(found, key=lambda each: (each not in self.claimed, each in self.refused))
-        found = [each for each in found if each in mine[: self.cluster.most]]
+        found.sort(key=lambda each: (each not in self.claimed, each in self.refused))
+        found = found[: self.cluster.most]
         new = [
             address for address in found
             if address not in self.claimed and self.refused.get(address, ("", 0.0))[1] <= now
