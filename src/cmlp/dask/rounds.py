@@ -26,13 +26,16 @@ from cmlp.data.rows import Data
 from cmlp.data.source import Source
 from cmlp.distributed.rank import MEASURED, QUIET, Rank, Round, Settings
 
-SILENT = "does not answer: it has ended, or is stopped"
+SILENT = "does not answer, as if it were stopped"
 
 POOR, GOOD = 0.7, 0.85
 """Shares of computing in the time, below which a warning names how to come to the other."""
 
 FETCHED = 10.0
 """Seconds from which the state in this process is old: all that is lost if all workers are."""
+
+SETTLE = 0.3
+"""Seconds in which a broken ring ends by itself, and one who was killed leaves the cluster."""
 
 
 class Rounds(Rank):
@@ -281,19 +284,21 @@ class Rounds(Rank):
     def _outcomes(self, tasks: list[Task], patience: float) -> dict[str, Outcome]:
         """Wait for the end of all tasks, which are told to end once one has failed."""
         found: dict[str, Outcome] = {}
-        end, pause = math.inf, min(2.0, self.limits.timeout / 4)
+        end, told, pause = math.inf, False, min(2.0, self.limits.timeout / 4)
         while pending := [task for task in tasks if task.address not in found]:
             self._heed_interrupt()
             for task, seen in self.cluster.ended(pending, pause, patience).items():
                 outcome = Outcome("lost", seen=seen) if seen else task.outcome(self.limits.timeout)
                 found[task.address] = outcome
-            late = {task.address for task in pending} - found.keys()
-            if end == math.inf and any(one.kind != "done" for one in found.values()):
-                end, patience = time.monotonic() + EVICTION, math.inf
-                heard = self.cluster.tell(late, worker.renew, self.name, self.ticket)
-                found |= dict.fromkeys(late - heard.keys(), Outcome("lost", seen=SILENT))
-            elif time.monotonic() > end:
-                found |= dict.fromkeys(late, Outcome("lost", seen="does not end its task"))
+                if outcome.kind != "done" and end == math.inf:
+                    end, pause, patience = time.monotonic() + SETTLE, SETTLE, math.inf
+            if time.monotonic() < end:
+                continue
+            late, seen = {task.address for task in pending} - found.keys(), "does not end its task"
+            if not told:
+                told, end, seen = True, time.monotonic() + EVICTION, SILENT
+                late -= self.cluster.tell(late, worker.renew, self.name, self.ticket).keys()
+            found |= dict.fromkeys(late, Outcome("lost", seen=seen))
         return found
 
     def _lost(self, outcomes: dict[str, Outcome]) -> None:
