@@ -10,7 +10,7 @@ import contextlib
 import copy
 import heapq
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -80,6 +80,11 @@ class Source:
         """Number of rows; None if it is not known."""
         return None if self.blocks is None else sum(self.blocks)
 
+    @property
+    def near(self) -> Iterable[int]:
+        """Blocks that are in this process already."""
+        return getattr(vars(self).get("source"), "near", ())
+
     def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return rows `start` to `stop` of a block.
 
@@ -112,7 +117,8 @@ class Source:
             read = own.read_targets if targets_only else own.read
             pieces = own.stream_targets() if targets_only else own.stream()
             if self.blocks is not None:
-                pieces = (read(i, 0, min(n, rows)) for i, rows in enumerate(self.blocks) if rows)
+                blocks = (*self.near, *range(len(self.blocks)))
+                pieces = (read(i, 0, min(n, self.blocks[i])) for i in blocks if self.blocks[i])
             for found in pieces:
                 if len(found.y):
                     return taken(found, slice(n))
@@ -317,6 +323,8 @@ def shares(blocks: Sequence[int], size: int) -> list[list[Span]]:
 
 class Part(Source):
     """Some spans of another source's blocks, as blocks of their own."""
+
+    near = ()
 
     def __init__(self, source: Source, spans: list[Span]) -> None:
         self.source, self.spans = source, spans

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from cmlp.core.checks import check_dtype, check_number
+from cmlp.core.errors import InvalidParameterError
 from cmlp.core.layout import Array
 from cmlp.data.rows import Data, HeldOut
 from cmlp.data.source import Source, number_of_rows
+from cmlp.estimators import ensemble
 from cmlp.estimators.inputs import Columns
 from cmlp.estimators.labels import class_weights
 from cmlp.estimators.parameters import STOCHASTIC, parameters_at_fault, random_state
 from cmlp.estimators.storage import Storage
 from cmlp.estimators.targets import Targets, Task
+from cmlp.estimators.train import train
 from cmlp.formats.checkpoint import Checkpoint, read_checkpoint
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import bytes_of, in_words
@@ -59,15 +63,36 @@ class SourceFit:
                 "the checkpoint's training had all rows in memory, which do not fit into memory="
                 f"{in_words(self.memory)!r}; give as much as before"
             )
-        if found is None and (
-            self.estimator.solver not in STOCHASTIC or self.estimator.n_ensemble > 1
-        ):
-            what = "n_ensemble" if self.estimator.n_ensemble > 1 else f"solver={'lbfgs'!r}"
+        if found is None and self.estimator.solver not in STOCHASTIC:
             raise ValueError(
-                f"{what} needs all rows in memory, and they do not fit into memory="
+                "solver='lbfgs' needs all rows in memory, and they do not fit into memory="
                 f"{in_words(self.memory)!r}; give more, or choose another one"
             )
         return found
+
+    def train(self, task: Task) -> None:
+        """Train without the rows in memory: the members of an ensemble one after the other."""
+        est = self.estimator
+        if est.n_ensemble == 1:
+            self.train_one(est, task)
+            return
+        if task.once or est.warm_start:
+            raise InvalidParameterError(
+                f"n_ensemble={est.n_ensemble} is not for partial_fit, nor with warm_start, where "
+                "rows are not in memory"
+            )
+        members = ensemble.members_of(est, [], 1)
+        for member in members:
+            member.set_params(n_threads=est.n_threads, verbose=est.verbose)
+            self.train_one(member, replace(task, first=True))
+            if member.history_.stopped == "interrupted":
+                break
+        vars(est).pop("_random_state", None)
+        ensemble.keep_members(est, members, task)
+
+    def train_one(self, est: Any, task: Task) -> None:
+        """Train a network in windows."""
+        train(est, task, self)
 
     def targets(self, named: Any, once: bool) -> Targets:
         """Return what the outputs stand for, and a few encoded targets."""

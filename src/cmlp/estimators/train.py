@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +16,8 @@ from cmlp.estimators.targets import Task
 from cmlp.model.assignment import write
 from cmlp.network import Network
 
-if TYPE_CHECKING:
-    from cmlp.estimators.sources import SourceFit
 
-
-def train(estimator: Any, task: Task, of_source: SourceFit | None = None) -> None:
+def train(estimator: Any, task: Task, of_source: Any = None) -> None:
     """Train the network of an estimator, or a new one, on the rows of a task.
 
     The estimator stays as it was until everything is checked.
@@ -58,9 +55,7 @@ def ready_to_train(estimator: Any, task: Task) -> Iterator[StochasticFit]:
         yield fit
 
 
-def random_of(
-    estimator: Any, task: Task, of_source: SourceFit | None = None
-) -> np.random.RandomState:
+def random_of(estimator: Any, task: Task, of_source: Any = None) -> np.random.RandomState:
     """Return the random state of a training, which that of a ``partial_fit`` continues."""
     random: np.random.RandomState | None = getattr(estimator, "_random_state", None)
     if task.first or not task.once or random is None:

@@ -11,7 +11,7 @@ from cmlp.core.checks import check_integer
 from cmlp.core.layout import Array
 from cmlp.data.checks import check_weights
 from cmlp.data.labels import label_array
-from cmlp.data.numbers import READABLE, float_for
+from cmlp.data.numbers import readable_dtype
 from cmlp.data.source import Block, Source, rows_per_block
 
 
@@ -65,8 +65,7 @@ class ArraySource(Source):
         if not n:
             raise ValueError("X has no rows")
         self.X, self.sparse, self.y = X, sparse, _targets(y, n)
-        readable = dtype.char in READABLE and dtype.isnative
-        self.dtype = np.dtype(dtype.char if readable else float_for(dtype))  # h5py's has metadata
+        self.dtype = readable_dtype(dtype)
         self.weights = check_weights(sample_weight, n)
         rows = _chunk_rows(X) if block_rows is None else check_integer("block_rows", block_rows, 1)
         if rows is None:

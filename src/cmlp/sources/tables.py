@@ -231,16 +231,6 @@ class TrainingRows(Source):
         y, weight = self.targets.of_targets(found, lambda row: self.place(block, start + row))
         return Block(found.X, y, weight)
 
-    def first(self, n: int = 256, *, targets_only: bool = False) -> Block:
-        """Return some of the first rows; of partitions, of one that is in this process."""
-        innermost: Any = self.source
-        while hasattr(innermost, "source"):
-            innermost = innermost.source
-        for block in getattr(innermost, "held", ()):
-            if self.blocks is not None and self.blocks[block]:
-                return (self.read_targets if targets_only else self.read)(block, 0, n)
-        return super().first(n, targets_only=targets_only)
-
     def place(self, block: int, row: int) -> str:
         """Return where a row is."""
         return self.source.place(block, int(self._numbers(block)[row]))

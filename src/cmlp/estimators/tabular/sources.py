@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -25,7 +26,7 @@ from cmlp.estimators.tabular.parameters import is_auto, resolved, threads_of
 from cmlp.estimators.tabular.presets import Preset
 from cmlp.estimators.tabular.tables import missing_in
 from cmlp.estimators.tabular.targets import Rows, Scale
-from cmlp.estimators.tabular.training import Job, name_of_score, train_member
+from cmlp.estimators.tabular.training import Job, train_member
 from cmlp.estimators.targets import Targets
 from cmlp.formats.checkpoint import Checkpoint, read_checkpoint
 from cmlp.network import Network
@@ -33,7 +34,7 @@ from cmlp.sources.columns import NO_TARGET
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows, bytes_of
 from cmlp.sources.skipping import Skipping, has_one_target
-from cmlp.sources.survey import Learned, Seen, Survey
+from cmlp.sources.survey import Learned, Seen, Survey, groups_of
 from cmlp.sources.tables import EncodedSource, whole_table
 from cmlp.sources.training import windowed
 from cmlp.training.stopping import Deadline
@@ -45,31 +46,6 @@ MOST_SAMPLED = 500_000
 """Rows of the sample that columns are learned from, at most."""
 
 
-def fit_source(
-    estimator: Any, source: Source, how: Storage, validation: tuple[Any, Any, Any]
-) -> Any:
-    """Fit to a source; see :meth:`cmlp.TabularClassifier.fit`."""
-    memory = bytes_of(how.memory)
-    estimator._check_parameters()
-    who = type(estimator).__name__
-    source = without_gaps(estimator, source)
-    if how.is_plain and number_of_rows(source) * source.n_features * CELL <= memory:
-        X, y, weights = whole_table(source, who)
-        return estimator._fit(X, y, weights, validation)
-    if validation[0] is not None:
-        raise ValueError(
-            "rows to validate on are held out of a source by validation_fraction; leave X_val out"
-        )
-    return StreamedFit(estimator, source, how, memory).run()
-
-
-def without_gaps(estimator: Any, source: Source) -> Source:
-    """Return the rows with a target, where an estimator leaves out the others."""
-    if estimator.missing_targets and source.blocks is not None and has_one_target(source):
-        return Skipping(source, "targets")
-    return source
-
-
 class StreamedFit:
     """One fit to a source whose rows are encoded as they are read.
 
@@ -77,41 +53,63 @@ class StreamedFit:
     the same rows, a part of `validation_fraction` that is chosen by a hash.
     """
 
-    def __init__(self, estimator: Any, source: Source, how: Storage, memory: int) -> None:
-        self.estimator, self.source, self.how, self.memory = estimator, source, how, memory
+    def __init__(self, estimator: Any, source: Source, how: Storage) -> None:
+        estimator._check_parameters()
+        self.estimator, self.how, self.memory = estimator, how, bytes_of(how.memory)
         self.began = time.perf_counter()
-        if not (is_auto(estimator.cv) or estimator.cv is None):
-            raise InvalidParameterError(
-                "cv needs all rows in memory; a source is validated by validation_fraction"
+        if estimator.missing_targets and source.blocks is not None and has_one_target(source):
+            source = Skipping(source, "targets")
+        self.source = source
+        self.stored: Any = None
+        self.fraction = estimator.validation_fraction if estimator.early_stopping else 0.0
+        self.held = HeldRows(0, 0.0)
+
+    def rows(self) -> tuple[Any, Array, Array | None] | None:
+        """Return a table of all rows with targets and weights, if they fit; else None."""
+        if self.how.is_plain and (
+            number_of_rows(self.source) * self.source.n_features * CELL <= self.memory
+        ):
+            return whole_table(self.source, type(self.estimator).__name__)
+        return None
+
+    def fit(self, validation: tuple[Any, Any, Any]) -> Any:
+        """Fit in memory, if the rows fit, else in windows."""
+        found = self.rows()
+        if found is not None:
+            return self.estimator._fit(*found, validation)
+        if validation[0] is not None:
+            raise ValueError(
+                "rows to validate on are held out of a source by validation_fraction; leave X_val "
+                "out"
             )
-        if callable(estimator.scoring) or estimator.scoring not in (
-            "loss", estimator._own_score(),
-        ):  # fmt: skip
-            raise InvalidParameterError(
-                f"scoring must be 'loss' or {estimator._own_score()!r} where rows are read in "
-                "windows"
-            )
-        self.stored, self.held = None, HeldRows(0, 0.0)
-        if how.checkpoint is not None and how.resume:
-            self.stored = read_checkpoint(how.checkpoint)
+        return self.run()
 
     def run(self) -> Any:
         """Train, and write what was learned into the estimator."""
-        est = self.estimator
+        est, how = self.estimator, self.how
+        if not (is_auto(est.cv) or est.cv is None):
+            raise InvalidParameterError(
+                "cv needs all rows in memory; a source is validated by validation_fraction"
+            )
+        if callable(est.scoring) or est.scoring not in ("loss", est._own_score()):
+            raise InvalidParameterError(
+                f"scoring must be 'loss' or {est._own_score()!r} where rows are read in windows"
+            )
+        if how.checkpoint is not None and how.resume:
+            self.stored = read_checkpoint(how.checkpoint)
         random = random_state(est.random_state)
         if self.stored is not None:
             random.set_state(restored_random_state(self.stored.record["rules"].get("random")))
         self.start = random.get_state(legacy=False)
         rng = np.random.default_rng(random.randint(2**31 - 1))
         seeds = [int(seed) for seed in rng.integers(2**62, size=2)]
-        fraction = est.validation_fraction if est.early_stopping else 0.0
-        learned = self._learned(HeldRows(seeds[0], fraction), seeds[1])
+        learned = self._learned(HeldRows(seeds[0], self.fraction), seeds[1])
         targets = self._targets(learned)
         n_columns = self.source.n_features
         preset = resolved(est, est._facts(targets, learned.n_rows, n_columns), folds=False)
         if is_auto(est.n_ensemble):
             preset = replace(preset, n_ensemble=1)
-        if self.how.checkpoint is not None and preset.n_ensemble > 1:
+        if how.checkpoint is not None and preset.n_ensemble > 1:
             raise InvalidParameterError("checkpoints need n_ensemble=1")
         encoder = est._make_encoder(preset).fit(learned.sample)
         scale = self._scale(targets, learned, preset)
@@ -135,7 +133,7 @@ class StreamedFit:
 
     def _parts(self, survey: Survey) -> Iterable[Seen]:
         """Return what the parts of the source hold."""
-        return (survey.of(self.source, blocks) for blocks in survey.groups())
+        return (survey.of(self.source, blocks) for blocks in groups_of(self.source))
 
     def _targets(self, learned: Learned) -> Targets:
         """Return what the outputs stand for."""
@@ -169,7 +167,8 @@ class StreamedFit:
     def _row_encoder(
         self, rows: EncodedSource, targets: Targets, scale: Scale | None, learned: Learned
     ) -> RowEncoder:
-        est, labels = self.estimator, targets.outputs.labels
+        est, labels = copy.copy(self.estimator), targets.outputs.labels
+        est.callbacks = ()  # the rest may be sent to other processes
         if labels is None:
             assert scale is not None
 
@@ -249,7 +248,7 @@ class StreamedFit:
             held_out=held_out,
             preset=preset,
             scoring=est.scoring,
-            name=name_of_score(est.scoring, net, feed.latest.targets),
+            name="neg_loss" if est.scoring == "loss" else est.scoring,
             deadline=Deadline(seconds),
             callbacks=est.callbacks,
             n_threads=threads_of(est),
@@ -259,9 +258,13 @@ class StreamedFit:
             ended=keeper.finished if keeper is not None and ended else "",
         )
         try:
-            train_member(job)
+            self._run(job)
         finally:
             feed.close()
+
+    def _run(self, job: Job) -> None:
+        """Train a network here."""
+        train_member(job)
 
     def _keeper(self, net: Any, preset: Preset) -> tuple[Checkpoint | None, bool]:
         """Return what writes checkpoints, and whether there is nothing left to train."""
@@ -274,7 +277,7 @@ class StreamedFit:
             "batch_size": preset.batch_size,
             "solver": preset.solver,
             "scoring": est.scoring,
-            "validation": est.validation_fraction if est.early_stopping else 0.0,
+            "validation": self.fraction,
         }
         keeper = Checkpoint(net, how.checkpoint, every, same)
         return keeper, how.resume and keeper.resume(preset.max_iter)
@@ -289,14 +292,13 @@ class StreamedFit:
         keeper: Checkpoint | None,
     ) -> tuple[Any, HeldOut | None]:
         """Return the windows to train on, and the rows that are held out."""
-        est = self.estimator
         given = None
         if keeper is not None and keeper.restored:
             given = keeper.windows
         made = windowed(
             rows, row_encoder, net.rng, memory=self.memory,
             batch_size=preset.batch_size, shuffle=True,
-            validation_fraction=est.validation_fraction if est.early_stopping else 0.0,
+            validation_fraction=self.fraction,
             n_epochs=preset.max_iter, given=given, held_seed=held_seed,
         )  # fmt: skip
         if keeper is not None:
