@@ -178,7 +178,6 @@ class RoundsFit(SourceFit):
     def train_one(self, est: Any, task: Task) -> None:
         """Train a network in rounds."""
         random, n, rule = random_of(est, task), self.source.n_rows or 0, est.learning_rate
-        start = random.get_state(legacy=False)
         with network_of(est, task, random) as net:
             net.rng = np.random.default_rng(int(random.randint(2**31 - 1)))
             endless = task.once or est.n_iter_no_change == np.inf
@@ -186,11 +185,11 @@ class RoundsFit(SourceFit):
                 self.cluster, est, recipe_of(est, net), self.memory,
                 epochs=1 if task.once else est.max_iter, batch_size=batch_size_of(est, n),
                 shuffle=est.shuffle, patience=None if endless else int(est.n_iter_no_change),
-                validation_fraction=est.validation_fraction if est.early_stopping else 0.0,
+                validation_fraction=self.fraction,
                 schedule=None if isinstance(rule, str) and rule in RULES else rule,
                 max_time=est.max_time, n_threads=threads_of(est),
             )  # fmt: skip
-            self.begin(net, start)
+            self.begin(net)
             keep_network(est, task, net, random)
             encoder, rows = self.encoder(task.targets), self.source
             if encoder.weights is not None:

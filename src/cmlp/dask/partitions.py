@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from cmlp.core.layout import Array
 from cmlp.data.cells import DataError
 from cmlp.data.labels import label_array
 from cmlp.data.numbers import REAL, readable_dtype
@@ -73,7 +72,7 @@ class Partitions(Source):
         if self.columns is not None:
             X, y = X[self.columns], X[self.target] if y is None else y
         weight = None if weight is None else np.asarray(weight, np.float64)
-        return Block(X, _targets(y), weight)
+        return Block(X, label_array("y", y), weight)
 
     def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return rows of a partition, with X as a matrix."""
@@ -84,11 +83,6 @@ class Partitions(Source):
         elif hasattr(X, "tocsr"):
             X = X.toarray()
         return found._replace(X=np.asarray(X, self.dtype))
-
-    def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
-        """Return targets of a partition."""
-        found = self.read_table(block, start, stop)
-        return found._replace(X=np.empty((len(found.y), 0), self.dtype))
 
     @property
     def near(self) -> Iterable[int]:
@@ -115,13 +109,13 @@ class Partitions(Source):
             If a part was lost that Dask cannot compute again.
         """
         for block, parts in enumerate(self.futures):
-            states = {part.status for part in parts if part is not None}
-            if not states & {"cancelled", "error"}:  # 'lost' ones are being computed again
+            lost = {part.status for part in parts if part is not None} & {"cancelled", "error"}
+            if not lost:  # or being computed again
                 continue
             if self.arrays is None:
                 raise DataError(
                     f"partition {self.numbers[block]} was lost with its worker, and Dask cannot "
-                    f"compute it again ({', '.join(sorted(states))}): it was scattered. Take a "
+                    f"compute it again ({', '.join(sorted(lost))}): it was scattered. Take a "
                     "source of cmlp.data, or a collection that reads files"
                 )
             self.futures[block] = _sent(client, self.arrays, block)
@@ -138,10 +132,6 @@ def partitions_in(source: Any) -> Partitions | None:
 def _sliced(part: Any, rows: slice) -> Any:
     """Return rows of an array or a frame: these alone are copied."""
     return None if part is None else getattr(part, "iloc", part)[rows]
-
-
-def _targets(y: Any) -> Array:
-    return y if isinstance(y, np.ndarray) else label_array("y", y)
 
 
 # From collections and arrays ----------------------------------------------------------------------
@@ -335,7 +325,7 @@ def describe(parts: list[tuple[Any, Any]], target: Any) -> tuple[list[int], Labe
     """Return rows and labels of partitions; runs in the worker that has them."""
     rows, seen = [], Labels()
     for X, y in parts:
-        y = _targets(X[target] if y is None else y)
+        y = label_array("y", X[target] if y is None else y)
         if len(y) != len(X):
             raise ValueError(f"a partition of X has {len(X)} rows, and its y {len(y)}")
         rows.append(len(X))

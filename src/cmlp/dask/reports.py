@@ -115,13 +115,12 @@ def report(client: Any, data: Any = None) -> Report:
     cluster = Cluster(client)
     members, found, versions = cluster.members(), Report({}, 0, []), _versions(cluster, LIMIT)
     for address, about in members.items():
-        version, core = versions.get(address, ("does not answer", ""))
-        found.workers[address] = Worker(
+        found.workers[address] = worker = Worker(
             str(about["name"]), about["nthreads"], about["memory_limit"] or 0, about["status"],
-            version, core,
+            *versions.get(address, ("does not answer", "")),
         )  # fmt: skip
-        if version != cmlp.__version__:
-            found.remarks.append(f"{address}: cmlp is {version}, here {cmlp.__version__}")
+        if worker.version != cmlp.__version__:
+            found.remarks.append(f"{address}: cmlp is {worker.version}, here {cmlp.__version__}")
     if is_source(data):
         found.rows = data.n_rows or 0
         answers = cluster.tell(members, outcome_of, data.first, 1, limit=LIMIT)

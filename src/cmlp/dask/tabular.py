@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -23,10 +24,8 @@ from cmlp.estimators.tabular.presets import Preset
 from cmlp.estimators.tabular.regressor import TabularRegressor
 from cmlp.estimators.tabular.sources import StreamedFit
 from cmlp.estimators.tabular.training import Best, Job, keep_best
-from cmlp.sources.encode import RowEncoder
-from cmlp.sources.plan import HeldRows
 from cmlp.sources.survey import Seen, Survey, groups_of
-from cmlp.sources.tables import EncodedSource, TrainingRows
+from cmlp.sources.tables import TrainingRows
 from cmlp.sources.training import held_data, that_fit
 from cmlp.sources.windows import row_bytes
 from cmlp.training.callbacks import TrainingState
@@ -82,22 +81,18 @@ class ClusterFit(StreamedFit):
                 yield found
                 number += 1
 
-    def _rows(
-        self, rows: EncodedSource, row_encoder: RowEncoder, preset: Preset, net: Any,
-        held_seed: int, keeper: Any,
-    ) -> tuple[Any, HeldOut | None]:  # fmt: skip
+    def _rows(self, net: Any, preset: Preset) -> tuple[Any, HeldOut | None]:
         """Return the rows to train on, and those that are held out, which are fetched once."""
         if self.divided is None:
-            held, held_out = HeldRows(held_seed, self.fraction), None
-            train = TrainingRows(rows, row_encoder, held)
+            made = functools.partial(TrainingRows, self.encoded, self.row_encoder)
+            train, held_out = made(self.held), None
             if self.fraction:
                 size = row_bytes(train, train.dtype, train.first(1, targets_only=True).y.nbytes)
-                held = that_fit(held, self.source.n_rows or 0, self.memory, size)
-                train = TrainingRows(rows, row_encoder, held)
-                parts = self._read(blocks_of, TrainingRows(rows, row_encoder, held, True))
-                data = held_data(list(itertools.chain(*parts)), held)
-                held_out = HeldOut(data, None, data.X, data.targets)
-            self.held, self.divided = held, (train, held_out)
+                self.held = that_fit(self.held, self.source.n_rows or 0, self.memory, size)
+                parts = self._read(blocks_of, made(self.held, held_out=True))
+                data = held_data(list(itertools.chain(*parts)), self.held)
+                train, held_out = made(self.held), HeldOut(data, None, data.X, data.targets)
+            self.divided = train, held_out
         return self.divided
 
     def _run(self, job: Job) -> None:

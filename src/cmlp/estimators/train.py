@@ -34,10 +34,10 @@ def train(estimator: Any, task: Task, of_source: Any = None) -> None:
             keep_network(estimator, task, net, random)
             fit_lbfgs(estimator, net, task)
             return
-        ended = of_source is not None and of_source.begin(net, start)
+        ended = of_source is not None and of_source.begin(net)
         fit = _steps(estimator, task, net, random)
         if of_source is not None and of_source.keeper is not None:
-            fit.checkpoints, fit.start = of_source.keeper, of_source.start
+            fit.checkpoints, fit.start = of_source.keeper, start
         try:
             fit.run(ended)
         finally:
@@ -59,7 +59,10 @@ def random_of(estimator: Any, task: Task, of_source: Any = None) -> np.random.Ra
     """Return the random state of a training, which that of a ``partial_fit`` continues."""
     random: np.random.RandomState | None = getattr(estimator, "_random_state", None)
     if task.first or not task.once or random is None:
-        random = random_state(estimator.random_state) if of_source is None else of_source.random()
+        if of_source is not None:
+            random = of_source.random(estimator)
+        else:
+            random = random_state(estimator.random_state)
     return random
 
 

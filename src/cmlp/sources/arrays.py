@@ -80,24 +80,22 @@ class ArraySource(Source):
         found = array[start:stop]
         return np.asarray(found.toarray() if hasattr(found, "toarray") else found)
 
+    def _within(self, block: int, start: int, stop: int | None) -> tuple[int, int]:
+        assert self.blocks is not None
+        first = block * self.rows
+        return first + start, first + (self.blocks[block] if stop is None else stop)
+
     def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return rows of a block."""
-        assert self.blocks is not None
-        stop = self.blocks[block] if stop is None else stop
-        first, last = block * self.rows + start, block * self.rows + stop
-        X = self._rows(self.X, first, last)
+        X = self._rows(self.X, *self._within(block, start, stop))
         X = X if X.dtype == self.dtype else X.astype(self.dtype)
-        return self._with_targets(X, first, last)
+        return self.read_targets(block, start, stop)._replace(X=X)
 
     def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return targets of a block."""
-        assert self.blocks is not None
-        stop = self.blocks[block] if stop is None else stop
-        first, last = block * self.rows + start, block * self.rows + stop
-        return self._with_targets(np.empty((last - first, 0), self.dtype), first, last)
-
-    def _with_targets(self, X: Array, first: int, last: int) -> Block:
+        first, last = self._within(block, start, stop)
         weight = None if self.weights is None else self.weights[first:last]
+        X = np.empty((last - first, 0), self.dtype)
         return Block(X, self._rows(self.y, first, last), weight)
 
     def place(self, block: int, row: int) -> str:
