@@ -158,6 +158,14 @@ def test_estimators(client):
     reg.fit(A, da.from_array(t, chunks=500))
     assert reg.score(A, da.from_array(t, chunks=500)) > 0.9
     assert abs(reg.score(A, da.from_array(t, chunks=500)) - reg.score(X, t)) < 1e-6
+    how = {"max_iter": 1, "random_state": 0, "dtype": "float64"}
+    curves = [
+        cmlp.dask.DaskMLPClassifier((16,), **how).fit(
+            A, b, X_val=A[:n], y_val=b[:n], sample_weight_val=weight, coefs_init=clf.coefs_
+        ).validation_loss_curve_
+        for n, weight in ((100, np.arange(100) < 50), (50, None))
+    ]  # fmt: skip
+    np.testing.assert_allclose(*curves, rtol=1e-12)
     some = cmlp.dask.DaskMLPClassifier((16,), learning_rate_init=0.03, random_state=0)
     for _ in range(3):
         some.partial_fit(A, b, classes=[0, 1, 2])

@@ -103,7 +103,7 @@ def score(client: Any, model: Any, X: Any, y: Any, weight: Any = None) -> float:
     n, errors, mean, squares = (np.array(each) for each in zip(*filter(None, sums), strict=True))
     squares += n[:, None] * (mean - n @ mean / n.sum()) ** 2  # about the mean of all
     whole = squares.sum(axis=0) if model._estimator_type == "regressor" else n.sum()
-    return float(np.mean(1 - errors.sum(axis=0) / whole))
+    return float(np.mean((whole - errors.sum(axis=0)) / whole))
 
 
 def _sums(X: Any, y: Any, weight: Any, model: Any) -> Any:

@@ -202,7 +202,7 @@ def partitions_of(
 
 
 def scattered(cluster: Any, X: Any, y: Any, weight: Any) -> Partitions:
-    """Send arrays to the workers, and return them as a source."""
+    """Send arrays to the workers, each row to one of them, and return them as a source."""
     members = list(cluster.members())
     rows = max(1, -(-len(X) // (4 * max(1, len(members)))))
     whole = arrays(X, y, weight)

@@ -178,9 +178,15 @@ class MLP(Assigned):
         validation = (X_val, y_val, sample_weight_val)
         init = coefs_init, intercepts_init
         storage = Storage(memory, checkpoint, checkpoint_every, resume)
+        return self._fit_to(X, y, sample_weight, validation, storage, init)
+
+    def _fit_to(
+        self, X: Any, y: Any, weight: Any, validation: Any, storage: Storage,
+        init: tuple[Any, Any] = (None, None), **how: Any,
+    ) -> Any:  # fmt: skip
         if isinstance(X, Source) or not storage.is_plain:
-            return self._fit_source(X, (y, sample_weight), validation, init, storage=storage)
-        return self._fit(X, y, sample_weight, validation, init)
+            return self._fit_source(X, (y, weight), validation, init, storage=storage, **how)
+        return self._fit(X, y, weight, validation, init, **how)
 
     @undisturbed
     def _fit(

@@ -53,6 +53,11 @@ class FitOfSource:
         if how.checkpoint is not None and how.resume:
             self.stored = read_checkpoint(how.checkpoint)
 
+    @property
+    def given(self) -> Any:
+        """What the windows were like before; nothing if there were none, None without a before."""
+        return None if self.stored is None else self.stored.record["windows"]
+
     def random(self, estimator: Any) -> np.random.RandomState:
         """Return a training's generator; of one that is resumed the one that it began with."""
         random: np.random.RandomState = random_state(estimator.random_state)
@@ -77,7 +82,7 @@ class FitOfSource:
         """Return the windows of a source."""
         made = windowed(
             source, encoder, rng, memory=self.memory, validation_fraction=self.fraction,
-            given=None if self.stored is None else self.stored.record["windows"], **how,
+            given=self.given, **how,
         )  # fmt: skip
         if self.keeper is not None:
             self.keeper.windows = made.feed.layout.kept()
@@ -100,15 +105,9 @@ class SourceFit(FitOfSource):
 
     def rows(self) -> Any:
         """Return all rows, if they fit; None where they are to be read in windows."""
-        was_windowed = self.stored is not None and self.stored.record["windows"] != {}
         found = None
-        if not was_windowed:
+        if not self.given:
             found = in_memory(self.source, self.memory, check_dtype(self.estimator.dtype))
-        if found is None and self.stored is not None and not was_windowed:
-            raise ValueError(
-                "the checkpoint's training had all rows in memory, which do not fit into memory="
-                f"{in_words(self.memory)!r}; give as much as before"
-            )
         if found is None and self.estimator.solver not in STOCHASTIC:
             raise ValueError(
                 "solver='lbfgs' needs all rows in memory, and they do not fit into memory="

@@ -99,6 +99,11 @@ def windowed(
     ValueError
         If `memory` is too small for windows.
     """
+    if given == {}:
+        raise ValueError(
+            "the checkpoint's training had all rows in memory, which do not fit into memory="
+            f"{in_words(memory)!r}; give as much as before"
+        )
     if given is not None and given.get("shards"):
         raise ValueError(
             "the checkpoint is of a training on several ranks: continue it with Network.fit"
