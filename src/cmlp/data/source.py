@@ -11,7 +11,7 @@ import copy
 import heapq
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -117,7 +117,7 @@ class Source:
             read = own.read_targets if targets_only else own.read
             pieces = own.stream_targets() if targets_only else own.stream()
             if self.blocks is not None:
-                blocks = (*self.near, *range(len(self.blocks)))
+                blocks = chain(self.near, range(len(self.blocks)))
                 pieces = (read(i, 0, min(n, self.blocks[i])) for i in blocks if self.blocks[i])
             for found in pieces:
                 if len(found.y):
