@@ -57,7 +57,7 @@ def test_any_number_of_workers_learns_what_one_machine_does(client, trips):
     close = 10 * np.sqrt(N) * 2.0**-53 * 6 * 10
     how = HOW | {"batch_size": N, "dropout": 0.0, "learning_rate": "constant"}
     here = cmlp.TabularRegressor(**how)
-    StreamedFit(here, trips, Storage(), 10**9).run()
+    StreamedFit(here, trips, Storage()).run()
     X_here = here.encoder_.transform(X)
     for n in (1, 2, 4):
         there = cmlp.dask.DaskTabularRegressor(**how, workers=n, timeout=30).fit(trips)
@@ -131,6 +131,11 @@ def test_arrays_weights_and_files(client, tmp_path):
     model = cmlp.dask.DaskTabularRegressor(**HOW, early_stopping=False).fit(lazy, y, weight)
     assert abs(model.score(lazy, y, weight) - model.score(A, FARE)) < 1e-12
     assert "val_loss" not in model.history_ and model.score(A, FARE) > 0.5
+    sent = cmlp.dask.DaskTabularRegressor(**HOW | {"max_iter": 1}, early_stopping=False)
+    sent.fit(A, FARE)
+    np.testing.assert_array_equal(sent.encoder_.transform(A), model.encoder_.transform(A))
+    with pytest.raises(ValueError, match="no checkpoints"):
+        sent.fit(lazy, y, checkpoint=tmp_path / "run.cmlp")
     model.save(tmp_path / "model.cmlp")
     np.testing.assert_array_equal(cmlp.load(tmp_path / "model.cmlp").predict(A), model.predict(A))
 

@@ -12,7 +12,7 @@ from cmlp.cli import main
 from cmlp.data.source import streamed
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows
-from cmlp.sources.survey import Survey, learn
+from cmlp.sources.survey import Survey, groups_of, learn
 from cmlp.sources.tables import TrainingRows, whole_table
 from cmlp.tables.encode import TableEncoder
 
@@ -96,7 +96,7 @@ def test_parts_of_a_sample_have_together_hardly_more_rows_than_it(trips, monkeyp
     monkeypatch.setattr("cmlp.sources.survey.GROUP", 1)
     source = cmlp.data.csv(trips, "fare")
     survey = Survey(source, "a test", HeldRows(0, 0.0), 300, 10, seed=1)
-    n = sum(survey.of(source, blocks).sample.n for blocks in survey.groups())
+    n = sum(survey.of(source, blocks).sample.n for blocks in groups_of(source))
     expected = 300 + 8 * np.sqrt(300) + 64
     assert 300 <= n <= expected + 6 * np.sqrt(expected) < N
 

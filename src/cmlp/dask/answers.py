@@ -47,14 +47,13 @@ def predict(client: Any, net: Any, X: Any, what: str = "predict") -> Any:
     if hasattr(X, "columns"):
         import dask.dataframe  # map_partitions of dask 2025.1 hands a delayed model on as it is
 
-        like = np.asarray(getattr(net, what)(_given(X._meta_nonempty, net)))[:0]
-        meta = _answer(X._meta, None, what, like)
-        answer, model = dask.delayed(_answer), _sent(client, net)
+        meta = _answer(X._meta_nonempty, net, what).iloc[:0]
+        answer, model, like = dask.delayed(_answer), _sent(client, net), meta.to_numpy()
         parts = [answer(part, model, what, like) for part in X.to_delayed()]
         how = {"meta": meta, "divisions": X.divisions, "verify_meta": False}
         return dask.dataframe.from_delayed(parts, **how)
     check_array("X", X, 2, sizes=False)
-    like = np.asarray(getattr(net, what)(np.zeros((1, int(X.shape[1])), X.dtype)))[:0]
+    like = _answer(np.zeros((1, int(X.shape[1])), X.dtype), net, what)[:0]
     rows, *answers = X.chunks[0], *((n,) for n in like.shape[1:])
     return X.map_blocks(
         _answer, net=_sent(client, net), what=what, like=like, dtype=like.dtype, meta=like,
@@ -71,19 +70,17 @@ def _sent(client: Any, model: Any) -> Any:
     return dask.delayed(model, pure=False, traverse=False)
 
 
-def _given(rows: Any, net: Any) -> Any:
-    """Return rows of a frame as a model takes them: a network reads a matrix."""
-    return rows.to_numpy() if isinstance(net, State) else rows
-
-
-def _answer(rows: Any, net: Any, what: str, like: Any) -> Any:
-    """Return the answers about a block; of a frame with its index, and also about no rows."""
-    if not hasattr(rows, "iloc"):
-        return np.asarray(getattr(net, what)(rows))
+def _answer(rows: Any, net: Any, what: str, like: Any = None) -> Any:
+    """Return the answers about a block; of a frame with its index; `like` about no rows."""
+    index = getattr(rows, "index", None)
+    if index is not None and isinstance(net, State):  # which reads a matrix
+        rows = rows.to_numpy()
+    found = np.asarray(getattr(net, what)(rows)) if rows.shape[0] else like
+    if index is None:
+        return found
     import pandas as pd
 
-    found = np.asarray(getattr(net, what)(_given(rows, net))) if len(rows) else like
-    return (pd.Series if like.ndim == 1 else pd.DataFrame)(found, index=rows.index)
+    return (pd.Series if found.ndim == 1 else pd.DataFrame)(found, index=index)
 
 
 def score(client: Any, model: Any, X: Any, y: Any, weight: Any = None) -> float:
@@ -106,7 +103,7 @@ def score(client: Any, model: Any, X: Any, y: Any, weight: Any = None) -> float:
     n, errors, mean, squares = (np.array(each) for each in zip(*filter(None, sums), strict=True))
     squares += n[:, None] * (mean - n @ mean / n.sum()) ** 2  # about the mean of all
     whole = squares.sum(axis=0) if model._estimator_type == "regressor" else n.sum()
-    return float(np.mean(1 - errors.sum(axis=0) / whole))
+    return float(np.mean((whole - errors.sum(axis=0)) / whole))
 
 
 def _sums(X: Any, y: Any, weight: Any, model: Any) -> Any:

@@ -12,17 +12,18 @@ import numpy as np
 from cmlp.core.errors import InvalidParameterError
 from cmlp.dask.answers import predict, score
 from cmlp.dask.cluster import Cluster, Limits
-from cmlp.dask.partitions import is_collection
+from cmlp.dask.partitions import is_collection, source_of
 from cmlp.dask.reports import checked_cluster
-from cmlp.dask.training import run, settings_of, source_of, validation_of
+from cmlp.dask.training import run, settings_of
 from cmlp.data.source import Source
-from cmlp.estimators import ensemble
+from cmlp.distributed.rank import Settings
 from cmlp.estimators.classifier import MLPClassifier
 from cmlp.estimators.fit import batch_size_of, recipe_of, threads_of
-from cmlp.estimators.parameters import parameters_at_fault
+from cmlp.estimators.parameters import STOCHASTIC, parameters_at_fault
 from cmlp.estimators.regressor import MLPRegressor
 from cmlp.estimators.sources import SourceFit
 from cmlp.estimators.storage import Storage
+from cmlp.estimators.targets import Task
 from cmlp.estimators.train import keep_network, network_of, random_of
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows
@@ -30,19 +31,30 @@ from cmlp.sources.tables import TrainingRows
 from cmlp.training.fit import Options
 from cmlp.training.many import DEFAULTS
 from cmlp.training.rates import RULES
+from cmlp.training.recipe import Recipe
 
 CLUSTER: dict[str, Any] = {each.name: each.default for each in fields(Limits)}
 """Parameters of :func:`cmlp.dask.train` that estimators have, too."""
 
-FITTED_BY = ("client", *CLUSTER)
-"""Attributes that a local estimator has not."""
-
 
 class OnCluster:
-    """Parameters, lazy answers and the local form of an estimator that trains on a cluster."""
+    """An estimator that trains on a cluster, where the local one trains on a source.
+
+    Attributes
+    ----------
+    local : type
+        The ordinary estimator, which answers, too.
+    fitting : type
+        What trains on a source.
+    tables : bool
+        Whether it reads columns of any kind.
+    """
 
     local: Any
+    fitting: Any
+    tables = False
     client: Any
+    estimators_: list[Any]
 
     def __init_subclass__(cls, **more: Any) -> None:
         """Give a class the parameters of the local one, and those of the cluster."""
@@ -67,8 +79,7 @@ class OnCluster:
     def _client(self) -> Any:
         from distributed import get_client
 
-        client = getattr(self, "client", None)
-        return get_client() if client is None else client
+        return self.client or get_client()
 
     def _cluster(self) -> Cluster:
         limits = Limits(**{name: getattr(self, name) for name in CLUSTER})
@@ -76,13 +87,44 @@ class OnCluster:
 
     def to_local(self) -> Any:
         """Return an ordinary estimator with the same parameters and the same network."""
-        local = self.local.__new__(self.local)
-        vars(local).update({k: v for k, v in vars(self).items() if k not in FITTED_BY})
+        local, own = self.local.__new__(self.local), {"client", *CLUSTER}
+        vars(local).update({name: each for name, each in vars(self).items() if name not in own})
+        if "estimators_" in vars(self):
+            local.estimators_ = [member.to_local() for member in self.estimators_]
         return local
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__() | {"client": None}  # type: ignore[operator]
         return state
+
+    def _source(self, X: Any, y: Any, sample_weight: Any) -> Source:
+        self._check_parameters()  # type: ignore[attr-defined]
+        return source_of(self._cluster(), X, y, sample_weight, tables=self.tables)
+
+    def _fit_of(self, source: Source, how: Storage) -> Any:
+        return self.fitting(self, source, how)
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **how: Any) -> Any:
+        """Fit on all workers.
+
+        Parameters
+        ----------
+        X : Source, dask Array or DataFrame, or array
+            A source of :mod:`cmlp.data`, which has its own targets and weights; a collection, whose
+            partitions stay where they are; or numbers of this process, which are sent.
+        y : dask Series or Array, or name of a column, or array
+        sample_weight : dask Series or Array, or array, optional
+        **how
+            The others of the local ``fit``: `memory`, of each worker for rows; of MLPClassifier and
+            MLPRegressor also rows to validate on, first weights, and checkpoints (every 60 s).
+
+        Returns
+        -------
+        self
+        """
+        how = {name: each.compute() if is_collection(each) else each for name, each in how.items()}
+        how = {"checkpoint_every": 60} | how
+        return super().fit(self._source(X, y, sample_weight), **how)  # type: ignore[misc]
 
     def predict(self, X: Any, **more: Any) -> Any:
         """Return the answers about rows; of a Dask collection lazily."""
@@ -107,6 +149,72 @@ class Classifies(OnCluster):
         return super().predict_proba(X, **more)  # type: ignore[misc]
 
 
+@parameters_at_fault()
+def settings_for(
+    cluster: Cluster, est: Any, recipe: Recipe, memory: int, **options: Any
+) -> Settings:
+    """Return what all ranks have the same, by the parameters of an estimator."""
+    given = DEFAULTS | {"verbose": int(est.verbose), "callbacks": est.callbacks} | options
+    return settings_of(cluster, recipe, Options(**given), memory)
+
+
+class RoundsFit(SourceFit):
+    """A fit to rows that all workers read."""
+
+    def __init__(self, estimator: Any, source: Source, how: Storage) -> None:
+        super().__init__(estimator, source, how)
+        self.cluster = estimator._cluster()
+
+    def rows(self) -> None:
+        """Return none: they are not in this process; refuse parameters that would need them."""
+        est = self.estimator
+        if est.solver not in STOCHASTIC:
+            why = "needs all rows in one process: take 'adam'"
+            raise InvalidParameterError(f"solver={est.solver!r} {why}")
+        if est.solver == "sgd" and est.learning_rate in RULES[1:]:
+            why = "changes by the record of one process; take a schedule, such as 'cosine'"
+            raise InvalidParameterError(f"learning_rate={est.learning_rate!r} {why}")
+
+    def train_one(self, est: Any, task: Task) -> None:
+        """Train a network in rounds."""
+        random, n, rule = random_of(est, task), self.source.n_rows or 0, est.learning_rate
+        with network_of(est, task, random) as net:
+            net.rng = np.random.default_rng(int(random.randint(2**31 - 1)))
+            endless = task.once or est.n_iter_no_change == np.inf
+            settings = settings_for(
+                self.cluster, est, recipe_of(est, net), self.memory,
+                epochs=1 if task.once else est.max_iter, batch_size=batch_size_of(est, n),
+                shuffle=est.shuffle, patience=None if endless else int(est.n_iter_no_change),
+                validation_fraction=self.fraction,
+                schedule=None if isinstance(rule, str) and rule in RULES else rule,
+                max_time=est.max_time, n_threads=threads_of(est),
+            )  # fmt: skip
+            self.begin(net)
+            keep_network(est, task, net, random)
+            encoder, rows = self.encoder(task.targets), self.source
+            if encoder.weights is not None:
+                weighted = RowEncoder(rows, encoder.dtype, np.asarray, encoder.weights)
+                rows = TrainingRows(rows, weighted, HeldRows(0, 0.0))
+            held_out = None if task.held_out is None else task.held_out.data
+            try:
+                run(self.cluster, net, rows, settings, held_out, self.keeper, self.how.resume)
+            finally:
+                record(est, net, n)
+
+
+def record(est: Any, net: Any, n_rows: int) -> None:
+    """Write the record of a network as attributes of scikit-learn's."""
+    losses = list(net.history.get("loss", []))
+    scores = list(net.history.get("val_score", [])) or None
+    vars(est).update(
+        loss_curve_=losses, n_iter_=len(losses), t_=len(losses) * n_rows,
+        loss_=losses[-1] if losses else None, best_iteration_=net.history.best_epoch,
+        best_loss_=None if scores else min(losses, default=None), validation_scores_=scores,
+        best_validation_score_=max(scores) if scores else None,
+        validation_loss_curve_=list(net.history.get("val_loss", [])) or None,
+    )  # fmt: skip
+
+
 class ByRounds(OnCluster):
     """How MLPClassifier and MLPRegressor train in rounds.
 
@@ -114,121 +222,15 @@ class ByRounds(OnCluster):
     reached a new low for ``n_iter_no_change`` epochs; ``tol`` has no part in it.
     """
 
-    def _source(self, once: bool, *data: Any) -> Source:
-        est: Any = self
-        est._check_parameters()
-        _refuse(est, once)
-        return source_of(self._cluster(), *data)
-
-    def fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, X_val: Any = None,
-        y_val: Any = None, memory: int | str = "1 GB", checkpoint: Any = None,
-        checkpoint_every: float = 60, resume: bool = False,
-    ) -> Any:  # fmt: skip
-        """Fit the network on all workers; see :func:`cmlp.dask.train` for what X and y may be.
-
-        Returns
-        -------
-        self
-        """
-        return super().fit(  # type: ignore[misc]
-            self._source(False, X, y, sample_weight), X_val=X_val, y_val=y_val, memory=memory,
-            checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume,
-        )  # fmt: skip
+    fitting = RoundsFit
 
     def partial_fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, classes: Any = None, *,
-        memory: int | str = "1 GB",
-    ) -> Any:  # fmt: skip
+        self, X: Any, y: Any = None, sample_weight: Any = None, classes: Any = None, **how: Any
+    ) -> Any:
         """Use every row once, and continue where the last call stopped."""
-        named = {} if classes is None else {"classes": classes}
-        source = self._source(True, X, y, sample_weight)
-        return super().partial_fit(source, memory=memory, **named)  # type: ignore[misc]
-
-    def _fit_source(
-        self, X: Source, targets: Any, validation: Any, init: Any = (None, None), *,
-        storage: Storage, once: bool = False, named: Any = None,
-    ) -> Any:  # fmt: skip
-        est: Any = self
-        cluster, of_source = self._cluster(), SourceFit(est, X, storage)
-        first = not (est.warm_start or once) or not est._has_networks()
-        task = of_source.task(of_source.targets(named, once), init, first, once)
-        if est.n_ensemble > 1:
-            members = ensemble.members_of(est, [], 1)
-            for member in members:  # one after the other, each on all workers
-                member.set_params(n_threads=est.n_threads, verbose=est.verbose)
-                member.client = est.client
-                member._fit_source(X, targets, validation, init, storage=storage)
-                if member.history_.stopped == "interrupted":
-                    break
-            vars(est).pop("_random_state", None)
-            ensemble.keep_members(est, [member.to_local() for member in members], task)
-            return self
-        random, n = random_of(est, task), X.n_rows or 0
-        start = random.get_state(legacy=False)
-        with network_of(est, task, random) as net:
-            net.rng = np.random.default_rng(int(random.randint(2**31 - 1)))
-            with parameters_at_fault():
-                options = _options(est, batch_size_of(est, n), once)
-                settings = settings_of(cluster, recipe_of(est, net), options, storage.memory)
-                held_out = validation_of(net, validation[:2], settings.memory)
-                of_source.begin(net, start)
-            if getattr(est, "class_weight", None) is not None:
-                X = of_classes(X, of_source.encoder(task.targets))
-            keep_network(est, task, net, random)
-            try:
-                run(cluster, net, X, settings, held_out, of_source.keeper, storage.resume)
-            finally:
-                self._record(net, n)
-        return self
-
-    def _record(self, net: Any, n_rows: int) -> None:
-        """Write the record of the network as attributes of scikit-learn's."""
-        losses = list(net.history.get("loss", []))
-        scores = list(net.history.get("val_score", [])) or None
-        vars(self).update(
-            loss_curve_=losses, n_iter_=len(losses), t_=len(losses) * n_rows,
-            loss_=losses[-1] if losses else None, best_iteration_=net.history.best_epoch,
-            best_loss_=None if scores else min(losses, default=None), validation_scores_=scores,
-            best_validation_score_=max(scores) if scores else None,
-            validation_loss_curve_=list(net.history.get("val_loss", [])) or None,
-        )  # fmt: skip
-
-
-def of_classes(source: Source, encoder: RowEncoder) -> Source:
-    """Return the same rows with their targets, and weights times those of their classes."""
-    weighted = RowEncoder(source, encoder.dtype, np.asarray, encoder.weights)
-    return TrainingRows(source, weighted, HeldRows(0, 0.0))
-
-
-def _refuse(est: Any, once: bool) -> None:
-    """Refuse parameters that need all rows in one place."""
-    reasons = {
-        "solver": est.solver == "lbfgs" and "needs all rows in one process: take 'adam'",
-        "n_ensemble": once and est.n_ensemble > 1 and "is not for partial_fit",
-        "warm_start": est.warm_start and est.n_ensemble > 1 and "is not for an ensemble here",
-        "learning_rate": est.learning_rate in RULES[1:]
-        and est.solver == "sgd"
-        and "changes by the record of one process; take a schedule, such as 'cosine'",
-        "early_stopping": once and est.early_stopping and "is not for partial_fit",
-    }
-    for name, reason in reasons.items():
-        if reason:
-            raise InvalidParameterError(f"{name}={getattr(est, name)!r} {reason}")
-
-
-def _options(est: Any, batch_size: int, once: bool) -> Options:
-    """Return how training continues and ends, by the parameters of an estimator."""
-    rule = est.learning_rate
-    patience = None if once or est.n_iter_no_change == np.inf else int(est.n_iter_no_change)
-    given = {
-        "epochs": 1 if once else est.max_iter, "batch_size": batch_size, "shuffle": est.shuffle,
-        "validation_fraction": est.validation_fraction if est.early_stopping else 0.0,
-        "patience": patience, "callbacks": est.callbacks, "max_time": est.max_time,
-        "schedule": None if isinstance(rule, str) and rule in RULES else rule,
-        "n_threads": threads_of(est), "verbose": int(est.verbose),
-    }  # fmt: skip
-    return Options(**(DEFAULTS | given))
+        how |= {} if classes is None else {"classes": classes}
+        source = self._source(X, y, sample_weight)
+        return super().partial_fit(source, **how)  # type: ignore[misc]
 
 
 class DaskMLPClassifier(ByRounds, Classifies, MLPClassifier):  # type: ignore[misc]

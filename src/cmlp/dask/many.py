@@ -82,48 +82,35 @@ def fit_many(
     """
     given = [(net, dict(settings)) for net, settings in jobs]
     cluster = checked_cluster(client, Limits(wait=wait, timeout=timeout, retries=retries))
-    return _Many(cluster, given, data, n_threads).trained()
+    return _trained(cluster, given, data, n_threads)
 
 
-class _Many(Pool):
-    """Groups of jobs, and the data in the workers.
+def _trained(cluster: Cluster, jobs: list[Any], data: Any, n_threads: int) -> Iterator[Trained]:
+    """Train groups of jobs in the workers, and yield the networks as they come."""
+    whole, size, client = _Whole(data), 1, cluster.client
+    sent: dict[str, Any] = {}  # the data in each worker
 
-    Attributes
-    ----------
-    sent : dict of str to Future
-        The data, by worker.
-    size : int
-        Jobs of a group.
-    """
-
-    def __init__(self, cluster: Cluster, jobs: list[Any], data: Any, n_threads: int) -> None:
-        super().__init__(cluster, len(jobs), n_threads)
-        self.jobs, self.data, self.size = jobs, _Whole(data), 1
-        self.sent: dict[str, Any] = {}
-
-    def trained(self) -> Iterator[Trained]:
-        """Yield the networks as they come."""
-        for numbers, task in self.tasks():
-            found = self.result(numbers, task)
-            if found is not None:
-                seconds, pairs = found
-                self.size = max(1, int(SECONDS * len(numbers) / seconds))
-                yield from (Trained(i, *pair) for i, pair in zip(numbers, pairs, strict=True))
-
-    def take(self, address: str) -> tuple[list[int], tuple[Any, ...]] | None:
+    def take(address: str) -> tuple[list[int], tuple[Any, ...]] | None:
         """Take a group of jobs, once the worker has the data."""
-        data = self.sent.get(address)
-        if data is None or data.status != "finished":
-            client, limit = self.cluster.client, 10 * self.limits.timeout
+        if address not in sent or sent[address].status != "finished":
+            limit = 10 * cluster.limits.timeout
             how = {"workers": [address], "hash": False, "callback_timeout": limit}
             try:
-                data = self.sent[address] = client.sync(client.scatter, [self.data], **how)[0]
+                sent[address] = client.sync(client.scatter, [whole], **how)[0]
             except (OSError, TimeoutError):
                 return None
-        size = min(self.size, MOST, math.ceil(len(self.left) / sum(self.slots.values())))
-        size -= size % (16 if size > 16 else 8 if size > 8 else 1)  # all lanes of vectors
-        numbers, self.left = self.left[:size], self.left[size:]
-        return numbers, (train_group, [self.jobs[i] for i in numbers], data, self.n_threads)
+        n = min(size, MOST, math.ceil(len(pool.left) / sum(pool.slots.values())))
+        n -= n % (16 if n > 16 else 8 if n > 8 else 1)  # all lanes of vectors
+        numbers, pool.left = pool.left[:n], pool.left[n:]
+        return numbers, (train_group, [jobs[i] for i in numbers], sent[address], n_threads)
+
+    pool = Pool(cluster, len(jobs), take, n_threads)
+    for numbers, task in pool.tasks():
+        found = pool.result(numbers, task)
+        if found is not None:
+            seconds, pairs = found
+            size = max(1, int(SECONDS * len(numbers) / seconds))
+            yield from (Trained(i, *pair) for i, pair in zip(numbers, pairs, strict=True))
 
 
 # In a worker --------------------------------------------------------------------------------------
@@ -137,15 +124,13 @@ class _Whole:
 
     def __init__(self, data: Any) -> None:
         self.data = data
-        self.rows: Any = None
 
     def read(self) -> Any:
         """Return X, y and weights."""
         with _lock:
-            if self.rows is None:
-                rows = joined(list(streamed(self.data))) if is_source(self.data) else self.data
-                self.rows = (*rows, None)[:3]
-        return self.rows
+            if is_source(self.data):
+                self.data = joined(list(streamed(self.data)))
+        return (*self.data, None)[:3]
 
 
 def train_group(jobs: list[Any], data: _Whole, n_threads: int) -> tuple[float, list[Any]]:

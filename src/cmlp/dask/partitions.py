@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from cmlp.core.layout import Array
 from cmlp.data.cells import DataError
 from cmlp.data.labels import label_array
-from cmlp.data.numbers import READABLE, REAL, float_for
-from cmlp.data.source import Block, Source
+from cmlp.data.numbers import REAL, readable_dtype
+from cmlp.data.source import Block, Source, no_targets
 from cmlp.data.summary import Labels, Summary
 from cmlp.sources.arrays import arrays
 
@@ -72,7 +72,7 @@ class Partitions(Source):
         if self.columns is not None:
             X, y = X[self.columns], X[self.target] if y is None else y
         weight = None if weight is None else np.asarray(weight, np.float64)
-        return Block(X, _targets(y), weight)
+        return Block(X, label_array("y", y), weight)
 
     def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return rows of a partition, with X as a matrix."""
@@ -84,17 +84,10 @@ class Partitions(Source):
             X = X.toarray()
         return found._replace(X=np.asarray(X, self.dtype))
 
-    def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
-        """Return targets of a partition."""
-        found = self.read_table(block, start, stop)
-        return found._replace(X=np.empty((len(found.y), 0), self.dtype))
-
-    def first(self, n: int = 256, *, targets_only: bool = False) -> Block:
-        """Return some of the first rows of a partition that is here."""
-        for block in self.held:
-            if self.blocks[block]:
-                return (self.read_targets if targets_only else self.read)(block, 0, n)
-        return super().first(n, targets_only=targets_only)
+    @property
+    def near(self) -> Iterable[int]:
+        """Partitions in this process."""
+        return self.held
 
     def place(self, block: int, row: int) -> str:
         """Return where a row is."""
@@ -116,13 +109,13 @@ class Partitions(Source):
             If a part was lost that Dask cannot compute again.
         """
         for block, parts in enumerate(self.futures):
-            states = {part.status for part in parts if part is not None}
-            if not states & {"cancelled", "error"}:  # 'lost' ones are being computed again
+            lost = {part.status for part in parts if part is not None} & {"cancelled", "error"}
+            if not lost:  # or being computed again
                 continue
             if self.arrays is None:
                 raise DataError(
                     f"partition {self.numbers[block]} was lost with its worker, and Dask cannot "
-                    f"compute it again ({', '.join(sorted(states))}): it was scattered. Take a "
+                    f"compute it again ({', '.join(sorted(lost))}): it was scattered. Take a "
                     "source of cmlp.data, or a collection that reads files"
                 )
             self.futures[block] = _sent(client, self.arrays, block)
@@ -141,11 +134,7 @@ def _sliced(part: Any, rows: slice) -> Any:
     return None if part is None else getattr(part, "iloc", part)[rows]
 
 
-def _targets(y: Any) -> Array:
-    return y if isinstance(y, np.ndarray) else label_array("y", y)
-
-
-# From collections ---------------------------------------------------------------------------------
+# From collections and arrays ----------------------------------------------------------------------
 
 
 def is_collection(data: Any) -> bool:
@@ -153,15 +142,16 @@ def is_collection(data: Any) -> bool:
     return hasattr(data, "__dask_graph__") and hasattr(data, "npartitions")
 
 
-def partitions_of(
-    cluster: Any, X: Any, y: Any, weight: Any = None, tables: bool = False
-) -> Partitions:
-    """Compute the partitions of collections where they are, and return them as a source.
+def source_of(
+    cluster: Any, X: Any, y: Any = None, weight: Any = None, *, tables: bool = False
+) -> Source:
+    """Return rows of any kind as a source; collections are computed where they are.
 
     Parameters
     ----------
     cluster : Cluster
-    X : dask Array, (n, n_features), or DataFrame
+    X : Source, dask Array, (n, n_features), or DataFrame, or array
+        Of an array of this process each row is sent to one worker.
     y : Array, Series, or name of a column
     weight : Array or Series, optional
     tables : bool
@@ -173,45 +163,55 @@ def partitions_of(
         For collections that are cut in another way, or of unknown size; the message has the line
         that repairs them.
     """
+    if isinstance(X, Source):
+        no_targets(y, weight)
+        return X
+    if is_collection(X):
+        return partitions_of(cluster, X, y, weight, tables)
+    if hasattr(X, "columns"):
+        raise TypeError("X is not of Dask: dask.dataframe.from_pandas(X, npartitions=8)")
+    return scattered(cluster, X, y, weight)
+
+
+def partitions_of(
+    cluster: Any, X: Any, y: Any, weight: Any = None, tables: bool = False
+) -> Partitions:
+    """Return the partitions of collections as a source."""
     columns = target = None
     if hasattr(X, "columns"):
-        columns, target = list(X.columns), None if is_collection(y) else y
-        if target is not None:
-            if not isinstance(target, str) or target not in columns:
+        columns = list(X.columns)
+        if not is_collection(y):
+            if not isinstance(y, str) or y not in columns:
                 raise TypeError(f"y must be a Series of Dask, or a column of X: {columns}")
-            columns.remove(target)
-        dtype = np.result_type(*(_column_type(X, name, tables) for name in columns))
+            columns.remove(y)
+            y, target = None, y
+        dtype = np.result_type(*(_type_of(name, X.dtypes[name], tables) for name in columns))
     else:
         check_array("X", X, 2)
         dtype = X.dtype
-    y = None if target is not None else y
-    for name, part in (("y", y), ("sample_weight", weight)):
-        if part is not None or (name == "y" and target is None):
+    for name, part, needed in (("y", y, target is None), ("sample_weight", weight, False)):
+        if needed or part is not None:
             _check_alike(name, part, X)
     futures = _futures(cluster.client, [X, y, weight])
     rows, summary = _described(cluster, futures, target)
-    kept = dtype.char in READABLE and dtype.isnative
     return Partitions(
         blocks=tuple(rows.values()), numbers=list(rows), _summary=summary,
         n_features=int(X.shape[1]) if columns is None else len(columns), columns=columns,
-        dtype=np.dtype(dtype.char if kept else float_for(dtype)),
-        target=target, futures=[futures[number] for number in rows],
+        dtype=readable_dtype(dtype), target=target, futures=[futures[number] for number in rows],
     )  # fmt: skip
 
 
 def scattered(cluster: Any, X: Any, y: Any, weight: Any) -> Partitions:
     """Send arrays to the workers, each row to one of them, and return them as a source."""
-    client, members = cluster.client, list(cluster.members())
+    members = list(cluster.members())
     rows = max(1, -(-len(X) // (4 * max(1, len(members)))))
     whole = arrays(X, y, weight)
     whole = arrays(X, y, weight, block_rows=min(rows, max(whole.blocks or (1,))))
-    blocks, seen = whole.blocks or (), whole.summary(features=False)
-    n = len(blocks)
-    futures = [_sent(client, whole, i, members[i * len(members) // n]) for i in range(n)]
-    summary = Summary(seen.n_rows, seen.labels, seen.counts, None, None)
+    n = len(whole.blocks or ())
     return Partitions(
-        blocks=blocks, numbers=list(range(n)), n_features=whole.n_features, dtype=whole.dtype,
-        _summary=summary, futures=futures, arrays=whole,
+        blocks=whole.blocks or (), numbers=list(range(n)), n_features=whole.n_features,
+        dtype=whole.dtype, _summary=whole.summary(features=False), arrays=whole,
+        futures=[_sent(cluster.client, whole, i, members[i * len(members) // n]) for i in range(n)],
     )  # fmt: skip
 
 
@@ -238,23 +238,15 @@ def check_array(name: str, array: Any, n: int | None = None, sizes: bool = True)
         )
 
 
-def _column_type(X: Any, name: Any, tables: bool) -> np.dtype[Any]:
-    """Return what a column is read as, after it was checked; numbers with gaps as float64."""
-    column, dtype = X[name], X.dtypes[name]
-    if isinstance(dtype, np.dtype) and dtype.kind in REAL:
-        return dtype
-    if tables or getattr(getattr(dtype, "numpy_dtype", None), "kind", "O") in REAL:
-        return np.dtype(np.float64)
-    if str(dtype) == "category" and not column.cat.known:
-        raise ValueError(
-            f"the categories of column {name!r} are not known, and partitions may differ in "
-            f"them; collect them: X = X.categorize(columns=[{name!r}])"
+def _type_of(name: Any, dtype: Any, tables: bool) -> np.dtype[Any]:
+    """Return what a column is read as: numbers with gaps, and whatever is encoded, as float64."""
+    if dtype.kind not in REAL and not tables:
+        raise TypeError(
+            f"column {name!r} holds {dtype}, and a network reads numbers: take indicators, "
+            "X = dask.dataframe.get_dummies(X.categorize()), or leave it out: "
+            f"X = X.drop(columns=[{name!r}])"
         )
-    raise TypeError(
-        f"column {name!r} holds {dtype}, and a network reads numbers: take indicators, "
-        f"X = dask.dataframe.get_dummies(X.categorize()), or leave it out: "
-        f"X = X.drop(columns=[{name!r}])"
-    )
+    return dtype if isinstance(dtype, np.dtype) and dtype.kind in REAL else np.dtype(np.float64)
 
 
 def _check_alike(name: str, part: Any, X: Any) -> None:
@@ -271,15 +263,12 @@ def _check_alike(name: str, part: Any, X: Any) -> None:
         )
     if hasattr(part, "chunks"):
         check_array(name, part)
-        if part.chunks[0] != X.chunks[0]:
-            raise ValueError(
-                f"{name} is cut at other rows than X: {name} = {name}.rechunk({{0: X.chunks[0]}})"
-            )
-    elif part.npartitions != X.npartitions:
-        raise ValueError(
-            f"X has {X.npartitions} partitions and {name} {part.npartitions}: "
-            f"{name} = {name}.repartition(divisions=X.divisions)"
-        )
+        alike, repair = part.chunks[0] == X.chunks[0], "rechunk({0: X.chunks[0]})"
+    else:
+        alike = part.npartitions == X.npartitions
+        repair = "repartition(divisions=X.divisions)"
+    if not alike:
+        raise ValueError(f"{name} is cut at other rows than X: {name} = {name}.{repair}")
 
 
 def _futures(client: Any, parts: list[Any]) -> list[Held]:
@@ -304,39 +293,41 @@ def _described(cluster: Any, futures: list[Held], target: Any) -> tuple[dict[int
         if part.status != "finished":
             part.result()  # raises what computing it has raised
     client = cluster.client
-    places = client.who_has([x for x, _, _ in futures])
-    by_worker: dict[str, list[int]] = {each: [] for each in cluster.members()}
-    for number, (x, _, _) in enumerate(futures):
-        by_worker.setdefault(min(places.get(x.key, ()), default=""), []).append(number)
     pieces = [
         numbers[start : start + PIECE]
-        for numbers in by_worker.values()
+        for numbers in by_worker(cluster, [x for x, _, _ in futures]).values()
         for start in range(0, len(numbers), PIECE)
     ]
     tasks = [
         client.submit(describe, [futures[i][:2] for i in numbers], target, pure=False)
         for numbers in pieces
     ]
-    rows: dict[int, int] = {}
-    labels = Labels()
-    for numbers, (lengths, seen) in zip(pieces, client.gather(tasks), strict=True):
-        rows.update(zip(numbers, lengths, strict=True))
-        labels.merge(seen)
+    lengths, labels = zip(*client.gather(tasks), strict=True)
+    rows = dict(zip(itertools.chain(*pieces), itertools.chain(*lengths), strict=True))
     if not sum(rows.values()):
         raise DataError("X has no rows")
-    return rows, Summary(sum(rows.values()), labels.labels, labels.counts, None, None)
+    seen = Labels()
+    for each in labels:
+        seen.merge(each)
+    return rows, Summary(sum(rows.values()), seen.labels, seen.counts, None, None)
+
+
+def by_worker(cluster: Any, futures: list[Any]) -> dict[str, list[int]]:
+    """Return for each worker, in the order of ranks, the numbers of the futures that it holds."""
+    places = cluster.client.who_has(futures)
+    found: dict[str, list[int]] = {address: [] for address in cluster.members()}
+    for number, future in enumerate(futures):
+        found.setdefault(min(places.get(future.key, ()), default=""), []).append(number)
+    return found
 
 
 def describe(parts: list[tuple[Any, Any]], target: Any) -> tuple[list[int], Labels]:
     """Return rows and labels of partitions; runs in the worker that has them."""
     rows, seen = [], Labels()
     for X, y in parts:
-        y = _targets(X[target] if y is None else y)
+        y = label_array("y", X[target] if y is None else y)
         if len(y) != len(X):
             raise ValueError(f"a partition of X has {len(X)} rows, and its y {len(y)}")
         rows.append(len(X))
-        if y.ndim == 1 or y.shape[1] == 1:
-            seen.see(y.reshape(-1))
-        else:
-            seen.give_up()
+        seen.see(y)
     return rows, seen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from cmlp.dask.cluster import Cluster, Task, TrainingFailed
@@ -17,6 +17,9 @@ class Pool:
     Parameters
     ----------
     n_jobs : int
+    take : callable
+        From the address of a worker to jobs, taken out of those that are left, and a function with
+        its arguments; to None if this worker cannot have any.
     n_threads : int
         Of a task.
 
@@ -32,20 +35,16 @@ class Pool:
         Workers that get none, and until when.
     """
 
-    def __init__(self, cluster: Cluster, n_jobs: int, n_threads: int = 1) -> None:
+    def __init__(
+        self, cluster: Cluster, n_jobs: int, take: Callable[[str], Any], n_threads: int = 1
+    ) -> None:
         self.cluster, self.limits, self.n_threads = cluster, cluster.limits, n_threads
+        self.take = take
         self.left, self.lost = list(range(n_jobs)), Counter[int]()
         self.given: dict[Task, list[int]] = {}
         self.slots: dict[str, int] = {}
         self.barred: dict[str, float] = {}
         self.heard = time.monotonic()
-
-    def take(self, address: str) -> tuple[list[int], tuple[Any, ...]] | None:
-        """Take jobs out of those that are left; return them, and a function with its arguments.
-
-        None if this worker cannot have any.
-        """
-        raise NotImplementedError
 
     def tasks(self) -> Iterator[tuple[list[int], Task]]:
         """Keep every thread busy; yield tasks that have ended, with their jobs."""

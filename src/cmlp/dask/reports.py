@@ -8,7 +8,8 @@ from typing import Any
 import cmlp
 from cmlp.core.formatting import number
 from cmlp.dask.cluster import Cluster, Limits
-from cmlp.dask.partitions import UNEVEN, is_collection
+from cmlp.dask.partitions import by_worker, is_collection
+from cmlp.dask.worker import outcome_of
 from cmlp.data.source import is_source
 
 LIMIT = 60.0
@@ -26,6 +27,13 @@ def _found_in_worker() -> Any:
     return found
 
 
+def _versions(cluster: Cluster, limit: float) -> dict[str, tuple[str, str]]:
+    """Return cmlp's version and core in each worker that answers, or why it cannot be imported."""
+    answers = cluster.tell(cluster.members(), _found_in_worker(), limit=limit)
+    refused = {at: (str(told), "") for at, told in answers.items() if isinstance(told, Exception)}
+    return answers | refused
+
+
 def checked_cluster(client: Any, limits: Limits) -> Cluster:
     """Return a cluster whose workers have the same cmlp as this process.
 
@@ -35,26 +43,16 @@ def checked_cluster(client: Any, limits: Limits) -> Cluster:
     Raises
     ------
     RuntimeError
-        If cmlp is missing in a worker, or is of another version.
+        If cmlp is missing in a worker, cannot be imported, or is of another version.
     """
-    cluster = Cluster(client, limits)
-    addresses = list(cluster.members())
-    answers = cluster.tell(addresses, _found_in_worker(), limit=min(limits.timeout, LIMIT))
-    wrong = {}
-    for address, told in answers.items():
-        if isinstance(told, ModuleNotFoundError):
-            wrong[address] = "missing"
-        elif isinstance(told, Exception):
-            told.add_note(f"This is of the worker {address}.")
-            raise told
-        elif told[0] != cmlp.__version__:
-            wrong[address] = told[0]
+    cluster, here = Cluster(client, limits), cmlp.__version__
+    found = _versions(cluster, min(limits.timeout, LIMIT))
+    wrong = [f"{at} ({version})" for at, (version, _) in found.items() if version != here]
     if wrong:
         raise RuntimeError(
-            f"{len(wrong)} of {len(addresses)} workers do not have cmlp {cmlp.__version__}, as "
-            f"this process: {', '.join(f'{at} ({what})' for at, what in wrong.items())}. Install "
-            "it there as here, or: from distributed import PipInstall; "
-            f'client.register_plugin(PipInstall(["cmlp=={cmlp.__version__}"], restart=True))'
+            f"{len(wrong)} of {len(found)} workers do not have cmlp {here}, as this process: "
+            f"{', '.join(wrong)}. Install it there, or: from distributed import PipInstall; "
+            f'client.register_plugin(PipInstall(["cmlp=={here}"], restart=True))'
         )
     return cluster
 
@@ -115,50 +113,36 @@ def report(client: Any, data: Any = None) -> Report:
         opens the first rows, and what it cannot open is a remark.
     """
     cluster = Cluster(client)
-    members, found = cluster.members(), Report({}, 0, [])
-    answers = cluster.tell(members, _found_in_worker(), limit=LIMIT)
+    members, found, versions = cluster.members(), Report({}, 0, []), _versions(cluster, LIMIT)
     for address, about in members.items():
-        told = answers.get(address, ("does not answer", ""))
-        version, core = (type(told).__name__, "") if isinstance(told, Exception) else told
-        found.workers[address] = Worker(
+        found.workers[address] = worker = Worker(
             str(about["name"]), about["nthreads"], about["memory_limit"] or 0, about["status"],
-            version, core,
+            *versions.get(address, ("does not answer", "")),
         )  # fmt: skip
-        if version != cmlp.__version__:
-            found.remarks.append(f"{address}: cmlp is {version}, here {cmlp.__version__}")
+        if worker.version != cmlp.__version__:
+            found.remarks.append(f"{address}: cmlp is {worker.version}, here {cmlp.__version__}")
     if is_source(data):
         found.rows = data.n_rows or 0
-        for address, told in cluster.tell(members, _opens, data, limit=LIMIT).items():
-            if told:
-                found.remarks.append(f"{address} cannot read the source: {told}")
+        answers = cluster.tell(members, outcome_of, data.first, 1, limit=LIMIT)
+        for address, told in answers.items():
+            if told.kind == "error":
+                found.remarks.append(f"{address} cannot read the source: {told.value!r}")
     elif is_collection(data):
-        _count(client, data, found)
+        _count(cluster, data, found)
     return found
 
 
-def _opens(source: Any) -> str:
-    """Return why the first rows cannot be read here, or nothing."""
-    try:
-        source.first(1)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
-def _count(client: Any, data: Any, found: Report) -> None:
+def _count(cluster: Cluster, data: Any, found: Report) -> None:
     """Count the rows of computed partitions, each where it is."""
     from distributed import futures_of
 
-    futures = [future for future in futures_of(data) if future.status == "finished"]
-    places, lengths = client.who_has(futures), client.gather(client.map(len, futures, pure=False))
-    for future, n in zip(futures, lengths, strict=True):
-        worker = found.workers.get(min(places.get(future.key, ()), default=""))
-        if worker is not None:
-            worker.rows, worker.partitions = worker.rows + n, worker.partitions + 1
+    futures, client = (
+        [each for each in futures_of(data) if each.status == "finished"],
+        cluster.client,
+    )
+    lengths = client.gather(client.map(len, futures, pure=False))
+    for address, numbers in by_worker(cluster, futures).items():
+        if address in found.workers:
+            worker = found.workers[address]
+            worker.rows, worker.partitions = sum(lengths[i] for i in numbers), len(numbers)
     found.rows = sum(lengths)
-    most = max((one.rows for one in found.workers.values()), default=0) * len(found.workers)
-    if found.rows and most / found.rows > UNEVEN:
-        found.remarks.append(
-            f"the largest share has {most / found.rows:.2f} times the mean; a training moves "
-            "partitions so that all have about as many rows"
-        )

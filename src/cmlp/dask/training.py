@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from cmlp.dask.cluster import Cluster, Limits
-from cmlp.dask.partitions import is_collection, partitions_of, scattered
+from cmlp.dask.partitions import is_collection, source_of
 from cmlp.dask.reports import checked_cluster
 from cmlp.dask.rounds import Rounds
 from cmlp.data.rows import Data
-from cmlp.data.source import Source, no_targets
+from cmlp.data.source import Source
 from cmlp.distributed.rank import Settings, fit
 from cmlp.distributed.sockets import ThreadRing
 from cmlp.formats.checkpoint import Checkpoint, checkpoint_of
@@ -148,16 +148,6 @@ def settings_of(cluster: Cluster, recipe: Recipe, options: Options, memory: int 
     limits = cluster.limits
     n_shards = limits.shards or max(LEAST, PER_WORKER * len(cluster.members()))
     return Settings(recipe, options, n_shards, limits.sync_every, bytes_of(memory))
-
-
-def source_of(cluster: Cluster, data: Any, y: Any, weight: Any) -> Source:
-    """Return data of any kind as a source."""
-    if isinstance(data, Source):
-        no_targets(y, weight)
-        return data
-    if is_collection(data):
-        return partitions_of(cluster, data, y, weight)
-    return scattered(cluster, data, y, weight)
 
 
 def validation_of(net: State, given: Any, memory: int) -> Data | None:

@@ -57,6 +57,12 @@ def readable(array: Array) -> Array:
     return array.astype(float_for(array.dtype))
 
 
+def readable_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype that rows are read in: this one, if the cores read it, without metadata."""
+    kept = dtype.char in READABLE and dtype.isnative
+    return np.dtype(dtype.char if kept else float_for(dtype))
+
+
 def float_for(dtype: np.dtype[Any]) -> type[np.float32 | np.float64]:
     """Return the float type that numbers of another type are converted to."""
     return np.float32 if dtype.itemsize < 4 else np.float64

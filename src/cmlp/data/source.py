@@ -10,8 +10,8 @@ import contextlib
 import copy
 import heapq
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -80,6 +80,11 @@ class Source:
         """Number of rows; None if it is not known."""
         return None if self.blocks is None else sum(self.blocks)
 
+    @property
+    def near(self) -> Iterable[int]:
+        """Blocks that are in this process already."""
+        return ()
+
     def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return rows `start` to `stop` of a block.
 
@@ -94,8 +99,8 @@ class Source:
 
     def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return the same with an X that has no columns: only targets and weights are read."""
-        found = self.read(block, start, stop)
-        return found._replace(X=found.X[:, :0])
+        found = getattr(self, "read_table", self.read)(block, start, stop)
+        return found._replace(X=np.empty((len(found.y), 0), self.dtype))
 
     def expect(self, block: int, start: int, stop: int) -> None:
         """Prepare to read these rows soon; a source that cannot does nothing."""
@@ -112,7 +117,8 @@ class Source:
             read = own.read_targets if targets_only else own.read
             pieces = own.stream_targets() if targets_only else own.stream()
             if self.blocks is not None:
-                pieces = (read(i, 0, min(n, rows)) for i, rows in enumerate(self.blocks) if rows)
+                blocks = chain(self.near, range(len(self.blocks)))
+                pieces = (read(i, 0, min(n, self.blocks[i])) for i in blocks if self.blocks[i])
             for found in pieces:
                 if len(found.y):
                     return taken(found, slice(n))
@@ -315,31 +321,74 @@ def shares(blocks: Sequence[int], size: int) -> list[list[Span]]:
     return found
 
 
-class Part(Source):
+class Derived(Source):
+    """Rows of another source; a base class.
+
+    A class of its own has :meth:`_read`, which calls what reads rows, targets or tables there.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.blocks = source, source.blocks
+        self.n_features, self.dtype, self.scratch = source.n_features, source.dtype, source.scratch
+        self.feature_names, self.target_name = source.feature_names, source.target_name
+
+    @property
+    def near(self) -> Iterable[int]:
+        """Blocks that are in this process already."""
+        return self.source.near
+
+    def _read(self, read: Any, block: int, start: int, stop: int | None) -> Block:
+        raise NotImplementedError
+
+    def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
+        """Return rows of a block."""
+        return self._read(self.source.read, block, start, stop)
+
+    def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
+        """Return targets of a block."""
+        return self._read(self.source.read_targets, block, start, stop)
+
+    def read_table(self, block: int, start: int = 0, stop: int | None = None) -> Block:
+        """Return rows of a block with X as a table, where the source has tables."""
+        read = getattr(self.source, "read_table", self.source.read)
+        return self._read(read, block, start, stop)
+
+    def place(self, block: int, row: int) -> str:
+        """Return where a row is."""
+        return self.source.place(block, row)
+
+    def identity(self) -> Any:
+        """Return the source."""
+        return self.source.fingerprint()
+
+    def close(self) -> None:
+        """Close open files."""
+        self.source.close()
+
+    def reopened(self) -> Derived:
+        """Return the same with files of its own."""
+        other = copy.copy(self)
+        other.source = self.source.reopened()
+        return other
+
+
+class Part(Derived):
     """Some spans of another source's blocks, as blocks of their own."""
 
     def __init__(self, source: Source, spans: list[Span]) -> None:
-        self.source, self.spans = source, spans
-        self.blocks = tuple(stop - start for _, start, stop in spans)
-        self.n_features, self.dtype = source.n_features, source.dtype
-        self.feature_names, self.target_name = source.feature_names, source.target_name
-        self.scratch = source.scratch
+        super().__init__(source)
+        self.spans, self.blocks = spans, tuple(stop - start for _, start, stop in spans)
+
+    @property
+    def near(self) -> Iterable[int]:
+        """None."""
+        return ()
 
     def _within(self, block: int, start: int, stop: int | None) -> Span:
         of, first, last = self.spans[block]
         return of, first + start, last if stop is None else first + stop
 
-    def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
-        """Return rows of a block."""
-        return self.source.read(*self._within(block, start, stop))
-
-    def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
-        """Return targets of a block."""
-        return self.source.read_targets(*self._within(block, start, stop))
-
-    def read_table(self, block: int, start: int = 0, stop: int | None = None) -> Block:
-        """Return rows of a block with X as a table, where the source has tables."""
-        read = getattr(self.source, "read_table", self.source.read)
+    def _read(self, read: Any, block: int, start: int, stop: int | None) -> Block:
         found: Block = read(*self._within(block, start, stop))
         return found
 
@@ -351,11 +400,3 @@ class Part(Source):
     def identity(self) -> Any:
         """Return the whole, and which spans of it."""
         return self.source.fingerprint(), self.spans
-
-    def close(self) -> None:
-        """Close open files."""
-        self.source.close()
-
-    def reopened(self) -> Part:
-        """Return the same with files of its own."""
-        return Part(self.source.reopened(), self.spans)

@@ -101,10 +101,12 @@ class Labels:
         self.gave_up = False
 
     def see(self, y: Array) -> None:
-        """Add targets, (n,)."""
-        if not self.gave_up and len(y):
+        """Add targets, (n,) or (n, n_targets)."""
+        if y.ndim == 2 and y.shape[1] != 1:
+            self.give_up()
+        elif not self.gave_up and len(y):
             try:
-                self._add(*np.unique(y, return_counts=True))
+                self._add(*np.unique(y.reshape(-1), return_counts=True))
             except TypeError:  # objects that have no order
                 self.give_up()
 
@@ -139,10 +141,7 @@ def summary_of(pieces: Iterable[Any], features: bool) -> Summary:
         n += len(y)
         if not len(y):
             continue
-        if y.ndim == 1 or y.shape[1] == 1:
-            labels.see(y.reshape(-1))
-        else:
-            labels.gave_up = True
+        labels.see(y)
         numeric = numeric and y.dtype.kind in "fiub"
         if numeric:
             of_targets.see(y.reshape(len(y), -1))

@@ -405,13 +405,8 @@ class MLPClassifier(MLP):
                     f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
                     f"{known!r}"
                 )
-        validation = (X_val, y_val, sample_weight_val)
-        if isinstance(X, Source):
-            storage = Storage(memory)
-            return self._fit_source(
-                X, (y, sample_weight), validation, storage=storage, once=True, named=named
-            )
-        return self._fit(X, y, sample_weight, validation, once=True, named=named)
+        validation, how = (X_val, y_val, sample_weight_val), Storage(memory)
+        return self._fit_to(X, y, sample_weight, validation, how, once=True, named=named)
 
     @undisturbed
     def add_classes(self, labels: ArrayLike) -> Any:

@@ -193,7 +193,9 @@ class Labels:
         return self.classes[outputs.argmax(axis=1)]
 
 
-def class_weights(class_weight: Any, y: Array, labels: Labels) -> NDArray[np.float64] | None:
+def class_weights(
+    class_weight: Any, y: Array, labels: Labels, counted: Any = None
+) -> NDArray[np.float64] | None:
     """Return each row's weight by its class.
 
     Parameters
@@ -201,6 +203,8 @@ def class_weights(class_weight: Any, y: Array, labels: Labels) -> NDArray[np.flo
     class_weight : None, 'balanced' or dict
         'balanced': n / (number of classes * rows of the class); a dict maps labels to weights, 1
         where it has none.
+    counted : Summary or Learned, optional
+        What all rows hold, where y are some of them.
     """
     if class_weight is None:
         return None
@@ -215,8 +219,12 @@ def class_weights(class_weight: Any, y: Array, labels: Labels) -> NDArray[np.flo
             raise ValueError(
                 f"class_weight must be 'balanced', a dict or None; it is {class_weight!r}"
             )
-        counts = np.bincount(place, minlength=len(labels.classes))
-        return np.asarray(len(y) / ((counts > 0).sum() * np.maximum(counts, 1)), float)[place]
+        n, counts = len(y), np.bincount(place, minlength=len(labels.classes))
+        if counted is not None and counted.labels is not None:
+            whose = places(labels.classes, counted.labels)  # -1: of a gap
+            counts = np.bincount(whose + 1, counted.counts, len(counts) + 1)[1:]
+            n = counted.n_rows
+        return np.asarray(n / ((counts > 0).sum() * np.maximum(counts, 1)), float)[place]
     if not hasattr(class_weight, "items"):
         raise ValueError(
             "class_weight must be 'balanced', a dict that maps labels to weights, or None; it is a "

@@ -178,9 +178,15 @@ class MLP(Assigned):
         validation = (X_val, y_val, sample_weight_val)
         init = coefs_init, intercepts_init
         storage = Storage(memory, checkpoint, checkpoint_every, resume)
+        return self._fit_to(X, y, sample_weight, validation, storage, init)
+
+    def _fit_to(
+        self, X: Any, y: Any, weight: Any, validation: Any, storage: Storage,
+        init: tuple[Any, Any] = (None, None), **how: Any,
+    ) -> Any:  # fmt: skip
         if isinstance(X, Source) or not storage.is_plain:
-            return self._fit_source(X, (y, sample_weight), validation, init, storage=storage)
-        return self._fit(X, y, sample_weight, validation, init)
+            return self._fit_source(X, (y, weight), validation, init, storage=storage, **how)
+        return self._fit(X, y, weight, validation, init, **how)
 
     @undisturbed
     def _fit(
@@ -248,7 +254,6 @@ class MLP(Assigned):
         named: Labels | None = None,
     ) -> Any:
         """Train on a source, or on arrays with checkpoints."""
-        from cmlp.estimators.sources import SourceFit
         from cmlp.sources.arrays import arrays
 
         self._check_parameters()
@@ -256,7 +261,7 @@ class MLP(Assigned):
             no_targets(*targets)
         else:
             X = arrays(X, *targets)
-        of_source = SourceFit(self, X, storage)
+        of_source = self._fit_of(X, storage)
         found = of_source.rows()
         how: dict[str, Any] = {"once": once, "named": named}
         if found is not None:
@@ -268,8 +273,14 @@ class MLP(Assigned):
             check_names(of_source.names, self._columns.names, type(self).__name__)
         if once and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        train(self, replace(task, held_out=self._read_held_out(task, *validation)), of_source)
+        of_source.train(replace(task, held_out=self._read_held_out(task, *validation)))
         return self
+
+    def _fit_of(self, source: Source, storage: Storage) -> SourceFit:
+        """Return what trains on a source."""
+        from cmlp.estimators.sources import SourceFit
+
+        return SourceFit(self, source, storage)
 
     def _read_held_out(self, task: Task, X_val: Any, y_val: Any, weights: Any) -> HeldOut | None:
         """Check rows to validate on, if there are any, against those to train on."""

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from cmlp.core.errstate import undisturbed
 from cmlp.core.public import set_module
 from cmlp.core.vocabulary import LOSSES, lookup
-from cmlp.data.source import Source
 from cmlp.estimators.inputs import (
     check_finite,
     check_lengths,
@@ -174,11 +173,8 @@ class MLPRegressor(MLP):
         -------
         self
         """
-        validation = (X_val, y_val, sample_weight_val)
-        if isinstance(X, Source):
-            storage = Storage(memory)
-            return self._fit_source(X, (y, sample_weight), validation, storage=storage, once=True)
-        return self._fit(X, y, sample_weight, validation, once=True)
+        validation, how = (X_val, y_val, sample_weight_val), Storage(memory)
+        return self._fit_to(X, y, sample_weight, validation, how, once=True)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Return the predicted numbers, (n_samples,) or (n_samples, n_outputs).

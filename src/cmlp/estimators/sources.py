@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from cmlp.core.checks import check_dtype, check_number
+from cmlp.core.errors import InvalidParameterError
 from cmlp.core.layout import Array
 from cmlp.data.rows import Data, HeldOut
 from cmlp.data.source import Source, number_of_rows
+from cmlp.estimators import ensemble
 from cmlp.estimators.inputs import Columns
 from cmlp.estimators.labels import class_weights
 from cmlp.estimators.parameters import STOCHASTIC, parameters_at_fault, random_state
 from cmlp.estimators.storage import Storage
 from cmlp.estimators.targets import Targets, Task
+from cmlp.estimators.train import train
 from cmlp.formats.checkpoint import Checkpoint, read_checkpoint
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import bytes_of, in_words
@@ -22,23 +26,74 @@ from cmlp.sources.training import Windowed, in_memory, windowed
 from cmlp.sources.windows import WindowFeed
 
 
-class SourceFit:
-    """One fit of an estimator to a source.
+class FitOfSource:
+    """What fits of estimators to a source have in common: windows and checkpoints.
 
     Parameters
     ----------
-    estimator : MLPClassifier or MLPRegressor
     source : Source
     how : Storage
+
+    Attributes
+    ----------
+    fraction : float
+        Of the rows, to validate on.
+    keeper : Checkpoint or None
+        What writes checkpoints, once a training has begun.
+    stored : Stored or None
+        The checkpoint that is continued.
     """
 
     def __init__(self, estimator: Any, source: Source, how: Storage) -> None:
         self.estimator, self.source, self.how = estimator, source, how
         self.memory = bytes_of(how.memory)
+        self.fraction = estimator.validation_fraction if estimator.early_stopping else 0.0
         self.keeper: Checkpoint | None = None
         self.stored = None
-        if not how.is_plain and how.resume and how.checkpoint is not None:
+        if how.checkpoint is not None and how.resume:
             self.stored = read_checkpoint(how.checkpoint)
+
+    @property
+    def given(self) -> Any:
+        """What the windows were like before; nothing if there were none, None without a before."""
+        return None if self.stored is None else self.stored.record["windows"]
+
+    def random(self, estimator: Any) -> np.random.RandomState:
+        """Return a training's generator; of one that is resumed the one that it began with."""
+        random: np.random.RandomState = random_state(estimator.random_state)
+        if self.stored is not None:
+            random.set_state(restored_random_state(self.stored.record["rules"].get("random")))
+        return random
+
+    def resumes(self, net: Any, epochs: int, **same: Any) -> bool:
+        """Restore the network of a resumed training; return whether nothing is left to train.
+
+        `same` is what has to be as it was, in addition to the rows.
+        """
+        how = self.how
+        if how.checkpoint is None:
+            return False
+        every = check_number("checkpoint_every", how.checkpoint_every, 0)
+        same |= {"fingerprint": self.source.fingerprint(), "validation": self.fraction}
+        self.keeper = Checkpoint(net, how.checkpoint, every, same)
+        return how.resume and self.keeper.resume(epochs)
+
+    def windowed(self, source: Source, encoder: RowEncoder, rng: Any, **how: Any) -> Windowed:
+        """Return the windows of a source."""
+        made = windowed(
+            source, encoder, rng, memory=self.memory, validation_fraction=self.fraction,
+            given=self.given, **how,
+        )  # fmt: skip
+        if self.keeper is not None:
+            self.keeper.windows = made.feed.layout.kept()
+        return made
+
+
+class SourceFit(FitOfSource):
+    """One fit of MLPClassifier or MLPRegressor to a source."""
+
+    def __init__(self, estimator: Any, source: Source, how: Storage) -> None:
+        super().__init__(estimator, source, how)
         if not how.is_plain and (estimator.n_ensemble > 1 or estimator.solver not in STOCHASTIC):
             raise ValueError("checkpoints need n_ensemble=1 and a solver that takes steps")
 
@@ -50,24 +105,39 @@ class SourceFit:
 
     def rows(self) -> Any:
         """Return all rows, if they fit; None where they are to be read in windows."""
-        was_windowed = self.stored is not None and self.stored.record["windows"] != {}
         found = None
-        if not was_windowed:
+        if not self.given:
             found = in_memory(self.source, self.memory, check_dtype(self.estimator.dtype))
-        if found is None and self.stored is not None and not was_windowed:
+        if found is None and self.estimator.solver not in STOCHASTIC:
             raise ValueError(
-                "the checkpoint's training had all rows in memory, which do not fit into memory="
-                f"{in_words(self.memory)!r}; give as much as before"
-            )
-        if found is None and (
-            self.estimator.solver not in STOCHASTIC or self.estimator.n_ensemble > 1
-        ):
-            what = "n_ensemble" if self.estimator.n_ensemble > 1 else f"solver={'lbfgs'!r}"
-            raise ValueError(
-                f"{what} needs all rows in memory, and they do not fit into memory="
+                "solver='lbfgs' needs all rows in memory, and they do not fit into memory="
                 f"{in_words(self.memory)!r}; give more, or choose another one"
             )
         return found
+
+    def train(self, task: Task) -> None:
+        """Train without the rows in memory: the members of an ensemble one after the other."""
+        est = self.estimator
+        if est.n_ensemble == 1:
+            self.train_one(est, task)
+            return
+        if task.once or est.warm_start:
+            raise InvalidParameterError(
+                f"n_ensemble={est.n_ensemble} is not for partial_fit, nor with warm_start, where "
+                "rows are not in memory"
+            )
+        members = ensemble.members_of(est, [], 1)
+        for member in members:
+            member.set_params(n_threads=est.n_threads, verbose=est.verbose)
+            self.train_one(member, replace(task, first=True))
+            if member.history_.stopped == "interrupted":
+                break
+        vars(est).pop("_random_state", None)
+        ensemble.keep_members(est, members, task)
+
+    def train_one(self, est: Any, task: Task) -> None:
+        """Train a network in windows."""
+        train(est, task, self)
 
     def targets(self, named: Any, once: bool) -> Targets:
         """Return what the outputs stand for, and a few encoded targets."""
@@ -101,7 +171,8 @@ class SourceFit:
         labels, by_class = outputs.labels, getattr(est, "class_weight", None)
         if labels is not None and by_class is not None:
             with parameters_at_fault():
-                factors = self._class_factors(labels, by_class)
+                summary = self.source.summary(features=False)
+                factors: Any = class_weights(by_class, labels.classes, labels, summary)
 
             def weights(y: Array) -> Array:
                 place = labels.encode(_column(y))
@@ -110,63 +181,26 @@ class SourceFit:
 
         return RowEncoder(self.source, check_dtype(est.dtype), encoded, weights)
 
-    def _class_factors(self, labels: Any, by_class: Any) -> Array:
-        """Return the weight of each class, of which 'balanced' counts all rows."""
-        summary = self.source.summary(features=False)
-        if isinstance(by_class, str) and summary.labels is not None:
-            place = labels.encode(summary.labels)
-            counts = np.zeros(len(labels.classes))
-            counts[place.reshape(-1)] = summary.counts
-            n = summary.n_rows
-            class_weights(by_class, labels.classes, labels)  # checks the name
-            return np.asarray(n / ((counts > 0).sum() * np.maximum(counts, 1)))
-        found = class_weights(by_class, labels.classes, labels)
-        return np.ones(len(labels.classes)) if found is None else found
-
     def _windows(
         self, task: Task, random: np.random.RandomState
     ) -> tuple[WindowFeed, HeldOut | None]:
         """Return the windows of the rows, and those that are held out."""
         est, n = self.estimator, number_of_rows(self.source)
         size = min(200, n) if isinstance(est.batch_size, str) else min(int(est.batch_size), n)
-        made = windowed(
+        made = self.windowed(
             self.source, self.encoder(task.targets),
-            np.random.default_rng(int(random.randint(2**31 - 1))),
-            memory=self.memory, batch_size=size, shuffle=est.shuffle,
-            validation_fraction=est.validation_fraction if est.early_stopping else 0.0,
-            n_epochs=1 if task.once else est.max_iter,
-            given=None if self.stored is None else self.stored.record["windows"],
+            np.random.default_rng(int(random.randint(2**31 - 1))), batch_size=size,
+            shuffle=est.shuffle, n_epochs=1 if task.once else est.max_iter,
         )  # fmt: skip
-        if self.keeper is not None:
-            self.keeper.windows = made.feed.layout.kept()
         return made.feed, _held_out_of(task, made)
 
-    # Checkpoints
-
-    def random(self) -> np.random.RandomState:
-        """Return the generator that a training began with, of one that is resumed."""
-        random: np.random.RandomState = random_state(self.estimator.random_state)
-        if self.stored is not None:
-            random.set_state(restored_random_state(self.stored.record["rules"].get("random")))
-        return random
-
-    def begin(self, net: Any, random: dict[str, Any]) -> bool:
+    def begin(self, net: Any) -> bool:
         """Restore the network of a resumed training; return whether nothing is left to train."""
-        how, est = self.how, self.estimator
-        if how.checkpoint is None:
-            return False
-        every = check_number("checkpoint_every", how.checkpoint_every, 0)
-        same = {
-            "fingerprint": self.source.fingerprint(),
-            "batch_size": est.batch_size,
-            "shuffle": bool(est.shuffle),
-            "solver": est.solver,
-            "ema": est.ema > 0,
-            "validation": est.validation_fraction if est.early_stopping else 0.0,
-        }
-        self.keeper = Checkpoint(net, how.checkpoint, every, same)
-        self.start = random
-        return how.resume and self.keeper.resume(est.max_iter)
+        est = self.estimator
+        return self.resumes(
+            net, est.max_iter, batch_size=est.batch_size, shuffle=bool(est.shuffle),
+            solver=est.solver, ema=est.ema > 0,
+        )  # fmt: skip
 
 
 def restored_random_state(record: Any) -> dict[str, Any]:

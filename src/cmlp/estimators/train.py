@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +16,8 @@ from cmlp.estimators.targets import Task
 from cmlp.model.assignment import write
 from cmlp.network import Network
 
-if TYPE_CHECKING:
-    from cmlp.estimators.sources import SourceFit
 
-
-def train(estimator: Any, task: Task, of_source: SourceFit | None = None) -> None:
+def train(estimator: Any, task: Task, of_source: Any = None) -> None:
     """Train the network of an estimator, or a new one, on the rows of a task.
 
     The estimator stays as it was until everything is checked.
@@ -37,10 +34,10 @@ def train(estimator: Any, task: Task, of_source: SourceFit | None = None) -> Non
             keep_network(estimator, task, net, random)
             fit_lbfgs(estimator, net, task)
             return
-        ended = of_source is not None and of_source.begin(net, start)
+        ended = of_source is not None and of_source.begin(net)
         fit = _steps(estimator, task, net, random)
         if of_source is not None and of_source.keeper is not None:
-            fit.checkpoints, fit.start = of_source.keeper, of_source.start
+            fit.checkpoints, fit.start = of_source.keeper, start
         try:
             fit.run(ended)
         finally:
@@ -58,13 +55,14 @@ def ready_to_train(estimator: Any, task: Task) -> Iterator[StochasticFit]:
         yield fit
 
 
-def random_of(
-    estimator: Any, task: Task, of_source: SourceFit | None = None
-) -> np.random.RandomState:
+def random_of(estimator: Any, task: Task, of_source: Any = None) -> np.random.RandomState:
     """Return the random state of a training, which that of a ``partial_fit`` continues."""
     random: np.random.RandomState | None = getattr(estimator, "_random_state", None)
     if task.first or not task.once or random is None:
-        random = random_state(estimator.random_state) if of_source is None else of_source.random()
+        if of_source is not None:
+            random = of_source.random(estimator)
+        else:
+            random = random_state(estimator.random_state)
     return random
 
 

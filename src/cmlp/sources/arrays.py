@@ -11,7 +11,7 @@ from cmlp.core.checks import check_integer
 from cmlp.core.layout import Array
 from cmlp.data.checks import check_weights
 from cmlp.data.labels import label_array
-from cmlp.data.numbers import READABLE, float_for
+from cmlp.data.numbers import readable_dtype
 from cmlp.data.source import Block, Source, rows_per_block
 
 
@@ -65,8 +65,7 @@ class ArraySource(Source):
         if not n:
             raise ValueError("X has no rows")
         self.X, self.sparse, self.y = X, sparse, _targets(y, n)
-        readable = dtype.char in READABLE and dtype.isnative
-        self.dtype = np.dtype(dtype.char if readable else float_for(dtype))  # h5py's has metadata
+        self.dtype = readable_dtype(dtype)
         self.weights = check_weights(sample_weight, n)
         rows = _chunk_rows(X) if block_rows is None else check_integer("block_rows", block_rows, 1)
         if rows is None:
@@ -81,24 +80,22 @@ class ArraySource(Source):
         found = array[start:stop]
         return np.asarray(found.toarray() if hasattr(found, "toarray") else found)
 
+    def _within(self, block: int, start: int, stop: int | None) -> tuple[int, int]:
+        assert self.blocks is not None
+        first = block * self.rows
+        return first + start, first + (self.blocks[block] if stop is None else stop)
+
     def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return rows of a block."""
-        assert self.blocks is not None
-        stop = self.blocks[block] if stop is None else stop
-        first, last = block * self.rows + start, block * self.rows + stop
-        X = self._rows(self.X, first, last)
+        X = self._rows(self.X, *self._within(block, start, stop))
         X = X if X.dtype == self.dtype else X.astype(self.dtype)
-        return self._with_targets(X, first, last)
+        return self.read_targets(block, start, stop)._replace(X=X)
 
     def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return targets of a block."""
-        assert self.blocks is not None
-        stop = self.blocks[block] if stop is None else stop
-        first, last = block * self.rows + start, block * self.rows + stop
-        return self._with_targets(np.empty((last - first, 0), self.dtype), first, last)
-
-    def _with_targets(self, X: Array, first: int, last: int) -> Block:
+        first, last = self._within(block, start, stop)
         weight = None if self.weights is None else self.weights[first:last]
+        X = np.empty((last - first, 0), self.dtype)
         return Block(X, self._rows(self.y, first, last), weight)
 
     def place(self, block: int, row: int) -> str:

@@ -340,11 +340,6 @@ class CsvSource(Source):
         table = FormTable(self.feature_names or None, parts, len(y[rows]))
         return Block(table, y[rows], None if weight is None else weight[rows])
 
-    def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
-        """Return targets of a block."""
-        found = self.read_table(block, start, stop)
-        return found._replace(X=np.empty((len(found.y), 0), self.dtype))
-
     def place(self, block: int, row: int) -> str:
         """Return the file, and the line of a row."""
         number, piece = self.pieces[block]

@@ -51,11 +51,6 @@ def fit_source(
         held_out = validation_rows(net, *validation, memory)
         given = checkpoint.windows if checkpoint is not None and checkpoint.restored else None
         rows = None if given else rows_in_memory(net, source, memory)
-        if rows is None and given == {}:
-            raise ValueError(
-                "the checkpoint's training had all rows in memory, which do not fit into memory="
-                f"{in_words(memory)!r}; give as much as before"
-            )
         if rows is None:
             encoder = network_encoder(net, source)
             made = windowed(

@@ -9,7 +9,7 @@ import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.data.cells import DataError
-from cmlp.data.numbers import READABLE, float_for
+from cmlp.data.numbers import readable_dtype
 from cmlp.data.source import Block, Shards, Source, rows_per_block
 from cmlp.sources.paths import File, Opened, Paths, identity_of, listed_files, open_file
 
@@ -180,8 +180,7 @@ class NpySource(Source):
         self._open: dict[str, Opened] = {}
         self.X, self.y, self.weights = X, y, weights
         self.n_features = X.files[0].shape[1]
-        readable = X.dtype.char in READABLE and X.dtype.isnative
-        self.dtype = np.dtype(X.dtype.char if readable else float_for(X.dtype))
+        self.dtype = readable_dtype(X.dtype)
         rows = rows_per_block(self.n_features * X.dtype.itemsize)
         self.starts: list[int] = []
         blocks = []

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from cmlp.core.layout import Array
 from cmlp.data.labels import is_missing, label_array
-from cmlp.data.source import Block, Source
+from cmlp.data.source import Block, Derived, Source
 
 
-class Skipping(Source):
+class Skipping(Derived):
     """Another source's rows without those in which a number or the target is missing.
 
     Which these are is found by one reading, when it is made.
@@ -31,11 +31,8 @@ class Skipping(Source):
     """
 
     def __init__(self, source: Source, what: Literal["all", "targets"] = "all") -> None:
-        self.source = source = copy.copy(source)
+        super().__init__(source := copy.copy(source))
         source.keeps_gaps = True
-        self.n_features, self.dtype = source.n_features, source.dtype
-        self.feature_names, self.target_name = source.feature_names, source.target_name
-        self.scratch = source.scratch
         self.skipped: list[NDArray[np.int64]] = []
         read = source.read if what == "all" else source.read_targets
         for block, n in enumerate(source.blocks or ()):
@@ -76,19 +73,6 @@ class Skipping(Source):
             y, weight = y[kept], None if weight is None else weight[kept]
         return Block(X, label_array("y", y) if y.dtype == object else y, weight)
 
-    def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
-        """Return rows of a block."""
-        return self._read(self.source.read, block, start, stop)
-
-    def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
-        """Return targets of a block."""
-        return self._read(self.source.read_targets, block, start, stop)
-
-    def read_table(self, block: int, start: int = 0, stop: int | None = None) -> Block:
-        """Return rows of a block with X as a table, where the source has tables."""
-        read = getattr(self.source, "read_table", self.source.read)
-        return self._read(read, block, start, stop)
-
     def place(self, block: int, row: int) -> str:
         """Return where a row is."""
         return self.source.place(block, self._raw(block, row))
@@ -96,16 +80,6 @@ class Skipping(Source):
     def identity(self) -> Any:
         """Return the source, and how many rows are skipped."""
         return self.source.fingerprint(), self.n_skipped
-
-    def close(self) -> None:
-        """Close open files."""
-        self.source.close()
-
-    def reopened(self) -> Skipping:
-        """Return the same with files of its own."""
-        other = copy.copy(self)
-        other.source = self.source.reopened()
-        return other
 
 
 def _has_gap(found: Block) -> Array:

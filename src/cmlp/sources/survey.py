@@ -57,7 +57,20 @@ def learn(source: Source, who: str, held: HeldRows, most: int, min_rows: int, se
         Rows of the sample; if there are no more than these, all are in it.
     """
     survey = Survey(source, who, held, most, min_rows, seed)
-    return survey.learned(survey.of(source, blocks) for blocks in survey.groups())
+    return survey.learned(survey.of(source, blocks) for blocks in groups_of(source))
+
+
+def groups_of(source: Source) -> Iterator[range | None]:
+    """Yield blocks that are read together: so many, or so many rows; of a stream all."""
+    if source.blocks is None:
+        yield None
+        return
+    first = n = 0
+    for block, rows in enumerate(source.blocks):
+        n += rows
+        if n >= GROUP_ROWS or block - first == GROUP - 1 or block == len(source.blocks) - 1:
+            yield range(first, block + 1)
+            first, n = block + 1, 0
 
 
 class Survey:
@@ -75,23 +88,11 @@ class Survey:
         self, source: Source, who: str, held: HeldRows, most: int, min_rows: int, seed: int
     ) -> None:
         self.who, self.held, self.most, self.min_rows = who, held, most, min_rows
-        self.seed, self.blocks = seed, source.blocks
+        self.seed = seed
         self.limit = 2**64 - 1
         rows = (source.n_rows or 0) * (1 - held.fraction)
         if rows > 2 * most:  # 8 deviations more than `most` rows have a lower hash
             self.limit = int(2**64 * (most + 8 * most**0.5 + 64) / rows)
-
-    def groups(self) -> Iterator[range | None]:
-        """Yield blocks that are read together: so many, or so many rows; of a stream all."""
-        if self.blocks is None:
-            yield None
-            return
-        first = n = 0
-        for block, rows in enumerate(self.blocks):
-            n += rows
-            if n >= GROUP_ROWS or block - first == GROUP - 1 or block == len(self.blocks) - 1:
-                yield range(first, block + 1)
-                first, n = block + 1, 0
 
     def _begun(self) -> Seen:
         return Seen(_Sample(self.most, self.seed, self.limit), self.min_rows)
@@ -110,7 +111,7 @@ class Survey:
         return seen
 
     def learned(self, parts: Iterable[Seen]) -> Learned:
-        """Return what all of them hold; they come in the order of :meth:`groups`."""
+        """Return what all of them hold; they come in the order of :func:`groups_of`."""
         whole = self._begun()
         for part in parts:
             whole.merge(part)
@@ -132,8 +133,7 @@ class Seen:
     ) -> None:
         """Add rows of a block."""
         self.names, self.n = names, self.n + len(y)
-        if y.ndim == 1 or y.shape[1] == 1:
-            self.labels.see(y.reshape(-1))
+        self.labels.see(y)
         if y.dtype.kind in "fiub":
             self.moments.see(y.reshape(len(y), -1))
         self.sample.add(forms, block, rows)

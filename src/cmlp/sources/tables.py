@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.data.cells import DataError, show
-from cmlp.data.source import Block, Source, taken
+from cmlp.data.source import Block, Derived, Source, taken
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows
 from cmlp.sources.windows import PIECE
@@ -122,15 +121,14 @@ def whole_table(source: Source, who: str) -> tuple[FormTable, Array, Array | Non
 # Encoded -----------------------------------------------------------------------------------------
 
 
-class EncodedSource(Source):
+class EncodedSource(Derived):
     """A source of tables, whose rows an encoder turns into numbers as they are read."""
 
     def __init__(self, source: Source, encoder: Any, dtype: np.dtype[Any]) -> None:
-        self.source, self.encoder = source, encoder
-        self.blocks = source.blocks
+        super().__init__(source)
+        self.encoder, self.rows = encoder, source.n_rows
         self.n_features, self.dtype = len(encoder.outputs_), dtype
-        self.scratch = source.scratch
-        self.rows = source.n_rows
+        self.feature_names, self.target_name = [], None
 
     @property
     def n_rows(self) -> int | None:
@@ -161,28 +159,12 @@ class EncodedSource(Source):
     def _encoded(self, found: Block, where: Callable[[int], str]) -> Block:
         return found._replace(X=encoded(self.encoder, found.X, where))
 
-    def place(self, block: int, row: int) -> str:
-        """Return where a row is."""
-        return self.source.place(block, row)
-
-    def identity(self) -> Any:
-        """Return the source."""
-        return self.source.fingerprint()
-
-    def close(self) -> None:
-        """Close open files."""
-        self.source.close()
-
-    def reopened(self) -> EncodedSource:
-        """Return the same with files of its own."""
-        return EncodedSource(self.source.reopened(), self.encoder, self.dtype)
-
 
 def _place_of(source: Source, piece: Piece) -> Callable[[int], str]:
     return lambda row: source.place(piece.block, piece.start + row)
 
 
-class TrainingRows(Source):
+class TrainingRows(Derived):
     """Rows of another source with their targets encoded: those to train on, or those held out.
 
     Parameters
@@ -198,9 +180,8 @@ class TrainingRows(Source):
     def __init__(
         self, source: Source, targets: RowEncoder, which: HeldRows, held_out: bool = False
     ) -> None:
-        self.source, self.targets, self.which, self.held_out = source, targets, which, held_out
-        self.n_features, self.dtype, self.scratch = source.n_features, source.dtype, source.scratch
-        self.feature_names, self.target_name = source.feature_names, source.target_name
+        super().__init__(source)
+        self.targets, self.which, self.held_out = targets, which, held_out
         whole = source.blocks or ()
         kept = which.n_kept(whole)
         self.blocks = tuple(np.subtract(whole, kept).tolist() if held_out else kept)
@@ -216,30 +197,12 @@ class TrainingRows(Source):
             self._of = block, rows
         return rows
 
-    def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
-        """Return rows of a block."""
-        return self._read(self.source.read, block, start, stop)
-
-    def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
-        """Return targets of a block."""
-        return self._read(self.source.read_targets, block, start, stop)
-
     def _read(self, read: Any, block: int, start: int, stop: int | None) -> Block:
         rows = self._numbers(block)[start:stop]
         first, last = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
         found = taken(read(block, first, last), rows - first)
         y, weight = self.targets.of_targets(found, lambda row: self.place(block, start + row))
         return Block(found.X, y, weight)
-
-    def first(self, n: int = 256, *, targets_only: bool = False) -> Block:
-        """Return some of the first rows; of partitions, of one that is in this process."""
-        innermost: Any = self.source
-        while hasattr(innermost, "source"):
-            innermost = innermost.source
-        for block in getattr(innermost, "held", ()):
-            if self.blocks is not None and self.blocks[block]:
-                return (self.read_targets if targets_only else self.read)(block, 0, n)
-        return super().first(n, targets_only=targets_only)
 
     def place(self, block: int, row: int) -> str:
         """Return where a row is."""
@@ -248,16 +211,6 @@ class TrainingRows(Source):
     def identity(self) -> Any:
         """Return the source, and which of its rows."""
         return self.source.fingerprint(), self.which.seed, self.which.fraction, self.held_out
-
-    def close(self) -> None:
-        """Close open files."""
-        self.source.close()
-
-    def reopened(self) -> TrainingRows:
-        """Return the same with files of its own."""
-        other = copy.copy(self)
-        other.source = self.source.reopened()
-        return other
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_of": (-1, np.empty(0, np.int64))}

@@ -99,6 +99,11 @@ def windowed(
     ValueError
         If `memory` is too small for windows.
     """
+    if given == {}:
+        raise ValueError(
+            "the checkpoint's training had all rows in memory, which do not fit into memory="
+            f"{in_words(memory)!r}; give as much as before"
+        )
     if given is not None and given.get("shards"):
         raise ValueError(
             "the checkpoint is of a training on several ranks: continue it with Network.fit"
@@ -117,9 +122,8 @@ def windowed(
     whole = memory
     held = HeldRows(held_seed, validation_fraction if given is None else given["held"])
     if validation_fraction:
-        room = memory // HELD_SHARE
-        held = held if given is not None else that_fit(held, sum(blocks), room // size)
-        memory -= room
+        held = held if given is not None else that_fit(held, sum(blocks), memory, size)
+        memory -= memory // HELD_SHARE
     counts = held.n_kept(blocks)
     lanes = lanes_in(memory, source) if given is None else given["lanes"]
     most = window_rows(memory, source, size, batch_size, whole, lanes)
@@ -139,9 +143,9 @@ def windowed(
     return Windowed(WindowFeed(source, encoder, layout, n_epochs, some), held_out)
 
 
-def that_fit(held: HeldRows, n: int, most: int) -> HeldRows:
-    """Return fewer held-out rows where they would not fit into memory."""
-    fraction = held.fraction
+def that_fit(held: HeldRows, n: int, memory: int, size: int) -> HeldRows:
+    """Return fewer held-out rows of n, each of some bytes, where they would not fit into memory."""
+    fraction, most = held.fraction, memory // HELD_SHARE // size
     if n * fraction <= most:
         return held
     less = 0.95 * most / n
@@ -166,6 +170,11 @@ def _held_out(source: Source, encoder: RowEncoder, held: HeldRows) -> Data:
         start += len(found.X)
         if rows.any():
             parts.append(taken(encoder(found, where), rows))
+    return held_data(parts, held)
+
+
+def held_data(parts: list[Block], held: HeldRows) -> Data:
+    """Return encoded rows that are held out as one."""
     if not parts:
         raise ValueError(
             f"validation_fraction={held.fraction:g} of the rows leaves none to validate on"

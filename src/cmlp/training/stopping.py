@@ -33,6 +33,11 @@ class Deadline:
         return self.halted() or (self.is_set and time.perf_counter() >= self.end)
 
     @property
+    def left(self) -> float | None:
+        """Seconds until then; None without a limit."""
+        return max(0.0, self.end - time.perf_counter()) if self.is_set else None
+
+    @property
     def reason(self) -> str:
         """Why training has to end; empty where it has not."""
         return "interrupted" if self.halted() else "max_time" if self() else ""

@@ -157,14 +157,18 @@ class Tabular(Estimator):
         """
         validation = (X_val, y_val, sample_weight_val)
         if isinstance(X, Source):
-            from cmlp.estimators.tabular.sources import fit_source
-
             no_targets(y, sample_weight)
-            storage = Storage(memory, checkpoint, checkpoint_every, resume)
-            return undisturbed(fit_source)(self, X, storage, validation)
+            how = Storage(memory, checkpoint, checkpoint_every, resume)
+            return undisturbed(self._fit_of(X, how).fit)(validation)
         if checkpoint is not None or resume:
             raise ValueError("checkpoints are for sources: cmlp.data.parquet(...) in place of X")
         return self._fit(X, y, sample_weight, validation)
+
+    def _fit_of(self, source: Source, how: Storage) -> Any:
+        """Return what trains on a source."""
+        from cmlp.estimators.tabular.sources import StreamedFit
+
+        return StreamedFit(self, source, how)
 
     @undisturbed
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from cmlp.core.checks import check_dtype, check_number
+from cmlp.core.checks import check_dtype
 from cmlp.core.errors import InvalidParameterError
 from cmlp.core.layout import Array
 from cmlp.data.labels import places
 from cmlp.data.rows import HeldOut
 from cmlp.data.source import Source, number_of_rows
 from cmlp.estimators.labels import Labels, class_weights, read_labels
-from cmlp.estimators.parameters import parameters_at_fault, random_state
-from cmlp.estimators.sources import restored_random_state
+from cmlp.estimators.parameters import parameters_at_fault
+from cmlp.estimators.sources import FitOfSource
 from cmlp.estimators.storage import Storage
 from cmlp.estimators.tabular.members import Member
 from cmlp.estimators.tabular.network import build_network
@@ -25,17 +26,15 @@ from cmlp.estimators.tabular.parameters import is_auto, resolved, threads_of
 from cmlp.estimators.tabular.presets import Preset
 from cmlp.estimators.tabular.tables import missing_in
 from cmlp.estimators.tabular.targets import Rows, Scale
-from cmlp.estimators.tabular.training import Job, name_of_score, train_member
+from cmlp.estimators.tabular.training import Job, train_member
 from cmlp.estimators.targets import Targets
-from cmlp.formats.checkpoint import Checkpoint, read_checkpoint
 from cmlp.network import Network
 from cmlp.sources.columns import NO_TARGET
 from cmlp.sources.encode import RowEncoder
-from cmlp.sources.plan import HeldRows, bytes_of
+from cmlp.sources.plan import HeldRows
 from cmlp.sources.skipping import Skipping, has_one_target
-from cmlp.sources.survey import Learned, Seen, Survey
+from cmlp.sources.survey import Learned, Seen, Survey, groups_of
 from cmlp.sources.tables import EncodedSource, whole_table
-from cmlp.sources.training import windowed
 from cmlp.training.stopping import Deadline
 
 CELL = 24
@@ -45,97 +44,92 @@ MOST_SAMPLED = 500_000
 """Rows of the sample that columns are learned from, at most."""
 
 
-def fit_source(
-    estimator: Any, source: Source, how: Storage, validation: tuple[Any, Any, Any]
-) -> Any:
-    """Fit to a source; see :meth:`cmlp.TabularClassifier.fit`."""
-    memory = bytes_of(how.memory)
-    estimator._check_parameters()
-    who = type(estimator).__name__
-    source = without_gaps(estimator, source)
-    if how.is_plain and number_of_rows(source) * source.n_features * CELL <= memory:
-        X, y, weights = whole_table(source, who)
-        return estimator._fit(X, y, weights, validation)
-    if validation[0] is not None:
-        raise ValueError(
-            "rows to validate on are held out of a source by validation_fraction; leave X_val out"
-        )
-    return StreamedFit(estimator, source, how, memory).run()
-
-
-def without_gaps(estimator: Any, source: Source) -> Source:
-    """Return the rows with a target, where an estimator leaves out the others."""
-    if estimator.missing_targets and source.blocks is not None and has_one_target(source):
-        return Skipping(source, "targets")
-    return source
-
-
-class StreamedFit:
+class StreamedFit(FitOfSource):
     """One fit to a source whose rows are encoded as they are read.
 
     The members are trained one after the other; without `n_ensemble` there is one. All validate on
     the same rows, a part of `validation_fraction` that is chosen by a hash.
     """
 
-    def __init__(self, estimator: Any, source: Source, how: Storage, memory: int) -> None:
-        self.estimator, self.source, self.how, self.memory = estimator, source, how, memory
+    def __init__(self, estimator: Any, source: Source, how: Storage) -> None:
+        estimator._check_parameters()
         self.began = time.perf_counter()
-        if not (is_auto(estimator.cv) or estimator.cv is None):
-            raise InvalidParameterError(
-                "cv needs all rows in memory; a source is validated by validation_fraction"
+        if estimator.missing_targets and source.blocks is not None and has_one_target(source):
+            source = Skipping(source, "targets")
+        super().__init__(estimator, source, how)
+
+    def rows(self) -> tuple[Any, Array, Array | None] | None:
+        """Return a table of all rows with targets and weights, if they fit; else None."""
+        if self.how.is_plain and (
+            number_of_rows(self.source) * self.source.n_features * CELL <= self.memory
+        ):
+            return whole_table(self.source, type(self.estimator).__name__)
+        return None
+
+    def fit(self, validation: tuple[Any, Any, Any]) -> Any:
+        """Fit in memory, if the rows fit, else in windows."""
+        found = self.rows()
+        if found is not None:
+            return self.estimator._fit(*found, validation)
+        if validation[0] is not None:
+            raise ValueError(
+                "rows to validate on are held out of a source by validation_fraction; leave X_val "
+                "out"
             )
-        if callable(estimator.scoring) or estimator.scoring not in (
-            "loss", estimator._own_score(),
-        ):  # fmt: skip
-            raise InvalidParameterError(
-                f"scoring must be 'loss' or {estimator._own_score()!r} where rows are read in "
-                "windows"
-            )
-        self.stored, self.held = None, HeldRows(0, 0.0)
-        if how.checkpoint is not None and how.resume:
-            self.stored = read_checkpoint(how.checkpoint)
+        return self.run()
 
     def run(self) -> Any:
         """Train, and write what was learned into the estimator."""
-        est = self.estimator
-        random = random_state(est.random_state)
-        if self.stored is not None:
-            random.set_state(restored_random_state(self.stored.record["rules"].get("random")))
+        est, how = self.estimator, self.how
+        if not (is_auto(est.cv) or est.cv is None):
+            raise InvalidParameterError(
+                "cv needs all rows in memory; a source is validated by validation_fraction"
+            )
+        if callable(est.scoring) or est.scoring not in ("loss", est._own_score()):
+            raise InvalidParameterError(
+                f"scoring must be 'loss' or {est._own_score()!r} where rows are read in windows"
+            )
+        random = self.random(est)
         self.start = random.get_state(legacy=False)
         rng = np.random.default_rng(random.randint(2**31 - 1))
-        seeds = [int(seed) for seed in rng.integers(2**62, size=2)]
-        fraction = est.validation_fraction if est.early_stopping else 0.0
-        learned = self._learned(HeldRows(seeds[0], fraction), seeds[1])
+        seed, sample_seed = (int(seed) for seed in rng.integers(2**62, size=2))
+        self.held = HeldRows(seed, self.fraction)
+        learned = self._learned(sample_seed)
         targets = self._targets(learned)
         n_columns = self.source.n_features
         preset = resolved(est, est._facts(targets, learned.n_rows, n_columns), folds=False)
         if is_auto(est.n_ensemble):
             preset = replace(preset, n_ensemble=1)
-        if self.how.checkpoint is not None and preset.n_ensemble > 1:
+        if how.checkpoint is not None and preset.n_ensemble > 1:
             raise InvalidParameterError("checkpoints need n_ensemble=1")
         encoder = est._make_encoder(preset).fit(learned.sample)
         scale = self._scale(targets, learned, preset)
-        rows = EncodedSource(self.source, encoder, check_dtype(est.dtype))
-        row_encoder = self._row_encoder(rows, targets, scale, learned)
+        self.encoded = EncodedSource(self.source, encoder, check_dtype(est.dtype))
+        self.row_encoder = self._row_encoder(targets, scale, learned)
         members: list[Member] = []
         for number, seed in enumerate(random.randint(2**31 - 1, size=preset.n_ensemble)):
-            given = rows, row_encoder, targets, preset, scale, seeds[0], int(seed), number
-            members.append(self._member(*given))
-            if members[-1].network.history.stopped == "interrupted":
+            net = build_network(
+                encoder.outputs_, preset, targets.outputs, int(seed), dtype=est.dtype,
+                **est._loss_options(),
+            )  # fmt: skip
+            its_own = preset if preset.n_ensemble == 1 else preset.of_member(number)
+            self._train(net, its_own, preset.n_ensemble - number)
+            members.append(Member(net, 0, scale))
+            if net.history.stopped == "interrupted":
                 break
         est._restore(members, [encoder], targets.outputs.labels, dict(vars(preset)))
         est._held_rows, est._held_of_source = [], self.held
         return est
 
-    def _learned(self, held: HeldRows, seed: int) -> Learned:
+    def _learned(self, seed: int) -> Learned:
         most = self.memory // 4 // (CELL * max(1, self.source.n_features))
         most = int(min(max(most, 1000), MOST_SAMPLED))
-        survey = Survey(self.source, type(self.estimator).__name__, held, most, 10, seed)
+        survey = Survey(self.source, type(self.estimator).__name__, self.held, most, 10, seed)
         return survey.learned(self._parts(survey))
 
     def _parts(self, survey: Survey) -> Iterable[Seen]:
         """Return what the parts of the source hold."""
-        return (survey.of(self.source, blocks) for blocks in survey.groups())
+        return (survey.of(self.source, blocks) for blocks in groups_of(self.source))
 
     def _targets(self, learned: Learned) -> Targets:
         """Return what the outputs stand for."""
@@ -166,10 +160,10 @@ class StreamedFit:
             return Scale(centre, spread, -unlimited, unlimited)
         return Scale(centre, spread, found.low, found.high)
 
-    def _row_encoder(
-        self, rows: EncodedSource, targets: Targets, scale: Scale | None, learned: Learned
-    ) -> RowEncoder:
-        est, labels = self.estimator, targets.outputs.labels
+    def _row_encoder(self, targets: Targets, scale: Scale | None, learned: Learned) -> RowEncoder:
+        rows = self.encoded
+        est, labels = copy.copy(self.estimator), targets.outputs.labels
+        est.callbacks = ()  # the rest may be sent to other processes
         if labels is None:
             assert scale is not None
 
@@ -188,60 +182,24 @@ class StreamedFit:
 
         weights = None
         if est.class_weight is not None:
-            factors = self._class_factors(labels, learned)
+            with parameters_at_fault():
+                factors: Any = class_weights(est.class_weight, labels.classes, labels, learned)
 
             def weights(y: Array) -> Array:
                 return np.asarray(factors[places(of_classes.classes, y)])
 
         return RowEncoder(rows, rows.dtype, classes, weights)
 
-    def _class_factors(self, labels: Labels, learned: Learned) -> Array:
-        """Return the weight of each class, of which 'balanced' counts all rows."""
-        by_class = self.estimator.class_weight
-        with parameters_at_fault():
-            found = class_weights(by_class, labels.classes, labels)
-        if isinstance(by_class, str) and learned.counts is not None:
-            return np.asarray(learned.n_rows / (len(learned.counts) * learned.counts))
-        return np.ones(len(labels.classes)) if found is None else found
-
-    def _member(
-        self,
-        rows: EncodedSource,
-        row_encoder: RowEncoder,
-        targets: Targets,
-        preset: Preset,
-        scale: Scale | None,
-        held_seed: int,
-        seed: int,
-        number: int,
-    ) -> Member:
-        """Train a member."""
-        est = self.estimator
-        net = build_network(
-            rows.encoder.outputs_, preset, targets.outputs, seed, dtype=est.dtype,
-            **est._loss_options(),
-        )  # fmt: skip
-        seconds = None
-        if est.max_time is not None:
-            left = self.began + est.max_time - time.perf_counter()
-            seconds = max(0.0, left / max(1, preset.n_ensemble - number))
-        its_own = preset if preset.n_ensemble == 1 else preset.of_member(number)
-        self._train(net, rows, row_encoder, its_own, held_seed, seconds)
-        return Member(net, 0, scale)
-
-    def _train(
-        self,
-        net: Network,
-        rows: EncodedSource,
-        row_encoder: RowEncoder,
-        preset: Preset,
-        held_seed: int,
-        seconds: float | None,
-    ) -> None:
+    def _train(self, net: Network, preset: Preset, n_left: int) -> None:
         """Train a network, and leave the weights of its best epoch in it."""
-        est = self.estimator
-        keeper, ended = self._keeper(net, preset)
-        feed, held_out = self._rows(rows, row_encoder, preset, net, held_seed, keeper)
+        est, seconds = self.estimator, None
+        if est.max_time is not None:  # the networks that are left share what is left
+            seconds = max(0.0, self.began + est.max_time - time.perf_counter()) / n_left
+        ended = self.resumes(
+            net, preset.max_iter, batch_size=preset.batch_size, solver=preset.solver,
+            scoring=est.scoring,
+        )  # fmt: skip
+        feed, held_out = self._rows(net, preset)
         job = Job(
             net=net,
             data=feed,
@@ -249,58 +207,30 @@ class StreamedFit:
             held_out=held_out,
             preset=preset,
             scoring=est.scoring,
-            name=name_of_score(est.scoring, net, feed.latest.targets),
+            name="neg_loss" if est.scoring == "loss" else est.scoring,
             deadline=Deadline(seconds),
             callbacks=est.callbacks,
             n_threads=threads_of(est),
             verbose=int(est.verbose),
-            checkpoint=keeper,
+            checkpoint=self.keeper,
             start=self.start,
-            ended=keeper.finished if keeper is not None and ended else "",
+            ended=self.keeper.finished if self.keeper is not None and ended else "",
         )
         try:
-            train_member(job)
+            self._run(job)
         finally:
             feed.close()
 
-    def _keeper(self, net: Any, preset: Preset) -> tuple[Checkpoint | None, bool]:
-        """Return what writes checkpoints, and whether there is nothing left to train."""
-        est, how = self.estimator, self.how
-        if how.checkpoint is None:
-            return None, False
-        every = check_number("checkpoint_every", how.checkpoint_every, 0)
-        same = {
-            "fingerprint": self.source.fingerprint(),
-            "batch_size": preset.batch_size,
-            "solver": preset.solver,
-            "scoring": est.scoring,
-            "validation": est.validation_fraction if est.early_stopping else 0.0,
-        }
-        keeper = Checkpoint(net, how.checkpoint, every, same)
-        return keeper, how.resume and keeper.resume(preset.max_iter)
+    def _run(self, job: Job) -> None:
+        """Train a network here."""
+        train_member(job)
 
-    def _rows(
-        self,
-        rows: EncodedSource,
-        row_encoder: RowEncoder,
-        preset: Preset,
-        net: Any,
-        held_seed: int,
-        keeper: Checkpoint | None,
-    ) -> tuple[Any, HeldOut | None]:
+    def _rows(self, net: Any, preset: Preset) -> tuple[Any, HeldOut | None]:
         """Return the windows to train on, and the rows that are held out."""
-        est = self.estimator
-        given = None
-        if keeper is not None and keeper.restored:
-            given = keeper.windows
-        made = windowed(
-            rows, row_encoder, net.rng, memory=self.memory,
-            batch_size=preset.batch_size, shuffle=True,
-            validation_fraction=est.validation_fraction if est.early_stopping else 0.0,
-            n_epochs=preset.max_iter, given=given, held_seed=held_seed,
+        made = self.windowed(
+            self.encoded, self.row_encoder, net.rng, batch_size=preset.batch_size, shuffle=True,
+            n_epochs=preset.max_iter, held_seed=self.held.seed,
         )  # fmt: skip
-        if keeper is not None:
-            keeper.windows = made.feed.layout.kept()
         self.held = made.feed.layout.held
         if made.held_out is None:
             return made.feed, None

@@ -78,23 +78,25 @@ class Job:
     start: dict[str, Any] = field(default_factory=dict)
     ended: str = ""
 
+    def validate(self) -> tuple[float, float]:
+        """Return the loss on the held-out rows, and the score."""
+        assert self.held_out is not None
+        loss, score, _ = validate(self.net, self.held_out)
+        if callable(self.scoring):
+            return loss, self.scoring(self.net, self.held_out)
+        return loss, -loss if self.scoring == "loss" else score
+
 
 EQUAL_SHARES = 1e-6
 """Accuracies that differ by less are equal: by the rounding of weights, or by those near zero."""
 
 
 class Best:
-    """The epoch with the best score, the latest of equals, and its weights.
+    """The epoch with the best score, the latest of equals, and its weights."""
 
-    Parameters
-    ----------
-    tie : float
-        Scores that are lower than the best by no more than this are equal to it.
-    """
-
-    def __init__(self, preset: Preset, tie: float = 0.0) -> None:
-        self.tie = tie
-        self.patience, self.factor = preset.n_iter_no_change, preset.stop_factor
+    def __init__(self, job: Job) -> None:
+        self.tie = EQUAL_SHARES if job.scoring == "accuracy" else 0.0
+        self.patience, self.factor = job.preset.n_iter_no_change, job.preset.stop_factor
         self.score, self.epoch = -math.inf, 0
         self.params: Array | None = None
 
@@ -129,7 +131,7 @@ class MemberRules:
         self.recipe = recipe_of(job.preset)
         with parameters_at_fault():
             self.schedule = resolve(job.preset.learning_rate)
-        self.best = Best(job.preset, EQUAL_SHARES if job.scoring == "accuracy" else 0.0)
+        self.best = Best(job)
         self.progress = Progress(job.verbose, state.epochs, job.name, dispatch.core.name)
         self.drawn = 0
 
@@ -149,14 +151,11 @@ class MemberRules:
     def record(
         self, loss: float, n_rows: int, rate: float, seconds: float, finite: bool = True
     ) -> None:
-        began, held_out = time.perf_counter(), self.job.held_out
+        began = time.perf_counter()
         values = {"epoch": self.net.history.epochs + 1.0, "loss": loss}
-        if held_out is not None:
-            score = math.nan
-            values["val_loss"] = math.nan
-            if finite:
-                values["val_loss"], score = self._validate(held_out)
-            values["val_score"] = score
+        if self.job.held_out is not None:
+            val_loss, score = self.job.validate() if finite else (math.nan, math.nan)
+            values |= {"val_loss": val_loss, "val_score": score}
             self.best.see(score, int(values["epoch"]), self.net.params)
         values["learning_rate"] = rate
         values["seconds"] = seconds + time.perf_counter() - began
@@ -167,22 +166,16 @@ class MemberRules:
         self.progress.epoch(values)
         self._plan(values["seconds"])
 
-    def _validate(self, held_out: HeldOut) -> tuple[float, float]:
-        loss, score, _ = validate(self.net, held_out)
-        if callable(self.job.scoring):
-            return loss, self.job.scoring(self.net, held_out)
-        return loss, -loss if self.job.scoring == "loss" else score
-
     def _plan(self, seconds: float) -> None:
         """Plan as many epochs as there is time for, after the epochs 1, 2, 4, ...
 
         A schedule that is cut off in the middle would end at a high rate. The first epoch may be
         slow, so later ones correct what it foretells.
         """
-        done, deadline = self.state.epoch, self.job.deadline
-        if not deadline.is_set or done & (done - 1):
+        done, left = self.state.epoch, self.job.deadline.left
+        if left is None or done & (done - 1):
             return
-        fit = int((deadline.end - time.perf_counter()) / max(seconds, 1e-9))
+        fit = int(left / max(seconds, 1e-9))
         self.state.epochs = max(done, min(self.job.preset.max_iter, done + fit))
 
     def verdict(self) -> str:
@@ -271,19 +264,20 @@ def train_member(job: Job) -> History:
     finally:
         rules.progress.close()
         trainer.close()
-        keep_best(net, best, job.held_out, job.name, stopped)
+        keep_best(job, best, stopped)
     call_back(callbacks, "on_train_end", state)
     net.forget_optimizer()
     return net.history
 
 
-def keep_best(net: Network, best: Best, held_out: HeldOut | None, name: str, stopped: str) -> None:
+def keep_best(job: Job, best: Best, stopped: str) -> None:
     """Leave the best epoch's weights in a network, a classifier's at the best temperature."""
+    net = job.net
     if best.params is not None:
         net.params[:] = best.params
-        if held_out is not None:
-            divide_by_temperature(net, validate(net, held_out)[2])
-    net.history.metric = name
+        if job.held_out is not None:
+            divide_by_temperature(net, validate(net, job.held_out)[2])
+    net.history.metric = job.name
     net.history.end(stopped, best.epoch or None, best.params is not None)
 
 
