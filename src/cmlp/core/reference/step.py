@@ -94,11 +94,8 @@ def _backpropagate(
     Raises Stopped, before any parameter has changed.
     """
     dtype, last = params.dtype, layout.layers_of(plan)[-1]
-    weight = row_weights(weights, rows, len(X) if rows is None else len(rows))
-    total = whole or weight.sum()
-    share = weight / total if total > 0 else weight
-    if objective.loss == vocabulary.EXTERNAL_LOSS:  # its dC/da is of the whole batch already
-        share = weight
+    n = len(X) if rows is None else len(rows)
+    weight, share, total = row_shares(weights, rows, n, objective, whole)
     objective = share_penalties(objective, total)
     loss = 0.0
     grads[:] = 0
@@ -145,11 +142,16 @@ def _backpropagate(
     return loss
 
 
-def row_weights(weights, rows, n):
-    """Each row's weight."""
+def row_shares(weights, rows, n, objective, whole=0.0):
+    """Each row's weight, its share of the batch's gradient, and the weight of the batch."""
     if weights is None:
-        return np.ones(n)
-    return np.asarray(weights if rows is None else weights[rows], dtype=np.float64)
+        weight = np.ones(n)
+    else:
+        weight = np.asarray(weights if rows is None else weights[rows], dtype=np.float64)
+    total = whole or weight.sum()
+    if objective.loss == vocabulary.EXTERNAL_LOSS:  # its dC/da is of the whole batch already
+        return weight, weight, total
+    return weight, weight / total if total > 0 else np.zeros(n), total
 
 
 @np.errstate(all="ignore")
