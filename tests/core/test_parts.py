@@ -19,7 +19,7 @@ def problem_of(dtype, **options):
     return made, seam.Noise(5, 0.1, np.array([0.3, 0.2]))
 
 
-def gradient(core, problem, noise, rows, first_row, n_threads=1):
+def gradient(core, problem, noise, rows, first_row, n_threads=1, batch=0.0):
     """Call the core with as many threads; return the loss, the gradient, and what it belongs to."""
     grads, nothing = problem.like_params(np.nan), np.empty((0, 0), problem.dtype)
     scratch, team, losses = problem.scratch(core, n_threads), seam.places(), {}
@@ -28,7 +28,7 @@ def gradient(core, problem, noise, rows, first_row, n_threads=1):
         losses[rank] = core.gradient(
             problem.plan, problem.params, problem.X, problem.targets, problem.weights, rows,
             problem.objective, noise, 3, grads, nothing, nothing, scratch, problem.input_scale,
-            False, team, first_row, rank, n_threads,
+            False, team, first_row, rank, n_threads, batch,
         )  # fmt: skip
 
     threads = [threading.Thread(target=call, args=(rank,)) for rank in range(n_threads)]
@@ -44,15 +44,14 @@ def test_the_parts_of_a_batch_add_up(core, dtype):
     problem, noise = problem_of(dtype)
     loss, whole, weight = gradient(core, problem, noise, np.arange(N), 0)
     parts = [
-        gradient(core, problem, noise, np.arange(start, stop), start)
+        gradient(core, problem, noise, np.arange(start, stop), start, 1, weight)
         for start, stop in ((0, 1), (1, 70), (70, N))
     ]
     tolerance = N * np.finfo(dtype).eps
-    total = sum(grads.astype(float) * share for _, grads, share in parts) / weight
+    total = sum(grads.astype(float) for _, grads, _ in parts)
     np.testing.assert_allclose(total, whole, 0, tolerance * np.abs(whole).max())
-    np.testing.assert_allclose(sum(part * share for part, _, share in parts) / weight, loss,
-                               tolerance)  # fmt: skip
-    shifted = gradient(core, problem, noise, np.arange(70, N), 0)[1]
+    np.testing.assert_allclose(sum(part for part, _, _ in parts), loss, tolerance)
+    shifted = gradient(core, problem, noise, np.arange(70, N), 0, 1, weight)[1]
     assert np.abs(shifted - parts[2][1]).max() > 1000 * tolerance * np.abs(whole).max()
 
 

@@ -298,7 +298,7 @@ def gradient(
     const int64_t[:, ::1] plan, params, X, targets, const double[::1] weights,
     const int64_t[::1] rows, objective, noise, Py_ssize_t step, grads, deltas, dX, workspace,
     double input_scale=1.0, bint learns=False, int64_t[::1] team=None, Py_ssize_t first_row=0,
-    Py_ssize_t rank=0, Py_ssize_t n_threads=1,
+    Py_ssize_t rank=0, Py_ssize_t n_threads=1, double whole=0.0,
 ):
     """Write the gradient of the objective on one batch to `grads`, laid out like `params`.
 
@@ -308,8 +308,9 @@ def gradient(
     the derivative by X before the scale. If it `learns`, the running statistics of 'batch' in
     `params` are updated with those of the batch. ``team[TEAM_STOP]``, set from another thread,
     ends the call early. Dropout and noise are those of rows `first_row` on of a batch, of which
-    other machines have the rest. Several threads call with a `team`, each with its `rank`; deltas
-    and dX are for one.
+    other machines have the rest; `whole`, if above 0, is the weight of that batch, by which these
+    rows' weights are divided. Several threads call with a `team`, each with its `rank`; deltas and
+    dX are for one.
 
     Returns
     -------
@@ -319,11 +320,11 @@ def gradient(
     if in_doubles(params):
         return gradient_in[double](
             plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
-            workspace, input_scale, learns, team, first_row, rank, n_threads,
+            workspace, input_scale, learns, team, first_row, rank, n_threads, whole,
         )
     return gradient_in[float](
         plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
-        workspace, input_scale, learns, team, first_row, rank, n_threads,
+        workspace, input_scale, learns, team, first_row, rank, n_threads, whole,
     )
 
 
@@ -331,7 +332,7 @@ cdef gradient_in(
     const int64_t[:, ::1] plan, real[::1] params, X, targets, const double[::1] weights,
     const int64_t[::1] rows, objective, noise, Py_ssize_t step, real[::1] grads,
     real[:, ::1] deltas, real[:, ::1] dX, real[::1] workspace, double input_scale, bint learns,
-    int64_t[::1] team, Py_ssize_t first_row, Py_ssize_t rank, Py_ssize_t n_threads,
+    int64_t[::1] team, Py_ssize_t first_row, Py_ssize_t rank, Py_ssize_t n_threads, double whole,
 ):
     check_plan(plan, params.shape[0], sizeof(real))
     cdef const Layer *first = layers_of(plan)
@@ -359,7 +360,7 @@ cdef gradient_in(
         check_size("a row of deltas", last.units + last.stride, deltas.shape[1])
     if dX.shape[0] and (dX.shape[0] != n or dX.shape[1] != run.front.n_columns):
         raise ValueError(f"dX must be ({n}, {run.front.n_columns}) or empty")
-    weight = total_weight(&run, 0, n)
+    weight = whole if whole > 0 else total_weight(&run, 0, n)
     if run.objective.per_batch:
         share_penalties(&run.objective, weight)
     if n == 0:

@@ -89,7 +89,7 @@ class RankTrainer(Trainer):
         of_step, end = rates[..., step : step + 1], min(n_rows, (step + 1) * self.batch_size)
         rate, *factors = of_step.ravel().tolist()
         if self.k == 1:
-            loss, weight = self._gradient(rows, factors)
+            loss, weight = self._gradient(rows, factors, end - self.progressed.rows)
         else:
             loss, weight = self._alone(rows, of_step)
         self.tail[[LOSS, WEIGHT]] += loss, weight
@@ -101,14 +101,15 @@ class RankTrainer(Trainer):
         self.tail[:] = 0
         n, per_batch = end - done.rows, self.objective.per_batch
         if self.k == 1:
-            if not weight:
-                self._backpropagate(rows[:0], self.objective, Noise())
-            loss = loss / (weight or 1.0) * (n if per_batch else weight)
+            if not weight:  # then the step is against the penalties
+                self._backpropagate(rows[:0], self.objective, Noise(), 0.0)
+            mean = weight / n or 1.0
+            loss = loss / mean * (n if per_batch else weight)
         if not math.isfinite(loss):
             done.loss = math.nan
             return False
         if self.k == 1:
-            self._update(weight or 1.0, rate, factors)
+            self._update(mean, rate, factors)
         done.loss, done.weight = done.loss + loss, done.weight + (n if per_batch else weight)
         done.rows = end
         paused = bool(stops) or self.n_sums >= self.most
@@ -145,46 +146,49 @@ class RankTrainer(Trainer):
         self.comm.allreduce(array, tail)
         array /= array.dtype.type(self.comm.size)
 
-    def _gradient(self, rows: NDArray[np.int64], factors: list[float]) -> tuple[float, float]:
-        """Write the gradient of some rows, times their weight; return loss and weight so, too.
+    def _gradient(
+        self, rows: NDArray[np.int64], factors: list[float], n: int
+    ) -> tuple[float, float]:
+        """Write this rank's part of the gradient of n rows; return that of their loss and weight.
 
-        The sum over all ranks, divided by the sum of the weights, is that of the whole batch.
+        The sum over all ranks, divided by the mean of the weights, is that of the whole batch.
         """
         weight, whole, noise = self.data.weight(rows), self.objective, self.noise
-        times = weight or 1.0
-        share = (1 / self.comm.size if whole.per_batch else weight) / times
+        share = (1 / self.comm.size if whole.per_batch else weight) / n
         objective = whole._replace(per_batch=False, l1=whole.l1 * share, l2=whole.l2 * share)
         if factors:
             noise = noise._replace(dropout=noise.dropout * factors[0])
-        loss = self._backpropagate(rows, objective, noise)
-        if times != 1:
-            self.total *= self.total.dtype.type(times)
-        return loss * times, weight
+        return self._backpropagate(rows, objective, noise, float(n)), weight
 
-    def _backpropagate(self, rows: NDArray[np.int64], objective: Objective, noise: Noise) -> float:
-        """Write the gradient of some rows, and return their loss."""
+    def _backpropagate(
+        self, rows: NDArray[np.int64], objective: Objective, noise: Noise, n: float
+    ) -> float:
+        """Write the gradient of some of n rows, and return their part of the loss."""
         net, data, first = self.net, self.data, self.feed.first
         if net.loss_row is None:
+            times = (data.weight(rows) / n if n else 0.0) or 1.0  # it is a mean over these rows
+            objective = objective._replace(l1=objective.l1 / times, l2=objective.l2 / times)
             found = passes.backpropagate(
                 net, some_rows(data, rows), objective, learns=True, noise=noise, first_row=first
             )
-            self.total[:] = found.gradient
-            return found.loss
+            self.total[:] = found.gradient * found.gradient.dtype.type(times)
+            return found.loss * times
 
         def call(rank: int, team: Places) -> float:
             loss: float = dispatch.core.gradient(
                 net.plan, net.params, data.X, data.targets, data.weights, rows, objective, noise,
                 net.steps, self.total, self.nothing, self.nothing, self.workspace,
-                net.input_scale, False, team, first, rank, self.n_threads,
+                net.input_scale, False, team, first, rank, self.n_threads, n,
             )  # fmt: skip
             return loss
 
         return self.team.run(call, places())
 
-    def _update(self, weight: float, rate: float, factors: list[float]) -> None:
-        """Take a step with the sum of all ranks' gradients."""
+    def _update(self, mean: float, rate: float, factors: list[float]) -> None:
+        """Take a step with the sum of all ranks' gradients, of rows with that mean weight."""
         optimizer = self.optimizer
-        self.total /= self.total.dtype.type(weight)
+        if mean != 1:
+            self.total /= self.total.dtype.type(mean)
         if factors:
             optimizer = optimizer._replace(weight_decay=optimizer.weight_decay * factors[1])
         passes.update(self.net, self.total, optimizer, rate)

@@ -50,7 +50,7 @@ def evaluate(
 @np.errstate(all="ignore")
 def gradient(
     plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX, workspace,
-    input_scale=1.0, learns=False, team=None, first_row=0, rank=0, n_threads=1,
+    input_scale=1.0, learns=False, team=None, first_row=0, rank=0, n_threads=1, whole=0.0,
 ):  # fmt: skip
     """Write the gradient of the objective on one batch to `grads`, laid out like `params`.
 
@@ -60,8 +60,9 @@ def gradient(
     the derivative by X before the scale. If it `learns`, the running statistics of 'batch' in
     `params` are updated with those of the batch. ``team[TEAM_STOP]``, set from another thread,
     ends the call early. Dropout and noise are those of rows `first_row` on of a batch, of which
-    other machines have the rest. Several threads call with a `team`, each with its `rank`; deltas
-    and dX are for one.
+    other machines have the rest; `whole`, if above 0, is the weight of that batch, by which these
+    rows' weights are divided. Several threads call with a `team`, each with its `rank`; deltas and
+    dX are for one.
 
     Returns
     -------
@@ -74,7 +75,7 @@ def gradient(
     try:
         loss = _backpropagate(
             plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
-            input_scale, kept, team, first_row,
+            input_scale, kept, team, first_row, whole,
         )  # fmt: skip
     except Stopped:
         return math.nan
@@ -86,15 +87,16 @@ def gradient(
 @np.errstate(all="ignore")
 def _backpropagate(
     plan, params, X, targets, weights, rows, objective, noise, step, grads, deltas, dX,
-    input_scale, kept, team, first_row=0,
+    input_scale, kept, team, first_row=0, whole=0.0,
 ):  # fmt: skip
     """See :func:`gradient`; appends what each layer's normalisation computed to `kept`, by pass.
 
     Raises Stopped, before any parameter has changed.
     """
     dtype, last = params.dtype, layout.layers_of(plan)[-1]
-    weight, share = row_shares(weights, rows, len(X) if rows is None else len(rows), objective)
-    objective = share_penalties(objective, weight.sum())
+    n = len(X) if rows is None else len(rows)
+    weight, share, total = row_shares(weights, rows, n, objective, whole)
+    objective = share_penalties(objective, total)
     loss = 0.0
     grads[:] = 0
     for start, stop, part in passes(X, rows):
@@ -133,23 +135,23 @@ def _backpropagate(
             W, _ = layout.layer_views(plan, params)[0]
             operand, W = operands(plan[0], delta, W)
             dX[here] = (operand @ W.T) * dtype.type(input_scale)
-    loss = objective.cost_scale * float(loss / weight.sum()) if weight.any() else 0.0
+    loss = objective.cost_scale * float(loss / total) if total > 0 else 0.0
     layers = zip(layout.layer_views(plan, params), layout.layer_views(plan, grads), strict=True)
     for (W, _), (dW, _) in reversed(list(layers)):
         loss += penalise(W, dW, objective)
     return loss
 
 
-def row_shares(weights, rows, n, objective):
-    """Each row's weight, and its share of the batch's gradient."""
+def row_shares(weights, rows, n, objective, whole=0.0):
+    """Each row's weight, its share of the batch's gradient, and the weight of the batch."""
     if weights is None:
         weight = np.ones(n)
     else:
         weight = np.asarray(weights if rows is None else weights[rows], dtype=np.float64)
+    total = whole or weight.sum()
     if objective.loss == vocabulary.EXTERNAL_LOSS:  # its dC/da is of the whole batch already
-        return weight, weight
-    total = weight.sum()
-    return weight, weight / total if total > 0 else np.zeros(n)
+        return weight, weight, total
+    return weight, weight / total if total > 0 else np.zeros(n), total
 
 
 @np.errstate(all="ignore")
