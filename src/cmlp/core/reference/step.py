@@ -60,9 +60,8 @@ def gradient(
     the derivative by X before the scale. If it `learns`, the running statistics of 'batch' in
     `params` are updated with those of the batch. ``team[TEAM_STOP]``, set from another thread,
     ends the call early. Dropout and noise are those of rows `first_row` on of a batch, of which
-    other machines have the rest; `whole`, if above 0, is the weight of that batch, by which these
-    rows' weights are divided. Several threads call with a `team`, each with its `rank`; deltas and
-    dX are for one.
+    other machines have the rest, and whose weight is `whole`, if above 0. Several threads call with
+    a `team`, each with its `rank`; deltas and dX are for one.
 
     Returns
     -------
