@@ -139,6 +139,33 @@ def test_csv_files(tmp_path):
             csv(missing=wrong)
 
 
+def test_names_that_occur_twice(tmp_path):
+    """A column is found by its name: never another one of the same name in silence."""
+    path = tmp_path / "t.csv"
+    path.write_text("y,a,y\n" + "1,2,3\n" * 40)
+    found = cmlp.data.csv(path, 2).read(0)
+    assert found.X.tolist() == [[1, 2]] * 40 and found.y.tolist() == [3] * 40
+    with pytest.raises(DataError, match=r"t.csv: several columns are called 'y'; rename all but"):
+        cmlp.data.csv(path, 1)
+    pa, pq = (pytest.importorskip(f"pyarrow{name}") for name in ("", ".parquet"))
+    table = pa.table([[1], [2], [3], [4]], ["a", "y", "a", "__index_level_0__"])
+    pq.write_table(table, tmp_path / "t.parquet")
+    (tmp_path / "_SUCCESS").touch()
+    for columns, match in ((None, "several .* 'a'"), (["b"], "no column 'b'")):
+        with pytest.raises(DataError, match=match):
+            cmlp.data.parquet(str(tmp_path / "t.p*"), "y", columns)
+    pq.write_table(table.select([0, 1, 3]), tmp_path / "t.parquet")
+    path.unlink()
+    source = cmlp.data.parquet(str(tmp_path / "*"), "y")  # without pandas' index
+    assert source.feature_names == ["a"] and len(source.files) == 1
+    for columns, match in (
+        (["a", "a"], "'a' is named twice"),
+        (["a", "y"], "'y' is a feature and"),
+    ):
+        with pytest.raises(DataError, match=match):
+            cmlp.data.parquet(tmp_path / "t.parquet", "y", columns)
+
+
 def test_rows_of_csv_end_after_their_quoted_cells(tmp_path, monkeypatch):
     """Lines in cells, and quotes that begin no cell, wherever a block ends."""
     cells = ["plain", '5" pipe', "a, b", "two\nlines", 'a "word"', "", "ä€", '"']
@@ -207,6 +234,12 @@ def test_streams(tmp_path):
         raise OSError("the line is dead")
 
     fails(cmlp.data.batches(broken, n_rows=1600), "the line is dead", error=OSError, shuffle=False)
+    for second, match in (
+        ((X, labels, np.ones(made.N)), r"\(X, y, weight\) with y of the shape \(n,\)"),
+        ((X, labels[:, None]), r"\(X, y\) with y of the shape \(n, 1\)"),
+    ):
+        source = cmlp.data.batches(lambda second=second: [(X, labels), second])
+        fails(source, f"batch 1 is {match}, text, but the first one")
     with pytest.raises(TypeError, match="make must be a function"):
         cmlp.data.batches([(X, labels)])
     for batch, match in (
@@ -223,11 +256,17 @@ def test_streams(tmp_path):
         cmlp.data.arrays(X, labels[:10])
 
 
-def test_parquet_files(tmp_path):
+def test_parquet_files(tmp_path, monkeypatch):
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
     X, labels, _ = made.rows()
     source = made.write_parquet(tmp_path, X, labels)
+    with monkeypatch.context() as patch:
+        parsed, real = [], pq.ParquetFile
+        patch.setattr(pq, "ParquetFile", lambda *a, metadata, **how: (
+            parsed.append(metadata is None), real(*a, metadata=metadata, **how))[1])  # fmt: skip
+        list(source.stream())
+        assert sum(parsed) == 2 < len(parsed)  # a footer describes all row groups of a file
 
     def write(**columns):
         table = {f"c{i}": X[700:, i] for i in range(made.D)} | {"target": labels[700:]}

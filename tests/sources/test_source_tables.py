@@ -9,7 +9,10 @@ import pytest
 
 import cmlp
 from cmlp.cli import main
+from cmlp.data import DataError
 from cmlp.data.source import streamed
+from cmlp.files.csv_layout import Selection
+from cmlp.files.raw_table import Reading, read_raw
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows
 from cmlp.sources.survey import Survey, learn
@@ -183,6 +186,8 @@ def test_the_command_continues(trips, tmp_path, monkeypatch, capsys):
     for wrong, match in (
         (["--numbers", "city"], "read whole"),
         (["--batch-size", "all"], "needs all rows"),
+        (["--ignore", "dist"], "--ignore dist: there is no such feature in tri"),
+        (["--ignore", "0"], "left out by name"),
         (["--out", "run.cmlp"], "name two files"),
         (["--checkpoint", "model.cmlp", "--out", "o"], "a model without a training to resume"),
     ):
@@ -192,6 +197,23 @@ def test_the_command_continues(trips, tmp_path, monkeypatch, capsys):
     assert "which column is the target" in capsys.readouterr().err
     assert main(["predict", "model.cmlp", "trips.csv"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == N
+
+
+@pytest.mark.parametrize("labels", ["+1 -1", "01 02", "A 1 2", "1 2.5 +3", "1 2 02", "1 2 B"])
+def test_labels_of_csv_are_those_of_all_rows_in_memory(labels, tmp_path):
+    """Blocks have a label each; the first is numbers, or text, of which others may have none."""
+    path = tmp_path / "t.csv"
+    rows = [f"{i},{label}" for label in labels.split() for i in range(600)]
+    path.write_text("\n".join(["x,t", *rows]))
+    expected = read_raw(str(path), Selection("t"), Reading(task="auto")).y
+    source = cmlp.data.csv(path, "t")
+    assert len(source.blocks) > 2
+    if labels[0] == "1" and expected.dtype.kind == "U":
+        with pytest.raises(DataError, match=r"t.csv, line \d+: the target is '(02|B)'"):
+            list(source.stream_targets())
+        return
+    y = np.concatenate([block.y for block in source.stream_targets()])
+    assert y.dtype.kind == expected.dtype.kind and (y == expected).all()
 
 
 def test_parquet_and_arrow_have_the_tables_of_csv(trips, tmp_path):
@@ -242,6 +264,17 @@ def test_shuffled_rows_are_those_of_the_source_in_uniform_order(tmp_path):
         assert narrow.summary().features.mean == pytest.approx(values.mean(axis=0), rel=1e-12)
     with pytest.raises(ValueError, match="is not empty"):
         cmlp.data.shuffled(source, tmp_path / "out")
+    times = []
+
+    def breaks():  # at the second reading, when piles have been begun
+        times.append(0)
+        yield X[:900], y[:900]
+        if len(times) > 2:
+            raise OSError("the line is dead")
+
+    with pytest.raises(OSError, match="the line is dead"):
+        cmlp.data.shuffled(cmlp.data.batches(breaks), tmp_path / "broken", memory="9 KB")
+    assert not list((tmp_path / "broken").iterdir())
     with pytest.raises(ValueError, match=r"needs memory='.*'; it is '500 B'"):
         cmlp.data.shuffled(source, tmp_path / "small", memory="500 B")
 

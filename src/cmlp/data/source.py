@@ -206,7 +206,7 @@ class Source:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without open files."""
-        return {name: value for name, value in vars(self).items() if name != "_open"}
+        return {name: value for name, value in vars(self).items() if not name.startswith("_open")}
 
     def __repr__(self) -> str:
         rows = "?" if self.n_rows is None else f"{self.n_rows:,}"

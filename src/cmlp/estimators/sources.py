@@ -76,7 +76,7 @@ class SourceFit:
             labels = self.source.summary(features=False).labels
             if labels is None:
                 raise ValueError("y holds too many different labels to be those of a classifier")
-            y = labels
+            y = labels[labels == labels]  # a row with NaN is refused where it is read
         found: Targets = self.estimator._encode(
             _column(y), None, len(y), **({"once": once, "named": named} if named or once else {})
         )

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cmlp.core.arrays import refuse_masked
 from cmlp.core.checks import check_integer
 from cmlp.core.layout import Array
 from cmlp.data.checks import check_weights
 from cmlp.data.labels import label_array
-from cmlp.data.numbers import READABLE, float_for
+from cmlp.data.numbers import READABLE, float_for, readable
 from cmlp.data.source import Block, Source, rows_per_block
 
 
@@ -54,6 +55,7 @@ class ArraySource(Source):
     def __init__(self, X: Any, y: Any, sample_weight: Any, block_rows: int | None) -> None:
         sparse = hasattr(X, "tocsr") and not isinstance(X, np.ndarray)
         X = X.tocsr() if sparse else X if hasattr(X, "shape") else np.asarray(X)
+        refuse_masked("X", X)
         if hasattr(X, "iloc"):
             raise TypeError("X is a data frame; pass X.to_numpy(), or cmlp.data.arrow(lambda: X)")
         if len(X.shape) != 2:
@@ -86,8 +88,7 @@ class ArraySource(Source):
         assert self.blocks is not None
         stop = self.blocks[block] if stop is None else stop
         first, last = block * self.rows + start, block * self.rows + stop
-        X = self._rows(self.X, first, last)
-        X = X if X.dtype == self.dtype else X.astype(self.dtype)
+        X = readable(self._rows(self.X, first, last))  # Zarr's name their byte order
         return self._with_targets(X, first, last)
 
     def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:

@@ -151,7 +151,7 @@ class EncodedSource(Source):
     def stream(self) -> Iterator[Block]:
         """Yield all rows in order, encoded."""
         for piece in pieces_of(self.source):
-            where = _place_of(self.source, piece)
+            where = place_of(self.source, piece)
             yield self._encoded(Block(piece.X, piece.y, piece.weight), where)
 
     def stream_targets(self) -> Iterator[Block]:
@@ -159,7 +159,8 @@ class EncodedSource(Source):
         return self.source.stream_targets()
 
     def _encoded(self, found: Block, where: Callable[[int], str]) -> Block:
-        return found._replace(X=encoded(self.encoder, found.X, where))
+        with located(where):
+            return found._replace(X=self.encoder.transform(found.X))
 
     def place(self, block: int, row: int) -> str:
         """Return where a row is."""
@@ -178,7 +179,8 @@ class EncodedSource(Source):
         return EncodedSource(self.source.reopened(), self.encoder, self.dtype)
 
 
-def _place_of(source: Source, piece: Piece) -> Callable[[int], str]:
+def place_of(source: Source, piece: Piece) -> Callable[[int], str]:
+    """Return what tells the place of a row of a piece."""
     return lambda row: source.place(piece.block, piece.start + row)
 
 
@@ -263,11 +265,11 @@ class TrainingRows(Source):
         return super().__getstate__() | {"_of": (-1, np.empty(0, np.int64))}
 
 
-def encoded(encoder: Any, X: Any, where: Callable[[int], str]) -> Array:
-    """Return encoded rows; an error about a value has its place."""
+@contextlib.contextmanager
+def located(where: Callable[[int], str]) -> Iterator[None]:
+    """Give an error about a value of some rows its place."""
     try:
-        found: Array = encoder.transform(X)
-        return found
+        yield
     except ColumnError as error:
         if error.row is None:
             raise
