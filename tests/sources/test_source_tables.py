@@ -169,6 +169,30 @@ def test_a_table_that_fits_is_as_without_a_source(trips):
     assert (model.network_.params == other.network_.params).all()
 
 
+@pytest.mark.parametrize("memory", ["60 KB", "1 GB"])
+def test_text_of_files_that_is_dates_is_dates(memory, tmp_path):
+    """As the command reads a file; gaps in a whole block, and an error has its line."""
+    days = ["" if i < 300 else f"2024-{i % 12 + 1:02}-{i % 12 + 1:02}" for i in range(900)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["day,x,y", *(f"{d},{i},{i % 7}.5" for i, d in enumerate(days))]))
+    more = {"max_iter": 1, "hidden_layer_sizes": 2, "n_ensemble": 1, "random_state": 0}
+    model = cmlp.TabularRegressor(**more)
+    for categories, kind in (("from_dtype", "date"), (["day"], "category")):
+        model.set_params(categorical_features=categories)
+        model.fit(cmlp.data.csv(path, "y"), memory=memory)
+        assert model.column_kinds_ == [kind, "number"]
+    model.set_params(categorical_features="from_dtype").fit(cmlp.data.csv(path, "y"), memory=memory)
+    new = tmp_path / "new.csv"
+    new.write_text("\n".join(["x,day", *(f"{i},{d}" for i, d in enumerate(days))]))
+    answers = model.predict(cmlp.data.csv(new))
+    assert (answers == model.predict(cmlp.data.csv(path, "y"))).all()
+    new.write_text(new.read_text().replace("2024-08-08", "soon"))
+    with pytest.raises(DataError, match=r"new.csv, line 309, column 'day': .*'soon'"):
+        model.predict(cmlp.data.csv(new))
+    with pytest.raises(DataError, match=r"new.csv: this source has no target, .* target=\.\.\."):
+        model.score(cmlp.data.csv(new))
+
+
 def test_the_command_continues(trips, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = ["train", "tri*.csv", "--target", "fare", "--ignore", "far", "--memory", "90KB"]

@@ -65,6 +65,8 @@ class Source:
         any row of a block is read as fast as the next one.
     keeps_gaps : bool
         Whether targets that are missing are returned, as NaN or None; else they may be refused.
+    reads_dates : bool
+        Whether text that is dates in ISO's form is dates, as it is in files.
     """
 
     blocks: tuple[int, ...] | None = None
@@ -74,6 +76,7 @@ class Source:
     target_name: str | None = None
     scratch: int = 0
     keeps_gaps: bool = False
+    reads_dates: bool = False
 
     @property
     def n_rows(self) -> int | None:
@@ -323,7 +326,7 @@ class Part(Source):
         self.blocks = tuple(stop - start for _, start, stop in spans)
         self.n_features, self.dtype = source.n_features, source.dtype
         self.feature_names, self.target_name = source.feature_names, source.target_name
-        self.scratch = source.scratch
+        self.scratch, self.reads_dates = source.scratch, source.reads_dates
 
     def _within(self, block: int, start: int, stop: int | None) -> Span:
         of, first, last = self.spans[block]

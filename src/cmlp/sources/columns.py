@@ -12,6 +12,7 @@ import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.data.cells import DataError, listed_near, show
+from cmlp.data.numbers import of_arrow
 
 Missing = str | float
 
@@ -68,8 +69,8 @@ def numbers_of(column: Any) -> Array:
         column = column.cast("float64")
     if types.is_boolean(column.type):
         column = column.cast("uint8")
-    found: Array = column.to_numpy(zero_copy_only=False)
-    return found
+    parts = [of_arrow(chunk) for chunk in getattr(column, "chunks", [column])]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def matrix_of(columns: Sequence[Array], n: int, dtype: np.dtype[Any], missing: Missing) -> Array:
@@ -143,14 +144,13 @@ def target_of(column: Any, where: Callable[[int], str], keeps_gaps: bool = False
     if is_number(column.type) and not types.is_boolean(column.type):
         return numbers_of(column)
     if types.is_boolean(column.type) and not column.null_count:
-        truth: Array = column.to_numpy(zero_copy_only=False)
-        return truth
+        return of_arrow(column.cast("uint8")).view(bool)
     if column.null_count:
         row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         raise DataError(f"{where(row)}: the target is missing; {NO_TARGET}")
     coded = column if types.is_dictionary(kind) else column.dictionary_encode()
     values = np.array([str(value) for value in coded.dictionary.to_pylist()] or [""])
-    texts: Array = values[coded.indices.to_numpy(zero_copy_only=False)]
+    texts: Array = values[of_arrow(coded.indices)]
     return texts
 
 

@@ -219,6 +219,8 @@ def _layout(raw: bytes, how: Reading) -> Layout:
 class CsvSource(Source):
     """Rows of CSV files."""
 
+    reads_dates = True
+
     def __init__(self, files: list[CsvFile], how: Reading, missing: Missing) -> None:
         self.files, self.how, self.missing = files, how, missing
         self._open: dict[int, tuple[list[Form], Any, Any]] = {}

@@ -78,6 +78,8 @@ def parquet(
 class ParquetSource(Source):
     """Rows of Parquet files."""
 
+    reads_dates = True
+
     def __init__(
         self, files: list[File], target: Any, columns: Any, weight: str | None, missing: Missing
     ) -> None:

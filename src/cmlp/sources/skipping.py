@@ -35,7 +35,7 @@ class Skipping(Source):
         source.keeps_gaps = True
         self.n_features, self.dtype = source.n_features, source.dtype
         self.feature_names, self.target_name = source.feature_names, source.target_name
-        self.scratch = source.scratch
+        self.scratch, self.reads_dates = source.scratch, source.reads_dates
         self.skipped: list[NDArray[np.int64]] = []
         read = source.read if what == "all" else source.read_targets
         for block, n in enumerate(source.blocks or ()):

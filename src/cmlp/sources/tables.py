@@ -15,7 +15,15 @@ from cmlp.data.source import Block, Source, taken
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows
 from cmlp.sources.windows import PIECE
-from cmlp.tables.columns import ColumnError, Form, Levels, Numbers
+from cmlp.tables.columns import (
+    ColumnError,
+    Form,
+    Levels,
+    Numbers,
+    are_iso_dates,
+    as_moments,
+    present_values,
+)
 from cmlp.tables.columns import Moments as Dates
 from cmlp.tables.containers import columns_of
 from cmlp.tables.forms import FormColumn, FormTable
@@ -117,6 +125,26 @@ def whole_table(source: Source, who: str) -> tuple[FormTable, Array, Array | Non
     joined = [joined_forms(column) for column in zip(*parts, strict=True)]
     y = np.concatenate(targets)
     return FormTable(names, joined, len(y)), y, np.concatenate(weights) if weights else None
+
+
+def dated(source: Source, table: FormTable, categories: Any) -> FormTable:
+    """Return a table with text that is dates as dates, where the source reads such.
+
+    Parameters
+    ----------
+    categories : list of str or int, or anything else
+        Columns that are categories in any case.
+    """
+    if not source.reads_dates:
+        return table
+    kept = categories if isinstance(categories, (list, tuple)) else ()
+    forms, names = list(table.forms), table.names or list(map(str, range(len(table.forms))))
+    for place, (name, form) in enumerate(zip(names, forms, strict=True)):
+        if not isinstance(form, Levels) or form.declared or name in kept or place in kept:
+            continue
+        if are_iso_dates(present_values(form)):
+            forms[place] = as_moments(name, form)
+    return FormTable(table.names, forms, table.n_rows)
 
 
 # Encoded -----------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows, bytes_of
 from cmlp.sources.skipping import Skipping, has_one_target
 from cmlp.sources.survey import Learned, Seen, Survey
-from cmlp.sources.tables import EncodedSource, whole_table
+from cmlp.sources.tables import EncodedSource, dated, whole_table
 from cmlp.sources.training import windowed
 from cmlp.training.stopping import Deadline
 
@@ -55,6 +55,7 @@ def fit_source(
     source = without_gaps(estimator, source)
     if how.is_plain and number_of_rows(source) * source.n_features * CELL <= memory:
         X, y, weights = whole_table(source, who)
+        X = dated(source, X, estimator.categorical_features)
         return estimator._fit(X, y, weights, validation)
     if validation[0] is not None:
         raise ValueError(
@@ -113,7 +114,9 @@ class StreamedFit:
             preset = replace(preset, n_ensemble=1)
         if self.how.checkpoint is not None and preset.n_ensemble > 1:
             raise InvalidParameterError("checkpoints need n_ensemble=1")
-        encoder = est._make_encoder(preset).fit(learned.sample)
+        encoder = est._make_encoder(preset).fit(
+            dated(self.source, learned.sample, est.categorical_features)
+        )
         scale = self._scale(targets, learned, preset)
         rows = EncodedSource(self.source, encoder, check_dtype(est.dtype))
         row_encoder = self._row_encoder(rows, targets, scale, learned)
