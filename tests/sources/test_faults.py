@@ -1,5 +1,8 @@
 """What is wrong with files, or in them: class of the error, file, place; no thread is left."""
 
+import os
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -308,6 +311,25 @@ def test_parquet_files(tmp_path, monkeypatch):
     text = cmlp.data.parquet(tmp_path / "t0.parquet", "c0")
     with pytest.raises(DataError, match="the column 'target' holds string, but a network needs"):
         cmlp.Network([made.D, 3, 1]).fit(text)
+
+
+def test_reading_does_not_import_pandas(tmp_path):
+    """Half a second in which Ctrl-C is lost, or breaks pandas."""
+    pa, pq = (pytest.importorskip(f"pyarrow{name}") for name in ("", ".parquet"))
+    columns = {"n": [1.5, None, 3] * 9, "t": ["a", None, "c"] * 9, "b": [True, None, False] * 9}
+    columns |= {"i": pa.array([1, None, 3] * 9, pa.int8()), "y": [1, 2, 3] * 9}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    (tmp_path / "t.csv").write_text("n,t,y\n" + "1,a,2\n,,3\n" * 40)
+    program = (
+        "import sys, pyarrow.csv, cmlp\nfrom cmlp.sources.tables import forms_of, whole_table\n"
+        "for source in cmlp.data.parquet('t.parquet', 'y'), cmlp.data.csv('t.csv', 'y'):\n"
+        "    whole_table(source, '')\n"
+        "list(cmlp.data.parquet('t.parquet', 'y', ['n', 'i', 'b'], missing=0.0).stream())\n"
+        "assert 'pandas' not in sys.modules"
+    )
+    path = os.pathsep.join(sys.path)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path,
+                   env=os.environ | {"PYTHONPATH": path})  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ def numbers_in(column: Any) -> Array | None:
         infinite = compute.match_substring(column, "inf", ignore_case=True)
         if compute.any(compute.and_(gaps, infinite)).as_py():
             return None
-        column = compute.if_else(gaps, None, column)
+        nothing = import_module("pyarrow").nulls(len(column), column.type)  # None: imports pandas
+        column = compute.if_else(gaps, nothing, column)
         found = _finite(column)
     if found is None or compute.any(compute.match_substring_regex(column, _PADDED)).as_py():
         return None
