@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def shuffled(
     """
     target, limit = Path(folder), bytes_of(memory)
     if target.exists() and any(target.iterdir()):
-        raise ValueError(f"{target} is not empty; name a new folder")
+        parts = "; .part files are of a shuffling that was killed" * any(target.glob("*.part"))
+        raise ValueError(f"{target} is not empty; name a new folder{parts}")
     rng = np.random.default_rng(check_integer("seed", seed, 0))
     target.mkdir(parents=True, exist_ok=True)
     n, y_dtype, y_shape, weighted = _about(source)
@@ -74,9 +76,13 @@ def shuffled(
             _write(target, f"{number:0{digits}d}", pile, types, narrow.dtype(), rng)
         for path in list(target.iterdir()):
             path.rename(path.with_suffix(".npy"))  # from now on a pattern finds them: all or none
-    except BaseException:
+    except BaseException as error:
         for path in list(target.iterdir()):
             path.unlink()
+        is_numpy_s = "requested and" in str(error)  # without a number
+        if isinstance(error, OSError) and (error.errno == errno.ENOSPC or is_numpy_s):
+            what = f"{os.strerror(errno.ENOSPC)}; shuffling takes the room of the numbers twice"
+            raise OSError(errno.ENOSPC, what, os.fspath(folder)) from error
         raise
     weights = str(target / "weight_*.npy") if weighted else None
     return npy(str(target / "X_*.npy"), str(target / "y_*.npy"), weights)
