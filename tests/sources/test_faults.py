@@ -286,6 +286,8 @@ def test_parquet_files(tmp_path, monkeypatch):
     fails(source, "t0.parquet|t1.parquet: the file has changed", "90 KB")
     for memory in ("90 KB", "1 GB"):
         fails(parquet(), "t1.parquet, row group 1, row 60: X holds nan at column 'c2'", memory)
+        with pytest.raises(DataError, match=r"t1.parquet, row group 1, row 60: X holds nan at"):
+            cmlp.MLPClassifier(4, max_iter=1, batch_size=32).fit(parquet(), memory=memory)
     assert parquet(missing="skip").n_rows == made.N - 1
     write(c2=pa.array([int(value) for value in holes[:-1].round().tolist()[:310]] + [None] * 590))
     assert isinstance(parquet(), ParquetSource)  # integers and gaps among floats

@@ -17,6 +17,7 @@ from cmlp.estimators.storage import Storage
 from cmlp.estimators.targets import Targets, Task
 from cmlp.formats.checkpoint import Checkpoint, read_checkpoint
 from cmlp.sources.encode import RowEncoder
+from cmlp.sources.fitting import blocks_of
 from cmlp.sources.plan import bytes_of, in_words
 from cmlp.sources.training import Windowed, in_memory, windowed
 from cmlp.sources.windows import WindowFeed
@@ -88,6 +89,12 @@ class SourceFit:
         data = Data(*encoder(self.source.first(), lambda row: self.source.place(0, row)))
         columns = Columns(self.source.n_features, self.names)
         return Task(data, targets, columns, None, init, first, once, windows=self._windows)
+
+    def locate(self, named: Any, once: bool) -> None:
+        """Raise the error about a value of the rows again, with its file and line, if it is one."""
+        if self.source.resident() is None:
+            for _ in blocks_of(self.source, self.encoder(self.targets(named, once))):
+                pass
 
     def encoder(self, targets: Targets) -> RowEncoder:
         """Return what encodes rows, and weights them by their classes."""

@@ -12,6 +12,7 @@ import numpy as np
 from cmlp.core.checks import check_dtype, check_number
 from cmlp.core.errors import InvalidParameterError
 from cmlp.core.layout import Array
+from cmlp.data.cells import DataError
 from cmlp.data.labels import places
 from cmlp.data.rows import HeldOut
 from cmlp.data.source import Source, number_of_rows
@@ -55,6 +56,10 @@ def fit_source(
     source = without_gaps(estimator, source)
     if how.is_plain and number_of_rows(source) * source.n_features * CELL <= memory:
         X, y, weights = whole_table(source, who)
+        if y.ndim == 1 and not estimator.missing_targets:
+            refuse_gaps(source, y)
+        if y.ndim == 2 and not y.shape[1]:
+            source.first(1, targets_only=True)  # raises: it has no target
         X = dated(source, X, estimator.categorical_features)
         return estimator._fit(X, y, weights, validation)
     if validation[0] is not None:
@@ -62,6 +67,16 @@ def fit_source(
             "rows to validate on are held out of a source by validation_fraction; leave X_val out"
         )
     return StreamedFit(estimator, source, how, memory).run()
+
+
+def refuse_gaps(source: Source, y: Array) -> None:
+    """Raise DataError with the place of the first of all rows that has no target."""
+    rows = np.flatnonzero(missing_in(y))
+    if len(rows):
+        block, row = 0, int(rows[0])
+        while source.blocks is not None and row >= source.blocks[block]:
+            block, row = block + 1, row - source.blocks[block]
+        raise DataError(f"{source.place(block, row)}: the target is missing; {NO_TARGET}")
 
 
 def without_gaps(estimator: Any, source: Source) -> Source:
