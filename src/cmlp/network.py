@@ -310,8 +310,10 @@ class Network(State):
 
     def predict_blocks(self, source: Source) -> Iterator[Array]:
         """Yield the output activations of a source's rows in order, (n, n_out) for each piece."""
+        from cmlp.sources.encode import check_names
         from cmlp.sources.fitting import blocks_of
 
+        check_names(self, source)
         for data in blocks_of(source):
             yield self.predict(data.X)
 

@@ -1,5 +1,8 @@
 """What is wrong with files, or in them: class of the error, file, place; no thread is left."""
 
+import os
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -139,6 +142,33 @@ def test_csv_files(tmp_path):
             csv(missing=wrong)
 
 
+def test_names_that_occur_twice(tmp_path):
+    """A column is found by its name: never another one of the same name in silence."""
+    path = tmp_path / "t.csv"
+    path.write_text("y,a,y\n" + "1,2,3\n" * 40)
+    found = cmlp.data.csv(path, 2).read(0)
+    assert found.X.tolist() == [[1, 2]] * 40 and found.y.tolist() == [3] * 40
+    with pytest.raises(DataError, match=r"t.csv: several columns are called 'y'; rename all but"):
+        cmlp.data.csv(path, 1)
+    pa, pq = (pytest.importorskip(f"pyarrow{name}") for name in ("", ".parquet"))
+    table = pa.table([[1], [2], [3], [4]], ["a", "y", "a", "__index_level_0__"])
+    pq.write_table(table, tmp_path / "t.parquet")
+    (tmp_path / "_SUCCESS").touch()
+    for columns, match in ((None, "several .* 'a'"), (["b"], "no column 'b'")):
+        with pytest.raises(DataError, match=match):
+            cmlp.data.parquet(str(tmp_path / "t.p*"), "y", columns)
+    pq.write_table(table.select([0, 1, 3]), tmp_path / "t.parquet")
+    path.unlink()
+    source = cmlp.data.parquet(str(tmp_path / "*"), "y")  # without pandas' index
+    assert source.feature_names == ["a"] and len(source.files) == 1
+    for columns, match in (
+        (["a", "a"], "'a' is named twice"),
+        (["a", "y"], "'y' is a feature and"),
+    ):
+        with pytest.raises(DataError, match=match):
+            cmlp.data.parquet(tmp_path / "t.parquet", "y", columns)
+
+
 def test_rows_of_csv_end_after_their_quoted_cells(tmp_path, monkeypatch):
     """Lines in cells, and quotes that begin no cell, wherever a block ends."""
     cells = ["plain", '5" pipe', "a, b", "two\nlines", 'a "word"', "", "ä€", '"']
@@ -207,6 +237,12 @@ def test_streams(tmp_path):
         raise OSError("the line is dead")
 
     fails(cmlp.data.batches(broken, n_rows=1600), "the line is dead", error=OSError, shuffle=False)
+    for second, match in (
+        ((X, labels, np.ones(made.N)), r"\(X, y, weight\) with y of the shape \(n,\)"),
+        ((X, labels[:, None]), r"\(X, y\) with y of the shape \(n, 1\)"),
+    ):
+        source = cmlp.data.batches(lambda second=second: [(X, labels), second])
+        fails(source, f"batch 1 is {match}, text, but the first one")
     with pytest.raises(TypeError, match="make must be a function"):
         cmlp.data.batches([(X, labels)])
     for batch, match in (
@@ -223,11 +259,17 @@ def test_streams(tmp_path):
         cmlp.data.arrays(X, labels[:10])
 
 
-def test_parquet_files(tmp_path):
+def test_parquet_files(tmp_path, monkeypatch):
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
     X, labels, _ = made.rows()
     source = made.write_parquet(tmp_path, X, labels)
+    with monkeypatch.context() as patch:
+        parsed, real = [], pq.ParquetFile
+        patch.setattr(pq, "ParquetFile", lambda *a, metadata, **how: (
+            parsed.append(metadata is None), real(*a, metadata=metadata, **how))[1])  # fmt: skip
+        list(source.stream())
+        assert sum(parsed) == 2 < len(parsed)  # a footer describes all row groups of a file
 
     def write(**columns):
         table = {f"c{i}": X[700:, i] for i in range(made.D)} | {"target": labels[700:]}
@@ -244,6 +286,8 @@ def test_parquet_files(tmp_path):
     fails(source, "t0.parquet|t1.parquet: the file has changed", "90 KB")
     for memory in ("90 KB", "1 GB"):
         fails(parquet(), "t1.parquet, row group 1, row 60: X holds nan at column 'c2'", memory)
+        with pytest.raises(DataError, match=r"t1.parquet, row group 1, row 60: X holds nan at"):
+            cmlp.MLPClassifier(4, max_iter=1, batch_size=32).fit(parquet(), memory=memory)
     assert parquet(missing="skip").n_rows == made.N - 1
     write(c2=pa.array([int(value) for value in holes[:-1].round().tolist()[:310]] + [None] * 590))
     assert isinstance(parquet(), ParquetSource)  # integers and gaps among floats
@@ -269,6 +313,25 @@ def test_parquet_files(tmp_path):
     text = cmlp.data.parquet(tmp_path / "t0.parquet", "c0")
     with pytest.raises(DataError, match="the column 'target' holds string, but a network needs"):
         cmlp.Network([made.D, 3, 1]).fit(text)
+
+
+def test_reading_does_not_import_pandas(tmp_path):
+    """Half a second in which Ctrl-C is lost, or breaks pandas."""
+    pa, pq = (pytest.importorskip(f"pyarrow{name}") for name in ("", ".parquet"))
+    columns = {"n": [1.5, None, 3] * 9, "t": ["a", None, "c"] * 9, "b": [True, None, False] * 9}
+    columns |= {"i": pa.array([1, None, 3] * 9, pa.int8()), "y": [1, 2, 3] * 9}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    (tmp_path / "t.csv").write_text("n,t,y\n" + "1,a,2\n,,3\n" * 40)
+    program = (
+        "import sys, pyarrow.csv, cmlp\nfrom cmlp.sources.tables import forms_of, whole_table\n"
+        "for source in cmlp.data.parquet('t.parquet', 'y'), cmlp.data.csv('t.csv', 'y'):\n"
+        "    whole_table(source, '')\n"
+        "list(cmlp.data.parquet('t.parquet', 'y', ['n', 'i', 'b'], missing=0.0).stream())\n"
+        "assert 'pandas' not in sys.modules"
+    )
+    path = os.pathsep.join(sys.path)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path,
+                   env=os.environ | {"PYTHONPATH": path})  # fmt: skip
 
 
 @pytest.mark.parametrize(

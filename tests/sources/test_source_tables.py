@@ -9,7 +9,10 @@ import pytest
 
 import cmlp
 from cmlp.cli import main
+from cmlp.data import DataError
 from cmlp.data.source import streamed
+from cmlp.files.csv_layout import Selection
+from cmlp.files.raw_table import Reading, read_raw
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows
 from cmlp.sources.survey import Survey, groups_of, learn
@@ -166,6 +169,30 @@ def test_a_table_that_fits_is_as_without_a_source(trips):
     assert (model.network_.params == other.network_.params).all()
 
 
+@pytest.mark.parametrize("memory", ["60 KB", "1 GB"])
+def test_text_of_files_that_is_dates_is_dates(memory, tmp_path):
+    """As the command reads a file; gaps in a whole block, and an error has its line."""
+    days = ["" if i < 300 else f"2024-{i % 12 + 1:02}-{i % 12 + 1:02}" for i in range(900)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["day,x,y", *(f"{d},{i},{i % 7}.5" for i, d in enumerate(days))]))
+    more = {"max_iter": 1, "hidden_layer_sizes": 2, "n_ensemble": 1, "random_state": 0}
+    model = cmlp.TabularRegressor(**more)
+    for categories, kind in (("from_dtype", "date"), (["day"], "category")):
+        model.set_params(categorical_features=categories)
+        model.fit(cmlp.data.csv(path, "y"), memory=memory)
+        assert model.column_kinds_ == [kind, "number"]
+    model.set_params(categorical_features="from_dtype").fit(cmlp.data.csv(path, "y"), memory=memory)
+    new = tmp_path / "new.csv"
+    new.write_text("\n".join(["x,day", *(f"{i},{d}" for i, d in enumerate(days))]))
+    answers = model.predict(cmlp.data.csv(new))
+    assert (answers == model.predict(cmlp.data.csv(path, "y"))).all()
+    new.write_text(new.read_text().replace("2024-08-08", "soon"))
+    with pytest.raises(DataError, match=r"new.csv, line 309, column 'day': .*'soon'"):
+        model.predict(cmlp.data.csv(new))
+    with pytest.raises(DataError, match=r"new.csv: this source has no target, .* target=\.\.\."):
+        model.score(cmlp.data.csv(new))
+
+
 def test_the_command_continues(trips, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = ["train", "tri*.csv", "--target", "fare", "--ignore", "far", "--memory", "90KB"]
@@ -183,6 +210,8 @@ def test_the_command_continues(trips, tmp_path, monkeypatch, capsys):
     for wrong, match in (
         (["--numbers", "city"], "read whole"),
         (["--batch-size", "all"], "needs all rows"),
+        (["--ignore", "dist"], "--ignore dist: there is no such feature in tri"),
+        (["--ignore", "0"], "left out by name"),
         (["--out", "run.cmlp"], "name two files"),
         (["--checkpoint", "model.cmlp", "--out", "o"], "a model without a training to resume"),
     ):
@@ -192,6 +221,23 @@ def test_the_command_continues(trips, tmp_path, monkeypatch, capsys):
     assert "which column is the target" in capsys.readouterr().err
     assert main(["predict", "model.cmlp", "trips.csv"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == N
+
+
+@pytest.mark.parametrize("labels", ["+1 -1", "01 02", "A 1 2", "1 2.5 +3", "1 2 02", "1 2 B"])
+def test_labels_of_csv_are_those_of_all_rows_in_memory(labels, tmp_path):
+    """Blocks have a label each; the first is numbers, or text, of which others may have none."""
+    path = tmp_path / "t.csv"
+    rows = [f"{i},{label}" for label in labels.split() for i in range(600)]
+    path.write_text("\n".join(["x,t", *rows]))
+    expected = read_raw(str(path), Selection("t"), Reading(task="auto")).y
+    source = cmlp.data.csv(path, "t")
+    assert len(source.blocks) > 2
+    if labels[0] == "1" and expected.dtype.kind == "U":
+        with pytest.raises(DataError, match=r"t.csv, line \d+: the target is '(02|B)'"):
+            list(source.stream_targets())
+        return
+    y = np.concatenate([block.y for block in source.stream_targets()])
+    assert y.dtype.kind == expected.dtype.kind and (y == expected).all()
 
 
 def test_parquet_and_arrow_have_the_tables_of_csv(trips, tmp_path):
@@ -242,6 +288,17 @@ def test_shuffled_rows_are_those_of_the_source_in_uniform_order(tmp_path):
         assert narrow.summary().features.mean == pytest.approx(values.mean(axis=0), rel=1e-12)
     with pytest.raises(ValueError, match="is not empty"):
         cmlp.data.shuffled(source, tmp_path / "out")
+    times = []
+
+    def breaks():  # at the second reading, when piles have been begun
+        times.append(0)
+        yield X[:900], y[:900]
+        if len(times) > 2:
+            raise OSError("the line is dead")
+
+    with pytest.raises(OSError, match="the line is dead"):
+        cmlp.data.shuffled(cmlp.data.batches(breaks), tmp_path / "broken", memory="9 KB")
+    assert not list((tmp_path / "broken").iterdir())
     with pytest.raises(ValueError, match=r"needs memory='.*'; it is '500 B'"):
         cmlp.data.shuffled(source, tmp_path / "small", memory="500 B")
 
@@ -280,7 +337,7 @@ def test_rows_without_a_target_are_left_out(kind, target, trips, tmp_path, monke
         if memory == "1 GB":  # the same rows in the same order; windows depend on the blocks
             assert (model.network_.params == known.network_.params).all()
         assert abs(model.score(source["whole"]) - known.score(source["whole"])) < 0.2
-        with pytest.raises(ValueError, match="missing"):
+        with pytest.raises(DataError, match=rf"holes.{kind}, .*(0|2): the target is (missing|'')"):
             make(**more).fit(source["holes"], memory=memory)
     place = "line 2" if kind == "csv" else "row group 0, row 0"
     monkeypatch.chdir(tmp_path)

@@ -17,6 +17,7 @@ from cmlp.cli.train import Tell, choose_task
 from cmlp.cli.train_table import estimator_of, fit_model, summary_of
 from cmlp.core import dispatch
 from cmlp.core.layout import Array
+from cmlp.data.cells import listed_near, read_target
 from cmlp.data.source import Source, joined, streamed
 from cmlp.estimators.tabular.validation import held_out_of
 from cmlp.sources.csv import csv
@@ -54,6 +55,10 @@ def _train_and_save(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.out} cannot be the model and the checkpoint: name two files")
     source, note = with_targets(source_of(args))
     y = _first_targets(source)
+    if y.dtype.kind == "U" and args.task == "auto":
+        read_target(
+            y.tolist(), lambda row: f"{args.data}, target {row + 1}"
+        )  # refuses dates, names
     classifies, why = choose_task(y, args.task, args.loss)
     model = estimator_of(args, y, classifies)
     if args.categories:
@@ -138,8 +143,15 @@ def source_of(args: argparse.Namespace) -> Source:
         return csv(paths, args.target, columns, header=header)
 
     found = source()
+    for name in args.ignore:
+        if name not in found.feature_names:
+            there = listed_near(name, found.feature_names) if found.feature_names else "no names"
+            raise ValueError(
+                f"--ignore {name}: there is no such feature in {printable(paths[0])}; there are "
+                f"{there}. Columns of files that are read in windows are left out by name"
+            )
     kept = [name for name in found.feature_names if name not in args.ignore]
-    return found if len(kept) == found.n_features or not kept else source(kept)
+    return source(kept) if args.ignore else found
 
 
 def _first_targets(source: Source) -> Array:

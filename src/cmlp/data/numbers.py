@@ -68,6 +68,25 @@ def float_for(dtype: np.dtype[Any]) -> type[np.float32 | np.float64]:
     return np.float32 if dtype.itemsize < 4 else np.float64
 
 
+def of_arrow(array: Any) -> Array:
+    """Return the integers or floats of an array of Arrow, NaN where they are missing.
+
+    As they lie in its buffer: its ``to_numpy`` imports pandas, half a second in which Ctrl-C is
+    lost.
+    """
+    n, first, kind = len(array), array.offset, np.dtype(array.type.to_pandas_dtype())
+    valid, data = array.buffers()
+    if data is None or not n:
+        found = np.zeros(n, kind)
+    else:
+        found = np.frombuffer(data, kind, n, first * kind.itemsize)
+    if array.null_count:
+        bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
+        found = found.astype(kind if kind.kind == "f" else np.float64)
+        found[bits[first : first + n] == 0] = np.nan
+    return found
+
+
 # Finite numbers ----------------------------------------------------------------------------------
 
 

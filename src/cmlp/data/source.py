@@ -65,6 +65,8 @@ class Source:
         any row of a block is read as fast as the next one.
     keeps_gaps : bool
         Whether targets that are missing are returned, as NaN or None; else they may be refused.
+    reads_dates : bool
+        Whether text that is dates in ISO's form is dates, as it is in files.
     """
 
     blocks: tuple[int, ...] | None = None
@@ -74,6 +76,7 @@ class Source:
     target_name: str | None = None
     scratch: int = 0
     keeps_gaps: bool = False
+    reads_dates: bool = False
 
     @property
     def n_rows(self) -> int | None:
@@ -212,7 +215,7 @@ class Source:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without open files."""
-        return {name: value for name, value in vars(self).items() if name != "_open"}
+        return {name: value for name, value in vars(self).items() if not name.startswith("_open")}
 
     def __repr__(self) -> str:
         rows = "?" if self.n_rows is None else f"{self.n_rows:,}"
@@ -331,6 +334,7 @@ class Derived(Source):
         self.source, self.blocks = source, source.blocks
         self.n_features, self.dtype, self.scratch = source.n_features, source.dtype, source.scratch
         self.feature_names, self.target_name = source.feature_names, source.target_name
+        self.reads_dates = source.reads_dates
 
     @property
     def near(self) -> Iterable[int]:

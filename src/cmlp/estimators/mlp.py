@@ -266,7 +266,11 @@ class MLP(Assigned):
         how: dict[str, Any] = {"once": once, "named": named}
         if found is not None:
             rows, y, weight = found
-            return self._fit(rows, y, weight, validation, init, **how, of_source=of_source)
+            try:
+                return self._fit(rows, y, weight, validation, init, **how, of_source=of_source)
+            except (TypeError, ValueError):
+                of_source.locate(named, once)
+                raise
         first = not (self.warm_start or once) or not self._has_networks()
         task = of_source.task(of_source.targets(named, once), init, first, once)
         if not first:

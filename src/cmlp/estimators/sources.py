@@ -21,6 +21,7 @@ from cmlp.estimators.targets import Targets, Task
 from cmlp.estimators.train import train
 from cmlp.formats.checkpoint import Checkpoint, read_checkpoint
 from cmlp.sources.encode import RowEncoder
+from cmlp.sources.fitting import blocks_of
 from cmlp.sources.plan import bytes_of, in_words
 from cmlp.sources.training import Windowed, in_memory, windowed
 from cmlp.sources.windows import WindowFeed
@@ -146,7 +147,7 @@ class SourceFit(FitOfSource):
             labels = self.source.summary(features=False).labels
             if labels is None:
                 raise ValueError("y holds too many different labels to be those of a classifier")
-            y = labels
+            y = labels[labels == labels]  # a row with NaN is refused where it is read
         found: Targets = self.estimator._encode(
             _column(y), None, len(y), **({"once": once, "named": named} if named or once else {})
         )
@@ -158,6 +159,12 @@ class SourceFit(FitOfSource):
         data = Data(*encoder(self.source.first(), lambda row: self.source.place(0, row)))
         columns = Columns(self.source.n_features, self.names)
         return Task(data, targets, columns, None, init, first, once, windows=self._windows)
+
+    def locate(self, named: Any, once: bool) -> None:
+        """Raise the error about a value of the rows again, with its file and line, if it is one."""
+        if self.source.resident() is None:
+            for _ in blocks_of(self.source, self.encoder(self.targets(named, once))):
+                pass
 
     def encoder(self, targets: Targets) -> RowEncoder:
         """Return what encodes rows, and weights them by their classes."""

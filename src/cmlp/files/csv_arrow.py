@@ -12,6 +12,7 @@ from typing import Any
 
 from cmlp.core.layout import Array
 from cmlp.data.cells import GAP
+from cmlp.data.numbers import of_arrow
 from cmlp.files.csv_layout import Layout
 
 _PAYS = 1 << 19  # bytes; for fewer, csv takes less time than `import pyarrow` (0.3 s)
@@ -58,12 +59,12 @@ def numbers_in(column: Any) -> Array | None:
         infinite = compute.match_substring(column, "inf", ignore_case=True)
         if compute.any(compute.and_(gaps, infinite)).as_py():
             return None
-        column = compute.if_else(gaps, None, column)
+        nothing = import_module("pyarrow").nulls(len(column), column.type)  # None: imports pandas
+        column = compute.if_else(gaps, nothing, column)
         found = _finite(column)
     if found is None or compute.any(compute.match_substring_regex(column, _PADDED)).as_py():
         return None
-    values: Array = found.to_numpy(zero_copy_only=False)
-    return values
+    return of_arrow(found)
 
 
 def _finite(column: Any) -> Any:

@@ -167,12 +167,6 @@ class Checkpoint:
         present = json.loads(json.dumps(self.net.architecture.to_dict()))
         older = {name: stored.saved.architecture.get(name) for name in present}
         path = os.fsdecode(self.path)
-        for name, value in present.items():
-            if older[name] != value:
-                raise ValueError(
-                    f"{path} is a checkpoint of a network with {name}={older[name]!r}, not "
-                    f"{value!r}; give another file, or resume=False to begin anew"
-                )
         for name, value in self.same.items():
             if stored.record["same"].get(name) != value:
                 before = stored.record["same"].get(name)
@@ -181,6 +175,12 @@ class Checkpoint:
                 raise ValueError(
                     f"{path} is a checkpoint of another training: {what} is not the same{shown}; "
                     "give another file, or resume=False to begin anew"
+                )
+        for name, value in present.items():
+            if older[name] != value:
+                raise ValueError(
+                    f"{path} is a checkpoint of a network with {name}={older[name]!r}, not "
+                    f"{value!r}; give another file, or resume=False to begin anew"
                 )
 
     @property

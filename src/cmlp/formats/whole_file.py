@@ -56,7 +56,7 @@ def write_files(contents: Mapping[Path, Content]) -> None:
         raise OSError(error.errno, error.strerror, path) from error
     finally:
         for temporary in finished:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # where it is not there, or never could be
                 os.unlink(temporary)
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cmlp.core.arrays import refuse_masked
 from cmlp.core.checks import check_integer
 from cmlp.core.layout import Array
 from cmlp.data.checks import check_weights
 from cmlp.data.labels import label_array
-from cmlp.data.numbers import readable_dtype
+from cmlp.data.numbers import readable, readable_dtype
 from cmlp.data.source import Block, Source, rows_per_block
 
 
@@ -54,6 +55,7 @@ class ArraySource(Source):
     def __init__(self, X: Any, y: Any, sample_weight: Any, block_rows: int | None) -> None:
         sparse = hasattr(X, "tocsr") and not isinstance(X, np.ndarray)
         X = X.tocsr() if sparse else X if hasattr(X, "shape") else np.asarray(X)
+        refuse_masked("X", X)
         if hasattr(X, "iloc"):
             raise TypeError("X is a data frame; pass X.to_numpy(), or cmlp.data.arrow(lambda: X)")
         if len(X.shape) != 2:
@@ -87,8 +89,7 @@ class ArraySource(Source):
 
     def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return rows of a block."""
-        X = self._rows(self.X, *self._within(block, start, stop))
-        X = X if X.dtype == self.dtype else X.astype(self.dtype)
+        X = readable(self._rows(self.X, *self._within(block, start, stop)))  # Zarr's byte order
         return self.read_targets(block, start, stop)._replace(X=X)
 
     def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:

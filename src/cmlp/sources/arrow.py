@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from cmlp.data.cells import DataError
+from cmlp.data.cells import DataError, show
 from cmlp.data.source import Block, Source
 from cmlp.sources.columns import (
+    WITHOUT_TARGET,
     Missing,
     check_missing,
     chosen_columns,
@@ -24,7 +25,7 @@ from cmlp.sources.columns import (
 
 def arrow(
     make: Callable[[], Any],
-    target: str | Sequence[str],
+    target: str | Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     weight: str | None = None,
     missing: float | str = "raise",
@@ -84,9 +85,24 @@ class ArrowSource(Source):
         if not hasattr(made, "__arrow_c_stream__"):
             raise TypeError(
                 f"make() returned a {type(made).__name__}, which is no stream of Arrow: it has no "
-                "__arrow_c_stream__"
+                "__arrow_c_stream__. Return x.collect() of a lazy frame of polars, "
+                "x.scanner().to_reader() of a dataset, x.read_all() of a file of Arrow"
             )
         return pyarrow("pyarrow").RecordBatchReader.from_stream(made)
+
+    def _checked_reader(self) -> Any:
+        """Return a reader whose columns are those of the first call."""
+        reader = self._reader()
+        schema = reader.schema
+        found = dict(zip(schema.names, schema.types, strict=True))
+        for name in [*self.feature_names, *self.targets, *([self.weight] if self.weight else [])]:
+            if name not in found or is_number(found[name]) != is_number(self.types[name]):
+                raise DataError(
+                    f"the stream: the column {show(name)}, at first {self.types[name]}, "
+                    f"is {found.get(name, 'missing')} now; what makes it must return the same "
+                    "columns at each call"
+                )
+        return reader
 
     def stream(self) -> Iterator[Block]:
         """Yield all rows, in pieces."""
@@ -98,6 +114,8 @@ class ArrowSource(Source):
 
     def stream_targets(self) -> Iterator[Block]:
         """Yield all targets."""
+        if not self.targets:
+            raise DataError(f"the stream: {WITHOUT_TARGET}")
         for batch, first in self._batches():
             yield Block(np.empty((batch.num_rows, 0), self.dtype), *self._targets(batch, first))
 
@@ -110,7 +128,7 @@ class ArrowSource(Source):
     def _batches(self) -> Iterator[tuple[Any, int]]:
         n = 0
         try:
-            for batch in self._reader():
+            for batch in self._checked_reader():
                 for start in range(0, batch.num_rows, self.piece):
                     part = batch.slice(start, self.piece)
                     yield part, n

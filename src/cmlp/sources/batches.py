@@ -50,14 +50,19 @@ class BatchSource(Source):
     def __init__(self, make: Any, n_features: int | None, n_rows: int | None) -> None:
         self.make = make
         self.rows = None if n_rows is None else check_integer("n_rows", n_rows, 1)
-        first = next(iter(make()), None)
+        made = make()
+        if not hasattr(made, "__iter__"):
+            raise TypeError(f"make() must return an iterator, not {type(made).__name__}")
+        first = next(iter(made), None)
         if first is None:
             raise DataError(
                 "make() yields nothing; it must yield batches of (X, y), the same at each call"
             )
-        X = _block(first, 0).X
-        self.n_features = X.shape[1] if n_features is None else int(n_features)
-        self.dtype = X.dtype
+        block = _block(first, 0)
+        self.n_features = block.X.shape[1]
+        if n_features is not None:
+            self.n_features = check_integer("n_features", n_features, 1)
+        self.dtype, self.form = block.X.dtype, _form(block)
 
     @property
     def n_rows(self) -> int | None:
@@ -77,6 +82,8 @@ class BatchSource(Source):
                     f"batch {number} holds {found.X.dtype}, but the first one {self.dtype}; yield "
                     "one dtype"
                 )
+            if _form(found) != self.form:
+                raise DataError(f"batch {number} is {_form(found)}, but the first one {self.form}")
             for start in range(0, len(found.X), self.piece):
                 part = slice(start, start + self.piece)
                 weight = None if found.weight is None else found.weight[part]
@@ -89,6 +96,13 @@ class BatchSource(Source):
     def identity(self) -> Any:
         """Return what is known of the function."""
         return getattr(self.make, "__qualname__", ""), self.rows
+
+
+def _form(found: Block) -> str:
+    """Return what a batch is made of, in words."""
+    y = "(n,)" if found.y.ndim == 1 else f"(n, {found.y.shape[1]})"
+    what = "numbers" if found.y.dtype.kind in "fiub" else "text"
+    return f"(X, y{', weight' * (found.weight is not None)}) with y of the shape {y}, {what}"
 
 
 def _block(batch: Any, number: int) -> Block:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from cmlp.core.layout import Array
 from cmlp.data.cells import DataError, listed_near, show
+from cmlp.data.numbers import of_arrow
 
 Missing = str | float
 
@@ -67,8 +69,8 @@ def numbers_of(column: Any) -> Array:
         column = column.cast("float64")
     if types.is_boolean(column.type):
         column = column.cast("uint8")
-    found: Array = column.to_numpy(zero_copy_only=False)
-    return found
+    parts = [of_arrow(chunk) for chunk in getattr(column, "chunks", [column])]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def matrix_of(columns: Sequence[Array], n: int, dtype: np.dtype[Any], missing: Missing) -> Array:
@@ -111,6 +113,12 @@ NO_TARGET = (
 """What to do about a missing target."""
 
 
+WITHOUT_TARGET = (
+    "this source has no target, and is for predictions alone; to train or score, name one: "
+    "target=..."
+)
+
+
 def target_of(column: Any, where: Callable[[int], str], keeps_gaps: bool = False) -> Array:
     """Return a column of Arrow as targets: numbers with NaN where they are missing, or text.
 
@@ -128,17 +136,21 @@ def target_of(column: Any, where: Callable[[int], str], keeps_gaps: bool = False
         plain = is_number(column.type)
         found = [v if v is None or plain else str(v) for v in column.to_pylist()]
         return np.array(found, object)
+    if types.is_nested(column.type):
+        raise DataError(
+            f"{where(0)}: the target holds {column.type}; expected are numbers, text, dates, or "
+            "true and false"
+        )
     if is_number(column.type) and not types.is_boolean(column.type):
         return numbers_of(column)
     if types.is_boolean(column.type) and not column.null_count:
-        truth: Array = column.to_numpy(zero_copy_only=False)
-        return truth
+        return of_arrow(column.cast("uint8")).view(bool)
     if column.null_count:
         row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         raise DataError(f"{where(row)}: the target is missing; {NO_TARGET}")
     coded = column if types.is_dictionary(kind) else column.dictionary_encode()
     values = np.array([str(value) for value in coded.dictionary.to_pylist()] or [""])
-    texts: Array = values[coded.indices.to_numpy(zero_copy_only=False)]
+    texts: Array = values[of_arrow(coded.indices)]
     return texts
 
 
@@ -157,6 +169,7 @@ def targets_of(
         The columns of the targets.
     """
     found = [target_of(batch.column(name), where, keeps_gaps) for name in names]
+    found = found or [np.empty((batch.num_rows, 0))]
     y = found[0] if len(found) == 1 else np.column_stack(found)
     weights = None if weight is None else numbers_of(batch.column(weight)).astype(np.float64)
     return y, weights
@@ -178,18 +191,28 @@ def chosen_columns(
     names: Sequence[str], target: Any, columns: Any, weight: str | None, path: str
 ) -> tuple[list[str], list[str]]:
     """Return the names of features and targets among those of a table; refuse unknown ones."""
-    targets = [target] if isinstance(target, str) else list(target)
+    if isinstance(columns, str):
+        raise TypeError(f"columns must be a list of names: [{columns!r}]")
+    targets = [target] if isinstance(target, str) else list(() if target is None else target)
     others = [*targets, *([] if weight is None else [weight])]
-    features = [name for name in names if name not in others] if columns is None else list(columns)
-    for name in [*features, *others]:
-        if name not in names:
+    features = columns if columns is not None else [
+        name for name in names if name not in others and not name.startswith("__index_level_")
+    ]  # fmt: skip
+    there, used = Counter(names), Counter([*features, *others])
+    for name in used:
+        if name not in there:
             raise DataError(
                 f"{path}: there is no column {show(name)}; there are "
                 f"{listed_near(name, list(names))}"
             )
-    for name in others:
-        if name in features:
-            raise DataError(f"{path}: the column {show(name)} is a feature and a target or weight")
+        if there[name] > 1:
+            raise DataError(
+                f"{path}: several columns are called {show(name)}; rename all but one, or choose "
+                "others: columns=[...]"
+            )
+        if used[name] > 1:
+            what = "is a feature and a target or weight" if name in others else "is named twice"
+            raise DataError(f"{path}: the column {show(name)} {what}")
     if not features:
         raise DataError(f"{path}: there are no columns but the target")
-    return features, targets
+    return list(features), targets

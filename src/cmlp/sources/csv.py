@@ -12,12 +12,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmlp.core.layout import Array
-from cmlp.data.cells import MISSING, NUMBER, DataError, read_target, show
+from cmlp.data.cells import MISSING, NUMBER, PADDED, DataError, read_target, show
 from cmlp.data.source import Block, Source
 from cmlp.files.compressed import GZIP, ZSTD
 from cmlp.files.csv_columns import read_columns
-from cmlp.files.csv_layout import Layout, Selection, layout_of, rows_of, text_of, without_hint
-from cmlp.sources.columns import Missing, check_missing, matrix_of
+from cmlp.files.csv_layout import (
+    Layout,
+    Selection,
+    column_of,
+    layout_of,
+    rows_of,
+    text_of,
+    without_hint,
+)
+from cmlp.sources.columns import WITHOUT_TARGET, Missing, check_missing, matrix_of
 from cmlp.sources.paths import File, Paths, identity_of, listed_files, open_file
 from cmlp.sources.skipping import Skipping
 from cmlp.tables.columns import ColumnError, Form, Numbers, as_numbers
@@ -32,7 +40,7 @@ MOST_OPEN = 64
 
 def csv(
     paths: Paths,
-    target: str | int,
+    target: str | int | None = None,
     columns: Sequence[str] | None = None,
     weight: str | int | None = None,
     missing: float | str = "raise",
@@ -48,8 +56,9 @@ def csv(
     Parameters
     ----------
     paths : path, pattern or list of them
-    target : str or int
-        The column of the targets: its name, or its number, counted from 0.
+    target : str or int, optional
+        The column of the targets: its name, or its number, counted from 0. Without it the source is
+        for predictions alone.
     columns : list of str, optional
         The features, in this order; by default all other columns that have a name.
     weight : str or int, optional
@@ -72,6 +81,8 @@ def csv(
         is no number; it names file, line and column.
     """
     how = check_missing(missing)
+    if isinstance(columns, str):
+        raise TypeError(f"columns must be a list of names: [{columns!r}]")
     layout = Reading(target, columns, weight, header, delimiter)
     source = CsvSource([scanned(file, layout) for file in listed_files(paths)], layout, how)
     return Skipping(source) if how == "skip" else source
@@ -84,7 +95,7 @@ FIRST = 100
 class Reading(NamedTuple):
     """How a file is read; the arguments of :func:`csv`."""
 
-    target: str | int
+    target: str | int | None
     columns: Sequence[str] | None
     weight: str | int | None
     header: Any
@@ -141,7 +152,7 @@ def _scanned(file: File, how: Reading, opened: Any) -> CsvFile:
             try:
                 size, rows = _whole_rows(left[:size], layout, is_last=not chunk)
             except DataError as error:
-                raise DataError(_moved(error, line)) from error.__cause__
+                raise DataError(_moved(error, line, at)) from error.__cause__
         if rows:
             pieces.append(Piece(at, size, line, rows))
         elif len(left) > LONGEST_ROW:
@@ -155,8 +166,9 @@ def _scanned(file: File, how: Reading, opened: Any) -> CsvFile:
         raise DataError("there are no rows")
     weight = -1
     if how.weight is not None:
-        names = layout.names or []
-        column = names.index(how.weight) if how.weight in names else int(how.weight)
+        column = column_of(how.weight, layout.names, layout.width)
+        if column not in layout.features:
+            raise DataError(f"the weight {show(how.weight)} is the target, or has no name")
         weight = layout.features.index(column)
     return CsvFile(file, layout, pieces, weight)
 
@@ -195,6 +207,8 @@ def _layout(raw: bytes, how: Reading) -> Layout:
         raise DataError("is compressed: decompress it, or store the table as Parquet")
     data, hint = without_hint(text_of(raw))
     features = how.columns
+    if features is not None and how.weight in features:
+        raise DataError(f"the column {show(how.weight)} is a feature and a weight")
     if features is not None and isinstance(how.weight, str):
         features = [*features, how.weight]
     named = [] if how.weight is None else [how.weight]
@@ -204,6 +218,8 @@ def _layout(raw: bytes, how: Reading) -> Layout:
 
 class CsvSource(Source):
     """Rows of CSV files."""
+
+    reads_dates = True
 
     def __init__(self, files: list[CsvFile], how: Reading, missing: Missing) -> None:
         self.files, self.how, self.missing = files, how, missing
@@ -220,11 +236,11 @@ class CsvSource(Source):
         self.blocks = tuple(piece.rows for _, piece in self.pieces)
         self.n_features = len(first.layout.features) - (first.weight >= 0)
         layout = first.layout
-        self.target_name = layout.names[layout.target] if layout.names else None
+        self.has_target = layout.target >= 0
+        self.target_name = layout.names[layout.target] if layout.names and self.has_target else None
         self.dtype = np.dtype(np.float64)
         self.scratch = 4 * max(piece.size for _, piece in self.pieces)
-        target = self._read_cells(0)[1]
-        self.texts = _are_texts(target)
+        self.texts = self._are_texts([cell.strip() for cell in self._read_cells(0)[1]])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _open={})
@@ -239,8 +255,15 @@ class CsvSource(Source):
                 raise DataError(f"{path}: has {layout.width} columns, the first file "
                                 f"{self.files[0].layout.width}")  # fmt: skip
             return each
-        names = layout.names or []
-        places = [names.index(name) for name in self.feature_names]
+        features = [c for at, c in enumerate(layout.features) if at != each.weight]
+        of_name = dict(zip(_names(each), features, strict=True))
+        if len(of_name) < len(features):
+            twice = next(name for name in of_name if _names(each).count(name) > 1)
+            raise DataError(
+                f"{path}: several columns are called {show(twice)}; rename all but one, or choose "
+                "others: columns=[...]"
+            )
+        places = [of_name[name] for name in self.feature_names]
         weight = -1
         if each.weight >= 0:
             places.append(layout.features[each.weight])
@@ -260,7 +283,7 @@ class CsvSource(Source):
             layout = replace(each.layout, names=None, first_line=1)
             found = read_columns(data, layout, ())
         except DataError as error:
-            raise DataError(f"{each.file.path}: {_moved(error, piece.line)}") from None
+            raise DataError(f"{each.file.path}: {_moved(error, piece.line, piece.start)}") from None
         except OSError as error:
             path = each.file.path
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -277,7 +300,10 @@ class CsvSource(Source):
         kept = self._open.get(block)
         if kept is None:
             forms, cells, weight = self._read_cells(block)
-            kept = self._open[block] = forms, self._target(block, cells), weight
+            y = self._target(block, cells)
+            if not self.has_target:
+                y = np.empty((self.pieces[block][1].rows, 0))
+            kept = self._open[block] = forms, y, weight
             while len(self._open) > MOST_OPEN:
                 self._open.pop(next(iter(self._open)))
         return kept
@@ -299,14 +325,25 @@ class CsvSource(Source):
         def place(row: int) -> str:
             return self.place(block, rows[row])
 
-        y = read_target(cells, place, "classification" if self.texts else "auto")
-        if (y.dtype.kind == "U") != self.texts:
-            row = next((i for i, cell in enumerate(cells) if not NUMBER(cell)), 0)
+        if self.texts and "" not in cells:
+            return np.array(cells)
+        odd = {cell for cell in set(cells) if not NUMBER(cell) or PADDED(cell)}
+        y = read_target(cells, place, "auto" if odd else "regression")
+        if y.dtype.kind == "U":
+            row = next(i for i, cell in enumerate(cells) if cell in odd)
             raise DataError(
                 f"{place(row)}: the target is {show(cells[row])}, but those of the first rows are "
                 "numbers"
             )
         return y
+
+    def _are_texts(self, cells: list[str]) -> bool:
+        """Whether a target is labels in words, or numbers that are labels as they are written."""
+        if any(not NUMBER(cell) and not MISSING(cell) for cell in set(cells)):
+            return True
+        rows = [row for row, cell in enumerate(cells) if NUMBER(cell)]
+        y = read_target([cells[row] for row in rows], lambda i: self.place(0, rows[i]))
+        return y.dtype.kind == "U"
 
     def _numbers(self, block: int, form: Form, name: str) -> Array:
         try:
@@ -339,6 +376,12 @@ class CsvSource(Source):
         parts = [FormColumn(form)[rows].form for form in forms]
         table = FormTable(self.feature_names or None, parts, len(y[rows]))
         return Block(table, y[rows], None if weight is None else weight[rows])
+
+    def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
+        """Return targets of a block."""
+        if not self.has_target:
+            raise DataError(f"{self.files[0].file.path}: {WITHOUT_TARGET}")
+        return super().read_targets(block, start, stop)
 
     def place(self, block: int, row: int) -> str:
         """Return the file, and the line of a row."""
@@ -376,12 +419,7 @@ def _names(each: CsvFile) -> list[str]:
     return [names[column] for column in features]
 
 
-def _are_texts(cells: list[str]) -> bool:
-    """Whether a target is labels in words."""
-    words = {cell.strip() for cell in cells}
-    return any(not NUMBER(cell) and not MISSING(cell) for cell in words)
-
-
-def _moved(error: DataError, first: int) -> str:
-    """Return a message about lines from the `first` on as one about the file."""
-    return re.sub(r"\bline (\d+)", lambda found: f"line {int(found[1]) + first - 1}", str(error))
+def _moved(error: DataError, line: int, byte: int) -> str:
+    """Return a message about lines from one on, and bytes, as one about the file."""
+    moved = re.sub(r"\bline (\d+)", lambda found: f"line {int(found[1]) + line - 1}", str(error))
+    return re.sub(r"\bbyte (\d+)", lambda found: f"byte {int(found[1]) + byte}", moved)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cmlp.core.layout import Array
 from cmlp.data.cells import DataError, show
+from cmlp.data.frames import listed
 from cmlp.data.numbers import first_not_finite, not_finite
 from cmlp.data.source import Block, Source
 from cmlp.data.targets import check_targets
@@ -93,6 +94,16 @@ class RowEncoder:
         return 0, error  # it is about all rows together
 
 
+def check_names(net: State, source: Source) -> None:
+    """Check that a source has the features of a network in their order, where both have names."""
+    names, given = net.feature_names, source.feature_names
+    if names and given and names != given:
+        raise ValueError(
+            f"the source has the features {listed(given, 10, show)}, but this network was trained "
+            f"with {listed(names, 10, show)}: choose these, columns=net.feature_names"
+        )
+
+
 def network_encoder(net: State, source: Source) -> RowEncoder:
     """Return what encodes rows for a network; labels that it has not seen yet become its classes.
 
@@ -108,6 +119,7 @@ def network_encoder(net: State, source: Source) -> RowEncoder:
         raise ValueError(
             f"the source has {source.n_features} features, but this network expects {net.sizes[0]}"
         )
+    check_names(net, source)
     if about.unsuited:
         raise ValueError(about.unsuited)
 
@@ -124,6 +136,7 @@ def network_encoder(net: State, source: Source) -> RowEncoder:
     if classes is None and by_label and (y.ndim == 1 or y.shape[1] == 1):
         labels = source.summary(features=False).labels
         if labels is not None:
+            labels = labels[labels == labels]  # a row with NaN is refused where it is read
             _, classes = encoded(labels, None)
             net.classes = classes
         elif net.sizes[-1] > 1 or y.dtype.kind not in "fiub":

@@ -12,7 +12,7 @@ from cmlp.data.source import Source, streamed
 from cmlp.model.history import History
 from cmlp.model.precision import check_columns
 from cmlp.model.state import State
-from cmlp.sources.encode import RowEncoder, network_encoder
+from cmlp.sources.encode import RowEncoder, check_names, network_encoder
 from cmlp.sources.plan import in_words
 from cmlp.sources.training import in_memory, windowed
 from cmlp.sources.windows import WindowFeed, row_bytes
@@ -48,6 +48,7 @@ def fit_source(
         if checkpoint is not None and resume and checkpoint.resume(options.epochs):
             history: History = checkpoint.history
             return history
+        check_names(net, source)
         held_out = validation_rows(net, *validation, memory)
         given = checkpoint.windows if checkpoint is not None and checkpoint.restored else None
         rows = None if given else rows_in_memory(net, source, memory)
@@ -67,6 +68,8 @@ def fit_source(
     except (TypeError, ValueError):
         net.classes = classes  # a failed call keeps no labels
         raise
+    if source.feature_names and not net.feature_names:
+        net.feature_names, net.target_name = list(source.feature_names), source.target_name
     data = rows or feed
     assert data is not None
     try:

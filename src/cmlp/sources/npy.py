@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import numpy as np
 
+from cmlp.core.errors import warn
 from cmlp.core.layout import Array
 from cmlp.data.cells import DataError
 from cmlp.data.numbers import readable_dtype
@@ -119,6 +121,8 @@ class Sharded:
                 raise DataError(
                     f"{each.file.path}: holds {each.dtype}, but {first.file.path} {first.dtype}"
                 )
+        if n_dims == (1,) and first.dtype.kind not in "fiub":
+            raise DataError(f"{first.file.path}: {what} must be numbers, not {first.dtype}")
         self.lengths = [each.shape[0] for each in self.files]
         self.shards = Shards(self.lengths)
         self.dtype = np.result_type(*(each.dtype for each in self.files))
@@ -162,6 +166,19 @@ class Sharded:
         return f"{self.files[shard].file.path}, row {first}"
 
 
+def _check_order(part: Sharded) -> None:
+    """Warn of files in another order than their numbers, where others hold the same rows."""
+    paths = [each.file.path for each in part.files]
+    by_number = sorted(paths, key=lambda path: re.sub(r"\d+", lambda n: n[0].zfill(20), path))
+    if by_number != paths and sorted(paths) == paths:
+        before, after = next((a, b) for a, b in zip(paths, by_number, strict=True) if a != b)
+        warn(
+            f"{before} is read before {after}: files are in the order of their names, not of their "
+            "numbers. X and y are in different numbers of files; give a list of paths in the order "
+            "of the rows"
+        )
+
+
 class NpySource(Source):
     """Rows of .npy files."""
 
@@ -173,6 +190,9 @@ class NpySource(Source):
                     f"{X.n_rows:,} in {len(X.files)}: from {each.files[0].file.path} and "
                     f"{X.files[0].file.path} on"
                 )
+            if each is not None and len(each.files) != len(X.files):
+                for part in (X, each):
+                    _check_order(part)
         if not X.n_rows:
             raise DataError(f"{X.files[0].file.path}: there are no rows")
         if X.dtype.kind not in "fiub":

@@ -10,6 +10,7 @@ import numpy as np
 from cmlp.data.cells import DataError, show
 from cmlp.data.source import Block, Source
 from cmlp.sources.columns import (
+    WITHOUT_TARGET,
     Missing,
     check_missing,
     chosen_columns,
@@ -35,7 +36,7 @@ MOST_OPEN = 64
 
 def parquet(
     paths: Paths,
-    target: str | Sequence[str],
+    target: str | Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     weight: str | None = None,
     missing: Missing = "raise",
@@ -47,8 +48,8 @@ def parquet(
     paths : path, pattern, address or list of them
         Files, of which a pattern such as ``trips/*.parquet`` names several, or addresses such as
         ``s3://bucket/trips.parquet``, with fsspec. All footers are read at once.
-    target : str or list of str
-        The column of the targets, or several.
+    target : str or list of str, optional
+        The column of the targets, or several. Without it the source is for predictions alone.
     columns : list of str, optional
         The features, in this order; by default all other columns of the first file. Estimators for
         tables take columns of any type, all others numbers, dates excluded.
@@ -77,11 +78,14 @@ def parquet(
 class ParquetSource(Source):
     """Rows of Parquet files."""
 
+    reads_dates = True
+
     def __init__(
         self, files: list[File], target: Any, columns: Any, weight: str | None, missing: Missing
     ) -> None:
         self.files, self.weight, self.missing = files, weight, missing
         self._open: dict[Any, Any] = {}
+        self._open_footers: dict[int, Any] = {}
         self.groups: list[tuple[int, int]] = []  # file, row group
         self.types: list[dict[str, Any]] = []
         blocks: list[int] = []
@@ -115,7 +119,7 @@ class ParquetSource(Source):
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _open={})
+        vars(self).update(state, _open={}, _open_footers={})
 
     def _check_columns(self, number: int) -> None:
         """Check that a file has the columns of the first one, text where that has text."""
@@ -147,6 +151,8 @@ class ParquetSource(Source):
 
     def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return targets of a block."""
+        if not self.targets:
+            raise DataError(f"{self.files[0].path}: {WITHOUT_TARGET}")
         batch = self._rows(block, start, stop, [])
         X = np.empty((batch.num_rows, 0), self.dtype)
         return Block(X, *self._targets(batch, block, start))
@@ -180,7 +186,12 @@ class ParquetSource(Source):
     def _reader(self, block: int, features: Sequence[str]) -> _GroupReader:
         number, group = self.groups[block]
         names = [*features, *self.targets, *([self.weight] if self.weight else [])]
-        return _GroupReader(self.files[number], group, names, f"row group {group}")
+        footer = self._open_footers.pop(number, None)
+        reader = _GroupReader(self.files[number], group, names, f"row group {group}", footer)
+        self._open_footers[number] = reader.footer  # the latest is the last
+        while len(self._open_footers) > MOST_OPEN:
+            self._open_footers.pop(next(iter(self._open_footers)))
+        return reader
 
     def place(self, block: int, row: int) -> str:
         """Return the file, the row group and the row in it."""
@@ -195,6 +206,7 @@ class ParquetSource(Source):
     def close(self) -> None:
         """Close open files."""
         self._open.clear()
+        self._open_footers.clear()
 
 
 def _footer(file: File) -> tuple[Any, Any]:
@@ -213,6 +225,8 @@ def _footer(file: File) -> tuple[Any, Any]:
 def _damage(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
+    if "crypt" in str(error):
+        return f"is encrypted, which is not read ({' '.join(str(error).split())})"
     return f"is cut off, damaged or no Parquet file ({' '.join(str(error).split())})"
 
 
@@ -225,10 +239,13 @@ class _GroupReader:
     """Reads the rows of a row group one after the other, a batch at a time.
 
     Not ``dataset.to_batches``, which reads ahead without a limit; and with a buffer of its own for
-    each column, or all of a row group's bytes would be in memory.
+    each column, or all of a row group's bytes would be in memory. A footer describes all row groups
+    of a file: the first reader parses it, and the next ones get it as `footer`.
     """
 
-    def __init__(self, file: File, group: int, names: Sequence[str], what: str) -> None:
+    def __init__(
+        self, file: File, group: int, names: Sequence[str], what: str, footer: Any
+    ) -> None:
         self.arrow, self.path, self.what = pyarrow("pyarrow"), file.path, what
         self.at = 0
         self.left: list[Any] = []  # batches that were decoded and not returned yet
@@ -237,8 +254,10 @@ class _GroupReader:
         def begin() -> Any:
             opened = open_file(file.path) if is_address(file.path) else file.path
             reader = pyarrow("pyarrow.parquet").ParquetFile(
-                opened, buffer_size=1 << 16, pre_buffer=False, memory_map=False
-            )
+                opened, buffer_size=1 << 16, pre_buffer=False, memory_map=False,
+                metadata=footer,
+            )  # fmt: skip
+            self.footer = reader.metadata
             return reader.iter_batches(
                 batch_size=batch_rows(len(names)), row_groups=[group], columns=list(names),
                 use_threads=False,

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from cmlp.data.cells import DataError
@@ -69,6 +69,8 @@ def listed_files(paths: Paths, what: str = "paths") -> list[File]:
     DataError
         If there are none, or one cannot be read.
     """
+    if not isinstance(paths, (str, os.PathLike, Iterable)):
+        raise TypeError(f"{what} must be a path, a pattern or a list of them, not {paths!r}")
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not given:
         raise DataError(f"{what} is an empty list; name a file, or a pattern such as 'data/*'")
@@ -80,13 +82,13 @@ def listed_files(paths: Paths, what: str = "paths") -> list[File]:
         if is_address(path):
             found += _at_address(path)
         elif os.path.isdir(path):
-            raise DataError(f"{path}: is a directory; name the files in it, as {path}/*")
+            raise DataError(
+                f"{path}: is a directory; name the files in it, as {os.path.join(path, '*')}, or "
+                f"as {os.path.join(path, '**', '*')} those of its folders, too"
+            )
         elif glob.has_magic(path) and not os.path.exists(path):
-            matches = sorted(name for name in glob.glob(path, recursive=True)
-                             if os.path.isfile(name))  # fmt: skip
-            if not matches:
-                raise DataError(f"{path}: no file has such a name")
-            found += matches
+            matches = filter(os.path.isfile, glob.glob(path, recursive=True))
+            found += _of_pattern(path, matches)
         else:
             found.append(path)
     return [file_at(path) for path in found]
@@ -97,7 +99,16 @@ def _at_address(path: str) -> list[str]:
         return [path]
     system: Any
     system, inside = filesystem(path)
-    return sorted(system.unstrip_protocol(name) for name in system.glob(inside))
+    return _of_pattern(path, map(system.unstrip_protocol, system.glob(inside)))
+
+
+def _of_pattern(pattern: str, matches: Iterable[str]) -> list[str]:
+    """Return files sorted by name, without _SUCCESS, _metadata and others that hold no rows."""
+    given = os.path.basename(pattern).startswith("_")
+    found = sorted(name for name in matches if given or not os.path.basename(name).startswith("_"))
+    if not found:
+        raise DataError(f"{pattern}: no file has such a name")
+    return found
 
 
 def filesystem(path: str) -> tuple[Any, str]:

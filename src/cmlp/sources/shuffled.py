@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,10 @@ def shuffled(
     """
     target, limit = Path(folder), bytes_of(memory)
     if target.exists() and any(target.iterdir()):
-        raise ValueError(f"{target} is not empty; name a new folder")
-    target.mkdir(parents=True, exist_ok=True)
+        parts = "; .part files are of a shuffling that was killed" * any(target.glob("*.part"))
+        raise ValueError(f"{target} is not empty; name a new folder{parts}")
     rng = np.random.default_rng(check_integer("seed", seed, 0))
+    target.mkdir(parents=True, exist_ok=True)
     n, y_dtype, y_shape, weighted = _about(source)
     row = source.n_features * source.dtype.itemsize + y_dtype.itemsize * int(np.prod(y_shape)) + 8
     n_piles = max(1, -(-2 * n * row // limit))
@@ -72,11 +74,16 @@ def shuffled(
         digits = len(str(n_piles - 1))
         for number, pile in enumerate(piles):
             _write(target, f"{number:0{digits}d}", pile, types, narrow.dtype(), rng)
-    finally:
-        for pile in piles:
-            for name in types:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{pile}.{name}")
+        for path in list(target.iterdir()):
+            path.rename(path.with_suffix(".npy"))  # from now on a pattern finds them: all or none
+    except BaseException as error:
+        for path in list(target.iterdir()):
+            path.unlink()
+        is_numpy_s = "requested and" in str(error)  # without a number
+        if isinstance(error, OSError) and (error.errno == errno.ENOSPC or is_numpy_s):
+            what = f"{os.strerror(errno.ENOSPC)}; shuffling takes the room of the numbers twice"
+            raise OSError(errno.ENOSPC, what, os.fspath(folder)) from error
+        raise
     weights = str(target / "weight_*.npy") if weighted else None
     return npy(str(target / "X_*.npy"), str(target / "y_*.npy"), weights)
 
@@ -168,4 +175,5 @@ def _write(
         order = rng.permutation(len(values)) if order is None else order
         with np.errstate(over="ignore"):
             values = values[order].astype(dtype if name == "X" else kind, copy=False)
-        np.save(target / f"{name}_{number}.npy", values)
+        with open(target / f"{name}_{number}.part", "wb") as file:
+            np.save(file, values)

@@ -14,7 +14,15 @@ from cmlp.data.source import Block, Derived, Source, taken
 from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows
 from cmlp.sources.windows import PIECE
-from cmlp.tables.columns import ColumnError, Form, Levels, Numbers
+from cmlp.tables.columns import (
+    ColumnError,
+    Form,
+    Levels,
+    Numbers,
+    are_iso_dates,
+    as_moments,
+    present_values,
+)
 from cmlp.tables.columns import Moments as Dates
 from cmlp.tables.containers import columns_of
 from cmlp.tables.forms import FormColumn, FormTable
@@ -118,6 +126,26 @@ def whole_table(source: Source, who: str) -> tuple[FormTable, Array, Array | Non
     return FormTable(names, joined, len(y)), y, np.concatenate(weights) if weights else None
 
 
+def dated(source: Source, table: FormTable, categories: Any) -> FormTable:
+    """Return a table with text that is dates as dates, where the source reads such.
+
+    Parameters
+    ----------
+    categories : list of str or int, or anything else
+        Columns that are categories in any case.
+    """
+    if not source.reads_dates:
+        return table
+    kept = categories if isinstance(categories, (list, tuple)) else ()
+    forms, names = list(table.forms), table.names or list(map(str, range(len(table.forms))))
+    for place, (name, form) in enumerate(zip(names, forms, strict=True)):
+        if not isinstance(form, Levels) or form.declared or name in kept or place in kept:
+            continue
+        if are_iso_dates(present_values(form)):
+            forms[place] = as_moments(name, form)
+    return FormTable(table.names, forms, table.n_rows)
+
+
 # Encoded -----------------------------------------------------------------------------------------
 
 
@@ -149,7 +177,7 @@ class EncodedSource(Derived):
     def stream(self) -> Iterator[Block]:
         """Yield all rows in order, encoded."""
         for piece in pieces_of(self.source):
-            where = _place_of(self.source, piece)
+            where = place_of(self.source, piece)
             yield self._encoded(Block(piece.X, piece.y, piece.weight), where)
 
     def stream_targets(self) -> Iterator[Block]:
@@ -157,10 +185,12 @@ class EncodedSource(Derived):
         return self.source.stream_targets()
 
     def _encoded(self, found: Block, where: Callable[[int], str]) -> Block:
-        return found._replace(X=encoded(self.encoder, found.X, where))
+        with located(where):
+            return found._replace(X=self.encoder.transform(found.X))
 
 
-def _place_of(source: Source, piece: Piece) -> Callable[[int], str]:
+def place_of(source: Source, piece: Piece) -> Callable[[int], str]:
+    """Return what tells the place of a row of a piece."""
     return lambda row: source.place(piece.block, piece.start + row)
 
 
@@ -216,11 +246,11 @@ class TrainingRows(Derived):
         return super().__getstate__() | {"_of": (-1, np.empty(0, np.int64))}
 
 
-def encoded(encoder: Any, X: Any, where: Callable[[int], str]) -> Array:
-    """Return encoded rows; an error about a value has its place."""
+@contextlib.contextmanager
+def located(where: Callable[[int], str]) -> Iterator[None]:
+    """Give an error about a value of some rows its place."""
     try:
-        found: Array = encoder.transform(X)
-        return found
+        yield
     except ColumnError as error:
         if error.row is None:
             raise

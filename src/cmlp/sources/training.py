@@ -44,14 +44,15 @@ def read_all(source: Source, n: int, dtype: np.dtype[Any]) -> Block:
     X = np.empty((n, source.n_features), dtype)
     at, targets, weights = 0, [], []
     for found in streamed(source):
-        if at + len(found.X) > n:
+        start, at = at, at + len(found.X)
+        if at > n:
             break
-        X[at : at + len(found.X)] = found.X
-        at += len(found.X)
+        X[start:at] = found.X
         targets.append(found.y)
         weights += [] if found.weight is None else [found.weight]
     if at != n:
-        raise ValueError(f"the source has other rows than at first: {n:,} then, now {at:,}")
+        raise ValueError(f"the source has other rows than at first: {n:,} then, now {at:,}"
+                         f"{' or more' * (at > n)}")  # fmt: skip
     return Block(X, np.concatenate(targets), np.concatenate(weights) if weights else None)
 
 

@@ -137,7 +137,8 @@ def window_rows(
     left = memory - 2 * piece_bytes(memory) - scratch
     n = max(0, int(left / (2 * size))) // batch_size * batch_size
     if n < FEWEST * batch_size:
-        need = (2 * size * FEWEST * batch_size + scratch) * 1.15 + (whole - memory)
+        room = 2 * size * FEWEST * batch_size  # with more memory lanes may take a quarter of it
+        need = max((room + scratch) * 8 / 7, room * 8 / 5) * whole / memory
         raise ValueError(
             f"windows of {FEWEST} batches of {batch_size} rows need memory={in_words(need)!r}; "
             f"it is {in_words(whole)!r}: give more, or lower batch_size"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cmlp.core.layout import Array
 from cmlp.data.labels import EXACT
-from cmlp.data.numbers import REAL
+from cmlp.data.numbers import REAL, of_arrow
 from cmlp.tables.columns import (
     ColumnError,
     Durations,
@@ -244,7 +244,7 @@ def _chunks(column: Any) -> list[Any]:
 
 
 def _arrow_numbers(column: Any) -> Array:
-    parts = [chunk.to_numpy(zero_copy_only=False) for chunk in _chunks(column)]
+    parts = [of_arrow(chunk) for chunk in _chunks(column)]
     return parts[0] if len(parts) == 1 else np.concatenate([*parts, np.zeros(0, np.int8)])
 
 
@@ -254,13 +254,13 @@ def _arrow_levels(name: str, column: Any, declared: bool) -> Levels:
     parts = []
     for chunk in _chunks(column):
         encoded = chunk if hasattr(chunk, "dictionary") else chunk.dictionary_encode()
-        indices = encoded.indices
-        if indices.null_count:
-            indices = indices.cast("int64").fill_null(-1)
+        numbers = of_arrow(encoded.indices)
+        if encoded.indices.null_count:
+            numbers = np.nan_to_num(numbers, nan=-1).astype(np.int64)
         places = []
         for value in encoded.dictionary.to_pylist():
             places.append(table.setdefault(value, len(table)))
-        codes = np.array([*places, -1], np.int32)[indices.to_numpy(zero_copy_only=False)]
+        codes = np.array([*places, -1], np.int32)[numbers]
         parts.append(codes)
     codes = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.zeros(0, np.int32)])
     return Levels(codes, list(table), declared)

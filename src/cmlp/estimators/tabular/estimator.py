@@ -387,9 +387,12 @@ class Tabular(Estimator):
         """Return the members' answers about a table, joined."""
         self._check_is_fitted()
         if isinstance(X, Source):
-            from cmlp.sources.tables import pieces_of
+            from cmlp.sources.tables import located, pieces_of, place_of
 
-            pieces = [self._answers(answer, piece.X, join) for piece in pieces_of(X)]
+            pieces = []
+            for piece in pieces_of(X):
+                with located(place_of(X, piece)):
+                    pieces.append(self._answers(answer, piece.X, join))
             return np.concatenate(pieces)
         rows: dict[int, Any] = {}
         if self._encoded:

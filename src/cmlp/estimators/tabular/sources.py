@@ -13,6 +13,7 @@ import numpy as np
 from cmlp.core.checks import check_dtype
 from cmlp.core.errors import InvalidParameterError
 from cmlp.core.layout import Array
+from cmlp.data.cells import DataError
 from cmlp.data.labels import places
 from cmlp.data.rows import HeldOut
 from cmlp.data.source import Source, number_of_rows
@@ -34,7 +35,7 @@ from cmlp.sources.encode import RowEncoder
 from cmlp.sources.plan import HeldRows
 from cmlp.sources.skipping import Skipping, has_one_target
 from cmlp.sources.survey import Learned, Seen, Survey, groups_of
-from cmlp.sources.tables import EncodedSource, whole_table
+from cmlp.sources.tables import EncodedSource, dated, whole_table
 from cmlp.training.stopping import Deadline
 
 CELL = 24
@@ -42,6 +43,16 @@ CELL = 24
 
 MOST_SAMPLED = 500_000
 """Rows of the sample that columns are learned from, at most."""
+
+
+def refuse_gaps(source: Source, y: Array) -> None:
+    """Raise DataError with the place of the first of all rows that has no target."""
+    rows = np.flatnonzero(missing_in(y))
+    if len(rows):
+        block, row = 0, int(rows[0])
+        while source.blocks is not None and row >= source.blocks[block]:
+            block, row = block + 1, row - source.blocks[block]
+        raise DataError(f"{source.place(block, row)}: the target is missing; {NO_TARGET}")
 
 
 class StreamedFit(FitOfSource):
@@ -63,7 +74,13 @@ class StreamedFit(FitOfSource):
         if self.how.is_plain and (
             number_of_rows(self.source) * self.source.n_features * CELL <= self.memory
         ):
-            return whole_table(self.source, type(self.estimator).__name__)
+            est, source = self.estimator, self.source
+            X, y, weights = whole_table(source, type(est).__name__)
+            if y.ndim == 1 and not est.missing_targets:
+                refuse_gaps(source, y)
+            if y.ndim == 2 and not y.shape[1]:
+                source.first(1, targets_only=True)  # raises: it has no target
+            return dated(source, X, est.categorical_features), y, weights
         return None
 
     def fit(self, validation: tuple[Any, Any, Any]) -> Any:
@@ -102,7 +119,9 @@ class StreamedFit(FitOfSource):
             preset = replace(preset, n_ensemble=1)
         if how.checkpoint is not None and preset.n_ensemble > 1:
             raise InvalidParameterError("checkpoints need n_ensemble=1")
-        encoder = est._make_encoder(preset).fit(learned.sample)
+        encoder = est._make_encoder(preset).fit(
+            dated(self.source, learned.sample, est.categorical_features)
+        )
         scale = self._scale(targets, learned, preset)
         self.encoded = EncodedSource(self.source, encoder, check_dtype(est.dtype))
         self.row_encoder = self._row_encoder(targets, scale, learned)
