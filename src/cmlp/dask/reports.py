@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import cmlp
 from cmlp.core.formatting import number
-from cmlp.dask.cluster import Cluster, Limits
+from cmlp.dask.cluster import Cluster, Limits, TrainingFailed
 from cmlp.dask.partitions import UNEVEN, is_collection
 from cmlp.data.source import is_source
 
@@ -36,9 +37,15 @@ def checked_cluster(client: Any, limits: Limits) -> Cluster:
     ------
     RuntimeError
         If cmlp is missing in a worker, or is of another version.
+    TrainingFailed
+        If no worker comes within `wait` seconds.
     """
-    cluster = Cluster(client, limits)
-    addresses = list(cluster.members())
+    cluster, end = Cluster(client, limits), time.monotonic() + limits.wait
+    while not (addresses := list(cluster.members())):
+        if time.monotonic() > end:
+            named = "" if cluster.only is None else f" of {sorted(cluster.only)}"
+            raise TrainingFailed(f"there is no worker{named}; waited {limits.wait:g} s")
+        time.sleep(0.1)
     answers = cluster.tell(addresses, _found_in_worker(), limit=min(limits.timeout, LIMIT))
     wrong = {}
     for address, told in answers.items():

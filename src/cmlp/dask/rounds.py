@@ -199,7 +199,12 @@ class Rounds:
                     f"{len(ready)} workers can take part, and at least {self.limits.min_workers} "
                     f"must; waited {self.limits.wait:g} s",
                     self.story
-                    + [f"{address}: {why}" for address, (why, _) in self.refused.items()],
+                    + [f"{address}: {why}" for address, (why, _) in self.refused.items()]
+                    + [
+                        f"{address}: is {about['status']}, as one is whose memory is nearly full"
+                        for address, about in self.cluster.members().items()
+                        if about["status"] != "running"
+                    ],
                 )
             if busy - {BUSY} and not self.ticket:
                 self.cluster.tell(self.claimed, worker.leave, self.run, False)

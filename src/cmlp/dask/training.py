@@ -129,6 +129,11 @@ def train(
     DivergenceError, DataError, ValueError, TypeError
         As :meth:`cmlp.Network.fit` does; an error of a worker names it.
     """
+    if not isinstance(net, State):
+        raise TypeError(
+            f"net must be a cmlp.Network, not {type(net).__name__}: estimators, see "
+            "cmlp.dask.DaskMLPClassifier, have fit"
+        )
     given = {
         "epochs": epochs, "batch_size": batch_size, "callbacks": callbacks, "verbose": verbose,
     } | recipe  # fmt: skip
