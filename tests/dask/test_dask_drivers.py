@@ -96,6 +96,23 @@ def test_a_busy_cluster_says_who_has_it(client, processes, source):
         other.stdout.close()
 
 
+def test_workers_of_one_process_share_nothing(client, source):
+    """Nor does one that has no rows, of a single shard."""
+    whole = train(client, source).params
+    with (
+        distributed.LocalCluster(2, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as threads,
+    ):
+        np.testing.assert_allclose(train(threads, source).params, whole, rtol=1e-9, atol=1e-12)
+        X, y = waves(4_000)
+        net = network()
+        cmlp.dask.train(threads, net, X, y, shards=1, epochs=1)
+        (trained,) = cmlp.dask.fit_many(threads, [(net, {"epochs": 1})], (X, y))
+        assert (trained.network.params != net.params).any()
+        with pytest.raises(cmlp.dask.TrainingFailed, match=r"no worker of \['nobody'\]"):
+            train(threads, source, workers=["nobody"], wait=0.1)
+
+
 def test_a_worker_that_is_busy_with_other_tasks_comes_later(client, source):
     address = sorted(client.scheduler_info()["workers"])[0]
     event = distributed.Event("enough", client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 import time
@@ -153,6 +154,7 @@ def train_group(jobs: list[Any], data: _Whole, n_threads: int) -> tuple[float, l
     from cmlp.training.many import fit_many as train
 
     began, (nets, settings) = time.perf_counter(), zip(*jobs, strict=True)
+    nets = copy.deepcopy(nets)  # those of the driver, if this is its process
     X, y, weight = data.read()
     histories = train(nets, X, y, sample_weight=weight, settings=settings, n_threads=n_threads)
     return time.perf_counter() - began, list(zip(nets, histories, strict=True))

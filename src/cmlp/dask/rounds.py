@@ -19,6 +19,8 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
+import cloudpickle
+
 from cmlp.core.errors import warn
 from cmlp.dask import worker
 from cmlp.dask.cluster import ANSWER, Cluster, Task, TrainingFailed
@@ -71,7 +73,7 @@ class Rounds:
         self.options = rank.settings.options
         options = replace(self.options, callbacks=(), verbose=0, max_time=None)  # these stay here
         settings = replace(rank.settings, options=options)
-        self.place = rank.net, source, settings, rank.validation
+        self.place = cloudpickle.dumps((rank.net, source, settings, rank.validation))
         self.partitions = partitions_in(source)
         self.run, self.ticket, self.failures = uuid.uuid4().hex[:12], 0, 0
         self.ring: list[str] = []
@@ -258,7 +260,8 @@ class Rounds:
         if self.partitions is None:
             return [{}] * size
         futures, pieces = self.partitions.living(self.cluster.client), Shards(list(blocks)).pieces
-        return [{block: futures[block] for block, _, _ in pieces(*span)} for span in spans]
+        some = [span if n else (0, 1) for span, n in zip(spans, rows, strict=True)]
+        return [{block: futures[block] for block, _, _ in pieces(*span)} for span in some]
 
     def _each(self, what: str, arguments: list[Any], patience: float) -> list[Any]:
         """Call a method of all ranks, in tasks; return the results, None of those that failed."""

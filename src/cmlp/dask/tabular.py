@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import cloudpickle
 import numpy as np
 
 from cmlp.core.errors import ConvergenceWarning, InvalidParameterError, warn
@@ -181,7 +183,7 @@ class _Reading(Pool):
     """Groups of blocks that are read in workers: of partitions where most of them are."""
 
     def __init__(self, fit: ClusterFit, function: Any, first: Any, groups: Iterable[Any]) -> None:
-        self.groups, self.arguments = list(groups), (function, first, fit.source)
+        self.groups, self.sent = list(groups), cloudpickle.dumps((function, first, fit.source))
         super().__init__(fit.cluster, len(self.groups))
         partitions = partitions_in(fit.source)
         self.futures = [] if partitions is None else partitions.living(fit.cluster.client)
@@ -192,7 +194,7 @@ class _Reading(Pool):
         number = self.left.pop(int(share * len(self.left)))
         blocks = self.groups[number]
         held = {block: self.futures[block] for block in blocks if self.futures}
-        return [number], (_on_blocks, *self.arguments, blocks, held)
+        return [number], (_on_blocks, self.sent, blocks, held)
 
     def results(self) -> Iterator[Any]:
         """Yield the results in order; until it is their turn they stay in the workers."""
@@ -229,8 +231,9 @@ class Watch:
         return self.best.stalled(epoch)
 
 
-def _on_blocks(function: Any, first: Any, source: Source, blocks: Any, held: Any) -> tuple[Any]:
+def _on_blocks(given: bytes, blocks: Any, held: Any) -> tuple[Any]:
     """Run a function in a worker, which has partitions; or none, and reads blocks."""
+    function, first, source = pickle.loads(given)  # its own: workers may share a process
     for each in (source, first):
         partitions = partitions_in(each)
         if partitions is not None:

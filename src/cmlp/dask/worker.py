@@ -123,19 +123,21 @@ class Seat:
 
     # Tasks
 
-    def listen(self, place: Any, port: Any, held: dict[int, Any]) -> tuple[str, Any]:
+    def listen(self, place: bytes | None, port: Any, held: dict[int, Any]) -> tuple[str, Any]:
         """Take the partitions that this rank carries, and open a port for a ring.
 
         `place` is what a rank is made of, where there is none: see :class:`cmlp.distributed.Rank`.
+        It is pickled, since workers may share a process with each other, and with the driver.
         """
         from cmlp.distributed.listener import Listener
 
-        self.rows = place[1] if self.rank is None else self.rows
+        made = [] if place is None else pickle.loads(place)
+        self.rows = made[1] if self.rank is None else self.rows
         partitions = partitions_in(self.rows)
         if partitions is not None:
             partitions.held = held
         if self.rank is None:
-            self._make_rank(*place)
+            self._make_rank(*made)
         self.rank.close_shards()
         self.disconnect()
         self.listener = Listener(self.worker.ip, port(self.worker) if callable(port) else port)
