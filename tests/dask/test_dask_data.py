@@ -25,6 +25,11 @@ def chunked(rows=500):
     return da.from_array(X, chunks=(rows, 8)), da.from_array(Y, chunks=rows)
 
 
+def dask_of(function, dtype="f8"):
+    """Return an array whose blocks a function makes, and which says that it has a dtype."""
+    return chunked()[0].map_blocks(function, dtype=dtype, meta=np.empty((0, 0), dtype))
+
+
 def frame(parts=5, labels=Y):
     return dd.from_pandas(pd.DataFrame(X, columns=NAMES).assign(y=labels), npartitions=parts)
 
@@ -127,6 +132,11 @@ def test_partitions_follow_each_other_as_ranks_do(client, monkeypatch):
         (lambda: (chunked()[0], Y), "dask.array.from_array"),
         (lambda: (frame(), chunked()[1]), "to_dask_array(lengths=True)"),
         (lambda: (frame(), "no such"), "a column of X"),
+        (lambda: (frame(), None), "y = X['a column']"),
+        (lambda: (frame().rename(columns={"c1": "c0"}), "y"), "the same name: ['c0']"),
+        (lambda: (dask_of(lambda x: x, "int64"), chunked()[1]), "X holds float64, and its coll"),
+        (lambda: (dask_of(lambda x: np.ma.masked_greater(x, 1)), chunked()[1]), "masked entries"),
+        (lambda: (chunked()[0], chunked()[1].map_blocks(lambda y: y[1:])), "its y 499"),
         (lambda: (frame(labels=Y.astype(str)), "c0"), "get_dummies(X.categorize())"),
         (lambda: (frame().assign(k=frame()["y"].astype("category")), "y"), "categorize"),
     ],
@@ -150,6 +160,8 @@ def test_estimators(client):
     np.testing.assert_array_equal(clf.predict_proba(A).compute(), local.predict_proba(X))
     assert "client" not in clf.get_params() and clf.get_params()["timeout"] == 10
     assert clf.score(X, Y) == clf.score(A, b)
+    with pytest.raises(ValueError, match="500 rows, and its y 1000"):  # not broadcast
+        clf.score(A, b.map_blocks(np.repeat, 2))
     reg = cmlp.dask.DaskMLPRegressor(
         hidden_layer_sizes=(16,), max_iter=30, learning_rate_init=0.01, random_state=0,
         early_stopping=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from dataclasses import fields
@@ -65,10 +66,13 @@ class OnCluster:
         cls.__init__ = begin  # type: ignore[method-assign]
 
     def _client(self) -> Any:
+        """Return the client, or the current one; None where there is none: some need no cluster."""
         from distributed import get_client
 
         client = getattr(self, "client", None)
-        return get_client() if client is None else client
+        with contextlib.suppress(ValueError):
+            client = get_client() if client is None else client
+        return client
 
     def _cluster(self) -> Cluster:
         limits = Limits(**{name: getattr(self, name) for name in CLUSTER})
@@ -84,10 +88,15 @@ class OnCluster:
         state: dict[str, Any] = super().__getstate__() | {"client": None}  # type: ignore[operator]
         return state
 
+    def _lazily(self, X: Any, what: str, more: dict[str, Any]) -> Any:
+        if more:
+            raise TypeError(f"{what} of a Dask collection has no {sorted(more)}; to_local() has")
+        return predict(self._client(), self.to_local(), X, what)
+
     def predict(self, X: Any, **more: Any) -> Any:
         """Return the answers about rows; of a Dask collection lazily."""
         if is_collection(X):
-            return predict(self._client(), self.to_local(), X)
+            return self._lazily(X, "predict", more)
         return super().predict(X, **more)  # type: ignore[misc]
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -103,7 +112,7 @@ class Classifies(OnCluster):
     def predict_proba(self, X: Any, **more: Any) -> Any:
         """Return the probabilities of classes; of a Dask collection lazily."""
         if is_collection(X):
-            return predict(self._client(), self.to_local(), X, "predict_proba")
+            return self._lazily(X, "predict_proba", more)
         return super().predict_proba(X, **more)  # type: ignore[misc]
 
 

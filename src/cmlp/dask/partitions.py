@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from cmlp.core.layout import Array
+from cmlp.core.arrays import array_of
 from cmlp.data.cells import DataError
 from cmlp.data.labels import label_array
-from cmlp.data.numbers import READABLE, REAL, float_for
+from cmlp.data.numbers import READABLE, REAL, float_for, readable
 from cmlp.data.source import Block, Source
 from cmlp.data.summary import Labels, Summary
 from cmlp.sources.arrays import arrays
@@ -58,7 +60,8 @@ class Partitions(Source):
     held: dict[int, Held] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.feature_names = [str(name) for name in self.columns or ()]
+        names = self.columns or []
+        self.feature_names = names if all(isinstance(name, str) for name in names) else []
         self.target_name = None if self.target is None else str(self.target)
 
     def read_table(self, block: int, start: int = 0, stop: int | None = None) -> Block:
@@ -72,17 +75,31 @@ class Partitions(Source):
         if self.columns is not None:
             X, y = X[self.columns], X[self.target] if y is None else y
         weight = None if weight is None else np.asarray(weight, np.float64)
-        return Block(X, _targets(y), weight)
+        return Block(X, label_array("y", y), weight)
 
     def read(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return rows of a partition, with X as a matrix."""
         found = self.read_table(block, start, stop)
         X = found.X
+        self._check_types(X, block)
         if self.columns is not None:
             X = X.to_numpy(dtype=self.dtype, na_value=np.nan)
         elif hasattr(X, "tocsr"):
-            X = X.toarray()
-        return found._replace(X=np.asarray(X, self.dtype))
+            X = X.tocsr().toarray()
+        return found._replace(X=readable(np.asarray(array_of("X", X), self.dtype)))
+
+    def _check_types(self, X: Any, block: int) -> None:
+        """Check that numbers are of the type that the collection says: others would be rounded."""
+        casting: Any = "same_kind" if self.dtype.kind == "f" else "safe"
+        for name, given in [("X", X.dtype)] if self.columns is None else X.dtypes.items():
+            dtype = getattr(given, "numpy_dtype", given)
+            if not isinstance(dtype, np.dtype) or not (
+                dtype.kind == "O" or np.can_cast(dtype, self.dtype, casting)
+            ):
+                raise DataError(
+                    f"{self.place(block, 0)}: {name} holds {given}, and its collection says "
+                    f"{self.dtype}: convert it by astype, or correct the meta of map_partitions"
+                )
 
     def read_targets(self, block: int, start: int = 0, stop: int | None = None) -> Block:
         """Return targets of a partition."""
@@ -122,8 +139,8 @@ class Partitions(Source):
             if self.arrays is None:
                 raise DataError(
                     f"partition {self.numbers[block]} was lost with its worker, and Dask cannot "
-                    f"compute it again ({', '.join(sorted(states))}): it was scattered. Take a "
-                    "source of cmlp.data, or a collection that reads files"
+                    f"compute it again ({', '.join(sorted(states))}): it was scattered, or the "
+                    "client restarted. Take a source of cmlp.data, or a collection that reads files"
                 )
             self.futures[block] = _sent(client, self.arrays, block)
         return self.futures
@@ -139,10 +156,6 @@ def partitions_in(source: Any) -> Partitions | None:
 def _sliced(part: Any, rows: slice) -> Any:
     """Return rows of an array or a frame: these alone are copied."""
     return None if part is None else getattr(part, "iloc", part)[rows]
-
-
-def _targets(y: Any) -> Array:
-    return y if isinstance(y, np.ndarray) else label_array("y", y)
 
 
 # From collections ---------------------------------------------------------------------------------
@@ -174,20 +187,24 @@ def partitions_of(
         that repairs them.
     """
     columns = target = None
+    check_rows(X)
     if hasattr(X, "columns"):
         columns, target = list(X.columns), None if is_collection(y) else y
+        if twice := [name for name, n in Counter(columns).items() if n > 1]:
+            raise ValueError(f"columns of X have the same name: {twice}; rename or drop them")
         if target is not None:
-            if not isinstance(target, str) or target not in columns:
-                raise TypeError(f"y must be a Series of Dask, or a column of X: {columns}")
+            check_name(target, columns)
             columns.remove(target)
         dtype = np.result_type(*(_column_type(X, name, tables) for name in columns))
     else:
-        check_array("X", X, 2)
+        check_array("X", X)
         dtype = X.dtype
+        if dtype.kind not in (*REAL, "O"):
+            raise TypeError(f"X must hold real numbers, but its dtype is {dtype}")
     y = None if target is not None else y
     for name, part in (("y", y), ("sample_weight", weight)):
         if part is not None or (name == "y" and target is None):
-            _check_alike(name, part, X)
+            check_alike(name, part, X)
     futures = _futures(cluster.client, [X, y, weight])
     rows, summary = _described(cluster, futures, target)
     kept = dtype.char in READABLE and dtype.isnative
@@ -202,8 +219,12 @@ def partitions_of(
 def scattered(cluster: Any, X: Any, y: Any, weight: Any) -> Partitions:
     """Send arrays to the workers, each row to one of them, and return them as a source."""
     client, members = cluster.client, list(cluster.members())
-    rows = max(1, -(-len(X) // (4 * max(1, len(members)))))
+    if hasattr(X, "iloc"):
+        raise TypeError(
+            "X is a frame of this process: dask.dataframe.from_pandas(X, npartitions=8)"
+        )
     whole = arrays(X, y, weight)
+    rows = -(-(whole.n_rows or 0) // (4 * max(1, len(members))))
     whole = arrays(X, y, weight, block_rows=min(rows, max(whole.blocks or (1,))))
     blocks, seen = whole.blocks or (), whole.summary(features=False)
     n = len(blocks)
@@ -222,10 +243,17 @@ def _sent(client: Any, source: Source, block: int, address: str | None = None) -
     return x, y, weight[0] if weight else None
 
 
-def check_array(name: str, array: Any, n: int | None = None, sizes: bool = True) -> None:
+def check_rows(X: Any) -> None:
+    """Check that this is a frame of Dask's, or an array of two dimensions."""
+    found = getattr(X, "ndim", None) if is_collection(X) else None
+    if not isinstance(found, int):  # that of a delayed object is one more
+        raise TypeError(f"X must be an array or a frame of Dask, not {type(X).__name__}")
+    if found != 2:
+        raise ValueError(f"X must be (rows, features), but its shape is {X.shape}")
+
+
+def check_array(name: str, array: Any, sizes: bool = True) -> None:
     """Check that an array is cut by rows only, and at known ones."""
-    if n is not None and array.ndim != n:
-        raise ValueError(f"{name} must be (rows, features), but its shape is {array.shape}")
     if array.ndim == 2 and array.numblocks[1] > 1:
         raise ValueError(
             f"{name} is cut by columns into {array.numblocks[1]} chunks; make rows whole: "
@@ -253,16 +281,23 @@ def _column_type(X: Any, name: Any, tables: bool) -> np.dtype[Any]:
     raise TypeError(
         f"column {name!r} holds {dtype}, and a network reads numbers: take indicators, "
         f"X = dask.dataframe.get_dummies(X.categorize()), or leave it out: "
-        f"X = X.drop(columns=[{name!r}])"
+        f"X = X.drop(columns=[{name!r}]); DaskTabularClassifier and DaskTabularRegressor read it"
     )
 
 
-def _check_alike(name: str, part: Any, X: Any) -> None:
+def check_name(target: Any, columns: list[Any]) -> None:
+    """Check that the targets of a frame are one of its columns."""
+    if not isinstance(target, Hashable) or target not in columns:
+        raise TypeError(f"y must be a Series of Dask, or a column of X: {columns}")
+
+
+def check_alike(name: str, part: Any, X: Any, sizes: bool = True) -> None:
     """Check that y or weights are cut where X is."""
     if not is_collection(part):
+        how = f"{name} = dask.array.from_array({name}, chunks=X.chunks[0])"
         raise TypeError(
             f"{name} is {type(part).__name__}, and X is of Dask: give both alike, as with "
-            f"{name} = dask.array.from_array({name}, chunks=X.chunks[0])"
+            + (how if hasattr(X, "chunks") else f"{name} = X['a column']")
         )
     if hasattr(part, "chunks") and hasattr(X, "columns"):
         raise TypeError(
@@ -270,8 +305,9 @@ def _check_alike(name: str, part: Any, X: Any) -> None:
             "X = X.to_dask_array(lengths=True)"
         )
     if hasattr(part, "chunks"):
-        check_array(name, part)
-        if part.chunks[0] != X.chunks[0]:
+        check_array(name, part, sizes=sizes)
+        known = sizes or not np.isnan([*part.chunks[0], *X.chunks[0]]).any()
+        if part.chunks[0] != X.chunks[0] if known else part.numblocks[0] != X.numblocks[0]:
             raise ValueError(
                 f"{name} is cut at other rows than X: {name} = {name}.rechunk({{0: X.chunks[0]}})"
             )
@@ -314,7 +350,7 @@ def _described(cluster: Any, futures: list[Held], target: Any) -> tuple[dict[int
         for start in range(0, len(numbers), PIECE)
     ]
     tasks = [
-        client.submit(describe, [futures[i][:2] for i in numbers], target, pure=False)
+        client.submit(describe, [futures[i] for i in numbers], target, pure=False)
         for numbers in pieces
     ]
     rows: dict[int, int] = {}
@@ -327,14 +363,17 @@ def _described(cluster: Any, futures: list[Held], target: Any) -> tuple[dict[int
     return rows, Summary(sum(rows.values()), labels.labels, labels.counts, None, None)
 
 
-def describe(parts: list[tuple[Any, Any]], target: Any) -> tuple[list[int], Labels]:
+def describe(parts: list[Held], target: Any) -> tuple[list[int], Labels]:
     """Return rows and labels of partitions; runs in the worker that has them."""
     rows, seen = [], Labels()
-    for X, y in parts:
-        y = _targets(X[target] if y is None else y)
-        if len(y) != len(X):
-            raise ValueError(f"a partition of X has {len(X)} rows, and its y {len(y)}")
-        rows.append(len(X))
+    for X, y, weight in parts:
+        y = label_array("y", X[target] if y is None else y)
+        for name, part in (("y", y), ("sample_weight", weight)):
+            if part is not None and len(part) != X.shape[0]:
+                raise ValueError(
+                    f"a partition of X has {X.shape[0]} rows, and its {name} {len(part)}"
+                )
+        rows.append(X.shape[0])
         if y.ndim == 1 or y.shape[1] == 1:
             seen.see(y.reshape(-1))
         else:
