@@ -54,6 +54,8 @@ def ring(
     ------
     RingBroken
         If a rank is missing; it is named.
+    OSError
+        If this process cannot listen on its address.
     ValueError
         If there are no addresses, no rank, or no token.
     """
@@ -81,7 +83,14 @@ def ring(
             "variable CMLP_TOKEN"
         )
     host, _, port = addresses[rank].rpartition(":")
-    listener = Listener(host.strip("[]"), int(port))
+    try:
+        listener = Listener(host.strip("[]"), int(port))
+    except OSError as error:
+        error.add_note(
+            f"This is the address of rank {rank}, {addresses[rank]}: each process needs a rank of "
+            "its own, and all the same order of addresses."
+        )
+        raise
     return listener.ring(addresses, rank, token, timeout=timeout, client=client, server=server)
 
 
