@@ -43,14 +43,17 @@ def train(client, *data, net=None, **more):
 
 def test_any_kind_of_data_is_learned(client, tmp_path):
     weight = np.ones(3_000)
+    rows = {"validation": (frame()[["y", *reversed(NAMES)]], "y")}  # columns in another order
     for data, more in (
         ((stored(tmp_path, X, Y),), {}),
         ((X, Y), {"sample_weight": weight}),
         (chunked(), {"sample_weight": da.from_array(weight, chunks=500)}),
-        ((frame(), "y"), {}),
+        ((frame(), "y"), rows),
         ((frame()[NAMES], frame()["y"]), {}),
     ):
-        assert train(client, *data, **more).score(X, Y) > 0.95
+        net = train(client, *data, **more)
+        assert net.score(X, Y) > 0.95
+        assert more is not rows or net.history["val_score"][-1] == net.score(X, Y)
 
 
 def test_one_and_two_workers_learn_the_same(client, tmp_path):
@@ -160,8 +163,17 @@ def test_estimators(client):
     np.testing.assert_array_equal(clf.predict_proba(A).compute(), local.predict_proba(X))
     assert "client" not in clf.get_params() and clf.get_params()["timeout"] == 10
     assert clf.score(X, Y) == clf.score(A, b)
-    with pytest.raises(ValueError, match="500 rows, and its y 1000"):  # not broadcast
-        clf.score(A, b.map_blocks(np.repeat, 2))
+    for wrong, said in (
+        (lambda y: np.repeat(y, 2), "its y 1000"),
+        (lambda y: y.astype(str), "y holds"),
+    ):
+        with pytest.raises(ValueError, match=said):  # neither broadcast nor compared
+            clf.score(A, b.map_blocks(wrong))
+    nullable = frame()[NAMES].astype("Float64")
+    assert (
+        cmlp.dask.predict(client, clf.network_, nullable).compute() == clf.network_.predict(X)
+    ).all(None)
+    assert clf.predict(A[A[:, 0] > 99]).compute().shape == (0,)  # all of its blocks are empty
     reg = cmlp.dask.DaskMLPRegressor(
         hidden_layer_sizes=(16,), max_iter=30, learning_rate_init=0.01, random_state=0,
         early_stopping=True,
@@ -170,6 +182,9 @@ def test_estimators(client):
     reg.fit(A, da.from_array(t, chunks=500))
     assert reg.score(A, da.from_array(t, chunks=500)) > 0.9
     assert abs(reg.score(A, da.from_array(t, chunks=500)) - reg.score(X, t)) < 1e-6
+    assert reg.score(A, b * 0) == reg.score(X, Y * 0)
+    with pytest.raises(TypeError, match="return_std"):
+        reg.predict(A, return_std=True)
     some = cmlp.dask.DaskMLPClassifier((16,), learning_rate_init=0.03, random_state=0)
     for _ in range(3):
         some.partial_fit(A, b, classes=[0, 1, 2])

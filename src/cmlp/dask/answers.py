@@ -118,7 +118,8 @@ def score(client: Any, model: Any, X: Any, y: Any, weight: Any = None) -> float:
     n, errors, mean, squares = (np.array(each) for each in zip(*filter(None, sums), strict=True))
     squares += n[:, None] * (mean - n @ mean / n.sum()) ** 2  # about the mean of all
     whole = squares.sum(axis=0) if model._estimator_type == "regressor" else n.sum()
-    return float(np.mean(1 - errors.sum(axis=0) / whole))
+    wrong = errors.sum(axis=0)  # constants that are missed have a score of 0
+    return float(np.mean(np.where(whole, whole - wrong, wrong == 0) / np.where(whole, whole, 1)))
 
 
 def _sums(X: Any, y: Any, weight: Any, model: Any) -> Any:

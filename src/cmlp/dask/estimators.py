@@ -180,7 +180,7 @@ class ByRounds(OnCluster):
             with parameters_at_fault():
                 options = _options(est, batch_size_of(est, n), once)
                 settings = settings_of(cluster, recipe_of(est, net), options, storage.memory)
-                held_out = validation_of(net, validation[:2], settings.memory)
+                held_out = validation_of(net, validation[:2], settings.memory, of_source.source)
                 of_source.begin(net, start)
             if getattr(est, "class_weight", None) is not None:
                 X = of_classes(X, of_source.encoder(task.targets))

@@ -6,12 +6,12 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 from cmlp.core.checks import check_number
 from cmlp.dask.cluster import Cluster, Limits
-from cmlp.dask.partitions import is_collection, partitions_of, scattered
+from cmlp.dask.partitions import is_collection, partitions_in, partitions_of, scattered
 from cmlp.dask.reports import checked_cluster
 from cmlp.dask.rounds import Rounds
 from cmlp.data.rows import Data
@@ -86,7 +86,8 @@ def train(
         of each. Callbacks and output are here, and see the network of that epoch.
     sample_weight : dask Array or Series, or array, optional
     validation : (X, y) or Source, optional
-        Rows to validate on, which have to fit into a quarter of `memory`.
+        Rows to validate on, which have to fit into a quarter of `memory`; y may be the name of a
+        column of X, and columns of a frame are found by their names.
     sync_every : int, (int, int) or 'auto'
         Steps that a worker takes before the weights are averaged; 1 sums the gradients of every
         step. (e, k) does so for e epochs first; 'auto' measures.
@@ -155,7 +156,7 @@ def train(
         try:
             source = source_of(cluster, data, y, sample_weight)
             network_encoder(net, source)  # finds the labels of all partitions
-            held_out = validation_of(net, validation, settings.memory)
+            held_out = validation_of(net, validation, settings.memory, source)
         except (TypeError, ValueError):
             net.classes = classes  # a failed call keeps no labels
             raise
@@ -182,10 +183,20 @@ def source_of(cluster: Cluster, data: Any, y: Any, weight: Any) -> Source:
     return scattered(cluster, data, y, weight)
 
 
-def validation_of(net: State, given: Any, memory: int) -> Data | None:
-    """Return rows to validate on, encoded; of nothing, or of (None, None), nothing."""
+def validation_of(net: State, given: Any, memory: int, source: Source) -> Data | None:
+    """Return rows to validate on, encoded; of nothing, or of (None, None), nothing.
+
+    Of a frame those columns, in that order, that the source has.
+    """
     pair: Any = (given, None) if given is None or isinstance(given, Source) else given
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise TypeError("validation must be (X, y), or a source of cmlp.data")
     X, y = (part.compute() if is_collection(part) else part for part in pair)
+    if hasattr(X, "iloc"):
+        y = X[y] if isinstance(y, Hashable) and y in X.columns else y
+        partitions = partitions_in(source)
+        names = source.feature_names if partitions is None else partitions.columns
+        X = X[names] if names else X
     return validation_rows(net, X, y, memory)
 
 
