@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 import numpy as np
@@ -174,9 +175,10 @@ def test_estimators(client):
         cmlp.dask.predict(client, clf.network_, nullable).compute() == clf.network_.predict(X)
     ).all(None)
     assert clf.predict(A[A[:, 0] > 99]).compute().shape == (0,)  # all of its blocks are empty
+    lock = threading.Lock()  # which no worker could get
     reg = cmlp.dask.DaskMLPRegressor(
         hidden_layer_sizes=(16,), max_iter=30, learning_rate_init=0.01, random_state=0,
-        early_stopping=True,
+        early_stopping=True, callbacks=[lambda state: lock and None],
     )  # fmt: skip
     t = X[:, 0] + 2 * X[:, 1]
     reg.fit(A, da.from_array(t, chunks=500))
@@ -345,6 +347,9 @@ def test_report(client):
     distributed.wait([A, b])
     text = str(cmlp.dask.report(client, A))
     assert text.count("tcp://") == 2 and "3,000 rows" in text and cmlp.__version__ in text
+    assert "6 of 6 partitions are not computed" in str(cmlp.dask.report(client, chunked()[0]))
+    with pytest.raises(TypeError, match="not ndarray"):
+        cmlp.dask.report(client, X)
 
 
 def test_versions_are_compared(client, monkeypatch):

@@ -100,7 +100,9 @@ def test_workers_of_one_process_share_nothing(client, source):
     """Nor does one that has no rows, of a single shard."""
     whole = train(client, source).params
     with (
-        distributed.LocalCluster(2, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            n_workers=2, processes=False, dashboard_address=None, memory_limit=None
+        ) as cluster,
         distributed.Client(cluster) as threads,
     ):
         np.testing.assert_allclose(train(threads, source).params, whole, rtol=1e-9, atol=1e-12)
@@ -109,6 +111,13 @@ def test_workers_of_one_process_share_nothing(client, source):
         cmlp.dask.train(threads, net, X, y, shards=1, epochs=1)
         (trained,) = cmlp.dask.fit_many(threads, [(net, {"epochs": 1})], (X, y))
         assert (trained.network.params != net.params).any()
+        paused = distributed.core.Status.paused  # as a worker whose memory is nearly full
+        pause = lambda dask_worker: setattr(dask_worker, "status", paused)  # noqa: E731
+        threads.run(pause, workers=[cluster.workers[0].address])
+        cmlp.dask.train(threads, net, X, y, epochs=1)
+        threads.run(pause)
+        with pytest.raises(cmlp.dask.TrainingFailed, match="is paused"):
+            cmlp.dask.train(threads, net, X, y, wait=0.5)
         with pytest.raises(cmlp.dask.TrainingFailed, match=r"no worker of \['nobody'\]"):
             train(threads, source, workers=["nobody"], wait=0.1)
 

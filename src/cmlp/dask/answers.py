@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import Any
 
+import cloudpickle
 import numpy as np
 
 from cmlp.dask.partitions import check_alike, check_array, check_name, check_rows, is_collection
@@ -68,7 +68,7 @@ def _sent(client: Any, model: Any) -> Any:
     """Return a model for the graph; a large one is sent to the workers apart from it."""
     import dask
 
-    if client is not None and len(pickle.dumps(model)) > LARGE:
+    if client is not None and len(cloudpickle.dumps(model)) > LARGE:
         return dask.delayed(client.scatter(model, broadcast=True, hash=False))
     return dask.delayed(model, pure=False, traverse=False)
 

@@ -63,9 +63,9 @@ class Limits:
     shards: int | None = None
 
     def __post_init__(self) -> None:
-        least = check_integer("min_workers", self.min_workers, 1)
+        check_integer("min_workers", self.min_workers, 1)
         if isinstance(self.workers, (int, float, np.number)):
-            check_integer("workers", self.workers, least)
+            check_integer("workers", self.workers, self.min_workers)
         check_integer("retries", self.retries, 0)
         if self.shards is not None:
             check_integer("shards", self.shards, 1)
@@ -119,7 +119,7 @@ class Cluster:
         if not hasattr(client, "who_has") or client.asynchronous:
             what = "an asynchronous one" if hasattr(client, "who_has") else type(client).__name__
             raise TypeError(f"client must be a distributed.Client that is synchronous, not {what}")
-        self.client, self.limits = client, limits or Limits()
+        self.client, self.limits, self.waiting = client, limits or Limits(), None
         workers = self.limits.workers
         self.most = workers if isinstance(workers, (int, np.integer)) else None
         self.only: set[str] | None = None
@@ -155,6 +155,16 @@ class Cluster:
             if self.only is None or {address, str(about["name"])} & self.only
         }
         return dict(sorted(taking_part.items(), key=lambda item: _order(item[1]["name"])))
+
+    def active(self, members: dict[str, dict[str, Any]] | None = None) -> list[Any]:
+        """Return those that start tasks: one is paused whose memory is nearly full.
+
+        If there is none, a task waits for one: adaptive scaling starts workers for tasks only.
+        """
+        members = self.members() if members is None else members
+        found = [address for address, about in members.items() if about["status"] == "running"]
+        self.waiting = None if found else self.waiting or self.client.submit(str, pure=False)
+        return found
 
     def tell(
         self, addresses: Iterable[str], function: Any, *args: Any, limit: float = ANSWER

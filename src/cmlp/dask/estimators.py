@@ -88,10 +88,16 @@ class OnCluster:
         state: dict[str, Any] = super().__getstate__() | {"client": None}  # type: ignore[operator]
         return state
 
+    def _model(self) -> Any:
+        """Return what answers in the workers: without callbacks, which stay in this process."""
+        local = self.to_local()
+        local.callbacks = ()
+        return local
+
     def _lazily(self, X: Any, what: str, more: dict[str, Any]) -> Any:
         if more:
             raise TypeError(f"{what} of a Dask collection has no {sorted(more)}; to_local() has")
-        return predict(self._client(), self.to_local(), X, what)
+        return predict(self._client(), self._model(), X, what)
 
     def predict(self, X: Any, **more: Any) -> Any:
         """Return the answers about rows; of a Dask collection lazily."""
@@ -102,7 +108,7 @@ class OnCluster:
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the accuracy or R^2, of a Dask collection from sums of its blocks."""
         if is_collection(X):
-            return score(self._client(), self.to_local(), X, y, sample_weight)
+            return score(self._client(), self._model(), X, y, sample_weight)
         return float(super().score(X, y, sample_weight))  # type: ignore[misc]
 
 
@@ -171,7 +177,7 @@ class ByRounds(OnCluster):
                 if member.history_.stopped == "interrupted":
                     break
             vars(est).pop("_random_state", None)
-            ensemble.keep_members(est, [member.to_local() for member in members], task)
+            ensemble.keep_members(est, [member._model() for member in members], task)
             return self
         random, n = random_of(est, task), X.n_rows or 0
         start = random.get_state(legacy=False)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from cmlp.core.checks import check_integer
 from cmlp.dask.cluster import Cluster, Limits
 from cmlp.dask.pool import Pool
 from cmlp.dask.reports import checked_cluster
@@ -81,6 +82,7 @@ def fit_many(
     >>> jobs = [(cmlp.Network([4, 16, 3], seed=s), {"epochs": 20}) for s in range(200)]
     >>> trained = sorted(cmlp.dask.fit_many(client, jobs, (X, y)))  # doctest: +SKIP
     """
+    check_integer("n_threads", n_threads, 1)
     given = [(net, dict(settings)) for net, settings in jobs]
     cluster = checked_cluster(client, Limits(wait=wait, timeout=timeout, retries=retries))
     return _Many(cluster, given, data, n_threads).trained()

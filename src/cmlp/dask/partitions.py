@@ -218,13 +218,13 @@ def partitions_of(
 
 def scattered(cluster: Any, X: Any, y: Any, weight: Any) -> Partitions:
     """Send arrays to the workers, each row to one of them, and return them as a source."""
-    client, members = cluster.client, list(cluster.members())
+    client, members = cluster.client, cluster.active() or [None]
     if hasattr(X, "iloc"):
         raise TypeError(
             "X is a frame of this process: dask.dataframe.from_pandas(X, npartitions=8)"
         )
     whole = arrays(X, y, weight)
-    rows = -(-(whole.n_rows or 0) // (4 * max(1, len(members))))
+    rows = -(-(whole.n_rows or 0) // (4 * len(members)))
     whole = arrays(X, y, weight, block_rows=min(rows, max(whole.blocks or (1,))))
     blocks, seen = whole.blocks or (), whole.summary(features=False)
     n = len(blocks)

@@ -41,11 +41,15 @@ def checked_cluster(client: Any, limits: Limits) -> Cluster:
         If no worker comes within `wait` seconds.
     """
     cluster, end = Cluster(client, limits), time.monotonic() + limits.wait
-    while not (addresses := list(cluster.members())):
+    while not cluster.active():
         if time.monotonic() > end:
             named = "" if cluster.only is None else f" of {sorted(cluster.only)}"
-            raise TrainingFailed(f"there is no worker{named}; waited {limits.wait:g} s")
+            raise TrainingFailed(
+                f"there is no worker{named} that starts tasks; waited {limits.wait:g} s",
+                [f"{at} is {each['status']}" for at, each in cluster.members().items()],
+            )
         time.sleep(0.1)
+    addresses = list(cluster.members())
     answers = cluster.tell(addresses, _found_in_worker(), limit=min(limits.timeout, LIMIT))
     wrong = {}
     for address, told in answers.items():
@@ -140,6 +144,8 @@ def report(client: Any, data: Any = None) -> Report:
                 found.remarks.append(f"{address} cannot read the source: {told}")
     elif is_collection(data):
         _count(client, data, found)
+    elif data is not None:
+        raise TypeError(f"data must be a source or a collection of Dask, not {type(data).__name__}")
     return found
 
 
@@ -157,6 +163,11 @@ def _count(client: Any, data: Any, found: Report) -> None:
     from distributed import futures_of
 
     futures = [future for future in futures_of(data) if future.status == "finished"]
+    if len(futures) < data.npartitions:
+        found.remarks.append(
+            f"{data.npartitions - len(futures)} of {data.npartitions} partitions are not computed "
+            "yet, and their rows not counted: data = client.persist(data)"
+        )
     places, lengths = client.who_has(futures), client.gather(client.map(len, futures, pure=False))
     for future, n in zip(futures, lengths, strict=True):
         worker = found.workers.get(min(places.get(future.key, ()), default=""))

@@ -21,6 +21,7 @@ from typing import Any
 
 import cloudpickle
 
+import cmlp
 from cmlp.core.errors import warn
 from cmlp.dask import worker
 from cmlp.dask.cluster import ANSWER, Cluster, Task, TrainingFailed
@@ -163,14 +164,14 @@ class Rounds:
         for known in (self.claimed, self.refused):
             for address in known.keys() - members.keys():
                 del known[address]
-        found = [address for address, about in members.items() if about["status"] == "running"]
+        found = self.cluster.active(members)
         mine = sorted(found, key=lambda each: (each not in self.claimed, each in self.refused))
         found = [each for each in found if each in mine[: self.cluster.most]]
         new = [
             address for address in found
             if address not in self.claimed and self.refused.get(address, ("", 0.0))[1] <= now
         ]  # fmt: skip
-        told = self.cluster.tell(new, worker.claim, self.run, self.limits.timeout)
+        told = self.cluster.tell(new, worker.claim, self.run, self.limits.timeout, cmlp.__version__)
         for address in new:
             why = str(told.get(address, SILENT))
             if why:

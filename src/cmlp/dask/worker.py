@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cmlp
 from cmlp.dask.partitions import partitions_in
 from cmlp.distributed.communicator import RankError, RingBroken
 
@@ -187,8 +188,10 @@ _lock = threading.Lock()
 # What the driver asks at any time; it is answered by the worker's event loop, and takes no time
 
 
-def claim(run: str, timeout: float, dask_worker: Any) -> str:
+def claim(run: str, timeout: float, version: str, dask_worker: Any) -> str:
     """Claim this worker for a training; return what keeps it from that, if anything does."""
+    if version != cmlp.__version__:  # of a worker that came later: it would end the training
+        return f"has cmlp {cmlp.__version__}, and the driver {version}"
     with _lock:
         seat = _seats.get(dask_worker.address)
         if seat is not None and seat.is_stale:

@@ -115,8 +115,9 @@ class Shares:
     def checksum(self) -> int:
         """Return a checksum of the first rows of arrays, which all ranks have; of a source 0."""
         X, y = self.latest.X, self.latest.targets
-        dense = isinstance(self.rows, Data) and isinstance(X, np.ndarray)
-        return zlib.crc32(X.astype(self.net.dtype).tobytes() + y.tobytes()) if dense else 0
+        if isinstance(self.rows, Source) or not isinstance(X, np.ndarray):
+            return 0
+        return zlib.crc32(X.astype(self.net.dtype).tobytes() + y.tobytes())
 
     # See cmlp.training.feed.Feed
 
