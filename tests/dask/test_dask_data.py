@@ -27,7 +27,7 @@ def chunked(rows=500):
 
 
 def dask_of(function, dtype="f8"):
-    """Return an array whose blocks a function makes, and which says that it has a dtype."""
+    """Return an array whose blocks a function makes, and which declares a dtype."""
     return chunked()[0].map_blocks(function, dtype=dtype, meta=np.empty((0, 0), dtype))
 
 

@@ -89,7 +89,7 @@ class Partitions(Source):
         return found._replace(X=readable(np.asarray(array_of("X", X), self.dtype)))
 
     def _check_types(self, X: Any, block: int) -> None:
-        """Check that numbers are of the type that the collection says: others would be rounded."""
+        """Check that numbers are of the type that the collection declares: others would be rounded."""
         casting: Any = "same_kind" if self.dtype.kind == "f" else "safe"
         for name, given in [("X", X.dtype)] if self.columns is None else X.dtypes.items():
             dtype = getattr(given, "numpy_dtype", given)
@@ -97,7 +97,7 @@ class Partitions(Source):
                 dtype.kind == "O" or np.can_cast(dtype, self.dtype, casting)
             ):
                 raise DataError(
-                    f"{self.place(block, 0)}: {name} holds {given}, and its collection says "
+                    f"{self.place(block, 0)}: {name} holds {given}, and its collection declares "
                     f"{self.dtype}: convert it by astype, or correct the meta of map_partitions"
                 )
 

@@ -132,8 +132,7 @@ def train(
     """
     if not isinstance(net, State):
         raise TypeError(
-            f"net must be a cmlp.Network, not {type(net).__name__}: estimators, see "
-            "cmlp.dask.DaskMLPClassifier, have fit"
+            f"net must be a cmlp.Network, not {type(net).__name__}: estimators have fit"
         )
     given = {
         "epochs": epochs, "batch_size": batch_size, "callbacks": callbacks, "verbose": verbose,
