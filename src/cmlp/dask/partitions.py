@@ -89,7 +89,7 @@ class Partitions(Source):
         return found._replace(X=readable(np.asarray(array_of("X", X), self.dtype)))
 
     def _check_types(self, X: Any, block: int) -> None:
-        """Check that numbers are of the type that the collection declares: others would be rounded."""
+        """Check the types of numbers by those of the collection: others would be rounded."""
         casting: Any = "same_kind" if self.dtype.kind == "f" else "safe"
         for name, given in [("X", X.dtype)] if self.columns is None else X.dtypes.items():
             dtype = getattr(given, "numpy_dtype", given)
