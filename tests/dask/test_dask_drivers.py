@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -113,9 +114,12 @@ def test_workers_of_one_process_share_nothing(client, source):
         assert (trained.network.params != net.params).any()
         paused = distributed.core.Status.paused  # as a worker whose memory is nearly full
         pause = lambda dask_worker: setattr(dask_worker, "status", paused)  # noqa: E731
-        threads.run(pause, workers=[cluster.workers[0].address])
-        cmlp.dask.train(threads, net, X, y, epochs=1)
-        threads.run(pause)
+        known = cluster.scheduler.workers.values()
+        for address in (cluster.workers[0].address, cluster.workers[1].address):
+            cmlp.dask.train(threads, net, X, y, epochs=1)
+            threads.run(pause, workers=[address])
+            while all(each.status != paused for each in known if each.address == address):
+                time.sleep(0.01)  # the scheduler hears of it a moment later
         with pytest.raises(cmlp.dask.TrainingFailed, match="is paused"):
             cmlp.dask.train(threads, net, X, y, wait=0.5)
         with pytest.raises(cmlp.dask.TrainingFailed, match=r"no worker of \['another'\]"):
