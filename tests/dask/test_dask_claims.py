@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import cmlp
 from cmlp.dask import worker
 from cmlp.dask.cluster import Limits
 from cmlp.dask.rounds import Rounds
@@ -27,7 +28,7 @@ def place(monkeypatch):
 
 
 def claim(place, run, timeout=60.0):
-    return worker.claim(run, timeout, place)
+    return worker.claim(run, timeout, cmlp.__version__, place)
 
 
 @contextlib.contextmanager
@@ -70,6 +71,7 @@ def test_a_claim_that_is_renewed_too_late_ends_with_its_task(place):
 def test_a_claim_that_arrives_after_its_training_is_refused(place):
     worker.leave("late", True, place)
     assert "has ended" in claim(place, "late")
+    assert "and the driver 9.9" in worker.claim("next", 60.0, "9.9", place)
     assert claim(place, "next") == ""
 
 

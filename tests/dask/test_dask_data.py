@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 import numpy as np
@@ -25,6 +26,11 @@ def chunked(rows=500):
     return da.from_array(X, chunks=(rows, 8)), da.from_array(Y, chunks=rows)
 
 
+def dask_of(function, dtype="f8"):
+    """Return an array whose blocks a function makes, and which declares a dtype."""
+    return chunked()[0].map_blocks(function, dtype=dtype, meta=np.empty((0, 0), dtype))
+
+
 def frame(parts=5, labels=Y):
     return dd.from_pandas(pd.DataFrame(X, columns=NAMES).assign(y=labels), npartitions=parts)
 
@@ -38,14 +44,17 @@ def train(client, *data, net=None, **more):
 
 def test_any_kind_of_data_is_learned(client, tmp_path):
     weight = np.ones(3_000)
+    rows = {"validation": (frame()[["y", *reversed(NAMES)]], "y")}  # columns in another order
     for data, more in (
         ((stored(tmp_path, X, Y),), {}),
         ((X, Y), {"sample_weight": weight}),
         (chunked(), {"sample_weight": da.from_array(weight, chunks=500)}),
-        ((frame(), "y"), {}),
+        ((frame(), "y"), rows),
         ((frame()[NAMES], frame()["y"]), {}),
     ):
-        assert train(client, *data, **more).score(X, Y) > 0.95
+        net = train(client, *data, **more)
+        assert net.score(X, Y) > 0.95
+        assert more is not rows or net.history["val_score"][-1] == net.score(X, Y)
 
 
 def test_one_and_two_workers_learn_the_same(client, tmp_path):
@@ -127,6 +136,11 @@ def test_partitions_follow_each_other_as_ranks_do(client, monkeypatch):
         (lambda: (chunked()[0], Y), "dask.array.from_array"),
         (lambda: (frame(), chunked()[1]), "to_dask_array(lengths=True)"),
         (lambda: (frame(), "no such"), "a column of X"),
+        (lambda: (frame(), None), "y = X['a column']"),
+        (lambda: (frame().rename(columns={"c1": "c0"}), "y"), "the same name: ['c0']"),
+        (lambda: (dask_of(lambda x: x, "int64"), chunked()[1]), "X holds float64, and its coll"),
+        (lambda: (dask_of(lambda x: np.ma.masked_greater(x, 1)), chunked()[1]), "masked entries"),
+        (lambda: (chunked()[0], chunked()[1].map_blocks(lambda y: y[1:])), "its y 499"),
         (lambda: (frame(labels=Y.astype(str)), "c0"), "get_dummies(X.categorize())"),
         (lambda: (frame().assign(k=frame()["y"].astype("category")), "y"), "categorize"),
     ],
@@ -150,9 +164,21 @@ def test_estimators(client):
     np.testing.assert_array_equal(clf.predict_proba(A).compute(), local.predict_proba(X))
     assert "client" not in clf.get_params() and clf.get_params()["timeout"] == 10
     assert clf.score(X, Y) == clf.score(A, b)
+    for wrong, said in (
+        (lambda y: np.repeat(y, 2), "its y 1000"),
+        (lambda y: y.astype(str), "y holds"),
+    ):
+        with pytest.raises(ValueError, match=said):  # neither broadcast nor compared
+            clf.score(A, b.map_blocks(wrong))
+    nullable = frame()[NAMES].astype("Float64")
+    assert (
+        cmlp.dask.predict(client, clf.network_, nullable).compute() == clf.network_.predict(X)
+    ).all(None)
+    assert clf.predict(A[A[:, 0] > 99]).compute().shape == (0,)  # all of its blocks are empty
+    lock = threading.Lock()  # which no worker could get
     reg = cmlp.dask.DaskMLPRegressor(
         hidden_layer_sizes=(16,), max_iter=30, learning_rate_init=0.01, random_state=0,
-        early_stopping=True,
+        early_stopping=True, callbacks=[lambda state: lock and None],
     )  # fmt: skip
     t = X[:, 0] + 2 * X[:, 1]
     reg.fit(A, da.from_array(t, chunks=500))
@@ -166,6 +192,9 @@ def test_estimators(client):
         for n, weight in ((100, np.arange(100) < 50), (50, None))
     ]  # fmt: skip
     np.testing.assert_allclose(*curves, rtol=1e-12)
+    assert reg.score(A, b * 0) == reg.score(X, Y * 0)
+    with pytest.raises(TypeError, match="return_std"):
+        reg.predict(A, return_std=True)
     some = cmlp.dask.DaskMLPClassifier((16,), learning_rate_init=0.03, random_state=0)
     for _ in range(3):
         some.partial_fit(A, b, classes=[0, 1, 2])
@@ -325,6 +354,9 @@ def test_report(client):
     distributed.wait([A, b])
     text = str(cmlp.dask.report(client, A))
     assert text.count("tcp://") == 2 and "3,000 rows" in text and cmlp.__version__ in text
+    assert "6 of 6 partitions are not computed" in str(cmlp.dask.report(client, chunked()[0]))
+    with pytest.raises(TypeError, match="not ndarray"):
+        cmlp.dask.report(client, X)
 
 
 def test_versions_are_compared(client, monkeypatch):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -94,6 +95,35 @@ def test_a_busy_cluster_says_who_has_it(client, processes, source):
         other.kill()
         other.wait()
         other.stdout.close()
+
+
+def test_workers_of_one_process_share_nothing(client, source):
+    """Nor does one that has no rows, of a single shard."""
+    whole = train(client, source).params
+    with (
+        distributed.LocalCluster(
+            n_workers=2, processes=False, dashboard_address=None, memory_limit=None
+        ) as cluster,
+        distributed.Client(cluster) as threads,
+    ):
+        np.testing.assert_allclose(train(threads, source).params, whole, rtol=1e-9, atol=1e-12)
+        X, y = waves(4_000)
+        net = network()
+        cmlp.dask.train(threads, net, X, y, shards=1, epochs=1)
+        (trained,) = cmlp.dask.fit_many(threads, [(net, {"epochs": 1})], (X, y))
+        assert (trained.network.params != net.params).any()
+        paused = distributed.core.Status.paused  # as a worker whose memory is nearly full
+        pause = lambda dask_worker: setattr(dask_worker, "status", paused)  # noqa: E731
+        known = cluster.scheduler.workers.values()
+        for address in (cluster.workers[0].address, cluster.workers[1].address):
+            cmlp.dask.train(threads, net, X, y, epochs=1)
+            threads.run(pause, workers=[address])
+            while all(each.status != paused for each in known if each.address == address):
+                time.sleep(0.01)  # the scheduler hears of it a moment later
+        with pytest.raises(cmlp.dask.TrainingFailed, match="is paused"):
+            cmlp.dask.train(threads, net, X, y, wait=0.5)
+        with pytest.raises(cmlp.dask.TrainingFailed, match=r"no worker of \['another'\]"):
+            train(threads, source, workers=["another"], wait=0.1)
 
 
 def test_a_worker_that_is_busy_with_other_tasks_comes_later(client, source):

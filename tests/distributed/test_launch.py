@@ -54,6 +54,9 @@ def test_processes_that_know_their_addresses(tmp_path, monkeypatch):
         ring(addresses, 0, path)
     with pytest.raises(ValueError, match="rank must be 0 to 1"):
         ring(addresses)
+    for wrong in ("host:1", ["host"], ["host:port"], ["host:1", "host:1"], [":1"], ["host:65536"]):
+        with pytest.raises(ValueError, match=r"a list of 'host:port'.* that of rank 0 is"):
+            ring(wrong, 0, path)
 
 
 def test_tasks_of_slurm(tmp_path, monkeypatch):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import Any
 
+import cloudpickle
 import numpy as np
 
-from cmlp.dask.partitions import check_array, is_collection
+from cmlp.dask.partitions import check_alike, check_array, check_name, check_rows, is_collection
+from cmlp.data.labels import label_array
+from cmlp.estimators.labels import is_text
 from cmlp.model.state import State
 
 LARGE = 1 << 23
@@ -39,20 +41,20 @@ def predict(client: Any, net: Any, X: Any, what: str = "predict") -> Any:
     TypeError, ValueError
         For an X that is none of Dask's, or is cut by columns.
     """
-    if not is_collection(X):
-        raise TypeError(f"X must be an array or a frame of Dask, not {type(X).__name__}")
+    check_rows(X)
     method = getattr(type(net), what, None)
     if what.startswith("_") or not callable(method):
         raise ValueError(f"{type(net).__name__} has no method {what!r}")
     if hasattr(X, "columns"):
         import dask.dataframe  # map_partitions of dask 2025.1 hands a delayed model on as it is
 
-        meta = _answer(X._meta_nonempty, net, what).iloc[:0]
+        row = X._meta_nonempty.ffill()  # that of a nullable type has a gap in its second row
+        meta = _answer(row, net, what).iloc[:0]
         answer, model, like = dask.delayed(_answer), _sent(client, net), meta.to_numpy()
         parts = [answer(part, model, what, like) for part in X.to_delayed()]
         how = {"meta": meta, "divisions": X.divisions, "verify_meta": False}
         return dask.dataframe.from_delayed(parts, **how)
-    check_array("X", X, 2, sizes=False)
+    check_array("X", X, sizes=False)
     like = _answer(np.zeros((1, int(X.shape[1])), X.dtype), net, what)[:0]
     rows, *answers = X.chunks[0], *((n,) for n in like.shape[1:])
     return X.map_blocks(
@@ -65,22 +67,21 @@ def _sent(client: Any, model: Any) -> Any:
     """Return a model for the graph; a large one is sent to the workers apart from it."""
     import dask
 
-    if client is not None and len(pickle.dumps(model)) > LARGE:
+    if client is not None and len(cloudpickle.dumps(model)) > LARGE:
         return dask.delayed(client.scatter(model, broadcast=True, hash=False))
     return dask.delayed(model, pure=False, traverse=False)
 
 
 def _answer(rows: Any, net: Any, what: str, like: Any = None) -> Any:
     """Return the answers about a block; of a frame with its index; `like` about no rows."""
-    index = getattr(rows, "index", None)
-    if index is not None and isinstance(net, State):  # which reads a matrix
-        rows = rows.to_numpy()
-    found = np.asarray(getattr(net, what)(rows)) if rows.shape[0] else like
-    if index is None:
+    is_frame = hasattr(rows, "iloc")
+    given = rows.to_numpy() if is_frame and isinstance(net, State) else rows  # it reads a matrix
+    found = np.asarray(getattr(net, what)(given)) if rows.shape[0] else like
+    if not is_frame:
         return found
     import pandas as pd
 
-    return (pd.Series if found.ndim == 1 else pd.DataFrame)(found, index=index)
+    return (pd.Series if found.ndim == 1 else pd.DataFrame)(found, index=rows.index)
 
 
 def score(client: Any, model: Any, X: Any, y: Any, weight: Any = None) -> float:
@@ -93,26 +94,39 @@ def score(client: Any, model: Any, X: Any, y: Any, weight: Any = None) -> float:
     """
     import dask
 
+    check_rows(X)
+    if not hasattr(X, "columns"):
+        check_array("X", X, sizes=False)
+    elif not is_collection(y):
+        check_name(y, list(X.columns))
+        X, y = X.drop(columns=[y]), X[y]
+    for name, part in {"y": y, "sample_weight": weight}.items():
+        if part is not None or name == "y":
+            check_alike(name, part, X, sizes=False)
     blocks = [
-        [part] * X.npartitions if part is None or isinstance(part, str)
-        else np.ravel(part.to_delayed())
+        [None] * X.npartitions if part is None else np.ravel(part.to_delayed())
         for part in (X, y, weight)
-    ]  # fmt: skip
+    ]
     sent = _sent(client, model)
     sums = dask.compute(*(dask.delayed(_sums)(*each, sent) for each in zip(*blocks, strict=True)))
+    if not any(sums):
+        raise ValueError("X has no rows")
     n, errors, mean, squares = (np.array(each) for each in zip(*filter(None, sums), strict=True))
     squares += n[:, None] * (mean - n @ mean / n.sum()) ** 2  # about the mean of all
     whole = squares.sum(axis=0) if model._estimator_type == "regressor" else n.sum()
-    return float(np.mean((whole - errors.sum(axis=0)) / whole))
+    wrong = errors.sum(axis=0)  # constants that are missed have a score of 0
+    return float(np.mean(np.where(whole, whole - wrong, wrong == 0) / np.where(whole, whole, 1)))
 
 
 def _sums(X: Any, y: Any, weight: Any, model: Any) -> Any:
     """Return sums over a block: of weights, of squared errors, and of squares about its mean."""
-    if isinstance(y, str):
-        X, y = X.drop(columns=[y]), X[y]
+    if len({len(part) for part in (X, y, weight) if part is not None}) > 1:
+        raise ValueError(f"a partition of X has {len(X)} rows, and its y {len(y)}")
     if not len(X):
         return None
-    y, answer = (np.asarray(each).reshape(len(X), -1) for each in (y, model.predict(X)))
+    y, answer = (label_array("y", each).reshape(len(X), -1) for each in (y, model.predict(X)))
+    if is_text(y) != is_text(answer) and y.dtype != object:
+        raise ValueError(f"y holds {y.dtype}, and the answers are {answer.dtype}")
     w = np.ones(len(y)) if weight is None else np.asarray(weight, np.float64)
     if model._estimator_type == "classifier":
         y = (answer != y).any(axis=1, keepdims=True)  # an error of 1 for each wrong label

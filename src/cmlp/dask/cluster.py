@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from cmlp.core.checks import check_integer, check_number
 from cmlp.dask.worker import Outcome, running
 
@@ -62,6 +64,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         check_integer("min_workers", self.min_workers, 1)
+        if isinstance(self.workers, (int, float, np.number)):
+            check_integer("workers", self.workers, self.min_workers)
         check_integer("retries", self.retries, 0)
         if self.shards is not None:
             check_integer("shards", self.shards, 1)
@@ -107,19 +111,20 @@ class Cluster:
     ----------
     most : int or None
         So many workers may take part.
-    only : set or None
+    only : set of str or None
         Those of these addresses or names may.
     """
 
     def __init__(self, client: Any, limits: Limits | None = None) -> None:
-        if client.asynchronous:
-            raise TypeError("training needs a client that is not asynchronous")
-        self.client, self.limits = client, limits or Limits()
+        if not hasattr(client, "who_has") or client.asynchronous:
+            what = "an asynchronous one" if hasattr(client, "who_has") else type(client).__name__
+            raise TypeError(f"client must be a distributed.Client that is synchronous, not {what}")
+        self.client, self.limits, self.waiting = client, limits or Limits(), None
         workers = self.limits.workers
-        self.most = workers if isinstance(workers, int) else None
-        self.only: set[Any] | None = None
+        self.most = workers if isinstance(workers, (int, np.integer)) else None
+        self.only: set[str] | None = None
         if workers is not None and self.most is None:
-            self.only = {workers} if isinstance(workers, str) else set(workers)
+            self.only = {workers} if isinstance(workers, str) else set(map(str, workers))
 
     def members(self) -> dict[str, dict[str, Any]]:
         """Return the workers that may take part, by address, in order of their names.
@@ -147,9 +152,19 @@ class Cluster:
         taking_part = {
             address: about
             for address, about in found.items()
-            if self.only is None or {address, about["name"]} & self.only
+            if self.only is None or {address, str(about["name"])} & self.only
         }
         return dict(sorted(taking_part.items(), key=lambda item: _order(item[1]["name"])))
+
+    def active(self, members: dict[str, dict[str, Any]] | None = None) -> list[Any]:
+        """Return those that start tasks: one is paused whose memory is nearly full.
+
+        If there is none, a task waits for one: adaptive scaling starts workers for tasks only.
+        """
+        members = self.members() if members is None else members
+        found = [address for address, about in members.items() if about["status"] == "running"]
+        self.waiting = None if found else self.waiting or self.client.submit(str, pure=False)
+        return found
 
     def tell(
         self, addresses: Iterable[str], function: Any, *args: Any, limit: float = ANSWER

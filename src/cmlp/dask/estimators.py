@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from dataclasses import fields
@@ -77,9 +78,12 @@ class OnCluster:
         cls.__init__ = begin  # type: ignore[method-assign]
 
     def _client(self) -> Any:
+        """Return the client, or the current one; None where there is none: some need no cluster."""
         from distributed import get_client
 
-        return self.client or get_client()
+        with contextlib.suppress(ValueError):
+            return self.client or get_client()
+        return None
 
     def _cluster(self) -> Cluster:
         limits = Limits(**{name: getattr(self, name) for name in CLUSTER})
@@ -126,16 +130,28 @@ class OnCluster:
         how = {"checkpoint_every": 60} | how
         return super().fit(self._source(X, y, sample_weight), **how)  # type: ignore[misc]
 
+    def _model(self) -> Any:
+        """Return what answers in the workers: without callbacks, which stay in this process."""
+        local = self.to_local()
+        for each in (local, *getattr(local, "estimators_", ())):
+            each.callbacks = ()
+        return local
+
+    def _lazily(self, X: Any, what: str, more: dict[str, Any]) -> Any:
+        if more:
+            raise TypeError(f"{what} of a Dask collection has no {sorted(more)}; to_local() has")
+        return predict(self._client(), self._model(), X, what)
+
     def predict(self, X: Any, **more: Any) -> Any:
         """Return the answers about rows; of a Dask collection lazily."""
         if is_collection(X):
-            return predict(self._client(), self.to_local(), X)
+            return self._lazily(X, "predict", more)
         return super().predict(X, **more)  # type: ignore[misc]
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the accuracy or R^2, of a Dask collection from sums of its blocks."""
         if is_collection(X):
-            return score(self._client(), self.to_local(), X, y, sample_weight)
+            return score(self._client(), self._model(), X, y, sample_weight)
         return float(super().score(X, y, sample_weight))  # type: ignore[misc]
 
 
@@ -145,7 +161,7 @@ class Classifies(OnCluster):
     def predict_proba(self, X: Any, **more: Any) -> Any:
         """Return the probabilities of classes; of a Dask collection lazily."""
         if is_collection(X):
-            return predict(self._client(), self.to_local(), X, "predict_proba")
+            return self._lazily(X, "predict_proba", more)
         return super().predict_proba(X, **more)  # type: ignore[misc]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from cmlp.core.checks import check_integer
 from cmlp.dask.cluster import Cluster, Limits
 from cmlp.dask.pool import Pool
 from cmlp.dask.reports import checked_cluster
@@ -80,6 +82,7 @@ def fit_many(
     >>> jobs = [(cmlp.Network([4, 16, 3], seed=s), {"epochs": 20}) for s in range(200)]
     >>> trained = sorted(cmlp.dask.fit_many(client, jobs, (X, y)))  # doctest: +SKIP
     """
+    check_integer("n_threads", n_threads, 1)
     given = [(net, dict(settings)) for net, settings in jobs]
     cluster = checked_cluster(client, Limits(wait=wait, timeout=timeout, retries=retries))
     return _trained(cluster, given, data, n_threads)
@@ -138,6 +141,7 @@ def train_group(jobs: list[Any], data: _Whole, n_threads: int) -> tuple[float, l
     from cmlp.training.many import fit_many as train
 
     began, (nets, settings) = time.perf_counter(), zip(*jobs, strict=True)
+    nets = copy.deepcopy(nets)  # those of the driver, if this is its process
     X, y, weight = data.read()
     histories = train(nets, X, y, sample_weight=weight, settings=settings, n_threads=n_threads)
     return time.perf_counter() - began, list(zip(nets, histories, strict=True))

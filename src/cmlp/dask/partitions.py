@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from cmlp.core.arrays import array_of
 from cmlp.data.cells import DataError
 from cmlp.data.labels import label_array
-from cmlp.data.numbers import REAL, readable_dtype
+from cmlp.data.numbers import REAL, readable, readable_dtype
 from cmlp.data.source import Block, Source, no_targets
 from cmlp.data.summary import Labels, Summary
 from cmlp.sources.arrays import arrays
@@ -58,7 +60,8 @@ class Partitions(Source):
     held: dict[int, Held] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.feature_names = [str(name) for name in self.columns or ()]
+        names = self.columns or []
+        self.feature_names = names if all(isinstance(name, str) for name in names) else []
         self.target_name = None if self.target is None else str(self.target)
 
     def read_table(self, block: int, start: int = 0, stop: int | None = None) -> Block:
@@ -78,11 +81,25 @@ class Partitions(Source):
         """Return rows of a partition, with X as a matrix."""
         found = self.read_table(block, start, stop)
         X = found.X
+        self._check_types(X, block)
         if self.columns is not None:
             X = X.to_numpy(dtype=self.dtype, na_value=np.nan)
         elif hasattr(X, "tocsr"):
-            X = X.toarray()
-        return found._replace(X=np.asarray(X, self.dtype))
+            X = X.tocsr().toarray()
+        return found._replace(X=readable(np.asarray(array_of("X", X), self.dtype)))
+
+    def _check_types(self, X: Any, block: int) -> None:
+        """Check the types of numbers by those of the collection: others would be rounded."""
+        casting: Any = "same_kind" if self.dtype.kind == "f" else "safe"
+        for name, given in [("X", X.dtype)] if self.columns is None else X.dtypes.items():
+            dtype = getattr(given, "numpy_dtype", given)
+            if not isinstance(dtype, np.dtype) or not (
+                dtype.kind == "O" or np.can_cast(dtype, self.dtype, casting)
+            ):
+                raise DataError(
+                    f"{self.place(block, 0)}: {name} holds {given}, and its collection declares "
+                    f"{self.dtype}: convert it by astype, or correct the meta of map_partitions"
+                )
 
     @property
     def near(self) -> Iterable[int]:
@@ -115,8 +132,8 @@ class Partitions(Source):
             if self.arrays is None:
                 raise DataError(
                     f"partition {self.numbers[block]} was lost with its worker, and Dask cannot "
-                    f"compute it again ({', '.join(sorted(lost))}): it was scattered. Take a "
-                    "source of cmlp.data, or a collection that reads files"
+                    f"compute it again ({', '.join(sorted(lost))}): it was scattered, or the "
+                    "client restarted. Take a source of cmlp.data, or a collection that reads files"
                 )
             self.futures[block] = _sent(client, self.arrays, block)
         return self.futures
@@ -178,20 +195,24 @@ def partitions_of(
 ) -> Partitions:
     """Return the partitions of collections as a source."""
     columns = target = None
+    check_rows(X)
     if hasattr(X, "columns"):
         columns = list(X.columns)
+        if twice := [name for name, n in Counter(columns).items() if n > 1]:
+            raise ValueError(f"columns of X have the same name: {twice}; rename or drop them")
         if not is_collection(y):
-            if not isinstance(y, str) or y not in columns:
-                raise TypeError(f"y must be a Series of Dask, or a column of X: {columns}")
+            check_name(y, columns)
             columns.remove(y)
             y, target = None, y
         dtype = np.result_type(*(_type_of(name, X.dtypes[name], tables) for name in columns))
     else:
-        check_array("X", X, 2)
+        check_array("X", X)
         dtype = X.dtype
+        if dtype.kind not in (*REAL, "O"):
+            raise TypeError(f"X must hold real numbers, but its dtype is {dtype}")
     for name, part, needed in (("y", y, target is None), ("sample_weight", weight, False)):
         if needed or part is not None:
-            _check_alike(name, part, X)
+            check_alike(name, part, X)
     futures = _futures(cluster.client, [X, y, weight])
     rows, summary = _described(cluster, futures, target)
     return Partitions(
@@ -203,9 +224,9 @@ def partitions_of(
 
 def scattered(cluster: Any, X: Any, y: Any, weight: Any) -> Partitions:
     """Send arrays to the workers, each row to one of them, and return them as a source."""
-    members = list(cluster.members())
-    rows = max(1, -(-len(X) // (4 * max(1, len(members)))))
+    members = cluster.active() or [None]
     whole = arrays(X, y, weight)
+    rows = -(-(whole.n_rows or 0) // (4 * len(members)))
     whole = arrays(X, y, weight, block_rows=min(rows, max(whole.blocks or (1,))))
     n = len(whole.blocks or ())
     return Partitions(
@@ -222,10 +243,17 @@ def _sent(client: Any, source: Source, block: int, address: str | None = None) -
     return x, y, weight[0] if weight else None
 
 
-def check_array(name: str, array: Any, n: int | None = None, sizes: bool = True) -> None:
+def check_rows(X: Any) -> None:
+    """Check that this is a frame of Dask's, or an array of two dimensions."""
+    found = getattr(X, "ndim", None) if is_collection(X) else None
+    if not isinstance(found, int):  # that of a delayed object is one more
+        raise TypeError(f"X must be an array or a frame of Dask, not {type(X).__name__}")
+    if found != 2:
+        raise ValueError(f"X must be (rows, features), but its shape is {X.shape}")
+
+
+def check_array(name: str, array: Any, sizes: bool = True) -> None:
     """Check that an array is cut by rows only, and at known ones."""
-    if n is not None and array.ndim != n:
-        raise ValueError(f"{name} must be (rows, features), but its shape is {array.shape}")
     if array.ndim == 2 and array.numblocks[1] > 1:
         raise ValueError(
             f"{name} is cut by columns into {array.numblocks[1]} chunks; make rows whole: "
@@ -244,17 +272,25 @@ def _type_of(name: Any, dtype: Any, tables: bool) -> np.dtype[Any]:
         raise TypeError(
             f"column {name!r} holds {dtype}, and a network reads numbers: take indicators, "
             "X = dask.dataframe.get_dummies(X.categorize()), or leave it out: "
-            f"X = X.drop(columns=[{name!r}])"
+            f"X = X.drop(columns=[{name!r}]); DaskTabularClassifier and DaskTabularRegressor "
+            "read it"
         )
     return dtype if isinstance(dtype, np.dtype) and dtype.kind in REAL else np.dtype(np.float64)
 
 
-def _check_alike(name: str, part: Any, X: Any) -> None:
+def check_name(target: Any, columns: list[Any]) -> None:
+    """Check that the targets of a frame are one of its columns."""
+    if not isinstance(target, Hashable) or target not in columns:
+        raise TypeError(f"y must be a Series of Dask, or a column of X: {columns}")
+
+
+def check_alike(name: str, part: Any, X: Any, sizes: bool = True) -> None:
     """Check that y or weights are cut where X is."""
     if not is_collection(part):
+        how = f"{name} = dask.array.from_array({name}, chunks=X.chunks[0])"
         raise TypeError(
             f"{name} is {type(part).__name__}, and X is of Dask: give both alike, as with "
-            f"{name} = dask.array.from_array({name}, chunks=X.chunks[0])"
+            + (how if hasattr(X, "chunks") else f"{name} = X['a column']")
         )
     if hasattr(part, "chunks") and hasattr(X, "columns"):
         raise TypeError(
@@ -262,8 +298,10 @@ def _check_alike(name: str, part: Any, X: Any) -> None:
             "X = X.to_dask_array(lengths=True)"
         )
     if hasattr(part, "chunks"):
-        check_array(name, part)
-        alike, repair = part.chunks[0] == X.chunks[0], "rechunk({0: X.chunks[0]})"
+        check_array(name, part, sizes=sizes)
+        known = sizes or not np.isnan([*part.chunks[0], *X.chunks[0]]).any()
+        alike = part.chunks[0] == X.chunks[0] if known else part.numblocks[0] == X.numblocks[0]
+        repair = "rechunk({0: X.chunks[0]})"
     else:
         alike = part.npartitions == X.npartitions
         repair = "repartition(divisions=X.divisions)"
@@ -299,7 +337,7 @@ def _described(cluster: Any, futures: list[Held], target: Any) -> tuple[dict[int
         for start in range(0, len(numbers), PIECE)
     ]
     tasks = [
-        client.submit(describe, [futures[i][:2] for i in numbers], target, pure=False)
+        client.submit(describe, [futures[i] for i in numbers], target, pure=False)
         for numbers in pieces
     ]
     lengths, labels = zip(*client.gather(tasks), strict=True)
@@ -321,13 +359,16 @@ def by_worker(cluster: Any, futures: list[Any]) -> dict[str, list[int]]:
     return found
 
 
-def describe(parts: list[tuple[Any, Any]], target: Any) -> tuple[list[int], Labels]:
+def describe(parts: list[Held], target: Any) -> tuple[list[int], Labels]:
     """Return rows and labels of partitions; runs in the worker that has them."""
     rows, seen = [], Labels()
-    for X, y in parts:
+    for X, y, weight in parts:
         y = label_array("y", X[target] if y is None else y)
-        if len(y) != len(X):
-            raise ValueError(f"a partition of X has {len(X)} rows, and its y {len(y)}")
-        rows.append(len(X))
+        for name, part in (("y", y), ("sample_weight", weight)):
+            if part is not None and len(part) != X.shape[0]:
+                raise ValueError(
+                    f"a partition of X has {X.shape[0]} rows, and its {name} {len(part)}"
+                )
+        rows.append(X.shape[0])
         seen.see(y)
     return rows, seen

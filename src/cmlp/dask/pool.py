@@ -79,10 +79,11 @@ class Pool:
     def _give(self) -> None:
         """Give work to every thread that has none."""
         now, taken = time.monotonic(), Counter(task.address for task in self.given)
+        members = self.cluster.members()
         self.slots = {
-            address: max(1, about["nthreads"] // self.n_threads)
-            for address, about in self.cluster.members().items()
-            if about["status"] == "running" and self.barred.get(address, 0.0) < now
+            address: max(1, members[address]["nthreads"] // self.n_threads)
+            for address in self.cluster.active(members)
+            if self.barred.get(address, 0.0) < now
         }
         while self.left and (free := [at for at, n in self.slots.items() if taken[at] < n]):
             address = min(free, key=taken.__getitem__)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import cmlp
 from cmlp.core.formatting import number
-from cmlp.dask.cluster import Cluster, Limits
+from cmlp.dask.cluster import Cluster, Limits, TrainingFailed
 from cmlp.dask.partitions import by_worker, is_collection
 from cmlp.dask.worker import outcome_of
 from cmlp.data.source import is_source
@@ -44,8 +45,19 @@ def checked_cluster(client: Any, limits: Limits) -> Cluster:
     ------
     RuntimeError
         If cmlp is missing in a worker, cannot be imported, or is of another version.
+    TrainingFailed
+        If no worker comes within `wait` seconds.
     """
     cluster, here = Cluster(client, limits), cmlp.__version__
+    end = time.monotonic() + limits.wait
+    while not cluster.active():
+        if time.monotonic() > end:
+            named = "" if cluster.only is None else f" of {sorted(cluster.only)}"
+            raise TrainingFailed(
+                f"there is no worker{named} that starts tasks; waited {limits.wait:g} s",
+                [f"{at} is {each['status']}" for at, each in cluster.members().items()],
+            )
+        time.sleep(0.1)
     found = _versions(cluster, min(limits.timeout, LIMIT))
     wrong = [f"{at} ({version})" for at, (version, _) in found.items() if version != here]
     if wrong:
@@ -129,6 +141,8 @@ def report(client: Any, data: Any = None) -> Report:
                 found.remarks.append(f"{address} cannot read the source: {told.value!r}")
     elif is_collection(data):
         _count(cluster, data, found)
+    elif data is not None:
+        raise TypeError(f"data must be a source or a collection of Dask, not {type(data).__name__}")
     return found
 
 
@@ -136,10 +150,13 @@ def _count(cluster: Cluster, data: Any, found: Report) -> None:
     """Count the rows of computed partitions, each where it is."""
     from distributed import futures_of
 
-    futures, client = (
-        [each for each in futures_of(data) if each.status == "finished"],
-        cluster.client,
-    )
+    client = cluster.client
+    futures = [each for each in futures_of(data) if each.status == "finished"]
+    if len(futures) < data.npartitions:
+        found.remarks.append(
+            f"{data.npartitions - len(futures)} of {data.npartitions} partitions are not computed "
+            "yet, and their rows not counted: data = client.persist(data)"
+        )
     lengths = client.gather(client.map(len, futures, pure=False))
     for address, numbers in by_worker(cluster, futures).items():
         if address in found.workers:

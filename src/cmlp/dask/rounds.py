@@ -17,6 +17,9 @@ import time
 import uuid
 from typing import Any
 
+import cloudpickle
+
+import cmlp
 from cmlp.core.errors import warn
 from cmlp.dask import worker
 from cmlp.dask.cluster import ANSWER, Cluster, Task, TrainingFailed
@@ -69,7 +72,7 @@ class Rounds(Rank):
     ) -> None:
         super().__init__(net, source, settings, held_out)
         self.cluster, self.limits, self.partitions = cluster, cluster.limits, partitions_in(source)
-        self.place = net, source, settings.changed(**QUIET), held_out
+        self.place = cloudpickle.dumps((net, source, settings.changed(**QUIET), held_out))
         self.name, self.ticket, self.failures = uuid.uuid4().hex[:12], 0, 0
         self.ring: list[str] = []
         self.claimed: dict[str, bool] = {}
@@ -172,14 +175,16 @@ class Rounds(Rank):
         members, now = self.cluster.members(), time.monotonic()
         self.claimed = {at: has for at, has in self.claimed.items() if at in members}
         self.refused = {at: why for at, why in self.refused.items() if at in members}
-        found = [address for address, about in members.items() if about["status"] == "running"]
-        found.sort(key=lambda each: (each not in self.claimed, each in self.refused))
-        found = found[: self.cluster.most]
+        active = self.cluster.active(members)
+        mine = sorted(active, key=lambda each: (each not in self.claimed, each in self.refused))
+        found = [each for each in active if each in mine[: self.cluster.most]]
         new = [
             address for address in found
             if address not in self.claimed and self.refused.get(address, ("", 0.0))[1] <= now
         ]  # fmt: skip
-        told = self.cluster.tell(new, worker.claim, self.name, self.limits.timeout)
+        told = self.cluster.tell(
+            new, worker.claim, self.name, self.limits.timeout, cmlp.__version__
+        )
         for address in new:
             why = str(told.get(address, SILENT))
             if why:
@@ -210,7 +215,12 @@ class Rounds(Rank):
                     f"{len(ready)} workers can take part, and at least {self.limits.min_workers} "
                     f"must; waited {self.limits.wait:g} s",
                     self.story
-                    + [f"{address}: {why}" for address, (why, _) in self.refused.items()],
+                    + [f"{address}: {why}" for address, (why, _) in self.refused.items()]
+                    + [
+                        f"{address}: is {about['status']}, as one is whose memory is nearly full"
+                        for address, about in self.cluster.members().items()
+                        if about["status"] != "running"
+                    ],
                 )
             if busy - {BUSY} and not self.ticket:
                 self.cluster.tell(self.claimed, worker.leave, self.name, False)
@@ -262,8 +272,8 @@ class Rounds(Rank):
             )
         if self.partitions is None:
             return [{}] * size
-        futures = self.partitions.living(self.cluster.client)
-        return [{block: futures[block] for block, _, _ in spans} for spans in carried]
+        futures, some = self.partitions.living(self.cluster.client), [(0, 0, 1)]
+        return [{block: futures[block] for block, _, _ in spans or some} for spans in carried]
 
     def _each(self, what: str, arguments: list[Any], patience: float) -> list[Any]:
         """Call a method of all ranks, in tasks; return the results, None of those that failed."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import pickle
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import cloudpickle
 import numpy as np
 
 from cmlp.core.errors import ConvergenceWarning, InvalidParameterError, warn
@@ -59,7 +61,7 @@ class ClusterFit(StreamedFit):
         Partitions are read where most of them are. Until it is their turn the results stay in the
         workers.
         """
-        groups: list[Any] = list(groups_of(self.source))
+        groups, sent = list[Any](groups_of(self.source)), cloudpickle.dumps((function, source))
         partitions = partitions_in(source)
         futures = partitions and partitions.living(self.cluster.client)
 
@@ -68,7 +70,7 @@ class ClusterFit(StreamedFit):
             share = list(pool.slots).index(address) / len(pool.slots) if futures else 0
             number = pool.left.pop(int(share * len(pool.left)))
             held = {block: futures[block] for block in groups[number] if futures}
-            return [number], (on_blocks, function, source, groups[number], held)
+            return [number], (on_blocks, sent, groups[number], held)
 
         pool, done, number = Pool(self.cluster, len(groups), take), {}, 0
         for [i], task in pool.tasks():
@@ -143,8 +145,9 @@ class Watch(Best):
         return self.stalled(epoch)
 
 
-def on_blocks(function: Any, source: Source, blocks: Any, held: dict[int, Any]) -> Any:
+def on_blocks(given: bytes, blocks: Any, held: dict[int, Any]) -> Any:
     """Run a function of some blocks in a worker, which holds these partitions."""
+    function, source = pickle.loads(given)  # its own: workers may share a process
     partitions = partitions_in(source)
     if partitions is not None:
         partitions.held = held

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 from cmlp.dask.cluster import Cluster, Limits
-from cmlp.dask.partitions import is_collection, source_of
+from cmlp.dask.partitions import is_collection, partitions_in, source_of
 from cmlp.dask.reports import checked_cluster
 from cmlp.dask.rounds import Rounds
 from cmlp.data.rows import Data
@@ -79,7 +79,8 @@ def train(
         of each. Callbacks and output are here, and see the network of that epoch.
     sample_weight : dask Array or Series, or array, optional
     validation : (X, y) or Source, optional
-        Rows to validate on, which have to fit into a quarter of `memory`.
+        Rows to validate on, which have to fit into a quarter of `memory`; y may be the name of a
+        column of X, and columns of a frame are found by their names.
     sync_every : int, (int, int) or 'auto'
         Steps that a worker takes before the weights are averaged; 1 sums the gradients of every
         step. (e, k) does so for e epochs first; 'auto' measures.
@@ -122,6 +123,10 @@ def train(
     DivergenceError, DataError, ValueError, TypeError
         As :meth:`cmlp.Network.fit` does; an error of a worker names it.
     """
+    if not isinstance(net, State):
+        raise TypeError(
+            f"net must be a cmlp.Network, not {type(net).__name__}: estimators have fit"
+        )
     given = DEFAULTS | locals() | recipe
     made = make_recipe({name: each for name, each in recipe.items() if name not in DEFAULTS})
     if resume and checkpoint is None:
@@ -135,7 +140,7 @@ def train(
         try:
             source = source_of(cluster, data, y, sample_weight)
             network_encoder(net, source)  # finds the labels of all partitions
-            held_out = validation_of(net, validation, settings.memory)
+            held_out = validation_of(net, validation, settings.memory, source)
         except (TypeError, ValueError):
             net.classes = classes  # a failed call keeps no labels
             raise
@@ -150,10 +155,20 @@ def settings_of(cluster: Cluster, recipe: Recipe, options: Options, memory: int 
     return Settings(recipe, options, n_shards, limits.sync_every, bytes_of(memory))
 
 
-def validation_of(net: State, given: Any, memory: int) -> Data | None:
-    """Return rows to validate on, encoded; of nothing, or of (None, None), nothing."""
+def validation_of(net: State, given: Any, memory: int, source: Source) -> Data | None:
+    """Return rows to validate on, encoded; of nothing, or of (None, None), nothing.
+
+    Of a frame those columns, in that order, that the source has.
+    """
     pair: Any = (given, None) if given is None or isinstance(given, Source) else given
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise TypeError("validation must be (X, y), or a source of cmlp.data")
     X, y = (part.compute() if is_collection(part) else part for part in pair)
+    if hasattr(X, "iloc"):
+        y = X[y] if isinstance(y, Hashable) and y in X.columns else y
+        partitions = partitions_in(source)
+        names = source.feature_names if partitions is None else partitions.columns
+        X = X[names] if names else X
     return validation_rows(net, X, y, memory)
 
 

@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+import cmlp
 from cmlp.dask.partitions import partitions_in
 from cmlp.distributed.communicator import RankError, RingBroken
 
@@ -122,19 +123,21 @@ class Seat:
 
     # Tasks
 
-    def listen(self, place: Any, port: Any, held: dict[int, Any]) -> tuple[str, Any]:
+    def listen(self, place: bytes | None, port: Any, held: dict[int, Any]) -> tuple[str, Any]:
         """Take the partitions that this rank carries, and open a port for a ring.
 
         `place` is what a rank is made of, where there is none: see :class:`cmlp.distributed.Rank`.
+        It is pickled, since workers may share a process with each other, and with the driver.
         """
         from cmlp.distributed.listener import Listener
         from cmlp.distributed.rank import Rank
 
-        partitions = partitions_in(place[1] if self.rank is None else self.rank.feed.rows)
+        made = () if place is None or self.rank is not None else pickle.loads(place)
+        partitions = partitions_in(made[1] if made else self.rank.feed.rows)
         if partitions is not None:
             partitions.held = held
-        if self.rank is None:
-            net, rows, settings, validation = place
+        if made:
+            net, rows, settings, validation = made
             n_threads = settings.options.n_threads or self.worker.state.nthreads
             self.rank = Rank(net, rows, settings.changed(n_threads=n_threads), validation)
         self.rank.feed.close()
@@ -176,8 +179,10 @@ _lock = threading.Lock()
 # What the driver asks at any time; it is answered by the worker's event loop, and takes no time
 
 
-def claim(run: str, timeout: float, dask_worker: Any) -> str:
+def claim(run: str, timeout: float, version: str, dask_worker: Any) -> str:
     """Claim this worker for a training; return what keeps it from that, if anything does."""
+    if version != cmlp.__version__:  # of a worker that came later: it would end the training
+        return f"has cmlp {cmlp.__version__}, and the driver {version}"
     with _lock:
         seat = _seats.get(dask_worker.address)
         if seat is not None and seat.is_stale:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import ssl
 import subprocess
@@ -53,11 +54,21 @@ def ring(
     ------
     RingBroken
         If a rank is missing; it is named.
+    OSError
+        If this process cannot listen on its address.
     ValueError
         If there are no addresses, no rank, or no token.
     """
     addresses = slurm_addresses(os.environ) if addresses is None else addresses
-    rank = int(os.environ.get("SLURM_PROCID", -1)) if rank is None else rank
+    for number, address in enumerate(addresses):
+        host, _, port = address.rpartition(":")
+        known = host and port.isdigit() and int(port) < 1 << 16
+        if isinstance(addresses, str) or not known or addresses.count(address) > 1:
+            raise ValueError(
+                f"addresses must be a list of 'host:port', another one for each rank; that of rank "
+                f"{number} is {address!r}"
+            )
+    rank = int(os.environ.get("SLURM_PROCID", -1)) if rank is None else operator.index(rank)
     if not 0 <= rank < len(addresses):
         raise ValueError(
             f"rank must be 0 to {len(addresses) - 1}, one for each address, not {rank}; outside "
@@ -72,7 +83,14 @@ def ring(
             "variable CMLP_TOKEN"
         )
     host, _, port = addresses[rank].rpartition(":")
-    listener = Listener(host.strip("[]"), int(port))
+    try:
+        listener = Listener(host.strip("[]"), int(port))
+    except OSError as error:
+        error.add_note(
+            f"This is the address of rank {rank}, {addresses[rank]}: each process needs a rank of "
+            "its own, and all the same order of addresses."
+        )
+        raise
     return listener.ring(addresses, rank, token, timeout=timeout, client=client, server=server)
 
 

@@ -303,7 +303,9 @@ class Rank(Loop):
         """
         self.comm, self.feed.place = comm, (comm.rank, comm.size)
         mine = {
-            "same": self.settings.described(self.net, self.feed.n_all), "core": dispatch.core.name,
+            "same": self.settings.described(self.net, self.feed.n_all)
+            | {"a checksum of the first rows (all ranks pass all of them)": self.feed.checksum()},
+            "core": dispatch.core.name,
             "position": self.position, "digest": self._digest(), "stop": self.stop,
         }  # fmt: skip
         told = [json.loads(each) for each in comm.gather(json.dumps(mine).encode())]

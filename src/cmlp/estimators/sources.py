@@ -146,7 +146,10 @@ class SourceFit(FitOfSource):
         if self.estimator._estimator_type == "classifier" and (y.ndim == 1 or y.shape[1] == 1):
             labels = self.source.summary(features=False).labels
             if labels is None:
-                raise ValueError("y holds too many different labels to be those of a classifier")
+                raise ValueError(
+                    "y holds too many different labels to be those of a classifier, or labels that "
+                    "have no order: of different types, or with gaps"
+                )
             y = labels[labels == labels]  # a row with NaN is refused where it is read
         found: Targets = self.estimator._encode(
             _column(y), None, len(y), **({"once": once, "named": named} if named or once else {})

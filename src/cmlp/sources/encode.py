@@ -141,6 +141,7 @@ def network_encoder(net: State, source: Source) -> RowEncoder:
             net.classes = classes
         elif net.sizes[-1] > 1 or y.dtype.kind not in "fiub":
             raise ValueError(
-                f"y holds too many different labels for a network with {net.sizes[-1]} outputs"
+                f"y holds too many different labels for a network with {net.sizes[-1]} outputs, or "
+                "labels that have no order: of different types, or with gaps"
             )
     return RowEncoder(source, net.dtype, lambda y: encoded(y, classes)[0])

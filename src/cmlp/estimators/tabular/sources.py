@@ -155,7 +155,10 @@ class StreamedFit(FitOfSource):
         est, y = self.estimator, learned.labels
         if est._estimator_type == "classifier":
             if y is None:
-                raise ValueError("a classifier needs one label per row, of 100,000 different ones")
+                raise ValueError(
+                    "a classifier needs one label per row, of at most 100,000 different ones, all "
+                    "numbers or all text, without gaps: X.dropna(subset=[y])"
+                )
             y = y[~missing_in(y)]  # a row without one is refused where it is encoded
         else:
             y = self.source.first(targets_only=True).y
