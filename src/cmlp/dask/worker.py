@@ -14,6 +14,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+import cloudpickle
+
 import cmlp
 from cmlp.dask.partitions import partitions_in
 from cmlp.distributed.communicator import RankError, RingBroken
@@ -60,7 +62,7 @@ def outcome_of(function: Any, *args: Any) -> Outcome:
     except Exception as error:
         seen, found = "".join(traceback.format_exception(error)), error.with_traceback(None)
         try:
-            pickle.loads(pickle.dumps(found))
+            cloudpickle.loads(cloudpickle.dumps(found))  # as Dask does: also classes of notebooks
         except Exception:
             found = RuntimeError(f"{type(error).__name__}: {error}")
         return Outcome("error", found, seen=seen)
