@@ -113,6 +113,15 @@ def some_rows(form: Form, rows: Any) -> Form:
     return FormColumn(form)[rows].form
 
 
+def about_pieces(source: Source, function: Callable[[Any], Any]) -> list[Any]:
+    """Return what a function returns about the rows of each piece; its errors have their place."""
+    found = []
+    for piece in pieces_of(source):
+        with located(place_of(source, piece)):
+            found.append(function(piece.X))
+    return found
+
+
 def whole_table(source: Source, who: str) -> tuple[FormTable, Array, Array | None]:
     """Return all rows as one table, with targets and weights."""
     names, parts, targets, weights = None, [], [], []

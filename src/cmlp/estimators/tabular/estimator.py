@@ -387,13 +387,9 @@ class Tabular(Estimator):
         """Return the members' answers about a table, joined."""
         self._check_is_fitted()
         if isinstance(X, Source):
-            from cmlp.sources.tables import located, pieces_of, place_of
+            from cmlp.sources.tables import about_pieces
 
-            pieces = []
-            for piece in pieces_of(X):
-                with located(place_of(X, piece)):
-                    pieces.append(self._answers(answer, piece.X, join))
-            return np.concatenate(pieces)
+            return np.concatenate(about_pieces(X, lambda rows: self._answers(answer, rows, join)))
         rows: dict[int, Any] = {}
         if self._encoded:
             rows = dict.fromkeys(range(len(self.encoders_)), X)
