@@ -254,7 +254,7 @@ def test_scaling_and_variants_run(tmp_path):
 
 
 def test_page_runs(tmp_path):
-    _, data = run("page", "--seconds", "0.2", tmp_path=tmp_path)
+    _, data = run("page", "--seconds", "0.5", tmp_path=tmp_path)
     (found,) = data["results"]
     assert found["of_fit"] > 0 and found["bytes"] > 5928  # all 1,482 parameters in float32
 

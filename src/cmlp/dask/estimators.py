@@ -45,14 +45,12 @@ class OnCluster:
     ----------
     local : type
         The ordinary estimator, which answers, too.
-    fitting : type
-        What trains on a source.
     tables : bool
         Whether it reads columns of any kind.
     """
 
     local: Any
-    fitting: Any
+    _fitting: Any  # a class: what trains on a source
     tables = False
     client: Any
     estimators_: list[Any]
@@ -106,7 +104,7 @@ class OnCluster:
         return source_of(self._cluster(), X, y, sample_weight, tables=self.tables)
 
     def _fit_of(self, source: Source, how: Storage) -> Any:
-        return self.fitting(self, source, how)
+        return self._fitting(self, source, how)
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **how: Any) -> Any:
         """Fit on all workers.
@@ -238,7 +236,7 @@ class ByRounds(OnCluster):
     reached a new low for ``n_iter_no_change`` epochs; ``tol`` has no part in it.
     """
 
-    fitting = RoundsFit
+    _fitting = RoundsFit
 
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, classes: Any = None, **how: Any

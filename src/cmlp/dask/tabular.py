@@ -162,7 +162,7 @@ def blocks_of(source: Source, blocks: Iterable[int]) -> list[Block]:
 class OnTables(OnCluster):
     """How TabularClassifier and TabularRegressor train in rounds."""
 
-    tables, fitting = True, ClusterFit
+    tables, _fitting = True, ClusterFit
 
     def save(self, path: Any) -> None:
         """Write the local form to a file, which :func:`cmlp.load` returns."""
