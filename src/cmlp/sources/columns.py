@@ -108,7 +108,7 @@ def _filled(rows: Array, missing: Missing) -> Array:
 
 NO_TARGET = (
     "give it a value, or leave such rows out: missing='skip' of the source, or "
-    "missing_targets=True of a tabular estimator"
+    "missing_targets=True of a tabular estimator; of a frame, X.dropna(subset=[y])"
 )
 """What to do about a missing target."""
 
