@@ -28,6 +28,7 @@ try:
         clusters,
         estimators,
         kernels,
+        ring,
         training,
     )
 finally:
@@ -404,12 +405,20 @@ def test_local_steps_run(tmp_path):
     assert text.count("| California |") == 2
 
 
+def test_two_ranks_are_measured(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", PATH)
+    both = ring.measured([([], "127.0.0.1")] * 2, [[4, 8, 2], 5000, 1, 0.1, 2])
+    for found in both:
+        assert (len(found["together"]), len(found["alone"])) == (2, 2)
+        assert min(found["together"] + found["alone"] + found["sum"]) > 0 < found["T"] < 1
+
+
 def test_the_simulated_cluster_is_the_formula_without_stragglers():
     """Equal times, no adding: the ring takes 2 (K - 1) messages of a K-th."""
     size, line = 1e6, (1e8, 1e-4)
     ready = np.zeros(8)
-    ring = clusters.ring(ready, size, *line).max() - 7 * size / 8 / clusters.ADDING
-    np.testing.assert_allclose(ring, 2 * 7 / 8 * size / line[0] + 14 * line[1])
+    once = clusters.ring(ready, size, *line).max() - 7 * size / 8 / clusters.ADDING
+    np.testing.assert_allclose(once, 2 * 7 / 8 * size / line[0] + 14 * line[1])
     tree = clusters.tree(ready, size, *line).max() - 3 * size / clusters.ADDING
     np.testing.assert_allclose(tree, 2 * 3 * (size / line[0] + line[1]))
     late = np.array([0, 0, 0, 1.0, 0, 0, 0, 0])
