@@ -355,6 +355,9 @@ def test_report(client):
     text = str(cmlp.dask.report(client, A))
     assert text.count("tcp://") == 2 and "3,000 rows" in text and cmlp.__version__ in text
     assert "6 of 6 partitions are not computed" in str(cmlp.dask.report(client, chunked()[0]))
+    uneven = client.persist(A + 1, workers=list(client.scheduler_info()["workers"])[:1])
+    distributed.wait(uneven)
+    assert "2.00 times the mean" in str(cmlp.dask.report(client, uneven))
     with pytest.raises(TypeError, match="not ndarray"):
         cmlp.dask.report(client, X)
 

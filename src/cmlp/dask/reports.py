@@ -9,7 +9,7 @@ from typing import Any
 import cmlp
 from cmlp.core.formatting import number
 from cmlp.dask.cluster import Cluster, Limits, TrainingFailed
-from cmlp.dask.partitions import by_worker, is_collection
+from cmlp.dask.partitions import UNEVEN, by_worker, is_collection
 from cmlp.dask.worker import outcome_of
 from cmlp.data.source import is_source
 
@@ -163,3 +163,9 @@ def _count(cluster: Cluster, data: Any, found: Report) -> None:
             worker = found.workers[address]
             worker.rows, worker.partitions = sum(lengths[i] for i in numbers), len(numbers)
     found.rows = sum(lengths)
+    most = max((each.rows for each in found.workers.values()), default=0) * len(found.workers)
+    if most > UNEVEN * found.rows:
+        found.remarks.append(
+            f"the largest share has {most / found.rows:.2f} times the mean; a training moves "
+            "partitions so that all have about as many rows"
+        )

@@ -385,7 +385,7 @@ class Part(Derived):
 
     @property
     def near(self) -> Iterable[int]:
-        """None."""
+        """No blocks: some of its own may be parts of one that is."""
         return ()
 
     def _within(self, block: int, start: int, stop: int | None) -> Span:

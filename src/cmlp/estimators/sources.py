@@ -56,7 +56,7 @@ class FitOfSource:
 
     @property
     def given(self) -> Any:
-        """What the windows were like before; nothing if there were none, None without a before."""
+        """The windows of the checkpoint, empty if all rows were in memory; None without one."""
         return None if self.stored is None else self.stored.record["windows"]
 
     def random(self, estimator: Any) -> np.random.RandomState:
